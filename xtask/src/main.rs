@@ -1,0 +1,3 @@
+//! Firstsight's command line.
+
+fn main() {}
