@@ -1,0 +1,300 @@
+use super::list;
+use super::scale::{Axis, Scale, multiples, step, x_axis, y_axis};
+use super::svg::{Area, Canvas, Swatch, WIDE, coordinate, legend, series_class};
+use crate::number;
+
+/// How the series of a [`Histogram`] share its bins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Outlines over one another.
+    #[default]
+    Overlaid,
+    /// Bars on top of one another.
+    Stacked,
+    /// Bars beside one another.
+    Grouped,
+}
+
+/// What a [`Histogram`]'s height measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// How many values fall into the bin.
+    #[default]
+    Count,
+    /// Which share of the series falls into the bin, so that series of different sizes compare.
+    Share,
+}
+
+/// How often values fall into bins, for one series or several.
+///
+/// A bin holds its lower edge and not its upper one, but the last bin holds both, as in NumPy. Without
+/// [`Histogram::edges`] there are at most about 30 bins with edges at round numbers; whole numbers get bins
+/// of whole width, of which the last one too does not hold its upper edge.
+///
+/// ```
+/// use firstsight_report::Histogram;
+/// let confidence = Histogram::new("confidence", "images")
+///     .edges([0.0, 0.5, 1.0])
+///     .series("right", [0.7, 0.99, 1.0])
+///     .series("wrong", [0.4, 0.6]);
+/// assert_eq!(confidence.counts(), [[0, 3], [1, 1]]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    x: Axis,
+    counted: String,
+    measure: Measure,
+    arrangement: Arrangement,
+    edges: Option<Vec<f64>>,
+    series: Vec<(String, Vec<(f64, u64)>)>,
+}
+
+impl Histogram {
+    /// A histogram with no values yet: what is measured, with its unit, and what is counted.
+    pub fn new(x: impl Into<Axis>, counted: impl Into<String>) -> Self {
+        Self {
+            x: x.into(),
+            counted: counted.into(),
+            measure: Measure::default(),
+            arrangement: Arrangement::default(),
+            edges: None,
+            series: Vec::new(),
+        }
+    }
+
+    /// Adds values. Those outside of the edges, and those that are not finite, are counted in the legend.
+    pub fn series(self, name: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
+        self.counted_series(name, values.into_iter().map(|value| (value, 1)))
+    }
+
+    /// Adds values of which each is there a number of times: (value, times).
+    pub fn counted_series(
+        mut self,
+        name: impl Into<String>,
+        values: impl IntoIterator<Item = (f64, u64)>,
+    ) -> Self {
+        self.series.push((name.into(), values.into_iter().collect()));
+        self
+    }
+
+    /// Sets the bins' edges, in rising order; fewer than two are none.
+    pub fn edges(mut self, edges: impl IntoIterator<Item = f64>) -> Self {
+        let mut edges: Vec<f64> = edges.into_iter().filter(|edge| edge.is_finite()).collect();
+        edges.sort_by(f64::total_cmp);
+        edges.dedup();
+        self.edges = (edges.len() > 1).then_some(edges);
+        self
+    }
+
+    /// Sets how the series share the bins.
+    pub fn arranged(mut self, arrangement: Arrangement) -> Self {
+        self.arrangement = arrangement;
+        self
+    }
+
+    /// Sets what the height measures.
+    pub fn measured(mut self, measure: Measure) -> Self {
+        self.measure = measure;
+        self
+    }
+
+    /// The bins' edges, one more than there are bins.
+    pub fn bin_edges(&self) -> Vec<f64> {
+        if let Some(edges) = &self.edges {
+            return edges.clone();
+        }
+        let values =
+            || self.series.iter().flat_map(|(_, values)| values).map(|v| v.0).filter(|v| v.is_finite());
+        let (lo, hi) =
+            values().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
+        if lo > hi {
+            return vec![0.0, 1.0];
+        }
+        let whole = values().all(|v| v.fract() == 0.0);
+        let span = if hi > lo { hi - lo } else { lo.abs().max(1.0) };
+        let mut width = step(span, 30);
+        if whole {
+            width = width.max(1.0);
+        }
+        let first = (lo / width + 1e-9).floor();
+        let last =
+            if whole { (hi / width).floor() + 1.0 } else { (hi / width - 1e-9).ceil().max(first + 1.0) };
+        multiples(first * width, last * width, width)
+    }
+
+    /// For each series how many values are in each bin.
+    pub fn counts(&self) -> Vec<Vec<u64>> {
+        let edges = self.bin_edges();
+        self.series.iter().map(|(_, values)| count(values, &edges)).collect()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "Histogram of {} of {}: {}",
+            self.x.label,
+            self.counted,
+            list(self.series.iter().map(|(name, _)| name.as_str()))
+        )
+    }
+
+    pub(super) fn draw(&self, width: f64) -> Canvas {
+        let edges = self.bin_edges();
+        let counts: Vec<Vec<u64>> = self.series.iter().map(|(_, values)| count(values, &edges)).collect();
+        let heights: Vec<Vec<f64>> = counts.iter().map(|counts| self.heights(counts)).collect();
+        let names: Vec<String> = self.series.iter().zip(&counts).map(legend_name).collect();
+
+        let mut canvas = Canvas::new(width);
+        let top = legend(&mut canvas, 0.0, Swatch::Bar, &names);
+        let height = if width >= WIDE { 300.0 } else { 250.0 };
+        canvas.height = top + height;
+        let tallest = (0..edges.len() - 1).map(|bin| {
+            let column = heights.iter().filter_map(|heights| heights.get(bin).copied());
+            if self.arrangement == Arrangement::Stacked { column.sum() } else { column.fold(0.0, f64::max) }
+        });
+        let (name, range) = match self.measure {
+            Measure::Count => (self.counted.clone(), None),
+            Measure::Share => (format!("share of {}, %", self.counted), Some(100.0)),
+        };
+        let scaled = |h: f64| h * range.unwrap_or(1.0);
+        let y = Scale::new(&Axis::new(&name), tallest.map(scaled).chain([0.0]), 5);
+        let left = y.tick_width() + 8.0;
+        let area = Area { left, top: top + 24.0, right: width - 8.0, bottom: canvas.height - 40.0 };
+        let y = y.onto(area.bottom, area.top);
+        let (first, last) = (edges.first().copied().unwrap_or(0.0), edges.last().copied().unwrap_or(1.0));
+        let x_range = if self.x.range.is_some() { self.x.clone() } else { self.x.clone().range(first, last) };
+        let x = Scale::new(&x_range, edges.iter().copied(), (area.width() / 55.0) as usize)
+            .onto(area.left, area.right);
+        y_axis(&mut canvas, area, &y, &name);
+
+        let mut floor = vec![0.0; edges.len() - 1];
+        for (k, (heights, counts)) in heights.iter().zip(&counts).enumerate() {
+            let class = series_class(k);
+            if self.arrangement == Arrangement::Overlaid {
+                let d = outline(&edges, heights, &x, |h| y.clamped(scaled(h)));
+                canvas.path(&format!("overlay {class}"), &d);
+                continue;
+            }
+            let groups =
+                if self.arrangement == Arrangement::Grouped { self.series.len() as f64 } else { 1.0 };
+            for (bin, (&h, &n)) in heights.iter().zip(counts).enumerate().filter(|(_, (_, n))| **n > 0) {
+                let (from, to) = (edges[bin], edges[bin + 1]);
+                let bounds = (x.clamped(from) + 0.5, x.clamped(to) - 0.5);
+                let thickness = (bounds.1 - bounds.0) / groups;
+                let left = if groups > 1.0 { bounds.0 + k as f64 * thickness } else { bounds.0 };
+                let base = floor[bin];
+                let bar = Area {
+                    left,
+                    right: left + thickness,
+                    top: y.clamped(scaled(base + h)),
+                    bottom: y.clamped(scaled(base)),
+                };
+                let span = format!("{} to {}", short_edge(from), short_edge(to));
+                let title = format!("{}, {span}: {}", self.series[k].0, number::count(n));
+                canvas.rect(&format!("bar {class}"), bar, None, &title);
+                if self.arrangement == Arrangement::Stacked {
+                    floor[bin] = base + h;
+                }
+            }
+        }
+        x_axis(&mut canvas, area, &x, &self.x.label);
+        canvas
+    }
+
+    fn heights(&self, counts: &[u64]) -> Vec<f64> {
+        let total: u64 = counts.iter().sum();
+        let unit = if self.measure == Measure::Share && total > 0 { total as f64 } else { 1.0 };
+        counts.iter().map(|&n| n as f64 / unit).collect()
+    }
+}
+
+fn legend_name(((name, values), counts): (&(String, Vec<(f64, u64)>), &Vec<u64>)) -> String {
+    let total: u64 = values.iter().map(|value| value.1).sum();
+    let inside: u64 = counts.iter().sum();
+    match total - inside {
+        0 => format!("{name} ({})", number::count(total)),
+        outside => format!("{name} ({}, {} outside)", number::count(total), number::count(outside)),
+    }
+}
+
+fn count(values: &[(f64, u64)], edges: &[f64]) -> Vec<u64> {
+    let mut counts = vec![0; edges.len() - 1];
+    for &(value, times) in values {
+        // The number of edges at or below the value; the last edge belongs to the last bin.
+        let at = edges.partition_point(|&edge| edge <= value);
+        let bin = if Some(&value) == edges.last() { edges.len() - 2 } else { at.wrapping_sub(1) };
+        if let Some(count) = counts.get_mut(bin) {
+            *count += times;
+        }
+    }
+    counts
+}
+
+/// The steps over the bins, closed along the base line.
+fn outline(edges: &[f64], heights: &[f64], x: &Scale, y: impl Fn(f64) -> f64) -> String {
+    let mut d = format!("M{},{}", coordinate(x.clamped(edges[0])), coordinate(y(0.0)));
+    for (bin, &h) in heights.iter().enumerate() {
+        d.push_str(&format!("V{}H{}", coordinate(y(h)), coordinate(x.clamped(edges[bin + 1]))));
+    }
+    d.push_str(&format!("V{}", coordinate(y(0.0))));
+    d
+}
+
+fn short_edge(edge: f64) -> String {
+    let text = number::decimal(edge, 4);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[f64]) -> Histogram {
+        Histogram::new("x", "values").series("a", values.iter().copied())
+    }
+
+    #[test]
+    fn a_bin_holds_its_lower_edge_and_the_last_one_both() {
+        let histogram = of(&[0.0, 0.5, 1.0, 1.5, 2.0, 2.1, -0.1, f64::NAN]).edges([0.0, 1.0, 2.0]);
+        assert_eq!(histogram.counts(), [[2, 3]]);
+        let counts = histogram.counts();
+        assert_eq!(legend_name((&histogram.series[0], &counts[0])), "a (8, 3 outside)");
+    }
+
+    #[test]
+    fn edges_are_round_and_hold_everything() {
+        let edges = of(&[0.013, 0.999, 1.0]).bin_edges();
+        assert_eq!((edges[0], *edges.last().unwrap(), edges.len()), (0.0, 1.0, 21));
+        // Widths from 23 to 152: steps of 5, the last bin [150, 155).
+        let edges = of(&[23.0, 152.0]).bin_edges();
+        assert_eq!((edges[0], edges[1], *edges.last().unwrap()), (20.0, 25.0, 155.0));
+        // Whole numbers: a bin for each.
+        let histogram = of(&[1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(histogram.bin_edges(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(histogram.counts(), [[1, 1, 2]]);
+    }
+
+    #[test]
+    fn degenerate_data_has_bins() {
+        for values in [&[][..], &[5.0], &[0.25, 0.25], &[f64::NAN], &[-1e9, 1e9], &[0.0], &[1e-300]] {
+            let histogram = of(values);
+            let edges = histogram.bin_edges();
+            assert!(edges.len() > 1 && edges.len() < 40, "{values:?}: {edges:?}");
+            assert!(edges.is_sorted_by(|a, b| a < b), "{values:?}: {edges:?}");
+            let finite = values.iter().filter(|v| v.is_finite()).count() as u64;
+            assert_eq!(histogram.counts()[0].iter().sum::<u64>(), finite, "{values:?}: {edges:?}");
+        }
+    }
+
+    #[test]
+    fn counted_values_weigh() {
+        let histogram =
+            Histogram::new("width, pixels", "images").counted_series("train", [(20.0, 3), (21.0, 4)]);
+        assert_eq!(histogram.counts(), [[3, 4]]);
+    }
+
+    #[test]
+    fn shares_sum_to_one() {
+        let histogram = of(&[1.0, 2.0, 2.0, 4.0]).measured(Measure::Share);
+        assert_eq!(histogram.heights(&histogram.counts()[0]).iter().sum::<f64>(), 1.0);
+    }
+}

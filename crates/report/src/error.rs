@@ -1,0 +1,49 @@
+use std::path::PathBuf;
+
+/// What can go wrong in making a report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file could not be written; what was there before is untouched.
+    #[error("cannot write the report {}: {source}", path.display())]
+    Write {
+        /// The report's path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The pixels do not make an image of the size given.
+    #[error(
+        "an image of {height} rows, {width} columns and {channels} channels needs at least one pixel, \
+         1 or 3 channels and height x width x channels bytes; found {found} bytes"
+    )]
+    Pixels {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Values in a pixel.
+        channels: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The bytes given as a PNG file are not one.
+    #[error("expected the bytes of a PNG file: {0}")]
+    NotPng(#[from] png::DecodingError),
+    /// The pixels could not be encoded.
+    #[error("cannot encode a picture as PNG: {0}")]
+    Encode(#[from] png::EncodingError),
+    /// A chart's labels and values are not of one size.
+    #[error("{chart}: expected {expected} values, found {found}")]
+    Values {
+        /// Which chart, and where in it.
+        chart: String,
+        /// How many values its labels ask for.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+}
+
+/// The result of making a report or a part of one.
+pub type Result<T> = std::result::Result<T, Error>;

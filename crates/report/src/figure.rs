@@ -1,0 +1,217 @@
+use std::fmt::Write as _;
+
+use crate::chart::{BarChart, Chart, HeatMap, Histogram, LineChart, Scatter};
+use crate::image::Image;
+use crate::markup::{escape, inline};
+
+/// Something to look at, with what it shows and from which data.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    content: Content,
+    caption: String,
+    source: String,
+}
+
+impl Figure {
+    /// `caption` says what the figure shows, `source` from which data; both may use the inline markup of
+    /// [`Section::text`](crate::Section::text).
+    pub fn new(content: impl Into<Content>, caption: impl Into<String>, source: impl Into<String>) -> Self {
+        Self { content: content.into(), caption: caption.into(), source: source.into() }
+    }
+
+    /// `room` says whether the figure has the whole width of the page, or a half of it.
+    pub(crate) fn render(&self, out: &mut String, index: usize, room: Room) {
+        let _ = writeln!(out, "<figure id=\"figure-{index}\">");
+        match &self.content {
+            Content::Chart(chart) => chart.render(out, room),
+            Content::Picture(picture) => picture.render(out, &self.caption),
+            Content::Sheet(sheet) => sheet.render(out),
+        }
+        let caption = inline(&self.caption);
+        let _ = write!(out, "<figcaption><b>Figure {index}.</b> {caption}");
+        if !self.source.is_empty() {
+            let _ = write!(out, " <span class=\"source\">Data: {}</span>", inline(&self.source));
+        }
+        out.push_str("</figcaption>\n</figure>\n");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Whole,
+    Half,
+}
+
+/// What a [`Figure`] shows; made with `.into()` from any of them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Content {
+    /// Lines, bars, points or cells, drawn as SVG.
+    Chart(Chart),
+    /// One picture.
+    Picture(Picture),
+    /// Many small pictures with labels.
+    Sheet(Sheet),
+}
+
+impl From<Picture> for Content {
+    fn from(picture: Picture) -> Self {
+        Self::Picture(picture)
+    }
+}
+
+impl From<Sheet> for Content {
+    fn from(sheet: Sheet) -> Self {
+        Self::Sheet(sheet)
+    }
+}
+
+macro_rules! chart_content {
+    ($($kind:ident $variant:ident),*) => {$(
+        impl From<$kind> for Content {
+            fn from(chart: $kind) -> Self {
+                Self::Chart(Chart::$variant(chart))
+            }
+        }
+    )*};
+}
+chart_content!(LineChart Line, BarChart Bar, Histogram Histogram, HeatMap Heat, Scatter Scatter);
+
+/// One picture, as wide as its pixels or, on a narrower page, as the page.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    image: Image,
+    scale: f64,
+    alt: Option<String>,
+}
+
+impl Picture {
+    /// A picture at its own size, smoothly scaled where the page is narrower.
+    pub fn new(image: Image) -> Self {
+        Self { image, scale: 1.0, alt: None }
+    }
+
+    /// A picture whose pixels are drawn as squares of `scale` CSS pixels (1/96 inch).
+    pub fn pixelated(image: Image, scale: f64) -> Self {
+        Self { image, scale: scale.max(1.0), alt: None }
+    }
+
+    /// What a reader who can't see the picture is told; without it, the figure's caption.
+    pub fn alt(mut self, alt: impl Into<String>) -> Self {
+        self.alt = Some(alt.into());
+        self
+    }
+
+    fn render(&self, out: &mut String, caption: &str) {
+        let (width, height) = (self.image.width(), self.image.height());
+        let class = if self.scale > 1.0 { "picture crisp" } else { "picture" };
+        let _ = writeln!(
+            out,
+            "<img class=\"{class}\" src=\"{}\" width=\"{width}\" height=\"{height}\" style=\"width:{:.0}px\" \
+             alt=\"{}\" />",
+            self.image.data_uri(),
+            width as f64 * self.scale,
+            escape(self.alt.as_deref().unwrap_or(caption)),
+        );
+    }
+}
+
+/// Whether a [`Tile`] shows something right, something wrong, or neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// No mark.
+    #[default]
+    None,
+    /// A tick.
+    Right,
+    /// A cross.
+    Wrong,
+}
+
+impl Mark {
+    fn html(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Right => {
+                "<svg class=\"mark right\" viewBox=\"0 0 12 12\" role=\"img\"><title>right</title>\
+                 <path d=\"M2 6.5 5 9.5 10.5 2.5\" /></svg>"
+            }
+            Self::Wrong => {
+                "<svg class=\"mark wrong\" viewBox=\"0 0 12 12\" role=\"img\"><title>wrong</title>\
+                 <path d=\"M2.5 2.5 9.5 9.5M9.5 2.5 2.5 9.5\" /></svg>"
+            }
+        }
+    }
+}
+
+/// A small picture with its label: a sample, a prediction, a filter.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    image: Image,
+    label: String,
+    sublabel: Option<String>,
+    mark: Mark,
+}
+
+impl Tile {
+    /// A tile with neither second line nor mark.
+    pub fn new(image: Image, label: impl Into<String>) -> Self {
+        Self { image, label: label.into(), sublabel: None, mark: Mark::None }
+    }
+
+    /// A second, smaller line: the confidence, the file.
+    pub fn sublabel(mut self, text: impl Into<String>) -> Self {
+        self.sublabel = Some(text.into());
+        self
+    }
+
+    /// Marks the tile as right or wrong.
+    pub fn mark(mut self, mark: Mark) -> Self {
+        self.mark = mark;
+        self
+    }
+}
+
+/// Tiles in a grid that wraps at the page's width, their pixels crisp.
+#[derive(Clone, Debug)]
+pub struct Sheet {
+    tiles: Vec<Tile>,
+    columns: usize,
+}
+
+impl Sheet {
+    /// `columns` tiles in a row where the page is wide enough for tiles of at least 64 CSS pixels, otherwise
+    /// fewer.
+    pub fn new(tiles: Vec<Tile>, columns: usize) -> Self {
+        Self { tiles, columns: columns.max(1) }
+    }
+
+    fn render(&self, out: &mut String) {
+        // Every picture stands in a box of the shape of the tallest, so that the labels of a row are level.
+        let slimmest = self
+            .tiles
+            .iter()
+            .map(|tile| tile.image.width() as f64 / tile.image.height() as f64)
+            .fold(f64::INFINITY, f64::min)
+            .clamp(0.4, 4.0);
+        let _ =
+            writeln!(out, "<div class=\"sheet\" style=\"--columns:{};--shape:{slimmest:.3}\">", self.columns);
+        for tile in &self.tiles {
+            let label = escape(&tile.label);
+            let _ = write!(
+                out,
+                "<div class=\"tile\"><img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{label}\" />\
+                 <div class=\"label\">{}<bdi>{label}</bdi></div>",
+                tile.image.data_uri(),
+                tile.image.width(),
+                tile.image.height(),
+                tile.mark.html(),
+            );
+            if let Some(text) = &tile.sublabel {
+                let _ = write!(out, "<div class=\"sublabel\"><bdi>{}</bdi></div>", escape(text));
+            }
+            out.push_str("</div>\n");
+        }
+        out.push_str("</div>\n");
+    }
+}

@@ -1,0 +1,77 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::{Error, Result};
+
+/// A picture's PNG file and size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    png: Vec<u8>,
+    height: usize,
+    width: usize,
+}
+
+impl Image {
+    /// Encodes `pixels` of shape (height, width, channels), row by row; one channel is grey, three are red,
+    /// green and blue.
+    ///
+    /// # Errors
+    /// [`Error::Pixels`] when there is no pixel, another number of channels, or another number of bytes.
+    ///
+    /// ```
+    /// use firstsight_report::Image;
+    /// let checkerboard = Image::from_pixels(2, 2, 1, &[0, 255, 255, 0])?;
+    /// assert_eq!((checkerboard.height(), checkerboard.width()), (2, 2));
+    /// assert!(Image::from_pixels(2, 2, 3, &[0; 4]).is_err());
+    /// # Ok::<(), firstsight_report::Error>(())
+    /// ```
+    pub fn from_pixels(height: usize, width: usize, channels: usize, pixels: &[u8]) -> Result<Self> {
+        let refused = || Error::Pixels { height, width, channels, found: pixels.len() };
+        let color = match channels {
+            1 => png::ColorType::Grayscale,
+            3 => png::ColorType::Rgb,
+            _ => return Err(refused()),
+        };
+        let expected = height.checked_mul(width).and_then(|n| n.checked_mul(channels));
+        let (Ok(rows), Ok(columns)) = (u32::try_from(height), u32::try_from(width)) else {
+            return Err(refused());
+        };
+        if pixels.is_empty() || expected != Some(pixels.len()) {
+            return Err(refused());
+        }
+        let mut png = Vec::new();
+        let mut encoder = png::Encoder::new(&mut png, columns, rows);
+        encoder.set_color(color);
+        encoder.set_depth(png::BitDepth::Eight);
+        // Adaptive filters make small noisy pictures larger.
+        encoder.set_compression(png::Compression::High);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(pixels)?;
+        writer.finish()?;
+        Ok(Self { png, height, width })
+    }
+
+    /// Takes a PNG file as it is. Its header is read, its pixels are not.
+    ///
+    /// # Errors
+    /// [`Error::NotPng`] when the header is not a PNG file's.
+    pub fn from_png(png: Vec<u8>) -> Result<Self> {
+        let reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info()?;
+        let (height, width) = (reader.info().height as usize, reader.info().width as usize);
+        Ok(Self { png, height, width })
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn data_uri(&self) -> String {
+        format!("data:image/png;base64,{}", STANDARD.encode(&self.png))
+    }
+}

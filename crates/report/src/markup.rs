@@ -1,0 +1,132 @@
+//! Escaping, and the little Markdown that running text may use.
+
+/// Appends `text` so that it stands for itself in XML text and in quoted attributes. Control characters,
+/// which XML forbids, become the replacement character.
+pub(crate) fn push_escaped(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\t' | '\n' | '\r' => out.push(c),
+            c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push('\u{FFFD}'),
+            c => out.push(c),
+        }
+    }
+}
+
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_escaped(&mut out, text);
+    out
+}
+
+/// Paragraphs parted by blank lines; a paragraph whose lines all begin with `- ` is a list.
+pub(crate) fn blocks(text: &str) -> String {
+    let mut out = String::new();
+    let text = text.replace("\r\n", "\n");
+    for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
+        let items: Option<Vec<&str>> = block.lines().map(|line| line.trim().strip_prefix("- ")).collect();
+        match items {
+            Some(items) => {
+                out.push_str("<ul>\n");
+                for item in items {
+                    out.push_str(&format!("<li>{}</li>\n", inline(item)));
+                }
+                out.push_str("</ul>\n");
+            }
+            None => out.push_str(&format!("<p>{}</p>\n", inline(block))),
+        }
+    }
+    out
+}
+
+/// `` `code` ``, `**bold**` and `[links](address)`; a backslash makes the next character stand for itself.
+/// Whatever does not close is plain text.
+pub(crate) fn inline(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\\', '`', '*', '[']) {
+        push_escaped(&mut out, &rest[..at]);
+        rest = &rest[at..];
+        rest = if let Some((code, after)) = between(rest, "`", "`") {
+            out.push_str(&format!("<code>{}</code>", escape(code)));
+            after
+        } else if let Some((bold, after)) = between(rest, "**", "**") {
+            out.push_str(&format!("<strong>{}</strong>", inline(bold)));
+            after
+        } else if let Some((label, address, after)) = link(rest) {
+            out.push_str(&format!(r#"<a href="{}">{}</a>"#, escape(address), inline(label)));
+            after
+        } else {
+            let skip = usize::from(rest.starts_with('\\') && rest.len() > 1);
+            let length = rest[skip..].chars().next().map_or(0, char::len_utf8);
+            push_escaped(&mut out, &rest[skip..skip + length]);
+            &rest[skip + length..]
+        };
+    }
+    push_escaped(&mut out, rest);
+    out
+}
+
+/// The text between `open`, with which `text` must begin, and the next `close`; and what follows.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
+    let (inner, after) = text.strip_prefix(open)?.split_once(close)?;
+    (!inner.is_empty()).then_some((inner, after))
+}
+
+/// `[label](address)` whose address is of a kind that runs nothing.
+fn link(text: &str) -> Option<(&str, &str, &str)> {
+    let (label, after) = between(text, "[", "](")?;
+    let (address, after) = after.split_once(')')?;
+    let known = ["https://", "http://", "mailto:", "#"].iter().any(|start| address.starts_with(start));
+    (known || (!address.is_empty() && !address.contains(':'))).then_some((label, address, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_html_would_read() {
+        assert_eq!(escape(r#"<b a="1">&'"#), "&lt;b a=&quot;1&quot;&gt;&amp;&#39;");
+        assert_eq!(escape("a\u{0}\u{1b}\u{85}\nb"), "a\u{FFFD}\u{FFFD}\u{FFFD}\nb");
+    }
+
+    #[test]
+    fn inline_elements() {
+        assert_eq!(
+            inline("a `<b>` and **c `d`** [e & f](https://g.example/?h=1&i)"),
+            "a <code>&lt;b&gt;</code> and <strong>c <code>d</code></strong> \
+             <a href=\"https://g.example/?h=1&amp;i\">e &amp; f</a>"
+        );
+    }
+
+    #[test]
+    fn what_does_not_close_stands_for_itself() {
+        for text in ["2 * 3", "**open", "`open", "[a]", "[a](b", "end\\", "``", "****", "[](x)"] {
+            assert_eq!(inline(text), text);
+        }
+        assert_eq!(inline(r"\*\*not bold\*\* \[x](y) \`z"), "**not bold** [x](y) `z");
+        assert_eq!(inline("\\é"), "é");
+    }
+
+    #[test]
+    fn no_link_runs_a_script() {
+        assert!(!inline("[x](javascript:alert(1))").contains("href"));
+        assert!(!inline("[x](data:text/html,x)").contains("href"));
+        assert!(inline("[x](metrics.json)").contains(r#"href="metrics.json""#));
+        assert!(inline("[x](#section)").contains(r##"href="#section""##));
+    }
+
+    #[test]
+    fn paragraphs_and_lists() {
+        assert_eq!(
+            blocks("one\nline\n\n\n- a\n- **b**\r\n\r\ntwo"),
+            "<p>one\nline</p>\n<ul>\n<li>a</li>\n<li><strong>b</strong></li>\n</ul>\n<p>two</p>\n"
+        );
+        assert_eq!(blocks("  \n\n "), "");
+    }
+}

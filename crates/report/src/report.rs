@@ -1,0 +1,284 @@
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::figure::{Figure, Room};
+use crate::font;
+use crate::markup::{blocks, escape, inline};
+use crate::table::Table;
+use crate::{Error, Result};
+
+const PAGE_CSS: &str = include_str!("page.css");
+
+/// A report: a head with a title, a lead and the run's facts, and sections, in one HTML file that loads
+/// nothing and runs no script.
+///
+/// ```
+/// use firstsight_report::Report;
+/// let mut report = Report::new("Two classes");
+/// report.lead("Ants and bees, told apart.").facts(&[("seed", "123".into())]);
+/// report.section(Some("1"), "Data").text("397 photos, of **two** classes.");
+/// let html = report.to_html();
+/// assert!(html.starts_with("<!DOCTYPE html>"));
+/// assert!(html.contains("<strong>two</strong>"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Report {
+    title: String,
+    subtitle: Option<String>,
+    lead: String,
+    facts: Vec<(String, String)>,
+    sections: Vec<Section>,
+}
+
+impl Report {
+    /// A report with no sections yet.
+    pub fn new(title: &str) -> Self {
+        Self {
+            title: title.into(),
+            subtitle: None,
+            lead: String::new(),
+            facts: Vec::new(),
+            sections: Vec::new(),
+        }
+    }
+
+    /// Sets the line under the title.
+    pub fn subtitle(&mut self, text: &str) -> &mut Self {
+        self.subtitle = Some(text.into());
+        self
+    }
+
+    /// Adds a paragraph or more before the first section, in the markup of [`Section::text`].
+    pub fn lead(&mut self, text: &str) -> &mut Self {
+        self.lead.push_str(&blocks(text));
+        self
+    }
+
+    /// Adds facts about the run: its date, machine, data, device, seeds, time. Names and values stand for
+    /// themselves.
+    pub fn facts(&mut self, facts: &[(&str, String)]) -> &mut Self {
+        self.facts.extend(facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        self
+    }
+
+    /// Adds a section, which the table of contents lists.
+    pub fn section(&mut self, number: Option<&str>, title: &str) -> &mut Section {
+        let section = Section { number: number.map(Into::into), title: title.into(), blocks: Vec::new() };
+        let last = self.sections.len();
+        self.sections.push(section);
+        &mut self.sections[last]
+    }
+
+    /// The whole page.
+    pub fn to_html(&self) -> String {
+        let body = self.body();
+        let mut page = String::with_capacity(body.len() + 65_536);
+        let _ = write!(
+            page,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
+             <meta name=\"color-scheme\" content=\"light dark\" />\n<title>{}</title>\n<style>\n{}{PAGE_CSS}</style>\n\
+             </head>\n",
+            escape(&self.title),
+            font::face(&body),
+        );
+        page.push_str(&body);
+        page.push_str("</html>\n");
+        page
+    }
+
+    /// Writes the page to `path`: to a temporary file beside it, synced, and renamed, so that a reader finds
+    /// the old page or the new one, whole.
+    ///
+    /// # Errors
+    /// [`Error::Write`], which names the path.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |source| Error::Write { path: path.into(), source };
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".report-").suffix(".tmp");
+        // A report is there to be shown to others; a temporary file is its owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = builder.tempfile_in(folder).map_err(failed)?;
+        file.write_all(self.to_html().as_bytes()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    fn body(&self) -> String {
+        let anchors = self.anchors();
+        let mut out = String::from("<body>\n<header>\n");
+        let _ = writeln!(out, "<h1>{}</h1>", escape(&self.title));
+        if let Some(subtitle) = &self.subtitle {
+            let _ = writeln!(out, "<p class=\"subtitle\">{}</p>", inline(subtitle));
+        }
+        if !self.lead.is_empty() {
+            let _ = write!(out, "<div class=\"lead\">\n{}</div>\n", self.lead);
+        }
+        if !self.facts.is_empty() {
+            out.push_str("<dl class=\"facts\">\n");
+            for (name, value) in &self.facts {
+                let (name, value) = (escape(name), escape(value));
+                let _ = writeln!(out, "<div><dt>{name}</dt><dd><bdi>{value}</bdi></dd></div>");
+            }
+            out.push_str("</dl>\n");
+        }
+        out.push_str("</header>\n");
+        if self.sections.len() > 1 {
+            out.push_str("<nav aria-label=\"Contents\">\n<p>Contents</p>\n<ol>\n");
+            for (section, anchor) in self.sections.iter().zip(&anchors) {
+                let _ = writeln!(out, "<li><a href=\"#{anchor}\">{}</a></li>", section.heading());
+            }
+            out.push_str("</ol>\n</nav>\n");
+        }
+        out.push_str("<main>\n");
+        let mut numbers = Numbers::default();
+        for (section, anchor) in self.sections.iter().zip(&anchors) {
+            let _ = writeln!(out, "<section>\n<h2 id=\"{anchor}\">{}</h2>", section.heading());
+            for block in &section.blocks {
+                block.render(&mut out, &mut numbers);
+            }
+            out.push_str("</section>\n");
+        }
+        out.push_str("</main>\n</body>\n");
+        out
+    }
+
+    /// An anchor for each section, made of its title's letters and digits, so that links to it last.
+    fn anchors(&self) -> Vec<String> {
+        let mut taken = HashSet::new();
+        self.sections
+            .iter()
+            .map(|section| {
+                let words: Vec<String> = section
+                    .title
+                    .split(|c: char| !c.is_alphanumeric())
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_lowercase)
+                    .collect();
+                // `section-` sets them apart from the anchors of tables and figures.
+                let name = format!("section-{}", words.join("-"));
+                let mut anchor = name.clone();
+                let mut copy = 1;
+                while !taken.insert(anchor.clone()) {
+                    copy += 1;
+                    anchor = format!("{name}-{copy}");
+                }
+                anchor
+            })
+            .collect()
+    }
+}
+
+/// How many tables and figures stand before.
+#[derive(Default)]
+struct Numbers {
+    tables: usize,
+    figures: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Block {
+    Html(String),
+    Table(Table),
+    Figures(Vec<Figure>),
+}
+
+impl Block {
+    fn render(&self, out: &mut String, numbers: &mut Numbers) {
+        match self {
+            Self::Html(html) => out.push_str(html),
+            Self::Table(table) => {
+                numbers.tables += 1;
+                table.render(out, numbers.tables);
+            }
+            Self::Figures(figures) => {
+                let room = if figures.len() > 1 { Room::Half } else { Room::Whole };
+                if room == Room::Half {
+                    out.push_str("<div class=\"row\">\n");
+                }
+                for figure in figures {
+                    numbers.figures += 1;
+                    figure.render(out, numbers.figures, room);
+                }
+                if room == Room::Half {
+                    out.push_str("</div>\n");
+                }
+            }
+        }
+    }
+}
+
+/// A part of a [`Report`]; its parts stand in the order in which they are added.
+#[derive(Clone, Debug)]
+pub struct Section {
+    number: Option<String>,
+    title: String,
+    blocks: Vec<Block>,
+}
+
+impl Section {
+    /// Adds running text: paragraphs parted by blank lines, lists of lines that begin with `- `,
+    /// `` `code` ``, `**bold**` and `[links](https://…)`. A backslash makes the next character stand for
+    /// itself. HTML in the text is shown, not obeyed.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.html(blocks(text))
+    }
+
+    /// Adds a heading below the section's own.
+    pub fn subsection(&mut self, title: &str) -> &mut Self {
+        self.html(format!("<h3>{}</h3>\n", escape(title)))
+    }
+
+    /// Adds text that keeps its lines and spaces: a folder tree, an error message, a listing.
+    pub fn pre(&mut self, title: &str, text: &str) -> &mut Self {
+        let (title, text) = (inline(title), escape(text));
+        // HTML drops a line end that follows the tag; `code` keeps the text's own first line.
+        self.html(format!(
+            "<div class=\"listing\">\n<p class=\"caption\">{title}</p>\n<pre tabindex=\"0\"><code>{text}</code></pre>\n</div>\n"
+        ))
+    }
+
+    /// Adds an aside: a limit, a warning, where a number comes from.
+    pub fn note(&mut self, text: &str) -> &mut Self {
+        self.html(format!("<aside>\n{}</aside>\n", blocks(text)))
+    }
+
+    /// Adds a table.
+    pub fn table(&mut self, table: Table) -> &mut Self {
+        self.blocks.push(Block::Table(table));
+        self
+    }
+
+    /// Adds a figure of the page's width.
+    pub fn figure(&mut self, figure: Figure) -> &mut Self {
+        self.figure_row(vec![figure])
+    }
+
+    /// Adds figures side by side, as many in a row as the page has room for.
+    pub fn figure_row(&mut self, figures: Vec<Figure>) -> &mut Self {
+        self.blocks.push(Block::Figures(figures));
+        self
+    }
+
+    fn html(&mut self, html: String) -> &mut Self {
+        self.blocks.push(Block::Html(html));
+        self
+    }
+
+    fn heading(&self) -> String {
+        match &self.number {
+            Some(number) => {
+                format!("<span class=\"number\">{}</span> {}", escape(number), escape(&self.title))
+            }
+            None => escape(&self.title),
+        }
+    }
+}
