@@ -1,0 +1,271 @@
+//! Settings of the ops, and the one place where output sizes are computed.
+
+use crate::error::{Error, Result, checked_count};
+
+/// A function applied to every value, in the same pass as the op before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// x
+    Identity,
+    /// max(x, 0). Its gradient at 0 is 0, as PyTorch's and Keras's (candle's own is 1).
+    Relu,
+    /// min(max(x, 0), 6). Its gradient at 0 and at 6 is 0.
+    Relu6,
+    /// tanh(x)
+    Tanh,
+    /// x where x > 0, else `slope`·x, with a slope of at least 0 (Keras's default is 0.2, PyTorch's 0.01).
+    LeakyRelu(f64),
+}
+
+impl Activation {
+    pub(crate) fn check(self, op: &'static str) -> Result<()> {
+        match self {
+            // A negative slope would make the function fall and rise, and its sign no longer tell the input's.
+            Self::LeakyRelu(slope) if !(slope >= 0.0 && slope.is_finite()) => Err(Error::Setting {
+                op,
+                rule: "a leaky ReLU's slope must be at least 0",
+                found: slope.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Rim of zeros around a map, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Padding2d {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding2d {
+    /// No rim ("valid").
+    pub const fn none() -> Self {
+        Self::symmetric(0, 0)
+    }
+
+    /// `height` rows above and below, `width` columns left and right.
+    pub const fn symmetric(height: usize, width: usize) -> Self {
+        Self { top: height, bottom: height, left: width, right: width }
+    }
+
+    /// TensorFlow's "same": the rim that gives ⌈input / stride⌉ outputs for an input of `size`, the odd pixel
+    /// at the bottom and right.
+    ///
+    /// ```
+    /// use firstsight_ops::Padding2d;
+    /// // Keras and PyTorch's padding=1 differ where the stride is 2 and the size even.
+    /// let same = Padding2d::same((224, 224), (3, 3), (2, 2), (1, 1));
+    /// assert_eq!(same, Padding2d { top: 0, bottom: 1, left: 0, right: 1 });
+    /// ```
+    pub const fn same(
+        size: (usize, usize),
+        kernel: (usize, usize),
+        stride: (usize, usize),
+        dilation: (usize, usize),
+    ) -> Self {
+        const fn total(size: usize, kernel: usize, stride: usize, dilation: usize) -> usize {
+            let stride = if stride == 0 { 1 } else { stride };
+            let window = kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
+            let covered =
+                size.div_ceil(stride).saturating_sub(1).saturating_mul(stride).saturating_add(window);
+            covered.saturating_sub(size)
+        }
+        let rows = total(size.0, kernel.0, stride.0, dilation.0);
+        let cols = total(size.1, kernel.1, stride.1, dilation.1);
+        Self { top: rows / 2, bottom: rows - rows / 2, left: cols / 2, right: cols - cols / 2 }
+    }
+}
+
+/// How a convolution's kernel moves. Pairs are (height, width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conv2dConfig {
+    /// Steps between windows, at least 1.
+    pub stride: (usize, usize),
+    /// Zeros around the input.
+    pub padding: Padding2d,
+    /// Distance between a kernel's taps, at least 1.
+    pub dilation: (usize, usize),
+    /// Independent groups of channels, at least 1; as many as input channels is a depthwise convolution.
+    pub groups: usize,
+}
+
+impl Conv2dConfig {
+    /// Stride 1, no padding, no dilation, one group: the starting point for struct update syntax.
+    pub const PLAIN: Self = Self { stride: (1, 1), padding: Padding2d::none(), dilation: (1, 1), groups: 1 };
+
+    /// Height and width of the output: ⌊(size + padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
+    ///
+    /// # Errors
+    /// A zero stride, dilation or kernel, or a window larger than the padded input.
+    pub fn output_size(&self, size: (usize, usize), kernel: (usize, usize)) -> Result<(usize, usize)> {
+        let Padding2d { top, bottom, left, right } = self.padding;
+        let rows = Axis {
+            op: "conv2d",
+            size: size.0,
+            before: top,
+            after: bottom,
+            kernel: kernel.0,
+            stride: self.stride.0,
+            dilation: self.dilation.0,
+        };
+        let cols = Axis {
+            op: "conv2d",
+            size: size.1,
+            before: left,
+            after: right,
+            kernel: kernel.1,
+            stride: self.stride.1,
+            dilation: self.dilation.1,
+        };
+        Ok((rows.output_size(Rounding::Floor)?, cols.output_size(Rounding::Floor)?))
+    }
+}
+
+/// What happens to a last window that hangs over the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// It is dropped.
+    Floor,
+    /// It is kept if it starts inside the input or the padding before it, as PyTorch's `ceil_mode`.
+    Ceil,
+}
+
+/// How a pooling window moves. Pairs are (height, width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pool2dConfig {
+    /// Size of the window, at least 1.
+    pub kernel: (usize, usize),
+    /// Steps between windows, at least 1.
+    pub stride: (usize, usize),
+    /// Padding on either side, less than the kernel.
+    pub padding: (usize, usize),
+    /// Whether a window may hang over the bottom and right edge.
+    pub rounding: Rounding,
+}
+
+impl Pool2dConfig {
+    /// Square windows beside each other, without padding: Keras's and PyTorch's default.
+    pub const fn square(size: usize) -> Self {
+        Self { kernel: (size, size), stride: (size, size), padding: (0, 0), rounding: Rounding::Floor }
+    }
+
+    /// Height and width of the output, as PyTorch computes them.
+    ///
+    /// # Errors
+    /// A zero kernel or stride, padding as large as the kernel, or a window larger than the padded input.
+    pub fn output_size(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let axis = |size, padding, kernel, stride| {
+            if padding >= kernel {
+                return Err(Error::Setting {
+                    op: "pool2d",
+                    rule: "padding must be less than the kernel",
+                    found: format!("padding {padding}, kernel {kernel}"),
+                });
+            }
+            Axis { op: "pool2d", size, before: padding, after: padding, kernel, stride, dilation: 1 }
+                .output_size(self.rounding)
+        };
+        Ok((
+            axis(size.0, self.padding.0, self.kernel.0, self.stride.0)?,
+            axis(size.1, self.padding.1, self.kernel.1, self.stride.1)?,
+        ))
+    }
+}
+
+/// What average pooling divides a window's sum by, where the window reaches into the padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Divisor {
+    /// The pixels of the window that lie in the input or its padding (PyTorch's default).
+    CountIncludePad,
+    /// The pixels of the window that lie in the input (Keras's and TensorFlow's).
+    Valid,
+}
+
+/// One axis of a sliding window.
+struct Axis {
+    op: &'static str,
+    size: usize,
+    before: usize,
+    after: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+}
+
+impl Axis {
+    fn output_size(&self, rounding: Rounding) -> Result<usize> {
+        let &Self { op, size, before, after, kernel, stride, dilation } = self;
+        if size == 0 || kernel == 0 || stride == 0 || dilation == 0 {
+            return Err(Error::Setting {
+                op,
+                rule: "size, kernel, stride and dilation must be at least 1",
+                found: format!("size {size}, kernel {kernel}, stride {stride}, dilation {dilation}"),
+            });
+        }
+        let overflow = Error::Overflow { op, what: "the padded input" };
+        let padded = size.checked_add(before).and_then(|s| s.checked_add(after)).ok_or(overflow)?;
+        let window = checked_count(op, "the window", &[kernel - 1, dilation])? + 1;
+        if window > padded {
+            return Err(Error::WindowTooLarge { op, window, padded });
+        }
+        let free = padded - window;
+        let mut output = free / stride + 1;
+        if rounding == Rounding::Ceil && !free.is_multiple_of(stride) && output * stride < size + before {
+            output += 1;
+        }
+        Ok(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_padding_gives_the_ceiling() {
+        for size in 1..20 {
+            for kernel in 1..6 {
+                for stride in 1..4 {
+                    for dilation in 1..3 {
+                        let padding = Padding2d::same(
+                            (size, size),
+                            (kernel, kernel),
+                            (stride, stride),
+                            (dilation, dilation),
+                        );
+                        let config = Conv2dConfig {
+                            stride: (stride, stride),
+                            padding,
+                            dilation: (dilation, dilation),
+                            groups: 1,
+                        };
+                        let output = config.output_size((size, size), (kernel, kernel)).unwrap();
+                        assert_eq!(output, (size.div_ceil(stride), size.div_ceil(stride)));
+                        assert!(padding.bottom == padding.top || padding.bottom == padding.top + 1);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_values() {
+        let config = Conv2dConfig { stride: (0, 1), ..Conv2dConfig::PLAIN };
+        assert!(config.output_size((5, 5), (3, 3)).unwrap_err().to_string().contains("stride 0"));
+        let error = Conv2dConfig::PLAIN.output_size((2, 5), (3, 3)).unwrap_err();
+        assert_eq!(error, Error::WindowTooLarge { op: "conv2d", window: 3, padded: 2 });
+        let config = Conv2dConfig { dilation: (usize::MAX, 1), ..Conv2dConfig::PLAIN };
+        assert!(matches!(config.output_size((5, 5), (3, 3)), Err(Error::Overflow { .. })));
+        let config = Conv2dConfig { padding: Padding2d::symmetric(usize::MAX, 0), ..Conv2dConfig::PLAIN };
+        assert!(matches!(config.output_size((5, 5), (3, 3)), Err(Error::Overflow { .. })));
+        let pool = Pool2dConfig { padding: (2, 0), ..Pool2dConfig::square(2) };
+        assert!(pool.output_size((5, 5)).unwrap_err().to_string().contains("padding 2, kernel 2"));
+    }
+}
