@@ -1,0 +1,167 @@
+//! Reads a trace of an Optuna study, and prints what this crate proposes when it is told the same outcomes.
+//!
+//! `cargo run --release --example replay -- TRACE.json` prints `{"trials": [{"params": {…}}]}`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use firstsight_hpo::{
+    Direction, Distribution, FloatRange, IntRange, Multivariate, Outcome, Random, Sampler, Study,
+    Suggest, Tpe, TpeConfig, Trial,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// A trace: the sampler, the space, and what each trial came to.
+#[derive(Deserialize)]
+struct Trace {
+    sampler: SamplerSpec,
+    direction: String,
+    space: Vec<ParamSpec>,
+    trials: Vec<TrialSpec>,
+}
+
+#[derive(Deserialize)]
+struct SamplerSpec {
+    kind: String,
+    seed: u32,
+    n_startup_trials: Option<usize>,
+    n_ei_candidates: Option<usize>,
+    prior_weight: Option<f64>,
+    consider_magic_clip: Option<bool>,
+    consider_endpoints: Option<bool>,
+    multivariate: Option<bool>,
+    group: Option<bool>,
+    constant_liar: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct ParamSpec {
+    name: String,
+    #[serde(flatten)]
+    kind: Kind,
+    when: Option<When>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Kind {
+    Float {
+        low: f64,
+        high: f64,
+        #[serde(default)]
+        log: bool,
+        step: Option<f64>,
+    },
+    Int {
+        low: i64,
+        high: i64,
+        #[serde(default)]
+        log: bool,
+        step: Option<i64>,
+    },
+    Categorical { choices: Vec<Value> },
+}
+
+/// The parameter is asked for only if an earlier one has this value, or at least this one.
+#[derive(Deserialize)]
+struct When {
+    name: String,
+    equals: Option<Value>,
+    at_least: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct TrialSpec {
+    state: String,
+    value: Option<f64>,
+    #[serde(default)]
+    intermediate: Vec<(u64, f64)>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args().nth(1).ok_or("usage: replay TRACE.json")?;
+    let trace: Trace = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    println!("{}", json!({ "trials": replay(&trace)? }));
+    Ok(())
+}
+
+fn replay(trace: &Trace) -> Result<Vec<Value>, Box<dyn Error>> {
+    let study = study(trace)?;
+    let mut trials = Vec::new();
+    for told in &trace.trials {
+        let mut trial = study.ask()?;
+        trials.push(json!({ "params": ask(&mut trial, &trace.space)? }));
+        for &(step, value) in &told.intermediate {
+            trial.report(value, step)?;
+        }
+        study.tell(&trial, outcome(told)?)?;
+    }
+    Ok(trials)
+}
+
+fn study(trace: &Trace) -> Result<Study, Box<dyn Error>> {
+    let direction = match trace.direction.as_str() {
+        "minimize" => Direction::Minimize,
+        "maximize" => Direction::Maximize,
+        other => return Err(format!("`direction` must be minimize or maximize, but is {other}").into()),
+    };
+    let sampler: Box<dyn Sampler> = match trace.sampler.kind.as_str() {
+        "random" => Box::new(Random::new(trace.sampler.seed)),
+        "tpe" => Box::new(Tpe::new(tpe(&trace.sampler))?),
+        other => return Err(format!("the sampler's `kind` must be random or tpe, but is {other}").into()),
+    };
+    Ok(Study::builder("replay").direction(direction).sampler(sampler).create()?)
+}
+
+fn tpe(spec: &SamplerSpec) -> TpeConfig {
+    let mut config = TpeConfig::optuna4(spec.seed);
+    let set = |field: &mut usize, given: Option<usize>| *field = given.unwrap_or(*field);
+    set(&mut config.n_startup_trials, spec.n_startup_trials);
+    set(&mut config.n_ei_candidates, spec.n_ei_candidates);
+    config.prior_weight = spec.prior_weight.unwrap_or(config.prior_weight);
+    config.consider_magic_clip = spec.consider_magic_clip.unwrap_or(config.consider_magic_clip);
+    config.consider_endpoints = spec.consider_endpoints.unwrap_or(config.consider_endpoints);
+    config.constant_liar = spec.constant_liar.unwrap_or(config.constant_liar);
+    config.multivariate = match (spec.multivariate, spec.group) {
+        (Some(true), Some(true)) => Multivariate::Group,
+        (Some(true), _) => Multivariate::On,
+        _ => config.multivariate,
+    };
+    config
+}
+
+fn ask(trial: &mut Trial<'_>, space: &[ParamSpec]) -> Result<Map<String, Value>, Box<dyn Error>> {
+    let mut params: BTreeMap<&str, Value> = BTreeMap::new();
+    let mut in_order = Map::new();
+    for spec in space {
+        if let Some(when) = &spec.when {
+            let Some(value) = params.get(when.name.as_str()) else { continue };
+            let differs = when.equals.as_ref().is_some_and(|equals| value != equals);
+            let is_less = when.at_least.is_some_and(|least| value.as_f64().is_none_or(|v| v < least));
+            if differs || is_less {
+                continue;
+            }
+        }
+        let distribution = match &spec.kind {
+            &Kind::Float { low, high, log, step } => Distribution::float(&spec.name, FloatRange { low, high, log, step })?,
+            &Kind::Int { low, high, log, step } => {
+                Distribution::int(&spec.name, IntRange { low, high, log, step: step.unwrap_or(1) })?
+            }
+            Kind::Categorical { choices } => Distribution::categorical(&spec.name, choices)?,
+        };
+        let value = distribution.external(trial.suggest(&spec.name, distribution.clone())?);
+        params.insert(&spec.name, value.clone());
+        in_order.insert(spec.name.clone(), value);
+    }
+    Ok(in_order)
+}
+
+fn outcome(told: &TrialSpec) -> Result<Outcome, Box<dyn Error>> {
+    match (told.state.as_str(), told.value) {
+        ("complete", Some(value)) => Ok(Outcome::Complete(value)),
+        ("pruned", _) => Ok(Outcome::Pruned),
+        ("failed", _) => Ok(Outcome::Failed),
+        (state, value) => Err(format!("a trial cannot be {state} with value {value:?}").into()),
+    }
+}

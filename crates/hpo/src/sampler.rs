@@ -1,0 +1,106 @@
+//! What proposes parameters.
+
+mod grid;
+mod random;
+pub mod tpe;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use self::grid::{Grid, grid_cost};
+pub use self::random::Random;
+pub use self::tpe::{Tpe, TpeConfig};
+use crate::error::Result;
+use crate::space::Distribution;
+use crate::study::Direction;
+use crate::trial::{FrozenTrial, Param};
+
+/// What samplers and pruners see of a study.
+#[derive(Clone, Copy)]
+pub struct StudyView<'a> {
+    /// The study's name.
+    pub name: &'a str,
+    /// Which values are good.
+    pub direction: Direction,
+    /// Every trial, by number.
+    pub trials: &'a [Arc<FrozenTrial>],
+}
+
+/// System attributes to attach to a trial.
+pub type Attrs = Vec<(String, Value)>;
+
+/// A way of proposing parameters. One sampler serves one study.
+pub trait Sampler: Send {
+    /// Called when a trial has been created; returns system attributes for it.
+    ///
+    /// # Errors
+    /// The sampler's own.
+    fn before_trial(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<Attrs> {
+        Ok(Vec::new())
+    }
+
+    /// Parameters that are drawn together, before the objective asks for them one by one; and system
+    /// attributes for the trial. Called at most once a trial, when the first parameter is needed.
+    ///
+    /// # Errors
+    /// The sampler's own.
+    fn sample_relative(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<(Vec<Param>, Attrs)> {
+        Ok((Vec::new(), Vec::new()))
+    }
+
+    /// One parameter, in its internal form. The distribution has more than one value.
+    ///
+    /// # Errors
+    /// The sampler's own.
+    fn sample_independent(
+        &mut self,
+        study: &StudyView<'_>,
+        trial: &FrozenTrial,
+        name: &str,
+        distribution: &Distribution,
+    ) -> Result<f64>;
+
+    /// Called when a trial has ended; true ends the study's run.
+    ///
+    /// # Errors
+    /// The sampler's own.
+    fn after_trial(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A copy whose random numbers depend on the sampler's seed and the trial's number alone.
+    fn fork(&self, number: usize) -> Box<dyn Sampler>;
+}
+
+impl Sampler for Box<dyn Sampler> {
+    fn before_trial(&mut self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<Attrs> {
+        (**self).before_trial(study, trial)
+    }
+    fn sample_relative(&mut self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(Vec<Param>, Attrs)> {
+        (**self).sample_relative(study, trial)
+    }
+    fn sample_independent(
+        &mut self,
+        study: &StudyView<'_>,
+        trial: &FrozenTrial,
+        name: &str,
+        distribution: &Distribution,
+    ) -> Result<f64> {
+        (**self).sample_independent(study, trial, name, distribution)
+    }
+    fn after_trial(&mut self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<bool> {
+        (**self).after_trial(study, trial)
+    }
+    fn fork(&self, number: usize) -> Box<dyn Sampler> {
+        (**self).fork(number)
+    }
+}
+
+/// The seed of a trial's own generator: the finaliser of SplitMix64 over seed and number.
+fn forked_seed(seed: u32, number: usize) -> u32 {
+    let mut z = ((u64::from(seed) << 32) | number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 32) as u32
+}

@@ -1,0 +1,233 @@
+//! The tree-structured Parzen estimator.
+//!
+//! Proposal for proposal that of Optuna 4.8's `TPESampler` for one objective. References: Bergstra et al.,
+//! Algorithms for hyper-parameter optimization, NIPS 2011; Watanabe, Tree-structured Parzen estimator:
+//! understanding its algorithm components, arXiv:2304.11127.
+//!
+//! Past trials are split into the best few and the rest; a mixture is fitted to each; some candidates are
+//! drawn from the first, and the one with the greatest ratio of the two densities is proposed.
+
+mod history;
+mod parzen;
+mod truncnorm;
+
+use serde_json::{Map, Value};
+
+use self::history::{Columns, History, SpaceGroups};
+use self::parzen::{Mixture, Shape};
+use super::random::draw;
+use super::{Attrs, Sampler, StudyView, forked_seed};
+use crate::error::{Error, Result};
+use crate::math::linspace;
+use crate::random::RandomState;
+use crate::space::Distribution;
+use crate::trial::{FrozenTrial, Param};
+
+/// Which parameters are drawn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multivariate {
+    /// None: each is drawn by itself.
+    Off,
+    /// Those that every trial has.
+    On,
+    /// Those that occur together: the space is cut into groups that trials have wholly or not at all.
+    Group,
+}
+
+/// The numbers of a [`Tpe`] sampler. The names are Optuna's.
+#[derive(Clone, Debug)]
+pub struct TpeConfig {
+    /// Where the random numbers begin.
+    pub seed: u32,
+    /// Trials that are drawn at random before the estimators are used.
+    pub n_startup_trials: usize,
+    /// Candidates for each proposal.
+    pub n_ei_candidates: usize,
+    /// How many of `n` trials count as good.
+    pub gamma: fn(usize) -> usize,
+    /// The weights of `n` observations, oldest first.
+    pub weights: fn(usize) -> Vec<f64>,
+    /// The weight of the prior.
+    pub prior_weight: f64,
+    /// Whether narrow kernels are widened to the range over min(100, kernels + 1).
+    pub consider_magic_clip: bool,
+    /// Whether a kernel at the edge takes the distance to the range's end for its width.
+    pub consider_endpoints: bool,
+    /// Which parameters are drawn together.
+    pub multivariate: Multivariate,
+    /// Whether running trials count as bad, which keeps parallel workers apart.
+    pub constant_liar: bool,
+}
+
+impl TpeConfig {
+    /// The defaults of Optuna 4.
+    pub fn optuna4(seed: u32) -> Self {
+        Self {
+            seed,
+            n_startup_trials: 10,
+            n_ei_candidates: 24,
+            gamma: default_gamma,
+            weights: default_weights,
+            prior_weight: 1.0,
+            consider_magic_clip: true,
+            consider_endpoints: false,
+            multivariate: Multivariate::Off,
+            constant_liar: false,
+        }
+    }
+
+    /// The settings of hyperopt, as Optuna's `hyperopt_parameters` has them.
+    pub fn hyperopt(seed: u32) -> Self {
+        Self { n_startup_trials: 20, gamma: hyperopt_gamma, ..Self::optuna4(seed) }
+    }
+}
+
+/// min(⌈0.1 n⌉, 25)
+pub fn default_gamma(n: usize) -> usize {
+    ((0.1 * n as f64).ceil() as usize).min(25)
+}
+
+/// min(⌈0.25 √n⌉, 25)
+pub fn hyperopt_gamma(n: usize) -> usize {
+    ((0.25 * (n as f64).sqrt()).ceil() as usize).min(25)
+}
+
+/// 1 for the latest 25 observations, and a ramp from 1/n for those before.
+pub fn default_weights(n: usize) -> Vec<f64> {
+    if n < 25 {
+        return vec![1.0; n];
+    }
+    let mut weights = linspace(1.0 / n as f64, 1.0, n - 25);
+    weights.resize(n, 1.0);
+    weights
+}
+
+/// The tree-structured Parzen estimator; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Tpe {
+    config: TpeConfig,
+    /// The candidates' stream.
+    rng: RandomState,
+    /// The start-up trials' stream, which begins with the same seed.
+    startup: RandomState,
+    history: History,
+    groups: SpaceGroups,
+}
+
+/// System attributes with the parameters that a running trial has drawn but not been asked for.
+const RELATIVE: &str = "tpe:relative_params";
+/// Optuna cuts an attribute's text into pieces of this length for its databases' sake.
+const PIECE: usize = 2045;
+
+impl Tpe {
+    /// A sampler with these numbers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] if there are no candidates or the prior's weight is negative.
+    pub fn new(config: TpeConfig) -> Result<Self> {
+        let wrong = |what, rule, got| Err(Error::InvalidSetting { what, rule, got });
+        if config.n_ei_candidates == 0 {
+            return wrong("n_ei_candidates", "n_ei_candidates >= 1", "0".into());
+        }
+        if !(config.prior_weight >= 0.0) {
+            return wrong("prior_weight", "prior_weight >= 0", config.prior_weight.to_string());
+        }
+        let rng = RandomState::new(config.seed);
+        Ok(Self { startup: rng.clone(), rng, config, history: History::default(), groups: SpaceGroups::default() })
+    }
+
+    /// The proposal for parameters that are drawn together.
+    fn propose(&mut self, trial: &FrozenTrial, study: &StudyView<'_>, space: &[(&str, &Distribution)]) -> Vec<f64> {
+        let liar = self.config.constant_liar;
+        let running = if liar { self.history.running(study, trial.number) } else { Vec::new() };
+        let n_good = (self.config.gamma)(self.history.n_usable());
+        let Columns { good, bad } = self.history.columns(study, space, n_good, &running);
+        let shape = Shape {
+            prior_weight: self.config.prior_weight,
+            magic_clip: self.config.consider_magic_clip,
+            consider_endpoints: self.config.consider_endpoints,
+            multivariate: self.config.multivariate != Multivariate::Off,
+            weights: self.config.weights,
+        };
+        let distributions: Vec<&Distribution> = space.iter().map(|(_, d)| *d).collect();
+        let good = Mixture::new(&distributions, &good, &shape);
+        let bad = Mixture::new(&distributions, &bad, &shape);
+        let candidates = good.sample(&mut self.rng, self.config.n_ei_candidates);
+        let ratio: Vec<f64> =
+            good.log_pdf(&candidates).iter().zip(bad.log_pdf(&candidates)).map(|(g, b)| g - b).collect();
+        let best = argmax(&ratio);
+        candidates.iter().map(|column| column[best]).collect()
+    }
+}
+
+/// The place of the first greatest number, or of the first NaN.
+fn argmax(x: &[f64]) -> usize {
+    let mut best = 0;
+    for (i, &v) in x.iter().enumerate() {
+        if v.is_nan() {
+            return i;
+        }
+        if v > x[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+impl Sampler for Tpe {
+    fn sample_relative(&mut self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(Vec<Param>, Attrs)> {
+        if self.config.multivariate == Multivariate::Off {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        self.history.catch_up(study);
+        let spaces = match self.config.multivariate {
+            Multivariate::Group => self.groups.spaces(study, &self.history),
+            _ => vec![self.history.intersection()],
+        };
+        let mut params = Vec::new();
+        if self.history.n_usable() >= self.config.n_startup_trials {
+            for space in &spaces {
+                let space: Vec<_> =
+                    space.iter().filter(|(_, d)| !d.is_single()).map(|(name, d)| (&**name, d)).collect();
+                if space.is_empty() {
+                    continue;
+                }
+                for (value, (name, distribution)) in self.propose(trial, study, &space).into_iter().zip(&space) {
+                    params.push(Param {
+                        name: (*name).into(),
+                        distribution: (*distribution).clone(),
+                        internal: value,
+                    });
+                }
+            }
+        }
+        let mut attrs = Vec::new();
+        if self.config.constant_liar && !params.is_empty() {
+            let object: Map<String, Value> = params.iter().map(|p| (p.name.to_string(), p.value())).collect();
+            let text: Vec<char> = Value::Object(object).to_string().chars().collect();
+            for (i, piece) in text.chunks(PIECE).enumerate() {
+                attrs.push((format!("{RELATIVE}:{i}"), Value::String(piece.iter().collect())));
+            }
+        }
+        Ok((params, attrs))
+    }
+
+    fn sample_independent(
+        &mut self,
+        study: &StudyView<'_>,
+        trial: &FrozenTrial,
+        name: &str,
+        distribution: &Distribution,
+    ) -> Result<f64> {
+        self.history.catch_up(study);
+        if self.history.n_usable() < self.config.n_startup_trials {
+            return Ok(draw(&mut self.startup, distribution));
+        }
+        Ok(self.propose(trial, study, &[(name, distribution)])[0])
+    }
+
+    fn fork(&self, number: usize) -> Box<dyn Sampler> {
+        let rng = RandomState::new(forked_seed(self.config.seed, number));
+        Box::new(Self { startup: rng.clone(), rng, ..self.clone() })
+    }
+}

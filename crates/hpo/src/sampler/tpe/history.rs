@@ -1,0 +1,240 @@
+//! What a TPE sampler knows of the past, kept up to date trial by trial.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::RELATIVE;
+use crate::sampler::StudyView;
+use crate::space::Distribution;
+use crate::study::Direction;
+use crate::trial::{FrozenTrial, TrialState};
+
+/// A space with its parameters by name.
+pub(super) type Space = BTreeMap<Arc<str>, Distribution>;
+
+/// The complete and pruned trials, by parameter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    /// Trials looked at, finished or not.
+    looked_at: usize,
+    /// Those of them that were not finished.
+    open: Vec<usize>,
+    /// The usable trials in the order in which they were found finished.
+    found: Vec<usize>,
+    /// The usable trials' numbers with their ranks, ascending by number.
+    usable: Vec<(usize, Rank)>,
+    /// Each parameter's values by trial number; NaN where a trial does not have it.
+    values: HashMap<Arc<str>, Vec<f64>>,
+    /// The parameters that all usable trials have, with one and the same distribution.
+    common: Option<Space>,
+    /// The good trials among so many usable ones, as flags by number.
+    split: (usize, Vec<bool>),
+}
+
+/// How good a trial is; less is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rank {
+    /// By its loss.
+    Complete(f64),
+    /// After all complete ones: by its last step, the later the better, then by the loss there. Without
+    /// reports, last.
+    Pruned(Option<(u64, f64)>),
+}
+
+impl Rank {
+    fn of(trial: &FrozenTrial, direction: Direction) -> Option<Self> {
+        let loss = |v: f64| if v.is_nan() { f64::INFINITY } else { direction.loss(v) };
+        match trial.state {
+            TrialState::Complete => trial.value.map(|v| Self::Complete(loss(v))),
+            TrialState::Pruned => Some(Self::Pruned(trial.last_report().map(|(step, v)| (step, loss(v))))),
+            _ => None,
+        }
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Complete(a), Self::Complete(b)) => float_order(*a, *b),
+            (Self::Complete(_), Self::Pruned(_)) => Ordering::Less,
+            (Self::Pruned(_), Self::Complete(_)) => Ordering::Greater,
+            (Self::Pruned(Some((a, x))), Self::Pruned(Some((b, y)))) => b.cmp(a).then(float_order(*x, *y)),
+            (Self::Pruned(a), Self::Pruned(b)) => b.is_some().cmp(&a.is_some()),
+        }
+    }
+}
+
+/// The order of floats without NaN, in which 0 and -0 are equal.
+fn float_order(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or(Ordering::Equal)
+}
+
+/// The observations of each parameter of a space, in the order of the trials.
+pub(super) struct Columns {
+    pub(super) good: Vec<Vec<f64>>,
+    pub(super) bad: Vec<Vec<f64>>,
+}
+
+impl History {
+    /// Takes in the trials that have finished since the last call.
+    pub(super) fn catch_up(&mut self, study: &StudyView<'_>) {
+        let mut look = std::mem::take(&mut self.open);
+        look.extend(self.looked_at..study.trials.len());
+        self.looked_at = study.trials.len();
+        for number in look {
+            let trial = &study.trials[number];
+            if !trial.state.is_finished() {
+                self.open.push(number);
+            } else if let Some(rank) = Rank::of(trial, study.direction) {
+                self.take_in(trial, rank);
+            }
+        }
+    }
+
+    fn take_in(&mut self, trial: &FrozenTrial, rank: Rank) {
+        self.found.push(trial.number);
+        let place = self.usable.partition_point(|&(number, _)| number < trial.number);
+        self.usable.insert(place, (trial.number, rank));
+        for param in &trial.params {
+            let column = match self.values.get_mut(&param.name) {
+                Some(column) => column,
+                None => self.values.entry(param.name.clone()).or_default(),
+            };
+            if column.len() <= trial.number {
+                column.resize(trial.number + 1, f64::NAN);
+            }
+            column[trial.number] = param.internal;
+        }
+        match &mut self.common {
+            Some(common) => {
+                common.retain(|name, d| trial.param(name).is_some_and(|p| p.distribution == *d));
+            }
+            None => {
+                let all = trial.params.iter().map(|p| (p.name.clone(), p.distribution.clone()));
+                self.common = Some(all.collect());
+            }
+        }
+    }
+
+    /// How many trials are complete or pruned.
+    pub(super) fn n_usable(&self) -> usize {
+        self.usable.len()
+    }
+
+    /// The parameters that every usable trial has with one distribution.
+    pub(super) fn intersection(&self) -> Space {
+        self.common.clone().unwrap_or_default()
+    }
+
+    /// The running trials except one.
+    pub(super) fn running<'a>(&self, study: &StudyView<'a>, except: usize) -> Vec<&'a FrozenTrial> {
+        let others = self.open.iter().filter(|&&number| number != except).map(|&number| &*study.trials[number]);
+        others.filter(|trial| trial.state == TrialState::Running).collect()
+    }
+
+    /// The observations of a space among the `n_good` best trials, and among the others and the running
+    /// ones. Trials without one of the parameters are passed over.
+    pub(super) fn columns(
+        &mut self,
+        _study: &StudyView<'_>,
+        space: &[(&str, &Distribution)],
+        n_good: usize,
+        running: &[&FrozenTrial],
+    ) -> Columns {
+        self.split(n_good);
+        let is_good = &self.split.1;
+        let empty = Vec::new();
+        let sources: Vec<&Vec<f64>> = space.iter().map(|(name, _)| self.values.get(*name).unwrap_or(&empty)).collect();
+        let mut columns = Columns { good: vec![Vec::new(); space.len()], bad: vec![Vec::new(); space.len()] };
+        let mut row = vec![0.0; space.len()];
+        let mut running = running.iter().peekable();
+        for &(number, _) in &self.usable {
+            while let Some(trial) = running.next_if(|t| t.number < number) {
+                columns.push_running(trial, space);
+            }
+            for (value, source) in row.iter_mut().zip(&sources) {
+                *value = source.get(number).copied().unwrap_or(f64::NAN);
+            }
+            if !row.iter().any(|v| v.is_nan()) {
+                let side = if is_good[number] { &mut columns.good } else { &mut columns.bad };
+                side.iter_mut().zip(&row).for_each(|(column, &value)| column.push(value));
+            }
+        }
+        for trial in running {
+            columns.push_running(trial, space);
+        }
+        columns
+    }
+
+    /// Marks the `n_good` best usable trials.
+    fn split(&mut self, n_good: usize) {
+        if self.split.0 == self.usable.len() && !self.split.1.is_empty() {
+            return;
+        }
+        let mut order: Vec<(usize, Rank)> = self.usable.clone();
+        let n_good = n_good.min(order.len());
+        if 0 < n_good && n_good < order.len() {
+            order.select_nth_unstable_by(n_good - 1, |a, b| a.1.compare(&b.1).then(a.0.cmp(&b.0)));
+        }
+        let mut is_good = vec![false; self.looked_at];
+        order[..n_good].iter().for_each(|&(number, _)| is_good[number] = true);
+        self.split = (self.usable.len(), is_good);
+    }
+}
+
+impl Columns {
+    /// Counts a running trial as bad, with the parameters that it has or has drawn already.
+    fn push_running(&mut self, trial: &FrozenTrial, space: &[(&str, &Distribution)]) {
+        let mut text = String::new();
+        for i in 0.. {
+            match trial.system_attrs.get(&format!("{RELATIVE}:{i}")).and_then(Value::as_str) {
+                Some(piece) => text.push_str(piece),
+                None => break,
+            }
+        }
+        let drawn: Value = serde_json::from_str(&text).unwrap_or_default();
+        let value = |(name, distribution): &(&str, &Distribution)| match trial.param(name) {
+            Some(param) => Some(param.internal),
+            None => drawn.get(name).and_then(|value| distribution.internal(value)),
+        };
+        if let Some(row) = space.iter().map(value).collect::<Option<Vec<f64>>>() {
+            self.bad.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+        }
+    }
+}
+
+/// The partition of the space into sets of parameters that trials have wholly or not at all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpaceGroups {
+    groups: Vec<Space>,
+    taken_in: usize,
+}
+
+impl SpaceGroups {
+    /// The partition that the usable trials imply. Its order is that in which trials were found, as in
+    /// Optuna.
+    pub(super) fn spaces(&mut self, study: &StudyView<'_>, history: &History) -> Vec<Space> {
+        let mut new = history.found[self.taken_in..].to_vec();
+        new.sort_unstable();
+        self.taken_in = history.found.len();
+        for number in new {
+            self.cut(&study.trials[number]);
+        }
+        self.groups.clone()
+    }
+
+    fn cut(&mut self, trial: &FrozenTrial) {
+        let mut rest: Space = trial.params.iter().map(|p| (p.name.clone(), p.distribution.clone())).collect();
+        let mut next = Vec::new();
+        for group in std::mem::take(&mut self.groups) {
+            let (inside, outside): (Space, Space) =
+                group.into_iter().partition(|(name, _)| rest.remove(name).is_some());
+            next.extend([inside, outside].into_iter().filter(|space| !space.is_empty()));
+        }
+        if !rest.is_empty() {
+            next.push(rest);
+        }
+        self.groups = next;
+    }
+}

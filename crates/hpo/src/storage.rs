@@ -1,0 +1,202 @@
+//! Where studies live: in memory, in a journal file, in an SQLite database.
+//!
+//! The two file formats are Optuna's own, so a study can be opened, watched and worked on from Python.
+
+mod memory;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{Local, NaiveDateTime};
+use serde_json::Value;
+
+pub use self::memory::Memory;
+pub use self::table::Snapshot;
+use crate::error::Result;
+use crate::space::Distribution;
+use crate::study::Direction;
+use crate::trial::{FrozenTrial, Param, TrialState};
+
+/// A change to one trial.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Change<'a> {
+    /// A parameter got its value.
+    Param {
+        /// The parameter's name.
+        name: &'a str,
+        /// Its value in the distribution's internal form.
+        internal: f64,
+        /// Its distribution.
+        distribution: &'a Distribution,
+    },
+    /// A value was reported.
+    Report {
+        /// The step.
+        step: u64,
+        /// The value.
+        value: f64,
+    },
+    /// The user attached something.
+    UserAttr {
+        /// The name.
+        key: &'a str,
+        /// The thing.
+        value: &'a Value,
+    },
+    /// A sampler or pruner attached something.
+    SystemAttr {
+        /// The name.
+        key: &'a str,
+        /// The thing.
+        value: &'a Value,
+    },
+    /// The trial began to run or ended.
+    State {
+        /// The new state.
+        state: TrialState,
+        /// The objective's value, if the trial ended with one.
+        value: Option<f64>,
+        /// Local time.
+        at: NaiveDateTime,
+    },
+}
+
+impl Change<'_> {
+    /// Carries the change out on a record.
+    pub fn apply(&self, trial: &mut FrozenTrial) {
+        match *self {
+            Self::Param { name, internal, distribution } => {
+                trial.params.retain(|p| &*p.name != name);
+                trial.params.push(Param { name: name.into(), distribution: distribution.clone(), internal });
+            }
+            Self::Report { step, value } => {
+                trial.intermediate.insert(step, value);
+            }
+            Self::UserAttr { key, value } => {
+                trial.user_attrs.insert(key.into(), value.clone());
+            }
+            Self::SystemAttr { key, value } => {
+                trial.system_attrs.insert(key.into(), value.clone());
+            }
+            Self::State { state, value, at } => {
+                trial.state = state;
+                trial.value = value.or(trial.value);
+                if state == TrialState::Running {
+                    trial.started = Some(at);
+                } else if state.is_finished() {
+                    trial.completed = Some(at);
+                }
+            }
+        }
+    }
+}
+
+/// A study as a storage lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyRecord {
+    /// The storage's key.
+    pub id: i64,
+    /// The study's name.
+    pub name: String,
+    /// Which values are good.
+    pub direction: Direction,
+    /// What the user attached.
+    pub user_attrs: std::collections::BTreeMap<String, Value>,
+}
+
+/// A place for studies, which several threads, and with the file storages several processes, may use at
+/// once.
+pub trait Storage: Send + Sync {
+    /// Creates a study.
+    ///
+    /// # Errors
+    /// [`crate::Error::StudyExists`] if the name is taken.
+    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord>;
+
+    /// All studies.
+    fn studies(&self) -> Result<Vec<StudyRecord>>;
+
+    /// Attaches a value to a study.
+    fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()>;
+
+    /// Adds a trial with the template's content. Its number and key are the storage's to give; an empty
+    /// running template is how a trial begins.
+    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial>;
+
+    /// Carries out a change on an unfinished trial.
+    ///
+    /// # Errors
+    /// [`crate::Error::Finished`] if the trial is over, [`crate::Error::Incompatible`] if an earlier
+    /// trial of the study has the parameter with a distribution of another kind.
+    fn update(&self, trial: i64, change: &Change<'_>) -> Result<()>;
+
+    /// Turns a waiting trial into a running one. False if another worker was faster.
+    fn claim(&self, trial: i64) -> Result<bool>;
+
+    /// Brings a snapshot of a study up to date.
+    fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()>;
+
+    /// Notes that the worker of a trial is alive.
+    fn heartbeat(&self, trial: i64) -> Result<()> {
+        let now = Value::from(now().format(ISO).to_string());
+        self.update(trial, &Change::SystemAttr { key: HEARTBEAT, value: &now })
+    }
+
+    /// Running trials whose worker has given no sign of life for `silence`: no heartbeat, or, where none
+    /// was ever recorded, no start.
+    fn stale_trials(&self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
+        let mut snapshot = Snapshot::default();
+        self.sync(study, &mut snapshot)?;
+        let now = now();
+        let quiet = |trial: &Arc<FrozenTrial>| {
+            let beat = trial.system_attrs.get(HEARTBEAT).and_then(Value::as_str);
+            let last = beat.and_then(|b| NaiveDateTime::parse_from_str(b, ISO).ok()).or(trial.started);
+            trial.state == TrialState::Running
+                && last.is_some_and(|last| (now - last).to_std().is_ok_and(|age| age > silence))
+        };
+        Ok(snapshot.trials().iter().filter(|t| quiet(t)).cloned().collect())
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
+        (**self).create_study(name, direction)
+    }
+    fn studies(&self) -> Result<Vec<StudyRecord>> {
+        (**self).studies()
+    }
+    fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()> {
+        (**self).set_study_attr(study, key, value)
+    }
+    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial> {
+        (**self).create_trial(study, template)
+    }
+    fn update(&self, trial: i64, change: &Change<'_>) -> Result<()> {
+        (**self).update(trial, change)
+    }
+    fn claim(&self, trial: i64) -> Result<bool> {
+        (**self).claim(trial)
+    }
+    fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()> {
+        (**self).sync(study, snapshot)
+    }
+    fn heartbeat(&self, trial: i64) -> Result<()> {
+        (**self).heartbeat(trial)
+    }
+    fn stale_trials(&self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
+        (**self).stale_trials(study, silence)
+    }
+}
+
+/// The system attribute that holds the heartbeat where the format has no place of its own for it.
+const HEARTBEAT: &str = "firstsight:heartbeat";
+
+/// Optuna's time stamps, to the microsecond.
+const ISO: &str = "%Y-%m-%dT%H:%M:%S%.6f";
+
+/// Local time without a zone, which is what Optuna records.
+pub(crate) fn now() -> NaiveDateTime {
+    Local::now().naive_local()
+}

@@ -1,0 +1,593 @@
+//! Studies: ask for a trial, tell its outcome, or have an objective optimised.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::pruner::{NeverPrune, Pruner};
+use crate::python;
+use crate::sampler::{Sampler, StudyView};
+use crate::space::Distribution;
+use crate::storage::{Change, Memory, Snapshot, Storage, StudyRecord, now};
+use crate::trial::{FrozenTrial, Param, Trial, TrialState};
+
+/// Which values are good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// Small ones, such as losses.
+    #[default]
+    Minimize,
+    /// Great ones, such as accuracies.
+    Maximize,
+}
+
+impl Direction {
+    /// The value with its sign turned so that less is better.
+    pub fn loss(self, value: f64) -> f64 {
+        match self {
+            Self::Minimize => value,
+            Self::Maximize => -value,
+        }
+    }
+}
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// With the objective's value.
+    Complete(f64),
+    /// Stopped early; its last intermediate value, if any, becomes its value.
+    Pruned,
+    /// Without a value.
+    Failed,
+}
+
+impl From<f64> for Outcome {
+    fn from(value: f64) -> Self {
+        Self::Complete(value)
+    }
+}
+
+/// Why an objective returned no value.
+///
+/// Any error becomes `Abort` through `?`, as an exception ends `optimize` in Optuna.
+#[derive(Debug)]
+pub enum Stop {
+    /// The trial is not worth going on with.
+    Pruned,
+    /// The trial failed, and the study goes on with the next one.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+    /// The trial failed, and so does the study's run.
+    Abort(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Stop {
+    /// A failure that the study survives: `train(…).map_err(Stop::failed)?`.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Abort(Box::new(error))
+    }
+}
+
+pub(crate) type SharedSampler = Arc<Mutex<Box<dyn Sampler>>>;
+
+/// How a study comes to be; see [`Study::builder`].
+pub struct StudyBuilder {
+    name: String,
+    direction: Direction,
+    storage: Arc<dyn Storage>,
+    sampler: Option<Box<dyn Sampler>>,
+    pruner: Box<dyn Pruner>,
+    heartbeat: Option<Duration>,
+}
+
+impl StudyBuilder {
+    /// Which values are good; small ones unless this is called.
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+
+    /// What proposes parameters.
+    pub fn sampler(self, sampler: impl Sampler + 'static) -> Self {
+        Self { sampler: Some(Box::new(sampler)), ..self }
+    }
+
+    /// What stops trials early; nothing unless this is called.
+    pub fn pruner(self, pruner: impl Pruner + 'static) -> Self {
+        Self { pruner: Box::new(pruner), ..self }
+    }
+
+    /// Where the study lives; in memory unless this is called.
+    pub fn storage(self, storage: impl Storage + 'static) -> Self {
+        Self { storage: Arc::new(storage), ..self }
+    }
+
+    /// While a trial of [`Study::optimize`] runs, a sign of life is stored this often; and before each
+    /// trial, those that gave none for twice as long are marked failed.
+    pub fn heartbeat(self, interval: Duration) -> Self {
+        Self { heartbeat: Some(interval), ..self }
+    }
+
+    /// A new study.
+    ///
+    /// # Errors
+    /// [`Error::StudyExists`] if the storage has one of that name; [`Error::InvalidSetting`] without a
+    /// sampler.
+    pub fn create(self) -> Result<Study> {
+        let record = self.storage.create_study(&self.name, self.direction)?;
+        tracing::info!("A new study created with name: {}", self.name);
+        self.open(record)
+    }
+
+    /// The study of that name that the storage holds. Its direction is the stored one.
+    ///
+    /// # Errors
+    /// [`Error::NoStudy`] if there is none.
+    pub fn load(self) -> Result<Study> {
+        let studies = self.storage.studies()?;
+        match studies.iter().find(|s| s.name == self.name) {
+            Some(record) => self.open(record.clone()),
+            None => Err(Error::NoStudy {
+                name: self.name,
+                known: studies.into_iter().map(|s| s.name).collect(),
+            }),
+        }
+    }
+
+    /// The study of that name, which is created if the storage has none.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn load_or_create(self) -> Result<Study> {
+        let record = match self.storage.create_study(&self.name, self.direction) {
+            Err(Error::StudyExists { .. }) => return self.load(),
+            created => created?,
+        };
+        self.open(record)
+    }
+
+    fn open(self, record: StudyRecord) -> Result<Study> {
+        let sampler = self.sampler.ok_or_else(|| Error::InvalidSetting {
+            what: "Study",
+            rule: "a sampler, such as `Tpe::new(TpeConfig::optuna4(seed))`",
+            got: "none".into(),
+        })?;
+        Ok(Study {
+            record,
+            storage: self.storage,
+            sampler: Arc::new(Mutex::new(sampler)),
+            pruner: self.pruner,
+            heartbeat: self.heartbeat,
+            snapshot: Mutex::new(Snapshot::default()),
+            best: Mutex::new(Best::default()),
+            stop: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A search: its trials, what proposes the next one, and what stops hopeless ones.
+///
+/// ```
+/// use firstsight_hpo::{Study, Suggest, Tpe, TpeConfig};
+/// let study = Study::builder("parabola").sampler(Tpe::new(TpeConfig::optuna4(1))?).create()?;
+/// study.optimize(30, |trial| {
+///     let x = trial.float("x", -5.0..=5.0)?;
+///     Ok((x - 2.0).powi(2))
+/// })?;
+/// assert!(study.best_trial()?.value.unwrap() < 0.1);
+///
+/// // The same by hand.
+/// let mut trial = study.ask()?;
+/// let x = trial.float("x", -5.0..=5.0)?;
+/// study.tell(&trial, (x - 2.0).powi(2))?;
+/// assert_eq!(study.trials()?.len(), 31);
+/// # Ok::<(), firstsight_hpo::Error>(())
+/// ```
+pub struct Study {
+    record: StudyRecord,
+    storage: Arc<dyn Storage>,
+    sampler: SharedSampler,
+    pruner: Box<dyn Pruner>,
+    heartbeat: Option<Duration>,
+    snapshot: Mutex<Snapshot>,
+    best: Mutex<Best>,
+    stop: AtomicBool,
+}
+
+/// Where a trial's random numbers come from.
+#[derive(Clone, Copy)]
+enum Draws {
+    /// The study's one stream, as in Optuna.
+    Shared,
+    /// A stream of the trial's own, so that trials may run side by side.
+    Own,
+}
+
+/// The best trial among those looked at so far.
+#[derive(Default)]
+struct Best {
+    number: Option<usize>,
+    /// Unfinished trials among those looked at.
+    open: Vec<usize>,
+    looked_at: usize,
+}
+
+impl Study {
+    /// The first step to a study of this name.
+    pub fn builder(name: &str) -> StudyBuilder {
+        StudyBuilder {
+            name: name.into(),
+            direction: Direction::Minimize,
+            storage: Arc::new(Memory::new()),
+            sampler: None,
+            pruner: Box::new(NeverPrune),
+            heartbeat: None,
+        }
+    }
+
+    /// The study's name.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Which values are good.
+    pub fn direction(&self) -> Direction {
+        self.record.direction
+    }
+
+    /// Where the study lives.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Attaches a value to the study.
+    ///
+    /// # Errors
+    /// [`Error::Json`] if the value has no JSON; those of the storage.
+    pub fn set_user_attr(&self, key: &str, value: impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value)
+            .map_err(|source| Error::Json { what: format!("user attribute `{key}`"), source })?;
+        self.storage.set_study_attr(self.record.id, key, &value)
+    }
+
+    /// Every trial, by number.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
+        Ok(self.synced()?.trials().to_vec())
+    }
+
+    /// The complete trial with the best value; of equals, the first.
+    ///
+    /// # Errors
+    /// [`Error::NoCompleteTrial`] if there is none.
+    pub fn best_trial(&self) -> Result<Arc<FrozenTrial>> {
+        self.find_best()?.ok_or_else(|| Error::NoCompleteTrial { study: self.name().into() })
+    }
+
+    fn find_best(&self) -> Result<Option<Arc<FrozenTrial>>> {
+        let snapshot = self.synced()?;
+        let trials = snapshot.trials();
+        let mut best = self.best.lock().map_err(|_| Error::Poisoned { what: "the best trial" })?;
+        let mut look = std::mem::take(&mut best.open);
+        look.extend(best.looked_at..trials.len());
+        best.looked_at = trials.len();
+        let loss = |number: usize| trials[number].value.map(|v| self.direction().loss(v));
+        for number in look {
+            match trials[number].state {
+                TrialState::Complete => {
+                    let beaten = best.number.is_none_or(|b| (loss(number), number) < (loss(b), b));
+                    if beaten {
+                        best.number = Some(number);
+                    }
+                }
+                state if state.is_finished() => {}
+                _ => best.open.push(number),
+            }
+        }
+        Ok(best.number.map(|number| trials[number].clone()))
+    }
+
+    fn synced(&self) -> Result<MutexGuard<'_, Snapshot>> {
+        let mut snapshot = self.snapshot.lock().map_err(|_| Error::Poisoned { what: "the study" })?;
+        self.storage.sync(self.record.id, &mut snapshot)?;
+        Ok(snapshot)
+    }
+
+    fn view<'a>(&'a self, snapshot: &'a Snapshot) -> StudyView<'a> {
+        StudyView { name: &self.record.name, direction: self.record.direction, trials: snapshot.trials() }
+    }
+
+    /// Puts a trial with these parameters in line; the next [`Study::ask`] returns it. Parameters that are
+    /// not named are sampled.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn enqueue(&self, params: serde_json::Map<String, Value>) -> Result<usize> {
+        let mut trial = FrozenTrial::new(0, 0, TrialState::Waiting);
+        trial.system_attrs.insert("fixed_params".into(), Value::Object(params));
+        self.add_trial(&trial)
+    }
+
+    /// Adds a trial that ran elsewhere, and returns its number.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn add_trial(&self, trial: &FrozenTrial) -> Result<usize> {
+        Ok(self.storage.create_trial(self.record.id, trial)?.number)
+    }
+
+    /// Begins a trial: the next enqueued one, else a new one.
+    ///
+    /// # Errors
+    /// Those of the storage and the sampler.
+    pub fn ask(&self) -> Result<Trial<'_>> {
+        self.ask_from(Draws::Shared)
+    }
+
+    fn ask_from(&self, draws: Draws) -> Result<Trial<'_>> {
+        let waiting = self.synced()?.trials().iter().find(|t| t.state == TrialState::Waiting).cloned();
+        let mut claimed = None;
+        if waiting.is_some() {
+            for trial in self.trials()?.iter().filter(|t| t.state == TrialState::Waiting) {
+                if self.storage.claim(trial.id)? {
+                    claimed = Some(trial.number);
+                    break;
+                }
+            }
+        }
+        let mut record = match claimed {
+            Some(number) => (*self.synced()?.trials()[number]).clone(),
+            None => self
+                .storage
+                .create_trial(self.record.id, &FrozenTrial::new(0, 0, TrialState::Running))?,
+        };
+        let sampler = match draws {
+            Draws::Shared => self.sampler.clone(),
+            Draws::Own => Arc::new(Mutex::new(lock(&self.sampler)?.fork(record.number))),
+        };
+        let changes = {
+            let snapshot = self.synced()?;
+            lock(&sampler)?.before_trial(&self.view(&snapshot), &record)?
+        };
+        for (key, value) in &changes {
+            let change = Change::SystemAttr { key, value };
+            self.storage.update(record.id, &change)?;
+            change.apply(&mut record);
+        }
+        Ok(Trial::new(self, sampler, record))
+    }
+
+    /// Ends a trial, and returns the state that it ended in: failed if the value is NaN or infinite.
+    ///
+    /// # Errors
+    /// [`Error::Finished`] if the trial is over already; those of the storage.
+    pub fn tell(&self, trial: &Trial<'_>, outcome: impl Into<Outcome>) -> Result<TrialState> {
+        self.finish(trial.record(), outcome.into())
+    }
+
+    /// [`Study::tell`] by number, for a trial that was asked for elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::NoTrial`] if there is none of that number, [`Error::Finished`] if it is over already.
+    pub fn tell_number(&self, number: usize, outcome: impl Into<Outcome>) -> Result<TrialState> {
+        let found = self.synced()?.trials().get(number).cloned();
+        let count = self.synced()?.trials().len();
+        let record = found.ok_or_else(|| Error::NoTrial { study: self.name().into(), number, count })?;
+        self.finish(&record, outcome.into())
+    }
+
+    fn finish(&self, record: &FrozenTrial, outcome: Outcome) -> Result<TrialState> {
+        let finite = |value: f64| Some(value).filter(|v| v.is_finite());
+        let (state, value) = match outcome {
+            Outcome::Complete(value) => match finite(value) {
+                Some(value) => (TrialState::Complete, Some(value)),
+                None => {
+                    tracing::warn!("Trial {} failed: a finite value must hold, but got {value}.", record.number);
+                    (TrialState::Failed, None)
+                }
+            },
+            Outcome::Pruned => (TrialState::Pruned, record.last_report().and_then(|(_, v)| finite(v))),
+            Outcome::Failed => (TrialState::Failed, None),
+        };
+        self.storage.update(record.id, &Change::State { state, value, at: now() })?;
+        let stop = {
+            let snapshot = self.synced()?;
+            lock(&self.sampler)?.after_trial(&self.view(&snapshot), record)?
+        };
+        if stop {
+            self.stop();
+        }
+        self.log(record.number)?;
+        Ok(state)
+    }
+
+    /// Says what became of a trial, in Optuna's words.
+    fn log(&self, number: usize) -> Result<()> {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return Ok(());
+        }
+        let trial = self.synced()?.trials()[number].clone();
+        let params = python::dict(trial.params.iter().map(|p| (&*p.name, p.value())));
+        match (trial.state, trial.value) {
+            (TrialState::Complete, Some(value)) => {
+                let value = python::float(value);
+                let mut line = format!("Trial {number} finished with value: {value} and parameters: {params}.");
+                if let Some(best) = self.find_best()? {
+                    let value = best.value.map(python::float).unwrap_or_default();
+                    let _ = write!(line, " Best is trial {} with value: {value}.", best.number);
+                }
+                tracing::info!("{line}");
+            }
+            (TrialState::Pruned, _) => tracing::info!("Trial {number} pruned."),
+            (state, _) => tracing::warn!("Trial {number} {state} with parameters: {params}."),
+        }
+        Ok(())
+    }
+
+    /// Marks as failed the running trials whose workers have been silent for that long, and returns their
+    /// numbers.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn fail_stale(&self, silence: Duration) -> Result<Vec<usize>> {
+        let mut failed = Vec::new();
+        for trial in self.storage.stale_trials(self.record.id, silence)? {
+            let change = Change::State { state: TrialState::Failed, value: None, at: now() };
+            match self.storage.update(trial.id, &change) {
+                Err(Error::Finished { .. }) => {} // Another worker was faster.
+                done => {
+                    done?;
+                    tracing::warn!("Trial {} failed: no sign of life for {silence:?}.", trial.number);
+                    failed.push(trial.number);
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Ends [`Study::optimize`] after the trials that run now.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs the objective for `n_trials` trials, or until [`Study::stop`].
+    ///
+    /// # Errors
+    /// [`Error::Objective`] if the objective gives [`Stop::Abort`], which any error becomes through `?`;
+    /// those of the storage.
+    pub fn optimize<F>(&self, n_trials: usize, mut objective: F) -> Result<()>
+    where
+        F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
+    {
+        self.stop.store(false, Ordering::Relaxed);
+        for _ in 0..n_trials {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            self.run_one(Draws::Shared, &mut objective)?;
+        }
+        Ok(())
+    }
+
+    /// [`Study::optimize`] with several trials at a time.
+    ///
+    /// Each trial draws from a generator of its own, seeded by the sampler's seed and the trial's number,
+    /// so what a random search proposes does not depend on `n_workers`. A TPE search depends on which
+    /// trials happened to be over when one began, and does not repeat.
+    ///
+    /// # Errors
+    /// As [`Study::optimize`]; the first error is returned once the running trials are over.
+    pub fn optimize_parallel<F>(&self, n_workers: usize, n_trials: usize, objective: F) -> Result<()>
+    where
+        F: Fn(&mut Trial<'_>) -> std::result::Result<f64, Stop> + Sync,
+    {
+        self.stop.store(false, Ordering::Relaxed);
+        let taken = AtomicUsize::new(0);
+        let first_error = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..n_workers.clamp(1, n_trials.max(1)) {
+                scope.spawn(|| {
+                    while !self.stop.load(Ordering::Relaxed)
+                        && taken.fetch_add(1, Ordering::Relaxed) < n_trials
+                    {
+                        if let Err(error) = self.run_one(Draws::Own, &objective) {
+                            self.stop();
+                            if let Ok(mut first) = first_error.lock() {
+                                first.get_or_insert(error);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        match first_error.into_inner() {
+            Ok(Some(error)) => Err(error),
+            Ok(None) => Ok(()),
+            Err(_) => Err(Error::Poisoned { what: "the run" }),
+        }
+    }
+
+    fn run_one<F>(&self, draws: Draws, mut objective: F) -> Result<()>
+    where
+        F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
+    {
+        if let Some(interval) = self.heartbeat {
+            self.fail_stale(2 * interval)?;
+        }
+        let mut trial = self.ask_from(draws)?;
+        let result = self.alive(trial.record().id, || objective(&mut trial))?;
+        match result {
+            Ok(value) => self.tell(&trial, value)?,
+            Err(Stop::Pruned) => self.tell(&trial, Outcome::Pruned)?,
+            Err(Stop::Failed(error)) => {
+                tracing::warn!("Trial {} failed because of the following error: {error}.", trial.number());
+                self.tell(&trial, Outcome::Failed)?
+            }
+            Err(Stop::Abort(source)) => {
+                self.tell(&trial, Outcome::Failed)?;
+                return Err(Error::Objective { number: trial.number(), source });
+            }
+        };
+        Ok(())
+    }
+
+    /// Runs the work while a second thread records the heartbeat, if the study has one.
+    fn alive<T>(&self, trial: i64, work: impl FnOnce() -> T) -> Result<T> {
+        let Some(interval) = self.heartbeat else { return Ok(work()) };
+        self.storage.heartbeat(trial)?;
+        let (over, wait) = std::sync::mpsc::channel::<()>();
+        Ok(std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(interval) {
+                    if let Err(error) = self.storage.heartbeat(trial) {
+                        tracing::warn!("No heartbeat for trial {trial}: {error}");
+                    }
+                }
+            });
+            let result = work();
+            drop(over);
+            result
+        }))
+    }
+
+    pub(crate) fn prune(&self, record: &FrozenTrial) -> Result<(bool, Vec<(String, Value)>)> {
+        let snapshot = self.synced()?;
+        self.pruner.prune(&self.view(&snapshot), record)
+    }
+
+    pub(crate) fn sample_relative(
+        &self,
+        sampler: &SharedSampler,
+        record: &FrozenTrial,
+    ) -> Result<(Vec<Param>, Vec<(String, Value)>)> {
+        let snapshot = self.synced()?;
+        lock(sampler)?.sample_relative(&self.view(&snapshot), record)
+    }
+
+    pub(crate) fn sample_independent(
+        &self,
+        sampler: &SharedSampler,
+        record: &FrozenTrial,
+        name: &str,
+        distribution: &Distribution,
+    ) -> Result<f64> {
+        let snapshot = self.synced()?;
+        lock(sampler)?.sample_independent(&self.view(&snapshot), record, name, distribution)
+    }
+}
+
+fn lock(sampler: &SharedSampler) -> Result<MutexGuard<'_, Box<dyn Sampler>>> {
+    sampler.lock().map_err(|_| Error::Poisoned { what: "the sampler" })
+}
