@@ -1,0 +1,207 @@
+//! Decoded images on disk.
+//!
+//! The file, little-endian: `MAGIC`; key, N, H, W, C and the number of excluded images, each u64; for each of these
+//! its place u64, the length of the reason u64, the reason in UTF-8; N·H·W·C bytes of pixels; CRC-32 of all before,
+//! u32.
+
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fnv::FnvHasher;
+use rayon::prelude::*;
+
+use crate::decode::{ColorMode, DecodeSettings, Unreadable};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::folder::ImageFolder;
+use crate::resize::{Filter, Fit};
+
+/// To be changed with the layout of the file and with anything that changes what is decoded.
+const MAGIC: [u8; 16] = *b"firstsight img 1";
+
+/// What decoding a folder yields.
+pub(crate) struct Content {
+    /// (N, H, W, C), zeros where an image was excluded.
+    pub(crate) pixels: Vec<u8>,
+    /// Place and reason, by place.
+    pub(crate) excluded: Vec<(usize, String)>,
+}
+
+/// A hash of all that the pixels depend on, the same in every version of Rust and on every machine (FNV-1a).
+pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64> {
+    let mut hash = FnvHasher::default();
+    let mut number = |value: u64| hash.write(&value.to_le_bytes());
+    number(settings.height as u64);
+    number(settings.width as u64);
+    number(match settings.color {
+        ColorMode::Grey => 0,
+        ColorMode::Rgb => 1,
+    });
+    number(match settings.filter {
+        Filter::Nearest => 0,
+        Filter::Bilinear => 1,
+        Filter::Bicubic => 2,
+        Filter::Lanczos => 3,
+    });
+    number(match settings.fit {
+        Fit::Stretch => 0,
+        Fit::CropCenter { pct } => pct.to_bits(),
+    });
+    number(match settings.unreadable {
+        Unreadable::Fail => 0,
+        Unreadable::Exclude => 1,
+    });
+    number(settings.max_pixels);
+    number(folder.len() as u64);
+
+    let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(&s.path)).collect();
+    for (sample, stamp) in folder.samples().iter().zip(stamps) {
+        let (size, modified) = stamp?;
+        let class = folder.classes()[sample.label as usize].as_bytes();
+        let file = sample.path.file_name().unwrap_or_default().as_encoded_bytes();
+        for name in [class, file] {
+            hash.write(&(name.len() as u64).to_le_bytes());
+            hash.write(name);
+        }
+        hash.write(&size.to_le_bytes());
+        hash.write(&modified.to_le_bytes());
+    }
+    Ok(hash.finish())
+}
+
+/// Bytes, and nanoseconds between 1970 and the last modification.
+fn stamp(path: &Path) -> Result<(u64, u64)> {
+    let read = || -> io::Result<_> {
+        let metadata = std::fs::metadata(path)?;
+        Ok((metadata.len(), metadata.modified()?))
+    };
+    let (size, modified): (u64, SystemTime) = read().map_err(Error::io("read", path))?;
+    let nanoseconds = match modified.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as u64,
+        Err(before) => (before.duration().as_nanos() as u64).wrapping_neg(),
+    };
+    Ok((size, nanoseconds))
+}
+
+/// The content of a cache file, or `None` if there is none or it is damaged; the latter with a warning.
+pub(crate) fn read(path: &Path, key: u64, n: usize, size: (usize, usize, usize)) -> Option<Content> {
+    match try_read(path, key, n, size) {
+        Ok(content) => Some(content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the image cache is damaged; decoding again");
+            None
+        }
+    }
+}
+
+fn try_read(
+    path: &Path,
+    key: u64,
+    n: usize,
+    (height, width, channels): (usize, usize, usize),
+) -> io::Result<Content> {
+    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut reader = Checked { inner: BufReader::new(file), crc: crc32fast::Hasher::new() };
+    let mut magic = [0; MAGIC.len()];
+    reader.read_exact(&mut magic)?;
+    if magic != MAGIC {
+        return Err(damaged("expected another magic number"));
+    }
+    for expected in [key, n as u64, height as u64, width as u64, channels as u64] {
+        let found = reader.number()?;
+        if found != expected {
+            return Err(damaged(&format!("expected {expected} in the header, found {found}")));
+        }
+    }
+    let n_excluded = reader.number()?;
+    let pixels = n * height * width * channels;
+    let mut expected_length = MAGIC.len() as u64 + 6 * 8 + pixels as u64 + 4;
+    let mut excluded = Vec::new();
+    for _ in 0..n_excluded {
+        let place = reader.number()?;
+        let bytes = reader.number()?;
+        expected_length = expected_length.saturating_add(16).saturating_add(bytes);
+        if place >= n as u64 || expected_length > length {
+            return Err(damaged("the list of excluded files is not whole"));
+        }
+        let mut reason = vec![0; bytes as usize];
+        reader.read_exact(&mut reason)?;
+        let reason = String::from_utf8(reason).map_err(|_| damaged("a reason is not UTF-8"))?;
+        excluded.push((place as usize, reason));
+    }
+    // Before the pixels' memory is taken.
+    if length != expected_length {
+        return Err(damaged(&format!("expected {expected_length} bytes, found {length}")));
+    }
+    let mut content = Content { pixels: vec![0; pixels], excluded };
+    reader.read_exact(&mut content.pixels)?;
+    let expected = reader.crc.clone().finalize();
+    let mut found = [0; 4];
+    reader.read_exact(&mut found)?;
+    if u32::from_le_bytes(found) != expected {
+        return Err(damaged("the checksum is wrong"));
+    }
+    Ok(content)
+}
+
+/// Writes a cache file, whole or not at all.
+pub(crate) fn write(path: &Path, key: u64, size: (usize, usize, usize), content: &Content) -> Result<()> {
+    let (height, width, channels) = size;
+    let n = content.pixels.len() / (height * width * channels);
+    write_atomically(path, |file| {
+        let mut writer = Checked { inner: file, crc: crc32fast::Hasher::new() };
+        writer.write_all(&MAGIC)?;
+        let header = [n, height, width, channels, content.excluded.len()].map(|value| value as u64);
+        for value in [key].into_iter().chain(header) {
+            writer.write_all(&value.to_le_bytes())?;
+        }
+        for (place, reason) in &content.excluded {
+            writer.write_all(&(*place as u64).to_le_bytes())?;
+            writer.write_all(&(reason.len() as u64).to_le_bytes())?;
+            writer.write_all(reason.as_bytes())?;
+        }
+        writer.write_all(&content.pixels)?;
+        let crc = writer.crc.clone().finalize();
+        writer.inner.write_all(&crc.to_le_bytes())
+    })
+}
+
+/// Sums what passes through.
+struct Checked<T> {
+    inner: T,
+    crc: crc32fast::Hasher,
+}
+
+impl<R: Read> Checked<R> {
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.crc.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+impl<W: Write> Write for Checked<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buffer)?;
+        self.crc.update(&buffer[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

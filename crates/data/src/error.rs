@@ -1,0 +1,180 @@
+use std::path::{Path, PathBuf};
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong between a folder and a batch. Each message names the file, what was expected
+/// and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "list", "write", ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// A data set's folder holds no class folder, or a split's.
+    #[error("expected one folder per class in {}, found none", path.display())]
+    NoClasses {
+        /// The folder that was scanned.
+        path: PathBuf,
+    },
+
+    /// A class folder holds no image (or none that can be read).
+    #[error("expected images of class {class:?} in {}, found none ({})", path.display(), extensions())]
+    EmptyClass {
+        /// The class, which is its folder's name.
+        class: String,
+        /// The class folder.
+        path: PathBuf,
+    },
+
+    /// A classifier needs at least two classes.
+    #[error("expected at least two class folders in {}, found only {class:?}", path.display())]
+    OneClass {
+        /// The only class.
+        class: String,
+        /// The folder that was scanned.
+        path: PathBuf,
+    },
+
+    /// A class folder is a symbolic link that leads to itself or to a folder above it.
+    #[error("expected a class folder at {}, found a symbolic link that leads back to itself or to a folder above it", path.display())]
+    SymlinkLoop {
+        /// The link.
+        path: PathBuf,
+    },
+
+    /// The validation or test folder has classes that the training folder lacks.
+    #[error("expected in {} only classes of {}, found also {unknown:?}", path.display(), train.display())]
+    UnknownClasses {
+        /// The validation or test folder.
+        path: PathBuf,
+        /// The training folder.
+        train: PathBuf,
+        /// The classes that training does not know.
+        unknown: Vec<String>,
+    },
+
+    /// Two folders claim to be the same split.
+    #[error("expected one {split} folder, found both {} and {}", first.display(), second.display())]
+    AmbiguousSplit {
+        /// `train`, `val` or `test`.
+        split: &'static str,
+        /// One of the folders.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+
+    /// A class folder's name is not Unicode, so it cannot be a label.
+    #[error("expected a Unicode name, found {}", path.display())]
+    NotUnicode {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// A file is named like an image but does not begin like one.
+    #[error("expected PNG, JPEG, GIF, BMP or WebP data in {}, found {found}", path.display())]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+        /// How the file begins.
+        found: String,
+    },
+
+    /// A file begins like an image but cannot be decoded: truncated, corrupt, or of a kind not supported.
+    #[error("cannot decode {} as {format}: {message}", path.display())]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+        /// The format that the first bytes announce.
+        format: &'static str,
+        /// The decoder's reason.
+        message: String,
+    },
+
+    /// The image would need more pixels, decoded or resized, than the settings allow.
+    #[error("expected at most {max_pixels} pixels in {}, found {width}x{height}", path.display())]
+    TooManyPixels {
+        /// The file.
+        path: PathBuf,
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+        /// The limit, of [`DecodeSettings::max_pixels`](crate::DecodeSettings::max_pixels).
+        max_pixels: u64,
+    },
+
+    /// A setting or an argument is outside of what makes sense.
+    #[error("{name}: expected {expected}, found {found}")]
+    Invalid {
+        /// The setting or argument.
+        name: &'static str,
+        /// The rule.
+        expected: String,
+        /// The value.
+        found: String,
+    },
+
+    /// A CSV file breaks the form of a numeric table.
+    #[error("{} line {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1; the header is line 1.
+        line: u64,
+        /// The column's name, or its number counted from 1 where it has no name.
+        column: String,
+        /// The rule.
+        expected: String,
+        /// The text.
+        found: String,
+    },
+
+    /// An IDX file has the wrong magic number or length.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Idx {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+
+    /// The thread that prepares batches ended before its last batch.
+    #[error("the thread that prepares batches stopped after {found} of {expected} batches")]
+    PrefetchStopped {
+        /// Batches in the epoch.
+        expected: usize,
+        /// Batches that arrived.
+        found: usize,
+    },
+
+    /// candle refused a tensor operation.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+fn extensions() -> String {
+    crate::folder::EXTENSIONS.join(", ")
+}
+
+impl Error {
+    /// For `map_err`: attaches what was tried and on which file.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn invalid(name: &'static str, expected: impl Into<String>, found: impl ToString) -> Self {
+        Self::Invalid { name, expected: expected.into(), found: found.to_string() }
+    }
+}

@@ -1,0 +1,359 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::{decode, train_test_split};
+
+/// Names of image files end in one of these, in any letter case.
+pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "gif", "bmp", "webp"];
+
+/// One image file and its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The image file.
+    pub path: PathBuf,
+    /// The place of its class in [`ImageFolder::classes`].
+    pub label: u32,
+}
+
+/// Something in a data set's folder that is not an image of a class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it was skipped, in words.
+    pub reason: &'static str,
+}
+
+/// A folder of class folders of images: the names and labels, no pixels.
+///
+/// `root/<class>/<image>`. Classes are sorted by code point, as Python's `sorted` does, and are numbered in that
+/// order; samples by class, then by file name, likewise by code point. A class folder may be a symbolic link.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::ImageFolder;
+///
+/// # let root = tempfile::tempdir().unwrap();
+/// # for name in ["ants/1.png", "ants/2.png", "bees/1.png", "bees/notes.txt"] {
+/// #     let path = root.path().join(name);
+/// #     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+/// #     image::GrayImage::new(4, 3).save(path.with_extension("png")).unwrap();
+/// #     std::fs::rename(path.with_extension("png"), path).unwrap();
+/// # }
+/// # let root = root.path();
+/// let folder = ImageFolder::scan(root)?;
+/// assert_eq!(folder.classes(), ["ants", "bees"]);
+/// assert_eq!(folder.counts(), [2, 1]);
+/// assert_eq!(folder.skipped()[0].path, root.join("bees/notes.txt"));
+/// assert_eq!(folder.dimensions()?, [(4, 3); 3]);
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ImageFolder {
+    root: PathBuf,
+    classes: Arc<[String]>,
+    samples: Vec<Sample>,
+    skipped: Vec<Skipped>,
+}
+
+impl ImageFolder {
+    /// Lists the images of a folder of class folders.
+    ///
+    /// Hidden files, files without an image's extension, and folders inside class folders are skipped and listed
+    /// in [`skipped`](Self::skipped).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if a folder cannot be listed, [`Error::NoClasses`], [`Error::OneClass`],
+    /// [`Error::EmptyClass`], [`Error::SymlinkLoop`], [`Error::NotUnicode`].
+    pub fn scan(root: &Path) -> Result<Self> {
+        let folder = Self::scan_classes(root)?;
+        match &*folder.classes {
+            [class] => Err(Error::OneClass { class: class.clone(), path: root.to_owned() }),
+            _ => Ok(folder),
+        }
+    }
+
+    /// Everything that [`scan`](Self::scan) does and checks, but for there being two classes.
+    fn scan_classes(root: &Path) -> Result<Self> {
+        let mut skipped = Vec::new();
+        let mut classes = Vec::new();
+        for (name, path) in list(root)? {
+            if is_hidden(&name) {
+                skipped.push(Skipped { path, reason: "hidden" });
+            } else if is_class_folder(root, &path)? {
+                let class = name.into_string().map_err(|_| Error::NotUnicode { path: path.clone() })?;
+                classes.push((class, path));
+            } else {
+                skipped.push(Skipped { path, reason: "a file beside the class folders" });
+            }
+        }
+        if classes.is_empty() {
+            return Err(Error::NoClasses { path: root.to_owned() });
+        }
+
+        let found = classes
+            .par_iter()
+            .map(|(class, path)| {
+                let (images, skipped) = list_images(path)?;
+                if images.is_empty() {
+                    return Err(Error::EmptyClass { class: class.clone(), path: path.clone() });
+                }
+                Ok((images, skipped))
+            })
+            .collect::<Vec<Result<_>>>();
+        let mut samples = Vec::new();
+        for (label, found) in (0..).zip(found) {
+            let (images, skipped_there) = found?;
+            samples.extend(images.into_iter().map(|path| Sample { path, label }));
+            skipped.extend(skipped_there);
+        }
+        let classes = classes.into_iter().map(|(class, _)| class).collect();
+        Ok(Self { root: root.to_owned(), classes, samples, skipped })
+    }
+
+    /// The folder that was scanned.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The class names, by label.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The images, sorted as the type's description says, or in the order that [`subset`](Self::subset) was given.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The label of each sample.
+    pub fn labels(&self) -> Vec<u32> {
+        self.samples.iter().map(|sample| sample.label).collect()
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are no images, which only an empty [`subset`](Self::subset) brings about.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The number of images of each class, by label.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.label as usize] += 1;
+        }
+        counts
+    }
+
+    /// What was found and is not an image of a class.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The samples at these places, in this order, with the same classes.
+    ///
+    /// # Panics
+    ///
+    /// As a slice does, if an index is not less than [`len`](Self::len).
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let samples = indices.iter().map(|&i| self.samples[i].clone()).collect();
+        Self { samples, ..self.clone() }
+    }
+
+    /// The width and height of each image in pixels, from the files' headers, read in parallel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::NotAnImage`] or [`Error::Undecodable`], naming the first such file.
+    pub fn dimensions(&self) -> Result<Vec<(u32, u32)>> {
+        let sizes: Vec<Result<_>> =
+            self.samples.par_iter().map(|s| decode::read_dimensions(&s.path)).collect();
+        sizes.into_iter().collect()
+    }
+
+    /// Shuffles and divides into train and test exactly as scikit-learn does: see [`train_test_split`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if `test_size` leaves one side without images.
+    pub fn split(&self, test_size: f64, random_state: u32) -> Result<(Self, Self)> {
+        let (train, test) = train_test_split(self.len(), test_size, random_state)?;
+        Ok((self.subset(&train), self.subset(&test)))
+    }
+
+    /// Gives the samples the labels of `train`'s classes.
+    fn relabel(self, train: &Self) -> Result<Self> {
+        let known: BTreeMap<&str, u32> = train.classes.iter().map(String::as_str).zip(0..).collect();
+        let unknown: Vec<String> =
+            self.classes.iter().filter(|c| !known.contains_key(c.as_str())).cloned().collect();
+        if !unknown.is_empty() {
+            return Err(Error::UnknownClasses { path: self.root, train: train.root.clone(), unknown });
+        }
+        let to_train: Vec<u32> = self.classes.iter().map(|class| known[class.as_str()]).collect();
+        let samples =
+            self.samples.into_iter().map(|s| Sample { label: to_train[s.label as usize], ..s }).collect();
+        Ok(Self { classes: train.classes.clone(), samples, ..self })
+    }
+}
+
+/// A data set as it lies on disk: with a split into train, validation and test, or in one piece.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::DatasetFolder;
+///
+/// # let root = tempfile::tempdir().unwrap();
+/// # for name in ["Train/cat/1.png", "Train/dog/1.png", "Test/dog/2.png"] {
+/// #     let path = root.path().join(name);
+/// #     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+/// #     std::fs::write(path, []).unwrap();
+/// # }
+/// # let root = root.path();
+/// let data = DatasetFolder::scan(root)?;
+/// let test = data.test.unwrap();
+/// assert_eq!(data.train.classes(), ["cat", "dog"]);
+/// assert_eq!(test.classes(), ["cat", "dog"]);
+/// assert_eq!(test.samples()[0].label, 1);
+/// assert!(data.val.is_none());
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DatasetFolder {
+    /// The training images, or all of them if the folder has no split.
+    pub train: ImageFolder,
+    /// The validation images, labelled by the training folder's classes.
+    pub val: Option<ImageFolder>,
+    /// The test images, labelled by the training folder's classes.
+    pub test: Option<ImageFolder>,
+}
+
+impl DatasetFolder {
+    /// Scans a folder that holds `train` and perhaps `val` (or `validation`, `valid`) and `test`, in any letter
+    /// case, each a folder of class folders; or that is a folder of class folders itself.
+    ///
+    /// A folder called `train` that holds images itself is taken for a class. What lies beside the split folders
+    /// is listed in the training folder's [`skipped`](ImageFolder::skipped).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ImageFolder::scan`]; [`Error::UnknownClasses`] if validation or test has a class that training
+    /// lacks (the other way round is allowed); [`Error::AmbiguousSplit`] for `Train` beside `train`.
+    pub fn scan(root: &Path) -> Result<Self> {
+        let mut splits: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        let mut beside = Vec::new();
+        for (name, path) in list(root)? {
+            let split = match name.to_string_lossy().to_lowercase().as_str() {
+                "train" => "train",
+                "val" | "valid" | "validation" => "val",
+                "test" => "test",
+                _ if is_hidden(&name) => {
+                    beside.push(Skipped { path, reason: "hidden" });
+                    continue;
+                }
+                _ => {
+                    beside.push(Skipped { path, reason: "beside the split folders" });
+                    continue;
+                }
+            };
+            if let Some(first) = splits.insert(split, path.clone()) {
+                return Err(Error::AmbiguousSplit { split, first, second: path });
+            }
+        }
+        let train = match splits.get("train") {
+            Some(path) if path.is_dir() && list_images(path)?.0.is_empty() => path,
+            _ => return Ok(Self { train: ImageFolder::scan(root)?, val: None, test: None }),
+        };
+
+        let mut train = ImageFolder::scan(train)?;
+        train.skipped.extend(beside);
+        let held_out = |split| match splits.get(split) {
+            Some(path) => ImageFolder::scan_classes(path)?.relabel(&train).map(Some),
+            None => Ok(None),
+        };
+        let (val, test) = (held_out("val")?, held_out("test")?);
+        Ok(Self { train, val, test })
+    }
+}
+
+/// The entries of a folder, by name.
+fn list(folder: &Path) -> Result<Vec<(OsString, PathBuf)>> {
+    let read = || -> io::Result<Vec<_>> {
+        let mut entries = fs::read_dir(folder)?
+            .map(|entry| entry.map(|entry| (entry.file_name(), entry.path())))
+            .collect::<io::Result<Vec<_>>>()?;
+        // UTF-8 sorts as its code points do.
+        entries.sort_by(|a, b| a.0.as_encoded_bytes().cmp(b.0.as_encoded_bytes()));
+        Ok(entries)
+    };
+    read().map_err(Error::io("list", folder))
+}
+
+/// The image files of a class folder, and what else is there.
+fn list_images(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    let (mut images, mut skipped) = (Vec::new(), Vec::new());
+    for (name, path) in list(folder)? {
+        let reason = if is_hidden(&name) {
+            "hidden"
+        } else if !has_image_extension(&path) {
+            if path.is_dir() { "a folder inside a class folder" } else { "not an image's extension" }
+        } else if !path.is_file() {
+            "named like an image, but not a file"
+        } else {
+            images.push(path);
+            continue;
+        };
+        skipped.push(Skipped { path, reason });
+    }
+    Ok((images, skipped))
+}
+
+fn is_hidden(name: &OsString) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn has_image_extension(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
+}
+
+/// Whether `path` is a folder, through symbolic links; a link that never ends or that leads above itself is an
+/// error.
+fn is_class_folder(root: &Path, path: &Path) -> Result<bool> {
+    let is_link = fs::symlink_metadata(path).map_err(Error::io("read", path))?.is_symlink();
+    let is_folder = match fs::metadata(path) {
+        Ok(metadata) => metadata.is_dir(),
+        // A link to nowhere or to a forbidden place is what it is; what is left is a link that does not end.
+        Err(source)
+            if is_link
+                && !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+        {
+            return Err(Error::SymlinkLoop { path: path.to_owned() });
+        }
+        Err(source) => return Err(Error::io("read", path)(source)),
+    };
+    if is_link && is_folder {
+        let target = fs::canonicalize(path).map_err(Error::io("read", path))?;
+        let root = fs::canonicalize(root).map_err(Error::io("read", root))?;
+        if root.starts_with(&target) {
+            return Err(Error::SymlinkLoop { path: path.to_owned() });
+        }
+    }
+    Ok(is_folder)
+}

@@ -1,0 +1,233 @@
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use candle_core::{Device, Tensor};
+
+use crate::batches::{Batch, Batches, Order, check_batch_size, n_batches};
+use crate::decoded::Decoded;
+use crate::error::{Error, Result};
+
+/// `(x / 255 - mean) / std` for each channel.
+///
+/// A mean of 0 and a std of 1/255 leave the bytes as they are: 0.0 to 255.0, exactly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalize {
+    /// One for each channel.
+    pub mean: Vec<f32>,
+    /// One for each channel.
+    pub std: Vec<f32>,
+}
+
+impl Normalize {
+    /// For each channel what each byte becomes, computed in f64 and rounded once.
+    fn tables(&self, channels: usize) -> Result<Vec<[f32; 256]>> {
+        if self.mean.len() != channels || self.std.len() != channels {
+            let found = format!("{} and {}", self.mean.len(), self.std.len());
+            return Err(Error::invalid("normalize", format!("{channels} means and as many stds"), found));
+        }
+        if let Some(std) = self.std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
+            return Err(Error::invalid("normalize", "stds that are finite and above 0", std));
+        }
+        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
+            return Err(Error::invalid("normalize", "means that are finite", mean));
+        }
+        let table = |(&mean, &std): (&f32, &f32)| {
+            std::array::from_fn(|byte| ((byte as f64 / 255.0 - f64::from(mean)) / f64::from(std)) as f32)
+        };
+        Ok(self.mean.iter().zip(&self.std).map(table).collect())
+    }
+}
+
+/// How a [`Loader`] makes batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoaderConfig {
+    /// Examples in a batch; the last of an epoch may be smaller, as Keras has it.
+    pub batch_size: usize,
+    /// Shuffled or not.
+    pub order: Order,
+    /// From bytes to what the network sees.
+    pub normalize: Normalize,
+    /// Batches that a thread prepares ahead while the caller trains; 0 prepares each when it is asked for.
+    pub prefetch: usize,
+}
+
+/// Batches of decoded images: (B, C, H, W) f32, with labels (B,) u32.
+///
+/// The batches do not depend on `prefetch` or on the number of threads. At most `prefetch` batches wait in memory.
+///
+/// # Examples
+///
+/// ```
+/// use candle_core::Device;
+/// use firstsight_data::{Batches, Decoded, Loader, LoaderConfig, Normalize, Order};
+///
+/// let classes = vec!["dark".to_owned(), "light".to_owned()];
+/// let images = Decoded::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
+/// let config = LoaderConfig {
+///     batch_size: 2,
+///     order: Order::Sequential,
+///     normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
+///     prefetch: 2,
+/// };
+/// let loader = Loader::new(images, config, &Device::Cpu)?;
+/// let batch = loader.epoch(0).next().unwrap()?;
+/// assert_eq!(batch.inputs.dims(), [2, 1, 1, 2]);
+/// assert_eq!(batch.inputs.flatten_all()?.to_vec1::<f32>()?, [0.0, 0.2, 0.8, 1.0]);
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loader {
+    source: Arc<Source>,
+    order: Order,
+    prefetch: usize,
+    device: Device,
+}
+
+impl Loader {
+    /// Batches of `data` on `device`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for no images, a batch size of 0, or a normalisation for another number of channels, or
+    /// one that divides by 0.
+    pub fn new(data: Decoded, config: LoaderConfig, device: &Device) -> Result<Self> {
+        check_batch_size(config.batch_size)?;
+        let (n, _, _, channels) = data.shape();
+        if n == 0 {
+            return Err(Error::invalid("data", "at least one image", n));
+        }
+        let tables = config.normalize.tables(channels)?;
+        let source = Arc::new(Source { data, tables, batch_size: config.batch_size });
+        Ok(Self { source, order: config.order, prefetch: config.prefetch, device: device.clone() })
+    }
+
+    /// The images behind the batches.
+    pub fn data(&self) -> &Decoded {
+        &self.source.data
+    }
+}
+
+impl Batches for Loader {
+    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
+        let order = self.order.indices(self.n_examples(), epoch);
+        let mut values = Values::start(self.source.clone(), order, self.prefetch);
+        let n_batches = self.n_batches();
+        let mut stopped = false;
+        (0..n_batches).map_while(move |found| {
+            if stopped {
+                return None;
+            }
+            let Some(values) = values.next() else {
+                stopped = true;
+                return Some(Err(Error::PrefetchStopped { expected: n_batches, found }));
+            };
+            Some(self.source.batch(values, &self.device))
+        })
+    }
+
+    fn n_batches(&self) -> usize {
+        n_batches(self.n_examples(), self.source.batch_size)
+    }
+
+    fn n_examples(&self) -> usize {
+        self.source.data.len()
+    }
+}
+
+/// A batch before it is tensors: making those is left to the caller's thread, which owns the device.
+struct BatchValues {
+    inputs: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+/// What a worker needs to prepare any batch.
+#[derive(Debug)]
+struct Source {
+    data: Decoded,
+    tables: Vec<[f32; 256]>,
+    batch_size: usize,
+}
+
+impl Source {
+    fn values(&self, indices: &[usize]) -> BatchValues {
+        let (_, height, width, channels) = self.data.shape();
+        let plane = height * width;
+        let mut inputs = Vec::with_capacity(indices.len() * plane * channels);
+        for &i in indices {
+            let image = self.data.image(i);
+            for (channel, table) in self.tables.iter().enumerate() {
+                let bytes = image[channel..].iter().step_by(channels);
+                inputs.extend(bytes.map(|&byte| table[usize::from(byte)]));
+            }
+        }
+        let labels = indices.iter().map(|&i| self.data.labels()[i]).collect();
+        BatchValues { inputs, labels }
+    }
+
+    fn batch(&self, values: BatchValues, device: &Device) -> Result<Batch> {
+        let (_, height, width, channels) = self.data.shape();
+        let n = values.labels.len();
+        let inputs = Tensor::from_vec(values.inputs, (n, channels, height, width), device)?;
+        let labels = Tensor::from_vec(values.labels, n, device)?;
+        Ok(Batch { inputs, labels })
+    }
+}
+
+/// The batches' values in order, from this thread or from one that works ahead.
+enum Values {
+    Here { source: Arc<Source>, order: Vec<usize>, next: usize },
+    Ahead { receiver: Option<Receiver<BatchValues>>, worker: Option<JoinHandle<()>> },
+}
+
+impl Values {
+    fn start(source: Arc<Source>, order: Vec<usize>, prefetch: usize) -> Self {
+        let Some(waiting) = prefetch.checked_sub(1) else {
+            return Self::Here { source, order, next: 0 };
+        };
+        // One more batch waits in the worker's hands.
+        let (sender, receiver) = sync_channel(waiting);
+        let worker = {
+            let (source, order) = (source.clone(), order.clone());
+            let work = move || {
+                for indices in order.chunks(source.batch_size) {
+                    if sender.send(source.values(indices)).is_err() {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new().name("firstsight-prefetch".to_owned()).spawn(work)
+        };
+        match worker {
+            Ok(worker) => Self::Ahead { receiver: Some(receiver), worker: Some(worker) },
+            Err(error) => {
+                tracing::warn!(%error, "cannot start a thread to prepare batches; preparing them in place");
+                Self::Here { source, order, next: 0 }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<BatchValues> {
+        match self {
+            Self::Here { source, order, next } => {
+                let start = *next * source.batch_size;
+                let end = order.len().min(start + source.batch_size);
+                *next += 1;
+                Some(source.values(order.get(start..end)?))
+            }
+            Self::Ahead { receiver, .. } => receiver.as_ref()?.recv().ok(),
+        }
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if let Self::Ahead { receiver, worker } = self {
+            // Without its receiver the worker's next `send` fails, which ends it.
+            drop(receiver.take());
+            if let Some(worker) = worker.take() {
+                let _ = worker.join();
+            }
+        }
+    }
+}
