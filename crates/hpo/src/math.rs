@@ -1,5 +1,9 @@
 //! Arithmetic that rounds as NumPy's does.
 
+mod svml;
+
+pub(crate) use self::svml::{exp as np_exp, expm1 as np_expm1, log as np_log, log1p as np_log1p};
+
 /// NumPy's `sum` over contiguous doubles: pairwise in blocks of 128, eight at a time.
 pub(crate) fn sum(x: &[f64]) -> f64 {
     if x.len() < 8 {
@@ -59,19 +63,6 @@ pub(crate) fn erfc(x: f64) -> f64 {
     unsafe { libm::erfc(x) }
 }
 
-pub(crate) fn np_exp(x: f64) -> f64 {
-    x.exp()
-}
-pub(crate) fn np_log(x: f64) -> f64 {
-    x.ln()
-}
-pub(crate) fn np_log1p(x: f64) -> f64 {
-    x.ln_1p()
-}
-pub(crate) fn np_expm1(x: f64) -> f64 {
-    x.exp_m1()
-}
-
 /// `numpy.argsort` of at most 256 numbers, ties included: a bitonic network in which equal neighbours never
 /// change places.
 ///
@@ -110,4 +101,48 @@ pub(crate) fn argsort(x: &[f64]) -> Vec<usize> {
     }
     order.truncate(x.len());
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elementary_functions_are_the_standard_ones_but_for_the_last_bit() {
+        let mut rng = crate::RandomState::new(1);
+        let near = |ours: f64, theirs: f64| (ours - theirs).abs() <= 1.01 * theirs.abs() * f64::EPSILON;
+        let mut differ = [0; 4];
+        for _ in 0..100_000 {
+            let x = rng.uniform(-700.0, 700.0);
+            let small = rng.uniform(-1.0, 1.0) * 10f64.powf(rng.uniform(-18.0, 0.0));
+            let positive = 10f64.powf(rng.uniform(-300.0, 300.0));
+            for (place, ours, theirs) in [
+                (0, np_exp(x), x.exp()),
+                (0, np_exp(small), small.exp()),
+                (1, np_expm1(x), x.exp_m1()),
+                (1, np_expm1(small), small.exp_m1()),
+                (2, np_log(positive), positive.ln()),
+                (2, np_log(1.0 + small.abs()), (1.0 + small.abs()).ln()),
+                (3, np_log1p(positive), positive.ln_1p()),
+                (3, np_log1p(small), small.ln_1p()),
+            ] {
+                assert!(near(ours, theirs), "function {place}: {ours:e} and {theirs:e}");
+                differ[place] += usize::from(ours != theirs);
+            }
+        }
+        assert!(differ.iter().all(|&n| n > 0), "these are the standard functions themselves: {differ:?}");
+    }
+
+    #[test]
+    fn elementary_functions_at_the_ends() {
+        assert_eq!(np_exp(f64::NEG_INFINITY), 0.0);
+        assert_eq!(np_exp(0.0), 1.0);
+        assert_eq!(np_expm1(0.0), 0.0);
+        assert_eq!(np_expm1(-700.0), -1.0);
+        assert_eq!(np_log(0.0), f64::NEG_INFINITY);
+        assert_eq!(np_log(1.0), 0.0);
+        assert!(np_log(-1.0).is_nan());
+        assert_eq!(np_log1p(-1.0), f64::NEG_INFINITY);
+        assert_eq!(np_log1p(0.0), 0.0);
+    }
 }
