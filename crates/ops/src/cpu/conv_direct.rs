@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::elementwise;
 use super::scratch::Scratch;
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, Simd, dispatch, transpose};
 use crate::config::{Activation, Padding2d};
 use crate::shape::{ConvShape, PoolShape};
 
@@ -185,7 +185,8 @@ impl Kernel for Piece<'_> {
                 match pool {
                     None => {
                         let out = &mut out[(o - first) * pixels..][..channels * pixels];
-                        transpose(&map[..starts.len() * BLOCK], out, pixels, band.positions.0);
+                        let out = &mut out[band.positions.0..];
+                        transpose(simd, (starts.len(), channels), (&map, BLOCK), (out, pixels));
                     }
                     Some(pool) => {
                         pool_band(simd, pool, band, &map, starts, &mut pooled, &mut pooled_at);
@@ -194,9 +195,12 @@ impl Kernel for Piece<'_> {
             }
             if pool.is_some() {
                 let range = (o - first) * pixels..(o - first + channels) * pixels;
-                transpose(&pooled, &mut out[range.clone()], pixels, 0);
+                let size = (pixels, channels);
+                transpose(simd, size, (&pooled, BLOCK), (&mut out[range.clone()], pixels));
                 if let Some(places) = &mut places {
-                    transpose_bits(&pooled_at, &mut places[range], pixels);
+                    let mut turned = Scratch::dirty(channels * pixels);
+                    transpose(simd, size, (&pooled_at, BLOCK), (&mut turned, pixels));
+                    places[range].iter_mut().zip(turned.iter()).for_each(|(to, from)| *to = from.to_bits());
                 }
             }
             o += channels;
@@ -349,24 +353,6 @@ fn pool_band<S: Simd>(
                     simd.store(pooled_at.as_mut_ptr().add(lane), best.1);
                 }
             }
-        }
-    }
-}
-
-/// `from`, [position][`BLOCK`], to as many channels of `pixels` values as `to` has, from position `first` on.
-fn transpose(from: &[f32], to: &mut [f32], pixels: usize, first: usize) {
-    for (lane, to) in to.chunks_exact_mut(pixels).enumerate() {
-        for (to, from) in to[first..].iter_mut().zip(from.chunks_exact(BLOCK)) {
-            *to = from[lane];
-        }
-    }
-}
-
-/// [`transpose`] of the values' bits.
-fn transpose_bits(from: &[f32], to: &mut [u32], pixels: usize) {
-    for (lane, to) in to.chunks_exact_mut(pixels).enumerate() {
-        for (to, from) in to.iter_mut().zip(from.chunks_exact(BLOCK)) {
-            *to = from[lane].to_bits();
         }
     }
 }

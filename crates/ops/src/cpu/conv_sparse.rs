@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::elementwise;
 use super::scratch::Scratch;
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{self, Kernel, Simd, dispatch, transpose};
 use crate::config::{Activation, Padding2d};
 use crate::shape::{ConvShape, PoolShape};
 
@@ -38,46 +38,75 @@ pub(crate) struct Grads {
 /// Room behind a buffer for the last vector of a stretch that ends with it.
 const SLACK: usize = 16;
 
-/// The taps of a window as vectors over a (row, column, channel) buffer.
+/// The taps of a window as stretches of a (row, column, channel) buffer, each rounded up to whole vectors.
 struct Stretches {
-    /// (place, number of values, first tap's ky, kx) of each stretch of a group's taps, from the window's first pixel.
-    stretches: Vec<(usize, usize, usize, usize)>,
+    stretches: Vec<Stretch>,
+    lanes: usize,
+}
+
+struct Stretch {
+    /// From the window's first pixel and the group's first channel.
+    place: usize,
+    /// Number of values.
+    len: usize,
+    /// The first tap.
+    ky: usize,
+    kx: usize,
+}
+
+/// Vectors beside each other.
+#[derive(Clone, Copy)]
+struct Run {
+    place: usize,
+    vectors: usize,
 }
 
 impl Stretches {
-    fn new(shape: &ConvShape) -> Self {
+    fn new(shape: &ConvShape, lanes: usize) -> Self {
         let &ConvShape { c_in, kh, kw, config, .. } = shape;
         let group_in = c_in / config.groups;
         let place = |ky, kx| (ky * config.dilation.0 * shape.padded_w() + kx * config.dilation.1) * c_in;
         let whole_rows = config.groups == 1 && config.dilation.1 == 1;
-        let stretches = (0..kh)
-            .flat_map(|ky| {
-                let (count, len) = if whole_rows { (1, kw * group_in) } else { (kw, group_in) };
-                (0..count).map(move |kx| (place(ky, kx), len, ky, kx))
-            })
-            .collect();
-        Self { stretches }
+        let (count, len) = if whole_rows { (1, kw * group_in) } else { (kw, group_in) };
+        let stretch = |ky, kx| Stretch { place: place(ky, kx), len, ky, kx };
+        let stretches = (0..kh).flat_map(|ky| (0..count).map(move |kx| stretch(ky, kx))).collect();
+        Self { stretches, lanes }
     }
 
-    /// The place of every vector of `lanes` values.
-    fn vectors(&self, lanes: usize) -> Vec<usize> {
-        let starts = |&(place, len, ..): &(usize, usize, usize, usize)| {
-            (0..len).step_by(lanes).map(move |i| place + i)
-        };
-        self.stretches.iter().flat_map(starts).collect()
+    /// Values of all vectors.
+    fn row(&self) -> usize {
+        self.stretches.iter().map(|stretch| stretch.len.next_multiple_of(self.lanes)).sum()
     }
 
-    /// Calls `each(index in the weights (c, ky, kx), index in the vectors)` for all taps of one output channel.
-    fn taps(&self, shape: &ConvShape, lanes: usize, mut each: impl FnMut(usize, usize)) {
-        let group_in = shape.c_in / shape.config.groups;
-        let mut first = 0;
-        for &(_, len, ky, kx) in &self.stretches {
-            for i in 0..len {
-                let (kx, c) = (kx + i / group_in, i % group_in);
-                each((c * shape.kh + ky) * shape.kw + kx, first + i);
+    /// All vectors, in runs of the lengths that [`visit`] has code for.
+    fn runs(&self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for &Stretch { mut place, len, .. } in &self.stretches {
+            let mut rest = len.div_ceil(self.lanes);
+            for vectors in [12, 6, 4, 3, 2, 1] {
+                while rest >= vectors {
+                    runs.push(Run { place, vectors });
+                    rest -= vectors;
+                    place += vectors * self.lanes;
+                }
             }
-            first += len.next_multiple_of(lanes);
         }
+        runs
+    }
+
+    /// (index in the weights (c, ky, kx), index in the vectors) of all taps of one output channel.
+    fn taps(&self, shape: &ConvShape) -> Vec<(usize, usize)> {
+        let group_in = shape.c_in / shape.config.groups;
+        let mut taps = Vec::with_capacity(group_in * shape.kh * shape.kw);
+        let mut first = 0;
+        for &Stretch { len, ky, kx, .. } in &self.stretches {
+            taps.extend((0..len).map(|i| {
+                let (kx, c) = (kx + i / group_in, i % group_in);
+                ((c * shape.kh + ky) * shape.kw + kx, first + i)
+            }));
+            first += len.next_multiple_of(self.lanes);
+        }
+        taps
     }
 }
 
@@ -85,7 +114,12 @@ impl Backward<'_> {
     /// The gradients, summed over blocks of samples in their order.
     pub(crate) fn run(&self, wants_x: bool, wants_weight: bool) -> Grads {
         let shape = self.shape;
-        let stretches = Stretches::new(shape);
+        let stretches = Stretches::new(shape, simd::lanes());
+        let (runs, row, taps) = (stretches.runs(), stretches.row(), stretches.taps(shape));
+        let mut packed = vec![0.0; if wants_x { shape.c_out * row } else { 0 }];
+        for (packed, weight) in packed.chunks_exact_mut(row).zip(self.weight.chunks_exact(taps.len())) {
+            taps.iter().for_each(|&(tap, at)| packed[at] = weight[tap]);
+        }
         let n_weights = self.weight.len();
         // Many blocks keep many threads busy; each has a gradient of the weights of its own.
         let blocks = ((4 << 20) / n_weights.max(1)).clamp(4, 32).min(shape.batch);
@@ -102,14 +136,26 @@ impl Backward<'_> {
             .enumerate()
             .map(|(index, x_grad)| {
                 let samples = (index * block, ((index + 1) * block).min(shape.batch));
-                dispatch(Block { backward: self, stretches: &stretches, samples, x_grad, wants_weight })
+                dispatch(Block {
+                    backward: self,
+                    runs: &runs,
+                    packed: &packed,
+                    row,
+                    samples,
+                    x_grad,
+                    wants_weight,
+                })
             })
             .collect();
         let mut sums = partial.into_iter();
-        let (mut weight, mut bias) = sums.next().unwrap_or_default();
+        let (mut packed_grad, mut bias) = sums.next().unwrap_or_default();
         for (weight_part, bias_part) in sums {
-            elementwise::add(&mut weight, &weight_part);
+            elementwise::add(&mut packed_grad, &weight_part);
             elementwise::add(&mut bias, &bias_part);
+        }
+        let mut weight = vec![0.0; if wants_weight { n_weights } else { 0 }];
+        for (sums, weight) in packed_grad.chunks_exact(row).zip(weight.chunks_exact_mut(taps.len())) {
+            taps.iter().for_each(|&(tap, at)| weight[tap] = sums[at]);
         }
         Grads { x: wants_x.then_some(x_grad), weight: wants_weight.then_some(weight), bias }
     }
@@ -118,46 +164,39 @@ impl Backward<'_> {
 /// A block of samples.
 struct Block<'a> {
     backward: &'a Backward<'a>,
-    stretches: &'a Stretches,
+    runs: &'a [Run],
+    /// The weights as the runs have them, `row` values for each output channel.
+    packed: &'a [f32],
+    row: usize,
     samples: (usize, usize),
     x_grad: Option<&'a mut [f32]>,
     wants_weight: bool,
 }
 
 impl Kernel for Block<'_> {
-    /// Gradients of the weights (as the weights lie, or empty) and of the bias.
+    /// Gradients of the packed weights (or nothing) and of the bias.
     type Output = (Vec<f32>, Vec<f32>);
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { backward, stretches, samples, mut x_grad, wants_weight } = self;
-        let Backward { shape, pool, activation, x, weight, y, grad, places } = *backward;
-        let &ConvShape { c_in, h, w, c_out, kh, kw, config, .. } = shape;
+        let Self { backward, runs, packed, row, samples, mut x_grad, wants_weight } = self;
+        let Backward { shape, pool, activation, x, y, grad, places, .. } = *backward;
+        let &ConvShape { c_in, h, w, c_out, config, .. } = shape;
         let (group_in, group_out) = (c_in / config.groups, c_out / config.groups);
-        let taps = group_in * kh * kw;
-        let vectors = stretches.vectors(S::LANES);
-        let row = vectors.len() * S::LANES;
         let sample_len = c_in * h * w;
         let padded_len = shape.padded_h() * shape.padded_w() * c_in;
         let pixels = pool.oh * pool.ow;
 
-        // [output channel][vector]
-        let mut packed = Scratch::zeroed(if x_grad.is_some() { c_out * row } else { 0 });
-        if x_grad.is_some() {
-            for (packed, weight) in packed.chunks_exact_mut(row).zip(weight.chunks_exact(taps)) {
-                stretches.taps(shape, S::LANES, |tap, at| packed[at] = weight[tap]);
-            }
-        }
-        let mut weight_grad = Scratch::zeroed(if wants_weight { c_out * row } else { 0 });
+        let mut weight_grad = vec![0.0; if wants_weight { c_out * row } else { 0 }];
         let mut bias_grad = vec![0.0; c_out];
         let mut turned = Scratch::zeroed(if wants_weight { padded_len + SLACK } else { 0 });
         let mut turned_grad = Scratch::dirty(if x_grad.is_some() { padded_len + SLACK } else { 0 });
         let mut slopes = Scratch::dirty(pixels);
-        let mut maxima: Vec<(u32, f32)> = Vec::with_capacity(pixels);
+        let mut maxima = vec![(0, 0.0); pixels];
 
         for sample in samples.0..samples.1 {
             if wants_weight {
-                turn(shape, &x[sample * sample_len..][..sample_len], &mut turned);
+                turn(simd, shape, &x[sample * sample_len..][..sample_len], &mut turned);
             }
             turned_grad.fill(0.0);
             for o in 0..c_out {
@@ -170,74 +209,74 @@ impl Kernel for Block<'_> {
                 );
                 bias_grad[o] += elementwise::sum(&slopes);
                 let group_place = (o / group_out * group_in) as u32;
-                maxima.clear();
-                let found = places[range].iter().zip(slopes.iter()).filter(|&(_, &slope)| slope != 0.0);
-                maxima.extend(found.map(|(&place, &slope)| (place * c_in as u32 + group_place, slope)));
+                // Half of the slopes may be zero: a branch on them would be guessed wrong as often.
+                let mut count = 0;
+                for (&place, &slope) in places[range].iter().zip(slopes.iter()) {
+                    maxima[count] = (place * c_in as u32 + group_place, slope);
+                    count += usize::from(slope != 0.0);
+                }
+                let maxima = &maxima[..count];
                 if wants_weight {
                     let sums = &mut weight_grad[o * row..(o + 1) * row];
-                    visit::<S, Gather>(simd, &maxima, &vectors, &mut turned, sums);
+                    visit::<S, Gather>(simd, maxima, runs, &mut turned, sums);
                 }
                 if x_grad.is_some() {
-                    let weights = &mut packed[o * row..(o + 1) * row];
-                    visit::<S, Scatter>(simd, &maxima, &vectors, &mut turned_grad, weights);
+                    visit::<S, Scatter>(
+                        simd,
+                        maxima,
+                        runs,
+                        &mut turned_grad,
+                        &packed[o * row..(o + 1) * row],
+                    );
                 }
             }
             if let Some(x_grad) = &mut x_grad {
                 let target = &mut x_grad[(sample - samples.0) * sample_len..][..sample_len];
-                turn_back(shape, &turned_grad, target);
+                turn_back(simd, shape, &turned_grad, target);
             }
         }
 
-        let mut unpacked = vec![0.0; if wants_weight { weight.len() } else { 0 }];
-        if wants_weight {
-            for (sums, unpacked) in weight_grad.chunks_exact(row).zip(unpacked.chunks_exact_mut(taps)) {
-                stretches.taps(shape, S::LANES, |tap, at| unpacked[tap] = sums[at]);
-            }
-        }
-        (unpacked, bias_grad)
+        (weight_grad, bias_grad)
     }
 }
 
 /// One sample as (row, column, channel) inside its rim; the rim is left alone.
-fn turn(shape: &ConvShape, x: &[f32], turned: &mut [f32]) {
+#[inline(always)]
+fn turn<S: Simd>(simd: S, shape: &ConvShape, x: &[f32], turned: &mut [f32]) {
     let Padding2d { top, left, .. } = shape.config.padding;
-    for y in 0..shape.h {
-        let at = ((y + top) * shape.padded_w() + left) * shape.c_in;
-        let target = &mut turned[at..at + shape.w * shape.c_in];
-        for (c, plane) in x.chunks_exact(shape.h * shape.w).enumerate() {
-            let row = &plane[y * shape.w..(y + 1) * shape.w];
-            for (target, &value) in target.chunks_exact_mut(shape.c_in).zip(row) {
-                target[c] = value;
-            }
-        }
+    let &ConvShape { c_in, h, w, .. } = shape;
+    for y in 0..h {
+        let at = ((y + top) * shape.padded_w() + left) * c_in;
+        transpose(simd, (c_in, w), (&x[y * w..], h * w), (&mut turned[at..at + w * c_in], c_in));
     }
 }
 
 /// The reverse of [`turn`].
-fn turn_back(shape: &ConvShape, turned: &[f32], x: &mut [f32]) {
+#[inline(always)]
+fn turn_back<S: Simd>(simd: S, shape: &ConvShape, turned: &[f32], x: &mut [f32]) {
     let Padding2d { top, left, .. } = shape.config.padding;
-    for y in 0..shape.h {
-        let at = ((y + top) * shape.padded_w() + left) * shape.c_in;
-        let source = &turned[at..at + shape.w * shape.c_in];
-        for (c, plane) in x.chunks_exact_mut(shape.h * shape.w).enumerate() {
-            let row = &mut plane[y * shape.w..(y + 1) * shape.w];
-            for (value, source) in row.iter_mut().zip(source.chunks_exact(shape.c_in)) {
-                *value = source[c];
-            }
-        }
+    let &ConvShape { c_in, h, w, .. } = shape;
+    for y in 0..h {
+        let at = ((y + top) * shape.padded_w() + left) * c_in;
+        transpose(simd, (w, c_in), (&turned[at..at + w * c_in], c_in), (&mut x[y * w..], h * w));
     }
 }
 
 /// What is done at each maximum with the window's vectors.
 trait Visit {
+    /// The window's own values: sums, or weights.
+    type Own<'a>;
+    fn len(own: &Self::Own<'_>) -> usize;
     /// # Safety
-    /// Each maximum's place plus each of `places` starts a vector in `map`; `own` has `N` vectors.
-    unsafe fn group<S: Simd, const N: usize>(
+    /// For each maximum, `R` runs of `N` vectors, at its place plus each of `places`, lie in `map`; `own` has
+    /// `R`·`N` vectors from `first` on.
+    unsafe fn group<S: Simd, const R: usize, const N: usize>(
         simd: S,
         maxima: &[(u32, f32)],
-        places: [usize; N],
+        places: [usize; R],
         map: *mut f32,
-        own: *mut f32,
+        own: &mut Self::Own<'_>,
+        first: usize,
     );
 }
 
@@ -245,26 +284,40 @@ trait Visit {
 struct Gather;
 
 impl Visit for Gather {
+    type Own<'a> = &'a mut [f32];
+
+    fn len(own: &Self::Own<'_>) -> usize {
+        own.len()
+    }
+
     #[inline(always)]
-    unsafe fn group<S: Simd, const N: usize>(
+    unsafe fn group<S: Simd, const R: usize, const N: usize>(
         simd: S,
         maxima: &[(u32, f32)],
-        places: [usize; N],
+        places: [usize; R],
         map: *mut f32,
-        own: *mut f32,
+        own: &mut &mut [f32],
+        first: usize,
     ) {
         // SAFETY: by the trait's contract.
         unsafe {
-            let mut sums: [S::V; N] = std::array::from_fn(|i| simd.load(own.add(i * S::LANES)));
+            let own = own.as_mut_ptr().add(first);
+            let at = |r: usize, i: usize| (r * N + i) * S::LANES;
+            let mut sums: [[S::V; N]; R] =
+                std::array::from_fn(|r| std::array::from_fn(|i| simd.load(own.add(at(r, i)))));
             for &(place, slope) in maxima {
                 let slope = simd.splat(slope);
-                let window = map.add(place as usize);
-                for i in 0..N {
-                    sums[i] = simd.mul_add(slope, simd.load(window.add(places[i])), sums[i]);
+                for r in 0..R {
+                    let run = map.add(place as usize + places[r]);
+                    for i in 0..N {
+                        sums[r][i] = simd.mul_add(slope, simd.load(run.add(i * S::LANES)), sums[r][i]);
+                    }
                 }
             }
-            for (i, &sum) in sums.iter().enumerate() {
-                simd.store(own.add(i * S::LANES), sum);
+            for r in 0..R {
+                for i in 0..N {
+                    simd.store(own.add(at(r, i)), sums[r][i]);
+                }
             }
         }
     }
@@ -274,56 +327,72 @@ impl Visit for Gather {
 struct Scatter;
 
 impl Visit for Scatter {
+    type Own<'a> = &'a [f32];
+
+    fn len(own: &Self::Own<'_>) -> usize {
+        own.len()
+    }
+
     #[inline(always)]
-    unsafe fn group<S: Simd, const N: usize>(
+    unsafe fn group<S: Simd, const R: usize, const N: usize>(
         simd: S,
         maxima: &[(u32, f32)],
-        places: [usize; N],
+        places: [usize; R],
         map: *mut f32,
-        own: *mut f32,
+        own: &mut &[f32],
+        first: usize,
     ) {
         // SAFETY: by the trait's contract.
         unsafe {
-            let weights: [S::V; N] = std::array::from_fn(|i| simd.load(own.add(i * S::LANES)));
+            let own = own.as_ptr().add(first);
+            let weights: [[S::V; N]; R] =
+                std::array::from_fn(|r| std::array::from_fn(|i| simd.load(own.add((r * N + i) * S::LANES))));
             for &(place, slope) in maxima {
                 let slope = simd.splat(slope);
-                let window = map.add(place as usize);
-                for i in 0..N {
-                    let at = window.add(places[i]);
-                    simd.store(at, simd.mul_add(slope, weights[i], simd.load(at)));
+                for r in 0..R {
+                    let run = map.add(place as usize + places[r]);
+                    for i in 0..N {
+                        let at = run.add(i * S::LANES);
+                        simd.store(at, simd.mul_add(slope, weights[r][i], simd.load(at)));
+                    }
                 }
             }
         }
     }
 }
 
-/// Visits all maxima with all vectors, at most twelve vectors at once: AVX2 has sixteen registers.
+/// Visits all maxima with all runs, at most twelve vectors at once: AVX2 has sixteen registers.
 #[inline(always)]
 fn visit<S: Simd, W: Visit>(
     simd: S,
     maxima: &[(u32, f32)],
-    vectors: &[usize],
+    runs: &[Run],
     map: &mut [f32],
-    own: &mut [f32],
+    mut own: W::Own<'_>,
 ) {
-    let furthest = maxima.iter().map(|&(place, _)| place as usize).max();
-    let Some(furthest) = furthest else { return };
-    let furthest_vector = vectors.iter().copied().max().unwrap_or(0);
-    assert!(furthest + furthest_vector + S::LANES <= map.len());
-    assert!(own.len() == vectors.len() * S::LANES);
-    let (map, mut own) = (map.as_mut_ptr(), own.as_mut_ptr());
-    let mut rest = vectors;
+    let Some(furthest) = maxima.iter().map(|&(place, _)| place as usize).max() else { return };
+    let last = runs.iter().map(|run| run.place + run.vectors * S::LANES).max().unwrap_or(0);
+    assert!(furthest + last <= map.len());
+    assert!(W::len(&own) == runs.iter().map(|run| run.vectors * S::LANES).sum::<usize>());
+    let map = map.as_mut_ptr();
+    let (mut rest, mut first) = (runs, 0);
     macro_rules! groups_of {
-        ($($n:literal)*) => {$(
-            while let Some((&places, after)) = rest.split_first_chunk::<$n>() {
-                // SAFETY: as asserted above; `own` moves with `rest`.
-                unsafe {
-                    W::group::<S, $n>(simd, maxima, places, map, own);
-                    own = own.add($n * S::LANES);
-                }
-                rest = after;
+        ($($r:literal x $n:literal),*) => {
+            while let Some(&Run { vectors, .. }) = rest.first() {
+                $(if let Some((group, after)) = rest.split_first_chunk::<$r>()
+                    && group.iter().all(|run| run.vectors == $n)
+                {
+                    let places = group.map(|run| run.place);
+                    // SAFETY: all runs lie in `map` at each maximum, and `own` has a vector for each of theirs, as
+                    // asserted above; `first` moves with `rest`.
+                    unsafe { W::group::<S, $r, $n>(simd, maxima, places, map, &mut own, first) };
+                    first += $r * $n * S::LANES;
+                    rest = after;
+                    continue;
+                })*
+                unreachable!("no code for runs of {vectors} vectors");
             }
-        )*};
+        };
     }
-    groups_of!(12 6 4 3 2 1);
+    groups_of!(1 x 12, 2 x 6, 1 x 6, 3 x 4, 1 x 4, 4 x 3, 3 x 3, 1 x 3, 3 x 2, 1 x 2, 9 x 1, 3 x 1, 1 x 1);
 }

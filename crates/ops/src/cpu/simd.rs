@@ -26,6 +26,41 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// One step of a running maximum: lanes where `tap` is larger than `best`, or no number, take `tap` and `at`.
     fn larger(self, best: (Self::V, Self::V), tap: (Self::V, Self::V)) -> (Self::V, Self::V);
+    /// Writes 8 rows of 8 values, `from_stride` apart, as columns `to_stride` apart.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 8 values at each multiple of `from_stride` up to 7, `to` for writing likewise.
+    unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+}
+
+/// Transposes `from`, `rows` × `cols` with rows `from_stride` apart, into `to`, whose rows are `to_stride` apart.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd>(
+    simd: S,
+    (rows, cols): (usize, usize),
+    (from, from_stride): (&[f32], usize),
+    (to, to_stride): (&mut [f32], usize),
+) {
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!((rows - 1) * from_stride + cols <= from.len() && (cols - 1) * to_stride + rows <= to.len());
+    let (whole_rows, whole_cols) = (rows - rows % 8, cols - cols % 8);
+    for row in (0..whole_rows).step_by(8) {
+        for col in (0..whole_cols).step_by(8) {
+            // SAFETY: the block of 8 × 8 lies within rows × cols, which lies in both slices, as asserted.
+            unsafe {
+                let from = from.as_ptr().add(row * from_stride + col);
+                simd.transpose8(from, from_stride, to.as_mut_ptr().add(col * to_stride + row), to_stride);
+            }
+        }
+    }
+    for row in 0..rows {
+        let first = if row < whole_rows { whole_cols } else { 0 };
+        for col in first..cols {
+            to[col * to_stride + row] = from[row * from_stride + col];
+        }
+    }
 }
 
 /// Work that runs on any set of vector instructions.
@@ -43,6 +78,19 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         return unsafe { x86::run(kernel, simd) };
     }
     kernel.run(Plain)
+}
+
+/// The number of lanes of the vectors that [`dispatch`] picks.
+pub(crate) fn lanes() -> usize {
+    struct Lanes;
+    impl Kernel for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+    dispatch(Lanes)
 }
 
 /// Arrays of eight, for the compiler to vectorise as it can.
@@ -85,13 +133,24 @@ impl Simd for Plain {
             std::array::from_fn(|i| if takes[i] { tap.1[i] } else { best.1[i] }),
         )
     }
+
+    #[inline(always)]
+    unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for row in 0..8 {
+            for col in 0..8 {
+                // SAFETY: by this function's contract.
+                unsafe { *to.add(col * to_stride + row) = *from.add(row * from_stride + col) };
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
         __m256, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_or_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
 
     use super::{Kernel, Simd};
@@ -149,6 +208,68 @@ mod x86 {
                 let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(tap.0, best.0);
                 let takes = _mm256_or_ps(greater, _mm256_cmp_ps::<_CMP_UNORD_Q>(tap.0, tap.0));
                 (_mm256_blendv_ps(best.0, tap.0, takes), _mm256_blendv_ps(best.1, tap.1, takes))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the token shows the instructions, the caller the memory.
+            unsafe {
+                let rows: [__m256; 8] = std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * from_stride)));
+                // Pairs of rows interleaved, then pairs of pairs, then the halves brought together.
+                let pairs: [__m256; 8] = std::array::from_fn(|i| {
+                    let (a, b) = (rows[i / 2 * 2], rows[i / 2 * 2 + 1]);
+                    if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+                });
+                let fours: [__m256; 8] = std::array::from_fn(|i| {
+                    let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
+                    if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xee>(a, b) }
+                });
+                for i in 0..4 {
+                    let (a, b) = (fours[i], fours[i + 4]);
+                    _mm256_storeu_ps(to.add(i * to_stride), _mm256_permute2f128_ps::<0x20>(a, b));
+                    _mm256_storeu_ps(to.add((i + 4) * to_stride), _mm256_permute2f128_ps::<0x31>(a, b));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Transpose<'a>(usize, usize, &'a [f32], &'a mut [f32]);
+
+    impl Kernel for Transpose<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            transpose(simd, (self.0, self.1), (self.2, self.1 + 1), (self.3, self.0 + 2));
+        }
+    }
+
+    #[test]
+    fn transposes_of_any_size_on_every_path() {
+        for (rows, cols) in [(1, 1), (8, 8), (16, 8), (7, 9), (19, 33)] {
+            let from: Vec<f32> = (0..rows * (cols + 1)).map(|i| i as f32).collect();
+            let run = |fast: bool| {
+                let mut to = vec![-1.0; cols * (rows + 2)];
+                let kernel = Transpose(rows, cols, &from, &mut to);
+                if fast {
+                    dispatch(kernel)
+                } else {
+                    kernel.run(Plain)
+                }
+                to
+            };
+            for to in [run(true), run(false)] {
+                for row in 0..rows + 2 {
+                    for col in 0..cols {
+                        let expected = if row < rows { from[row * (cols + 1) + col] } else { -1.0 };
+                        assert_eq!(to[col * (rows + 2) + row], expected);
+                    }
+                }
             }
         }
     }
