@@ -72,8 +72,14 @@ pub(crate) fn erfc(x: f64) -> f64 {
 pub(crate) fn argsort(x: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..x.len()).collect();
     if x.len() > 256 {
-        order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));
-        return order;
+        // Doubles of either sign sort as integers once the bits of negative ones are turned over.
+        let key = |x: f64| {
+            let bits = (x + 0.0).to_bits();
+            if bits >> 63 == 1 { !bits } else { bits | (1 << 63) }
+        };
+        let mut keys: Vec<(u64, usize)> = order.iter().map(|&i| (key(x[i]), i)).collect();
+        keys.sort_unstable();
+        return keys.into_iter().map(|(_, i)| i).collect();
     }
     let size = x.len().next_power_of_two();
     order.extend(x.len()..size);

@@ -153,11 +153,31 @@ impl Tpe {
         let good = Mixture::new(&distributions, &good, &shape);
         let bad = Mixture::new(&distributions, &bad, &shape);
         let candidates = good.sample(&mut self.rng, self.config.n_ei_candidates);
-        let ratio: Vec<f64> =
-            good.log_pdf(&candidates).iter().zip(bad.log_pdf(&candidates)).map(|(g, b)| g - b).collect();
-        let best = argmax(&ratio);
+        let best = best_candidate(&good, &bad, &candidates);
         candidates.iter().map(|column| column[best]).collect()
     }
+}
+
+/// The candidate with the greatest log ratio of the densities; of equals, the first.
+///
+/// Estimates decide wherever they can. Candidates that they cannot tell apart are worked out operation by
+/// operation as Optuna does it, so that the same one is found even if rounding alone decides.
+fn best_candidate(good: &Mixture, bad: &Mixture, candidates: &[Vec<f64>]) -> usize {
+    const UNSURE: f64 = 1e-7;
+    let difference = |g: Vec<f64>, b: Vec<f64>| -> Vec<f64> { g.iter().zip(b).map(|(g, b)| g - b).collect() };
+    let estimates = difference(good.estimate(candidates), bad.estimate(candidates));
+    let best = argmax(&estimates);
+    let all_finite = estimates.iter().all(|e| e.is_finite());
+    let equals_best = |i: usize| candidates.iter().all(|column| column[i] == column[best]);
+    let in_question: Vec<usize> = (0..estimates.len())
+        .filter(|&i| !all_finite || estimates[i] > estimates[best] - UNSURE)
+        .collect();
+    if all_finite && in_question.iter().all(|&i| equals_best(i)) {
+        return best;
+    }
+    let rows: Vec<Vec<f64>> =
+        candidates.iter().map(|column| in_question.iter().map(|&i| column[i]).collect()).collect();
+    in_question[argmax(&difference(good.log_pdf(&rows), bad.log_pdf(&rows)))]
 }
 
 /// The place of the first greatest number, or of the first NaN.

@@ -1,5 +1,8 @@
 //! Parzen estimators: mixtures of products of one kernel a parameter.
 
+mod estimate;
+
+use self::estimate::Estimate;
 use super::truncnorm;
 use crate::math::{self, argsort, np_exp, np_log};
 use crate::random::RandomState;
@@ -26,7 +29,8 @@ enum Kernels {
     /// The probability of each choice, kernel by kernel.
     Categorical { probabilities: Vec<f64>, n_choices: usize },
     /// Normals cut off at the range's ends, in the logarithm where the range is logarithmic.
-    Numeric { mu: Vec<f64>, sigma: Vec<f64>, range: Range },
+    /// `order` sorts them by `mu`; it is empty where they were not sorted.
+    Numeric { mu: Vec<f64>, sigma: Vec<f64>, range: Range, order: Vec<usize> },
 }
 
 #[derive(Clone, Copy)]
@@ -91,7 +95,7 @@ impl Mixture {
                         .map(|(&k, q)| pick(&probabilities[k * n_choices..(k + 1) * n_choices], q))
                         .collect();
                 }
-                Kernels::Numeric { mu, sigma, range } => {
+                Kernels::Numeric { mu, sigma, range, .. } => {
                     let (low, high) = range.ends();
                     a.extend(active.iter().map(|&k| (low - mu[k]) / sigma[k]));
                     b.extend(active.iter().map(|&k| (high - mu[k]) / sigma[k]));
@@ -102,7 +106,7 @@ impl Mixture {
         let standard = truncnorm::ppf(&quantiles, &a, &b);
         let mut batches = standard.chunks_exact(size.max(1));
         for (dim, samples) in self.dims.iter().zip(&mut samples) {
-            let Kernels::Numeric { mu, sigma, range } = dim else { continue };
+            let Kernels::Numeric { mu, sigma, range, .. } = dim else { continue };
             let Some(batch) = batches.next() else { continue };
             *samples = batch
                 .iter()
@@ -121,7 +125,13 @@ impl Mixture {
         samples
     }
 
-    /// The log density of each sample.
+    /// The log density of each sample, good to nine digits at least, in a fraction of [`Mixture::log_pdf`]'s
+    /// time.
+    pub(super) fn estimate(&self, samples: &[Vec<f64>]) -> Vec<f64> {
+        Estimate::new(self).log_pdf(samples)
+    }
+
+    /// The log density of each sample, in the order of operations of Optuna's `log_pdf`.
     pub(super) fn log_pdf(&self, samples: &[Vec<f64>]) -> Vec<f64> {
         let n = self.weights.len();
         let size = samples.first().map_or(0, Vec::len);
@@ -136,19 +146,23 @@ impl Mixture {
                         }
                     }
                 }
-                Kernels::Numeric { mu, sigma, range } if range.step != 0.0 => {
+                Kernels::Numeric { mu, sigma, range, .. } if range.step != 0.0 => {
                     let (low, high) = range.ends();
                     let half = range.step / 2.0;
+                    let mass = |(&mu, &sigma): (&f64, &f64)| {
+                        truncnorm::log_mass((low - mu) / sigma, (high - mu) / sigma)
+                    };
+                    let masses: Vec<f64> = mu.iter().zip(sigma).map(mass).collect();
                     for (row, &x) in logs.chunks_exact_mut(n).zip(samples) {
                         let (left, right) = (range.scale(x - half), range.scale(x + half));
                         for (k, log) in row.iter_mut().enumerate() {
                             let (mu, sigma) = (mu[k], sigma[k]);
                             *log += truncnorm::log_mass((left - mu) / sigma, (right - mu) / sigma);
-                            *log -= truncnorm::log_mass((low - mu) / sigma, (high - mu) / sigma);
+                            *log -= masses[k];
                         }
                     }
                 }
-                Kernels::Numeric { mu, sigma, range } => {
+                Kernels::Numeric { mu, sigma, range, .. } => {
                     let (low, high) = range.ends();
                     let kernels: Vec<_> = mu
                         .iter()
@@ -223,22 +237,23 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels 
     let n = seen.len();
     let mut mu: Vec<f64> = seen.iter().map(|&x| range.scale(x)).collect();
     mu.push(0.5 * (low + high));
+    let mut order = Vec::new();
     let mut sigma = if shape.multivariate {
         let exponent = -1.0 / (n_dims as f64 + 4.0);
         vec![0.2 * (n.max(1) as f64).powf(exponent) * width; n]
     } else {
-        neighbour_distances(&mu, low, high, shape.consider_endpoints)
+        order = argsort(&mu);
+        neighbour_distances(&mu, &order, low, high, shape.consider_endpoints)
     };
     sigma.truncate(n);
     let least = if shape.magic_clip { width / (1.0 + (n as f64 + 1.0)).min(100.0) } else { 1e-12 };
     sigma.iter_mut().for_each(|s| *s = s.max(least).min(width));
     sigma.push(width);
-    Kernels::Numeric { mu, sigma, range }
+    Kernels::Numeric { mu, sigma, range, order }
 }
 
 /// The greater of the distances to the neighbours on both sides.
-fn neighbour_distances(mu: &[f64], low: f64, high: f64, consider_endpoints: bool) -> Vec<f64> {
-    let order = argsort(mu);
+fn neighbour_distances(mu: &[f64], order: &[usize], low: f64, high: f64, consider_endpoints: bool) -> Vec<f64> {
     let last = order.len() - 1;
     let mut distances = vec![0.0; mu.len()];
     for (place, &k) in order.iter().enumerate() {
