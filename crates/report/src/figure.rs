@@ -1,8 +1,8 @@
 use std::fmt::Write as _;
 
-use crate::chart::{BarChart, Chart, HeatMap, Histogram, LineChart, Scatter};
+use crate::chart::{BarChart, Chart, HeatMap, Histogram, LineChart, Scatter, text_width};
 use crate::image::Image;
-use crate::markup::{escape, inline};
+use crate::markup::{escape, sentence};
 
 /// Something to look at, with what it shows and from which data.
 #[derive(Clone, Debug)]
@@ -27,10 +27,10 @@ impl Figure {
             Content::Picture(picture) => picture.render(out, &self.caption),
             Content::Sheet(sheet) => sheet.render(out),
         }
-        let caption = inline(&self.caption);
+        let caption = sentence(&self.caption);
         let _ = write!(out, "<figcaption><b>Figure {index}.</b> {caption}");
         if !self.source.is_empty() {
-            let _ = write!(out, " <span class=\"source\">Data: {}</span>", inline(&self.source));
+            let _ = write!(out, " <span class=\"source\">Data: {}</span>", sentence(&self.source));
         }
         out.push_str("</figcaption>\n</figure>\n");
     }
@@ -172,7 +172,8 @@ impl Tile {
     }
 }
 
-/// Tiles in a grid that wraps at the page's width, their pixels crisp.
+/// Tiles in a grid that wraps at the page's width, their pixels crisp. Pictures of different sizes are drawn at
+/// one scale, except that none is drawn smaller than two fifths of the largest.
 #[derive(Clone, Debug)]
 pub struct Sheet {
     tiles: Vec<Tile>,
@@ -180,31 +181,37 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// `columns` tiles in a row where the page is wide enough for tiles of at least 64 CSS pixels, otherwise
-    /// fewer.
+    /// `columns` tiles in a row where the page is wide enough for tiles of at least 54 CSS pixels (up to 100
+    /// where labels are long), otherwise fewer.
     pub fn new(tiles: Vec<Tile>, columns: usize) -> Self {
         Self { tiles, columns: columns.max(1) }
     }
 
     fn render(&self, out: &mut String) {
-        // Every picture stands in a box of the shape of the tallest, so that the labels of a row are level.
-        let slimmest = self
-            .tiles
-            .iter()
-            .map(|tile| tile.image.width() as f64 / tile.image.height() as f64)
-            .fold(f64::INFINITY, f64::min)
-            .clamp(0.4, 4.0);
-        let _ =
-            writeln!(out, "<div class=\"sheet\" style=\"--columns:{};--shape:{slimmest:.3}\">", self.columns);
+        /// The share of its box that a picture fills at least, in one direction.
+        const SMALLEST: f64 = 0.4;
+        let widest = self.tiles.iter().map(|tile| tile.image.width()).max().unwrap_or(1) as f64;
+        let tallest = self.tiles.iter().map(|tile| tile.image.height()).max().unwrap_or(1) as f64;
+        // Room for a short label beside its mark; longer ones wrap.
+        let label = self.tiles.iter().map(|tile| text_width(&tile.label, 15.0)).fold(0.0, f64::max);
+        let least = (label + 18.0).clamp(54.0, 100.0);
+        let _ = writeln!(
+            out,
+            "<div class=\"sheet\" style=\"--columns:{};--shape:{:.3};--least:{least:.0}px\">",
+            self.columns,
+            widest / tallest
+        );
         for tile in &self.tiles {
             let label = escape(&tile.label);
+            let (width, height) = (tile.image.width() as f64, tile.image.height() as f64);
+            let filled = (width / widest).max(height / tallest);
+            let percent = 100.0 * width / widest * (SMALLEST / filled).max(1.0);
             let _ = write!(
                 out,
-                "<div class=\"tile\"><img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{label}\" />\
+                "<div class=\"tile\"><div class=\"box\"><img src=\"{}\" width=\"{width}\" height=\"{height}\" \
+                 style=\"width:{percent:.1}%\" alt=\"{label}\" /></div>\
                  <div class=\"label\">{}<bdi>{label}</bdi></div>",
                 tile.image.data_uri(),
-                tile.image.width(),
-                tile.image.height(),
                 tile.mark.html(),
             );
             if let Some(text) = &tile.sublabel {

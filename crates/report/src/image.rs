@@ -43,7 +43,6 @@ impl Image {
         let mut encoder = png::Encoder::new(&mut png, columns, rows);
         encoder.set_color(color);
         encoder.set_depth(png::BitDepth::Eight);
-        // Adaptive filters make small noisy pictures larger.
         encoder.set_compression(png::Compression::High);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(pixels)?;

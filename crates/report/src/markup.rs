@@ -43,6 +43,13 @@ pub(crate) fn blocks(text: &str) -> String {
     out
 }
 
+/// Inline markup that ends in a full stop, unless it ends in a mark of its own.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let ended = text.is_empty() || text.ends_with(['.', '!', '?', ':', '…', '。', '！', '？']);
+    inline(text) + if ended { "" } else { "." }
+}
+
 /// `` `code` ``, `**bold**` and `[links](address)`; a backslash makes the next character stand for itself.
 /// Whatever does not close is plain text.
 pub(crate) fn inline(text: &str) -> String {
@@ -111,6 +118,14 @@ mod tests {
         }
         assert_eq!(inline(r"\*\*not bold\*\* \[x](y) \`z"), "**not bold** [x](y) `z");
         assert_eq!(inline("\\é"), "é");
+    }
+
+    #[test]
+    fn sentences_end() {
+        assert_eq!(sentence("one"), "one.");
+        assert_eq!(sentence("one. "), "one.");
+        assert_eq!(sentence("**one**"), "<strong>one</strong>.");
+        assert_eq!(sentence(""), "");
     }
 
     #[test]

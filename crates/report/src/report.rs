@@ -102,9 +102,9 @@ impl Report {
         };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".report-").suffix(".tmp");
-        // A report is there to be shown to others; a temporary file is its owner's alone.
+        // A temporary file is its owner's alone, but a report is there to be shown: the umask decides.
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(folder).map_err(failed)?;
         file.write_all(self.to_html().as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;

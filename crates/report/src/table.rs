@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::markup::{escape, inline};
+use crate::markup::{escape, sentence};
 use crate::number;
 
 /// A column of a [`Table`].
@@ -164,13 +164,14 @@ impl Table {
 
     pub(crate) fn render(&self, out: &mut String, index: usize) {
         let tall = if self.rows.len() > 30 { " tall" } else { "" };
-        let caption = inline(&self.caption);
+        let many = if self.columns.len() > 7 { " class=\"many\"" } else { "" };
+        let caption = sentence(&self.caption);
         // The caption stands outside of the scrolled part, so that it stays in sight and wraps at its width.
         let _ = writeln!(
             out,
             "<div class=\"table\">\n<p class=\"caption\" id=\"table-{index}\"><b>Table {index}.</b> {caption}</p>\n\
              <div class=\"scroll{tall}\" tabindex=\"0\" role=\"region\" aria-labelledby=\"table-{index}\">\n\
-             <table aria-labelledby=\"table-{index}\">\n<thead>"
+             <table{many}>\n<thead>"
         );
         self.render_groups(out);
         out.push_str("<tr>");

@@ -1,5 +1,5 @@
 use super::list;
-use super::scale::{Axis, Scale, x_axis, y_axis};
+use super::scale::{Axis, Scale, scientific, x_axis, y_axis};
 use super::svg::{Anchor, Area, Canvas, SMALL, Swatch, WIDE, legend, series_class, shorten, text_width};
 use crate::{Error, Result, number};
 
@@ -151,8 +151,11 @@ impl BarChart {
     }
 }
 
-/// A count as such, anything else with four decimals.
+/// A count as such, anything else with four decimals, or a power of ten where that would be long.
 pub(super) fn short(value: f64) -> String {
+    if value.abs() >= 1e12 {
+        return scientific(value);
+    }
     number::decimal(value, if value.fract() == 0.0 { 0 } else { 4 })
 }
 

@@ -30,6 +30,7 @@ enum Kind {
 
 impl HeatMap {
     /// A map of values at or above zero, row by row; colours go from none at zero to full at the largest.
+    /// Values below zero, and those that are not finite, have no cell.
     ///
     /// # Errors
     /// [`Error::Values`] when there are not rows × columns values.
@@ -87,12 +88,8 @@ impl HeatMap {
 
         let mut canvas = Canvas::new((row_room + cell * columns + beside + 2.0).max(width));
         let top = self.draw_key(&mut canvas);
-        canvas.text("axis", (row_room, top + 10.0), Anchor::Start, &format!("{} →", self.column_label));
-        canvas.text("axis", (0.0, top + 10.0 + column_room), Anchor::Start, &format!("{} ↓", self.row_label));
-        let top = top + 18.0;
         let area = Area {
             left: row_room,
-            // The rows' name stands above their labels, left of the columns' labels.
             top: top + column_room,
             right: row_room + cell * columns,
             bottom: top + column_room + cell * self.rows.len() as f64,
@@ -103,30 +100,36 @@ impl HeatMap {
         canvas
     }
 
+    /// What the colours mean, and which way rows and columns go; returns where it ends.
     fn draw_key(&self, canvas: &mut Canvas) -> f64 {
-        let largest = self.values.iter().copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
-        let (scales, ends): (&[(&str, &str)], _) = match self.kind {
-            Kind::Confusion => {
-                (&[("s1", "right"), ("s2", "wrong")], ("0".into(), "100 % of the row".to_owned()))
-            }
-            Kind::Values => (&[("s1", "")], ("0".to_owned(), short(largest))),
+        const STEPS: u8 = 6;
+        const STEP: f64 = 8.0;
+        let (ramps, end): (&[_], _) = match self.kind {
+            Kind::Confusion => (&[("s1", "right"), ("s2", "wrong")], "0 to 100 % of the row".to_owned()),
+            Kind::Values => (&[("s1", "")], format!("0 to {}", short(self.largest()))),
         };
-        let mut x = 0.0;
-        for (class, name) in scales {
-            let text = if name.is_empty() { ends.0.clone() } else { format!("{name} {}", ends.0) };
-            canvas.text("label", (x, 11.0), Anchor::Start, &text);
-            x += text_width(&text, TEXT) + 4.0;
-            for i in 0..8 {
-                let left = x + f64::from(i) * 9.0;
-                let area = Area { left, top: 1.0, right: left + 9.0, bottom: 13.0 };
-                canvas.rect(&format!("cell {class}"), area, Some(f64::from(i + 1) / 8.0), "");
+        let (mut x, mut y) = (0.0, 0.0);
+        for (class, name) in ramps {
+            canvas.text("label", (x, y + 11.0), Anchor::Start, name);
+            x += if name.is_empty() { 0.0 } else { text_width(name, TEXT) + 5.0 };
+            for i in 1..=STEPS {
+                let area = Area { left: x, top: y + 1.0, right: x + STEP, bottom: y + 13.0 };
+                canvas.rect(&format!("cell {class}"), area, Some(depth(f64::from(i) / f64::from(STEPS))), "");
+                x += STEP;
             }
-            x += 76.0;
-            let end = if *class == "s1" && scales.len() > 1 { "100 %" } else { ends.1.as_str() };
-            canvas.text("label", (x, 11.0), Anchor::Start, end);
-            x += text_width(end, TEXT) + 14.0;
+            x += 8.0;
         }
-        26.0
+        if x + text_width(&end, TEXT) > canvas.width {
+            (x, y) = (0.0, y + 18.0);
+        }
+        canvas.text("label", (x, y + 11.0), Anchor::Start, &end);
+        let names = format!("↓ {}, → {}", self.row_label, self.column_label);
+        canvas.text("axis", (0.0, y + 33.0), Anchor::Start, &names);
+        y + 44.0
+    }
+
+    fn largest(&self) -> f64 {
+        self.values.iter().copied().filter(|v| v.is_finite()).fold(0.0, f64::max)
     }
 
     fn draw_labels(&self, canvas: &mut Canvas, area: Area, cell: f64, upright: bool, dense: bool) {
@@ -153,25 +156,23 @@ impl HeatMap {
 
     fn draw_cells(&self, canvas: &mut Canvas, area: Area, cell: f64) {
         let columns = self.columns.len().max(1);
-        let largest = self.values.iter().copied().filter(|v| v.is_finite()).fold(0.0, f64::max);
         let print_values = cell >= 30.0;
         self.draw_grid(canvas, area, cell);
         for (class, diagonal) in [("cell s1", true), ("cell s2", false)] {
             canvas.open(class);
             for (i, (row, label)) in self.values.chunks(columns).zip(&self.rows).enumerate() {
                 let full = match self.kind {
-                    Kind::Values => largest,
+                    Kind::Values => self.largest(),
                     Kind::Confusion => row.iter().sum(),
                 };
                 for (j, (&value, column)) in row.iter().zip(&self.columns).enumerate() {
                     let first = self.kind == Kind::Values || i == j;
-                    if value.is_nan() || value <= 0.0 || first != diagonal {
+                    if !value.is_finite() || value <= 0.0 || first != diagonal {
                         continue;
                     }
                     let (left, top) = (area.left + j as f64 * cell, area.top + i as f64 * cell);
                     let square = Area { left, top, right: left + cell, bottom: top + cell };
-                    // The root lets rare confusions be seen beside frequent ones.
-                    let depth = (value / full).sqrt();
+                    let depth = depth(value / full);
                     let title = match self.kind {
                         Kind::Values => format!("{label}, {column}: {}", short(value)),
                         Kind::Confusion => format!(
@@ -206,6 +207,11 @@ impl HeatMap {
             canvas.line("grid", (x, area.top), (x, area.bottom));
         }
     }
+}
+
+/// The opacity for a share of the whole: its root, which lets rare confusions be seen beside frequent ones.
+fn depth(share: f64) -> f64 {
+    share.sqrt()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::list;
-use super::scale::{Axis, Scale, multiples, step, x_axis, y_axis};
+use super::scale::{Axis, Scale, drawable, multiples, say_empty, step, x_axis, y_axis};
 use super::svg::{Area, Canvas, Swatch, WIDE, coordinate, legend, series_class};
 use crate::number;
 
@@ -104,7 +104,7 @@ impl Histogram {
             return edges.clone();
         }
         let values =
-            || self.series.iter().flat_map(|(_, values)| values).map(|v| v.0).filter(|v| v.is_finite());
+            || self.series.iter().flat_map(|(_, values)| values).filter_map(|value| drawable(value.0));
         let (lo, hi) =
             values().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
         if lo > hi {
@@ -141,73 +141,97 @@ impl Histogram {
         let edges = self.bin_edges();
         let counts: Vec<Vec<u64>> = self.series.iter().map(|(_, values)| count(values, &edges)).collect();
         let heights: Vec<Vec<f64>> = counts.iter().map(|counts| self.heights(counts)).collect();
-        let names: Vec<String> = self.series.iter().zip(&counts).map(legend_name).collect();
+        let names: Vec<String> = self
+            .series
+            .iter()
+            .zip(&counts)
+            .map(|((name, values), counts)| legend_name(name, values, counts))
+            .collect();
 
         let mut canvas = Canvas::new(width);
         let top = legend(&mut canvas, 0.0, Swatch::Bar, &names);
-        let height = if width >= WIDE { 300.0 } else { 250.0 };
-        canvas.height = top + height;
+        canvas.height = top + if width >= WIDE { 300.0 } else { 250.0 };
         let tallest = (0..edges.len() - 1).map(|bin| {
             let column = heights.iter().filter_map(|heights| heights.get(bin).copied());
             if self.arrangement == Arrangement::Stacked { column.sum() } else { column.fold(0.0, f64::max) }
         });
-        let (name, range) = match self.measure {
-            Measure::Count => (self.counted.clone(), None),
-            Measure::Share => (format!("share of {}, %", self.counted), Some(100.0)),
+        let name = match self.measure {
+            Measure::Count => self.counted.clone(),
+            Measure::Share => format!("share of {}, %", self.counted),
         };
-        let scaled = |h: f64| h * range.unwrap_or(1.0);
-        let y = Scale::new(&Axis::new(&name), tallest.map(scaled).chain([0.0]), 5);
+        let y = Scale::new(&Axis::new(&name), tallest.chain([0.0]), 5);
         let left = y.tick_width() + 8.0;
         let area = Area { left, top: top + 24.0, right: width - 8.0, bottom: canvas.height - 40.0 };
         let y = y.onto(area.bottom, area.top);
-        let (first, last) = (edges.first().copied().unwrap_or(0.0), edges.last().copied().unwrap_or(1.0));
-        let x_range = if self.x.range.is_some() { self.x.clone() } else { self.x.clone().range(first, last) };
-        let x = Scale::new(&x_range, edges.iter().copied(), (area.width() / 55.0) as usize)
-            .onto(area.left, area.right);
-        y_axis(&mut canvas, area, &y, &name);
+        let (first, last) = (edges[0], edges[edges.len() - 1]);
+        let axis = if self.x.range.is_some() { self.x.clone() } else { self.x.clone().range(first, last) };
+        let most = (area.width() / 55.0) as usize;
+        let x = Scale::new(&axis, edges.iter().copied(), most).onto(area.left, area.right);
 
-        let mut floor = vec![0.0; edges.len() - 1];
-        for (k, (heights, counts)) in heights.iter().zip(&counts).enumerate() {
-            let class = series_class(k);
-            if self.arrangement == Arrangement::Overlaid {
-                let d = outline(&edges, heights, &x, |h| y.clamped(scaled(h)));
-                canvas.path(&format!("overlay {class}"), &d);
-                continue;
+        y_axis(&mut canvas, area, &y, &name);
+        if self.arrangement == Arrangement::Overlaid {
+            for (k, heights) in heights.iter().enumerate() {
+                let class = format!("overlay {}", series_class(k));
+                canvas.path(&class, &outline(&edges, heights, &x, &y));
             }
-            let groups =
-                if self.arrangement == Arrangement::Grouped { self.series.len() as f64 } else { 1.0 };
-            for (bin, (&h, &n)) in heights.iter().zip(counts).enumerate().filter(|(_, (_, n))| **n > 0) {
-                let (from, to) = (edges[bin], edges[bin + 1]);
-                let bounds = (x.clamped(from) + 0.5, x.clamped(to) - 0.5);
-                let thickness = (bounds.1 - bounds.0) / groups;
-                let left = if groups > 1.0 { bounds.0 + k as f64 * thickness } else { bounds.0 };
-                let base = floor[bin];
-                let bar = Area {
-                    left,
-                    right: left + thickness,
-                    top: y.clamped(scaled(base + h)),
-                    bottom: y.clamped(scaled(base)),
-                };
-                let span = format!("{} to {}", short_edge(from), short_edge(to));
-                let title = format!("{}, {span}: {}", self.series[k].0, number::count(n));
-                canvas.rect(&format!("bar {class}"), bar, None, &title);
-                if self.arrangement == Arrangement::Stacked {
-                    floor[bin] = base + h;
-                }
+        } else {
+            for (bin, edge) in edges.windows(2).enumerate() {
+                self.draw_bin(&mut canvas, (edge[0], edge[1]), bin, &heights, &counts, (&x, &y));
             }
         }
         x_axis(&mut canvas, area, &x, &self.x.label);
+        if counts.iter().flatten().all(|&n| n == 0) {
+            say_empty(&mut canvas, area);
+        }
         canvas
     }
 
+    /// The bars of one bin, on or beside one another.
+    fn draw_bin(
+        &self,
+        canvas: &mut Canvas,
+        (from, to): (f64, f64),
+        bin: usize,
+        heights: &[Vec<f64>],
+        counts: &[Vec<u64>],
+        (x, y): (&Scale, &Scale),
+    ) {
+        let stacked = self.arrangement == Arrangement::Stacked;
+        let (mut left, right) = (x.clamped(from) + 0.5, x.clamped(to) - 0.5);
+        // Groups stand apart from one another; stacks join as a histogram's bars do.
+        let across = if stacked { right - left } else { (right - left) * 0.9 / counts.len() as f64 };
+        let mut base = 0.0;
+        for (k, ((name, _), (heights, counts))) in
+            self.series.iter().zip(heights.iter().zip(counts)).enumerate()
+        {
+            if counts[bin] > 0 {
+                let (top, bottom) = (y.clamped(base + heights[bin]), y.clamped(base));
+                let bar = Area { left, top, right: left + across, bottom };
+                let span = format!("{} to {}", short_edge(from), short_edge(to));
+                let title = format!("{name}, {span}: {}", number::count(counts[bin]));
+                canvas.rect(&format!("bar {}", series_class(k)), bar, None, &title);
+            }
+            if stacked {
+                base += heights[bin];
+            } else {
+                left += across;
+            }
+        }
+    }
+
+    /// In the unit of the axis: a number, or percent.
     fn heights(&self, counts: &[u64]) -> Vec<f64> {
         let total: u64 = counts.iter().sum();
-        let unit = if self.measure == Measure::Share && total > 0 { total as f64 } else { 1.0 };
-        counts.iter().map(|&n| n as f64 / unit).collect()
+        let unit = match self.measure {
+            Measure::Share if total > 0 => 100.0 / total as f64,
+            _ => 1.0,
+        };
+        counts.iter().map(|&n| n as f64 * unit).collect()
     }
 }
 
-fn legend_name(((name, values), counts): (&(String, Vec<(f64, u64)>), &Vec<u64>)) -> String {
+/// The series' name, how many values it has, and how many of them no bin holds.
+fn legend_name(name: &str, values: &[(f64, u64)], counts: &[u64]) -> String {
     let total: u64 = values.iter().map(|value| value.1).sum();
     let inside: u64 = counts.iter().sum();
     match total - inside {
@@ -229,13 +253,13 @@ fn count(values: &[(f64, u64)], edges: &[f64]) -> Vec<u64> {
     counts
 }
 
-/// The steps over the bins, closed along the base line.
-fn outline(edges: &[f64], heights: &[f64], x: &Scale, y: impl Fn(f64) -> f64) -> String {
-    let mut d = format!("M{},{}", coordinate(x.clamped(edges[0])), coordinate(y(0.0)));
-    for (bin, &h) in heights.iter().enumerate() {
-        d.push_str(&format!("V{}H{}", coordinate(y(h)), coordinate(x.clamped(edges[bin + 1]))));
+/// The steps over the bins, from the base line and back to it.
+fn outline(edges: &[f64], heights: &[f64], x: &Scale, y: &Scale) -> String {
+    let mut d = format!("M{},{}", coordinate(x.clamped(edges[0])), coordinate(y.clamped(0.0)));
+    for (edge, &height) in edges[1..].iter().zip(heights) {
+        d.push_str(&format!("V{}H{}", coordinate(y.clamped(height)), coordinate(x.clamped(*edge))));
     }
-    d.push_str(&format!("V{}", coordinate(y(0.0))));
+    d.push_str(&format!("V{}", coordinate(y.clamped(0.0))));
     d
 }
 
@@ -256,8 +280,8 @@ mod tests {
     fn a_bin_holds_its_lower_edge_and_the_last_one_both() {
         let histogram = of(&[0.0, 0.5, 1.0, 1.5, 2.0, 2.1, -0.1, f64::NAN]).edges([0.0, 1.0, 2.0]);
         assert_eq!(histogram.counts(), [[2, 3]]);
-        let counts = histogram.counts();
-        assert_eq!(legend_name((&histogram.series[0], &counts[0])), "a (8, 3 outside)");
+        let (name, values) = &histogram.series[0];
+        assert_eq!(legend_name(name, values, &histogram.counts()[0]), "a (8, 3 outside)");
     }
 
     #[test]
@@ -275,7 +299,9 @@ mod tests {
 
     #[test]
     fn degenerate_data_has_bins() {
-        for values in [&[][..], &[5.0], &[0.25, 0.25], &[f64::NAN], &[-1e9, 1e9], &[0.0], &[1e-300]] {
+        for values in
+            [&[][..], &[5.0], &[0.25, 0.25], &[f64::NAN], &[-1e9, 1e9], &[0.0], &[1e-300], &[5e-324]]
+        {
             let histogram = of(values);
             let edges = histogram.bin_edges();
             assert!(edges.len() > 1 && edges.len() < 40, "{values:?}: {edges:?}");
@@ -293,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn shares_sum_to_one() {
+    fn shares_sum_to_a_hundred() {
         let histogram = of(&[1.0, 2.0, 2.0, 4.0]).measured(Measure::Share);
-        assert_eq!(histogram.heights(&histogram.counts()[0]).iter().sum::<f64>(), 1.0);
+        assert_eq!(histogram.heights(&histogram.counts()[0]).iter().sum::<f64>(), 100.0);
     }
 }

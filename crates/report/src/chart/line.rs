@@ -1,4 +1,4 @@
-use super::scale::{Axis, Scale, x_axis, y_axis};
+use super::scale::{Axis, Scale, drawable, say_empty, x_axis, y_axis};
 use super::svg::{
     Anchor, Area, Canvas, Swatch, TEXT, WIDE, coordinate, legend, mark, series_class, shorten, text_width,
 };
@@ -103,8 +103,7 @@ impl LineChart {
         let axis = match (self.x.range, self.x.logarithmic) {
             (None, false) => {
                 let (lo, hi) = points()
-                    .map(|point| point.0)
-                    .filter(|x| x.is_finite())
+                    .filter_map(|point| drawable(point.0))
                     .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(x), hi.max(x)));
                 self.x.clone().range(lo, hi)
             }
@@ -113,6 +112,9 @@ impl LineChart {
         let x = Scale::new(&axis, points().map(|point| point.0), most).onto(area.left, area.right);
         y_axis(canvas, area, &y, &y_axis_of.label);
         x_axis(canvas, area, &x, &self.x.label);
+        if y.empty {
+            say_empty(canvas, area);
+        }
 
         let marker = self.marker.as_ref().and_then(|(value, label)| Some((*value, x.at(*value)?, label)));
         if let Some((_, at, label)) = marker {

@@ -19,6 +19,7 @@ pub use scale::Axis;
 pub use scatter::Scatter;
 
 use crate::figure::Room;
+pub(crate) use svg::text_width;
 use svg::{Canvas, NARROW, WIDE};
 
 /// A named row of points, in the order in which a line joins them.

@@ -23,9 +23,10 @@ impl Axis {
         self
     }
 
-    /// A range of the caller's, both ends included. What lies outside is not drawn.
+    /// A range of the caller's, both ends included. What lies outside is not drawn. A range that is empty or
+    /// endless is none.
     pub fn range(mut self, from: f64, to: f64) -> Self {
-        self.range = (from < to).then_some((from, to));
+        self.range = drawable(from).zip(drawable(to)).filter(|(from, to)| from < to);
         self
     }
 }
@@ -52,6 +53,15 @@ pub(super) fn step(span: f64, most: usize) -> f64 {
     factor * power
 }
 
+/// `value`, where arithmetic on a scale can't overflow; what is next to nothing is nothing.
+pub(super) fn drawable(value: f64) -> Option<f64> {
+    match value.abs() {
+        ..1e-300 => Some(0.0),
+        1e-300..=1e300 => Some(value),
+        _ => None,
+    }
+}
+
 /// The multiples of `step` from `lo` to `hi`, both ends included.
 pub(super) fn multiples(lo: f64, hi: f64, step: f64) -> Vec<f64> {
     let (first, last) = ((lo / step - 1e-6).ceil() as i64, (hi / step + 1e-6).floor() as i64);
@@ -61,10 +71,11 @@ pub(super) fn multiples(lo: f64, hi: f64, step: f64) -> Vec<f64> {
 /// `value` with as many decimals as a multiple of `step` needs.
 pub(super) fn label(value: f64, step: f64) -> String {
     let places = (-(step * 1.000_001).log10().floor()).max(0.0) as usize;
-    if places > 5 { scientific(value) } else { number::decimal(value, places) }
+    if places > 5 || step >= 1e9 { scientific(value) } else { number::decimal(value, places) }
 }
 
-fn scientific(value: f64) -> String {
+/// Two decimals and a power of ten.
+pub(super) fn scientific(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -99,23 +110,30 @@ pub(super) struct Scale {
     logarithmic: bool,
     pixels: (f64, f64),
     ticks: Vec<(f64, String)>,
+    /// Whether no value could be used.
+    pub(super) empty: bool,
 }
 
 impl Scale {
     /// A scale for `values`, with at most about `most` ticks; the pixels are set by [`Scale::onto`].
     pub(super) fn new(axis: &Axis, values: impl IntoIterator<Item = f64>, most: usize) -> Self {
-        let usable = |v: &f64| v.is_finite() && (!axis.logarithmic || *v > 0.0);
         let mut integers = true;
         let (mut lo, mut hi) = (f64::INFINITY, f64::NEG_INFINITY);
-        for v in values.into_iter().filter(usable) {
+        for v in values.into_iter().filter_map(drawable).filter(|&v| !axis.logarithmic || v > 0.0) {
             integers &= v.fract() == 0.0;
             (lo, hi) = (lo.min(v), hi.max(v));
         }
-        if lo > hi {
+        let empty = lo > hi;
+        if empty {
             (lo, hi) = if axis.logarithmic { (1.0, 10.0) } else { (0.0, 1.0) };
             integers = false;
         }
-        if axis.logarithmic { Self::log(axis, lo, hi) } else { Self::linear(axis, lo, hi, integers, most) }
+        let scale = if axis.logarithmic {
+            Self::log(axis, lo, hi)
+        } else {
+            Self::linear(axis, lo, hi, integers, most)
+        };
+        Self { empty, ..scale }
     }
 
     fn linear(axis: &Axis, mut lo: f64, mut hi: f64, integers: bool, most: usize) -> Self {
@@ -134,7 +152,7 @@ impl Scale {
             (lo, hi) = ((lo / step + 1e-6).floor() * step, (hi / step - 1e-6).ceil() * step);
         }
         let ticks = multiples(lo, hi, step).into_iter().map(|v| (v, label(v, step))).collect();
-        Self { lo, hi, logarithmic: false, pixels: (0.0, 1.0), ticks }
+        Self { lo, hi, logarithmic: false, pixels: (0.0, 1.0), ticks, empty: false }
     }
 
     fn log(axis: &Axis, mut lo: f64, mut hi: f64) -> Self {
@@ -146,19 +164,27 @@ impl Scale {
             lo = candidates.iter().rev().copied().find(|&c| c <= lo * (1.0 + 1e-9)).unwrap_or(lo);
             hi = candidates.iter().copied().find(|&c| c >= hi * (1.0 - 1e-9) && c > lo).unwrap_or(hi);
         }
-        let decades = (hi / lo).log10();
-        let ticks = Self::log_candidates(lo, hi)
+        let decades = hi.log10() - lo.log10();
+        // The powers of ten alone where there is no room for more, every other one where there are many.
+        let every = (decades / 8.0).ceil().max(1.0);
+        let shown = |c: f64| decades < 2.1 || (is_power_of_ten(c) && c.log10().round() % every == 0.0);
+        let mut values: Vec<f64> = Self::log_candidates(lo, hi)
             .into_iter()
-            .filter(|c| (lo * (1.0 - 1e-9)..=hi * (1.0 + 1e-9)).contains(c))
-            .filter(|c| decades < 2.1 || (c.log10() - c.log10().round()).abs() < 1e-6)
-            .map(|v| (v, if (0.000_999..100_000.0).contains(&v) { plain(v) } else { scientific(v) }))
+            .filter(|&c| (lo * (1.0 - 1e-9)..=hi * (1.0 + 1e-9)).contains(&c) && shown(c))
             .collect();
-        Self { lo, hi, logarithmic: true, pixels: (0.0, 1.0), ticks }
+        if values.len() < 2 {
+            values = vec![lo, hi];
+        }
+        let short = values.iter().all(|v| (0.000_099..1_000_001.0).contains(v));
+        let label = if short { plain } else { scientific };
+        let ticks = values.into_iter().map(|v| (v, label(v))).collect();
+        Self { lo, hi, logarithmic: true, pixels: (0.0, 1.0), ticks, empty: false }
     }
 
     fn log_candidates(lo: f64, hi: f64) -> Vec<f64> {
         let (first, last) = (lo.log10().floor() as i32, hi.log10().ceil() as i32);
-        (first..=last).flat_map(|e| [1.0, 2.0, 5.0].map(|f| f * 10f64.powi(e))).collect()
+        let candidates = (first..=last).flat_map(|e| [1.0, 2.0, 5.0].map(|f| f * 10f64.powi(e)));
+        candidates.filter(|c| c.is_normal()).collect()
     }
 
     pub(super) fn onto(mut self, from: f64, to: f64) -> Self {
@@ -173,7 +199,7 @@ impl Scale {
             return None;
         }
         let share = if self.logarithmic {
-            (value / self.lo).ln() / (self.hi / self.lo).ln()
+            (value.ln() - self.lo.ln()) / (self.hi.ln() - self.lo.ln())
         } else {
             (value - self.lo) / (self.hi - self.lo)
         };
@@ -209,23 +235,38 @@ pub(super) fn y_axis(canvas: &mut Canvas, area: Area, y: &Scale, name: &str) {
     canvas.text("axis", (area.left - y.tick_width() - 6.0, area.top - 10.0), Anchor::Start, name);
 }
 
+/// Says that there is nothing to draw.
+pub(super) fn say_empty(canvas: &mut Canvas, area: Area) {
+    let centre = ((area.left + area.right) / 2.0, (area.top + area.bottom) / 2.0 - 6.0);
+    canvas.text("note", centre, Anchor::Middle, "no data");
+}
+
 /// Draws the base line of `area`, the labels of `x` below it as far as they don't touch, and the axis's
 /// name below them.
 pub(super) fn x_axis(canvas: &mut Canvas, area: Area, x: &Scale, name: &str) {
     canvas.line("base", (area.left, area.bottom), (area.right, area.bottom));
-    let mut free = f64::NEG_INFINITY;
-    for (value, text) in &x.ticks {
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    // On a logarithmic axis the powers of ten come first, and what is between them where there is room.
+    let power = |value: f64| !x.logarithmic || is_power_of_ten(value);
+    let (first, second): (Vec<_>, Vec<_>) = x.ticks.iter().partition(|(value, _)| power(*value));
+    for (value, text) in first.into_iter().chain(second) {
         let Some(at) = x.at(*value) else { continue };
         let half = text_width(text, TEXT) / 2.0;
         // The first and the last label stay on the canvas.
         let middle = at.min(canvas.width - half).max(half);
         canvas.line("base", (at, area.bottom), (at, area.bottom + 4.0));
-        if middle - half >= free {
+        let (from, to) = (middle - half - 3.0, middle + half + 3.0);
+        if taken.iter().all(|other| to <= other.0 || from >= other.1) {
             canvas.text("tick", (middle, area.bottom + 17.0), Anchor::Middle, text);
-            free = middle + half + 6.0;
+            taken.push((from, to));
         }
     }
     canvas.text("axis", ((area.left + area.right) / 2.0, area.bottom + 34.0), Anchor::Middle, name);
+}
+
+fn is_power_of_ten(value: f64) -> bool {
+    let exponent = value.log10();
+    (exponent - exponent.round()).abs() < 1e-6
 }
 
 #[cfg(test)]
@@ -250,7 +291,17 @@ mod tests {
 
     #[test]
     fn degenerate_data_still_has_a_scale() {
-        for values in [&[][..], &[f64::NAN], &[f64::INFINITY], &[0.0], &[7.0, 7.0], &[-1e-12], &[1e300]] {
+        for values in [
+            &[][..],
+            &[f64::NAN],
+            &[f64::INFINITY],
+            &[0.0],
+            &[7.0, 7.0],
+            &[-1e-12],
+            &[1e300],
+            &[1e-300, 1e300],
+            &[5e-324, f64::MAX],
+        ] {
             for axis in [Axis::new(""), Axis::new("").logarithmic()] {
                 let scale = Scale::new(&axis, values.iter().copied(), 5).onto(0.0, 100.0);
                 assert!(scale.hi > scale.lo, "{values:?} {scale:?}");
@@ -263,9 +314,15 @@ mod tests {
     #[test]
     fn logarithmic_ticks() {
         let log = |lo: f64, hi: f64| Scale::new(&Axis::new("").logarithmic(), [lo, hi], 5);
-        assert_eq!(log(1e-4, 1e-2).labels(), ["10⁻⁴", "2·10⁻⁴", "5·10⁻⁴", "0.001", "0.002", "0.005", "0.01"]);
-        assert_eq!(log(3e-6, 20.0).labels(), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1", "10"]);
+        assert_eq!(
+            log(1e-4, 1e-2).labels(),
+            ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005", "0.01"]
+        );
+        assert_eq!(log(3e-6, 20.0).labels(), ["10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰", "10¹"]);
         assert_eq!(log(30.0, 30.0).labels(), ["20", "50"]);
+        assert_eq!(log(1e-9, 1e9).labels(), ["10⁻⁹", "10⁻⁶", "10⁻³", "10⁰", "10³", "10⁶", "10⁹"]);
+        let narrow = Scale::new(&Axis::new("").logarithmic().range(3.0, 4.0), [3.5], 5);
+        assert_eq!(narrow.labels(), ["3", "4"]);
         let scale = log(1.0, 100.0).onto(0.0, 10.0);
         assert!((scale.at(10.0).unwrap() - 5.0).abs() < 1e-12);
         assert_eq!(scale.at(0.0), None);

@@ -1,4 +1,4 @@
-use super::scale::{Axis, Scale, x_axis, y_axis};
+use super::scale::{Axis, Scale, say_empty, x_axis, y_axis};
 use super::svg::{Area, Canvas, Swatch, WIDE, legend, mark, series_class};
 use super::{Series, list};
 
@@ -53,6 +53,9 @@ impl Scatter {
         let x = Scale::new(&self.x, points().map(|point| point.0), most).onto(area.left, area.right);
         y_axis(&mut canvas, area, &y, &self.y.label);
         x_axis(&mut canvas, area, &x, &self.x.label);
+        if y.empty {
+            say_empty(&mut canvas, area);
+        }
         for (i, series) in self.series.iter().enumerate() {
             let marks: String = series
                 .points

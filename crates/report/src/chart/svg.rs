@@ -195,7 +195,7 @@ pub(super) fn legend(canvas: &mut Canvas, top: f64, swatch: Swatch, names: &[Str
 }
 
 /// About how wide `text` is in a sans-serif font of `size`; rather too wide than too narrow.
-pub(super) fn text_width(text: &str, size: f64) -> f64 {
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text
         .chars()
         .map(|c| match c {

@@ -1,8 +1,4 @@
-//! Every element of a report on one page: `cargo run --release -p firstsight-report --example gallery OUT.html`.
-//! All data is made up here, and the page says so.
-
-use std::path::Path;
-use std::process::ExitCode;
+//! Every element of a report. All data is made up here, and the page says so.
 
 use firstsight_report::{
     Arrangement, Axis, BarChart, Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Measure,
@@ -12,21 +8,8 @@ use firstsight_report::{
 const CLASSES: &str = "垂垃垄型垒垛垢垣垦垮宁它宅守安宋完宏宕宗宙宛实审客宣室宫害容宽宿寂寄密富寒察寡寸对寺寻导寿峪峰峻庄庆庐庞废庠庶";
 const MADE_UP: &str = "made up by the example, by a formula";
 
-fn main() -> ExitCode {
-    let Some(out) = std::env::args_os().nth(1) else {
-        eprintln!("usage: gallery OUT.html");
-        return ExitCode::from(2);
-    };
-    match gallery().and_then(|report| report.write(Path::new(&out))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn gallery() -> Result<Report> {
+/// The page.
+pub(crate) fn gallery() -> Result<Report> {
     let mut report = Report::new("A gallery of everything a report can hold");
     report
         .subtitle("Text, tables, charts and pictures of `firstsight-report`")
@@ -137,7 +120,7 @@ fn tables(report: &mut Report) {
 }
 
 fn curve(from: f64, to: f64, speed: f64, shake: f64, seed: u64) -> impl Iterator<Item = f64> {
-    (0..37).map(move |i| to + (from - to) * (-speed * i as f64).exp() + shake * bell(seed + i))
+    (0..37).map(move |i| (to + (from - to) * (-speed * i as f64).exp() + shake * bell(seed + i)).abs())
 }
 
 fn curves(report: &mut Report) {
@@ -152,7 +135,7 @@ fn curves(report: &mut Report) {
         .panel(
             "accuracy",
             vec![
-                Series::per_epoch("train", curve(0.1, 0.999, 0.25, 0.002, 200)),
+                Series::per_epoch("train", curve(0.1, 0.999, 0.25, 0.002, 200).map(|y| y.min(1.0))),
                 Series::per_epoch("validation", curve(0.12, 0.93, 0.3, 0.006, 300)),
             ],
         )
