@@ -1,3 +1,5 @@
-//! Firstsight's command line.
+//! The command line, as the tests of this package run it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    xtask::main()
+}

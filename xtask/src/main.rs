@@ -1,3 +1,5 @@
 //! Firstsight's command line.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    xtask::main()
+}

@@ -1,1 +1,62 @@
-//! firstsight-train
+//! One training loop for [candle](https://github.com/huggingface/candle): losses, metrics, optimisers, and
+//! callbacks that observe the loop.
+//!
+//! [`fit`] is the loop; everything else plugs into it or watches it:
+//!
+//! - [`Loss`] and [`Metric`] say what is minimised and what is reported;
+//! - [`OptimizerConfig`] says how: SGD with momentum, Adam, AdamW;
+//! - a [`Callback`] sees the end of each batch and epoch, and may end the training:
+//!   [`EarlyStopping`](callbacks::EarlyStopping), [`Checkpoint`](callbacks::Checkpoint),
+//!   [`CsvHistory`](callbacks::CsvHistory), [`StopOnNan`](callbacks::StopOnNan),
+//!   [`Interrupt`](callbacks::Interrupt);
+//! - [`evaluate`] and [`predict`] run a network over batches without training it.
+//!
+//! The loop sees batches and a candle `ModuleT`, and knows nothing of images or of particular networks. Given
+//! the same batches, initial variables and configuration it computes the same bytes; a training that was
+//! interrupted and resumed from its checkpoint ends exactly where an uninterrupted one ends.
+//!
+//! ```
+//! use candle_core::{Device, Module, Tensor, Var};
+//! use candle_nn::Linear;
+//! use firstsight_data::{Order, TensorBatches};
+//! use firstsight_train::{AdamEpsilon, FitConfig, Loss, Metric, OptimizerConfig, fit};
+//!
+//! // Two clouds on a line, told apart by one weight and one bias for each class.
+//! let x = Tensor::new(&[[-2f32], [-1.5], [-1.0], [1.0], [1.5], [2.0]], &Device::Cpu)?;
+//! let y = Tensor::new(&[0u32, 0, 0, 1, 1, 1], &Device::Cpu)?;
+//! let train = TensorBatches::new(x.clone(), y.clone(), 2, Order::Shuffled { seed: 1 })?;
+//! let val = TensorBatches::new(x, y, 6, Order::Sequential)?;
+//! let weight = Var::zeros((2, 1), candle_core::DType::F32, &Device::Cpu)?;
+//! let bias = Var::zeros(2, candle_core::DType::F32, &Device::Cpu)?;
+//! let model = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
+//! let config = FitConfig {
+//!     epochs: 20,
+//!     loss: Loss::SparseCategoricalCrossEntropy,
+//!     metrics: vec![Metric::Accuracy],
+//!     optimizer: OptimizerConfig::Adam { rate: 0.05, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) },
+//!     resume: None,
+//! };
+//! let history = fit(&model, vec![weight, bias], &train, &val, &config, &mut [])?;
+//! let last = history.epochs.last().unwrap();
+//! assert_eq!(last.val.get(Metric::Accuracy), Some(1.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod callbacks;
+mod error;
+mod evaluate;
+mod files;
+mod fit;
+mod history;
+mod loss;
+mod metrics;
+mod optim;
+
+pub use callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
+pub use error::{Error, Result};
+pub use evaluate::{Predictions, evaluate, predict};
+pub use fit::{FitConfig, Resume, fit};
+pub use history::{Ended, Epoch, History, Monitor};
+pub use loss::Loss;
+pub use metrics::{Metric, Metrics};
+pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};

@@ -1,0 +1,260 @@
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atomic_write_file::AtomicWriteFile;
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use safetensors::SafeTensors;
+
+use crate::{Error, Result, init};
+
+/// A network's named variables, in the order of their names, each initialised from `(seed, name)`.
+///
+/// The initial value of a variable depends on the seed, its own name, its shape and its initialiser, and on
+/// nothing else: adding a layer, or asking for layers in another order, leaves the others as they were.
+/// Names are the checkpoint's (`conv1.weight`, `blocks.0.0.bn1.running_mean`).
+///
+/// Cloning is cheap and shares the variables.
+///
+/// ```
+/// use candle_core::{Device, DType};
+/// use candle_nn::Init;
+/// use firstsight_models::Params;
+///
+/// let params = Params::seeded(7, &Device::Cpu);
+/// let vb = params.builder();
+/// let w = vb.pp("dense").get_with_hints((3, 4), "weight", Init::Uniform { lo: -0.5, up: 0.5 })?;
+/// assert_eq!(w.dtype(), DType::F32);
+/// assert_eq!(params.names(), ["dense.weight"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Params {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    seed: u64,
+    device: Device,
+    vars: Mutex<BTreeMap<String, Var>>,
+}
+
+impl Params {
+    /// An empty set of variables on `device`, whose initial values will follow from `seed`.
+    pub fn seeded(seed: u64, device: &Device) -> Self {
+        Self { inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }) }
+    }
+
+    /// A builder of float32 variables: the constructors of layers ask it for theirs, and get the existing
+    /// variable of that name or a new one.
+    pub fn builder(&self) -> VarBuilder<'static> {
+        self.builder_dtype(DType::F32)
+    }
+
+    /// [`Params::builder`] for another floating-point type (float64 for gradient checks).
+    pub fn builder_dtype(&self, dtype: DType) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), dtype, self.inner.device.clone())
+    }
+
+    /// The device that the variables live on.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// The seed that the initial values follow from.
+    pub fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    /// The variables whose names `select` accepts, in the order of their names.
+    pub fn vars(&self, select: impl Fn(&str) -> bool) -> Vec<Var> {
+        self.lock().iter().filter(|(name, _)| select(name)).map(|(_, var)| var.clone()).collect()
+    }
+
+    /// Every variable that an optimiser may change: all but the [buffers](is_buffer).
+    pub fn trainable(&self) -> Vec<Var> {
+        self.vars(|name| !is_buffer(name))
+    }
+
+    /// Every variable with its name, buffers included, in the order of names.
+    pub fn named(&self) -> Vec<(String, Var)> {
+        self.lock().iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// The variable called `name`.
+    pub fn get(&self, name: &str) -> Option<Var> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Writes every variable to a safetensors file, under a temporary name first, synced and renamed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming `path`; an existing file is then left as it was.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let named = self.named();
+        let tensors = named.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+        let bytes = safetensors::serialize(tensors, None)
+            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
+        write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    }
+
+    /// Sets every variable from a safetensors file that holds exactly these names and shapes.
+    ///
+    /// Nothing is changed unless all of them fit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the first missing,
+    /// unexpected and misshapen tensor.
+    pub fn load(&self, path: &Path) -> Result<()> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let bytes = std::fs::read(path).map_err(io)?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
+        let vars = self.lock();
+        let mut mismatch = Mismatch { path: path.to_path_buf(), ..Mismatch::default() };
+        for (name, var) in vars.iter() {
+            match file.tensor(name) {
+                Ok(view) if view.shape() == var.dims() => {}
+                Ok(view) => mismatch.misshapen.push(Misshapen {
+                    name: name.clone(),
+                    expected: var.dims().to_vec(),
+                    found: view.shape().to_vec(),
+                }),
+                Err(_) => mismatch.missing.push(name.clone()),
+            }
+        }
+        mismatch.unexpected =
+            file.names().into_iter().filter(|n| !vars.contains_key(*n)).map(str::to_owned).collect();
+        mismatch.unexpected.sort_unstable();
+        if !mismatch.is_empty() {
+            return Err(Error::Mismatch(Box::new(mismatch)));
+        }
+        let loaded = candle_core::safetensors::load_buffer(&bytes, &self.inner.device)?;
+        for (name, var) in vars.iter() {
+            if let Some(tensor) = loaded.get(name) {
+                var.set(&tensor.to_dtype(var.dtype())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
+        self.inner.vars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Params {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Params").field("seed", &self.inner.seed).field("names", &self.names()).finish()
+    }
+}
+
+impl SimpleBackend for Params {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let mut vars = self.lock();
+        if let Some(var) = vars.get(name) {
+            if var.shape() != &shape {
+                candle_core::bail!(
+                    "{name} exists with shape {:?}, and was asked for as {shape:?}",
+                    var.shape()
+                );
+            }
+            return Ok(var.as_tensor().clone());
+        }
+        let var = Var::from_tensor(&init::tensor(init, &shape, self.inner.seed, name, dtype, device)?)?;
+        let tensor = var.as_tensor().clone();
+        vars.insert(name.to_owned(), var);
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        match self.lock().get(name) {
+            Some(var) => Ok(var.as_tensor().clone()),
+            None => candle_core::bail!("no variable is called {name}"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.lock().contains_key(name)
+    }
+}
+
+/// Whether a variable of this name is a buffer in PyTorch's sense, saved with the weights but changed by the
+/// forward pass alone: batch norm's `running_mean`, `running_var`, `num_batches_tracked`.
+pub fn is_buffer(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
+}
+
+/// How a file's tensors differ from a network's variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The file.
+    pub path: PathBuf,
+    /// Names that the network has and the file lacks, sorted.
+    pub missing: Vec<String>,
+    /// Names that the file has and the network lacks, sorted.
+    pub unexpected: Vec<String>,
+    /// Names that both have, with other shapes, sorted.
+    pub misshapen: Vec<Misshapen>,
+}
+
+/// A tensor whose shape is not the variable's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    /// The tensor's name.
+    pub name: String,
+    /// The variable's shape.
+    pub expected: Vec<usize>,
+    /// The file's shape.
+    pub found: Vec<usize>,
+}
+
+impl Mismatch {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} holds another network's weights", self.path.display())?;
+        let mut separator = ": ";
+        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
+            if let Some(first) = names.first() {
+                write!(f, "{separator}{} {what} (first: {first})", names.len())?;
+                separator = ", ";
+            }
+        }
+        if let Some(m) = self.misshapen.first() {
+            let (n, name) = (self.misshapen.len(), &m.name);
+            write!(
+                f,
+                "{separator}{n} of another shape (first: {name}, expected {:?}, found {:?})",
+                m.expected, m.found
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = AtomicWriteFile::open(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}

@@ -1,0 +1,40 @@
+use firstsight_ops::Activation;
+
+use crate::sequential::{Layer, LayerSpec, Padding};
+
+/// The lecture's convolutional network on bytes: three 3×3 convolutions of 16, 32 and 64 filters with max
+/// pooling by 2, 2 and 4, then dense layers of 64 units and of logits.
+///
+/// 80×60×1 and 55 classes make 88,375 parameters. The smallest input is 16×16.
+pub(crate) fn table(n_classes: usize) -> Vec<LayerSpec> {
+    vec![
+        LayerSpec { name: "rescaling_1", layer: Layer::Rescaling { scale: 1.0 / 255.0 } },
+        conv("conv1", 16),
+        pool("pool1", 2),
+        conv("conv2", 32),
+        pool("pool2", 2),
+        conv("conv3", 64),
+        pool("pool3", 4),
+        LayerSpec { name: "flatten_1", layer: Layer::Flatten },
+        LayerSpec { name: "dense_1", layer: Layer::Dense { units: 64, activation: Activation::Relu } },
+        LayerSpec {
+            name: "dense_2",
+            layer: Layer::Dense { units: n_classes, activation: Activation::Identity },
+        },
+    ]
+}
+
+fn conv(name: &'static str, filters: usize) -> LayerSpec {
+    let layer = Layer::Conv2d {
+        filters,
+        kernel: (3, 3),
+        stride: (1, 1),
+        padding: Padding::Same,
+        activation: Activation::Relu,
+    };
+    LayerSpec { name, layer }
+}
+
+fn pool(name: &'static str, size: usize) -> LayerSpec {
+    LayerSpec { name, layer: Layer::MaxPool2d { kernel: (size, size), stride: (size, size) } }
+}

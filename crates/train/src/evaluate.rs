@@ -1,0 +1,92 @@
+use candle_core::{D, DType, ModuleT};
+use firstsight_data::Batches;
+
+use crate::metrics::{Meter, argmax};
+use crate::{Error, Loss, Metric, Metrics, Result};
+
+/// The loss and metrics of `model` over `batches`, in inference mode.
+///
+/// # Errors
+/// [`Error::Empty`] without examples; errors of the data and the model.
+pub fn evaluate(
+    model: &impl ModuleT,
+    batches: &impl Batches,
+    loss: Loss,
+    metrics: &[Metric],
+) -> Result<Metrics> {
+    let mut meter = Meter::new(metrics);
+    for batch in batches.epoch(0) {
+        let batch = batch?;
+        let outputs = model.forward_t(&batch.inputs, false)?.detach();
+        meter.add(&loss.compute(&outputs, &batch.labels)?, &outputs, &batch.labels)?;
+    }
+    meter.finish("validation")
+}
+
+/// A classifier's probabilities over some examples, in the order of the batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// The softmax of the logits, one row of `n_classes` an example.
+    pub probabilities: Vec<f32>,
+    /// Each example's label.
+    pub labels: Vec<u32>,
+    /// Classes.
+    pub n_classes: usize,
+}
+
+impl Predictions {
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The probabilities of example `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.probabilities[i * self.n_classes..(i + 1) * self.n_classes]
+    }
+
+    /// The most probable class of example `i`, with its probability.
+    pub fn top(&self, i: usize) -> (u32, f32) {
+        let class = argmax(self.row(i));
+        (class as u32, self.row(i)[class])
+    }
+
+    /// The `k` most probable classes of example `i`, best first, each with its probability.
+    pub fn ranked(&self, i: usize, k: usize) -> Vec<(usize, f32)> {
+        let mut classes: Vec<(usize, f32)> = self.row(i).iter().copied().enumerate().collect();
+        classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+        classes.truncate(k);
+        classes
+    }
+
+    /// Counts by (true, predicted) class, row by row.
+    pub fn confusion(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.n_classes * self.n_classes];
+        for (i, &label) in self.labels.iter().enumerate() {
+            counts[label as usize * self.n_classes + self.top(i).0 as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// The class probabilities of `model` over `batches`, in inference mode.
+///
+/// # Errors
+/// [`Error::Empty`] without examples; errors of the data and the model.
+pub fn predict(model: &impl ModuleT, batches: &impl Batches) -> Result<Predictions> {
+    let mut predictions = Predictions { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 };
+    for batch in batches.epoch(0) {
+        let batch = batch?;
+        let logits = model.forward_t(&batch.inputs, false)?.detach();
+        let probabilities = candle_nn::ops::softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
+        predictions.n_classes = probabilities.dim(1)?;
+        predictions.probabilities.extend(probabilities.flatten_all()?.to_vec1::<f32>()?);
+        predictions.labels.extend(batch.labels.to_dtype(DType::U32)?.to_vec1::<u32>()?);
+    }
+    if predictions.is_empty() { Err(Error::Empty("validation")) } else { Ok(predictions) }
+}

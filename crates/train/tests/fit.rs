@@ -1,0 +1,276 @@
+//! The loop and its callbacks.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType, Device, Tensor, Var};
+use firstsight_data::{Order, TensorBatches};
+use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+use firstsight_ops::Activation;
+use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
+use firstsight_train::{
+    AdamEpsilon, BatchEnd, Callback, Ended, Epoch, Error, FitConfig, Flow, History, Loss, Metric, Metrics,
+    Monitor, OptimizerConfig, Resume, evaluate, fit, predict,
+};
+
+const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+
+/// Three classes on a spiral, a little too hard for the network.
+fn spiral(n: usize, order: Order) -> TensorBatches {
+    let mut x = Vec::new();
+    let mut y = Vec::new();
+    for i in 0..n {
+        let (class, t) = (i % 3, i as f32 / n as f32);
+        let angle = 5.0 * t + 2.1 * class as f32 + 0.3 * (i as f32 * 1.7).sin();
+        x.extend([t * angle.cos(), t * angle.sin()]);
+        y.push(class as u32);
+    }
+    let inputs = Tensor::from_vec(x, (n, 2), &Device::Cpu).unwrap();
+    TensorBatches::new(inputs, Tensor::new(y, &Device::Cpu).unwrap(), 16, order).unwrap()
+}
+
+fn mlp(seed: u64) -> (Mlp, Params) {
+    let params = Params::seeded(seed, &Device::Cpu);
+    let config = MlpConfig {
+        n_in: 2,
+        hidden: vec![24],
+        activation: Activation::Tanh,
+        n_out: 3,
+        output: MlpOutput::Linear,
+        scheme: Scheme::Keras,
+    };
+    (Mlp::new(&config, &params.builder()).unwrap(), params)
+}
+
+fn config(epochs: usize, resume: Option<Resume>) -> FitConfig {
+    FitConfig {
+        epochs,
+        loss: Loss::SparseCategoricalCrossEntropy,
+        metrics: vec![Metric::Accuracy, Metric::TopK(2)],
+        optimizer: OptimizerConfig::Adam {
+            rate: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: AdamEpsilon::Keras(1e-7),
+        },
+        resume,
+    }
+}
+
+fn checkpoint(folder: &Path, params: &Params) -> Checkpoint {
+    Checkpoint::new(folder, MONITOR, params.named(), "mlp on spirals")
+}
+
+/// Trains into `folder`, going on from its checkpoint if there is one.
+fn train(folder: &Path, epochs: usize, seed: u64, extra: &mut dyn Callback) -> (History, Params) {
+    let (mlp, params) = mlp(seed);
+    let mut checkpoint = checkpoint(folder, &params);
+    let config = config(epochs, checkpoint.load().unwrap());
+    let mut stopping = EarlyStopping::new(MONITOR, 100, params.vars(|_| true));
+    let mut csv = CsvHistory::new(&folder.join("history.csv"));
+    let (train, val) = (spiral(120, Order::Shuffled { seed: 4 }), spiral(90, Order::Sequential));
+    let mut callbacks: [&mut dyn Callback; 4] = [extra, &mut stopping, &mut csv, &mut checkpoint];
+    let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut callbacks).unwrap();
+    (history, params)
+}
+
+fn bytes(params: &Params) -> Vec<Vec<u32>> {
+    let bits = |var: &Var| {
+        var.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect()
+    };
+    params.named().iter().map(|(_, var)| bits(var)).collect()
+}
+
+struct Nothing;
+impl Callback for Nothing {}
+
+/// Presses Ctrl-C in the middle of an epoch.
+struct PressAt {
+    epoch: usize,
+    batch: usize,
+    flag: Arc<AtomicBool>,
+}
+
+impl Callback for PressAt {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+        if (end.epoch, end.batch) == (self.epoch, self.batch) {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+        Interrupt(self.flag.clone()).on_batch_end(end)
+    }
+}
+
+#[test]
+fn it_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (history, _) = train(folder.path(), 40, 1, &mut Nothing);
+    assert_eq!((history.epochs.len(), history.ended), (40, Ended::AllEpochs));
+    let (first, last) = (&history.epochs[0], &history.epochs[39]);
+    assert!(last.train.loss < 0.9 * first.train.loss, "{} after {}", last.train.loss, first.train.loss);
+    assert!(last.val.get(Metric::Accuracy) > first.val.get(Metric::Accuracy));
+    assert_eq!((last.train.n, last.val.n), (120, 90));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
+    let run = |seed| {
+        let folder = tempfile::tempdir().unwrap();
+        let (history, params) = train(folder.path(), 3, seed, &mut Nothing);
+        (history, bytes(&params))
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7).1, run(8).1);
+}
+
+#[test]
+fn an_interrupted_and_resumed_training_equals_one_that_ran_through() {
+    let through = tempfile::tempdir().unwrap();
+    let (expected, expected_params) = train(through.path(), 9, 1, &mut Nothing);
+
+    let folder = tempfile::tempdir().unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    let (history, _) = train(folder.path(), 9, 1, &mut PressAt { epoch: 4, batch: 3, flag });
+    assert_eq!((history.epochs.len(), history.ended), (4, Ended::Interrupted));
+    // The resumed network starts from other weights: all that counts is in the checkpoint.
+    let (history, params) = train(folder.path(), 9, 99, &mut Nothing);
+
+    assert_eq!(history, expected);
+    assert_eq!(bytes(&params), bytes(&expected_params));
+    for file in ["history.csv", "last.safetensors", "best.safetensors"] {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+        assert!(read(folder.path()) == read(through.path()), "{file} differs");
+    }
+}
+
+#[test]
+fn the_history_file_reads_back_to_the_same_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let (history, _) = train(folder.path(), 2, 1, &mut Nothing);
+    let text = std::fs::read_to_string(folder.path().join("history.csv")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "epoch,loss,accuracy,top2_accuracy,val_loss,val_accuracy,val_top2_accuracy");
+    let last: Vec<f64> = lines[2].split(',').map(|v| v.parse().unwrap()).collect();
+    let epoch = &history.epochs[1];
+    assert_eq!((last[0], last[1], last[4]), (2.0, epoch.train.loss, epoch.val.loss));
+    assert_eq!(last[5], epoch.val.get(Metric::Accuracy).unwrap());
+}
+
+fn epoch(val_accuracy: f64) -> Epoch {
+    let metrics = Metrics { loss: 1.0, values: vec![(Metric::Accuracy, val_accuracy)], n: 1 };
+    Epoch { train: metrics.clone(), val: metrics }
+}
+
+#[test]
+fn only_a_strictly_better_epoch_is_best() {
+    let best = |values: &[f64]| MONITOR.best(&values.iter().map(|&v| epoch(v)).collect::<Vec<_>>());
+    assert_eq!(best(&[]), None);
+    assert_eq!(best(&[0.5, 0.7, 0.7, 0.6]), Some(1));
+    assert_eq!(best(&[f64::NAN, 0.1, f64::NAN]), Some(1));
+}
+
+#[test]
+fn early_stopping_ends_patience_epochs_after_the_best_and_brings_it_back() {
+    let (mlp, params) = mlp(1);
+    let (train, val) = (spiral(60, Order::Shuffled { seed: 1 }), spiral(30, Order::Sequential));
+    let mut stopping = EarlyStopping::new(MONITOR, 4, params.vars(|_| true));
+    let history =
+        fit(&mlp, params.trainable(), &train, &val, &config(500, None), &mut [&mut stopping]).unwrap();
+    let best = MONITOR.best(&history.epochs).unwrap();
+    assert_eq!(history.ended, Ended::EarlyStopped);
+    assert_eq!(history.epochs.len(), best + 1 + 4);
+    let metrics =
+        evaluate(&mlp, &val, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy, Metric::TopK(2)])
+            .unwrap();
+    assert_eq!(metrics, history.epochs[best].val);
+}
+
+#[test]
+fn a_training_that_had_stopped_early_does_not_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, params) = mlp(1);
+    let run = |epochs| {
+        let (mlp, params) = mlp(1);
+        let mut checkpoint = checkpoint(folder.path(), &params);
+        let config = config(epochs, checkpoint.load().unwrap());
+        let mut stopping = EarlyStopping::new(MONITOR, 2, params.vars(|_| true));
+        let (train, val) = (spiral(60, Order::Shuffled { seed: 1 }), spiral(30, Order::Sequential));
+        let history =
+            fit(&mlp, params.trainable(), &train, &val, &config, &mut [&mut stopping, &mut checkpoint])
+                .unwrap();
+        (history, bytes(&params))
+    };
+    let first = run(500);
+    assert_eq!(first.0.ended, Ended::EarlyStopped);
+    assert_eq!(run(500), first);
+    drop(params);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_its_batch() {
+    let (mlp, params) = mlp(1);
+    let mut x = vec![0.5f32; 80];
+    x[2 * 20] = f32::NAN;
+    let inputs = Tensor::from_vec(x, (40, 2), &Device::Cpu).unwrap();
+    let labels = Tensor::zeros(40, DType::U32, &Device::Cpu).unwrap();
+    let batches = TensorBatches::new(inputs, labels, 16, Order::Sequential).unwrap();
+    let error = fit(&mlp, params.trainable(), &batches, &batches, &config(3, None), &mut [&mut StopOnNan])
+        .unwrap_err();
+    assert!(matches!(error, Error::NonFinite { epoch: 0, batch: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_training_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), 1, 1, &mut Nothing);
+    let (_, params) = mlp(2);
+    let before = bytes(&params);
+    let other = Checkpoint::new(folder.path(), MONITOR, params.named(), "something else");
+    let error = other.load().unwrap_err().to_string();
+    assert!(error.contains("last.safetensors") && error.contains("mlp on spirals"), "{error}");
+    let named = params.named().into_iter().map(|(name, var)| (format!("x.{name}"), var)).collect();
+    let error =
+        Checkpoint::new(folder.path(), MONITOR, named, "mlp on spirals").load().unwrap_err().to_string();
+    assert!(error.contains("x.layers.0.bias is missing"), "{error}");
+    assert_eq!(bytes(&params), before);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error_and_none_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, params) = mlp(2);
+    assert!(checkpoint(folder.path(), &params).load().unwrap().is_none());
+    train(folder.path(), 1, 1, &mut Nothing);
+    let path = folder.path().join("last.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    for cut in [0, 4, 100, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let error = checkpoint(folder.path(), &params).load().unwrap_err().to_string();
+        assert!(error.contains("last.safetensors"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mlp, params) = mlp(1);
+    let mut checkpoint = checkpoint(&folder.path().join("gone"), &params);
+    let batches = spiral(30, Order::Sequential);
+    let error = fit(&mlp, params.trainable(), &batches, &batches, &config(1, None), &mut [&mut checkpoint])
+        .unwrap_err();
+    assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("gone"), "{error}");
+}
+
+#[test]
+fn predictions_are_probabilities_in_order() {
+    let (mlp, _) = mlp(1);
+    let batches = spiral(30, Order::Sequential);
+    let predictions = predict(&mlp, &batches).unwrap();
+    assert_eq!((predictions.len(), predictions.n_classes), (30, 3));
+    assert!((0..30).all(|i| (predictions.row(i).iter().sum::<f32>() - 1.0).abs() < 1e-5));
+    let metrics = evaluate(&mlp, &batches, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy]).unwrap();
+    let confusion = predictions.confusion();
+    let right = confusion[0] + confusion[4] + confusion[8];
+    assert_eq!(confusion.iter().sum::<usize>(), 30);
+    assert_eq!(metrics.get(Metric::Accuracy), Some(right as f64 / 30.0));
+}

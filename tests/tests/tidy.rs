@@ -1,0 +1,227 @@
+//! The invariants of ARCHITECTURE.md, absences included, read from the sources and from `cargo metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The arrows of the house, and no others.
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("firstsight-ops", &[]),
+    ("firstsight-data", &[]),
+    ("firstsight-hpo", &[]),
+    ("firstsight-handwriting", &[]),
+    ("firstsight-report", &[]),
+    ("firstsight-models", &["firstsight-ops"]),
+    ("firstsight-train", &["firstsight-ops", "firstsight-data"]),
+    ("firstsight-transfer", &["firstsight-models", "firstsight-train", "firstsight-data"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn metadata() -> Value {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The normal dependencies of each package of the workspace.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let normal = |package: &Value| {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        all.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"])).collect()
+    };
+    metadata()["packages"].as_array().unwrap().iter().map(|p| (text(&p["name"]), normal(p))).collect()
+}
+
+#[test]
+fn the_arrows_between_crates_are_those_of_the_plan() {
+    let packages = dependencies();
+    let libraries: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    let found: BTreeSet<&str> =
+        packages.keys().map(String::as_str).filter(|n| n.starts_with("firstsight-")).collect();
+    let expected: BTreeSet<&str> = libraries.iter().copied().chain(["firstsight-tests"]).collect();
+    assert_eq!(found, expected);
+    for (name, allowed) in ARROWS {
+        for dependency in packages[name].iter().filter(|d| d.starts_with("firstsight-") || *d == "xtask") {
+            assert!(allowed.contains(&dependency.as_str()), "{name} may not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn anyhow_and_clap_live_in_xtask_alone() {
+    for (name, dependencies) in dependencies() {
+        if name != "xtask" {
+            for banned in ["anyhow", "clap", "indicatif", "ctrlc"] {
+                assert!(!dependencies.contains(banned), "{name} depends on {banned}");
+            }
+        }
+    }
+    assert!(dependencies()["xtask"].contains("anyhow"));
+}
+
+#[test]
+fn hpo_report_and_handwriting_know_no_tensors() {
+    let packages = dependencies();
+    for name in ["firstsight-hpo", "firstsight-report", "firstsight-handwriting"] {
+        assert!(!packages[name].iter().any(|d| d.starts_with("candle")), "{name} depends on candle");
+    }
+}
+
+#[test]
+fn every_version_is_stated_once() {
+    for manifest in files(&root(), "Cargo.toml") {
+        if manifest.parent() == Some(root().as_path()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let mut in_dependencies = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                in_dependencies = line.contains("dependencies");
+            } else if in_dependencies && line.contains('=') {
+                assert!(
+                    line.contains("workspace = true") || line.contains("path = \"../xtask\""),
+                    "{}: {line}",
+                    manifest.display()
+                );
+            }
+        }
+    }
+}
+
+/// The lines of library code: the sources of `crates/*/src` up to a file's `#[cfg(test)]`, without comments.
+fn library_lines() -> Vec<(PathBuf, usize, String)> {
+    let mut lines = Vec::new();
+    for file in files(&root().join("crates"), ".rs") {
+        let inner = file.strip_prefix(root().join("crates")).unwrap().to_path_buf();
+        if inner.components().nth(1).is_none_or(|part| part.as_os_str() != "src") {
+            continue;
+        }
+        if inner.components().any(|part| part.as_os_str() == "tests.rs" || part.as_os_str() == "tests") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (i, line) in text.lines().enumerate() {
+            if line.trim() == "#[cfg(test)]" {
+                break;
+            }
+            if !line.trim_start().starts_with("//") {
+                lines.push((inner.clone(), i + 1, line.to_owned()));
+            }
+        }
+    }
+    assert!(lines.len() > 1000, "the sources were not found");
+    lines
+}
+
+#[test]
+fn libraries_do_not_panic_or_print() {
+    let banned = [
+        ".unwrap()",
+        ".expect(",
+        "panic!(",
+        "println!(",
+        "print!(",
+        "eprintln!(",
+        "dbg!(",
+        "todo!(",
+        "unimplemented!(",
+    ];
+    for (file, number, line) in library_lines() {
+        for word in banned {
+            assert!(!line.contains(word), "{}:{number} has {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn there_is_one_training_loop() {
+    let mut places = BTreeSet::new();
+    for (file, _, line) in library_lines() {
+        if line.contains(".backward()") {
+            places.insert(file);
+        }
+    }
+    for file in files(&root().join("xtask").join("src"), ".rs") {
+        if std::fs::read_to_string(&file).unwrap().contains(".backward()") {
+            places.insert(file);
+        }
+    }
+    assert_eq!(places, BTreeSet::from([PathBuf::from("train/src/fit.rs")]));
+}
+
+#[test]
+fn libraries_read_no_environment_and_no_global_path() {
+    for (file, number, line) in library_lines() {
+        for word in [
+            "env::var",
+            "env::home_dir",
+            "temp_dir()",
+            "env::current_dir",
+            "thread_rng",
+            "rand::rng()",
+            "from_os_rng",
+        ] {
+            assert!(!line.contains(word), "{}:{number} has {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    for file in files(&root(), ".rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            if line.contains("unsafe {") && !line.trim_start().starts_with("//") && !line.contains('"') {
+                let above = &lines[i.saturating_sub(6)..=i];
+                assert!(
+                    above.iter().any(|l| l.contains("SAFETY:")),
+                    "{}:{} says no SAFETY",
+                    file.display(),
+                    i + 1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_architecture_page_lists_every_crate() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for (name, _) in ARROWS {
+        assert!(page.contains(name), "ARCHITECTURE.md does not name {name}");
+        let crate_folder = root().join("crates").join(name.trim_start_matches("firstsight-"));
+        assert!(crate_folder.join("README.md").is_file(), "{name} has no README.md");
+    }
+}
+
+/// Files under `folder` whose names end in `ending`, outside build folders and hidden ones.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with('.') || name.starts_with("target") {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}

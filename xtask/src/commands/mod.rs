@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub(crate) mod dataset;
+pub(crate) mod evaluate;
+pub(crate) mod predict;
+pub(crate) mod summary;
+pub(crate) mod train;

@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use firstsight_data::{Decoded, Order};
+use firstsight_train::predict;
+
+use crate::cli::{self, Env};
+use crate::images;
+use crate::json::{GuessJson, PredictionJson};
+use crate::run::RunFolder;
+
+/// Images at a time.
+const BATCH: usize = 64;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run whose network predicts
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// Labels an image, best first
+    #[arg(long, default_value_t = 5, value_parser = cli::positive, value_name = "K")]
+    top: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Image files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
+    let (network, config) = RunFolder::open(&args.run)?.load(&env.device)?;
+    let input = &config.pretrained_cfg;
+    let settings = input.decode_settings();
+    let (channels, height, width) = input.input_size;
+    let mut pixels = Vec::new();
+    for path in &args.images {
+        pixels.extend(firstsight_data::decode_image(path, &settings)?);
+    }
+    let unknown = vec![0; args.images.len()];
+    let images =
+        Decoded::from_pixels(pixels, (height, width, channels), unknown, config.label_names.clone())?;
+    let predictions =
+        predict(&network, &images::loader(&images, input, BATCH, Order::Sequential, &env.device)?)?;
+    let guess = |(index, probability): (usize, f32)| GuessJson {
+        index,
+        label: config.label_names[index].clone(),
+        probability,
+    };
+    let results: Vec<PredictionJson> = args
+        .images
+        .iter()
+        .enumerate()
+        .map(|(i, path)| PredictionJson {
+            image: path.display().to_string(),
+            predictions: predictions.ranked(i, args.top).into_iter().map(guess).collect(),
+        })
+        .collect();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&results)?);
+        return Ok(());
+    }
+    for result in &results {
+        println!("{}", result.image);
+        for guess in &result.predictions {
+            println!("  {:.4}  {}", guess.probability, guess.label);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use firstsight_data::DatasetFolder;
+use firstsight_models::ModelKind;
+
+use crate::cli::{self, Env, InputSize};
+use crate::images::{Folders, Splits};
+use crate::interrupt::Interrupted;
+use crate::lecture::pages;
+use crate::run::{InputSpec, RunFolder, TrainingRecord};
+use crate::training::{self, Plan};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of images: Train/Test or train/val/test of class folders, or one folder of class folders
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The model
+    #[arg(long, value_parser = cli::model)]
+    model: ModelKind,
+    /// Size that images are brought to
+    #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
+    input: InputSize,
+    /// The most epochs
+    #[arg(long, default_value_t = 100, value_parser = cli::positive, value_name = "N")]
+    epochs: usize,
+    /// Images a step
+    #[arg(long, default_value_t = 128, value_parser = cli::positive, value_name = "N")]
+    batch_size: usize,
+    /// Adam's learning rate
+    #[arg(long, default_value_t = 0.001, value_parser = cli::rate, value_name = "RATE")]
+    learning_rate: f64,
+    /// Epochs without a better validation accuracy after which training stops
+    #[arg(long, default_value_t = 15, value_parser = cli::positive, value_name = "N")]
+    patience: usize,
+    /// Seed of the split where the folder has no validation images
+    #[arg(long, default_value_t = 123, value_name = "N")]
+    split_seed: u32,
+    /// Folder for weights, configuration, history, figures, report and checkpoint
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Go on from RUN's checkpoint
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
+    let InputSize { height, width, channels } = args.input;
+    let plan = Plan {
+        model: args.model,
+        input: InputSpec::bytes(height, width, channels),
+        epochs: args.epochs,
+        patience: args.patience,
+        record: TrainingRecord {
+            seed: env.seed,
+            split_seed: args.split_seed,
+            batch_size: args.batch_size,
+            learning_rate: args.learning_rate,
+        },
+    };
+    let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
+    let run = RunFolder::create(&args.out, args.resume)?;
+    let splits = Splits::decode(&folders, &plan.input, &env.cache)?;
+    let trained = training::train(&plan, &splits, &run, args.resume, &env.device, &env.ctrl_c)?;
+    let source = args.data.display().to_string();
+    pages::run_report(&plan, &splits, &trained, &source, &env.device)?.write(&run.report())?;
+    let side = |name: &str, m: &firstsight_train::Metrics| {
+        let f = crate::json::Figures::from(m);
+        println!(
+            "{name:10} loss {:.4}  accuracy {:.4}  top-5 {:.4}  ({} images)",
+            f.loss, f.accuracy, f.top5_accuracy, f.n
+        );
+    };
+    side("train", &trained.train);
+    side("validation", &trained.val);
+    if let Some(test) = &trained.test {
+        side("test", test);
+    }
+    println!("{}", run.report().display());
+    if trained.interrupted() {
+        return Err(Interrupted(format!("`--resume` goes on from {}", run.checkpoint().display())).into());
+    }
+    Ok(())
+}

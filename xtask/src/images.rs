@@ -1,0 +1,103 @@
+//! A folder of images as decoded splits.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
+
+use crate::progress;
+use crate::run::InputSpec;
+
+/// The share of the training images that are set aside where the folder has no validation split.
+pub(crate) const VALIDATION_SHARE: f64 = 0.2;
+
+/// Batches prepared ahead.
+const PREFETCH: usize = 4;
+
+/// Which images train, validate and test.
+pub(crate) struct Folders {
+    pub(crate) train: ImageFolder,
+    pub(crate) val: ImageFolder,
+    pub(crate) test: Option<ImageFolder>,
+}
+
+impl Folders {
+    /// The folder's own splits; without a validation split, a fifth of the training images is set aside.
+    pub(crate) fn new(dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
+        let DatasetFolder { train, val, test, .. } = dataset;
+        let (train, val) = match val {
+            Some(val) => (train, val),
+            None => train.split(VALIDATION_SHARE, split_seed)?,
+        };
+        Ok(Self { train, val, test })
+    }
+
+    pub(crate) fn get(self, split: Split) -> Result<ImageFolder> {
+        match split {
+            Split::Train => Ok(self.train),
+            Split::Val => Ok(self.val),
+            Split::Test => match self.test {
+                Some(test) => Ok(test),
+                None => bail!("{} has no test split", self.train.root().display()),
+            },
+        }
+    }
+}
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Split {
+    Train,
+    Val,
+    Test,
+}
+
+impl Split {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// The decoded images of each split.
+pub(crate) struct Splits {
+    pub(crate) train: Decoded,
+    pub(crate) val: Decoded,
+    pub(crate) test: Option<Decoded>,
+}
+
+impl Splits {
+    pub(crate) fn decode(folders: &Folders, input: &InputSpec, cache: &Path) -> Result<Self> {
+        let test = folders.test.as_ref().map(|test| decode(test, "test images", input, cache)).transpose()?;
+        Ok(Self {
+            train: decode(&folders.train, "training images", input, cache)?,
+            val: decode(&folders.val, "validation images", input, cache)?,
+            test,
+        })
+    }
+
+    pub(crate) fn n_classes(&self) -> usize {
+        self.train.classes().len()
+    }
+}
+
+pub(crate) fn decode(folder: &ImageFolder, what: &str, input: &InputSpec, cache: &Path) -> Result<Decoded> {
+    let settings = input.decode_settings();
+    Ok(progress::counted(what, |report| Decoded::decode(folder, &settings, Some(cache), report))?)
+}
+
+/// Batches of `images` as the network takes them.
+pub(crate) fn loader(
+    images: &Decoded,
+    input: &InputSpec,
+    batch_size: usize,
+    order: Order,
+    device: &Device,
+) -> Result<Loader> {
+    let config = LoaderConfig { batch_size, order, normalize: input.normalize(), prefetch: PREFETCH };
+    Ok(Loader::new(images.clone(), config, device)?)
+}

@@ -1,0 +1,102 @@
+//! The documents of `--json` and of `metrics.json`.
+
+use firstsight_models::Summary;
+use firstsight_train::{Metric, Metrics, Predictions};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize)]
+pub(crate) struct SummaryJson {
+    model: String,
+    input: Vec<usize>,
+    layers: Vec<LayerJson>,
+    total_params: usize,
+    trainable_params: usize,
+}
+
+#[derive(Serialize)]
+struct LayerJson {
+    name: String,
+    kind: String,
+    output_shape: Vec<usize>,
+    params: usize,
+}
+
+impl From<&Summary> for SummaryJson {
+    fn from(summary: &Summary) -> Self {
+        let layer = |row: &firstsight_models::Row| LayerJson {
+            name: row.name.clone(),
+            kind: row.kind.clone(),
+            output_shape: row.output.channels_last(),
+            params: row.params,
+        };
+        Self {
+            model: summary.model.clone(),
+            input: summary.input.channels_last(),
+            layers: summary.rows.iter().map(layer).collect(),
+            total_params: summary.total_params(),
+            trainable_params: summary.trainable_params(),
+        }
+    }
+}
+
+/// Loss, top-1 and top-5 over a split.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) loss: f64,
+    pub(crate) accuracy: f64,
+    pub(crate) top5_accuracy: f64,
+    pub(crate) n: usize,
+}
+
+impl From<&Metrics> for Figures {
+    fn from(metrics: &Metrics) -> Self {
+        let value = |metric| metrics.get(metric).unwrap_or(f64::NAN);
+        Self {
+            loss: metrics.loss,
+            accuracy: value(Metric::Accuracy),
+            top5_accuracy: value(Metric::TopK(5)),
+            n: metrics.n,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct EvaluationJson {
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+    pub(crate) per_class: Vec<ClassJson>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct ClassJson {
+    pub(crate) label: String,
+    pub(crate) n: usize,
+    /// The share of the class's images that are recognised; null for a class without images.
+    pub(crate) accuracy: Option<f64>,
+}
+
+impl EvaluationJson {
+    pub(crate) fn new(metrics: &Metrics, predictions: &Predictions, classes: &[String]) -> Self {
+        let confusion = predictions.confusion();
+        let class = |(i, label): (usize, &String)| {
+            let row = &confusion[i * classes.len()..(i + 1) * classes.len()];
+            let n: usize = row.iter().sum();
+            ClassJson { label: label.clone(), n, accuracy: (n > 0).then(|| row[i] as f64 / n as f64) }
+        };
+        Self { figures: metrics.into(), per_class: classes.iter().enumerate().map(class).collect() }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct PredictionJson {
+    pub(crate) image: String,
+    pub(crate) predictions: Vec<GuessJson>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct GuessJson {
+    /// The class's place among the network's outputs.
+    pub(crate) index: usize,
+    pub(crate) label: String,
+    pub(crate) probability: f32,
+}

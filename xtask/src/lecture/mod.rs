@@ -1,0 +1,283 @@
+//! `reproduce-lecture`: each section of the lecture in a file of its own, all in one report.
+
+pub(crate) mod pages;
+mod reference;
+mod section_06_data;
+mod section_07_logistic;
+mod section_08_cnn;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use firstsight_data::{DatasetFolder, ImageFolder};
+use firstsight_models::ModelKind;
+use firstsight_report::{Report, number};
+use serde::Serialize;
+
+use crate::cli::Env;
+use crate::commands::dataset;
+use crate::device;
+use crate::files;
+use crate::images::{Folders, Splits};
+use crate::interrupt::Interrupted;
+use crate::json::Figures;
+use crate::run::{InputSpec, RunFolder, TrainingRecord};
+use crate::training::{self, Plan, Trained};
+
+/// The seed of the lecture's 80/20 split.
+const SPLIT_SEED: u32 = 123;
+
+/// Of every folder given with `--quick`, one image in this many is used.
+const QUICK_STRIDE: usize = 10;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of character images, Train/Test of class folders [default: handwriting that this program draws]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A tenth of the images and fewer epochs: the whole report in minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only this section (may be repeated) [default: all]
+    #[arg(long, value_name = "NAME")]
+    section: Vec<SectionName>,
+    /// Folder for report.html, metrics.json, pictures and the trained runs
+    #[arg(long, default_value = "report", value_name = "DIR")]
+    out: PathBuf,
+    /// Go on with the trainings that an earlier call left in the folder
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SectionName {
+    /// 6. The character data
+    #[value(alias = "6")]
+    Data,
+    /// 7. Logistic regression
+    #[value(alias = "7")]
+    Logistic,
+    /// 8. The CNN
+    #[value(alias = "8")]
+    Cnn,
+}
+
+/// What every section works with.
+struct Lecture<'a> {
+    env: &'a Env,
+    out: &'a Path,
+    resume: bool,
+    /// From which data, in words, for captions.
+    source: String,
+    /// Whether the classes are the lecture's characters, so that its figures may stand beside ours.
+    lectures_characters: bool,
+    folders: Folders,
+    splits: Splits,
+    training: Training,
+}
+
+/// The lecture's training, or a shorter one.
+struct Training {
+    epochs: usize,
+    patience: usize,
+}
+
+/// `metrics.json`.
+#[derive(Serialize)]
+struct Metrics {
+    data: String,
+    quick: bool,
+    seed: u64,
+    split_seed: u32,
+    classes: usize,
+    images: BTreeMap<&'static str, usize>,
+    models: BTreeMap<&'static str, ModelMetrics>,
+}
+
+#[derive(Serialize)]
+struct ModelMetrics {
+    params: usize,
+    #[serde(flatten)]
+    run: training::RunMetrics,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
+    let started = Instant::now();
+    files::create_dir(&args.out)?;
+    let lecture = Lecture::prepare(args, env)?;
+    let wanted = |name| args.section.is_empty() || args.section.contains(&name);
+
+    let mut report = Report::new("Firstsight: the lecture, reproduced");
+    report.subtitle("Handwritten Chinese characters, from image folders to a convolutional network");
+    lecture.lead(&mut report, args);
+    let mut metrics = lecture.metrics(args.quick);
+    let mut interrupted = false;
+    if wanted(SectionName::Data) {
+        section_06_data::write(&lecture, &mut report)?;
+    }
+    if wanted(SectionName::Logistic) {
+        let trained = lecture.train(ModelKind::Logistic)?;
+        metrics.add("logistic", &trained);
+        section_07_logistic::write(&lecture, &trained, &mut report)?;
+        interrupted |= trained.interrupted();
+    }
+    if wanted(SectionName::Cnn) && !interrupted {
+        let trained = lecture.train(ModelKind::SmallCnn)?;
+        metrics.add("cnn", &trained);
+        section_08_cnn::write(&lecture, &trained, &mut report)?;
+        interrupted |= trained.interrupted();
+    }
+    report.facts(&[
+        ("data", lecture.source.clone()),
+        ("seed", format!("{} (split: {SPLIT_SEED})", env.seed)),
+        ("device", device::describe(&env.device)),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("time", number::duration(started.elapsed())),
+    ]);
+    files::write_json(&args.out.join("metrics.json"), &metrics)?;
+    report.write(&args.out.join("report.html"))?;
+    println!("{}", args.out.join("report.html").display());
+    if interrupted {
+        return Err(Interrupted("the report shows what was reached; `--resume` goes on".to_owned()).into());
+    }
+    Ok(())
+}
+
+impl<'a> Lecture<'a> {
+    /// Finds or draws the images, splits and decodes them.
+    fn prepare(args: &'a Args, env: &'a Env) -> Result<Self> {
+        let (dataset, source) = match &args.data {
+            Some(data) => {
+                let dataset = DatasetFolder::scan(data)?;
+                let name = data
+                    .file_name()
+                    .map_or_else(|| data.display().to_string(), |n| n.to_string_lossy().into());
+                (if args.quick { thin_out(dataset) } else { dataset }, format!("images of the folder {name}"))
+            }
+            None => {
+                let scale = if args.quick { 1.0 / QUICK_STRIDE as f64 } else { 1.0 };
+                let name = if args.quick { "handwriting-quick" } else { "handwriting" };
+                let folder = env.datasets.join(format!("{name}-{}", env.seed));
+                files::create_dir(&env.datasets)?;
+                dataset::make(&folder, scale, env.seed)
+                    .with_context(|| format!("drawing {}", folder.display()))?;
+                (
+                    DatasetFolder::scan(&folder)?,
+                    format!("handwriting drawn by this program, seed {}", env.seed),
+                )
+            }
+        };
+        let folders = Folders::new(dataset, SPLIT_SEED)?;
+        let splits = Splits::decode(&folders, &input(), &env.cache)?;
+        let training = if args.quick {
+            Training { epochs: 30, patience: 8 }
+        } else {
+            Training { epochs: 100, patience: 15 }
+        };
+        Ok(Self {
+            env,
+            out: &args.out,
+            resume: args.resume,
+            source,
+            lectures_characters: reference::are_the_lectures(splits.train.classes()),
+            folders,
+            splits,
+            training,
+        })
+    }
+
+    /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy.
+    fn train(&self, model: ModelKind) -> Result<Trained> {
+        let plan = self.plan(model);
+        let path = self.out.join("runs").join(model.name());
+        let run = RunFolder::reopen(&path, self.resume)?;
+        let trained =
+            training::train(&plan, &self.splits, &run, self.resume, &self.env.device, &self.env.ctrl_c)?;
+        pages::run_report(&plan, &self.splits, &trained, &self.source, &self.env.device)?
+            .write(&run.report())?;
+        Ok(trained)
+    }
+
+    fn plan(&self, model: ModelKind) -> Plan {
+        Plan {
+            model,
+            input: input(),
+            epochs: self.training.epochs,
+            patience: self.training.patience,
+            record: TrainingRecord {
+                seed: self.env.seed,
+                split_seed: SPLIT_SEED,
+                batch_size: 128,
+                learning_rate: 0.001,
+            },
+        }
+    }
+
+    fn lead(&self, report: &mut Report, args: &Args) {
+        report.lead(
+            "A lecture on computer vision teaches image classification with Keras, scikit-learn, Pillow and matplotlib. \
+             This report does the same work in Rust on candle, on this machine, and shows what came out.",
+        );
+        if args.data.is_none() {
+            report.lead(
+                "No data was named, so the program **drew the handwriting itself** from stroke descriptions of the \
+                 lecture's 55 characters: the training images by other writers than the test images, as many of each \
+                 character as the lecture has. Real handwriting is more varied. `--data DIR` runs the same on a folder of images.",
+            );
+        }
+        if args.quick {
+            report.lead(
+                "This is the **quick form**: a tenth of the images and at most 30 epochs, so the figures are lower than \
+                 a full run's. Without `--quick` the lecture's full training runs.",
+            );
+        }
+    }
+
+    fn metrics(&self, quick: bool) -> Metrics {
+        let mut images = BTreeMap::from([("train", self.splits.train.len()), ("val", self.splits.val.len())]);
+        if let Some(test) = &self.splits.test {
+            images.insert("test", test.len());
+        }
+        Metrics {
+            data: self.source.clone(),
+            quick,
+            seed: self.env.seed,
+            split_seed: SPLIT_SEED,
+            classes: self.splits.n_classes(),
+            images,
+            models: BTreeMap::new(),
+        }
+    }
+}
+
+impl Metrics {
+    fn add(&mut self, name: &'static str, trained: &Trained) {
+        let params = trained.network.summary().total_params();
+        self.models.insert(name, ModelMetrics { params, run: trained.metrics(), seconds: trained.seconds });
+    }
+}
+
+/// Greyscale, 80 high, 60 wide, Lanczos.
+fn input() -> InputSpec {
+    InputSpec::bytes(80, 60, 1)
+}
+
+/// One image in [`QUICK_STRIDE`] of each split.
+fn thin_out(mut dataset: DatasetFolder) -> DatasetFolder {
+    let thin =
+        |folder: ImageFolder| folder.subset(&(0..folder.len()).step_by(QUICK_STRIDE).collect::<Vec<_>>());
+    dataset.train = thin(dataset.train);
+    dataset.val = dataset.val.map(thin);
+    dataset.test = dataset.test.map(thin);
+    dataset
+}
+
+/// The lecture's figures beside ours, where it has them.
+struct Beside {
+    split: &'static str,
+    ours: Figures,
+    lecture: Option<(f64, f64, f64)>,
+}

@@ -1,0 +1,247 @@
+//! Tables and figures that several sections, and the report of a run, show.
+
+use anyhow::Result;
+use candle_core::Device;
+use firstsight_data::Decoded;
+use firstsight_models::{ImageClassifier, Summary};
+use firstsight_report::{
+    Arrangement, Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet,
+    Table, Tile, number,
+};
+use firstsight_train::{Epoch, Metric, Metrics, Predictions};
+
+use super::Beside;
+use crate::device;
+use crate::images::Splits;
+use crate::json::Figures;
+use crate::run::InputSpec;
+use crate::training::{self, Plan, Trained};
+
+/// The report of one run: layers, curves, figures, confusions, failures.
+pub(crate) fn run_report(
+    plan: &Plan,
+    splits: &Splits,
+    trained: &Trained,
+    source: &str,
+    on: &Device,
+) -> Result<Report> {
+    let mut report = Report::new(&format!("Firstsight: a run of {}", plan.model));
+    let record = plan.record;
+    report.facts(&[
+        ("data", source.to_owned()),
+        ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
+        ("classes", splits.n_classes().to_string()),
+        ("training", format!("Adam {}, batches of {}", record.learning_rate, record.batch_size)),
+        ("seed", format!("{} (split: {})", record.seed, record.split_seed)),
+        ("device", device::describe(on)),
+        ("time", number::duration(std::time::Duration::from_secs_f64(trained.seconds))),
+    ]);
+    layers(report.section(None, "The network"), &trained.network.summary());
+    let section = report.section(None, "The training");
+    curves(section, trained, source);
+    let mut rows = vec![
+        Beside { split: "training", ours: (&trained.train).into(), lecture: None },
+        Beside { split: "validation", ours: (&trained.val).into(), lecture: None },
+    ];
+    rows.extend(trained.test.as_ref().map(|test| Beside { split: "test", ours: test.into(), lecture: None }));
+    figures(section, &rows, plan.model.name());
+    let (name, images) = held_out(splits);
+    let (_, predictions) = training::measure(&trained.network, images, &plan.input, on)?;
+    mistakes(
+        report.section(None, &format!("The {name} images")),
+        images,
+        &predictions,
+        &format!("{source}, {name} images"),
+    )?;
+    Ok(report)
+}
+
+/// The test images, or else the validation images.
+pub(super) fn held_out(splits: &Splits) -> (&'static str, &Decoded) {
+    splits.test.as_ref().map_or(("validation", &splits.val), |test| ("test", test))
+}
+
+/// The layer table.
+pub(super) fn layers(section: &mut Section, summary: &Summary) {
+    let columns = [
+        Column::text("layer"),
+        Column::text("kind"),
+        Column::text("output (H, W, C)"),
+        Column::number("parameters"),
+    ];
+    let mut table = Table::new(format!("The layers of {}", summary.model), columns);
+    for row in &summary.rows {
+        let axes: Vec<String> = row.output.channels_last().iter().map(usize::to_string).collect();
+        table.row([
+            row.name.as_str().into(),
+            row.kind.as_str().into(),
+            axes.join(" × ").into(),
+            row.params.into(),
+        ]);
+    }
+    table.footer(["total".into(), "".into(), "".into(), summary.total_params().into()]);
+    section.table(table);
+}
+
+/// Loss and accuracy by epoch.
+pub(super) fn curves(section: &mut Section, trained: &Trained, source: &str) {
+    let epochs = &trained.history.epochs;
+    let accuracy = |m: &Metrics| m.get(Metric::Accuracy).unwrap_or(f64::NAN);
+    let series = |of: &dyn Fn(&Metrics) -> f64| {
+        let side = |name: &str, pick: fn(&Epoch) -> &Metrics| {
+            Series::per_epoch(name, epochs.iter().map(|e| of(pick(e))))
+        };
+        vec![side("training", |e| &e.train), side("validation", |e| &e.val)]
+    };
+    let mut chart =
+        LineChart::new("epoch").panel("loss", series(&|m| m.loss)).panel("accuracy", series(&accuracy));
+    let mut caption =
+        "Loss and accuracy after each epoch; the training curve is the mean over the epoch's batches"
+            .to_owned();
+    if let Some(best) = trained.best_epoch() {
+        chart = chart.marker((best + 1) as f64, format!("best epoch: {}", best + 1));
+        caption.push_str(&format!(
+            ". The weights of epoch {}, the best on the validation images, are kept",
+            best + 1
+        ));
+    }
+    section.figure(Figure::new(chart, caption, source));
+}
+
+/// Loss, accuracy and top-5 of each split, beside the lecture's where there are any.
+pub(super) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
+    let with_lecture = rows.iter().any(|row| row.lecture.is_some());
+    let names = ["loss", "accuracy", "top-5 accuracy"];
+    let mut columns = vec![Column::text("images"), Column::number("number")];
+    columns.extend(names.map(|name| Column::number(name).under("ours")));
+    if with_lecture {
+        columns.extend(names.map(|name| Column::number(name).under("the lecture's")));
+    }
+    let mut table = Table::new(format!("The figures of {model}, with the weights kept"), columns);
+    for Beside { split, ours, lecture } in rows {
+        let Figures { loss, accuracy, top5_accuracy, n } = *ours;
+        let mut cells = vec![(*split).into(), n.into(), loss.into(), accuracy.into(), top5_accuracy.into()];
+        if with_lecture {
+            cells.extend([
+                lecture.map(|l| l.0).into(),
+                lecture.map(|l| l.1).into(),
+                lecture.map(|l| l.2).into(),
+            ]);
+        }
+        table.row(cells);
+    }
+    section.table(table);
+}
+
+/// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries.
+pub(super) fn mistakes(
+    section: &mut Section,
+    images: &Decoded,
+    predictions: &Predictions,
+    source: &str,
+) -> Result<()> {
+    let classes = images.classes();
+    let guesses: Vec<Guess> = (0..predictions.len()).map(|i| Guess::new(i, predictions)).collect();
+    let (right, mut wrong): (Vec<Guess>, Vec<Guess>) = guesses.into_iter().partition(|g| g.truth == g.class);
+    section.text(&format!(
+        "{} of {} images are recognised, {} are not.",
+        number::count(right.len() as u64),
+        number::count(predictions.len() as u64),
+        number::count(wrong.len() as u64)
+    ));
+
+    wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
+    if !wrong.is_empty() {
+        let tile = |g: &Guess| -> Result<Tile> {
+            let label = format!("{} → {}", classes[g.truth], classes[g.class]);
+            let confidence = number::percent(f64::from(g.confidence), 1);
+            Ok(Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong))
+        };
+        let tiles = wrong.iter().take(40).map(tile).collect::<Result<Vec<_>>>()?;
+        let caption = format!(
+            "The {} mistakes that the network is surest of: true character → predicted character, and the probability \
+             that it gives to its prediction",
+            tiles.len()
+        );
+        section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
+    }
+
+    let confidence = |of: &[Guess]| of.iter().map(|g| f64::from(g.confidence)).collect::<Vec<_>>();
+    let histogram = Histogram::new("confidence", "images")
+        .edges((0..=20).map(|i| f64::from(i) / 20.0))
+        .arranged(Arrangement::Stacked)
+        .series("right", confidence(&right))
+        .series("wrong", confidence(&wrong));
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
+    let caption = format!(
+        "The probability that the network gives to its prediction, where it is right (mean {:.3}) and where it is wrong \
+         (mean {:.3})",
+        mean(&confidence(&right)),
+        mean(&confidence(&wrong))
+    );
+    section.figure(Figure::new(histogram, caption, source));
+
+    let counts = predictions.confusion();
+    let matrix = HeatMap::confusion(classes.to_vec(), counts.iter().map(|&n| n as u64))?;
+    let caption = "How often each character is taken for each: rows are true characters, columns predictions, depth the \
+                   share of the row";
+    section.figure(Figure::new(matrix, caption, source));
+    confused_pairs(section, classes, &counts);
+    Ok(())
+}
+
+/// A prediction with its true class.
+struct Guess {
+    index: usize,
+    truth: usize,
+    class: usize,
+    confidence: f32,
+}
+
+impl Guess {
+    fn new(index: usize, predictions: &Predictions) -> Self {
+        let (class, confidence) = predictions.top(index);
+        Self { index, truth: predictions.labels[index] as usize, class: class as usize, confidence }
+    }
+}
+
+fn confused_pairs(section: &mut Section, classes: &[String], counts: &[usize]) {
+    let k = classes.len();
+    let row_sum = |truth: usize| counts[truth * k..(truth + 1) * k].iter().sum::<usize>();
+    let mut pairs: Vec<(usize, usize, usize)> = (0..k * k)
+        .map(|i| (counts[i], i / k, i % k))
+        .filter(|&(n, truth, guess)| n > 0 && truth != guess)
+        .collect();
+    pairs.sort_by_key(|&(n, truth, guess)| (std::cmp::Reverse(n), truth, guess));
+    if pairs.is_empty() {
+        return;
+    }
+    let columns = [
+        Column::text("true"),
+        Column::text("predicted"),
+        Column::number("images"),
+        Column::number("share of the true character's images"),
+    ];
+    let mut table = Table::new("The characters most often confused", columns);
+    for (n, truth, guess) in pairs.into_iter().take(12) {
+        let share = n as f64 / row_sum(truth) as f64;
+        table.row([classes[truth].as_str().into(), classes[guess].as_str().into(), n.into(), share.into()]);
+    }
+    section.table(table);
+}
+
+/// Image `i` as the network sees it.
+pub(super) fn picture(images: &Decoded, i: usize) -> Result<Image> {
+    let (_, height, width, channels) = images.shape();
+    Ok(Image::from_pixels(height, width, channels, images.image(i))?)
+}
+
+/// Probabilities of `network` over `images`.
+pub(super) fn predictions(
+    network: &ImageClassifier,
+    images: &Decoded,
+    input: &InputSpec,
+    device: &Device,
+) -> Result<Predictions> {
+    Ok(training::measure(network, images, input, device)?.1)
+}

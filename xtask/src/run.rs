@@ -1,0 +1,185 @@
+//! The RUN folder: weights, configuration, history, figures, report and checkpoint of one training.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::Device;
+use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+/// Files larger than this many pixels are refused from their header, before anything is allocated.
+pub(crate) const MAX_PIXELS: u64 = 100_000_000;
+
+pub(crate) struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder of a finished training.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let run = Self { path: path.to_path_buf() };
+        for file in [run.config(), run.weights()] {
+            if !file.is_file() {
+                bail!("{} is not a run: {} is missing", path.display(), file.display());
+            }
+        }
+        Ok(run)
+    }
+
+    /// The folder for a new training, or for one to go on with.
+    pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
+        let run = Self { path: path.to_path_buf() };
+        let exists = run.checkpoint().join("last.safetensors").exists() || run.weights().exists();
+        match (exists, resume) {
+            (true, false) => bail!("{} holds a run already: --resume goes on with it", path.display()),
+            (false, true) => bail!("{} holds no run to go on with", path.display()),
+            _ => {}
+        }
+        files::create_dir(&run.checkpoint())?;
+        Ok(run)
+    }
+
+    /// The folder for a training that may replace an earlier one, or go on with it where there is one.
+    pub(crate) fn reopen(path: &Path, resume: bool) -> Result<Self> {
+        let run = Self { path: path.to_path_buf() };
+        files::create_dir(&run.checkpoint())?;
+        if !resume {
+            files::remove(&run.checkpoint().join("last.safetensors"))?;
+            files::remove(&run.weights())?;
+        }
+        Ok(run)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    pub(crate) fn weights(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.path.join("history.csv")
+    }
+
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.json")
+    }
+
+    pub(crate) fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The trained network with its configuration.
+    pub(crate) fn load(&self, device: &Device) -> Result<(ImageClassifier, RunConfig)> {
+        let config: RunConfig = files::read_json(&self.config())?;
+        let in_config = || format!("in {}", self.config().display());
+        let kind: ModelKind = config.architecture.parse().with_context(in_config)?;
+        let params = Params::seeded(0, device);
+        let input = config.pretrained_cfg.dims();
+        let network = ImageClassifier::new(kind, input, config.label_names.len(), Scheme::Keras, &params)?;
+        params.load(&self.weights())?;
+        Ok((network, config))
+    }
+}
+
+/// `config.json`, in the form that timm and the Hugging Face hub use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunConfig {
+    pub(crate) architecture: String,
+    pub(crate) num_classes: usize,
+    pub(crate) num_features: usize,
+    pub(crate) label_names: Vec<String>,
+    pub(crate) pretrained_cfg: InputSpec,
+    pub(crate) training: TrainingRecord,
+}
+
+/// How the training was done, as far as evaluation must repeat it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct TrainingRecord {
+    pub(crate) seed: u64,
+    pub(crate) split_seed: u32,
+    pub(crate) batch_size: usize,
+    pub(crate) learning_rate: f64,
+}
+
+/// What a network's input is: timm's `pretrained_cfg`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InputSpec {
+    /// (C, H, W).
+    pub(crate) input_size: (usize, usize, usize),
+    pub(crate) interpolation: Interpolation,
+    pub(crate) crop_pct: f64,
+    pub(crate) crop_mode: CropMode,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) std: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Interpolation {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CropMode {
+    /// The whole picture, stretched.
+    Squash,
+    /// The centre of the picture.
+    Center,
+}
+
+impl InputSpec {
+    /// Bytes 0..=255 as they are, stretched by Lanczos: what the lecture's networks take.
+    pub(crate) fn bytes(height: usize, width: usize, channels: usize) -> Self {
+        Self {
+            input_size: (channels, height, width),
+            interpolation: Interpolation::Lanczos,
+            crop_pct: 1.0,
+            crop_mode: CropMode::Squash,
+            mean: vec![0.0; channels],
+            std: vec![1.0 / 255.0; channels],
+        }
+    }
+
+    pub(crate) fn dims(&self) -> Dims {
+        let (channels, height, width) = self.input_size;
+        Dims::Map { channels, height, width }
+    }
+
+    pub(crate) fn normalize(&self) -> Normalize {
+        Normalize { mean: self.mean.clone(), std: self.std.clone() }
+    }
+
+    pub(crate) fn decode_settings(&self) -> DecodeSettings {
+        let (channels, height, width) = self.input_size;
+        DecodeSettings {
+            height,
+            width,
+            color: if channels == 1 { ColorMode::Grey } else { ColorMode::Rgb },
+            filter: match self.interpolation {
+                Interpolation::Nearest => Filter::Nearest,
+                Interpolation::Bilinear => Filter::Bilinear,
+                Interpolation::Bicubic => Filter::Bicubic,
+                Interpolation::Lanczos => Filter::Lanczos,
+            },
+            fit: match self.crop_mode {
+                CropMode::Squash => Fit::Stretch,
+                CropMode::Center => Fit::CropCenter { pct: self.crop_pct },
+            },
+            unreadable: Unreadable::Fail,
+            max_pixels: MAX_PIXELS,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One training of an image classifier, from decoded images to a RUN folder.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use candle_core::Device;
+use firstsight_data::{Decoded, Order};
+use firstsight_models::{ImageClassifier, ModelKind, Params, Scheme};
+use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
+use firstsight_train::{
+    AdamEpsilon, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig, Predictions,
+    evaluate, fit, predict,
+};
+use serde::Serialize;
+
+use crate::files;
+use crate::images::{self, Splits};
+use crate::interrupt::CtrlC;
+use crate::json::Figures;
+use crate::progress::TrainingProgress;
+use crate::run::{InputSpec, RunConfig, RunFolder, TrainingRecord};
+
+const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
+const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
+
+/// What is trained, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) model: ModelKind,
+    pub(crate) input: InputSpec,
+    pub(crate) epochs: usize,
+    pub(crate) patience: usize,
+    pub(crate) record: TrainingRecord,
+}
+
+/// A trained network with its figures.
+pub(crate) struct Trained {
+    pub(crate) network: ImageClassifier,
+    pub(crate) history: History,
+    pub(crate) train: Metrics,
+    pub(crate) val: Metrics,
+    pub(crate) test: Option<Metrics>,
+    pub(crate) seconds: f64,
+}
+
+/// `metrics.json` of a run.
+#[derive(Serialize)]
+pub(crate) struct RunMetrics {
+    pub(crate) epochs: usize,
+    pub(crate) best_epoch: Option<usize>,
+    pub(crate) train: Figures,
+    pub(crate) val: Figures,
+    pub(crate) test: Option<Figures>,
+}
+
+impl Trained {
+    /// The epoch whose weights the network has, from 0.
+    pub(crate) fn best_epoch(&self) -> Option<usize> {
+        MONITOR.best(&self.history.epochs)
+    }
+
+    pub(crate) fn interrupted(&self) -> bool {
+        self.history.ended == Ended::Interrupted
+    }
+
+    pub(crate) fn metrics(&self) -> RunMetrics {
+        RunMetrics {
+            epochs: self.history.epochs.len(),
+            best_epoch: self.best_epoch().map(|best| best + 1),
+            train: (&self.train).into(),
+            val: (&self.val).into(),
+            test: self.test.as_ref().map(Figures::from),
+        }
+    }
+}
+
+const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+
+/// Trains by Adam with early stopping on validation accuracy, brings the best weights back, measures every split
+/// and fills the run folder.
+pub(crate) fn train(
+    plan: &Plan,
+    splits: &Splits,
+    run: &RunFolder,
+    resume: bool,
+    device: &Device,
+    ctrl_c: &CtrlC,
+) -> Result<Trained> {
+    let started = Instant::now();
+    let record = plan.record;
+    let params = Params::seeded(record.seed, device);
+    let network =
+        ImageClassifier::new(plan.model, plan.input.dims(), splits.n_classes(), Scheme::Keras, &params)?;
+    let load =
+        |images: &Decoded, order| images::loader(images, &plan.input, record.batch_size, order, device);
+    let train_batches = load(&splits.train, Order::Shuffled { seed: record.seed })?;
+    let val_batches = load(&splits.val, Order::Sequential)?;
+
+    let identity = identity(plan, splits);
+    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity);
+    let config = FitConfig {
+        epochs: plan.epochs,
+        loss: LOSS,
+        metrics: METRICS.to_vec(),
+        optimizer: OptimizerConfig::Adam {
+            rate: record.learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: AdamEpsilon::Keras(1e-7),
+        },
+        resume: if resume { checkpoint.load()? } else { None },
+    };
+    files::write_json(&run.config(), &run_config(plan, splits, &network))?;
+    let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
+    let mut csv = CsvHistory::new(&run.history());
+    let mut progress = TrainingProgress::new(plan.model.name());
+    let history = ctrl_c.patiently(|pressed| {
+        let mut interrupt = Interrupt(pressed);
+        let vars = params.trainable();
+        fit(
+            &network,
+            vars,
+            &train_batches,
+            &val_batches,
+            &config,
+            &mut [
+                &mut StopOnNan,
+                &mut interrupt,
+                &mut early_stopping,
+                &mut csv,
+                &mut progress,
+                &mut checkpoint,
+            ],
+        )
+    })?;
+    params.save(&run.weights())?;
+
+    let measure = |images: &Decoded| -> Result<Metrics> {
+        Ok(evaluate(&network, &load(images, Order::Sequential)?, LOSS, &METRICS)?)
+    };
+    let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
+    let test = splits.test.as_ref().map(measure).transpose()?;
+    let trained = Trained { network, history, train, val, test, seconds: started.elapsed().as_secs_f64() };
+    files::write_json(&run.metrics(), &trained.metrics())?;
+    Ok(trained)
+}
+
+/// Loss, metrics and class probabilities of `network` over `images`.
+pub(crate) fn measure(
+    network: &ImageClassifier,
+    images: &Decoded,
+    input: &InputSpec,
+    device: &Device,
+) -> Result<(Metrics, Predictions)> {
+    let batches = images::loader(images, input, 128, Order::Sequential, device)?;
+    Ok((evaluate(network, &batches, LOSS, &METRICS)?, predict(network, &batches)?))
+}
+
+/// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
+fn identity(plan: &Plan, splits: &Splits) -> String {
+    let (c, h, w) = plan.input.input_size;
+    let TrainingRecord { seed, split_seed, batch_size, learning_rate } = plan.record;
+    format!(
+        "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}), batch {batch_size}, \
+         Adam {learning_rate}, seed {seed}",
+        plan.model,
+        splits.n_classes(),
+        splits.train.len(),
+        splits.val.len(),
+    )
+}
+
+fn run_config(plan: &Plan, splits: &Splits, network: &ImageClassifier) -> RunConfig {
+    RunConfig {
+        architecture: plan.model.name().to_owned(),
+        num_classes: splits.n_classes(),
+        num_features: network.n_features(),
+        label_names: splits.train.classes().to_vec(),
+        pretrained_cfg: plan.input.clone(),
+        training: plan.record,
+    }
+}
