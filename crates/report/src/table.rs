@@ -88,6 +88,12 @@ impl From<i64> for Cell {
     }
 }
 
+impl From<i32> for Cell {
+    fn from(n: i32) -> Self {
+        Self::Integer(n.into())
+    }
+}
+
 impl From<u32> for Cell {
     fn from(n: u32) -> Self {
         Self::Integer(n.into())
@@ -129,12 +135,6 @@ pub struct Table {
 enum Kind {
     Plain,
     Highlighted,
-}
-
-impl From<i32> for Cell {
-    fn from(n: i32) -> Self {
-        Self::Integer(n.into())
-    }
 }
 
 impl Table {
