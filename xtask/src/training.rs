@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::Device;
-use firstsight_data::{Decoded, Order};
+use firstsight_data::{Decoded, Loader, Order};
 use firstsight_models::{ImageClassifier, ModelKind, Params, Scheme};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
@@ -22,6 +22,9 @@ use crate::run::{InputSpec, RunConfig, RunFolder, TrainingRecord};
 
 const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
 const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
+
+/// Images at a time outside training. It is the same everywhere, so that a figure is the same wherever it is measured.
+const EVALUATION_BATCH: usize = 128;
 
 /// What is trained, and how.
 #[derive(Debug, Clone)]
@@ -136,7 +139,7 @@ pub(crate) fn train(
     params.save(&run.weights())?;
 
     let measure = |images: &Decoded| -> Result<Metrics> {
-        Ok(evaluate(&network, &load(images, Order::Sequential)?, LOSS, &METRICS)?)
+        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, LOSS, &METRICS)?)
     };
     let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
     let test = splits.test.as_ref().map(measure).transpose()?;
@@ -152,8 +155,13 @@ pub(crate) fn measure(
     input: &InputSpec,
     device: &Device,
 ) -> Result<(Metrics, Predictions)> {
-    let batches = images::loader(images, input, 128, Order::Sequential, device)?;
+    let batches = in_order(images, input, device)?;
     Ok((evaluate(network, &batches, LOSS, &METRICS)?, predict(network, &batches)?))
+}
+
+/// `images` from first to last, for everything but training.
+pub(crate) fn in_order(images: &Decoded, input: &InputSpec, device: &Device) -> Result<Loader> {
+    images::loader(images, input, EVALUATION_BATCH, Order::Sequential, device)
 }
 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.

@@ -1,16 +1,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_data::{Decoded, Order};
+use firstsight_data::Decoded;
 use firstsight_train::predict;
 
 use crate::cli::{self, Env};
-use crate::images;
 use crate::json::{GuessJson, PredictionJson};
 use crate::run::RunFolder;
-
-/// Images at a time.
-const BATCH: usize = 64;
+use crate::training;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,8 +37,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let unknown = vec![0; args.images.len()];
     let images =
         Decoded::from_pixels(pixels, (height, width, channels), unknown, config.label_names.clone())?;
-    let predictions =
-        predict(&network, &images::loader(&images, input, BATCH, Order::Sequential, &env.device)?)?;
+    let predictions = predict(&network, &training::in_order(&images, input, &env.device)?)?;
     let guess = |(index, probability): (usize, f32)| GuessJson {
         index,
         label: config.label_names[index].clone(),

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 128, value_parser = cli::positive, value_name = "N")]
     batch_size: usize,
     /// Adam's learning rate
-    #[arg(long, default_value_t = 0.001, value_parser = cli::rate, value_name = "RATE")]
+    #[arg(long, default_value_t = 0.001, value_parser = cli::rate, allow_negative_numbers = true, value_name = "RATE")]
     learning_rate: f64,
     /// Epochs without a better validation accuracy after which training stops
     #[arg(long, default_value_t = 15, value_parser = cli::positive, value_name = "N")]

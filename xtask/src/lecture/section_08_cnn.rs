@@ -65,7 +65,9 @@ fn one_image(
             "A network takes batches, (B, C, H, W). One image alone, (C, H, W), lacks the batch axis, and the error says so; \
              `unsqueeze(0)` adds it.",
         );
-        section.pre("The error for one image without a batch axis", &error.to_string());
+        let message = error.to_string();
+        section
+            .pre("The error for one image without a batch axis", message.lines().next().unwrap_or_default());
     }
     Ok(())
 }

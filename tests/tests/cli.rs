@@ -1,0 +1,406 @@
+//! The command line as its users meet it: what it writes, what it prints, and what it says to bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use image::{GrayImage, Luma};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Runs the command line in `folder`, with its decode cache there.
+fn cli(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
+    command
+        .current_dir(folder)
+        .args(args)
+        .arg("--cache")
+        .arg(folder.join("cache"))
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let output = cli(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Asserts exit code 2, and that the error says each of `words` and is no panic.
+fn refuses(folder: &Path, args: &[&str], words: &[&str]) {
+    let output = cli(folder, args);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    assert!(said.contains("error: ") && !said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?} should say {word:?}: {said}");
+    }
+}
+
+/// Two classes of striped 20×18 images that a network tells apart.
+fn stripes(root: &Path, per_class: u32) -> PathBuf {
+    let data = root.join("stripes");
+    for (split, seed) in [("Train", 0), ("Test", 1000)] {
+        for (class, down) in [("横", true), ("竖", false)] {
+            let folder = data.join(split).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..per_class {
+                let grey = |x: u32, y: u32| {
+                    let place = if down { y } else { x } + i;
+                    let noise = (x * 7 + y * 13 + (i + seed) * 31) % 40;
+                    Luma([if place.is_multiple_of(4) { 200 + noise as u8 } else { noise as u8 }])
+                };
+                GrayImage::from_fn(18, 20, grey).save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+    data
+}
+
+fn train<'a>(out: &'a str, model: &'a str, epochs: &'a str) -> Vec<&'a str> {
+    let fixed =
+        ["train", "--data", "stripes", "--input", "20x18x1", "--batch-size", "8", "--patience", "1000"];
+    fixed.into_iter().chain(["--model", model, "--epochs", epochs, "--out", out]).collect()
+}
+
+fn resumed<'a>(mut args: Vec<&'a str>) -> Vec<&'a str> {
+    args.push("--resume");
+    args
+}
+
+fn here() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn summary_prints_the_lectures_counts() {
+    let folder = here();
+    for (model, layers, total) in [("logistic", 3, 264_055), ("small-cnn", 10, 88_375)] {
+        let summary = json(&succeeds(folder.path(), &["summary", model, "--json"]));
+        assert_eq!(summary["model"], model);
+        assert_eq!(summary["input"], serde_json::json!([80, 60, 1]));
+        assert_eq!(summary["layers"].as_array().unwrap().len(), layers);
+        assert_eq!((&summary["total_params"], &summary["trainable_params"]), (&total.into(), &total.into()));
+    }
+    assert!(succeeds(folder.path(), &["summary", "small-cnn"]).contains("88,375"));
+}
+
+#[test]
+fn a_run_holds_all_that_its_readers_need() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 20);
+    let said = succeeds(here, &train("run", "small-cnn", "6"));
+    assert!(said.contains("test") && said.contains("run/report.html"), "{said}");
+    for file in ["model.safetensors", "config.json", "history.csv", "metrics.json", "report.html"] {
+        assert!(here.join("run").join(file).is_file(), "{file} is missing");
+    }
+    assert!(here.join("run/checkpoint/last.safetensors").is_file());
+
+    let config = json(&std::fs::read_to_string(here.join("run/config.json")).unwrap());
+    assert_eq!(config["architecture"], "small-cnn");
+    assert_eq!(config["label_names"], serde_json::json!(["横", "竖"]));
+    assert_eq!(config["pretrained_cfg"]["input_size"], serde_json::json!([1, 20, 18]));
+
+    let metrics = json(&std::fs::read_to_string(here.join("run/metrics.json")).unwrap());
+    let evaluation = json(&succeeds(here, &["evaluate", "--run", "run", "--data", "stripes", "--json"]));
+    for figure in ["loss", "accuracy", "top5_accuracy", "n"] {
+        assert_eq!(evaluation[figure], metrics["test"][figure], "{figure} of the test split");
+    }
+    assert_eq!(evaluation["n"], 40);
+    assert_eq!(evaluation["per_class"][1]["label"], "竖");
+    let validation =
+        json(&succeeds(here, &["evaluate", "--run", "run", "--data", "stripes", "--split", "val", "--json"]));
+    assert_eq!(validation["loss"], metrics["val"]["loss"]);
+
+    let args =
+        ["predict", "--run", "run", "--top", "1", "--json", "stripes/Test/横/0.png", "stripes/Test/竖/3.png"];
+    let predictions = json(&succeeds(here, &args));
+    assert_eq!(predictions.as_array().unwrap().len(), 2);
+    assert_eq!(predictions[0]["image"], "stripes/Test/横/0.png");
+    let best = predictions[0]["predictions"].as_array().unwrap();
+    assert_eq!(best.len(), 1);
+    assert!(best[0]["probability"].as_f64().unwrap() >= 0.5);
+    assert_eq!(config["label_names"][best[0]["index"].as_u64().unwrap() as usize], best[0]["label"]);
+    let both = json(&succeeds(here, &["predict", "--run", "run", "--json", "stripes/Test/横/0.png"]));
+    let sum: f64 =
+        both[0]["predictions"].as_array().unwrap().iter().map(|p| p["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
+#[test]
+fn a_run_is_not_overwritten_unasked() {
+    let folder = here();
+    stripes(folder.path(), 6);
+    succeeds(folder.path(), &train("run", "logistic", "1"));
+    refuses(folder.path(), &train("run", "logistic", "1"), &["run", "--resume"]);
+    refuses(folder.path(), &resumed(train("other", "logistic", "1")), &["other", "no run"]);
+}
+
+#[test]
+fn resuming_equals_running_through() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 20);
+    succeeds(here, &train("through", "small-cnn", "4"));
+    succeeds(here, &train("parts", "small-cnn", "2"));
+    succeeds(here, &resumed(train("parts", "small-cnn", "4")));
+    for file in ["model.safetensors", "history.csv", "metrics.json", "checkpoint/last.safetensors"] {
+        let read = |run: &str| std::fs::read(here.join(run).join(file)).unwrap();
+        assert!(read("through") == read("parts"), "{file} differs");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 20);
+    for threads in ["1", "3"] {
+        let mut command = command(here, &train(threads, "small-cnn", "2"));
+        assert!(command.env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+    }
+    let read = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert!(read("1") == read("3"), "one thread and three give other weights");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_run_to_go_on_with() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 20);
+    let mut child = command(here, &train("run", "small-cnn", "100000"))
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let last = here.join("run/checkpoint/last.safetensors");
+    let started = std::time::Instant::now();
+    while !last.exists() {
+        assert!(started.elapsed().as_secs() < 120, "no checkpoint in two minutes");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(here.join("run/model.safetensors").is_file() && here.join("run/report.html").is_file());
+
+    let epochs = std::fs::read_to_string(here.join("run/history.csv")).unwrap().lines().count();
+    let total = epochs.to_string();
+    succeeds(here, &resumed(train("run", "small-cnn", &total)));
+    succeeds(here, &train("through", "small-cnn", &total));
+    let read = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert!(read("run") == read("through"), "the interrupted run ends elsewhere");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_old_checkpoint() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 6);
+    succeeds(here, &train("run", "logistic", "1"));
+    let checkpoint = here.join("run/checkpoint/last.safetensors");
+    let before = std::fs::read(&checkpoint).unwrap();
+    // No file may grow over 4 KiB: what a write to a full disk meets, without the signal.
+    let limited = "trap '' XFSZ; ulimit -f 4; exec \"$@\"";
+    let args = resumed(train("run", "logistic", "2"));
+    let output = Command::new("bash")
+        .args(["-c", limited, "bash", env!("CARGO_BIN_EXE_firstsight-tests")])
+        .args(&args)
+        .arg("--cache")
+        .arg(here.join("cache"))
+        .current_dir(here)
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("safetensors") && !said.contains("panicked"), "{said}");
+    assert!(std::fs::read(&checkpoint).unwrap() == before, "the old checkpoint changed");
+    let left: Vec<_> =
+        std::fs::read_dir(here.join("run/checkpoint")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    succeeds(here, &args);
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_named() {
+    let folder = here();
+    stripes(folder.path(), 6);
+    std::fs::write(folder.path().join("file"), "in the way").unwrap();
+    let output = cli(folder.path(), &train("file/run", "logistic", "1"));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("can't write") && said.contains("file/run"), "{said}");
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused_with_the_rule() {
+    let folder = here();
+    let here = folder.path();
+    refuses(here, &["summary", "smal-cnn"], &["smal-cnn", "did you mean 'small-cnn'?"]);
+    refuses(here, &["summary", "resnet"], &["logistic, small-cnn"]);
+    refuses(here, &["summary", "small-cnn", "--input", "80x60"], &["HxWxC"]);
+    refuses(here, &["summary", "small-cnn", "--input", "8x60x1"], &["8x60", "16x16"]);
+    refuses(here, &["summary", "small-cnn", "--input", "80x60x2"], &["1 (grey) or 3 (RGB)"]);
+    refuses(here, &["summary", "small-cnn", "--classes", "0"], &["at least 1"]);
+    refuses(here, &["summary", "small-cnn", "--device", "tpu"], &["cpu, cuda, metal"]);
+    refuses(here, &["trian"], &["train"]);
+    refuses(here, &["train", "--data", "nowhere", "--model", "logistic", "--out", "run"], &["nowhere"]);
+    refuses(here, &["evaluate", "--run", "nowhere", "--data", "."], &["nowhere is not a run"]);
+    refuses(here, &["dataset", "make", "--out", "drawn", "--scale", "2"], &["2"]);
+    let mut args = train("run", "logistic", "1");
+    args.extend(["--learning-rate", "-1"]);
+    refuses(here, &args, &["above 0"]);
+    assert!(!here.join("run").exists());
+}
+
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+#[test]
+fn a_device_that_is_not_built_in_says_how_to_build_it() {
+    let folder = here();
+    refuses(folder.path(), &["summary", "logistic", "--device", "cuda"], &["cargo xtask-cuda"]);
+    refuses(folder.path(), &["summary", "logistic", "--device", "metal"], &["cargo xtask-metal"]);
+}
+
+#[test]
+fn another_models_checkpoint_and_weights_are_refused() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 6);
+    succeeds(here, &train("run", "logistic", "1"));
+    refuses(here, &resumed(train("run", "small-cnn", "2")), &["last.safetensors", "small-cnn", "logistic"]);
+    let config = std::fs::read_to_string(here.join("run/config.json")).unwrap();
+    std::fs::write(here.join("run/config.json"), config.replace("logistic", "small-cnn")).unwrap();
+    refuses(
+        here,
+        &["evaluate", "--run", "run", "--data", "stripes"],
+        &["another network's weights", "conv1"],
+    );
+    std::fs::write(here.join("run/config.json"), "{").unwrap();
+    refuses(here, &["evaluate", "--run", "run", "--data", "stripes"], &["config.json"]);
+}
+
+#[test]
+fn other_classes_than_the_runs_are_refused() {
+    let folder = here();
+    let here = folder.path();
+    let data = stripes(here, 6);
+    succeeds(here, &train("run", "logistic", "1"));
+    for split in ["Train", "Test"] {
+        std::fs::rename(data.join(split).join("竖"), data.join(split).join("斜")).unwrap();
+    }
+    refuses(here, &["evaluate", "--run", "run", "--data", "stripes"], &["other classes", "竖", "斜"]);
+}
+
+#[test]
+fn unsound_image_folders_are_refused_by_name() {
+    let folder = here();
+    let here = folder.path();
+    let data = stripes(here, 6);
+    let args = train("run", "logistic", "1");
+    let bad = data.join("Train/横/bad.png");
+
+    std::fs::write(&bad, "these are words, not pixels").unwrap();
+    refuses(here, &args, &["bad.png"]);
+    let whole = std::fs::read(data.join("Train/横/0.png")).unwrap();
+    std::fs::write(&bad, &whole[..whole.len() / 2]).unwrap();
+    refuses(here, &args, &["bad.png"]);
+    std::fs::write(&bad, png_header(60_000, 60_000)).unwrap();
+    refuses(here, &args, &["bad.png", "60"]);
+    std::fs::remove_file(&bad).unwrap();
+
+    GrayImage::from_pixel(1, 30, Luma([9])).save(data.join("Train/横/narrow.png")).unwrap();
+    succeeds(here, &args);
+
+    std::fs::create_dir(data.join("Train/空")).unwrap();
+    refuses(here, &train("run2", "logistic", "1"), &["空"]);
+    std::fs::remove_dir(data.join("Train/空")).unwrap();
+
+    std::fs::create_dir(here.join("empty")).unwrap();
+    refuses(here, &["dataset", "stats", "empty"], &["empty"]);
+    std::fs::create_dir_all(here.join("one/only")).unwrap();
+    std::fs::copy(data.join("Train/横/0.png"), here.join("one/only/0.png")).unwrap();
+    refuses(
+        here,
+        &["train", "--data", "one", "--model", "logistic", "--input", "20x18x1", "--out", "r"],
+        &["one"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_loop_of_links_is_refused_by_name() {
+    let folder = here();
+    let data = stripes(folder.path(), 6);
+    std::os::unix::fs::symlink("loop", data.join("Train/loop")).unwrap();
+    refuses(folder.path(), &train("run", "logistic", "1"), &["loop"]);
+}
+
+#[test]
+fn stats_count_and_measure() {
+    let folder = here();
+    stripes(folder.path(), 6);
+    std::fs::write(folder.path().join("stripes/Train/横/notes.txt"), "no image").unwrap();
+    let stats = json(&succeeds(folder.path(), &["dataset", "stats", "stripes", "--json"]));
+    assert_eq!(stats["classes"], serde_json::json!(["横", "竖"]));
+    assert_eq!(stats["splits"][0]["per_class"], serde_json::json!([6, 6]));
+    assert_eq!(stats["splits"][1]["split"], "test");
+    assert_eq!(stats["splits"][0]["height"], serde_json::json!({"min": 20, "median": 20, "max": 20}));
+    assert_eq!(stats["splits"][0]["width"]["max"], 18);
+    assert!(stats["splits"][0]["skipped"][0].as_str().unwrap().ends_with("notes.txt"));
+}
+
+#[test]
+fn the_characters_are_drawn_once_and_the_lecture_shows_them() {
+    let folder = here();
+    let here = folder.path();
+    succeeds(here, &["dataset", "make", "--out", "drawn", "--scale", "0.02", "--seed", "5"]);
+    let stats = json(&succeeds(here, &["dataset", "stats", "drawn", "--json"]));
+    assert_eq!(stats["classes"].as_array().unwrap().len(), 55);
+    succeeds(here, &["reproduce-lecture", "--data", "drawn", "--section", "data", "--out", "report"]);
+    let report = std::fs::read_to_string(here.join("report/report.html")).unwrap();
+    for word in
+        ["The character data", "random_state=123", "虎", "<svg", "data:image/png;base64", "@font-face"]
+    {
+        assert!(report.contains(word), "the report lacks {word}");
+    }
+    for absent in ["http://", "https://"] {
+        let links = report
+            .match_indices(absent)
+            .filter(|(i, _)| !report[*i..].starts_with("http://www.w3.org/"))
+            .count();
+        assert_eq!(links, 0, "the report reaches out to {absent}");
+    }
+    let metrics = json(&std::fs::read_to_string(here.join("report/metrics.json")).unwrap());
+    assert_eq!(metrics["classes"], 55);
+}
+
+/// The start of a PNG file that says it is `width` × `height`.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut chunk = b"IHDR".to_vec();
+    chunk.extend(width.to_be_bytes());
+    chunk.extend(height.to_be_bytes());
+    chunk.extend([8, 0, 0, 0, 0]);
+    let mut crc = !0u32;
+    for byte in &chunk {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    let mut bytes = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".to_vec();
+    bytes.extend(chunk);
+    bytes.extend((!crc).to_be_bytes());
+    bytes
+}
