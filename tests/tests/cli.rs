@@ -383,7 +383,87 @@ fn the_characters_are_drawn_once_and_the_lecture_shows_them() {
         assert_eq!(links, 0, "the report reaches out to {absent}");
     }
     let metrics = json(&std::fs::read_to_string(here.join("report/metrics.json")).unwrap());
-    assert_eq!(metrics["classes"], 55);
+    assert_eq!(metrics["data"]["classes"], 55);
+    assert_eq!(metrics["search"], Value::Null);
+}
+
+#[test]
+fn the_search_proposes_the_lectures_settings_and_rebuilds_its_winner() {
+    let folder = here();
+    let mut table =
+        "MedInc,HouseAge,AveRooms,AveBedrms,Population,AveOccup,Latitude,Longitude,MedHouseVal\n".to_owned();
+    for i in 0..300 {
+        let v = |k: u32| f64::from(i * k % 97) / 10.0;
+        let value = 0.5 + 0.3 * v(3) + 0.1 * v(5);
+        table += &format!(
+            "{},{},{},{},{},{},{},{},{value}\n",
+            v(3),
+            v(5),
+            v(7),
+            v(11),
+            v(13),
+            v(17),
+            v(19),
+            v(23)
+        );
+    }
+    std::fs::write(folder.path().join("houses.csv"), &table).unwrap();
+    let args = ["reproduce-lecture", "--section", "search", "--housing", "houses.csv"];
+    succeeds(folder.path(), &args);
+    let metrics = json(&std::fs::read_to_string(folder.path().join("report/metrics.json")).unwrap());
+    let random = &metrics["search"]["random"];
+    let neurons: Vec<u64> = random["trials"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["params"]["neurons"].as_u64().unwrap())
+        .collect();
+    assert_eq!(neurons, [256, 64, 4, 128, 32, 32, 128, 16, 32, 16]);
+    assert_eq!(random["trials"][0]["params"]["activation"], "relu");
+    let rate = random["trials"][0]["params"]["lr"].as_f64().unwrap();
+    assert!((rate / 0.000_485_686_500_205_128_66 - 1.0).abs() < 1e-14, "{rate}");
+    let tpe = &metrics["search"]["tpe"];
+    let first: Vec<&Value> = tpe["trials"].as_array().unwrap().iter().take(5).map(|t| &t["params"]).collect();
+    assert_eq!(
+        *first[0],
+        serde_json::json!({"numHiddenLayers": 3, "neurons_0": 64, "neurons_1": 16, "neurons_2": 32})
+    );
+    assert_eq!(*first[4], serde_json::json!({"numHiddenLayers": 2, "neurons_0": 8, "neurons_1": 16}));
+    for search in [random, tpe] {
+        assert_eq!(search["rebuilt_value"], search["best_value"]);
+    }
+
+    std::fs::write(folder.path().join("houses.csv"), table.replace("AveOccup", "Occupancy")).unwrap();
+    refuses(folder.path(), &args, &["houses.csv", "AveOccup"]);
+    std::fs::write(folder.path().join("houses.csv"), table.replacen("0.5", "half", 1)).unwrap();
+    refuses(folder.path(), &args, &["houses.csv", "half"]);
+}
+
+#[test]
+fn tuning_finds_a_setting_and_its_journal_goes_on() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 12);
+    let tune = |trials: &'static str| {
+        let fixed = ["tune", "--data", "stripes", "--input", "20x18x1", "--epochs", "2", "--json"];
+        let open =
+            ["--model", "logistic", "--model", "small-cnn", "--storage", "study.log", "--trials", trials];
+        json(&succeeds(here, &[&fixed[..], &open[..]].concat()))
+    };
+    let first = tune("2");
+    assert_eq!(first["trials"].as_array().unwrap().len(), 2);
+    let second = tune("4");
+    let trials = second["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 4);
+    assert_eq!(trials[..2], first["trials"].as_array().unwrap()[..]);
+    assert!(trials[2]["params"]["learning_rate"] != trials[0]["params"]["learning_rate"]);
+    let best = second["best"]["value"].as_f64().unwrap();
+    assert!(trials.iter().filter_map(|t| t["value"].as_f64()).all(|value| value <= best));
+    let rate = second["best"]["params"]["learning_rate"].as_f64().unwrap();
+    assert!((1e-4..=1e-2).contains(&rate));
+    std::fs::write(here.join("study.log"), "no journal\n").unwrap();
+    let args = ["tune", "--data", "stripes", "--model", "logistic", "--input", "20x18x1", "--trials", "1"];
+    refuses(here, &[&args[..], &["--storage", "study.log"]].concat(), &["study.log"]);
 }
 
 /// The start of a PNG file that says it is `width` × `height`.

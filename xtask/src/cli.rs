@@ -47,6 +47,8 @@ enum Command {
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
+    /// Search for a good learning rate, batch size and model
+    Tune(commands::tune::Args),
     /// Count, measure and make data sets
     #[command(subcommand)]
     Dataset(commands::dataset::Args),
@@ -78,6 +80,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Train(args) => commands::train::run(&args, &env),
         Command::Evaluate(args) => commands::evaluate::run(&args, &env),
         Command::Predict(args) => commands::predict::run(&args, &env),
+        Command::Tune(args) => commands::tune::run(&args, &env),
         Command::Dataset(args) => commands::dataset::run(&args, &env),
     }
 }

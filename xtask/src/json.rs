@@ -1,5 +1,6 @@
 //! The documents of `--json` and of `metrics.json`.
 
+use firstsight_hpo::FrozenTrial;
 use firstsight_models::Summary;
 use firstsight_train::{Metric, Metrics, Predictions};
 use serde::{Deserialize, Serialize};
@@ -99,4 +100,21 @@ pub(crate) struct GuessJson {
     pub(crate) index: usize,
     pub(crate) label: String,
     pub(crate) probability: f32,
+}
+
+/// A trial of a study.
+#[derive(Serialize)]
+pub(crate) struct TrialJson {
+    number: usize,
+    state: String,
+    /// What the objective gave.
+    value: Option<f64>,
+    params: serde_json::Map<String, serde_json::Value>,
+}
+
+impl From<&FrozenTrial> for TrialJson {
+    fn from(trial: &FrozenTrial) -> Self {
+        let (number, value) = (trial.number, trial.value);
+        Self { number, state: trial.state.to_string(), value, params: trial.params_json() }
+    }
 }

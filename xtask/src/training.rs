@@ -8,8 +8,8 @@ use firstsight_data::{Decoded, Loader, Order};
 use firstsight_models::{ImageClassifier, ModelKind, Params, Scheme};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    AdamEpsilon, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig, Predictions,
-    evaluate, fit, predict,
+    AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
+    Predictions, Resume, evaluate, fit, predict,
 };
 use serde::Serialize;
 
@@ -34,6 +34,44 @@ pub(crate) struct Plan {
     pub(crate) epochs: usize,
     pub(crate) patience: usize,
     pub(crate) record: TrainingRecord,
+}
+
+impl Plan {
+    /// The network with its initial weights.
+    pub(crate) fn network(&self, splits: &Splits, device: &Device) -> Result<(ImageClassifier, Params)> {
+        let params = Params::seeded(self.record.seed, device);
+        let n_classes = splits.n_classes();
+        let network = ImageClassifier::new(self.model, self.input.dims(), n_classes, Scheme::Keras, &params)?;
+        Ok((network, params))
+    }
+
+    /// Trains the network by Adam on the training split, watched by `callbacks`.
+    pub(crate) fn fit(
+        &self,
+        network: &ImageClassifier,
+        params: &Params,
+        splits: &Splits,
+        resume: Option<Resume>,
+        device: &Device,
+        callbacks: &mut [&mut dyn Callback],
+    ) -> Result<History> {
+        let TrainingRecord { seed, batch_size, learning_rate, .. } = self.record;
+        let train = images::loader(&splits.train, &self.input, batch_size, Order::Shuffled { seed }, device)?;
+        let val = in_order(&splits.val, &self.input, device)?;
+        let config = FitConfig {
+            epochs: self.epochs,
+            loss: LOSS,
+            metrics: METRICS.to_vec(),
+            optimizer: OptimizerConfig::Adam {
+                rate: learning_rate,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: AdamEpsilon::Keras(1e-7),
+            },
+            resume,
+        };
+        Ok(fit(network, params.trainable(), &train, &val, &config, callbacks)?)
+    }
 }
 
 /// A trained network with its figures.
@@ -77,7 +115,8 @@ impl Trained {
     }
 }
 
-const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+/// What tells a better epoch from a worse one.
+pub(crate) const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
 
 /// Trains by Adam with early stopping on validation accuracy, brings the best weights back, measures every split
 /// and fills the run folder.
@@ -90,51 +129,24 @@ pub(crate) fn train(
     ctrl_c: &CtrlC,
 ) -> Result<Trained> {
     let started = Instant::now();
-    let record = plan.record;
-    let params = Params::seeded(record.seed, device);
-    let network =
-        ImageClassifier::new(plan.model, plan.input.dims(), splits.n_classes(), Scheme::Keras, &params)?;
-    let load =
-        |images: &Decoded, order| images::loader(images, &plan.input, record.batch_size, order, device);
-    let train_batches = load(&splits.train, Order::Shuffled { seed: record.seed })?;
-    let val_batches = load(&splits.val, Order::Sequential)?;
-
-    let identity = identity(plan, splits);
-    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity);
-    let config = FitConfig {
-        epochs: plan.epochs,
-        loss: LOSS,
-        metrics: METRICS.to_vec(),
-        optimizer: OptimizerConfig::Adam {
-            rate: record.learning_rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        resume: if resume { checkpoint.load()? } else { None },
-    };
+    let (network, params) = plan.network(splits, device)?;
+    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity(plan, splits));
+    let resume = if resume { checkpoint.load()? } else { None };
     files::write_json(&run.config(), &run_config(plan, splits, &network))?;
     let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
     let mut csv = CsvHistory::new(&run.history());
     let mut progress = TrainingProgress::new(plan.model.name());
     let history = ctrl_c.patiently(|pressed| {
         let mut interrupt = Interrupt(pressed);
-        let vars = params.trainable();
-        fit(
-            &network,
-            vars,
-            &train_batches,
-            &val_batches,
-            &config,
-            &mut [
-                &mut StopOnNan,
-                &mut interrupt,
-                &mut early_stopping,
-                &mut csv,
-                &mut progress,
-                &mut checkpoint,
-            ],
-        )
+        let callbacks: &mut [&mut dyn Callback] = &mut [
+            &mut StopOnNan,
+            &mut interrupt,
+            &mut early_stopping,
+            &mut csv,
+            &mut progress,
+            &mut checkpoint,
+        ];
+        plan.fit(&network, &params, splits, resume, device, callbacks)
     })?;
     params.save(&run.weights())?;
 

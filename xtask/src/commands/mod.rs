@@ -5,3 +5,4 @@ pub(crate) mod evaluate;
 pub(crate) mod predict;
 pub(crate) mod summary;
 pub(crate) mod train;
+pub(crate) mod tune;

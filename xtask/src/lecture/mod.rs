@@ -1,10 +1,12 @@
 //! `reproduce-lecture`: each section of the lecture in a file of its own, all in one report.
 
+mod housing;
 pub(crate) mod pages;
 mod reference;
 mod section_06_data;
 mod section_07_logistic;
 mod section_08_cnn;
+mod section_09_search;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// A tenth of the images and fewer epochs: the whole report in minutes
     #[arg(long)]
     quick: bool,
+    /// California housing as a CSV file [default: a table that this program draws]
+    #[arg(long, value_name = "FILE")]
+    housing: Option<PathBuf>,
     /// Only this section (may be repeated) [default: all]
     #[arg(long, value_name = "NAME")]
     section: Vec<SectionName>,
@@ -62,6 +67,9 @@ enum SectionName {
     /// 8. The CNN
     #[value(alias = "8")]
     Cnn,
+    /// 9. Hyperparameter search
+    #[value(alias = "9")]
+    Search,
 }
 
 /// What every section works with.
@@ -84,16 +92,24 @@ struct Training {
     patience: usize,
 }
 
-/// `metrics.json`.
-#[derive(Serialize)]
+/// `metrics.json`. A section that did not run is null or absent.
+#[derive(Default, Serialize)]
 struct Metrics {
-    data: String,
     quick: bool,
     seed: u64,
+    data: Option<DataMetrics>,
+    models: BTreeMap<&'static str, ModelMetrics>,
+    search: Option<section_09_search::SearchMetrics>,
+}
+
+#[derive(Serialize)]
+struct DataMetrics {
+    source: String,
     split_seed: u32,
     classes: usize,
-    images: BTreeMap<&'static str, usize>,
-    models: BTreeMap<&'static str, ModelMetrics>,
+    train: usize,
+    val: usize,
+    test: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -107,32 +123,23 @@ struct ModelMetrics {
 pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let started = Instant::now();
     files::create_dir(&args.out)?;
-    let lecture = Lecture::prepare(args, env)?;
     let wanted = |name| args.section.is_empty() || args.section.contains(&name);
-
     let mut report = Report::new("Firstsight: the lecture, reproduced");
     report.subtitle("Handwritten Chinese characters, from image folders to a convolutional network");
-    lecture.lead(&mut report, args);
-    let mut metrics = lecture.metrics(args.quick);
+    report.lead(
+        "A lecture on computer vision teaches image classification with Keras, scikit-learn, Pillow, matplotlib and Optuna. \
+         This report does the same work in Rust on candle, on this machine, and shows what came out.",
+    );
+    let mut metrics = Metrics { quick: args.quick, seed: env.seed, ..Metrics::default() };
     let mut interrupted = false;
-    if wanted(SectionName::Data) {
-        section_06_data::write(&lecture, &mut report)?;
+    if [SectionName::Data, SectionName::Logistic, SectionName::Cnn].into_iter().any(wanted) {
+        interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;
     }
-    if wanted(SectionName::Logistic) {
-        let trained = lecture.train(ModelKind::Logistic)?;
-        metrics.add("logistic", &trained);
-        section_07_logistic::write(&lecture, &trained, &mut report)?;
-        interrupted |= trained.interrupted();
-    }
-    if wanted(SectionName::Cnn) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn)?;
-        metrics.add("cnn", &trained);
-        section_08_cnn::write(&lecture, &trained, &mut report)?;
-        interrupted |= trained.interrupted();
+    if wanted(SectionName::Search) && !interrupted {
+        metrics.search = Some(section_09_search::write(env, args.housing.as_deref(), &mut report)?);
     }
     report.facts(&[
-        ("data", lecture.source.clone()),
-        ("seed", format!("{} (split: {SPLIT_SEED})", env.seed)),
+        ("seed", env.seed.to_string()),
         ("device", device::describe(&env.device)),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("time", number::duration(started.elapsed())),
@@ -144,6 +151,36 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         return Err(Interrupted("the report shows what was reached; `--resume` goes on".to_owned()).into());
     }
     Ok(())
+}
+
+/// Sections 6 to 8. Returns whether a training was interrupted.
+fn characters(
+    args: &Args,
+    env: &Env,
+    wanted: impl Fn(SectionName) -> bool,
+    report: &mut Report,
+    metrics: &mut Metrics,
+) -> Result<bool> {
+    let lecture = Lecture::prepare(args, env)?;
+    lecture.lead(report, args);
+    metrics.data = Some(lecture.data());
+    let mut interrupted = false;
+    if wanted(SectionName::Data) {
+        section_06_data::write(&lecture, report)?;
+    }
+    if wanted(SectionName::Logistic) {
+        let trained = lecture.train(ModelKind::Logistic)?;
+        metrics.add("logistic", &trained);
+        section_07_logistic::write(&lecture, &trained, report)?;
+        interrupted |= trained.interrupted();
+    }
+    if wanted(SectionName::Cnn) && !interrupted {
+        let trained = lecture.train(ModelKind::SmallCnn)?;
+        metrics.add("cnn", &trained);
+        section_08_cnn::write(&lecture, &trained, report)?;
+        interrupted |= trained.interrupted();
+    }
+    Ok(interrupted)
 }
 
 impl<'a> Lecture<'a> {
@@ -217,15 +254,11 @@ impl<'a> Lecture<'a> {
     }
 
     fn lead(&self, report: &mut Report, args: &Args) {
-        report.lead(
-            "A lecture on computer vision teaches image classification with Keras, scikit-learn, Pillow and matplotlib. \
-             This report does the same work in Rust on candle, on this machine, and shows what came out.",
-        );
         if args.data.is_none() {
             report.lead(
                 "No data was named, so the program **drew the handwriting itself** from stroke descriptions of the \
-                 lecture's 55 characters: the training images by other writers than the test images, as many of each \
-                 character as the lecture has. Real handwriting is more varied. `--data DIR` runs the same on a folder of images.",
+                 lecture's 55 characters, training and test images by different writers. Real handwriting is more \
+                 varied. `--data DIR` runs the same on a folder of images.",
             );
         }
         if args.quick {
@@ -234,21 +267,20 @@ impl<'a> Lecture<'a> {
                  a full run's. Without `--quick` the lecture's full training runs.",
             );
         }
+        report.facts(&[
+            ("images", self.source.clone()),
+            ("split", format!("80/20, random_state {SPLIT_SEED}")),
+        ]);
     }
 
-    fn metrics(&self, quick: bool) -> Metrics {
-        let mut images = BTreeMap::from([("train", self.splits.train.len()), ("val", self.splits.val.len())]);
-        if let Some(test) = &self.splits.test {
-            images.insert("test", test.len());
-        }
-        Metrics {
-            data: self.source.clone(),
-            quick,
-            seed: self.env.seed,
+    fn data(&self) -> DataMetrics {
+        DataMetrics {
+            source: self.source.clone(),
             split_seed: SPLIT_SEED,
             classes: self.splits.n_classes(),
-            images,
-            models: BTreeMap::new(),
+            train: self.splits.train.len(),
+            val: self.splits.val.len(),
+            test: self.splits.test.as_ref().map(firstsight_data::Decoded::len),
         }
     }
 }
