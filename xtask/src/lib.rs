@@ -3,14 +3,17 @@
 mod cli;
 mod commands;
 mod device;
+mod env;
 mod files;
 mod images;
 mod interrupt;
 mod json;
 mod lecture;
+mod pages;
 mod progress;
 mod run;
 mod training;
+mod values;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

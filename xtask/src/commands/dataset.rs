@@ -4,7 +4,7 @@ use anyhow::Result;
 use firstsight_data::{DatasetFolder, ImageFolder};
 use serde::Serialize;
 
-use crate::cli::Env;
+use crate::env::Env;
 use crate::progress;
 
 #[derive(Debug, clap::Subcommand)]

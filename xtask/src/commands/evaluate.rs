@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use firstsight_data::DatasetFolder;
 
-use crate::cli::Env;
+use crate::env::Env;
 use crate::images::{self, Folders, Split};
 use crate::json::EvaluationJson;
 use crate::run::RunFolder;

@@ -4,10 +4,11 @@ use anyhow::Result;
 use firstsight_data::Decoded;
 use firstsight_train::predict;
 
-use crate::cli::{self, Env};
+use crate::env::Env;
 use crate::json::{GuessJson, PredictionJson};
 use crate::run::RunFolder;
 use crate::training;
+use crate::values;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,7 +16,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RUN")]
     run: PathBuf,
     /// Labels an image, best first
-    #[arg(long, default_value_t = 5, value_parser = cli::positive, value_name = "K")]
+    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
     top: usize,
     /// Print one JSON document
     #[arg(long)]

@@ -1,19 +1,20 @@
 use anyhow::Result;
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
 
-use crate::cli::{self, Env, InputSize};
+use crate::env::Env;
 use crate::json::SummaryJson;
+use crate::values::{self, InputSize};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The model
-    #[arg(value_parser = cli::model)]
+    #[arg(value_parser = values::model)]
     model: ModelKind,
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
     /// Classes
-    #[arg(long, default_value_t = 55, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 55, value_parser = values::positive, value_name = "N")]
     classes: usize,
     /// Print one JSON document
     #[arg(long)]

@@ -4,12 +4,13 @@ use anyhow::Result;
 use firstsight_data::DatasetFolder;
 use firstsight_models::ModelKind;
 
-use crate::cli::{self, Env, InputSize};
+use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
-use crate::lecture::pages;
+use crate::pages;
 use crate::run::{InputSpec, RunFolder, TrainingRecord};
 use crate::training::{self, Plan};
+use crate::values::{self, InputSize};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,22 +18,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// The model
-    #[arg(long, value_parser = cli::model)]
+    #[arg(long, value_parser = values::model)]
     model: ModelKind,
     /// Size that images are brought to
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
     /// The most epochs
-    #[arg(long, default_value_t = 100, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_parser = values::positive, value_name = "N")]
     epochs: usize,
     /// Images a step
-    #[arg(long, default_value_t = 128, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_parser = values::positive, value_name = "N")]
     batch_size: usize,
     /// Adam's learning rate
-    #[arg(long, default_value_t = 0.001, value_parser = cli::rate, allow_negative_numbers = true, value_name = "RATE")]
+    #[arg(long, default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
     learning_rate: f64,
     /// Epochs without a better validation accuracy after which training stops
-    #[arg(long, default_value_t = 15, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 15, value_parser = values::positive, value_name = "N")]
     patience: usize,
     /// Seed of the split where the folder has no validation images
     #[arg(long, default_value_t = 123, value_name = "N")]

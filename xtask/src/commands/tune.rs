@@ -12,12 +12,13 @@ use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};
 use serde::Serialize;
 
-use crate::cli::{self, Env, InputSize};
+use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::json::TrialJson;
 use crate::run::{InputSpec, TrainingRecord};
 use crate::training::{MONITOR, Plan};
+use crate::values::{self, InputSize};
 
 /// A worker that has given no sign of life for twice as long is taken for dead.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -28,13 +29,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// The model; several make it part of the search
-    #[arg(long, required = true, value_parser = cli::model)]
+    #[arg(long, required = true, value_parser = values::model)]
     model: Vec<ModelKind>,
     /// Size that images are brought to
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
     /// Trials in all; a stored study goes on up to this number
-    #[arg(long, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, value_parser = values::positive, value_name = "N")]
     trials: usize,
     /// What proposes settings
     #[arg(long, default_value = "tpe")]
@@ -43,13 +44,13 @@ pub(crate) struct Args {
     #[arg(long)]
     no_pruning: bool,
     /// The most epochs of a trial
-    #[arg(long, default_value_t = 20, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_parser = values::positive, value_name = "N")]
     epochs: usize,
     /// Epochs without a better validation accuracy after which a trial stops
-    #[arg(long, default_value_t = 5, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "N")]
     patience: usize,
     /// Trials at a time
-    #[arg(long, default_value_t = 1, value_parser = cli::positive, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     workers: usize,
     /// Journal file that keeps the study, in Optuna's format; several processes may share it
     #[arg(long, value_name = "FILE")]

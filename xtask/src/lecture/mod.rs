@@ -1,7 +1,6 @@
 //! `reproduce-lecture`: each section of the lecture in a file of its own, all in one report.
 
 mod housing;
-pub(crate) mod pages;
 mod reference;
 mod section_06_data;
 mod section_07_logistic;
@@ -18,13 +17,13 @@ use firstsight_models::ModelKind;
 use firstsight_report::{Report, number};
 use serde::Serialize;
 
-use crate::cli::Env;
 use crate::commands::dataset;
 use crate::device;
+use crate::env::Env;
 use crate::files;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
-use crate::json::Figures;
+use crate::pages;
 use crate::run::{InputSpec, RunFolder, TrainingRecord};
 use crate::training::{self, Plan, Trained};
 
@@ -305,11 +304,4 @@ fn thin_out(mut dataset: DatasetFolder) -> DatasetFolder {
     dataset.val = dataset.val.map(thin);
     dataset.test = dataset.test.map(thin);
     dataset
-}
-
-/// The lecture's figures beside ours, where it has them.
-struct Beside {
-    split: &'static str,
-    ours: Figures,
-    lecture: Option<(f64, f64, f64)>,
 }

@@ -1,6 +1,6 @@
 //! What the lecture itself prints, to stand beside our figures: (loss, accuracy, top-5).
 
-use super::Beside;
+use crate::pages::Beside;
 use crate::training::Trained;
 
 type Triple = (f64, f64, f64);

@@ -8,8 +8,9 @@ use firstsight_report::{
     BarChart, Column, Figure, Histogram, Measure, Report, Section, Sheet, Table, Tile, number,
 };
 
-use super::{Lecture, SPLIT_SEED, pages};
+use super::{Lecture, SPLIT_SEED};
 use crate::images::VALIDATION_SHARE;
+use crate::pages;
 
 pub(super) fn write(lecture: &Lecture<'_>, report: &mut Report) -> Result<()> {
     let section = report.section(Some("6"), "The character data");

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use firstsight_report::{Report, number};
 
-use super::{Beside, Lecture, pages, reference};
+use super::{Lecture, reference};
+use crate::pages::{self, Beside};
 use crate::training::Trained;
 
 pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Report) -> Result<()> {

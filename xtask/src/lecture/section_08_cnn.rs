@@ -5,7 +5,8 @@ use candle_core::{ModuleT as _, Tensor};
 use firstsight_report::{Column, Figure, Picture, Report, Section, Table, number};
 use firstsight_train::Predictions;
 
-use super::{Lecture, input, pages, reference};
+use super::{Lecture, input, reference};
+use crate::pages;
 use crate::training::Trained;
 
 pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Report) -> Result<()> {

@@ -17,7 +17,7 @@ use firstsight_train::{AdamEpsilon, Callback, FitConfig, Loss, Monitor, Optimize
 use serde::Serialize;
 
 use super::housing::{FEATURES, Housing};
-use crate::cli::Env;
+use crate::env::Env;
 use crate::json::TrialJson;
 
 const SEED: u32 = 123;

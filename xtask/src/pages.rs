@@ -1,4 +1,4 @@
-//! Tables and figures that several sections, and the report of a run, show.
+//! The report of a run, and the tables and figures that it shares with the lecture's sections.
 
 use anyhow::Result;
 use candle_core::Device;
@@ -10,12 +10,18 @@ use firstsight_report::{
 };
 use firstsight_train::{Epoch, Metric, Metrics, Predictions};
 
-use super::Beside;
 use crate::device;
 use crate::images::Splits;
 use crate::json::Figures;
 use crate::run::InputSpec;
 use crate::training::{self, Plan, Trained};
+
+/// The lecture's figures beside ours, where it has them.
+pub(crate) struct Beside {
+    pub(crate) split: &'static str,
+    pub(crate) ours: Figures,
+    pub(crate) lecture: Option<(f64, f64, f64)>,
+}
 
 /// The report of one run: layers, curves, figures, confusions, failures.
 pub(crate) fn run_report(
@@ -57,12 +63,12 @@ pub(crate) fn run_report(
 }
 
 /// The test images, or else the validation images.
-pub(super) fn held_out(splits: &Splits) -> (&'static str, &Decoded) {
+pub(crate) fn held_out(splits: &Splits) -> (&'static str, &Decoded) {
     splits.test.as_ref().map_or(("validation", &splits.val), |test| ("test", test))
 }
 
 /// The layer table.
-pub(super) fn layers(section: &mut Section, summary: &Summary) {
+pub(crate) fn layers(section: &mut Section, summary: &Summary) {
     let columns = [
         Column::text("layer"),
         Column::text("kind"),
@@ -84,7 +90,7 @@ pub(super) fn layers(section: &mut Section, summary: &Summary) {
 }
 
 /// Loss and accuracy by epoch.
-pub(super) fn curves(section: &mut Section, trained: &Trained, source: &str) {
+pub(crate) fn curves(section: &mut Section, trained: &Trained, source: &str) {
     let epochs = &trained.history.epochs;
     let accuracy = |m: &Metrics| m.get(Metric::Accuracy).unwrap_or(f64::NAN);
     let series = |of: &dyn Fn(&Metrics) -> f64| {
@@ -109,7 +115,7 @@ pub(super) fn curves(section: &mut Section, trained: &Trained, source: &str) {
 }
 
 /// Loss, accuracy and top-5 of each split, beside the lecture's where there are any.
-pub(super) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
+pub(crate) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
     let with_lecture = rows.iter().any(|row| row.lecture.is_some());
     let names = ["loss", "accuracy", "top-5 accuracy"];
     let mut columns = vec![Column::text("images"), Column::number("number")];
@@ -134,7 +140,7 @@ pub(super) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
 }
 
 /// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries.
-pub(super) fn mistakes(
+pub(crate) fn mistakes(
     section: &mut Section,
     images: &Decoded,
     predictions: &Predictions,
@@ -231,13 +237,13 @@ fn confused_pairs(section: &mut Section, classes: &[String], counts: &[usize]) {
 }
 
 /// Image `i` as the network sees it.
-pub(super) fn picture(images: &Decoded, i: usize) -> Result<Image> {
+pub(crate) fn picture(images: &Decoded, i: usize) -> Result<Image> {
     let (_, height, width, channels) = images.shape();
     Ok(Image::from_pixels(height, width, channels, images.image(i))?)
 }
 
 /// Probabilities of `network` over `images`.
-pub(super) fn predictions(
+pub(crate) fn predictions(
     network: &ImageClassifier,
     images: &Decoded,
     input: &InputSpec,

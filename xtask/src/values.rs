@@ -1,0 +1,56 @@
+//! Values of arguments, parsed from text once.
+
+use firstsight_models::ModelKind;
+
+/// Height, width and channels, typed as `HxWxC`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InputSize {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+}
+
+impl std::str::FromStr for InputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rule = || format!("'{text}' is not HxWxC, such as 80x60x1");
+        let numbers: Vec<usize> =
+            text.split('x').map(|n| n.parse().map_err(|_| rule())).collect::<Result<_, _>>()?;
+        let [height, width, channels] = numbers[..] else { return Err(rule()) };
+        if !(1..=10_000).contains(&height) || !(1..=10_000).contains(&width) {
+            return Err(format!("height and width must lie in 1..=10000, found {height} and {width}"));
+        }
+        if channels != 1 && channels != 3 {
+            return Err(format!("channels must be 1 (grey) or 3 (RGB), found {channels}"));
+        }
+        Ok(Self { height, width, channels })
+    }
+}
+
+impl std::fmt::Display for InputSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
+    }
+}
+
+/// A whole number of at least 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= 1 => Ok(n),
+        _ => Err(format!("'{text}' is not a whole number of at least 1")),
+    }
+}
+
+/// A learning rate: above 0 and finite.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err(format!("'{text}' is not a number above 0")),
+    }
+}
+
+/// A model's name.
+pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
+    name.parse()
+}
