@@ -11,7 +11,7 @@ use fnv::FnvHasher;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Split, Writer, counts, render};
+use crate::{Error, Image, Result, Split, Writer, counts, render};
 
 /// What to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,8 +48,9 @@ pub struct Manifest {
     pub counts: BTreeMap<String, BTreeMap<char, usize>>,
     /// The size of all images.
     pub bytes: u64,
-    /// 64-bit FNV-1a of the 64-bit FNV-1a of every PNG file (little endian), `Train` before `Test`, characters in
-    /// [`crate::CHARACTERS`]' order, images by number; in hexadecimal.
+    /// 64-bit FNV-1a in hexadecimal of every image's own (8 bytes little endian, over its width and height as 4
+    /// bytes little endian each and its pixels): `Train` before `Test`, characters in [`crate::CHARACTERS`]' order,
+    /// images by number.
     pub checksum: String,
 }
 
@@ -127,13 +128,10 @@ impl Job {
         format!("{split}/{character}/{}.png", index + 1).into()
     }
 
-    fn png(&self, settings: &Settings) -> Result<Vec<u8>> {
-        let (round, number) = (self.index / self.split.writers(), self.index % self.split.writers());
-        let image =
-            render(self.character, &Writer::new(settings.seed, self.split, number as u32), round as u64)?;
-        let mut png = Vec::new();
-        image.write_png(&mut png).map_err(at(&self.path()))?;
-        Ok(png)
+    fn draw(&self, seed: u64) -> Result<Image> {
+        let writers = self.split.writers();
+        let writer = Writer::new(seed, self.split, (self.index % writers) as u32);
+        render(self.character, &writer, (self.index / writers) as u64)
     }
 }
 
@@ -166,12 +164,15 @@ fn write(
     let files: Vec<(usize, u64)> = jobs
         .par_iter()
         .map(|job| {
-            let png = job.png(settings)?;
+            let image = job.draw(settings.seed)?;
             let path = folder.join(job.path());
-            fs::write(&path, &png).map_err(at(&path))?;
+            let mut png = Vec::new();
+            image.write_png(&mut png).and_then(|()| fs::write(&path, &png)).map_err(at(&path))?;
             progress(written.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
             let mut hash = FnvHasher::default();
-            hash.write(&png);
+            hash.write(&image.width.to_le_bytes());
+            hash.write(&image.height.to_le_bytes());
+            hash.write(&image.pixels);
             Ok((png.len(), hash.finish()))
         })
         .collect::<Result<_>>()?;

@@ -53,8 +53,8 @@ impl Split {
     /// from 0.
     pub fn writers(self) -> usize {
         match self {
-            Split::Train => 200,
-            Split::Test => 48,
+            Split::Train => 150,
+            Split::Test => 36,
         }
     }
 }

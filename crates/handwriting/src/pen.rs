@@ -26,6 +26,8 @@ impl Image {
         let mut encoder = png::Encoder::new(to, self.width, self.height);
         encoder.set_color(png::ColorType::Grayscale);
         encoder.set_depth(png::BitDepth::Eight);
+        // Drawing takes a third of the time that stronger compression would; files are a quarter larger.
+        encoder.set_compression(png::Compression::Fast);
         let written = encoder.write_header().and_then(|mut png| {
             png.write_image_data(&self.pixels)?;
             png.finish()
@@ -66,7 +68,7 @@ pub(crate) fn pressure(kind: Kind, s: f32) -> f32 {
         Kind::HengPie => &[(0.0, 0.8), (0.5, 1.0), (1.0, 0.25)],
         Kind::Na => &[(0.0, 0.4), (0.8, 1.3), (1.0, 0.5)],
         Kind::Dian => &[(0.0, 0.4), (0.75, 1.25), (1.0, 0.9)],
-        Kind::Ti => &[(0.0, 1.15), (1.0, 0.3)],
+        Kind::Ti => &[(0.0, 1.0), (1.0, 0.3)],
         Kind::Zhe => &[(0.0, 0.95), (1.0, 0.9)],
         Kind::ZheGou => &[(0.0, 0.95), (0.9, 0.9), (1.0, 0.3)],
     };

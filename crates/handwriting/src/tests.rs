@@ -154,7 +154,7 @@ fn writers_differ_between_seeds_splits_and_numbers() {
             }
         }
     }
-    assert_eq!(hands.len(), 2 * (200 + 48));
+    assert_eq!(hands.len(), 2 * (150 + 36));
 }
 
 #[test]
