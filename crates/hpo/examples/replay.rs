@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 /// A trace: the sampler, the space, and what each trial came to.
 #[derive(Deserialize)]
-struct Trace {
+pub(crate) struct Trace {
     sampler: SamplerSpec,
     direction: String,
     space: Vec<ParamSpec>,
@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn replay(trace: &Trace) -> Result<Vec<Value>, Box<dyn Error>> {
+pub(crate) fn replay(trace: &Trace) -> Result<Vec<Value>, Box<dyn Error>> {
     let study = study(trace)?;
     let mut trials = Vec::new();
     for told in &trace.trials {

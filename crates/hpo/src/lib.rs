@@ -20,6 +20,8 @@ pub use self::random::RandomState;
 pub use self::sampler::tpe::Multivariate;
 pub use self::sampler::{Grid, Random, Sampler, StudyView, Tpe, TpeConfig, grid_cost};
 pub use self::space::{Distribution, FloatRange, IntRange};
-pub use self::storage::{Memory, Storage};
+#[cfg(feature = "sqlite")]
+pub use self::storage::Sqlite;
+pub use self::storage::{Journal, Memory, Storage};
 pub use self::study::{Direction, Outcome, Stop, Study, StudyBuilder};
 pub use self::trial::{FrozenTrial, Param, Replay, Suggest, Trial, TrialState};

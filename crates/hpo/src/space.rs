@@ -272,6 +272,11 @@ impl Distribution {
         }
     }
 
+    /// Optuna's JSON of it.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// Optuna's rule for one name in several trials: the same kind, the same `log`, the same choices.
     pub(crate) fn check_compatible(&self, name: &str, now: &Self) -> Result<()> {
         let rule = match (self, now) {

@@ -2,7 +2,11 @@
 //!
 //! The two file formats are Optuna's own, so a study can be opened, watched and worked on from Python.
 
+mod journal;
+mod json;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod table;
 
 use std::sync::Arc;
@@ -11,7 +15,10 @@ use std::time::Duration;
 use chrono::{Local, NaiveDateTime};
 use serde_json::Value;
 
+pub use self::journal::Journal;
 pub use self::memory::Memory;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::Sqlite;
 pub use self::table::Snapshot;
 use crate::error::Result;
 use crate::space::Distribution;

@@ -1,0 +1,490 @@
+//! Studies in a journal file: Optuna's `JournalStorage` over a `JournalFileBackend`.
+//!
+//! The file has one JSON object a line, an operation each; a study is what the operations come to, in the
+//! order in which they stand. Writers append under a lock, the symbolic link `FILE.lock`, as Optuna's
+//! `JournalFileSymlinkLock` does (on Windows a file, as `JournalFileOpenLock` does), so workers of both
+//! kinds can share a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::NaiveDateTime;
+use serde_json::{Map, Value, json};
+
+use super::table::Table;
+use super::{Change, ISO, Snapshot, Storage, StudyRecord, json as python_json, now};
+use crate::error::{Error, Result};
+use crate::space::Distribution;
+use crate::study::Direction;
+use crate::trial::{FrozenTrial, Param, TrialState};
+
+/// A lock whose holder leaves the file alone for so long is taken to be dead, as in Optuna.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A journal file.
+///
+/// ```
+/// use firstsight_hpo::{Journal, Random, Study, Suggest};
+/// let dir = tempfile::tempdir()?;
+/// let file = dir.path().join("study.log");
+/// let study = Study::builder("x").sampler(Random::new(1)).storage(Journal::open(&file)?).create()?;
+/// study.optimize(3, |trial| Ok(trial.float("x", 0.0..=1.0)?))?;
+///
+/// // Later, or in another process; or in Python with
+/// // optuna.load_study(study_name="x", storage=JournalStorage(JournalFileBackend("study.log"))).
+/// let again = Study::builder("x").sampler(Random::new(2)).storage(Journal::open(&file)?).load()?;
+/// assert_eq!(again.trials()?.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// Names this object's operations in the file.
+    worker: String,
+    state: Mutex<State>,
+}
+
+/// What the lines read so far come to.
+#[derive(Debug, Default)]
+struct State {
+    offset: u64,
+    line: usize,
+    /// `None` once deleted.
+    studies: Vec<Option<(StudyRecord, Table)>>,
+    /// Study and number of the trial with each key.
+    places: Vec<(usize, usize)>,
+    /// What became of the last operation of this object that could be refused.
+    verdict: Option<Verdict>,
+}
+
+#[derive(Debug)]
+enum Verdict {
+    StudyCreated(usize),
+    TrialCreated(usize),
+    Started(bool),
+    Refused(Error),
+}
+
+impl Journal {
+    /// The journal in that file, which is created if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the file is no journal; [`Error::Io`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = std::path::absolute(path.as_ref()).map_err(io(path.as_ref(), "resolving the path"))?;
+        OpenOptions::new().append(true).create(true).open(&path).map_err(io(&path, "opening the journal"))?;
+        let worker = worker_name();
+        let journal = Self { path, worker, state: Mutex::default() };
+        journal.read(&mut *journal.lock()?)?;
+        Ok(journal)
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Error::Poisoned { what: "the journal" })
+    }
+
+    /// Appends an operation, and takes in everything up to and including it.
+    fn write(&self, state: &mut State, op: i64, fields: &str) -> Result<()> {
+        let line = format!(r#"{{"op_code":{op},"worker_id":"{}",{fields}}}"#, self.worker);
+        state.verdict = None;
+        {
+            let _lock = FileLock::acquire(&self.path)?;
+            self.append(&line)?;
+        }
+        self.read(state)
+    }
+
+    fn append(&self, line: &str) -> Result<()> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&self.path)
+            .map_err(io(&self.path, "opening the journal"))?;
+        let writing = io(&self.path, "appending to the journal");
+        let mut end = file.seek(SeekFrom::End(0)).map_err(io(&self.path, "appending to the journal"))?;
+        // A writer that was killed may have left half a line, which nobody has read; it is cut off.
+        let mut last = [b'\n'];
+        if end > 0 {
+            file.seek(SeekFrom::Start(end - 1))
+                .and_then(|_| file.read_exact(&mut last))
+                .map_err(io(&self.path, "reading the journal"))?;
+        }
+        if last != [b'\n'] {
+            let mut text = Vec::new();
+            file.seek(SeekFrom::Start(0))
+                .and_then(|_| file.read_to_end(&mut text))
+                .map_err(io(&self.path, "reading the journal"))?;
+            end = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i as u64 + 1);
+            tracing::warn!("{}: the last line is torn, and cut off.", self.path.display());
+            file.set_len(end).map_err(io(&self.path, "cutting off a torn line"))?;
+        }
+        file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(writing)
+    }
+
+    /// Takes in the lines that are new.
+    fn read(&self, state: &mut State) -> Result<()> {
+        let mut file = File::open(&self.path).map_err(io(&self.path, "opening the journal"))?;
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(state.offset))
+            .and_then(|_| file.read_to_end(&mut text))
+            .map_err(io(&self.path, "reading the journal"))?;
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            if !line.ends_with(b"\n") {
+                break; // Its writer has not finished it yet.
+            }
+            let known = std::str::from_utf8(line).ok().and_then(|l| python_json::parse(l).ok());
+            let taken = known.and_then(|log| state.take_in(&log, &self.worker));
+            if taken.is_none() {
+                let shown: String = String::from_utf8_lossy(line).trim_end().chars().take(80).collect();
+                return Err(Error::Corrupt {
+                    path: format!("{}, line {}", self.path.display(), state.line + 1),
+                    expected: "an operation of an Optuna journal".into(),
+                    found: format!("`{shown}`"),
+                });
+            }
+            state.offset += line.len() as u64;
+            state.line += 1;
+        }
+        Ok(())
+    }
+
+    fn refused(&self, state: &mut State) -> Result<()> {
+        match state.verdict.take() {
+            Some(Verdict::Refused(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A name that no other object has: process, time and a count.
+fn worker_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("firstsight-{}-{}-{count}", std::process::id(), since.as_nanos())
+}
+
+fn io<'p>(path: &'p Path, doing: &'static str) -> impl Fn(std::io::Error) -> Error + 'p {
+    move |source| Error::Io { path: path.into(), doing, source }
+}
+
+/// The file's lock, held until dropped.
+struct FileLock(PathBuf);
+
+impl FileLock {
+    fn acquire(path: &Path) -> Result<Self> {
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        let mut pause = Duration::from_millis(1);
+        let (mut seen, mut since) = (None, Instant::now());
+        loop {
+            match create_lock(path, &lock) {
+                Ok(()) => return Ok(Self(lock)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io(&lock, "locking the journal")(error)),
+            }
+            let changed = std::fs::metadata(&lock).and_then(|m| m.modified()).ok();
+            if changed != seen {
+                (seen, since) = (changed, Instant::now());
+            } else if since.elapsed() > GRACE {
+                tracing::warn!("{}: its holder seems dead; the lock is broken.", lock.display());
+                release(&lock);
+                since = Instant::now();
+                continue;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        release(&self.0);
+    }
+}
+
+/// Renames first, so that of two who break a lock only one does.
+fn release(lock: &Path) {
+    let mut gone = lock.as_os_str().to_owned();
+    gone.push(format!("{}.rename", worker_name()));
+    if std::fs::rename(lock, &gone).and_then(|()| std::fs::remove_file(&gone)).is_err() {
+        tracing::warn!("{}: the lock was not held.", lock.display());
+    }
+}
+
+#[cfg(unix)]
+fn create_lock(path: &Path, lock: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(path, lock)
+}
+
+#[cfg(not(unix))]
+fn create_lock(_path: &Path, lock: &Path) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(lock).map(drop)
+}
+
+impl State {
+    fn study(&mut self, id: i64) -> Option<&mut (StudyRecord, Table)> {
+        self.studies.get_mut(usize::try_from(id).ok()?)?.as_mut()
+    }
+
+    /// The table and the number of a trial.
+    fn trial(&mut self, id: i64) -> Option<(&mut Table, usize)> {
+        let &(study, number) = self.places.get(usize::try_from(id).ok()?)?;
+        Some((&mut self.studies.get_mut(study)?.as_mut()?.1, number))
+    }
+
+    /// Carries out one line. `None` if it is no operation of a journal.
+    fn take_in(&mut self, log: &Value, worker: &str) -> Option<()> {
+        let ours = log.get("worker_id")?.as_str()? == worker;
+        let verdict = match log.get("op_code")?.as_i64()? {
+            0 => Some(self.create_study(log)?),
+            1 => {
+                let id = usize::try_from(log.get("study_id")?.as_i64()?).ok()?;
+                if let Some(study) = self.studies.get_mut(id) {
+                    *study = None;
+                }
+                None
+            }
+            2 => {
+                let attrs = log.get("user_attr")?.as_object()?;
+                if let Some((study, _)) = self.study(log.get("study_id")?.as_i64()?) {
+                    study.user_attrs.extend(attrs.iter().map(|(k, v)| (k.clone(), v.clone())));
+                }
+                None
+            }
+            3 => None,
+            4 => self.create_trial(log)?,
+            5..=9 => self.change_trial(log, worker)?,
+            _ => return None,
+        };
+        if ours && verdict.is_some() {
+            self.verdict = verdict;
+        }
+        Some(())
+    }
+
+    fn create_study(&mut self, log: &Value) -> Option<Verdict> {
+        let name = log.get("study_name")?.as_str()?;
+        let direction = match log.get("directions")?.as_array()?.iter().map(Value::as_i64).collect::<Vec<_>>()[..] {
+            [Some(2)] => Direction::Maximize,
+            // A study of several objectives is listed, and its first direction counts.
+            [Some(2), ..] => Direction::Maximize,
+            _ => Direction::Minimize,
+        };
+        if self.studies.iter().flatten().any(|(study, _)| study.name == name) {
+            return Some(Verdict::Refused(Error::StudyExists { name: name.into() }));
+        }
+        let id = self.studies.len();
+        let record = StudyRecord { id: id as i64, name: name.into(), direction, user_attrs: Default::default() };
+        self.studies.push(Some((record, Table::default())));
+        Some(Verdict::StudyCreated(id))
+    }
+
+    fn create_trial(&mut self, log: &Value) -> Option<Option<Verdict>> {
+        let study = log.get("study_id")?.as_i64()?;
+        let id = self.places.len();
+        let Some((_, table)) = self.study(study) else { return Some(None) };
+        let mut trial = FrozenTrial::new(id as i64, table.len(), state(log.get("state"))?);
+        let object = |key: &str| log.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        let distributions = object("distributions");
+        for (name, value) in object("params") {
+            let distribution = serde_json::from_str(distributions.get(&name)?.as_str()?).ok()?;
+            trial.params.push(Param { name: name.into(), distribution, internal: value.as_f64()? });
+        }
+        for (step, value) in object("intermediate_values") {
+            trial.intermediate.insert(step.parse().ok()?, python_json::as_float(&value)?);
+        }
+        trial.value = log.get("value").and_then(python_json::as_float);
+        trial.user_attrs = object("user_attrs").into_iter().collect();
+        trial.system_attrs = object("system_attrs").into_iter().collect();
+        trial.started = time(log.get("datetime_start"));
+        trial.completed = time(log.get("datetime_complete"));
+        table.put(trial);
+        let number = table.len() - 1;
+        self.places.push((study as usize, number));
+        Some(Some(Verdict::TrialCreated(id)))
+    }
+
+    fn change_trial(&mut self, log: &Value, worker: &str) -> Option<Option<Verdict>> {
+        let id = log.get("trial_id")?.as_i64()?;
+        let ours = log.get("worker_id")?.as_str()? == worker;
+        let distribution: Distribution;
+        let attr = |key: &str| log.get(key)?.as_object()?.iter().next();
+        let change = match log.get("op_code")?.as_i64()? {
+            5 => {
+                distribution = serde_json::from_str(log.get("distribution")?.as_str()?).ok()?;
+                let internal = log.get("param_value_internal")?.as_f64()?;
+                Change::Param { name: log.get("param_name")?.as_str()?, internal, distribution: &distribution }
+            }
+            6 => {
+                let state = state(log.get("state"))?;
+                let value = log.get("values").and_then(|v| v.get(0)).and_then(python_json::as_float);
+                let at = time(log.get("datetime_start")).or(time(log.get("datetime_complete")));
+                Change::State { state, value, at: at.unwrap_or_default() }
+            }
+            7 => Change::Report {
+                step: log.get("step")?.as_u64()?,
+                value: python_json::as_float(log.get("intermediate_value")?)?,
+            },
+            8 => attr("user_attr").map(|(key, value)| Change::UserAttr { key, value })?,
+            _ => attr("system_attr").map(|(key, value)| Change::SystemAttr { key, value })?,
+        };
+        let Some((table, number)) = self.trial(id) else { return Some(None) };
+        if let Err(error) = table.check(number, &change) {
+            return Some(Some(Verdict::Refused(error)));
+        }
+        if let Change::State { state: TrialState::Running, .. } = change {
+            let waiting = table.get(number).is_some_and(|t| t.state == TrialState::Waiting);
+            if waiting {
+                table.apply(number, &change);
+            }
+            return Some(Some(Verdict::Started(waiting && ours)));
+        }
+        table.apply(number, &change);
+        Some(None)
+    }
+}
+
+/// A state by its number; running if none is given.
+fn state(value: Option<&Value>) -> Option<TrialState> {
+    Some(match value.map_or(Some(0), Value::as_i64)? {
+        0 => TrialState::Running,
+        1 => TrialState::Complete,
+        2 => TrialState::Pruned,
+        3 => TrialState::Failed,
+        4 => TrialState::Waiting,
+        _ => return None,
+    })
+}
+
+fn time(value: Option<&Value>) -> Option<NaiveDateTime> {
+    value?.as_str()?.parse().ok()
+}
+
+/// The fields of the operation that creates a trial with this content.
+fn creation(study: i64, trial: &FrozenTrial) -> String {
+    let iso = |time: NaiveDateTime| time.format(ISO).to_string();
+    let started = if trial.state == TrialState::Waiting { None } else { Some(trial.started.unwrap_or_else(now)) };
+    let mut fields = format!(r#""study_id":{study},"datetime_start":{}"#, json!(started.map(iso)));
+    if *trial == FrozenTrial::new(trial.id, trial.number, TrialState::Running) {
+        return fields;
+    }
+    let by_name = |value: &dyn Fn(&Param) -> Value| -> Value {
+        trial.params.iter().map(|p| (p.name.to_string(), value(p))).collect::<Map<_, _>>().into()
+    };
+    let reports: Vec<String> =
+        trial.intermediate.iter().map(|(step, v)| format!(r#""{step}":{}"#, python_json::float(*v))).collect();
+    if let Some(completed) = trial.completed.or_else(|| trial.state.is_finished().then(now)) {
+        fields += &format!(r#","datetime_complete":{}"#, json!(iso(completed)));
+    }
+    fields
+        + &format!(
+            r#","state":{},"value":{},"values":null,"distributions":{},"params":{},"user_attrs":{},"system_attrs":{},"intermediate_values":{{{}}}"#,
+            trial.state as i64,
+            trial.value.map_or("null".into(), python_json::float),
+            by_name(&|p| Value::from(p.distribution.to_json())),
+            by_name(&|p| Value::from(p.internal)),
+            json!(trial.user_attrs),
+            json!(trial.system_attrs),
+            reports.join(","),
+        )
+}
+
+impl Storage for Journal {
+    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
+        let mut state = self.lock()?;
+        self.read(&mut state)?;
+        // A name that is taken already need not be written to be refused.
+        if state.studies.iter().flatten().any(|(study, _)| study.name == name) {
+            return Err(Error::StudyExists { name: name.into() });
+        }
+        let direction = if direction == Direction::Maximize { 2 } else { 1 };
+        self.write(&mut state, 0, &format!(r#""study_name":{},"directions":[{direction}]"#, json!(name)))?;
+        match state.verdict.take() {
+            Some(Verdict::StudyCreated(id)) => match state.study(id as i64) {
+                Some((record, _)) => Ok(record.clone()),
+                None => Err(Error::NoStudy { name: name.into(), known: Vec::new() }),
+            },
+            Some(Verdict::Refused(error)) => Err(error),
+            _ => Err(Error::NoStudy { name: name.into(), known: Vec::new() }),
+        }
+    }
+
+    fn studies(&self) -> Result<Vec<StudyRecord>> {
+        let mut state = self.lock()?;
+        self.read(&mut state)?;
+        Ok(state.studies.iter().flatten().map(|(record, _)| record.clone()).collect())
+    }
+
+    fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()> {
+        let attr = Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
+        self.write(&mut *self.lock()?, 2, &format!(r#""study_id":{study},"user_attr":{attr}"#))
+    }
+
+    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial> {
+        let mut state = self.lock()?;
+        self.write(&mut state, 4, &creation(study, template))?;
+        let created = match state.verdict.take() {
+            Some(Verdict::TrialCreated(id)) => state.trial(id as i64).and_then(|(table, n)| table.get(n).cloned()),
+            _ => None,
+        };
+        created
+            .map(|trial| (*trial).clone())
+            .ok_or_else(|| Error::NoStudy { name: format!("#{study}"), known: Vec::new() })
+    }
+
+    fn update(&self, trial: i64, change: &Change<'_>) -> Result<()> {
+        let attr = |key: &str, value: &Value| Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
+        let (op, fields) = match *change {
+            Change::Param { name, internal, distribution } => {
+                let (name, value, text) = (json!(name), python_json::float(internal), json!(distribution.to_json()));
+                (5, format!(r#""param_name":{name},"param_value_internal":{value},"distribution":{text}"#))
+            }
+            Change::State { state, value, at } => {
+                let values = value.map_or("null".into(), |v| format!("[{}]", python_json::float(v)));
+                let when = if state == TrialState::Running { "datetime_start" } else { "datetime_complete" };
+                (6, format!(r#""state":{},"values":{values},"{when}":"{}""#, state as i64, at.format(ISO)))
+            }
+            Change::Report { step, value } => {
+                (7, format!(r#""step":{step},"intermediate_value":{}"#, python_json::float(value)))
+            }
+            Change::UserAttr { key, value } => (8, format!(r#""user_attr":{}"#, attr(key, value))),
+            Change::SystemAttr { key, value } => (9, format!(r#""system_attr":{}"#, attr(key, value))),
+        };
+        let mut state = self.lock()?;
+        // What can be refused with what is known already is not written.
+        if let Some((table, number)) = state.trial(trial) {
+            table.check(number, change)?;
+        }
+        self.write(&mut state, op, &format!(r#""trial_id":{trial},{fields}"#))?;
+        self.refused(&mut state)
+    }
+
+    fn claim(&self, trial: i64) -> Result<bool> {
+        let mut state = self.lock()?;
+        self.read(&mut state)?;
+        if !state.trial(trial).is_some_and(|(t, n)| t.get(n).is_some_and(|t| t.state == TrialState::Waiting)) {
+            return Ok(false);
+        }
+        let fields = format!(r#""trial_id":{trial},"state":0,"values":null,"datetime_start":"{}""#, now().format(ISO));
+        self.write(&mut state, 6, &fields)?;
+        Ok(matches!(state.verdict.take(), Some(Verdict::Started(true))))
+    }
+
+    fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()> {
+        let mut state = self.lock()?;
+        self.read(&mut state)?;
+        match state.study(study) {
+            Some((_, table)) => table.sync(snapshot),
+            None => return Err(Error::NoStudy { name: format!("#{study}"), known: Vec::new() }),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+"""python read_study.py FILE STUDY prints the trials that Optuna finds in a journal or database, as JSON."""
+
+import json
+import math
+import sys
+import warnings
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+warnings.simplefilter("ignore")
+path, name = sys.argv[1:]
+storage = f"sqlite:///{path}" if path.endswith(".db") else optuna.storages.JournalStorage(JournalFileBackend(path))
+study = optuna.load_study(study_name=name, storage=storage)
+trials = [
+    {
+        "state": t.state.name,
+        "value": t.value if t.value is None or math.isfinite(t.value) else str(t.value),
+        "params": t.params,
+        "intermediate": {k: None if math.isnan(v) else v for k, v in t.intermediate_values.items()},
+        "user_attrs": t.user_attrs,
+        "system_attrs": t.system_attrs,
+    }
+    for t in study.trials
+]
+assert all(t.datetime_start is not None for t in study.trials if t.state.name != "WAITING")
+assert all(t.duration.total_seconds() >= 0 for t in study.trials if t.state.is_finished())
+print(json.dumps(trials))

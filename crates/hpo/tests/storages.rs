@@ -1,0 +1,356 @@
+//! Storages: one suite for all, and files that Optuna wrote or reads.
+//!
+//! The tests with Python run where the environment variable `FIRSTSIGHT_PYTHON` names one that has
+//! optuna==4.8.0.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firstsight_hpo::{
+    Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study, Suggest, Tpe,
+    TpeConfig, Trial, TrialState,
+};
+use serde_json::{Map, Value, json};
+
+type Open = fn(&Path) -> Arc<dyn Storage>;
+
+fn journal(dir: &Path) -> Arc<dyn Storage> {
+    Arc::new(Journal::open(dir.join("journal.log")).unwrap())
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(dir: &Path) -> Arc<dyn Storage> {
+    Arc::new(firstsight_hpo::Sqlite::open(dir.join("study.db")).unwrap())
+}
+
+fn file_storages() -> Vec<(&'static str, Open)> {
+    vec![
+        ("journal.log", journal),
+        #[cfg(feature = "sqlite")]
+        ("study.db", sqlite),
+    ]
+}
+
+fn every_storage(test: impl Fn(&str, Arc<dyn Storage>)) {
+    test("memory", Arc::new(Memory::new()));
+    for (name, open) in file_storages() {
+        let dir = tempfile::tempdir().unwrap();
+        test(name, open(dir.path()));
+    }
+}
+
+fn study(storage: &Arc<dyn Storage>) -> Study {
+    Study::builder("s").sampler(Random::new(1)).storage(storage.clone()).load_or_create().unwrap()
+}
+
+fn objective(trial: &mut Trial<'_>) -> Result<f64, Stop> {
+    let x = trial.float("x", FloatRange::new(1e-3, 1.0).log())?;
+    let n = trial.int("n", 1..=5)?;
+    let c = trial.categorical("c", &["a", "é"])?;
+    trial.set_user_attr("note", json!({"list": [1, 2.5, null], "text": "ü \"quoted\""}))?;
+    for step in 0..3 {
+        trial.report(if step == 1 { f64::NAN } else { x * (step + 1) as f64 }, step)?;
+    }
+    match trial.number() {
+        2 => Err(Stop::Pruned),
+        3 => Err(Stop::failed("broken")),
+        _ => Ok(x * n as f64 + c.len() as f64),
+    }
+}
+
+/// NaN is not equal to itself, so trials are compared as text.
+fn text(trials: &[Arc<FrozenTrial>]) -> String {
+    trials
+        .iter()
+        .map(|t| {
+            let params: Vec<_> = t.params.iter().map(|p| (&p.name, p.internal, p.distribution.to_string())).collect();
+            let rest = (&t.intermediate, &t.user_attrs, &t.system_attrs);
+            format!("{} {:?} {:?} {params:?} {rest:?}\n", t.number, t.state, t.value)
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_told_is_kept() {
+    every_storage(|name, storage| {
+        let first = study(&storage);
+        first.enqueue(Map::from_iter([("x".to_owned(), json!(0.5))])).unwrap();
+        first.optimize(6, objective).unwrap();
+        let _running = first.ask().unwrap();
+        let trials = study(&storage).trials().unwrap();
+        assert_eq!(text(&trials), text(&first.trials().unwrap()), "{name}");
+        let states: Vec<_> = trials.iter().map(|t| t.state as i64).collect();
+        assert_eq!(states, [1, 1, 2, 3, 1, 1, 0], "{name}");
+        assert_eq!(trials[0].param("x").unwrap().internal, 0.5, "{name}");
+        assert_eq!(trials[2].value, Some(trials[2].intermediate[&2]), "{name}");
+        assert!(trials[1].intermediate[&1].is_nan(), "{name}");
+    });
+}
+
+#[test]
+fn storages_agree() {
+    let mut seen = Vec::new();
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        s.optimize(8, objective).unwrap();
+        SEEN.with_borrow_mut(|all| all.push((name.to_owned(), text(&s.trials().unwrap()))));
+    });
+    SEEN.with_borrow(|all| seen.extend(all.iter().cloned()));
+    for (name, other) in &seen {
+        assert_eq!(other, &seen[0].1, "{name}");
+    }
+    assert!(seen.len() > 1);
+}
+
+thread_local! {
+    static SEEN: std::cell::RefCell<Vec<(String, String)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn two_studies_of_one_name_are_refused() {
+    every_storage(|name, storage| {
+        let make = || Study::builder("twin").sampler(Random::new(1)).storage(storage.clone());
+        make().direction(Direction::Maximize).create().unwrap();
+        assert!(matches!(make().create(), Err(Error::StudyExists { .. })), "{name}");
+        assert_eq!(make().load().unwrap().direction(), Direction::Maximize, "{name}");
+        let missing = Study::builder("none").sampler(Random::new(1)).storage(storage.clone()).load();
+        assert!(matches!(missing, Err(Error::NoStudy { known, .. }) if known == ["twin"]), "{name}");
+    });
+}
+
+#[test]
+fn a_finished_trial_does_not_change() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        let mut trial = s.ask().unwrap();
+        s.tell(&trial, 1.0).unwrap();
+        assert!(matches!(s.tell(&trial, 2.0), Err(Error::Finished { number: 0, .. })), "{name}");
+        assert!(matches!(trial.float("x", 0.0..=1.0), Err(Error::Finished { .. })), "{name}");
+        assert_eq!(s.best_trial().unwrap().value, Some(1.0), "{name}");
+    });
+}
+
+#[test]
+fn a_parameter_keeps_its_kind_from_trial_to_trial() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        s.ask().unwrap().float("x", 0.0..=1.0).unwrap();
+        let mut trial = s.ask().unwrap();
+        assert!(matches!(trial.int("x", 1..=3), Err(Error::Incompatible { .. })), "{name}");
+        trial.float("x", 0.0..=2.0).unwrap();
+    });
+}
+
+#[test]
+fn threads_share_a_storage() {
+    every_storage(|name, storage| {
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let storage = storage.clone();
+                scope.spawn(move || {
+                    let mine = Study::builder("s").sampler(Random::new(seed)).storage(storage);
+                    let mine = mine.load_or_create().unwrap();
+                    mine.optimize(10, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+                });
+            }
+        });
+        let trials = study(&storage).trials().unwrap();
+        assert_eq!(trials.len(), 40, "{name}");
+        assert!(trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete), "{name}");
+    });
+}
+
+#[test]
+fn waiting_trials_are_claimed_once() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        (0..20).for_each(|i| drop(s.enqueue(Map::from_iter([("x".to_owned(), json!(i))])).unwrap()));
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let storage = storage.clone();
+                scope.spawn(move || {
+                    let mine = Study::builder("s").sampler(Random::new(seed)).storage(storage).load().unwrap();
+                    mine.optimize(5, |trial| Ok(trial.int("x", 0..=19)? as f64)).unwrap();
+                });
+            }
+        });
+        let mut values: Vec<_> = s.trials().unwrap().iter().map(|t| t.value.unwrap() as i64).collect();
+        values.sort_unstable();
+        assert_eq!(values, (0..20).collect::<Vec<_>>(), "{name}");
+    });
+}
+
+#[test]
+fn silent_workers_trials_fail() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        let _killed = s.ask().unwrap();
+        assert_eq!(s.fail_stale(Duration::from_secs(60)).unwrap(), [0_usize; 0], "{name}");
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(s.fail_stale(Duration::from_millis(50)).unwrap(), [0], "{name}");
+        assert_eq!(s.trials().unwrap()[0].state, TrialState::Failed, "{name}");
+        let beating = s.ask().unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        storage.heartbeat(beating.record().id).unwrap();
+        // SQLite's heartbeats are whole seconds, as Optuna's are.
+        assert_eq!(s.fail_stale(Duration::from_millis(1500)).unwrap(), [0_usize; 0], "{name}");
+    });
+}
+
+#[test]
+fn a_running_objective_gives_signs_of_life() {
+    every_storage(|name, storage| {
+        let make = || Study::builder("s").sampler(Random::new(1)).storage(storage.clone());
+        let s = make().heartbeat(Duration::from_millis(40)).load_or_create().unwrap();
+        s.optimize(1, |trial| {
+            let before = trial.number();
+            std::thread::sleep(Duration::from_millis(150));
+            Ok(before as f64)
+        })
+        .unwrap();
+        assert_eq!(s.trials().unwrap()[0].state, TrialState::Complete, "{name}");
+    });
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (found, content) in [
+        ("prose", "This is no journal.\n"),
+        ("other JSON", "{\"a\": 1}\n"),
+        ("a bad line", "{\"op_code\":0,\"worker_id\":\"w\",\"study_name\":\"x\",\"directions\":[1]}\n{\"op_co\n"),
+        ("an unknown operation", "{\"op_code\":77,\"worker_id\":\"w\"}\n"),
+    ] {
+        let path = dir.path().join("bad.log");
+        std::fs::write(&path, content).unwrap();
+        let error = Journal::open(&path).unwrap_err();
+        let Error::Corrupt { path, .. } = &error else { panic!("{found}: {error}") };
+        assert!(path.contains("bad.log, line "), "{path}");
+    }
+    #[cfg(feature = "sqlite")]
+    {
+        use firstsight_hpo::Sqlite;
+        let path = dir.path().join("bad.db");
+        std::fs::write(&path, "This is no database, however long one makes it. ".repeat(50)).unwrap();
+        assert!(matches!(Sqlite::open(&path), Err(Error::Corrupt { .. })));
+        let path = dir.path().join("foreign.db");
+        std::fs::copy("tests/goldens/foreign.db", &path).unwrap();
+        let error = Sqlite::open(&path).unwrap_err();
+        assert!(error.to_string().contains("expected a database of Optuna's schema v3.2.0.a"), "{error}");
+    }
+}
+
+#[test]
+fn a_torn_line_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.log");
+    let s = study(&journal(dir.path()));
+    s.optimize(1, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+    let mut torn = std::fs::read(&path).unwrap();
+    torn.extend(b"{\"op_code\":4,\"wor");
+    std::fs::write(&path, torn).unwrap();
+    let s = study(&journal(dir.path()));
+    assert_eq!(s.trials().unwrap().len(), 1);
+    s.optimize(1, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+    assert_eq!(study(&journal(dir.path())).trials().unwrap().len(), 2);
+}
+
+/// What `make_others.py` says of a trial that it let Optuna run.
+fn check_against_optuna(trials: &[Arc<FrozenTrial>], expected: &[Value]) {
+    assert_eq!(trials.len(), expected.len());
+    for (ours, theirs) in trials.iter().zip(expected) {
+        let state = match ours.state {
+            TrialState::Failed => "FAIL".to_owned(),
+            other => other.to_string().to_uppercase(),
+        };
+        assert_eq!(state, theirs["state"], "trial {}", ours.number);
+        let value = ours.value.map(|v| if v.is_finite() { json!(v) } else { json!(v.to_string()) });
+        assert_eq!(json!(value), theirs["value"], "trial {}", ours.number);
+        assert_eq!(Value::Object(ours.params_json()), theirs["params"]);
+        let reports: Map<_, _> = ours.intermediate.iter().map(|(s, v)| (s.to_string(), json!(v))).collect();
+        assert_eq!(Value::Object(reports), theirs["intermediate"]);
+        assert_eq!(json!(ours.user_attrs), theirs["user_attrs"]);
+        assert_eq!(json!(ours.system_attrs), theirs["system_attrs"]);
+    }
+}
+
+#[test]
+fn files_that_optuna_wrote_are_read_and_gone_on_with() {
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string("tests/goldens/studies.json").unwrap()).unwrap();
+    for (name, open) in file_storages() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(format!("tests/goldens/{name}"), dir.path().join(name)).unwrap();
+        let storage = open(dir.path());
+        let studies = storage.studies().unwrap();
+        assert_eq!(studies.len(), 2, "{name}");
+        assert_eq!((studies[0].name.as_str(), studies[0].direction), ("other", Direction::Maximize), "{name}");
+        assert_eq!(studies[1].user_attrs["author"], "Optuna", "{name}");
+        let sampler = Tpe::new(TpeConfig { n_startup_trials: 3, ..TpeConfig::optuna4(1) }).unwrap();
+        let s = Study::builder("näme").sampler(sampler).storage(storage).load().unwrap();
+        check_against_optuna(&s.trials().unwrap(), expected[name].as_array().unwrap());
+        let choices = [json!("a"), json!("é"), Value::Null, json!(2), json!(0.5), json!(true)];
+        s.optimize(4, |trial| {
+            let x = trial.float("x", FloatRange::new(1e-3, 1.0).log())?;
+            let n = trial.int("n", firstsight_hpo::IntRange::new(2, 10).step(2))?;
+            trial.categorical("c", &choices)?;
+            Ok(x * n as f64)
+        })
+        .unwrap();
+        let trials = s.trials().unwrap();
+        assert_eq!(trials.len(), expected[name].as_array().unwrap().len() + 3, "the waiting trial was taken first");
+        assert_eq!(trials[9].param("n").unwrap().internal, 4.0, "{name}");
+    }
+}
+
+/// Runs a script of the goldens folder with the Python that the environment names.
+fn python(script: &str, args: &[&str]) -> Option<Command> {
+    let Some(python) = std::env::var_os("FIRSTSIGHT_PYTHON") else {
+        eprintln!("FIRSTSIGHT_PYTHON is not set: nothing is checked against a running Optuna");
+        return None;
+    };
+    let mut command = Command::new(python);
+    command.arg(format!("tests/goldens/{script}")).args(args);
+    Some(command)
+}
+
+#[test]
+fn optuna_reads_what_we_wrote() {
+    for (name, open) in file_storages() {
+        let dir = tempfile::tempdir().unwrap();
+        let s = study(&open(dir.path()));
+        s.enqueue(Map::from_iter([("x".to_owned(), json!(0.5))])).unwrap();
+        s.optimize(6, objective).unwrap();
+        let _running = s.ask().unwrap();
+        s.enqueue(Map::from_iter([("n".to_owned(), json!(4))])).unwrap();
+        let Some(mut command) = python("read_study.py", &[dir.path().join(name).to_str().unwrap(), "s"]) else { return };
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        check_against_optuna(&s.trials().unwrap(), theirs.as_array().unwrap());
+    }
+}
+
+#[test]
+fn workers_of_both_kinds_share_a_study() {
+    for (name, open) in file_storages() {
+        let dir = tempfile::tempdir().unwrap();
+        let s = study(&open(dir.path()));
+        let path = dir.path().join(name);
+        let Some(mut command) = python("work_on_study.py", &[path.to_str().unwrap(), "s", "15"]) else { return };
+        let mut worker = command.spawn().unwrap();
+        s.optimize(15, |trial| {
+            std::thread::sleep(Duration::from_millis(30));
+            Ok(trial.float("x", 0.0..=1.0)?)
+        })
+        .unwrap();
+        assert!(worker.wait().unwrap().success());
+        let trials = s.trials().unwrap();
+        assert_eq!(trials.len(), 30, "{name}");
+        assert!(trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete), "{name}");
+        let theirs = trials.iter().filter(|t| t.user_attrs.contains_key("python")).count();
+        assert_eq!(theirs, 15, "{name}");
+        s.tell_number(0, Outcome::Failed).unwrap_err();
+    }
+}
