@@ -1,4 +1,4 @@
-//! Differentiable operations that [candle](https://docs.rs/candle-core) lacks, gets wrong or does slowly.
+#![doc = include_str!("../README.md")]
 
 mod config;
 mod conv;

@@ -1,8 +1,11 @@
 //! Optimiser steps on one variable, in place.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
+use rayon::prelude::*;
 
+use crate::cpu::elementwise::PIECE;
 use crate::error::{Error, expect_shape};
+use crate::{cpu, portable};
 
 /// Where Adam's epsilon goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,15 +92,33 @@ pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &Adam
     for (argument, tensor) in [("grad", grad), ("m", m), ("v", v)] {
         expect_shape("adam_step", argument, tensor, param.dims())?;
     }
-    let grad = grad.detach();
-    let new_m = ((m * step.beta1)? + (&grad * (1.0 - step.beta1))?)?;
-    let new_v = ((v * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
-    let divisor = ((new_v.sqrt()? * factors.root_scale)? + step.epsilon)?;
-    let old = param.as_detached_tensor();
-    let new = ((old * factors.decay)? - ((&new_m / divisor)? * factors.alpha)?)?;
-    overwrite(m, &new_m)?;
-    overwrite(v, &new_v)?;
-    param.set(&new)
+    if !cpu::has_kernels(&[param, grad, m, v]) || !contiguous(&[param, m, v]) {
+        return portable::optim::adam_step(param, grad, m, v, step, &factors);
+    }
+    distinct("adam_step", &[("param", param), ("grad", grad), ("m", m), ("v", v)])?;
+    let grad = grad.contiguous()?;
+    let grad = cpu::data(&grad);
+    let grad = grad.slice()?;
+    let AdamFactors { decay, alpha, root_scale } = factors;
+    let (decay, alpha, root_scale) = (decay as f32, alpha as f32, root_scale as f32);
+    let (beta1, beta2, epsilon) = (step.beta1 as f32, step.beta2 as f32, step.epsilon as f32);
+    let (rest1, rest2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+    in_place(param, |param| {
+        in_place(m, |m| {
+            in_place(v, |v| {
+                let pieces =
+                    param.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
+                pieces.zip(grad.par_chunks(PIECE)).for_each(|(((param, m), v), grad)| {
+                    for (((param, m), v), grad) in param.iter_mut().zip(m).zip(v).zip(grad) {
+                        *m = beta1 * *m + rest1 * grad;
+                        *v = beta2 * *v + rest2 * (grad * grad);
+                        *param = decay * *param - alpha * *m / (v.sqrt() * root_scale + epsilon);
+                    }
+                });
+                Ok(())
+            })
+        })
+    })
 }
 
 /// One step of stochastic gradient descent: `param` moves against `grad`; `velocity`, zeros before the first
@@ -109,16 +130,62 @@ pub fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -
     for (argument, tensor) in [("grad", grad), ("velocity", velocity)] {
         expect_shape("sgd_step", argument, tensor, param.dims())?;
     }
-    let old = param.as_detached_tensor();
-    let grad = (grad.detach() + (&old * step.weight_decay)?)?;
-    let new_velocity = ((velocity * step.momentum)? + &grad)?;
-    let direction =
-        if step.nesterov { (grad + (&new_velocity * step.momentum)?)? } else { new_velocity.clone() };
-    overwrite(velocity, &new_velocity)?;
-    param.set(&(old - (direction * step.lr)?)?)
+    if !cpu::has_kernels(&[param, grad, velocity]) || !contiguous(&[param, velocity]) {
+        return portable::optim::sgd_step(param, grad, velocity, step);
+    }
+    distinct("sgd_step", &[("param", param), ("grad", grad), ("velocity", velocity)])?;
+    let grad = grad.contiguous()?;
+    let grad = cpu::data(&grad);
+    let grad = grad.slice()?;
+    let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
+    let nesterov = step.nesterov;
+    in_place(param, |param| {
+        in_place(velocity, |velocity| {
+            let pieces = param.par_chunks_mut(PIECE).zip(velocity.par_chunks_mut(PIECE));
+            pieces.zip(grad.par_chunks(PIECE)).for_each(|((param, velocity), grad)| {
+                for ((param, velocity), grad) in param.iter_mut().zip(velocity).zip(grad) {
+                    let grad = grad + decay * *param;
+                    *velocity = momentum * *velocity + grad;
+                    *param -= lr * if nesterov { grad + momentum * *velocity } else { *velocity };
+                }
+            });
+            Ok(())
+        })
+    })
 }
 
-/// Writes `values` over the contents of `target`.
-fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
-    target.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)
+fn contiguous(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.is_contiguous())
+}
+
+/// Locking one storage twice for writing would wait for ever.
+fn distinct(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
+    let starts: Vec<*const f32> =
+        tensors.iter().map(|(_, tensor)| Ok(cpu::storage_start(tensor)?)).collect::<Result<_>>()?;
+    for (i, &(second, _)) in tensors.iter().enumerate() {
+        if let Some(j) = starts[..i].iter().position(|start| *start == starts[i]) {
+            return Err(Error::Aliased { op, first: tensors[j].0, second }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Gives `change` the values of a contiguous float32 tensor on the CPU, to be changed.
+fn in_place(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    struct Change<F>(std::cell::Cell<Option<F>>);
+    impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Change<F> {
+        fn name(&self) -> &'static str {
+            "in_place"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+            match (storage, layout.contiguous_offsets(), self.0.take()) {
+                (CpuStorage::F32(values), Some((start, end)), Some(change)) => {
+                    change(&mut values[start..end])
+                }
+                _ => candle_core::bail!("in_place: only for contiguous float32 on the CPU"),
+            }
+        }
+    }
+    tensor.inplace_op1(&Change(std::cell::Cell::new(Some(change))))
 }

@@ -257,3 +257,44 @@ fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
     dims.insert(dim + 1, step);
     x.reshape(dims)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
 }
+
+/// The optimisers' steps out of candle's ops.
+pub(crate) mod optim {
+    use candle_core::{Result, Tensor, Var};
+
+    use crate::optim::{AdamFactors, AdamStep, SgdStep};
+
+    pub(crate) fn adam_step(
+        param: &Var,
+        grad: &Tensor,
+        m: &Tensor,
+        v: &Tensor,
+        step: &AdamStep,
+        factors: &AdamFactors,
+    ) -> Result<()> {
+        let grad = grad.detach();
+        let new_m = ((m * step.beta1)? + (&grad * (1.0 - step.beta1))?)?;
+        let new_v = ((v * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
+        let divisor = ((new_v.sqrt()? * factors.root_scale)? + step.epsilon)?;
+        let old = param.as_detached_tensor();
+        let new = ((old * factors.decay)? - ((&new_m / divisor)? * factors.alpha)?)?;
+        overwrite(m, &new_m)?;
+        overwrite(v, &new_v)?;
+        param.set(&new)
+    }
+
+    pub(crate) fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -> Result<()> {
+        let old = param.as_detached_tensor();
+        let grad = (grad.detach() + (&old * step.weight_decay)?)?;
+        let new_velocity = ((velocity * step.momentum)? + &grad)?;
+        let direction =
+            if step.nesterov { (grad + (&new_velocity * step.momentum)?)? } else { new_velocity.clone() };
+        overwrite(velocity, &new_velocity)?;
+        param.set(&(old - (direction * step.lr)?)?)
+    }
+
+    /// Writes `values` over the contents of `target`.
+    fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
+        target.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)
+    }
+}

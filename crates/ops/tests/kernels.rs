@@ -130,7 +130,7 @@ fn conv_args(case: &ConvCase, seed: u64) -> Vec<Tensor> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn conv2d(case in conv_case(), seed in 0u64..1000) {

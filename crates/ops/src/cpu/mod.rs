@@ -53,6 +53,14 @@ pub(crate) fn data(tensor: &Tensor) -> Data<'_, impl Deref<Target = Storage> + u
     Data { storage, layout }
 }
 
+/// Where the storage of a float32 tensor on the CPU begins: tensors that share it have this in common.
+pub(crate) fn storage_start(tensor: &Tensor) -> Result<*const f32> {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(storage) => Ok(storage.as_slice::<f32>()?.as_ptr()),
+        _ => candle_core::bail!("firstsight-ops: a kernel for the CPU was given a tensor on another device"),
+    }
+}
+
 /// A new tensor of `values`.
 pub(crate) fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)

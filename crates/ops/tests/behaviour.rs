@@ -1,0 +1,269 @@
+//! What the ops promise beyond their values: ties, threads, refusals, what is and isn't differentiated.
+
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use firstsight_ops as ops;
+use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
+use firstsight_ops::portable;
+use firstsight_ops::{Activation, Conv2dConfig, Error, Padding2d, Pool2dConfig, Rounding};
+
+const OVERLAPPING: Pool2dConfig =
+    Pool2dConfig { kernel: (3, 3), stride: (2, 2), padding: (1, 1), rounding: Rounding::Floor };
+const SAME: Conv2dConfig = Conv2dConfig { padding: Padding2d::symmetric(1, 1), ..Conv2dConfig::PLAIN };
+
+fn noise(seed: usize, shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let value = |i: usize| (((i + seed * 7919) as f64 * 0.754_877_666).fract() * 2.0 - 1.0) as f32;
+    Tensor::from_iter((0..count).map(value), &Device::Cpu).unwrap().reshape(shape).unwrap()
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// candle gives 0.25 at each maximum, and refuses windows that overlap:
+/// <https://github.com/huggingface/candle/issues/1593>
+#[test]
+fn candle_1593_max_pool_gradient() {
+    let x =
+        Var::from_tensor(&Tensor::arange(0f32, 16., &Device::Cpu).unwrap().reshape((1, 1, 4, 4)).unwrap())
+            .unwrap();
+    let mut expected = [0f32; 16];
+    for place in [5, 7, 13, 15] {
+        expected[place] = 1.0;
+    }
+    for pool in [ops::max_pool2d, portable::max_pool2d] {
+        let grads = pool(&x, &Pool2dConfig::square(2)).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(flat(grads.get(&x).unwrap()), expected);
+    }
+    // 15 is the maximum of one window only: with padding 1, windows end at rows 1 and 3.
+    for pool in [ops::max_pool2d, portable::max_pool2d] {
+        let grads = pool(&x, &OVERLAPPING).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(flat(grads.get(&x).unwrap()), expected);
+    }
+}
+
+#[test]
+fn the_first_of_equal_values_gets_the_gradient() {
+    let x = Var::ones((1, 1, 4, 4), DType::F32, &Device::Cpu).unwrap();
+    let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+    let identity = Activation::Identity;
+    let square = Pool2dConfig::square(2);
+    let mut expected = [0f32; 16];
+    for place in [0, 2, 8, 10] {
+        expected[place] = 1.0;
+    }
+    for y in [
+        ops::max_pool2d(&x, &square).unwrap(),
+        portable::max_pool2d(&x, &square).unwrap(),
+        ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &square).unwrap(),
+        portable::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &square).unwrap(),
+    ] {
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(flat(grads.get(&x).unwrap()), expected);
+    }
+}
+
+#[test]
+fn what_is_no_number_comes_through() {
+    let mut values = [1f32; 16];
+    values[6] = f32::NAN;
+    let x = Tensor::from_slice(&values, (1, 1, 4, 4), &Device::Cpu).unwrap();
+    let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+    let square = Pool2dConfig::square(2);
+    for y in [
+        ops::max_pool2d(&x, &square).unwrap(),
+        portable::max_pool2d(&x, &square).unwrap(),
+        ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, Activation::Relu, &square).unwrap(),
+    ] {
+        assert_eq!(flat(&y).iter().map(|v| v.is_nan()).collect::<Vec<_>>(), [false, true, false, false]);
+    }
+    for f in [Activation::Relu, Activation::Relu6, Activation::Tanh, Activation::LeakyRelu(0.1)] {
+        assert!(flat(&ops::activate(&x, f).unwrap())[6].is_nan());
+        assert!(flat(&portable::activate(&x, f).unwrap())[6].is_nan());
+    }
+}
+
+/// One training step of every op; all that it computes, bit by bit.
+fn training_step() -> Result<Vec<Vec<u32>>> {
+    let x = Var::from_tensor(&noise(1, &[9, 3, 20, 18]))?;
+    let shapes: [&[usize]; 6] = [&[20, 3, 3, 3], &[20], &[24, 20, 3, 3], &[24], &[7, 24 * 4 * 3], &[7]];
+    let vars: Vec<Var> =
+        shapes.iter().zip(2..).map(|(s, seed)| Var::from_tensor(&noise(seed, s))).collect::<Result<_>>()?;
+    let y = ops::conv2d_max_pool(&x, &vars[0], Some(&vars[1]), &SAME, Activation::Relu, &OVERLAPPING)?;
+    let y = ops::conv2d(&y, &vars[2], Some(&vars[3]), &SAME, Activation::Tanh)?;
+    let pool = Pool2dConfig { stride: (3, 3), ..OVERLAPPING };
+    let y = ops::dropout(&ops::max_pool2d(&y, &pool)?, 0.2, 3)?.flatten_from(1)?;
+    let y = ops::linear(&y, &vars[4], Some(&vars[5]), Activation::LeakyRelu(0.1))?;
+    let labels = Tensor::from_iter((0..9u32).map(|i| i % 7), &Device::Cpu)?;
+    let loss = ops::softmax_cross_entropy(&y, &labels)?;
+    let grads = loss.backward()?;
+    let step = AdamStep {
+        lr: 0.01,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        epsilon_placement: EpsilonPlacement::PyTorch,
+        weight_decay: 0.1,
+        step: 1,
+    };
+    let mut all = vec![bits(&y), bits(&loss), bits(grads.get(&x).unwrap())];
+    for var in &vars {
+        let grad = grads.get(var).unwrap();
+        let (m, v) = (var.zeros_like()?, var.zeros_like()?);
+        adam_step(var, grad, &m, &v, &step)?;
+        all.extend([bits(grad), bits(var), bits(&m), bits(&v)]);
+    }
+    Ok(all)
+}
+
+#[test]
+fn the_number_of_threads_does_not_show() {
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| training_step().unwrap())
+    };
+    let one = with(1);
+    assert!(one.iter().flatten().any(|&bits| bits != 0));
+    for threads in [2, 3, 4] {
+        assert!(with(threads) == one, "{threads} threads give other bits");
+    }
+}
+
+#[test]
+fn views_are_read_as_they_look() {
+    let x = noise(1, &[2, 3, 6, 5]);
+    let weight = noise(2, &[4, 3, 3, 3]);
+    let y = ops::conv2d(&x, &weight, None, &SAME, Activation::Relu).unwrap();
+    let turned_x = x.transpose(2, 3).unwrap().contiguous().unwrap().transpose(2, 3).unwrap();
+    let turned_weight =
+        weight.permute((1, 0, 2, 3)).unwrap().contiguous().unwrap().permute((1, 0, 2, 3)).unwrap();
+    assert!(!turned_x.is_contiguous() && !turned_weight.is_contiguous());
+    let from_views = ops::conv2d(&turned_x, &turned_weight, None, &SAME, Activation::Relu).unwrap();
+    assert_eq!(bits(&y), bits(&from_views));
+    let pooled = ops::max_pool2d(&turned_x, &OVERLAPPING).unwrap();
+    assert_eq!(bits(&pooled), bits(&ops::max_pool2d(&x, &OVERLAPPING).unwrap()));
+
+    // A gradient that is a view: the sum of a transposed result.
+    let x = Var::from_tensor(&x).unwrap();
+    let y = ops::conv2d(&x, &weight, None, &SAME, Activation::Relu).unwrap();
+    let factors = noise(3, &[2, 4, 5, 6]);
+    let through_view =
+        (y.transpose(2, 3).unwrap() * &factors).unwrap().sum_all().unwrap().backward().unwrap();
+    let direct = (&y * factors.transpose(2, 3).unwrap()).unwrap().sum_all().unwrap().backward().unwrap();
+    assert_eq!(bits(through_view.get(&x).unwrap()), bits(direct.get(&x).unwrap()));
+}
+
+#[test]
+fn only_what_is_on_the_tape_gets_a_gradient() {
+    let x = noise(1, &[2, 1, 6, 6]);
+    let weight = Var::from_tensor(&noise(2, &[3, 1, 3, 3])).unwrap();
+    let pool = Pool2dConfig::square(2);
+    for y in [
+        ops::conv2d(&x, &weight, None, &SAME, Activation::Relu).unwrap(),
+        ops::conv2d_max_pool(&x, &weight, None, &SAME, Activation::Relu, &pool).unwrap(),
+    ] {
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        assert!(grads.get(&weight).is_some() && grads.get(&x).is_none());
+    }
+    let y = ops::conv2d_max_pool(&x, &weight.detach(), None, &SAME, Activation::Relu, &pool).unwrap();
+    assert!(!y.track_op());
+}
+
+#[test]
+fn ops_mix_with_candle_s_own() {
+    let x = Var::from_tensor(&noise(1, &[2, 2, 6, 6])).unwrap();
+    let weight = Var::from_tensor(&noise(2, &[3, 2, 3, 3])).unwrap();
+    let run = |conv: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<(Vec<u32>, Tensor, Tensor)> {
+        let y = conv(&x.sqr()?)?.exp()?.mean(D::Minus1)?;
+        let grads = y.sum_all()?.backward()?;
+        Ok((bits(&y), grads.get(&x).unwrap().clone(), grads.get(&weight).unwrap().clone()))
+    };
+    let ours = run(&|x| ops::conv2d(x, &weight, None, &SAME, Activation::Identity)).unwrap();
+    let candle_s = run(&|x| x.conv2d(&weight, 1, 1, 1, 1)).unwrap();
+    for (a, b) in [(&ours.1, &candle_s.1), (&ours.2, &candle_s.2)] {
+        for (a, b) in flat(a).into_iter().zip(flat(b)) {
+            assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} for {b}");
+        }
+    }
+}
+
+#[test]
+fn dropout_drops_its_share_and_repeats() {
+    let x = Tensor::ones(100_000, DType::F32, &Device::Cpu).unwrap();
+    let y = flat(&ops::dropout(&x, 0.3, 11).unwrap());
+    let dropped = y.iter().filter(|&&v| v == 0.0).count();
+    // Five standard deviations.
+    assert!((dropped as f64 - 30_000.0).abs() < 5.0 * (100_000.0f64 * 0.3 * 0.7).sqrt(), "{dropped} dropped");
+    assert!(y.iter().all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6));
+    assert_eq!(y, flat(&ops::dropout(&x, 0.3, 11).unwrap()));
+    assert_ne!(y, flat(&ops::dropout(&x, 0.3, 12).unwrap()));
+    assert_eq!(flat(&ops::dropout(&x, 0.0, 1).unwrap()), flat(&x));
+    assert!(ops::dropout(&x, 1.0, 1).is_err());
+}
+
+#[test]
+fn refusals_state_the_rule_and_the_values() {
+    let x = noise(1, &[2, 3, 6, 5]);
+    let conv = |x: &Tensor, weight: &[usize], config: &Conv2dConfig| {
+        let error = ops::conv2d(x, &noise(2, weight), None, config, Activation::Relu).unwrap_err();
+        let double = ops::conv2d(
+            &x.to_dtype(DType::F64).unwrap(),
+            &noise(2, weight).to_dtype(DType::F64).unwrap(),
+            None,
+            config,
+            Activation::Relu,
+        );
+        // Only the first line: a backtrace may follow, if the environment asks for one.
+        let [ours, portable_s] =
+            [error, double.unwrap_err()].map(|e| e.to_string().lines().next().unwrap().to_owned());
+        assert_eq!(ours, portable_s);
+        ours
+    };
+    let grouped = Conv2dConfig { groups: 2, ..SAME };
+    assert!(conv(&x, &[4, 3, 3, 3], &grouped).contains("2 groups, 3 channels in, 4 out"));
+    assert!(
+        conv(&x, &[4, 2, 3, 3], &SAME).contains("weight must have shape [4, 3, 3, 3], found [4, 2, 3, 3]")
+    );
+    assert!(conv(&x, &[4, 3, 9, 3], &SAME).contains("a window of 9 (dilation included) does not fit into 8"));
+    assert!(conv(&noise(1, &[3, 6, 5]), &[4, 3, 3, 3], &SAME).contains("(B, C, H, W)"));
+    let huge = Conv2dConfig { padding: Padding2d::symmetric(1 << 40, 1 << 40), ..SAME };
+    assert!(conv(&x, &[4, 3, 3, 3], &huge).contains("more elements than memory can hold"));
+
+    let slope = ops::activate(&x, Activation::LeakyRelu(-0.1)).unwrap_err().to_string();
+    assert!(slope.contains("at least 0, found -0.1"), "{slope}");
+    let pool = Pool2dConfig { padding: (2, 2), ..Pool2dConfig::square(2) };
+    assert!(ops::max_pool2d(&x, &pool).unwrap_err().to_string().contains("padding 2, kernel 2"));
+
+    let logits = noise(1, &[2, 3]);
+    let labels = Tensor::new(&[0u32, 3], &Device::Cpu).unwrap();
+    let error = ops::softmax_cross_entropy(&logits, &labels).unwrap_err();
+    let expected = Error::Label { op: "softmax_cross_entropy", label: 3, example: 1, n_classes: 3 };
+    assert!(error.to_string().starts_with(&expected.to_string()), "{error}");
+    let wide = labels.to_dtype(DType::I64).unwrap();
+    assert!(ops::softmax_cross_entropy(&logits, &wide).unwrap_err().to_string().contains("u32, found i64"));
+}
+
+#[test]
+fn an_optimiser_s_arguments_must_not_share_memory() {
+    let param = Var::ones(4, DType::F32, &Device::Cpu).unwrap();
+    let grad = param.ones_like().unwrap();
+    let moment = param.zeros_like().unwrap();
+    let step = AdamStep {
+        lr: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        epsilon_placement: EpsilonPlacement::Keras,
+        weight_decay: 0.0,
+        step: 1,
+    };
+    let error = adam_step(&param, &grad, &moment, &moment, &step).unwrap_err().to_string();
+    assert!(error.contains("m and v must not share memory"), "{error}");
+    let unstarted = AdamStep { step: 0, ..step };
+    assert!(adam_step(&param, &grad, &moment, &grad, &unstarted).is_err());
+    assert_eq!(flat(&param), [1.0; 4]);
+}

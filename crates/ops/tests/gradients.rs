@@ -1,0 +1,88 @@
+//! Every gradient of the portable path against central differences in float64.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use firstsight_ops::portable;
+use firstsight_ops::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
+
+/// Values that no two are equal or zero, so that a small step crosses no corner.
+fn values(seed: usize, shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let value = |i: usize| ((i + seed) as f64 * 0.754_877_666).fract() * 4.0 - 1.9;
+    Tensor::from_iter((0..count).map(value), &Device::Cpu).unwrap().reshape(shape).unwrap()
+}
+
+fn check(name: &str, args: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    const STEP: f64 = 1e-6;
+    let loss = |args: &[Tensor]| -> Result<Tensor> {
+        let y = op(args)?;
+        (&y * values(1000, y.dims()))?.sum_all()
+    };
+    let vars: Vec<Var> = args.iter().map(|arg| Var::from_tensor(arg).unwrap()).collect();
+    let tracked: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let grads = loss(&tracked).unwrap().backward().unwrap();
+    for (index, arg) in args.iter().enumerate() {
+        let grad = grads.get(&vars[index]).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let base = arg.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for (place, grad) in grad.iter().enumerate() {
+            let at = |offset: f64| {
+                let mut moved = base.clone();
+                moved[place] += offset;
+                let mut args = args.to_vec();
+                args[index] = Tensor::from_vec(moved, arg.dims(), &Device::Cpu).unwrap();
+                loss(&args).unwrap().to_scalar::<f64>().unwrap()
+            };
+            let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            assert!(
+                (slope - grad).abs() < 1e-6 * (1.0 + slope.abs()),
+                "{name}, argument {index}: {grad} for {slope}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_gradient_is_the_slope() {
+    let activations = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::Tanh,
+        Activation::LeakyRelu(0.2),
+    ];
+    let strided = Conv2dConfig {
+        stride: (2, 1),
+        padding: Padding2d { top: 1, bottom: 2, left: 0, right: 1 },
+        dilation: (1, 2),
+        groups: 2,
+    };
+    let pool = Pool2dConfig { kernel: (3, 2), stride: (2, 1), padding: (1, 0), rounding: Rounding::Ceil };
+    for f in activations {
+        check("activate", &[(values(3, &[9]) * 4.0).unwrap()], |a| portable::activate(&a[0], f));
+        check("linear", &[values(1, &[2, 3]), values(2, &[4, 3]), values(3, &[4])], |a| {
+            portable::linear(&a[0], &a[1], Some(&a[2]), f)
+        });
+        let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6])];
+        check("conv2d", &args, |a| portable::conv2d(&a[0], &a[1], Some(&a[2]), &strided, f));
+        check("conv2d_max_pool", &args, |a| {
+            portable::conv2d_max_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool)
+        });
+    }
+    let maps = [values(5, &[2, 2, 5, 4])];
+    check("max_pool2d", &maps, |a| portable::max_pool2d(&a[0], &pool));
+    for divisor in [Divisor::CountIncludePad, Divisor::Valid] {
+        check("avg_pool2d", &maps, |a| portable::avg_pool2d(&a[0], &pool, divisor));
+    }
+    check("global_avg_pool2d", &maps, |a| portable::global_avg_pool2d(&a[0]));
+    check("dropout", &maps, |a| portable::dropout(&a[0], 0.3, 5));
+    let labels = Tensor::new(&[2u32, 0, 1], &Device::Cpu).unwrap();
+    check("softmax_cross_entropy", &[values(7, &[3, 4])], |a| {
+        portable::softmax_cross_entropy(&a[0], &labels)
+    });
+}
+
+#[test]
+fn the_check_sees_a_wrong_gradient() {
+    let wrong = |a: &[Tensor]| (a[0].sqr()? + a[0].detach())?.to_dtype(DType::F64);
+    let caught = std::panic::catch_unwind(|| check("wrong", &[values(1, &[3])], wrong));
+    assert!(caught.is_err());
+}
