@@ -4,13 +4,29 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file could not be written; what was there before is untouched.
-    #[error("cannot write the report {}: {source}", path.display())]
+    /// A file or folder could not be written; what was there before is untouched.
+    #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// The report's path.
+        /// The path of the report, of a figure, or of the figures' folder.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// A figure that an earlier report left in the folder could not be removed.
+    #[error("cannot remove {}, a figure of an earlier report: {source}", path.display())]
+    Remove {
+        /// The figure's path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A figure could not be drawn as a file of its own.
+    #[error("cannot draw {}: {source}", path.display())]
+    Draw {
+        /// The figure's path.
+        path: PathBuf,
+        /// What is wrong with its pictures.
+        source: Box<Error>,
     },
     /// The pixels do not make an image of the size given.
     #[error(

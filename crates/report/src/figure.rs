@@ -1,8 +1,10 @@
 use std::fmt::Write as _;
 
+use crate::Result;
 use crate::chart::{BarChart, Chart, HeatMap, Histogram, LineChart, Scatter, text_width};
 use crate::image::Image;
 use crate::markup::{escape, sentence};
+use crate::raster::{ContactSheet, Framed, Pixels, Rgb};
 
 /// Something to look at, with what it shows and from which data.
 #[derive(Clone, Debug)]
@@ -33,6 +35,23 @@ impl Figure {
             let _ = write!(out, " <span class=\"source\">Data: {}</span>", sentence(&self.source));
         }
         out.push_str("</figcaption>\n</figure>\n");
+    }
+
+    /// How the name of the figure's own file ends.
+    pub(crate) fn extension(&self) -> &'static str {
+        match &self.content {
+            Content::Chart(_) => "svg",
+            Content::Picture(_) | Content::Sheet(_) => "png",
+        }
+    }
+
+    /// The figure's own file, or none where there is nothing to draw: a sheet of no tiles.
+    pub(crate) fn to_file(&self) -> Result<Option<Vec<u8>>> {
+        match &self.content {
+            Content::Chart(chart) => Ok(Some(chart.to_svg().into_bytes())),
+            Content::Picture(picture) => picture.to_png().map(Some),
+            Content::Sheet(sheet) => sheet.to_png(),
+        }
     }
 }
 
@@ -114,6 +133,18 @@ impl Picture {
             escape(self.alt.as_deref().unwrap_or(caption)),
         );
     }
+
+    fn to_png(&self) -> Result<Vec<u8>> {
+        /// The longest side that a picture is enlarged to, in pixels.
+        const LONGEST: f64 = 16_384.0;
+        let longest = self.image.width().max(self.image.height()) as f64;
+        let scale = self.scale.min(LONGEST / longest);
+        if scale > 1.0 {
+            Pixels::decode(self.image.png())?.enlarged(scale)
+        } else {
+            Ok(self.image.png().into())
+        }
+    }
 }
 
 /// Whether a [`Tile`] shows something right, something wrong, or neither.
@@ -129,6 +160,15 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// The light scheme's `--faint`, `--right` and `--wrong`, as red, green and blue.
+    fn color(self) -> Rgb {
+        match self {
+            Self::None => [0xd9, 0xdd, 0xe2],
+            Self::Right => [0x00, 0x71, 0x4f],
+            Self::Wrong => [0xc2, 0x44, 0x00],
+        }
+    }
+
     fn html(self) -> &'static str {
         match self {
             Self::None => "",
@@ -180,6 +220,12 @@ pub struct Sheet {
     columns: usize,
 }
 
+/// The light scheme's `--shade`, the ground of a sheet's boxes.
+const SHADE: Rgb = [0xf4, 0xf5, 0xf7];
+
+/// The share of its box that a picture of a sheet fills at least, in one direction.
+const SMALLEST: f64 = 0.4;
+
 impl Sheet {
     /// `columns` tiles in a row where the page is wide enough for tiles of at least 54 CSS pixels (up to 100
     /// where labels are long), otherwise fewer.
@@ -187,11 +233,45 @@ impl Sheet {
         Self { tiles, columns: columns.max(1) }
     }
 
+    /// Rows and columns that hold each of the pictures.
+    fn largest(&self) -> (usize, usize) {
+        let height = self.tiles.iter().map(|tile| tile.image.height()).max();
+        let width = self.tiles.iter().map(|tile| tile.image.width()).max();
+        (height.unwrap_or(1), width.unwrap_or(1))
+    }
+
+    fn to_png(&self) -> Result<Option<Vec<u8>>> {
+        /// What a row and a picture are enlarged to at most, in pixels: a page's width at two to a CSS pixel.
+        const ROW: usize = 1_440;
+        const PICTURE: usize = 256;
+        if self.tiles.is_empty() {
+            return Ok(None);
+        }
+        let (tallest, widest) = self.largest();
+        let room =
+            (ROW / self.columns).saturating_sub(2 * ContactSheet::FRAME + ContactSheet::GAP).min(PICTURE);
+        let factor = (room / widest).min(PICTURE / tallest).max(1);
+        let pictures: Vec<Framed<'_>> = self
+            .tiles
+            .iter()
+            .map(|tile| {
+                let (height, width) = (tile.image.height() as f64, tile.image.width() as f64);
+                let filled = (width / widest as f64).max(height / tallest as f64);
+                let factor = factor * (SMALLEST / filled).ceil() as usize;
+                Framed { png: tile.image.png(), factor, frame: tile.mark.color() }
+            })
+            .collect();
+        let sheet = ContactSheet {
+            columns: self.columns.min(self.tiles.len()),
+            inner: (tallest * factor, widest * factor),
+            ground: SHADE,
+        };
+        sheet.draw(&pictures).map(Some)
+    }
+
     fn render(&self, out: &mut String) {
-        /// The share of its box that a picture fills at least, in one direction.
-        const SMALLEST: f64 = 0.4;
-        let widest = self.tiles.iter().map(|tile| tile.image.width()).max().unwrap_or(1) as f64;
-        let tallest = self.tiles.iter().map(|tile| tile.image.height()).max().unwrap_or(1) as f64;
+        let (tallest, widest) = self.largest();
+        let (tallest, widest) = (tallest as f64, widest as f64);
         // Room for a short label beside its mark; longer ones wrap.
         let label = self.tiles.iter().map(|tile| text_width(&tile.label, 15.0)).fold(0.0, f64::max);
         let least = (label + 18.0).clamp(54.0, 100.0);
@@ -220,5 +300,25 @@ impl Sheet {
             out.push_str("</div>\n");
         }
         out.push_str("</div>\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::PAGE_CSS;
+
+    #[test]
+    fn the_colours_of_sheets_are_the_light_scheme_s() {
+        let (light, _) = PAGE_CSS.split_once('}').unwrap();
+        let colors = [
+            ("faint", Mark::None.color()),
+            ("right", Mark::Right.color()),
+            ("wrong", Mark::Wrong.color()),
+            ("shade", SHADE),
+        ];
+        for (name, [r, g, b]) in colors {
+            assert!(light.contains(&format!("--{name}: #{r:02x}{g:02x}{b:02x};")), "{name}");
+        }
     }
 }

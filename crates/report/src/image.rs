@@ -1,7 +1,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::{Error, Result};
+use crate::{Error, Result, raster};
 
 /// A picture's PNG file and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,21 +33,10 @@ impl Image {
             _ => return Err(refused()),
         };
         let expected = height.checked_mul(width).and_then(|n| n.checked_mul(channels));
-        let (Ok(rows), Ok(columns)) = (u32::try_from(height), u32::try_from(width)) else {
-            return Err(refused());
-        };
         if pixels.is_empty() || expected != Some(pixels.len()) {
             return Err(refused());
         }
-        let mut png = Vec::new();
-        let mut encoder = png::Encoder::new(&mut png, columns, rows);
-        encoder.set_color(color);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::High);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(pixels)?;
-        writer.finish()?;
-        Ok(Self { png, height, width })
+        Ok(Self { png: raster::encode(height, width, color, [Ok(pixels)])?, height, width })
     }
 
     /// Takes a PNG file as it is. Its header is read, its pixels are not.
@@ -68,6 +57,10 @@ impl Image {
     /// Columns.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    pub(crate) fn png(&self) -> &[u8] {
+        &self.png
     }
 
     pub(crate) fn data_uri(&self) -> String {

@@ -57,6 +57,7 @@ mod font;
 mod image;
 mod markup;
 pub mod number;
+mod raster;
 mod report;
 mod table;
 
@@ -66,6 +67,7 @@ pub use chart::{
 pub use error::{Error, Result};
 pub use figure::{Content, Figure, Mark, Picture, Sheet, Tile};
 pub use image::Image;
+pub use markup::escape_markup;
 pub use report::{Report, Section};
 pub use table::{Cell, Column, Table};
 

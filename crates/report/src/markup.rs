@@ -23,6 +23,28 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
+/// `text` so that it stands for itself, on one line, within text that may use markup: a class name in a caption
+/// or in [`Section::text`](crate::Section::text), also within `**bold**` and a link's label. Not for
+/// `` `code` ``, where a backslash is one, nor for titles and labels, which take any text as it is.
+///
+/// ```
+/// use firstsight_report::escape_markup;
+/// let class = "**a** [b]";
+/// assert_eq!(format!("Errors of {}", escape_markup(class)), r"Errors of \*\*a\*\* \[b\]");
+/// ```
+pub fn escape_markup(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // A line that begins with a hyphen would be a list's.
+            '\\' | '`' | '*' | '[' | ']' | '-' => out.extend(['\\', c]),
+            '\n' | '\r' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Paragraphs parted by blank lines; a paragraph whose lines all begin with `- ` is a list.
 pub(crate) fn blocks(text: &str) -> String {
     let mut out = String::new();
@@ -58,7 +80,9 @@ pub(crate) fn inline(text: &str) -> String {
     while let Some(at) = rest.find(['\\', '`', '*', '[']) {
         push_escaped(&mut out, &rest[..at]);
         rest = &rest[at..];
-        rest = if let Some((code, after)) = between(rest, "`", "`") {
+        rest = if let Some((code, after)) = rest.strip_prefix('`').and_then(|rest| rest.split_once('`'))
+            && !code.is_empty()
+        {
             out.push_str(&format!("<code>{}</code>", escape(code)));
             after
         } else if let Some((bold, after)) = between(rest, "**", "**") {
@@ -78,10 +102,18 @@ pub(crate) fn inline(text: &str) -> String {
     out
 }
 
-/// The text between `open`, with which `text` must begin, and the next `close`; and what follows.
+/// The text between `open`, with which `text` must begin, and the next `close` that no backslash takes; and
+/// what follows.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
-    let (inner, after) = text.strip_prefix(open)?.split_once(close)?;
-    (!inner.is_empty()).then_some((inner, after))
+    let text = text.strip_prefix(open)?;
+    let mut taken = false;
+    for (at, c) in text.char_indices() {
+        if !taken && text[at..].starts_with(close) {
+            return (at > 0).then(|| (&text[..at], &text[at + close.len()..]));
+        }
+        taken = c == '\\' && !taken;
+    }
+    None
 }
 
 /// `[label](address)` whose address is of a kind that runs nothing.
@@ -118,6 +150,29 @@ mod tests {
         }
         assert_eq!(inline(r"\*\*not bold\*\* \[x](y) \`z"), "**not bold** [x](y) `z");
         assert_eq!(inline("\\é"), "é");
+    }
+
+    #[test]
+    fn escaped_text_stands_for_itself_wherever_markup_is_read() {
+        let alphabet = ["a", "\\", "`", "*", "[", "]", "(", ")", "-", " ", "\n"];
+        let mut texts = vec![String::new()];
+        for _ in 0..4 {
+            texts =
+                texts.iter().flat_map(|t| alphabet.map(|c| format!("{t}{c}"))).chain(texts.clone()).collect();
+        }
+        for text in &texts {
+            let (escaped, shown) = (escape_markup(text), escape(text).replace('\n', " "));
+            assert_eq!(inline(&escaped), shown, "{text:?}");
+            assert_eq!(inline(&format!("a {escaped}*")), format!("a {shown}*"), "{text:?}");
+            if shown.is_empty() {
+                continue;
+            }
+            assert_eq!(inline(&format!("**{escaped}**")), format!("<strong>{shown}</strong>"), "{text:?}");
+            assert_eq!(inline(&format!("[{escaped}](b)")), format!("<a href=\"b\">{shown}</a>"), "{text:?}");
+            if !shown.trim().is_empty() {
+                assert_eq!(blocks(&escaped), format!("<p>{}</p>\n", shown.trim()), "{text:?}");
+            }
+        }
     }
 
     #[test]

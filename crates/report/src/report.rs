@@ -1,15 +1,17 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::chart::CHART_CSS;
 use crate::figure::{Figure, Room};
 use crate::font;
 use crate::markup::{blocks, escape, inline};
 use crate::table::Table;
 use crate::{Error, Result};
 
-const PAGE_CSS: &str = include_str!("page.css");
+pub(crate) const PAGE_CSS: &str = include_str!("page.css");
 
 /// A report: a head with a title, a lead and the run's facts, and sections, in one HTML file that loads
 /// nothing and runs no script.
@@ -79,7 +81,8 @@ impl Report {
             page,
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
-             <meta name=\"color-scheme\" content=\"light dark\" />\n<title>{}</title>\n<style>\n{}{PAGE_CSS}</style>\n\
+             <meta name=\"color-scheme\" content=\"light dark\" />\n<title>{}</title>\n<style>\n\
+             {}{PAGE_CSS}{CHART_CSS}</style>\n\
              </head>\n",
             escape(&self.title),
             font::face(&body),
@@ -95,21 +98,78 @@ impl Report {
     /// # Errors
     /// [`Error::Write`], which names the path.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |source| Error::Write { path: path.into(), source };
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".report-").suffix(".tmp");
-        // A temporary file is its owner's alone, but a report is there to be shown: the umask decides.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder).map_err(failed)?;
-        file.write_all(self.to_html().as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        Written::new(path, self.to_html().as_bytes())?.put()
+    }
+
+    /// Writes each figure as a file of its own into `folder`, which is made if it is missing, and returns the
+    /// paths in the order of the page. A file has its figure's number: `figure-01.svg`, `figure-05.png`.
+    ///
+    /// - A chart is an SVG file in the page's light colours on white, at a wide page's size whatever its place on
+    ///   the page. It says its fonts, and carries the Chinese characters that it uses for programs that take fonts
+    ///   from SVG (browsers do); others need a Chinese font on the machine.
+    /// - A picture is a PNG file of its own pixels. One [made of squares](crate::Picture::pixelated) is enlarged
+    ///   by its scale, each pixel the nearest one, to a side of 16,384 pixels at most.
+    /// - A [sheet](crate::Sheet) is one PNG file with its columns, row by row, enlarged by a whole factor to a row
+    ///   of about 1,440 pixels and pictures of 256 at most. A thin frame is green for right and orange for wrong;
+    ///   labels are in the page alone. A sheet of no tiles has no file.
+    ///
+    /// Nothing in `folder` changes before all figures are drawn and stored beside their places; each is then
+    /// renamed into its own. At the end the figures of an earlier report that are not among them, files named
+    /// `figure-`, two digits or more, `.svg` or `.png`, are removed. Other files are left alone.
+    ///
+    /// # Errors
+    /// [`Error::Draw`] when a [PNG file given](crate::Image::from_png) can't be decoded, [`Error::Write`], and
+    /// [`Error::Remove`]; each names the path.
+    ///
+    /// ```
+    /// use firstsight_report::{BarChart, Figure, Image, Picture, Report};
+    /// let mut report = Report::new("Ants and bees");
+    /// let counts = BarChart::new("class", "images", ["ants", "bees"]).series("train", [123.0, 121.0])?;
+    /// let checkerboard = Picture::pixelated(Image::from_pixels(2, 2, 1, &[0, 255, 255, 0])?, 8.0);
+    /// report
+    ///     .section(None, "Data")
+    ///     .figure(Figure::new(counts, "Images of each class.", "the training photos"))
+    ///     .figure(Figure::new(checkerboard, "Four pixels.", "made up"));
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let written = report.write_pictures(folder.path())?;
+    /// assert_eq!(written, ["figure-01.svg", "figure-02.png"].map(|name| folder.path().join(name)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_pictures(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let unwritten = |source| Error::Write { path: folder.into(), source };
+        fs::create_dir_all(folder).map_err(unwritten)?;
+        let mut files = Vec::new();
+        for (i, figure) in self.figures().enumerate() {
+            let path = folder.join(format!("figure-{:02}.{}", i + 1, figure.extension()));
+            let drawn =
+                figure.to_file().map_err(|error| Error::Draw { path: path.clone(), source: error.into() })?;
+            if let Some(bytes) = drawn {
+                files.push(Written::new(&path, &bytes)?);
+            }
+        }
+        let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+        for file in files {
+            file.put()?;
+        }
+        for entry in fs::read_dir(folder).map_err(unwritten)? {
+            let entry = entry.map_err(unwritten)?;
+            let path = entry.path();
+            let stale = entry.file_name().to_str().is_some_and(is_figure) && !paths.contains(&path);
+            if stale && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                fs::remove_file(&path).map_err(|source| Error::Remove { path, source })?;
+            }
+        }
+        Ok(paths)
+    }
+
+    /// The figures in the order of the page, which is that of their numbers.
+    fn figures(&self) -> impl Iterator<Item = &Figure> {
+        let blocks = self.sections.iter().flat_map(|section| &section.blocks);
+        blocks.flat_map(|block| match block {
+            Block::Figures(figures) => figures.as_slice(),
+            Block::Html(_) | Block::Table(_) => &[],
+        })
     }
 
     fn body(&self) -> String {
@@ -174,6 +234,44 @@ impl Report {
                 anchor
             })
             .collect()
+    }
+}
+
+/// Whether a file's name is one that [`Report::write_pictures`] gives.
+fn is_figure(name: &str) -> bool {
+    let stem = name.strip_suffix(".svg").or_else(|| name.strip_suffix(".png"));
+    let number = stem.and_then(|stem| stem.strip_prefix("figure-"));
+    number.is_some_and(|number| number.len() >= 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A file whose bytes are stored beside its place.
+struct Written {
+    bytes: tempfile::TempPath,
+    path: PathBuf,
+}
+
+impl Written {
+    fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let failed = |source| Error::Write { path: path.into(), source };
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".report-").suffix(".tmp");
+        // A temporary file is its owner's alone, but a report is there to be shown: the umask decides.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        Ok(Self { bytes: file.into_temp_path(), path: path.into() })
+    }
+
+    /// Renames the file into its place.
+    fn put(self) -> Result<()> {
+        let Self { bytes, path } = self;
+        bytes.persist(&path).map_err(|error| Error::Write { path, source: error.error })
     }
 }
 

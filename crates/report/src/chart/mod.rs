@@ -1,9 +1,11 @@
 //! Charts, drawn as SVG by a small writer of ours; the crate's documentation says why.
 //!
 //! A chart that has the whole width of the page is drawn twice, for wide pages and for phones, and the
-//! page's style shows the one that fits; so text keeps its size. Colours are CSS variables.
+//! page's style shows the one that fits; so text keeps its size. Colours are CSS variables, or their values in
+//! a file of its own.
 
 mod bar;
+mod file;
 mod heat;
 mod histogram;
 mod line;
@@ -21,6 +23,8 @@ pub use scatter::Scatter;
 use crate::figure::Room;
 pub(crate) use svg::text_width;
 use svg::{Canvas, NARROW, WIDE};
+
+pub(crate) const CHART_CSS: &str = include_str!("chart.css");
 
 /// A named row of points, in the order in which a line joins them.
 #[derive(Clone, Debug)]

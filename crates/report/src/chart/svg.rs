@@ -8,7 +8,7 @@ use crate::markup::{escape, push_escaped};
 pub(super) const WIDE: f64 = 720.0;
 pub(super) const NARROW: f64 = 352.0;
 
-/// The size of a chart's text, as page.css sets it.
+/// The size of a chart's text, as chart.css sets it.
 pub(super) const TEXT: f64 = 12.0;
 /// The size of labels that stand close: classes below bars and beside cells.
 pub(super) const SMALL: f64 = 11.0;
@@ -43,7 +43,7 @@ pub(super) enum Anchor {
 pub(super) struct Canvas {
     pub(super) width: f64,
     pub(super) height: f64,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Canvas {
