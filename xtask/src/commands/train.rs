@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let run = RunFolder::create(&args.out, args.resume)?;
     let splits = Splits::decode(&folders, &plan.input, &env.cache)?;
     let trained = training::train(&plan, &splits, &run, args.resume, &env.device, &env.ctrl_c)?;
-    let source = args.data.display().to_string();
+    let source = firstsight_report::escape_markup(&args.data.display().to_string());
     pages::run_report(&plan, &splits, &trained, &source, &env.device)?.write(&run.report())?;
     let side = |name: &str, m: &firstsight_train::Metrics| {
         let f = crate::json::Figures::from(m);

@@ -9,6 +9,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
+use firstsight_report::escape_markup;
+
 use crate::files;
 
 pub(super) const FEATURES: [&str; 8] =
@@ -38,7 +40,7 @@ impl Housing {
         let (table, source) = match file {
             Some(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-                (Table::read_csv(path)?, format!("the table {name}"))
+                (Table::read_csv(path)?, format!("the table {}", escape_markup(&name)))
             }
             None => {
                 let path = datasets.join(format!("housing-{seed}.csv"));

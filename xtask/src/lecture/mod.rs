@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use firstsight_data::{DatasetFolder, ImageFolder};
 use firstsight_models::ModelKind;
-use firstsight_report::{Report, number};
+use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
 use crate::commands::dataset;
@@ -145,6 +145,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     ]);
     files::write_json(&args.out.join("metrics.json"), &metrics)?;
     report.write(&args.out.join("report.html"))?;
+    report.write_pictures(&args.out.join("pictures"))?;
     println!("{}", args.out.join("report.html").display());
     if interrupted {
         return Err(Interrupted("the report shows what was reached; `--resume` goes on".to_owned()).into());
@@ -190,8 +191,11 @@ impl<'a> Lecture<'a> {
                 let dataset = DatasetFolder::scan(data)?;
                 let name = data
                     .file_name()
-                    .map_or_else(|| data.display().to_string(), |n| n.to_string_lossy().into());
-                (if args.quick { thin_out(dataset) } else { dataset }, format!("images of the folder {name}"))
+                    .map_or_else(|| data.display().to_string(), |n| n.to_string_lossy().into_owned());
+                (
+                    if args.quick { thin_out(dataset) } else { dataset },
+                    format!("images of the folder {}", escape_markup(&name)),
+                )
             }
             None => {
                 let scale = if args.quick { 1.0 / QUICK_STRIDE as f64 } else { 1.0 };

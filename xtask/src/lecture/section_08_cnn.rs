@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::{ModuleT as _, Tensor};
-use firstsight_report::{Column, Figure, Picture, Report, Section, Table, number};
+use firstsight_report::{Column, Figure, Picture, Report, Section, Table, escape_markup, number};
 use firstsight_train::Predictions;
 
 use super::{Lecture, input, reference};
@@ -43,7 +43,8 @@ fn one_image(
     let index = images.len() / 2;
     let classes = images.classes();
     let truth = &classes[images.labels()[index] as usize];
-    let caption = format!("Image {index} of the {name} images, 80 × 60 pixels. It shows {truth}");
+    let caption =
+        format!("Image {index} of the {name} images, 80 × 60 pixels. It shows {}", escape_markup(truth));
     section.figure(Figure::new(Picture::pixelated(pages::picture(images, index)?, 4.0), caption, source));
     let mut table = Table::new(
         "The five most probable characters for it",
