@@ -5,8 +5,8 @@ use candle_core::Device;
 use firstsight_data::Decoded;
 use firstsight_models::{ImageClassifier, Summary};
 use firstsight_report::{
-    Arrangement, Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet,
-    Table, Tile, number,
+    Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
+    number,
 };
 use firstsight_train::{Epoch, Metric, Metrics, Predictions};
 
@@ -172,20 +172,22 @@ pub(crate) fn mistakes(
         section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
     }
 
-    let confidence = |of: &[Guess]| of.iter().map(|g| f64::from(g.confidence)).collect::<Vec<_>>();
-    let histogram = Histogram::new("confidence", "images")
-        .edges((0..=20).map(|i| f64::from(i) / 20.0))
-        .arranged(Arrangement::Stacked)
-        .series("right", confidence(&right))
-        .series("wrong", confidence(&wrong));
-    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
-    let caption = format!(
-        "The probability that the network gives to its prediction, where it is right (mean {:.3}) and where it is wrong \
-         (mean {:.3})",
-        mean(&confidence(&right)),
-        mean(&confidence(&wrong))
-    );
-    section.figure(Figure::new(histogram, caption, source));
+    let histogram = |of: &[Guess], name: &str, caption: &str| {
+        let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let chart = Histogram::new("confidence", "images")
+            .edges((0..=20).map(|i| f64::from(i) / 20.0))
+            .series(name, values);
+        Figure::new(chart, format!("{caption}; {mean:.3} on average"), source)
+    };
+    section.figure_row(vec![
+        histogram(
+            &right,
+            "right",
+            "The probability that the network gives to its prediction where it is right",
+        ),
+        histogram(&wrong, "wrong", "The same where it is wrong"),
+    ]);
 
     let counts = predictions.confusion();
     let matrix = HeatMap::confusion(classes.to_vec(), counts.iter().map(|&n| n as u64))?;
