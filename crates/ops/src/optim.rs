@@ -161,7 +161,7 @@ fn contiguous(tensors: &[&Tensor]) -> bool {
 /// Locking one storage twice for writing would wait for ever.
 fn distinct(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
     let starts: Vec<*const f32> =
-        tensors.iter().map(|(_, tensor)| Ok(cpu::storage_start(tensor)?)).collect::<Result<_>>()?;
+        tensors.iter().map(|(_, tensor)| cpu::storage_start(tensor)).collect::<Result<_>>()?;
     for (i, &(second, _)) in tensors.iter().enumerate() {
         if let Some(j) = starts[..i].iter().position(|start| *start == starts[i]) {
             return Err(Error::Aliased { op, first: tensors[j].0, second }.into());

@@ -307,16 +307,16 @@ impl Visit for Gather {
                 std::array::from_fn(|r| std::array::from_fn(|i| simd.load(own.add(at(r, i)))));
             for &(place, slope) in maxima {
                 let slope = simd.splat(slope);
-                for r in 0..R {
-                    let run = map.add(place as usize + places[r]);
-                    for i in 0..N {
-                        sums[r][i] = simd.mul_add(slope, simd.load(run.add(i * S::LANES)), sums[r][i]);
+                for (sums, run) in sums.iter_mut().zip(places) {
+                    let run = map.add(place as usize + run);
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = simd.mul_add(slope, simd.load(run.add(i * S::LANES)), *sum);
                     }
                 }
             }
-            for r in 0..R {
-                for i in 0..N {
-                    simd.store(own.add(at(r, i)), sums[r][i]);
+            for (r, sums) in sums.into_iter().enumerate() {
+                for (i, sum) in sums.into_iter().enumerate() {
+                    simd.store(own.add(at(r, i)), sum);
                 }
             }
         }
@@ -349,11 +349,11 @@ impl Visit for Scatter {
                 std::array::from_fn(|r| std::array::from_fn(|i| simd.load(own.add((r * N + i) * S::LANES))));
             for &(place, slope) in maxima {
                 let slope = simd.splat(slope);
-                for r in 0..R {
-                    let run = map.add(place as usize + places[r]);
-                    for i in 0..N {
+                for (weights, run) in weights.iter().zip(places) {
+                    let run = map.add(place as usize + run);
+                    for (i, &weight) in weights.iter().enumerate() {
                         let at = run.add(i * S::LANES);
-                        simd.store(at, simd.mul_add(slope, weights[r][i], simd.load(at)));
+                        simd.store(at, simd.mul_add(slope, weight, simd.load(at)));
                     }
                 }
             }
