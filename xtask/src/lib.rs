@@ -9,6 +9,7 @@ mod images;
 mod interrupt;
 mod json;
 mod lecture;
+mod memory;
 mod pages;
 mod progress;
 mod run;
@@ -26,6 +27,7 @@ use crate::interrupt::Interrupted;
 /// Reads the arguments, runs the command and says how it went: 0, 2 for bad input, 1 for output that could not be
 /// written, 130 after Ctrl-C.
 pub fn main() -> ExitCode {
+    memory::keep_what_is_freed();
     let args = cli::Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
