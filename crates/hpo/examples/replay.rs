@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use firstsight_hpo::{
-    Direction, Distribution, FloatRange, IntRange, Multivariate, Outcome, Random, Sampler, Study,
-    Suggest, Tpe, TpeConfig, Trial,
+    Direction, Distribution, FloatRange, IntRange, Multivariate, Outcome, Random, Sampler, Study, Suggest,
+    Tpe, TpeConfig, Trial,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -60,7 +60,9 @@ enum Kind {
         log: bool,
         step: Option<i64>,
     },
-    Categorical { choices: Vec<Value> },
+    Categorical {
+        choices: Vec<Value>,
+    },
 }
 
 /// The parameter is asked for only if an earlier one has this value, or at least this one.
@@ -144,7 +146,9 @@ fn ask(trial: &mut Trial<'_>, space: &[ParamSpec]) -> Result<Map<String, Value>,
             }
         }
         let distribution = match &spec.kind {
-            &Kind::Float { low, high, log, step } => Distribution::float(&spec.name, FloatRange { low, high, log, step })?,
+            &Kind::Float { low, high, log, step } => {
+                Distribution::float(&spec.name, FloatRange { low, high, log, step })?
+            }
             &Kind::Int { low, high, log, step } => {
                 Distribution::int(&spec.name, IntRange { low, high, log, step: step.unwrap_or(1) })?
             }

@@ -45,7 +45,11 @@ pub trait Sampler: Send {
     ///
     /// # Errors
     /// The sampler's own.
-    fn sample_relative(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<(Vec<Param>, Attrs)> {
+    fn sample_relative(
+        &mut self,
+        _study: &StudyView<'_>,
+        _trial: &FrozenTrial,
+    ) -> Result<(Vec<Param>, Attrs)> {
         Ok((Vec::new(), Vec::new()))
     }
 

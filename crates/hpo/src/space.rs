@@ -221,7 +221,9 @@ impl Distribution {
     pub fn is_single(&self) -> bool {
         match self {
             Self::Float { low, high, step: None, .. } => low == high,
-            Self::Float { low, high, step: Some(step), .. } => low == high || steps_between(*low, *high, *step) == 0,
+            Self::Float { low, high, step: Some(step), .. } => {
+                low == high || steps_between(*low, *high, *step) == 0
+            }
             Self::Int { low, high, log, step } => low == high || !log && high - low < *step,
             Self::Categorical { choices } => choices.len() == 1,
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::pruner::{NeverPrune, Pruner};
 use crate::python;
-use crate::sampler::{Sampler, StudyView};
+use crate::sampler::{Attrs, Sampler, StudyView};
 use crate::space::Distribution;
 use crate::storage::{Change, Memory, Snapshot, Storage, StudyRecord, now};
 use crate::trial::{FrozenTrial, Param, Trial, TrialState};
@@ -137,10 +137,9 @@ impl StudyBuilder {
         let studies = self.storage.studies()?;
         match studies.iter().find(|s| s.name == self.name) {
             Some(record) => self.open(record.clone()),
-            None => Err(Error::NoStudy {
-                name: self.name,
-                known: studies.into_iter().map(|s| s.name).collect(),
-            }),
+            None => {
+                Err(Error::NoStudy { name: self.name, known: studies.into_iter().map(|s| s.name).collect() })
+            }
         }
     }
 
@@ -349,9 +348,9 @@ impl Study {
         }
         let mut record = match claimed {
             Some(number) => (*self.synced()?.trials()[number]).clone(),
-            None => self
-                .storage
-                .create_trial(self.record.id, &FrozenTrial::new(0, 0, TrialState::Running))?,
+            None => {
+                self.storage.create_trial(self.record.id, &FrozenTrial::new(0, 0, TrialState::Running))?
+            }
         };
         let sampler = match draws {
             Draws::Shared => self.sampler.clone(),
@@ -394,7 +393,10 @@ impl Study {
             Outcome::Complete(value) => match finite(value) {
                 Some(value) => (TrialState::Complete, Some(value)),
                 None => {
-                    tracing::warn!("Trial {} failed: a finite value must hold, but got {value}.", record.number);
+                    tracing::warn!(
+                        "Trial {} failed: a finite value must hold, but got {value}.",
+                        record.number
+                    );
                     (TrialState::Failed, None)
                 }
             },
@@ -423,7 +425,8 @@ impl Study {
         match (trial.state, trial.value) {
             (TrialState::Complete, Some(value)) => {
                 let value = python::float(value);
-                let mut line = format!("Trial {number} finished with value: {value} and parameters: {params}.");
+                let mut line =
+                    format!("Trial {number} finished with value: {value} and parameters: {params}.");
                 if let Some(best) = self.find_best()? {
                     let value = best.value.map(python::float).unwrap_or_default();
                     let _ = write!(line, " Best is trial {} with value: {value}.", best.number);
@@ -562,7 +565,7 @@ impl Study {
         }))
     }
 
-    pub(crate) fn prune(&self, record: &FrozenTrial) -> Result<(bool, Vec<(String, Value)>)> {
+    pub(crate) fn prune(&self, record: &FrozenTrial) -> Result<(bool, Attrs)> {
         let snapshot = self.synced()?;
         self.pruner.prune(&self.view(&snapshot), record)
     }
@@ -571,7 +574,7 @@ impl Study {
         &self,
         sampler: &SharedSampler,
         record: &FrozenTrial,
-    ) -> Result<(Vec<Param>, Vec<(String, Value)>)> {
+    ) -> Result<(Vec<Param>, Attrs)> {
         let snapshot = self.synced()?;
         lock(sampler)?.sample_relative(&self.view(&snapshot), record)
     }

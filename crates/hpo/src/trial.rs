@@ -215,7 +215,10 @@ impl<'s> Trial<'s> {
     /// Those of the storage.
     pub fn report(&mut self, value: f64, step: u64) -> Result<()> {
         if self.record.intermediate.contains_key(&step) {
-            tracing::warn!("Trial {} has a value for step {step} already; this one is ignored.", self.number());
+            tracing::warn!(
+                "Trial {} has a value for step {step} already; this one is ignored.",
+                self.number()
+            );
             return Ok(());
         }
         self.update(Change::Report { step, value })

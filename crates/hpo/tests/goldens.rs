@@ -1,9 +1,9 @@
 //! Numbers of NumPy and Optuna: see `goldens/make_others.py`.
 
 use firstsight_hpo::{
-    Direction, Grid, HalvingConfig, Hyperband, HyperbandConfig, MinResource, Multivariate, NeverPrune, Outcome,
-    Patient, Percentile, PercentileConfig, Pruner, Random, RandomState, Study, SuccessiveHalving, Suggest,
-    Threshold, Tpe, TpeConfig,
+    Direction, Grid, HalvingConfig, Hyperband, HyperbandConfig, MinResource, Multivariate, NeverPrune,
+    Outcome, Patient, Percentile, PercentileConfig, Pruner, Random, RandomState, Study, SuccessiveHalving,
+    Suggest, Threshold, Tpe, TpeConfig,
 };
 use serde_json::{Value, json};
 
@@ -83,9 +83,9 @@ fn pruner(name: &str) -> Box<dyn Pruner> {
             })
             .unwrap(),
         ),
-        "percentile" => {
-            Box::new(Percentile::new(PercentileConfig { percentile: 25.0, n_startup_trials: 3, ..median }).unwrap())
-        }
+        "percentile" => Box::new(
+            Percentile::new(PercentileConfig { percentile: 25.0, n_startup_trials: 3, ..median }).unwrap(),
+        ),
         "threshold" => Box::new(Threshold::new(0.2, 2.6).unwrap().warmup(2).interval(2).unwrap()),
         "patient" => {
             let wrapped = Percentile::new(PercentileConfig { n_startup_trials: 1, ..median }).unwrap();
@@ -107,7 +107,8 @@ fn pruner(name: &str) -> Box<dyn Pruner> {
             Box::new(Hyperband::new(config).unwrap())
         }
         "hyperband-auto" => {
-            let config = HyperbandConfig { min_resource: 2, reduction_factor: 2, ..HyperbandConfig::optuna4() };
+            let config =
+                HyperbandConfig { min_resource: 2, reduction_factor: 2, ..HyperbandConfig::optuna4() };
             Box::new(Hyperband::new(config).unwrap())
         }
         "nop" => Box::new(NeverPrune),
@@ -141,7 +142,11 @@ fn pruners_stop_where_optunas_do() {
                 }
                 trial.report(value, report[0].as_u64().unwrap()).unwrap();
                 let stop = i + 1 == reports.len() && expected["stopped"] == true;
-                assert_eq!(trial.should_prune().unwrap(), stop, "{name}, {direction:?}, trial {number}, {report}");
+                assert_eq!(
+                    trial.should_prune().unwrap(),
+                    stop,
+                    "{name}, {direction:?}, trial {number}, {report}"
+                );
             }
             if expected["stopped"] == true {
                 *stops.entry(name.to_owned()).or_insert(0) += 1;

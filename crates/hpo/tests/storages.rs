@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firstsight_hpo::{
-    Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study, Suggest, Tpe,
-    TpeConfig, Trial, TrialState,
+    Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study,
+    Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
 use serde_json::{Map, Value, json};
 
@@ -65,7 +65,8 @@ fn text(trials: &[Arc<FrozenTrial>]) -> String {
     trials
         .iter()
         .map(|t| {
-            let params: Vec<_> = t.params.iter().map(|p| (&p.name, p.internal, p.distribution.to_string())).collect();
+            let params: Vec<_> =
+                t.params.iter().map(|p| (&p.name, p.internal, p.distribution.to_string())).collect();
             let rest = (&t.intermediate, &t.user_attrs, &t.system_attrs);
             format!("{} {:?} {:?} {params:?} {rest:?}\n", t.number, t.state, t.value)
         })
@@ -158,7 +159,10 @@ fn threads_share_a_storage() {
         });
         let trials = study(&storage).trials().unwrap();
         assert_eq!(trials.len(), 40, "{name}");
-        assert!(trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete), "{name}");
+        assert!(
+            trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete),
+            "{name}"
+        );
     });
 }
 
@@ -166,12 +170,15 @@ fn threads_share_a_storage() {
 fn waiting_trials_are_claimed_once() {
     every_storage(|name, storage| {
         let s = study(&storage);
-        (0..20).for_each(|i| drop(s.enqueue(Map::from_iter([("x".to_owned(), json!(i))])).unwrap()));
+        for i in 0..20 {
+            s.enqueue(Map::from_iter([("x".to_owned(), json!(i))])).unwrap();
+        }
         std::thread::scope(|scope| {
             for seed in 0..4 {
                 let storage = storage.clone();
                 scope.spawn(move || {
-                    let mine = Study::builder("s").sampler(Random::new(seed)).storage(storage).load().unwrap();
+                    let mine =
+                        Study::builder("s").sampler(Random::new(seed)).storage(storage).load().unwrap();
                     mine.optimize(5, |trial| Ok(trial.int("x", 0..=19)? as f64)).unwrap();
                 });
             }
@@ -203,14 +210,21 @@ fn silent_workers_trials_fail() {
 fn a_running_objective_gives_signs_of_life() {
     every_storage(|name, storage| {
         let make = || Study::builder("s").sampler(Random::new(1)).storage(storage.clone());
-        let s = make().heartbeat(Duration::from_millis(40)).load_or_create().unwrap();
-        s.optimize(1, |trial| {
-            let before = trial.number();
-            std::thread::sleep(Duration::from_millis(150));
-            Ok(before as f64)
-        })
-        .unwrap();
-        assert_eq!(s.trials().unwrap()[0].state, TrialState::Complete, "{name}");
+        // SQLite's heartbeats are whole seconds, as Optuna's are.
+        let silence = Duration::from_millis(if name == "study.db" { 2100 } else { 300 });
+        let stale_after = |s: Study| {
+            let mut stale = Vec::new();
+            s.optimize(1, |_| {
+                std::thread::sleep(silence + Duration::from_millis(200));
+                stale = study(&storage).fail_stale(silence)?;
+                Ok(1.0)
+            })
+            .map(|()| stale)
+        };
+        let beating = make().heartbeat(Duration::from_millis(40)).load_or_create().unwrap();
+        assert_eq!(stale_after(beating).unwrap(), [0_usize; 0], "{name}");
+        let silent = make().load_or_create().unwrap();
+        assert!(matches!(stale_after(silent), Err(Error::Finished { number: 1, .. })), "{name}");
     });
 }
 
@@ -220,7 +234,10 @@ fn damaged_and_foreign_files_are_refused() {
     for (found, content) in [
         ("prose", "This is no journal.\n"),
         ("other JSON", "{\"a\": 1}\n"),
-        ("a bad line", "{\"op_code\":0,\"worker_id\":\"w\",\"study_name\":\"x\",\"directions\":[1]}\n{\"op_co\n"),
+        (
+            "a bad line",
+            "{\"op_code\":0,\"worker_id\":\"w\",\"study_name\":\"x\",\"directions\":[1]}\n{\"op_co\n",
+        ),
         ("an unknown operation", "{\"op_code\":77,\"worker_id\":\"w\"}\n"),
     ] {
         let path = dir.path().join("bad.log");
@@ -278,14 +295,19 @@ fn check_against_optuna(trials: &[Arc<FrozenTrial>], expected: &[Value]) {
 
 #[test]
 fn files_that_optuna_wrote_are_read_and_gone_on_with() {
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string("tests/goldens/studies.json").unwrap()).unwrap();
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string("tests/goldens/studies.json").unwrap()).unwrap();
     for (name, open) in file_storages() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::copy(format!("tests/goldens/{name}"), dir.path().join(name)).unwrap();
         let storage = open(dir.path());
         let studies = storage.studies().unwrap();
         assert_eq!(studies.len(), 2, "{name}");
-        assert_eq!((studies[0].name.as_str(), studies[0].direction), ("other", Direction::Maximize), "{name}");
+        assert_eq!(
+            (studies[0].name.as_str(), studies[0].direction),
+            ("other", Direction::Maximize),
+            "{name}"
+        );
         assert_eq!(studies[1].user_attrs["author"], "Optuna", "{name}");
         let sampler = Tpe::new(TpeConfig { n_startup_trials: 3, ..TpeConfig::optuna4(1) }).unwrap();
         let s = Study::builder("näme").sampler(sampler).storage(storage).load().unwrap();
@@ -299,7 +321,11 @@ fn files_that_optuna_wrote_are_read_and_gone_on_with() {
         })
         .unwrap();
         let trials = s.trials().unwrap();
-        assert_eq!(trials.len(), expected[name].as_array().unwrap().len() + 3, "the waiting trial was taken first");
+        assert_eq!(
+            trials.len(),
+            expected[name].as_array().unwrap().len() + 3,
+            "the waiting trial was taken first"
+        );
         assert_eq!(trials[9].param("n").unwrap().internal, 4.0, "{name}");
     }
 }
@@ -324,7 +350,10 @@ fn optuna_reads_what_we_wrote() {
         s.optimize(6, objective).unwrap();
         let _running = s.ask().unwrap();
         s.enqueue(Map::from_iter([("n".to_owned(), json!(4))])).unwrap();
-        let Some(mut command) = python("read_study.py", &[dir.path().join(name).to_str().unwrap(), "s"]) else { return };
+        let Some(mut command) = python("read_study.py", &[dir.path().join(name).to_str().unwrap(), "s"])
+        else {
+            return;
+        };
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -338,7 +367,9 @@ fn workers_of_both_kinds_share_a_study() {
         let dir = tempfile::tempdir().unwrap();
         let s = study(&open(dir.path()));
         let path = dir.path().join(name);
-        let Some(mut command) = python("work_on_study.py", &[path.to_str().unwrap(), "s", "15"]) else { return };
+        let Some(mut command) = python("work_on_study.py", &[path.to_str().unwrap(), "s", "15"]) else {
+            return;
+        };
         let mut worker = command.spawn().unwrap();
         s.optimize(15, |trial| {
             std::thread::sleep(Duration::from_millis(30));
@@ -348,7 +379,10 @@ fn workers_of_both_kinds_share_a_study() {
         assert!(worker.wait().unwrap().success());
         let trials = s.trials().unwrap();
         assert_eq!(trials.len(), 30, "{name}");
-        assert!(trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete), "{name}");
+        assert!(
+            trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete),
+            "{name}"
+        );
         let theirs = trials.iter().filter(|t| t.user_attrs.contains_key("python")).count();
         assert_eq!(theirs, 15, "{name}");
         s.tell_number(0, Outcome::Failed).unwrap_err();

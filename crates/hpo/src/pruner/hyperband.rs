@@ -78,7 +78,8 @@ impl Hyperband {
         let n_brackets = (ratio.ln() / (reduction_factor as f64).ln()).floor().max(0.0) as u32 + 1;
         let bracket = |id: u32| {
             let s = n_brackets - 1 - id;
-            let budget = u64::from(n_brackets) as f64 * reduction_factor.saturating_pow(s) as f64 / f64::from(s + 1);
+            let budget =
+                u64::from(n_brackets) as f64 * reduction_factor.saturating_pow(s) as f64 / f64::from(s + 1);
             let pruner = SuccessiveHalving::new(HalvingConfig {
                 min_resource: MinResource::Steps(min_resource),
                 reduction_factor,

@@ -89,7 +89,8 @@ impl Grid {
         other.len() == self.axes.len()
             && self.axes.iter().all(|(name, values)| {
                 let theirs = other.get(name).and_then(Value::as_array);
-                theirs.is_some_and(|t| t.len() == values.len() && t.iter().zip(values).all(|(a, b)| same(a, b)))
+                theirs
+                    .is_some_and(|t| t.len() == values.len() && t.iter().zip(values).all(|(a, b)| same(a, b)))
             })
     }
 
@@ -128,7 +129,8 @@ impl Sampler for Grid {
             }
             open[self.rng.interval(open.len() as u64 - 1) as usize]
         };
-        let grid = self.axes.iter().map(|(name, values)| (name.clone(), Value::from(values.clone()))).collect();
+        let grid =
+            self.axes.iter().map(|(name, values)| (name.clone(), Value::from(values.clone()))).collect();
         Ok(vec![(GRID.into(), Value::Object(grid)), (CELL.into(), Value::from(cell))])
     }
 

@@ -129,15 +129,26 @@ impl Tpe {
         if config.n_ei_candidates == 0 {
             return wrong("n_ei_candidates", "n_ei_candidates >= 1", "0".into());
         }
-        if !(config.prior_weight >= 0.0) {
+        if config.prior_weight.is_nan() || config.prior_weight < 0.0 {
             return wrong("prior_weight", "prior_weight >= 0", config.prior_weight.to_string());
         }
         let rng = RandomState::new(config.seed);
-        Ok(Self { startup: rng.clone(), rng, config, history: History::default(), groups: SpaceGroups::default() })
+        Ok(Self {
+            startup: rng.clone(),
+            rng,
+            config,
+            history: History::default(),
+            groups: SpaceGroups::default(),
+        })
     }
 
     /// The proposal for parameters that are drawn together.
-    fn propose(&mut self, trial: &FrozenTrial, study: &StudyView<'_>, space: &[(&str, &Distribution)]) -> Vec<f64> {
+    fn propose(
+        &mut self,
+        trial: &FrozenTrial,
+        study: &StudyView<'_>,
+        space: &[(&str, &Distribution)],
+    ) -> Vec<f64> {
         let liar = self.config.constant_liar;
         let running = if liar { self.history.running(study, trial.number) } else { Vec::new() };
         let n_good = (self.config.gamma)(self.history.n_usable());
@@ -169,9 +180,8 @@ fn best_candidate(good: &Mixture, bad: &Mixture, candidates: &[Vec<f64>]) -> usi
     let best = argmax(&estimates);
     let all_finite = estimates.iter().all(|e| e.is_finite());
     let equals_best = |i: usize| candidates.iter().all(|column| column[i] == column[best]);
-    let in_question: Vec<usize> = (0..estimates.len())
-        .filter(|&i| !all_finite || estimates[i] > estimates[best] - UNSURE)
-        .collect();
+    let in_question: Vec<usize> =
+        (0..estimates.len()).filter(|&i| !all_finite || estimates[i] > estimates[best] - UNSURE).collect();
     if all_finite && in_question.iter().all(|&i| equals_best(i)) {
         return best;
     }
@@ -212,7 +222,9 @@ impl Sampler for Tpe {
                 if space.is_empty() {
                     continue;
                 }
-                for (value, (name, distribution)) in self.propose(trial, study, &space).into_iter().zip(&space) {
+                for (value, (name, distribution)) in
+                    self.propose(trial, study, &space).into_iter().zip(&space)
+                {
                     params.push(Param {
                         name: (*name).into(),
                         distribution: (*distribution).clone(),

@@ -272,17 +272,19 @@ impl State {
 
     fn create_study(&mut self, log: &Value) -> Option<Verdict> {
         let name = log.get("study_name")?.as_str()?;
-        let direction = match log.get("directions")?.as_array()?.iter().map(Value::as_i64).collect::<Vec<_>>()[..] {
-            [Some(2)] => Direction::Maximize,
-            // A study of several objectives is listed, and its first direction counts.
-            [Some(2), ..] => Direction::Maximize,
-            _ => Direction::Minimize,
-        };
+        let direction =
+            match log.get("directions")?.as_array()?.iter().map(Value::as_i64).collect::<Vec<_>>()[..] {
+                [Some(2)] => Direction::Maximize,
+                // A study of several objectives is listed, and its first direction counts.
+                [Some(2), ..] => Direction::Maximize,
+                _ => Direction::Minimize,
+            };
         if self.studies.iter().flatten().any(|(study, _)| study.name == name) {
             return Some(Verdict::Refused(Error::StudyExists { name: name.into() }));
         }
         let id = self.studies.len();
-        let record = StudyRecord { id: id as i64, name: name.into(), direction, user_attrs: Default::default() };
+        let record =
+            StudyRecord { id: id as i64, name: name.into(), direction, user_attrs: Default::default() };
         self.studies.push(Some((record, Table::default())));
         Some(Verdict::StudyCreated(id))
     }
@@ -321,7 +323,11 @@ impl State {
             5 => {
                 distribution = serde_json::from_str(log.get("distribution")?.as_str()?).ok()?;
                 let internal = log.get("param_value_internal")?.as_f64()?;
-                Change::Param { name: log.get("param_name")?.as_str()?, internal, distribution: &distribution }
+                Change::Param {
+                    name: log.get("param_name")?.as_str()?,
+                    internal,
+                    distribution: &distribution,
+                }
             }
             6 => {
                 let state = state(log.get("state"))?;
@@ -371,7 +377,8 @@ fn time(value: Option<&Value>) -> Option<NaiveDateTime> {
 /// The fields of the operation that creates a trial with this content.
 fn creation(study: i64, trial: &FrozenTrial) -> String {
     let iso = |time: NaiveDateTime| time.format(ISO).to_string();
-    let started = if trial.state == TrialState::Waiting { None } else { Some(trial.started.unwrap_or_else(now)) };
+    let started =
+        if trial.state == TrialState::Waiting { None } else { Some(trial.started.unwrap_or_else(now)) };
     let mut fields = format!(r#""study_id":{study},"datetime_start":{}"#, json!(started.map(iso)));
     if *trial == FrozenTrial::new(trial.id, trial.number, TrialState::Running) {
         return fields;
@@ -379,8 +386,11 @@ fn creation(study: i64, trial: &FrozenTrial) -> String {
     let by_name = |value: &dyn Fn(&Param) -> Value| -> Value {
         trial.params.iter().map(|p| (p.name.to_string(), value(p))).collect::<Map<_, _>>().into()
     };
-    let reports: Vec<String> =
-        trial.intermediate.iter().map(|(step, v)| format!(r#""{step}":{}"#, python_json::float(*v))).collect();
+    let reports: Vec<String> = trial
+        .intermediate
+        .iter()
+        .map(|(step, v)| format!(r#""{step}":{}"#, python_json::float(*v)))
+        .collect();
     if let Some(completed) = trial.completed.or_else(|| trial.state.is_finished().then(now)) {
         fields += &format!(r#","datetime_complete":{}"#, json!(iso(completed)));
     }
@@ -432,7 +442,9 @@ impl Storage for Journal {
         let mut state = self.lock()?;
         self.write(&mut state, 4, &creation(study, template))?;
         let created = match state.verdict.take() {
-            Some(Verdict::TrialCreated(id)) => state.trial(id as i64).and_then(|(table, n)| table.get(n).cloned()),
+            Some(Verdict::TrialCreated(id)) => {
+                state.trial(id as i64).and_then(|(table, n)| table.get(n).cloned())
+            }
             _ => None,
         };
         created
@@ -441,10 +453,12 @@ impl Storage for Journal {
     }
 
     fn update(&self, trial: i64, change: &Change<'_>) -> Result<()> {
-        let attr = |key: &str, value: &Value| Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
+        let attr =
+            |key: &str, value: &Value| Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
         let (op, fields) = match *change {
             Change::Param { name, internal, distribution } => {
-                let (name, value, text) = (json!(name), python_json::float(internal), json!(distribution.to_json()));
+                let (name, value, text) =
+                    (json!(name), python_json::float(internal), json!(distribution.to_json()));
                 (5, format!(r#""param_name":{name},"param_value_internal":{value},"distribution":{text}"#))
             }
             Change::State { state, value, at } => {
@@ -470,10 +484,12 @@ impl Storage for Journal {
     fn claim(&self, trial: i64) -> Result<bool> {
         let mut state = self.lock()?;
         self.read(&mut state)?;
-        if !state.trial(trial).is_some_and(|(t, n)| t.get(n).is_some_and(|t| t.state == TrialState::Waiting)) {
+        if !state.trial(trial).is_some_and(|(t, n)| t.get(n).is_some_and(|t| t.state == TrialState::Waiting))
+        {
             return Ok(false);
         }
-        let fields = format!(r#""trial_id":{trial},"state":0,"values":null,"datetime_start":"{}""#, now().format(ISO));
+        let fields =
+            format!(r#""trial_id":{trial},"state":0,"values":null,"datetime_start":"{}""#, now().format(ISO));
         self.write(&mut state, 6, &fields)?;
         Ok(matches!(state.verdict.take(), Some(Verdict::Started(true))))
     }

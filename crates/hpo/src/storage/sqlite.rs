@@ -85,7 +85,8 @@ impl Sqlite {
         };
         if n_tables == 0 {
             // A log ahead of the database makes a change a single short write; Optuna reads both kinds.
-            db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(fail("setting the journal mode"))?;
+            db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+                .map_err(fail("setting the journal mode"))?;
             // Another process may be creating the tables at the same moment.
             db.execute_batch(&format!("BEGIN IMMEDIATE;\n{SCHEMA}\nCOMMIT;"))
                 .map_err(fail("creating the tables"))?;
@@ -114,7 +115,11 @@ impl Sqlite {
     }
 
     fn corrupt(&self, expected: &str, found: &str) -> Error {
-        Error::Corrupt { path: self.path.display().to_string(), expected: expected.into(), found: found.into() }
+        Error::Corrupt {
+            path: self.path.display().to_string(),
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 
     /// Does something in one transaction, holding the database from the start.
@@ -185,7 +190,9 @@ impl Sqlite {
                     )?;
                 }
                 let sql = match state {
-                    TrialState::Running => "UPDATE trials SET state = ?, datetime_start = ? WHERE trial_id = ?",
+                    TrialState::Running => {
+                        "UPDATE trials SET state = ?, datetime_start = ? WHERE trial_id = ?"
+                    }
                     _ => "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?",
                 };
                 run(sql, params![state_name(state), at.format(STAMP).to_string(), trial])
@@ -238,7 +245,9 @@ impl Sqlite {
         rows.into_iter()
             .map(|((id, number, state), started, completed)| {
                 let mut trial = FrozenTrial::new(id, number as usize, self.state_of(&state)?);
-                let time = |text: Option<String>| text.and_then(|t| NaiveDateTime::parse_from_str(&t, "%Y-%m-%d %H:%M:%S%.f").ok());
+                let time = |text: Option<String>| {
+                    text.and_then(|t| NaiveDateTime::parse_from_str(&t, "%Y-%m-%d %H:%M:%S%.f").ok())
+                };
                 (trial.started, trial.completed) = (time(started), time(completed));
                 self.fill(db, &mut trial)?;
                 Ok(trial)
@@ -254,7 +263,8 @@ impl Sqlite {
                 .map_err(|error| self.corrupt("a distribution in JSON", &format!("`{text}` ({error})")))?;
             trial.params.push(Param { name: name.into(), distribution, internal });
         }
-        let sql = "SELECT objective, value, value_type FROM trial_values WHERE trial_id = ? AND objective = 0";
+        let sql =
+            "SELECT objective, value, value_type FROM trial_values WHERE trial_id = ? AND objective = 0";
         for (_, value, kind) in self.rows::<i64, Option<f64>, String>(db, sql, trial.id)? {
             trial.value = Some(self.restored(value, &kind)?);
         }
@@ -287,7 +297,8 @@ impl Sqlite {
     }
 
     fn value(&self, text: &str) -> Result<Value> {
-        json::parse(text).map_err(|error| self.corrupt("an attribute in JSON", &format!("`{text}` ({error})")))
+        json::parse(text)
+            .map_err(|error| self.corrupt("an attribute in JSON", &format!("`{text}` ({error})")))
     }
 
     fn restored(&self, value: Option<f64>, kind: &str) -> Result<f64> {
@@ -358,8 +369,10 @@ impl Storage for Sqlite {
                 let direction = if word == "MAXIMIZE" { Direction::Maximize } else { Direction::Minimize };
                 let sql = "SELECT key, value_json, 0 FROM study_user_attributes WHERE study_id = ?";
                 let attrs = self.rows::<String, String, i64>(&state.db, sql, id)?;
-                let user_attrs =
-                    attrs.into_iter().map(|(k, text, _)| Ok((k, self.value(&text)?))).collect::<Result<_>>()?;
+                let user_attrs = attrs
+                    .into_iter()
+                    .map(|(k, text, _)| Ok((k, self.value(&text)?)))
+                    .collect::<Result<_>>()?;
                 Ok(StudyRecord { id, name, direction, user_attrs })
             })
             .collect()
@@ -377,7 +390,8 @@ impl Storage for Sqlite {
         let state = &mut *state;
         let fail = || self.err("creating a trial");
         let created = self.transaction(&mut state.db, |db| {
-            let started = (template.state != TrialState::Waiting).then(|| template.started.unwrap_or_else(now));
+            let started =
+                (template.state != TrialState::Waiting).then(|| template.started.unwrap_or_else(now));
             let completed = template.completed.or_else(|| template.state.is_finished().then(now));
             let stamp = |time: Option<NaiveDateTime>| time.map(|t| t.format(STAMP).to_string());
             db.prepare_cached(
@@ -404,7 +418,8 @@ impl Storage for Sqlite {
             }
             if let Some(value) = template.value {
                 let (stored, kind) = stored(value);
-                let sql = "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, ?)";
+                let sql =
+                    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?, 0, ?, ?)";
                 db.execute(sql, params![id, stored, kind]).map_err(fail())?;
             }
             let (_, number, _) = self.standing(db, id)?;

@@ -129,7 +129,8 @@ impl History {
 
     /// The running trials except one.
     pub(super) fn running<'a>(&self, study: &StudyView<'a>, except: usize) -> Vec<&'a FrozenTrial> {
-        let others = self.open.iter().filter(|&&number| number != except).map(|&number| &*study.trials[number]);
+        let others =
+            self.open.iter().filter(|&&number| number != except).map(|&number| &*study.trials[number]);
         others.filter(|trial| trial.state == TrialState::Running).collect()
     }
 
@@ -145,7 +146,8 @@ impl History {
         self.split(n_good);
         let is_good = &self.split.1;
         let empty = Vec::new();
-        let sources: Vec<&Vec<f64>> = space.iter().map(|(name, _)| self.values.get(*name).unwrap_or(&empty)).collect();
+        let sources: Vec<&Vec<f64>> =
+            space.iter().map(|(name, _)| self.values.get(*name).unwrap_or(&empty)).collect();
         let mut columns = Columns { good: vec![Vec::new(); space.len()], bad: vec![Vec::new(); space.len()] };
         let mut row = vec![0.0; space.len()];
         let mut running = running.iter().peekable();

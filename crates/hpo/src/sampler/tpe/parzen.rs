@@ -194,7 +194,8 @@ impl Mixture {
                 *log += math::sum(&terms);
                 *log += np_log(self.weights[k]);
             }
-            let max = row.iter().copied().fold(f64::NEG_INFINITY, |m, x| if m.is_nan() || x <= m { m } else { x });
+            let max =
+                row.iter().copied().fold(f64::NEG_INFINITY, |m, x| if m.is_nan() || x <= m { m } else { x });
             let max = if max == f64::NEG_INFINITY { 0.0 } else { max };
             row.iter_mut().for_each(|x| *x = np_exp(*x - max));
             out.push(np_log(math::sum(row)) + max);
@@ -253,7 +254,13 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels 
 }
 
 /// The greater of the distances to the neighbours on both sides.
-fn neighbour_distances(mu: &[f64], order: &[usize], low: f64, high: f64, consider_endpoints: bool) -> Vec<f64> {
+fn neighbour_distances(
+    mu: &[f64],
+    order: &[usize],
+    low: f64,
+    high: f64,
+    consider_endpoints: bool,
+) -> Vec<f64> {
     let last = order.len() - 1;
     let mut distances = vec![0.0; mu.len()];
     for (place, &k) in order.iter().enumerate() {

@@ -73,16 +73,12 @@ fn ndtri_exp(y: &[f64]) -> Vec<f64> {
     const LOGISTIC: f64 = 0.551_328_895_421_792_1; // √3 / π
     let flipped = |y: f64| y > -1e-2;
     let z: Vec<f64> = y.iter().map(|&y| if flipped(y) { np_log(-np_expm1(y)) } else { y }).collect();
-    let mut x: Vec<f64> = z
-        .iter()
-        .map(|&z| {
-            if z < -5.0 {
-                -(-2.0 * (z + LOG_SQRT_2PI)).sqrt()
-            } else {
-                -LOGISTIC * np_log(np_expm1(-z))
-            }
-        })
-        .collect();
+    let mut x: Vec<f64> =
+        z.iter()
+            .map(|&z| {
+                if z < -5.0 { -(-2.0 * (z + LOG_SQRT_2PI)).sqrt() } else { -LOGISTIC * np_log(np_expm1(-z)) }
+            })
+            .collect();
     for _ in 0..100 {
         let mut converged = true;
         for (x, &z) in x.iter_mut().zip(&z) {

@@ -15,11 +15,22 @@ pub(super) struct Estimate<'m> {
 
 /// The kernels' factors for one parameter.
 enum Factor<'m> {
-    Categorical { probabilities: &'m [f64], n_choices: usize },
+    Categorical {
+        probabilities: &'m [f64],
+        n_choices: usize,
+    },
     /// exp(-((x - mu) / sigma)^2 / 2)
-    Continuous { mu: &'m [f64], inverse: Vec<f64>, range: Range },
+    Continuous {
+        mu: &'m [f64],
+        inverse: Vec<f64>,
+        range: Range,
+    },
     /// The probability of the step around x.
-    Discrete { mu: Cow<'m, [f64]>, inverse: Vec<f64>, range: Range },
+    Discrete {
+        mu: Cow<'m, [f64]>,
+        inverse: Vec<f64>,
+        range: Range,
+    },
 }
 
 impl<'m> Estimate<'m> {

@@ -1,0 +1,32 @@
+"""The search of crates/hpo/examples/speed.rs in Optuna: python optuna_speed.py N [sqlite:///FILE] prints seconds."""
+
+import math
+import sys
+import time
+import warnings
+
+import optuna
+
+warnings.simplefilter("ignore")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def objective(trial):
+    value = 0.0
+    for i in range(4):
+        value += (trial.suggest_float(f"x{i}", -5, 5) - i) ** 2
+    value += abs(math.log10(trial.suggest_float("lr", 1e-5, 1e-1, log=True)) + 3)
+    value += trial.suggest_float("d", 0, 0.5, step=0.1)
+    value += abs(trial.suggest_int("n", 1, 9) - 4)
+    value += abs(trial.suggest_int("w", 8, 512, log=True) - 64) / 64
+    value += len(trial.suggest_categorical("o", ["a", "bb", "ccc"]))
+    value += trial.suggest_categorical("b", [True, False])
+    return value
+
+
+n = int(sys.argv[1])
+storage = sys.argv[2] if len(sys.argv) > 2 else None
+study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1), storage=storage)
+start, cpu = time.perf_counter(), time.process_time()
+study.optimize(objective, n_trials=n)
+print(n, time.perf_counter() - start, time.process_time() - cpu, study.best_value)

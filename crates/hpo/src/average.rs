@@ -1,0 +1,35 @@
+//! An objective averaged over seeds, so that a lucky start does not pass for a good configuration.
+
+/// The values of an objective at several seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Averaged {
+    /// Their mean.
+    pub mean: f64,
+    /// The standard error of the mean; NaN of one value.
+    pub standard_error: f64,
+    /// The values, in the order of the seeds.
+    pub values: Vec<f64>,
+}
+
+/// Evaluates the objective once a seed. Of no seeds, the mean is NaN.
+///
+/// # Errors
+/// The objective's first.
+///
+/// ```
+/// use firstsight_hpo::over_seeds;
+/// let averaged = over_seeds([1, 2, 3], |seed| Ok::<_, std::io::Error>(seed as f64))?;
+/// assert_eq!(averaged.mean, 2.0);
+/// assert!((averaged.standard_error - (1.0_f64 / 3.0).sqrt()).abs() < 1e-15);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn over_seeds<E>(
+    seeds: impl IntoIterator<Item = u64>,
+    objective: impl FnMut(u64) -> Result<f64, E>,
+) -> Result<Averaged, E> {
+    let values = seeds.into_iter().map(objective).collect::<Result<Vec<f64>, E>>()?;
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    Ok(Averaged { mean, standard_error: (variance / n).sqrt(), values })
+}
