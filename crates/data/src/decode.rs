@@ -1,7 +1,7 @@
 //! From a file to 8-bit grey or RGB pixels, as Pillow's `Image.open(path).convert("L")` or `.convert("RGB")` has them.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use image::ImageDecoder;
@@ -215,20 +215,17 @@ pub(crate) fn read_dimensions(path: &Path) -> Result<(u32, u32)> {
 }
 
 fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
-    fn read(format: Format, bytes: &[u8], max_pixels: u64) -> Result<Raster, Failure> {
-        let reader = Cursor::new(bytes);
+    fn read(format: Format, reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
         match format {
             Format::Png => read_png(reader, max_pixels),
             Format::Gif => read_gif(reader, max_pixels),
-            Format::Jpeg => read_with(JpegDecoder::new(reader)?, max_pixels),
+            Format::Jpeg => read_jpeg(reader, max_pixels),
             Format::Bmp => read_with(BmpDecoder::new(reader)?, max_pixels),
             Format::WebP => read_with(WebPDecoder::new(reader)?, max_pixels),
         }
     }
-    let (format, mut reader) = open(path)?;
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    read(format, &bytes, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
+    let (format, reader) = open(path)?;
+    read(format, reader, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
 }
 
 fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure> {
@@ -242,7 +239,7 @@ fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure>
     Ok(())
 }
 
-fn read_png(reader: impl BufRead + Seek, max_pixels: u64) -> Result<Raster, Failure> {
+fn read_png(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
     let mut decoder = png::Decoder::new(reader);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -284,19 +281,20 @@ fn raster(width: u32, height: u32, channels: usize, data: Vec<u8>) -> Raster {
 
 /// The first frame on the animation's canvas. Pillow fills what the frame leaves out with the transparent colour
 /// if there is one, and else with the first.
-fn read_gif(reader: impl Read, max_pixels: u64) -> Result<Raster, Failure> {
+fn read_gif(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::Indexed);
     let mut decoder = options.read_info(reader)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));
+    check_pixels(screen_width, screen_height, max_pixels)?;
     let Some(frame) = decoder.next_frame_info()? else {
         return Err(Failure::Undecodable("expected an image, found none".to_owned()));
     };
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
     let background = frame.transparent.unwrap_or(0);
-    let colors = frame.palette.clone().or(global);
+    let colors = frame.palette.clone().or(global).unwrap_or_default();
     let width = screen_width.max((left + frame_width) as u32);
     let height = screen_height.max((top + frame_height) as u32);
     check_pixels(width, height, max_pixels)?;
@@ -311,15 +309,51 @@ fn read_gif(reader: impl Read, max_pixels: u64) -> Result<Raster, Failure> {
         canvas[start..start + frame_width].copy_from_slice(pixels);
     }
 
-    let Some(colors) = colors else {
-        return Ok(Raster { width, height, color: ColorMode::Grey, data: canvas });
-    };
     let colors = colors.as_chunks::<3>().0;
     // Beyond the file's colours, Pillow's palette is a ramp of greys.
     let palette: [[u8; 3]; 256] =
         std::array::from_fn(|index| colors.get(index).copied().unwrap_or([index as u8; 3]));
     let data = canvas.iter().flat_map(|&index| palette[usize::from(index)]).collect();
     Ok(Raster { width, height, color: ColorMode::Rgb, data })
+}
+
+fn read_jpeg(mut reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes)?;
+    let decoder = JpegDecoder::new(Cursor::new(&bytes))?;
+    // The decoder would fill what is missing with grey.
+    if !has_end(&bytes) {
+        return Err(Failure::Undecodable(
+            "expected an end-of-image marker: the file is truncated".to_owned(),
+        ));
+    }
+    read_with(decoder, max_pixels)
+}
+
+/// Whether the markers of a JPEG file lead to an end-of-image marker (ITU-T T.81, annex B). Looking for its two
+/// bytes alone would find that of an embedded thumbnail.
+fn has_end(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    const START_OF_SCAN: u8 = 0xda;
+    // In a scan's data 0xff stands before 0 or a restart marker; elsewhere any marker may follow, after fill bytes.
+    let is_data = |byte: u8| matches!(byte, 0 | 0xd0..=0xd7);
+    let mut place = 2;
+    let mut in_scan = false;
+    while let Some([first, second, ..]) = bytes.get(place..) {
+        if *first != 0xff || *second == 0xff || (in_scan && is_data(*second)) {
+            place += 1;
+            continue;
+        }
+        match *second {
+            END => return true,
+            marker => {
+                let Some([high, low, ..]) = bytes.get(place + 2..) else { return false };
+                place += 2 + usize::from(u16::from_be_bytes([*high, *low]));
+                in_scan = marker == START_OF_SCAN;
+            }
+        }
+    }
+    false
 }
 
 fn read_with(mut decoder: impl ImageDecoder, max_pixels: u64) -> Result<Raster, Failure> {

@@ -20,7 +20,8 @@ pub struct Normalize {
 }
 
 impl Normalize {
-    /// For each channel what each byte becomes, computed in f64 and rounded once.
+    /// For each channel what each byte becomes, as `(x - 255 mean) / (255 std)`: 255 times the f32 next to 1/255
+    /// is 1, where dividing by 255 first would leave an error in the last place.
     fn tables(&self, channels: usize) -> Result<Vec<[f32; 256]>> {
         if self.mean.len() != channels || self.std.len() != channels {
             let found = format!("{} and {}", self.mean.len(), self.std.len());
@@ -33,7 +34,8 @@ impl Normalize {
             return Err(Error::invalid("normalize", "means that are finite", mean));
         }
         let table = |(&mean, &std): (&f32, &f32)| {
-            std::array::from_fn(|byte| ((byte as f64 / 255.0 - f64::from(mean)) / f64::from(std)) as f32)
+            let (mean, std) = (255.0 * mean, 255.0 * std);
+            std::array::from_fn(|byte| (byte as f32 - mean) / std)
         };
         Ok(self.mean.iter().zip(&self.std).map(table).collect())
     }

@@ -2,9 +2,6 @@
 
 use std::path::Path;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::decode::{ColorMode, DecodeSettings, Raster};
 use crate::error::{Error, Result};
 
@@ -86,9 +83,7 @@ pub(crate) fn resize(path: &Path, source: Raster, settings: &DecodeSettings) -> 
             max_pixels: settings.max_pixels,
         });
     }
-    let scaled = scale(source, width as u32, height as u32, settings.filter).map_err(|error| {
-        Error::Undecodable { path: path.to_owned(), format: "an image to resize", message: error.to_string() }
-    })?;
+    let scaled = scale(source, width as usize, height as usize, settings.filter);
     if plan.scaled == (target.0.into(), target.1.into()) {
         return Ok(scaled);
     }
@@ -102,27 +97,157 @@ pub(crate) fn resize(path: &Path, source: Raster, settings: &DecodeSettings) -> 
     Ok(cropped)
 }
 
-fn scale(
-    source: Raster,
-    width: u32,
-    height: u32,
-    filter: Filter,
-) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    if (source.width, source.height) == (width, height) {
-        return Ok(source.data);
+fn scale(source: Raster, width: usize, height: usize, filter: Filter) -> Vec<u8> {
+    match source.color {
+        ColorMode::Grey => scale_channels::<1>(source, width, height, filter),
+        ColorMode::Rgb => scale_channels::<3>(source, width, height, filter),
     }
-    let algorithm = match filter {
-        Filter::Nearest => ResizeAlg::Nearest,
-        Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-        Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
-        Filter::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
+}
+
+/// Each axis in turn, rounded to bytes, as `ImagingResample` in Pillow's libImaging/Resample.c: the result equals
+/// Pillow's in every bit.
+///
+/// The crate `fast_image_resize` would come within one grey level, at a minute and more of compiling.
+fn scale_channels<const C: usize>(source: Raster, width: usize, height: usize, filter: Filter) -> Vec<u8> {
+    let (source_width, source_height) = (source.width as usize, source.height as usize);
+    let Some((kernel, support)) = filter.kernel() else {
+        let columns = nearest(source_width, width);
+        let mut target = Vec::with_capacity(width * height * C);
+        for y in nearest(source_height, height) {
+            let row = source.data[y * source_width * C..][..source_width * C].as_chunks::<C>().0;
+            target.extend(columns.iter().flat_map(|&x| row[x]));
+        }
+        return target;
     };
-    let pixel_type = match source.color {
-        ColorMode::Grey => PixelType::U8,
-        ColorMode::Rgb => PixelType::U8x3,
+    let rows = |data: Vec<u8>| match source_width == width {
+        true => data,
+        false => resample_rows::<C>(&data, source_width, &taps(source_width, width, kernel, support)),
     };
-    let view = ImageRef::new(source.width, source.height, &source.data, pixel_type)?;
-    let mut target = Image::new(width, height, pixel_type);
-    Resizer::new().resize(&view, &mut target, &ResizeOptions::new().resize_alg(algorithm))?;
-    Ok(target.into_vec())
+    let columns = |data: Vec<u8>, width: usize| match source_height == height {
+        true => data,
+        false => resample_columns(&data, width * C, &taps(source_height, height, kernel, support)),
+    };
+    // Where many rows and few columns go, Pillow 13 begins with the columns. (The rule was found by trying: it
+    // explains 635 of 635 random sizes. Up to Pillow 12 the rows were always first; a pixel may differ by 2.)
+    let less = |source: usize, target: usize| source as i64 - target as i64;
+    if height < source_height && less(source_height, height) > 2 * less(source_width, width) {
+        rows(columns(source.data, source_width))
+    } else {
+        columns(rows(source.data), width)
+    }
+}
+
+impl Filter {
+    /// The weight at a distance, and the distance from which on it is 0; none for `Nearest`.
+    fn kernel(self) -> Option<(fn(f64) -> f64, f64)> {
+        match self {
+            Self::Nearest => None,
+            Self::Bilinear => Some((|x| (1.0 - x.abs()).max(0.0), 1.0)),
+            Self::Bicubic => Some((bicubic, 2.0)),
+            Self::Lanczos => {
+                Some((|x| if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }, 3.0))
+            }
+        }
+    }
+}
+
+/// Keys's cubic convolution with a = -0.5.
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let x = x * std::f64::consts::PI;
+    x.sin() / x
+}
+
+/// The source pixel at the centre of each target pixel, by repeated addition as Pillow's affine transform does.
+fn nearest(source: usize, target: usize) -> Vec<usize> {
+    let step = source as f64 / target as f64;
+    let mut position = step * 0.5;
+    let places = (0..target).map(|_| {
+        let place = position as usize;
+        position += step;
+        place.min(source - 1)
+    });
+    places.collect()
+}
+
+/// Fixed-point weights: 32 bits less 8 for the pixel and 2 for sums beyond 1.
+const WEIGHT_BITS: u32 = 22;
+
+/// What one target pixel is made of.
+struct Tap {
+    /// The first source pixel.
+    start: usize,
+    /// Its weight and those of the pixels after it, in units of 2^-22, of sum 1.
+    weights: Vec<i32>,
+}
+
+/// The taps of each target pixel along one axis.
+fn taps(source: usize, target: usize, kernel: fn(f64) -> f64, support: f64) -> Vec<Tap> {
+    let scale = source as f64 / target as f64;
+    // Enlarging, the kernel keeps its width; reducing, it covers as many source pixels as go into a target pixel.
+    let stretch = scale.max(1.0);
+    let reach = support * stretch;
+    let tap = |i| {
+        let center = (i as f64 + 0.5) * scale;
+        let start = (center - reach + 0.5).max(0.0) as usize;
+        let end = ((center + reach + 0.5) as usize).min(source);
+        let weight = |x| kernel((x as f64 - center + 0.5) * (1.0 / stretch));
+        let weights: Vec<f64> = (start..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let fixed = |weight: &f64| (weight / sum * f64::from(1 << WEIGHT_BITS)).round() as i32;
+        Tap { start, weights: weights.iter().map(fixed).collect() }
+    };
+    (0..target).map(tap).collect()
+}
+
+const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+
+fn to_byte(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+fn resample_rows<const C: usize>(source: &[u8], source_width: usize, taps: &[Tap]) -> Vec<u8> {
+    let mut target = Vec::with_capacity(source.len() / source_width * taps.len());
+    for row in source.chunks_exact(source_width * C) {
+        let row = row.as_chunks::<C>().0;
+        for Tap { start, weights } in taps {
+            let mut sums = [HALF; C];
+            for (pixel, &weight) in row[*start..].iter().zip(weights) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value) * weight;
+                }
+            }
+            target.extend(sums.map(to_byte));
+        }
+    }
+    target
+}
+
+fn resample_columns(source: &[u8], row_bytes: usize, taps: &[Tap]) -> Vec<u8> {
+    let mut target = Vec::with_capacity(row_bytes * taps.len());
+    let mut sums = vec![0; row_bytes];
+    for Tap { start, weights } in taps {
+        sums.fill(HALF);
+        for (row, &weight) in source[start * row_bytes..].chunks_exact(row_bytes).zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        target.extend(sums.iter().map(|&sum| to_byte(sum)));
+    }
+    target
 }

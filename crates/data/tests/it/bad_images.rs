@@ -1,0 +1,195 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use firstsight_data::{
+    ColorMode, DecodeSettings, Decoded, Error, Fit, ImageFolder, Unreadable, decode_image,
+};
+
+use crate::support::{folder, golden, settings, write_image};
+
+fn decode(path: &Path) -> Result<Vec<u8>, Error> {
+    decode_image(path, &settings(8, 6, ColorMode::Rgb))
+}
+
+/// The first `keep` bytes of a golden image, in a folder of its own.
+fn truncated(name: &str, keep: usize) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, &fs::read(golden("images").join(name)).unwrap()[..keep]).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn a_truncated_image_of_any_format_is_refused() {
+    let names =
+        ["rgb8.png", "420-q95.jpg", "420-progressive-q95.jpg", "palette.gif", "rgb24.bmp", "rgb-lossy.webp"];
+    for name in names.iter().chain(&["grey8.png", "rgb-lossless.webp", "rle8.bmp"]) {
+        let whole = fs::metadata(golden("images").join(name)).unwrap().len() as usize;
+        for keep in [whole / 4, whole / 2, whole * 9 / 10] {
+            let (_folder, path) = truncated(name, keep);
+            match decode(&path) {
+                Err(Error::Undecodable { path: named, .. }) => assert_eq!(named, path),
+                other => panic!("{name}, {keep} of {whole} bytes: {:?}", other.map(|pixels| pixels.len())),
+            }
+        }
+    }
+}
+
+/// The end-of-image marker of a thumbnail in the header is not the image's.
+#[test]
+fn a_truncated_jpeg_with_a_whole_thumbnail_is_refused() {
+    let whole = fs::read(golden("images/420-q95.jpg")).unwrap();
+    let thumbnail = fs::read(golden("images/grey-q60.jpg")).unwrap();
+    let mut bytes = vec![0xff, 0xd8, 0xff, 0xe1];
+    bytes.extend((thumbnail.len() as u16 + 2).to_be_bytes());
+    bytes.extend(&thumbnail);
+    bytes.extend(&whole[2..]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1.jpg");
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(decode(&path).unwrap(), decode(&golden("images/420-q95.jpg")).unwrap());
+    fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
+    assert!(matches!(decode(&path), Err(Error::Undecodable { format: "JPEG", .. })));
+}
+
+#[test]
+fn a_text_file_named_png_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letter.png");
+    fs::write(&path, "Dear Sir or Madam").unwrap();
+    let error = decode(&path).unwrap_err();
+    assert!(matches!(error, Error::NotAnImage { .. }), "{error}");
+    assert!(error.to_string().contains("letter.png") && error.to_string().contains("Dear Sir"), "{error}");
+    fs::write(&path, "").unwrap();
+    assert!(decode(&path).unwrap_err().to_string().contains("an empty file"));
+}
+
+/// A header that announces 60,000 x 60,000 pixels, 3.6 GB in grey, and nothing after it.
+fn huge_headers() -> Vec<(&'static str, Vec<u8>)> {
+    let side = 60_000u32;
+    let mut ihdr = b"IHDR".to_vec();
+    ihdr.extend(side.to_be_bytes());
+    ihdr.extend(side.to_be_bytes());
+    ihdr.extend([8, 0, 0, 0, 0]);
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    png.extend(&ihdr);
+    png.extend(crc32fast::hash(&ihdr).to_be_bytes());
+
+    let mut gif = b"GIF89a".to_vec();
+    gif.extend((side as u16).to_le_bytes());
+    gif.extend((side as u16).to_le_bytes());
+    gif.extend([0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b]);
+
+    let mut bmp = fs::read(golden("images/rgb24.bmp")).unwrap();
+    bmp[18..22].copy_from_slice(&side.to_le_bytes());
+    bmp[22..26].copy_from_slice(&side.to_le_bytes());
+
+    let mut jpeg = fs::read(golden("images/grey-q95.jpg")).unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 7].copy_from_slice(&(side as u16).to_be_bytes());
+    jpeg[frame + 7..frame + 9].copy_from_slice(&(side as u16).to_be_bytes());
+    vec![("png", png), ("gif", gif), ("bmp", bmp), ("jpg", jpeg)]
+}
+
+#[test]
+fn a_header_of_60_000_by_60_000_is_refused_by_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (extension, bytes) in huge_headers() {
+        let path = folder.path().join("huge").with_extension(extension);
+        fs::write(&path, bytes).unwrap();
+        match decode(&path) {
+            Err(Error::TooManyPixels {
+                width: 60_000,
+                height: 60_000,
+                max_pixels: 100_000_000,
+                path: named,
+            }) => {
+                assert_eq!(named, path);
+            }
+            other => panic!("{extension}: {:?}", other.map(|pixels| pixels.len())),
+        }
+    }
+}
+
+#[test]
+fn a_thin_image_whose_crop_would_need_a_huge_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("thin.png");
+    image::GrayImage::new(1, 60_000).save(&path).unwrap();
+    let settings =
+        DecodeSettings { fit: Fit::CropCenter { pct: 0.875 }, ..settings(224, 224, ColorMode::Rgb) };
+    let error = decode_image(&path, &settings).unwrap_err();
+    assert!(matches!(error, Error::TooManyPixels { width: 256, height: 15_360_000, .. }), "{error}");
+}
+
+#[test]
+fn an_image_one_pixel_wide_is_an_image() {
+    assert_eq!(decode(&golden("images/one-pixel-wide.png")).unwrap().len(), 8 * 6 * 3);
+    assert_eq!(decode(&golden("images/one-pixel.png")).unwrap().len(), 8 * 6 * 3);
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let path = golden("images/rgb8.png");
+    let good = settings(8, 6, ColorMode::Rgb);
+    for bad in [
+        DecodeSettings { height: 0, ..good.clone() },
+        DecodeSettings { width: 0, ..good.clone() },
+        DecodeSettings { fit: Fit::CropCenter { pct: 0.0 }, ..good.clone() },
+        DecodeSettings { fit: Fit::CropCenter { pct: 1.5 }, ..good.clone() },
+        DecodeSettings { fit: Fit::CropCenter { pct: f64::NAN }, ..good },
+    ] {
+        let error = decode_image(&path, &bad).unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    }
+}
+
+#[test]
+fn dimensions_come_from_the_headers_and_name_a_bad_file() {
+    let root = folder(&[("a/1.png", 0), ("b/1.png", 0)]);
+    for (i, name) in
+        ["420-q60.jpg", "small-frame.gif", "rgb24-top-down.bmp", "rgb-lossy.webp"].iter().enumerate()
+    {
+        fs::copy(golden("images").join(name), root.path().join("b").join(format!("2{i}-{name}"))).unwrap();
+    }
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    assert_eq!(folder.dimensions().unwrap(), [(5, 4), (5, 4), (61, 47), (31, 24), (23, 17), (61, 47)]);
+
+    let bad = root.path().join("a/0.png");
+    fs::write(&bad, "text").unwrap();
+    let error = ImageFolder::scan(root.path()).unwrap().dimensions().unwrap_err();
+    assert!(matches!(&error, Error::NotAnImage { path, .. } if *path == bad), "{error}");
+}
+
+#[test]
+fn unreadable_images_fail_or_are_excluded_and_listed() {
+    let root = folder(&[("a/1.png", 10), ("a/3.png", 30), ("b/1.png", 40)]);
+    let bad = [root.path().join("a/2.png"), root.path().join("b/0.png")];
+    for path in &bad {
+        fs::write(path, "text").unwrap();
+    }
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    let fail = settings(4, 5, ColorMode::Grey);
+    let error = Decoded::decode(&folder, &fail, None, &|_, _| ()).unwrap_err();
+    assert!(matches!(&error, Error::NotAnImage { path, .. } if *path == bad[0]), "{error}");
+
+    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..fail };
+    let decoded = Decoded::decode(&folder, &exclude, None, &|_, _| ()).unwrap();
+    assert_eq!(decoded.labels(), [0, 0, 1]);
+    assert_eq!((0..3).map(|i| decoded.image(i)[0]).collect::<Vec<_>>(), [10, 30, 40]);
+    assert_eq!(decoded.paths()[1], root.path().join("a/3.png"));
+    let listed: Vec<_> = decoded.excluded().iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(listed, bad);
+    assert!(decoded.excluded()[0].1.contains("begins with \"text\""), "{}", decoded.excluded()[0].1);
+}
+
+#[test]
+fn a_class_that_exclusion_leaves_empty_is_refused() {
+    let root = folder(&[("a/1.png", 10)]);
+    write_image(&root.path().join("b/1.png"), 0);
+    fs::write(root.path().join("b/1.png"), "text").unwrap();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..settings(4, 5, ColorMode::Grey) };
+    let error = Decoded::decode(&folder, &exclude, None, &|_, _| ()).unwrap_err();
+    assert!(matches!(&error, Error::EmptyClass { class, .. } if class == "b"), "{error}");
+}

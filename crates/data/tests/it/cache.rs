@@ -1,0 +1,186 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use firstsight_data::{ColorMode, DecodeSettings, Decoded, Error, Filter, ImageFolder, Unreadable};
+
+use crate::support::{folder, golden, settings};
+
+fn small() -> DecodeSettings {
+    settings(8, 6, ColorMode::Rgb)
+}
+
+/// Two classes of golden images, one of them unreadable.
+fn images() -> tempfile::TempDir {
+    let root = folder(&[("a/1.png", 10), ("a/2.png", 20), ("b/1.png", 30)]);
+    fs::copy(golden("images/scene.png"), root.path().join("b/2.png")).unwrap();
+    fs::copy(golden("images/rgb8.png"), root.path().join("b/3.png")).unwrap();
+    root
+}
+
+fn decode(root: &Path, settings: &DecodeSettings, cache: Option<&Path>) -> Decoded {
+    Decoded::decode(&ImageFolder::scan(root).unwrap(), settings, cache, &|_, _| ()).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn pixels(decoded: &Decoded) -> Vec<&[u8]> {
+    (0..decoded.len()).map(|i| decoded.image(i)).collect()
+}
+
+#[test]
+fn the_second_run_reads_the_cache_and_not_the_images() {
+    let root = images();
+    let cache = root.path().join(".cache/deep");
+    let first = decode(root.path(), &small(), Some(&cache));
+    let [file] = &files(&cache)[..] else { panic!("expected one file") };
+
+    // The same names, sizes and times, and other bytes: nobody looks into them.
+    let image = root.path().join("a/1.png");
+    let modified = fs::metadata(&image).unwrap().modified().unwrap();
+    let length = fs::metadata(&image).unwrap().len() as usize;
+    fs::write(&image, vec![0; length]).unwrap();
+    fs::File::options().write(true).open(&image).unwrap().set_modified(modified).unwrap();
+    let second = decode(root.path(), &small(), Some(&cache));
+    assert_eq!(pixels(&first), pixels(&second));
+    assert_eq!(
+        (first.labels(), first.classes(), first.paths()),
+        (second.labels(), second.classes(), second.paths())
+    );
+    assert_eq!(files(&cache), [file.clone()]);
+}
+
+#[test]
+fn every_setting_and_every_file_has_a_cache_of_its_own() {
+    let root = images();
+    let cache = root.path().join(".cache");
+    let variants = [
+        small(),
+        DecodeSettings { height: 6, width: 8, ..small() },
+        DecodeSettings { color: ColorMode::Grey, ..small() },
+        DecodeSettings { filter: Filter::Nearest, ..small() },
+        DecodeSettings { fit: firstsight_data::Fit::CropCenter { pct: 0.875 }, ..small() },
+        DecodeSettings { unreadable: Unreadable::Exclude, ..small() },
+        DecodeSettings { max_pixels: 1 << 20, ..small() },
+    ];
+    for (i, settings) in variants.iter().enumerate() {
+        let decoded = decode(root.path(), settings, Some(&cache));
+        assert_eq!(pixels(&decoded), pixels(&decode(root.path(), settings, None)));
+        assert_eq!(files(&cache).len(), i + 1, "{settings:?}");
+    }
+    let n = files(&cache).len();
+    // Another time, another length, another name.
+    let image = root.path().join("a/1.png");
+    fs::File::options().write(true).open(&image).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    decode(root.path(), &small(), Some(&cache));
+    assert_eq!(files(&cache).len(), n + 1);
+    fs::rename(&image, image.with_file_name("0.png")).unwrap();
+    decode(root.path(), &small(), Some(&cache));
+    assert_eq!(files(&cache).len(), n + 2);
+}
+
+#[test]
+fn a_damaged_cache_is_made_anew() {
+    let root = images();
+    let bad = root.path().join("a/3.png");
+    fs::write(&bad, "text").unwrap();
+    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..small() };
+    let cache = root.path().join(".cache");
+    let expected = decode(root.path(), &exclude, Some(&cache));
+    let [file] = &files(&cache)[..] else { panic!("expected one file") };
+    let whole = fs::read(file).unwrap();
+
+    let mut damaged: Vec<Vec<u8>> =
+        [0, 3, 16, 60, 70, whole.len() / 2, whole.len() - 1].map(|n| whole[..n].to_vec()).into();
+    damaged.push([&whole[..], b"x"].concat());
+    for place in (0..whole.len()).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x40;
+        damaged.push(bytes);
+    }
+    for bytes in damaged {
+        fs::write(file, bytes).unwrap();
+        let found = decode(root.path(), &exclude, Some(&cache));
+        assert_eq!(pixels(&found), pixels(&expected));
+        assert_eq!(found.excluded(), expected.excluded());
+        assert_eq!(fs::read(file).unwrap(), whole);
+    }
+    // And whole, it is read, with what was excluded.
+    assert_eq!(decode(root.path(), &exclude, Some(&cache)).excluded(), expected.excluded());
+    assert_eq!(expected.excluded()[0].0, bad);
+}
+
+#[test]
+fn runs_at_the_same_time_share_a_cache() {
+    let root = images();
+    let cache = root.path().join(".cache");
+    let expected = decode(root.path(), &small(), None);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                assert_eq!(pixels(&decode(root.path(), &small(), Some(&cache))), pixels(&expected))
+            });
+        }
+    });
+    assert_eq!(files(&cache).len(), 1);
+}
+
+#[test]
+fn a_cache_folder_that_cannot_be_written_is_an_error_that_names_it() {
+    let root = images();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    // A file in the place of the folder stops root as well.
+    let cache = root.path().join("a/1.png/cache");
+    let error = Decoded::decode(&folder, &small(), Some(&cache), &|_, _| ()).unwrap_err();
+    assert!(matches!(&error, Error::Io { action: "write", path, .. } if path.starts_with(&cache)), "{error}");
+}
+
+/// On Linux, as root: `mount -t tmpfs -o size=64k none DIR`, then FIRSTSIGHT_FULL_DISK=DIR.
+#[test]
+#[ignore = "needs FIRSTSIGHT_FULL_DISK, a folder on a file system of at most 64 KiB"]
+fn a_full_disk_leaves_nothing_half_written() {
+    let Some(disk) = std::env::var_os("FIRSTSIGHT_FULL_DISK") else {
+        println!("skipped: FIRSTSIGHT_FULL_DISK is not set");
+        return;
+    };
+    let root = images();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    let cache = Path::new(&disk).join("cache");
+    let error =
+        Decoded::decode(&folder, &settings(300, 300, ColorMode::Rgb), Some(&cache), &|_, _| ()).unwrap_err();
+    let full = |source: &std::io::Error| source.kind() == std::io::ErrorKind::StorageFull;
+    assert!(
+        matches!(&error, Error::Io { path, source, .. } if path.starts_with(&cache) && full(source)),
+        "{error}"
+    );
+    assert_eq!(files(&cache), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn progress_counts_to_the_number_of_images() {
+    let root = images();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    let (calls, largest) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let progress = |done, of| {
+        assert_eq!(of, 5);
+        calls.fetch_add(1, Ordering::Relaxed);
+        largest.fetch_max(done, Ordering::Relaxed);
+    };
+    let cache = root.path().join(".cache");
+    Decoded::decode(&folder, &small(), Some(&cache), &progress).unwrap();
+    assert_eq!((calls.load(Ordering::Relaxed), largest.load(Ordering::Relaxed)), (5, 5));
+    Decoded::decode(&folder, &small(), Some(&cache), &progress).unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 6);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let root = images();
+    let decode_with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| decode(root.path(), &small(), None))
+    };
+    assert_eq!(pixels(&decode_with(1)), pixels(&decode_with(5)));
+}

@@ -1,0 +1,12 @@
+//! One binary for all integration tests, so that candle is linked once.
+
+mod bad_images;
+mod cache;
+mod decode;
+mod folder;
+mod idx;
+mod loader;
+mod real;
+mod split;
+mod support;
+mod table;
