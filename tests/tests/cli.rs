@@ -292,6 +292,27 @@ fn another_models_checkpoint_and_weights_are_refused() {
 }
 
 #[test]
+fn a_checkpoint_of_other_images_is_refused() {
+    let folder = here();
+    let here = folder.path();
+    let data = stripes(here, 6);
+    succeeds(here, &train("run", "logistic", "1"));
+    for split in ["Train", "Test"] {
+        std::fs::rename(data.join(split).join("竖"), data.join(split).join("斜")).unwrap();
+    }
+    refuses(here, &resumed(train("run", "logistic", "2")), &["last.safetensors", "expected", "found"]);
+    std::fs::remove_file(here.join("run/checkpoint/last.safetensors")).unwrap();
+    refuses(here, &resumed(train("run", "logistic", "2")), &["no checkpoint"]);
+}
+
+#[test]
+fn errors_say_each_cause_once() {
+    let folder = here();
+    let said = text(&cli(folder.path(), &["dataset", "stats", "nowhere"]).stderr);
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+}
+
+#[test]
 fn other_classes_than_the_runs_are_refused() {
     let folder = here();
     let here = folder.path();
@@ -461,6 +482,12 @@ fn tuning_finds_a_setting_and_its_journal_goes_on() {
     assert!(trials.iter().filter_map(|t| t["value"].as_f64()).all(|value| value <= best));
     let rate = second["best"]["params"]["learning_rate"].as_f64().unwrap();
     assert!((1e-4..=1e-2).contains(&rate));
+    let other = ["tune", "--data", "stripes", "--input", "20x18x1", "--epochs", "2", "--model", "logistic"];
+    refuses(
+        here,
+        &[&other[..], &["--storage", "study.log", "--trials", "5"]].concat(),
+        &["another search", "small-cnn"],
+    );
     std::fs::write(here.join("study.log"), "no journal\n").unwrap();
     let args = ["tune", "--data", "stripes", "--model", "logistic", "--input", "20x18x1", "--trials", "1"];
     refuses(here, &[&args[..], &["--storage", "study.log"]].concat(), &["study.log"]);

@@ -1,10 +1,13 @@
 //! A folder of images as decoded splits.
 
+use std::hash::Hasher as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use candle_core::Device;
 use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
+
+use fnv::FnvHasher;
 
 use crate::progress;
 use crate::run::InputSpec;
@@ -20,17 +23,20 @@ pub(crate) struct Folders {
     pub(crate) train: ImageFolder,
     pub(crate) val: ImageFolder,
     pub(crate) test: Option<ImageFolder>,
+    /// Whether the validation images were set aside from the training images, rather than given.
+    pub(crate) val_is_split_off: bool,
 }
 
 impl Folders {
     /// The folder's own splits; without a validation split, a fifth of the training images is set aside.
     pub(crate) fn new(dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
         let DatasetFolder { train, val, test, .. } = dataset;
+        let val_is_split_off = val.is_none();
         let (train, val) = match val {
             Some(val) => (train, val),
             None => train.split(VALIDATION_SHARE, split_seed)?,
         };
-        Ok(Self { train, val, test })
+        Ok(Self { train, val, test, val_is_split_off })
     }
 
     pub(crate) fn get(self, split: Split) -> Result<ImageFolder> {
@@ -82,6 +88,23 @@ impl Splits {
 
     pub(crate) fn n_classes(&self) -> usize {
         self.train.classes().len()
+    }
+
+    /// A hash of the classes and of what trains and validates: the same for the same pixels and labels in the
+    /// same order.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = FnvHasher::default();
+        for class in self.train.classes() {
+            hasher.write(class.as_bytes());
+            hasher.write_u8(0);
+        }
+        for images in [&self.train, &self.val] {
+            for (i, label) in images.labels().iter().enumerate() {
+                hasher.write_u32(*label);
+                hasher.write(images.image(i));
+            }
+        }
+        hasher.finish()
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run_report(
         ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
         ("classes", splits.n_classes().to_string()),
         ("training", format!("Adam {}, batches of {}", record.learning_rate, record.batch_size)),
-        ("seed", format!("{} (split: {})", record.seed, record.split_seed)),
+        ("seed", record.seed.to_string()),
         ("device", device::describe(on)),
         ("time", number::duration(std::time::Duration::from_secs_f64(trained.seconds))),
     ]);
@@ -81,7 +81,7 @@ pub(crate) fn layers(section: &mut Section, summary: &Summary) {
         table.row([
             row.name.as_str().into(),
             row.kind.as_str().into(),
-            axes.join(" × ").into(),
+            axes.join("×").into(),
             row.params.into(),
         ]);
     }
@@ -119,9 +119,11 @@ pub(crate) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
     let with_lecture = rows.iter().any(|row| row.lecture.is_some());
     let names = ["loss", "accuracy", "top-5 accuracy"];
     let mut columns = vec![Column::text("images"), Column::number("number")];
-    columns.extend(names.map(|name| Column::number(name).under("ours")));
     if with_lecture {
+        columns.extend(names.map(|name| Column::number(name).under("ours")));
         columns.extend(names.map(|name| Column::number(name).under("the lecture's")));
+    } else {
+        columns.extend(names.map(Column::number));
     }
     let mut table = Table::new(format!("The figures of {model}, with the weights kept"), columns);
     for Beside { split, ours, lecture } in rows {
@@ -165,7 +167,7 @@ pub(crate) fn mistakes(
         };
         let tiles = wrong.iter().take(40).map(tile).collect::<Result<Vec<_>>>()?;
         let caption = format!(
-            "The {} mistakes that the network is surest of: true character → predicted character, and the probability \
+            "The {} mistakes that the network is surest of: true class → predicted class, and the probability \
              that it gives to its prediction",
             tiles.len()
         );
@@ -191,10 +193,10 @@ pub(crate) fn mistakes(
 
     let counts = predictions.confusion();
     let matrix = HeatMap::confusion(classes.to_vec(), counts.iter().map(|&n| n as u64))?;
-    let caption = "How often each character is taken for each: rows are true characters, columns predictions, depth the \
+    let caption = "How often each class is taken for each: rows are true classes, columns predictions, depth the \
                    share of the row";
     section.figure(Figure::new(matrix, caption, source));
-    confused_pairs(section, classes, &counts);
+    confused_pairs(section, classes, predictions);
     Ok(())
 }
 
@@ -213,14 +215,10 @@ impl Guess {
     }
 }
 
-fn confused_pairs(section: &mut Section, classes: &[String], counts: &[usize]) {
-    let k = classes.len();
-    let row_sum = |truth: usize| counts[truth * k..(truth + 1) * k].iter().sum::<usize>();
-    let mut pairs: Vec<(usize, usize, usize)> = (0..k * k)
-        .map(|i| (counts[i], i / k, i % k))
-        .filter(|&(n, truth, guess)| n > 0 && truth != guess)
-        .collect();
-    pairs.sort_by_key(|&(n, truth, guess)| (std::cmp::Reverse(n), truth, guess));
+fn confused_pairs(section: &mut Section, classes: &[String], predictions: &Predictions) {
+    let images_of =
+        |truth: usize| predictions.labels.iter().filter(|&&label| label as usize == truth).count();
+    let pairs = predictions.confused_pairs();
     if pairs.is_empty() {
         return;
     }
@@ -228,11 +226,11 @@ fn confused_pairs(section: &mut Section, classes: &[String], counts: &[usize]) {
         Column::text("true"),
         Column::text("predicted"),
         Column::number("images"),
-        Column::number("share of the true character's images"),
+        Column::number("share of the true class's images"),
     ];
-    let mut table = Table::new("The characters most often confused", columns);
+    let mut table = Table::new("The classes most often confused", columns);
     for (n, truth, guess) in pairs.into_iter().take(12) {
-        let share = n as f64 / row_sum(truth) as f64;
+        let share = n as f64 / images_of(truth) as f64;
         table.row([classes[truth].as_str().into(), classes[guess].as_str().into(), n.into(), share.into()]);
     }
     section.table(table);

@@ -32,8 +32,9 @@ impl RunFolder {
     /// The folder for a new training, or for one to go on with.
     pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
-        let exists = run.checkpoint().join("last.safetensors").exists() || run.weights().exists();
-        match (exists, resume) {
+        let checkpoint = run.checkpoint().join("last.safetensors").exists();
+        match (checkpoint || run.weights().exists(), resume) {
+            (true, true) if !checkpoint => bail!("{} has no checkpoint to go on from", path.display()),
             (true, false) => bail!("{} holds a run already: --resume goes on with it", path.display()),
             (false, true) => bail!("{} holds no run to go on with", path.display()),
             _ => {}
@@ -47,8 +48,12 @@ impl RunFolder {
         let run = Self { path: path.to_path_buf() };
         files::create_dir(&run.checkpoint())?;
         if !resume {
-            files::remove(&run.checkpoint().join("last.safetensors"))?;
-            files::remove(&run.weights())?;
+            let checkpoints =
+                ["last.safetensors", "best.safetensors"].map(|name| run.checkpoint().join(name));
+            for file in checkpoints.iter().chain(&[run.weights(), run.history(), run.metrics(), run.report()])
+            {
+                files::remove(file)?;
+            }
         }
         Ok(run)
     }
@@ -81,6 +86,10 @@ impl RunFolder {
     pub(crate) fn load(&self, device: &Device) -> Result<(ImageClassifier, RunConfig)> {
         let config: RunConfig = files::read_json(&self.config())?;
         let in_config = || format!("in {}", self.config().display());
+        let (stated, named) = (config.num_classes, config.label_names.len());
+        if stated != named {
+            bail!("{} states {stated} classes and names {named}", self.config().display());
+        }
         let kind: ModelKind = config.architecture.parse().with_context(in_config)?;
         let params = Params::seeded(0, device);
         let input = config.pretrained_cfg.dims();

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::files;
 use crate::images::{self, Splits};
-use crate::interrupt::CtrlC;
+use crate::interrupt::{CtrlC, Interrupted};
 use crate::json::Figures;
 use crate::progress::TrainingProgress;
 use crate::run::{InputSpec, RunConfig, RunFolder, TrainingRecord};
@@ -148,6 +148,9 @@ pub(crate) fn train(
         ];
         plan.fit(&network, &params, splits, resume, device, callbacks)
     })?;
+    if history.epochs.is_empty() {
+        return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
+    }
     params.save(&run.weights())?;
 
     let measure = |images: &Decoded| -> Result<Metrics> {
@@ -181,12 +184,13 @@ fn identity(plan: &Plan, splits: &Splits) -> String {
     let (c, h, w) = plan.input.input_size;
     let TrainingRecord { seed, split_seed, batch_size, learning_rate } = plan.record;
     format!(
-        "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}), batch {batch_size}, \
-         Adam {learning_rate}, seed {seed}",
+        "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
+         {batch_size}, Adam {learning_rate}, seed {seed}",
         plan.model,
         splits.n_classes(),
         splits.train.len(),
         splits.val.len(),
+        splits.fingerprint(),
     )
 }
 

@@ -18,8 +18,8 @@ impl std::str::FromStr for InputSize {
         let numbers: Vec<usize> =
             text.split('x').map(|n| n.parse().map_err(|_| rule())).collect::<Result<_, _>>()?;
         let [height, width, channels] = numbers[..] else { return Err(rule()) };
-        if !(1..=10_000).contains(&height) || !(1..=10_000).contains(&width) {
-            return Err(format!("height and width must lie in 1..=10000, found {height} and {width}"));
+        if !(1..=2048).contains(&height) || !(1..=2048).contains(&width) {
+            return Err(format!("height and width must lie in 1..=2048, found {height} and {width}"));
         }
         if channels != 1 && channels != 3 {
             return Err(format!("channels must be 1 (grey) or 3 (RGB), found {channels}"));

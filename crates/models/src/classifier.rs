@@ -142,7 +142,7 @@ impl ImageClassifier {
         self.head.forward_t(features, train)
     }
 
-    /// The output of each layer by its name, for pictures.
+    /// The output of each layer before the last by its name, for pictures.
     pub fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(&'static str, Tensor)>> {
         self.features.intermediates(xs)
     }

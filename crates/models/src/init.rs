@@ -47,6 +47,9 @@ fn fans(shape: &[usize]) -> (f64, f64) {
     ((dim(1) * receptive) as f64, (dim(0) * receptive) as f64)
 }
 
+/// A variable of more values than this is a mistake in its shape, and is refused before memory is taken for it.
+const MAX_VALUES: usize = 1 << 28;
+
 /// The value of the variable `name`: drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it
 /// depends on no other variable. Uniform draws lie in [lo, up).
 pub(crate) fn tensor(
@@ -58,7 +61,10 @@ pub(crate) fn tensor(
     device: &Device,
 ) -> Result<Tensor> {
     let mut rng = generator(seed, name);
-    let n = shape.elem_count();
+    let n = shape.dims().iter().try_fold(1usize, |n, dim| n.checked_mul(*dim)).filter(|n| *n <= MAX_VALUES);
+    let Some(n) = n else {
+        candle_core::bail!("{name} would have the shape {:?}: more than {MAX_VALUES} values", shape.dims());
+    };
     let mut uniform =
         |lo: f64, up: f64| -> Vec<f64> { (0..n).map(|_| lo + (up - lo) * rng.random::<f64>()).collect() };
     let values: Vec<f64> = match init {

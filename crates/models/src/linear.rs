@@ -31,11 +31,6 @@ impl Linear {
     pub fn n_params(&self) -> usize {
         self.weight.elem_count() + self.bias.elem_count()
     }
-
-    /// Output features.
-    pub fn n_out(&self) -> usize {
-        self.bias.elem_count()
-    }
 }
 
 impl Module for Linear {

@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 use firstsight_ops as ops;
 use firstsight_ops::{Activation, Conv2dConfig, Padding2d, Pool2dConfig};
 
-use crate::summary::{Row, Summary};
+use crate::summary::Row;
 use crate::{Dims, Linear, Scheme};
 
 /// One line of a network's table: what it is called and what it does.
@@ -54,8 +54,6 @@ pub enum Layer {
         /// What follows.
         activation: Activation,
     },
-    /// The exponential of each value, for rates that must be positive.
-    Exponential,
 }
 
 /// The rim of zeros around a convolution's input.
@@ -91,7 +89,6 @@ enum Run {
     MaxPool2d(Pool2dConfig),
     Flatten,
     Dense(Linear),
-    Exponential,
 }
 
 impl Sequential {
@@ -115,11 +112,6 @@ impl Sequential {
     /// The shape of one example's output.
     pub fn output(&self) -> Dims {
         self.output
-    }
-
-    /// The layer table with output shapes and parameter counts.
-    pub fn summary(&self, model: &str) -> Summary {
-        Summary { model: model.to_owned(), input: self.input, rows: self.rows() }
     }
 
     /// The summary's rows.
@@ -163,7 +155,6 @@ impl Step {
     fn new(spec: &LayerSpec, input: Dims, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
         let (run, output) = match spec.layer {
             Layer::Rescaling { scale } => (Run::Rescaling(scale), input),
-            Layer::Exponential => (Run::Exponential, input),
             Layer::Flatten => (Run::Flatten, Dims::Features(input.count())),
             Layer::Dense { units, activation } => {
                 let linear = Linear::new(input.features()?, units, activation, scheme, vb)?;
@@ -204,7 +195,6 @@ impl Step {
             Run::MaxPool2d(config) => ops::max_pool2d(xs, config),
             Run::Flatten => xs.flatten_from(1),
             Run::Dense(linear) => linear.forward(xs),
-            Run::Exponential => xs.exp(),
         }
     }
 
@@ -220,7 +210,6 @@ impl Step {
             Layer::MaxPool2d { .. } => "MaxPooling2D",
             Layer::Flatten => "Flatten",
             Layer::Dense { .. } => "Dense",
-            Layer::Exponential => "Exponential",
         };
         Row {
             name: self.spec.name.to_owned(),

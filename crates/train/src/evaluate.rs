@@ -20,7 +20,7 @@ pub fn evaluate(
         let outputs = model.forward_t(&batch.inputs, false)?.detach();
         meter.add(&loss.compute(&outputs, &batch.labels)?, &outputs, &batch.labels)?;
     }
-    meter.finish("validation")
+    meter.finish("evaluation")
 }
 
 /// A classifier's probabilities over some examples, in the order of the batches.
@@ -72,6 +72,20 @@ impl Predictions {
         }
         counts
     }
+
+    /// The classes taken for others: (images, true class, predicted class), the most frequent first.
+    pub fn confused_pairs(&self) -> Vec<(usize, usize, usize)> {
+        let k = self.n_classes;
+        let mut pairs: Vec<(usize, usize, usize)> = self
+            .confusion()
+            .into_iter()
+            .enumerate()
+            .map(|(i, n)| (n, i / k, i % k))
+            .filter(|&(n, truth, guess)| n > 0 && truth != guess)
+            .collect();
+        pairs.sort_by_key(|&(n, truth, guess)| (std::cmp::Reverse(n), truth, guess));
+        pairs
+    }
 }
 
 /// The class probabilities of `model` over `batches`, in inference mode.
@@ -88,5 +102,5 @@ pub fn predict(model: &impl ModuleT, batches: &impl Batches) -> Result<Predictio
         predictions.probabilities.extend(probabilities.flatten_all()?.to_vec1::<f32>()?);
         predictions.labels.extend(batch.labels.to_dtype(DType::U32)?.to_vec1::<u32>()?);
     }
-    if predictions.is_empty() { Err(Error::Empty("validation")) } else { Ok(predictions) }
+    if predictions.is_empty() { Err(Error::Empty("evaluation")) } else { Ok(predictions) }
 }

@@ -24,7 +24,7 @@ pub enum Ended {
     /// It ran for all its epochs.
     #[default]
     AllEpochs,
-    /// A callback saw no further improvement.
+    /// A callback ended it: no further improvement, or not worth going on with.
     EarlyStopped,
     /// The user interrupted it; the epoch under way is not in the history.
     Interrupted,

@@ -1,6 +1,6 @@
 use candle_core::{DType, Tensor};
 
-use crate::{Error, Loss, Result};
+use crate::{Error, Result};
 
 /// What is reported beside the loss, in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -96,17 +96,6 @@ impl Meter {
         let n = self.n as f64;
         let values = self.metrics.into_iter().zip(self.hits).map(|(m, hits)| (m, hits as f64 / n)).collect();
         Ok(Metrics { loss: self.loss_sum / n, values, n: self.n })
-    }
-}
-
-impl Loss {
-    /// The metrics that usually go with this loss.
-    pub fn usual_metrics(self) -> Vec<Metric> {
-        match self {
-            Self::SparseCategoricalCrossEntropy => vec![Metric::Accuracy, Metric::TopK(5)],
-            Self::BinaryCrossEntropy => vec![Metric::BinaryAccuracy],
-            Self::Poisson => vec![],
-        }
     }
 }
 

@@ -87,7 +87,12 @@ impl Optimizer {
                 (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, [m, v]) => {
                     adam_step(var, gradient, m, v, &adam(rate, (beta1, beta2), epsilon, decay, self.steps))?;
                 }
-                _ => unreachable!("moments are made for the configuration"),
+                (config, moments) => {
+                    let n = moments.len();
+                    return Err(
+                        candle_core::Error::Msg(format!("{config:?} with {n} moments a variable")).into()
+                    );
+                }
             }
         }
         Ok(())

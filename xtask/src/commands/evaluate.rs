@@ -55,13 +55,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
             None => println!("{}\t0\t-", class.label),
         }
     }
-    let confusion = predictions.confusion();
-    let k = config.label_names.len();
-    let mut pairs: Vec<(usize, usize, usize)> = (0..k * k)
-        .map(|i| (confusion[i], i / k, i % k))
-        .filter(|&(n, truth, guess)| n > 0 && truth != guess)
-        .collect();
-    pairs.sort_by_key(|&(n, truth, guess)| (std::cmp::Reverse(n), truth, guess));
+    let pairs = predictions.confused_pairs();
     if !pairs.is_empty() {
         println!("most confused (true, predicted, images):");
     }

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use firstsight_data::DatasetFolder;
 use firstsight_hpo::{
-    Direction, FloatRange, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study, Suggest, Tpe,
-    TpeConfig, Trial, TrialState,
+    Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
+    Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
 use firstsight_models::ModelKind;
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
@@ -19,6 +20,9 @@ use crate::json::TrialJson;
 use crate::run::{InputSpec, TrainingRecord};
 use crate::training::{MONITOR, Plan};
 use crate::values::{self, InputSize};
+
+/// The study's attribute that says what it is about.
+const SETTINGS: &str = "firstsight";
 
 /// A worker that has given no sign of life for twice as long is taken for dead.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -104,8 +108,9 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
     let InputSize { height, width, channels } = args.input;
     let splits = Splits::decode(&folders, &InputSpec::bytes(height, width, channels), &env.cache)?;
-    let study = study(args, env)?;
-    let finished = study.trials()?.iter().filter(|trial| trial.state.is_finished()).count();
+    let study = study(args, env, &splits)?;
+    let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
+    let finished = study.trials()?.iter().filter(of_use).count();
     if finished > 0 {
         eprintln!("{} holds {finished} finished trials", args.study);
     }
@@ -139,18 +144,22 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     println!("best: trial {}, validation accuracy {:.4}", best.number, best.value.unwrap_or(f64::NAN));
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
-        "to train it: cargo xtask train --data {} --model {model} --input {} --learning-rate {} --batch-size {} \
-         --seed {} --out RUN",
-        args.data.display(),
+        "to train it: cargo xtask train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
+         --seed {} --split-seed {} --epochs {} --patience {} --out RUN",
+        args.data,
         args.input,
         record.learning_rate,
         record.batch_size,
-        record.seed
+        record.seed,
+        record.split_seed,
+        args.epochs,
+        args.patience
     );
     Ok(())
 }
 
-fn study(args: &Args, env: &Env) -> Result<Study> {
+/// The study, new or stored. A stored one must be about the same data, models and training.
+fn study(args: &Args, env: &Env, splits: &Splits) -> Result<Study> {
     let seed = u32::try_from(env.seed)
         .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", env.seed))?;
     let builder = Study::builder(&args.study).direction(Direction::Maximize).heartbeat(HEARTBEAT);
@@ -161,10 +170,36 @@ fn study(args: &Args, env: &Env) -> Result<Study> {
     };
     let builder =
         if args.no_pruning { builder } else { builder.pruner(Percentile::new(PercentileConfig::median())?) };
-    Ok(match &args.storage {
+    let study = match &args.storage {
         Some(file) => builder.storage(Journal::open(file)?).load_or_create()?,
         None => builder.create()?,
-    })
+    };
+    let settings = settings(args, env, splits);
+    let stored = study.storage().studies()?.into_iter().find(|record| record.name == args.study);
+    match stored.and_then(|record| record.user_attrs.get(SETTINGS)?.as_str().map(str::to_owned)) {
+        Some(stored) if stored != settings => bail!(
+            "the study {} is about another search: expected {settings}, found {stored}; name another with --study",
+            args.study
+        ),
+        Some(_) => {}
+        None => study.set_user_attr(SETTINGS, settings)?,
+    }
+    Ok(study)
+}
+
+/// What a study is about, its sampler and length apart.
+fn settings(args: &Args, env: &Env, splits: &Splits) -> String {
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    format!(
+        "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
+        models.join(" or "),
+        args.input,
+        splits.n_classes(),
+        splits.fingerprint(),
+        args.epochs,
+        args.patience,
+        env.seed
+    )
 }
 
 /// The best validation accuracy of a training with the trial's settings.

@@ -43,6 +43,7 @@ impl Housing {
                 (Table::read_csv(path)?, format!("the table {}", escape_markup(&name)))
             }
             None => {
+                files::create_dir(datasets)?;
                 let path = datasets.join(format!("housing-{seed}.csv"));
                 files::write(&path, drawn(seed).as_bytes())?;
                 (Table::read_csv(&path)?, format!("a housing table that this program draws, seed {seed}"))
@@ -113,7 +114,7 @@ fn drawn(seed: u64) -> String {
         let longitude = -117.2 - 7.0 * along + 4.5 * inland;
         let distance = |lat: f64, lon: f64| ((latitude - lat).powi(2) + (longitude - lon).powi(2)).sqrt();
         let centre = (-distance(34.0, -118.3)).exp() + 1.3 * (-distance(37.7, -122.3)).exp();
-        let noise = 0.25 * rng.sample::<f64, _>(StandardNormal);
+        let noise = 0.08 * rng.sample::<f64, _>(StandardNormal);
         let log_value =
             -0.75 + 0.75 * income.ln() + 0.8 * centre - 0.25 * (occupants / 3.0).ln() + 0.003 * age + noise;
         let value = log_value.exp().clamp(0.15, 5.0);

@@ -124,7 +124,6 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     files::create_dir(&args.out)?;
     let wanted = |name| args.section.is_empty() || args.section.contains(&name);
     let mut report = Report::new("Firstsight: the lecture, reproduced");
-    report.subtitle("Handwritten Chinese characters, from image folders to a convolutional network");
     report.lead(
         "A lecture on computer vision teaches image classification with Keras, scikit-learn, Pillow, matplotlib and Optuna. \
          This report does the same work in Rust on candle, on this machine, and shows what came out.",
@@ -135,6 +134,9 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;
     }
     if wanted(SectionName::Search) && !interrupted {
+        // The search may be interrupted: what there is by now is kept.
+        report.write(&args.out.join("report.html"))?;
+        files::write_json(&args.out.join("metrics.json"), &metrics)?;
         metrics.search = Some(section_09_search::write(env, args.housing.as_deref(), &mut report)?);
     }
     report.facts(&[
@@ -162,6 +164,7 @@ fn characters(
     metrics: &mut Metrics,
 ) -> Result<bool> {
     let lecture = Lecture::prepare(args, env)?;
+    report.subtitle("From image folders to a convolutional network");
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
     let mut interrupted = false;
@@ -270,10 +273,10 @@ impl<'a> Lecture<'a> {
                  a full run's. Without `--quick` the lecture's full training runs.",
             );
         }
-        report.facts(&[
-            ("images", self.source.clone()),
-            ("split", format!("80/20, random_state {SPLIT_SEED}")),
-        ]);
+        report.facts(&[("images", self.source.clone())]);
+        if self.folders.val_is_split_off {
+            report.facts(&[("split", format!("80/20, random_state {SPLIT_SEED}"))]);
+        }
     }
 
     fn data(&self) -> DataMetrics {

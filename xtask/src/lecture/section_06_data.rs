@@ -27,10 +27,14 @@ pub(super) fn write(lecture: &Lecture<'_>, report: &mut Report) -> Result<()> {
     samples(lecture, section)
 }
 
-/// Training images before the validation images were set aside, and test images.
+/// The splits as they lie in the folder: training images before any were set aside for validation.
 fn folders<'a>(lecture: &'a Lecture<'_>) -> Vec<(&'static str, Vec<&'a ImageFolder>)> {
     let folders = &lecture.folders;
-    let mut all = vec![("train", vec![&folders.train, &folders.val])];
+    let mut all = if folders.val_is_split_off {
+        vec![("train", vec![&folders.train, &folders.val])]
+    } else {
+        vec![("train", vec![&folders.train]), ("validation", vec![&folders.val])]
+    };
     all.extend(folders.test.as_ref().map(|test| ("test", vec![test])));
     all
 }
@@ -99,14 +103,11 @@ fn sizes(lecture: &Lecture<'_>, section: &mut Section) -> Result<()> {
     section.subsection("Heights and widths");
     let mut heights = Histogram::new("height in pixels", "images").measured(Measure::Share);
     let mut widths = Histogram::new("width in pixels", "images").measured(Measure::Share);
-    let columns = ["split", "images", "height: least", "median", "most", "width: least", "median", "most"];
-    let mut table = Table::new(
-        "Sizes in pixels",
-        columns
-            .iter()
-            .enumerate()
-            .map(|(i, name)| if i == 0 { Column::text(*name) } else { Column::number(*name) }),
-    );
+    let extent = ["least", "median", "most"];
+    let mut columns = vec![Column::text("split"), Column::number("images")];
+    columns.extend(extent.map(|name| Column::number(name).under("height")));
+    columns.extend(extent.map(|name| Column::number(name).under("width")));
+    let mut table = Table::new("Sizes in pixels", columns);
     for (split, folders) in folders(lecture) {
         let mut sizes = Vec::new();
         for folder in folders {
@@ -140,11 +141,16 @@ fn sizes(lecture: &Lecture<'_>, section: &mut Section) -> Result<()> {
 
 fn decoding(lecture: &Lecture<'_>, section: &mut Section) {
     section.subsection("Tensors");
-    section.text(&format!(
+    section.text(
         "Every image is read in greyscale and stretched to 80 × 60 pixels (height × width) with a Lanczos filter, as Pillow \
-         does it. A fifth of the training images (`test_size={VALIDATION_SHARE}`, `random_state={SPLIT_SEED}`) is set aside \
-         for validation: the same images, index for index, that scikit-learn's `train_test_split` picks."
-    ));
+         does it.",
+    );
+    if lecture.folders.val_is_split_off {
+        section.text(&format!(
+            "A fifth of the training images (`test_size={VALIDATION_SHARE}`, `random_state={SPLIT_SEED}`) is set aside for \
+             validation: the same images, index for index, that scikit-learn's `train_test_split` picks."
+        ));
+    }
     let mut table = Table::new(
         "Shapes (images, height, width, channels)",
         [Column::text("images"), Column::text("shape"), Column::text("labels")],

@@ -14,8 +14,7 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
     let section = report.section(Some("8"), "The convolutional network");
     section.text(&format!(
         "Three convolutions of 16, 32 and 64 filters of 3 × 3 pixels, each followed by ReLU and max pooling, look for strokes \
-         and their combinations wherever they are; two dense layers decide. That takes {} parameters, a third of what \
-         logistic regression has. The last layer gives logits; the training is the same.",
+         and their combinations wherever they are; two dense layers decide. That takes {} parameters. The last layer gives logits; the training is the same.",
         number::count(summary.total_params() as u64),
     ));
     pages::layers(section, &summary);
@@ -47,8 +46,8 @@ fn one_image(
         format!("Image {index} of the {name} images, 80 × 60 pixels. It shows {}", escape_markup(truth));
     section.figure(Figure::new(Picture::pixelated(pages::picture(images, index)?, 4.0), caption, source));
     let mut table = Table::new(
-        "The five most probable characters for it",
-        [Column::text("character"), Column::number("probability")],
+        "The most probable classes for it",
+        [Column::text("class"), Column::number("probability")],
     );
     for (class, probability) in predictions.ranked(index, 5) {
         let cells = [classes[class].as_str().into(), probability.into()];

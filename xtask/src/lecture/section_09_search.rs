@@ -24,6 +24,8 @@ const SEED: u32 = 123;
 const TRIALS: usize = 10;
 /// Seeds over which the winner's loss is averaged.
 const SEEDS: u64 = 5;
+/// Losses above this many times the least are left out of the figures.
+const FAR: f64 = 1.5;
 /// Values that a grid would take of the learning rate.
 const GRID_POINTS: usize = 10;
 
@@ -239,6 +241,9 @@ fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Hou
         for name in &names {
             cells.push(trial.param(name).map_or(Cell::Missing, |param| match param.value() {
                 serde_json::Value::String(text) => text.into(),
+                serde_json::Value::Number(n) if n.is_f64() => {
+                    format!("{:.3e}", n.as_f64().unwrap_or(f64::NAN)).into()
+                }
                 value => value.to_string().into(),
             }));
         }
@@ -250,21 +255,7 @@ fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Hou
         };
     }
     section.table(table);
-    let points = search.trials.iter().filter_map(|t| Some((t.number as f64, t.value?)));
-    let mut least = f64::INFINITY;
-    let best_so_far = search.trials.iter().filter_map(|t| {
-        least = least.min(t.value?);
-        Some((t.number as f64, least))
-    });
-    let history = Scatter::new("trial", loss())
-        .series(Series::new("trials", points))
-        .series(Series::new("best so far", best_so_far));
-    let by_axis = search.trials.iter().filter_map(|t| Some((t.param(axis)?.value().as_f64()?, t.value?)));
-    let slice = Scatter::new(axis, loss()).series(Series::new("trials", by_axis));
-    section.figure_row(vec![
-        Figure::new(history, "The loss of each trial, in the order of the trials", housing.source.clone()),
-        Figure::new(slice, format!("The same losses by `{axis}`"), housing.source.clone()),
-    ]);
+    section.figure_row(figures(search, axis, &housing.source));
     let best = search.best.value.unwrap_or(f64::NAN);
     let spread = search.over_seeds.iter().map(|loss| (loss - mean(&search.over_seeds)).powi(2)).sum::<f64>();
     let deviation = (spread / (search.over_seeds.len() - 1) as f64).sqrt();
@@ -306,9 +297,33 @@ fn grid(section: &mut Section, random: &Search) -> Result<()> {
     Ok(())
 }
 
-/// Logarithmic, since a trial that fails to learn loses many times what the others do.
-fn loss() -> Axis {
-    Axis::new("validation loss").logarithmic()
+/// The losses by trial and by one parameter. A trial that failed to learn loses many times what the others do, and
+/// is left out.
+fn figures(search: &Search, axis: &str, source: &str) -> Vec<Figure> {
+    let best = search.best.value.unwrap_or(f64::NAN);
+    let shown = |trial: &&std::sync::Arc<FrozenTrial>| trial.value.is_some_and(|loss| loss <= FAR * best);
+    let left_out = search.trials.iter().filter(|trial| !shown(trial)).count();
+    let note = match left_out {
+        0 => String::new(),
+        n => format!(". {n} with more than {FAR} times the least loss are left out"),
+    };
+    let points = search.trials.iter().filter(shown).filter_map(|t| Some((t.number as f64, t.value?)));
+    let mut least = f64::INFINITY;
+    let best_so_far = search.trials.iter().filter_map(|t| {
+        least = least.min(t.value?);
+        (least <= FAR * best).then_some((t.number as f64, least))
+    });
+    let history = Scatter::new("trial", "validation loss")
+        .series(Series::new("trials", points))
+        .series(Series::new("best so far", best_so_far));
+    let by_axis =
+        search.trials.iter().filter(shown).filter_map(|t| Some((t.param(axis)?.value().as_f64()?, t.value?)));
+    let slice =
+        Scatter::new(Axis::new(axis).logarithmic(), "validation loss").series(Series::new("trials", by_axis));
+    vec![
+        Figure::new(history, format!("The loss of each trial, in the order of the trials{note}"), source),
+        Figure::new(slice, format!("The same losses by `{axis}`"), source),
+    ]
 }
 
 fn mean(values: &[f64]) -> f64 {
