@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
+use std::sync::Once;
 
 use image::ImageDecoder;
 use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, webp::WebPDecoder};
@@ -215,9 +216,14 @@ pub(crate) fn read_dimensions(path: &Path) -> Result<(u32, u32)> {
 }
 
 fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
-    fn read(format: Format, reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+    fn read(
+        path: &Path,
+        format: Format,
+        reader: BufReader<File>,
+        max_pixels: u64,
+    ) -> Result<Raster, Failure> {
         match format {
-            Format::Png => read_png(reader, max_pixels),
+            Format::Png => read_png(path, reader, max_pixels),
             Format::Gif => read_gif(reader, max_pixels),
             Format::Jpeg => read_jpeg(reader, max_pixels),
             Format::Bmp => read_with(BmpDecoder::new(reader)?, max_pixels),
@@ -225,7 +231,7 @@ fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
         }
     }
     let (format, reader) = open(path)?;
-    read(format, reader, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
+    read(path, format, reader, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
 }
 
 fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure> {
@@ -239,15 +245,13 @@ fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure>
     Ok(())
 }
 
-fn read_png(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+fn read_png(path: &Path, reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
     let mut decoder = png::Decoder::new(reader);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(png::Transformations::EXPAND);
     let header = decoder.read_header_info()?;
     check_pixels(header.width, header.height, max_pixels)?;
-    // Without this the decoder refuses rows of more than 64 MiB.
-    decoder.set_limits(png::Limits { bytes: usize::MAX });
     let mut reader = decoder.read_info()?;
     let too_large = || Failure::Undecodable("the pixels do not fit into memory".to_owned());
     let mut data = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
@@ -258,7 +262,14 @@ fn read_png(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure>
     let data = match frame.bit_depth {
         // Pillow reads 16-bit grey as its mode I;16, which `convert` clips to 255 ...
         png::BitDepth::Sixteen if is_grey_in_file => {
-            data.as_chunks().0.iter().map(|&bytes| u16::from_be_bytes(bytes).min(255) as u8).collect()
+            let values = data.as_chunks().0.iter().copied().map(u16::from_be_bytes);
+            if values.clone().any(|value| value > 255) {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!(path = %path.display(), "16-bit grey above 255 becomes 255, as in Pillow");
+                });
+            }
+            values.map(|value| value.min(255) as u8).collect()
         }
         // ... and of all others it reads the upper byte.
         png::BitDepth::Sixteen => data.as_chunks::<2>().0.iter().map(|bytes| bytes[0]).collect(),

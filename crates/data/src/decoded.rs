@@ -104,7 +104,7 @@ impl Decoded {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the number of bytes, labels and images disagree, or a label has no class.
+    /// [`Error::Invalid`] if the number of bytes, labels and images disagree, a side is 0, or a label has no class.
     ///
     /// # Examples
     ///
@@ -122,6 +122,13 @@ impl Decoded {
         labels: Vec<u32>,
         classes: Vec<String>,
     ) -> Result<Self> {
+        if height == 0 || width == 0 || channels == 0 {
+            return Err(Error::invalid(
+                "pixels",
+                "sides of at least 1",
+                format!("{height}x{width}x{channels}"),
+            ));
+        }
         let expected = height.saturating_mul(width).saturating_mul(channels).saturating_mul(labels.len());
         if pixels.len() != expected {
             let rule = format!("{} images of {height}x{width}x{channels}: {expected} bytes", labels.len());

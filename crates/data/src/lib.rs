@@ -68,7 +68,7 @@
 //! | 8-bit grey, RGB, palette | itself; the palette's colours | 0 |
 //! | alpha, transparent colours | dropped, not blended: the colour beneath | 0 |
 //! | 16-bit RGB, RGBA, grey with alpha | the upper byte | 0 |
-//! | 16-bit grey PNG | **clipped at 255**, as Pillow does: all but the darkest is white | 0 |
+//! | 16-bit grey PNG | **clipped at 255**, with a warning: all but the darkest is white | 0 |
 //! | GIF frame smaller than its canvas | the rest in the transparent colour, else in colour 0 | 0 |
 //! | 16-bit BMP | five or six bits to eight | at most 1 |
 //! | JPEG: grey, RGB, CMYK; all as grey | the first three, and their luma | at most 1 |
@@ -101,3 +101,8 @@ pub use loader::{Loader, LoaderConfig, Normalize};
 pub use resize::{Filter, Fit};
 pub use split::train_test_split;
 pub use table::{Standardizer, Table};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,9 @@ use firstsight_data::{
     ColorMode, DecodeSettings, Decoded, Error, Fit, ImageFolder, Unreadable, decode_image,
 };
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
 use crate::support::{folder, golden, settings, write_image};
 
 fn decode(path: &Path) -> Result<Vec<u8>, Error> {
@@ -50,6 +53,41 @@ fn a_truncated_jpeg_with_a_whole_thumbnail_is_refused() {
     assert_eq!(decode(&path).unwrap(), decode(&golden("images/420-q95.jpg")).unwrap());
     fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
     assert!(matches!(decode(&path), Err(Error::Undecodable { format: "JPEG", .. })));
+}
+
+/// Bytes changed at random, and files cut off at random: an image or an error, never a panic or a huge allocation.
+#[test]
+fn damaged_images_are_images_or_errors() {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.png");
+    let settings = DecodeSettings { max_pixels: 100_000, ..settings(8, 6, ColorMode::Rgb) };
+    let (mut images, mut errors) = (0, 0);
+    for entry in fs::read_dir(golden("images")).unwrap() {
+        let whole = fs::read(entry.unwrap().path()).unwrap();
+        for _ in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + rng.next_u32() % 4 {
+                let place = (rng.next_u64() % bytes.len() as u64) as usize;
+                bytes[place] = rng.next_u32() as u8;
+            }
+            if rng.next_u32() % 4 == 0 {
+                bytes.truncate((rng.next_u64() % bytes.len() as u64) as usize);
+            }
+            fs::write(&path, bytes).unwrap();
+            match decode_image(&path, &settings) {
+                Ok(pixels) => {
+                    assert_eq!(pixels.len(), 8 * 6 * 3);
+                    images += 1;
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("damaged.png"), "{error}");
+                    errors += 1;
+                }
+            }
+        }
+    }
+    assert!(images > 300 && errors > 300, "{images} {errors}");
 }
 
 #[test]

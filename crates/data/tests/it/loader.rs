@@ -161,6 +161,7 @@ fn pixels_and_labels_must_agree() {
     let classes = || vec!["a".to_owned(), "b".to_owned()];
     assert!(Decoded::from_pixels(vec![0; 11], (2, 3, 1), vec![0, 1], classes()).is_err());
     assert!(Decoded::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 2], classes()).is_err());
+    assert!(Decoded::from_pixels(vec![], (0, 3, 3), vec![0, 1], classes()).is_err());
     assert!(Decoded::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 1], classes()).is_ok());
 }
 
