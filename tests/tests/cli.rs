@@ -70,7 +70,7 @@ fn train<'a>(out: &'a str, model: &'a str, epochs: &'a str) -> Vec<&'a str> {
     fixed.into_iter().chain(["--model", model, "--epochs", epochs, "--out", out]).collect()
 }
 
-fn resumed<'a>(mut args: Vec<&'a str>) -> Vec<&'a str> {
+fn resumed(mut args: Vec<&str>) -> Vec<&str> {
     args.push("--resume");
     args
 }

@@ -137,9 +137,12 @@ fn scale_channels<const C: usize>(source: Raster, width: usize, height: usize, f
     }
 }
 
+/// The weight at a distance.
+type Kernel = fn(f64) -> f64;
+
 impl Filter {
     /// The weight at a distance, and the distance from which on it is 0; none for `Nearest`.
-    fn kernel(self) -> Option<(fn(f64) -> f64, f64)> {
+    fn kernel(self) -> Option<(Kernel, f64)> {
         match self {
             Self::Nearest => None,
             Self::Bilinear => Some((|x| (1.0 - x.abs()).max(0.0), 1.0)),
@@ -196,7 +199,7 @@ struct Tap {
 }
 
 /// The taps of each target pixel along one axis.
-fn taps(source: usize, target: usize, kernel: fn(f64) -> f64, support: f64) -> Vec<Tap> {
+fn taps(source: usize, target: usize, kernel: Kernel, support: f64) -> Vec<Tap> {
     let scale = source as f64 / target as f64;
     // Enlarging, the kernel keeps its width; reducing, it covers as many source pixels as go into a target pixel.
     let stretch = scale.max(1.0);

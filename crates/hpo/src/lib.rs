@@ -48,10 +48,10 @@
 //!
 //! # How exact
 //!
-//! Random numbers, order of operations, order of ties among up to 256 observations, pairwise sums, and exp, log,
-//! log1p and expm1 are NumPy's on a processor with AVX-512, whatever the machine; erf, erfc and scalar
-//! logarithms are the system's C library's, as in Python. On another processor NumPy's own last bits differ,
-//! and where the merits of two candidates differ in nothing else, so may Optuna's proposals. Beyond 256
+//! Random numbers, order of operations, order of ties among up to 256 observations and pairwise sums are NumPy's;
+//! exp, log, log1p and expm1 are rounded correctly, which NumPy's are almost always; erf, erfc and scalar
+//! logarithms are the system's C library's, as in Python. NumPy's last bits depend on the processor, and where
+//! the merits of two candidates differ in nothing else, so do Optuna's proposals. Beyond 256
 //! observations of which some are equal, NumPy's order of ties depends on the processor; here they keep
 //! theirs.
 //!

@@ -1,8 +1,8 @@
 //! Arithmetic that rounds as NumPy's does.
 
-mod svml;
+mod rounded;
 
-pub(crate) use self::svml::{exp as np_exp, expm1 as np_expm1, log as np_log, log1p as np_log1p};
+pub(crate) use self::rounded::{exp as np_exp, expm1 as np_expm1, log as np_log, log1p as np_log1p};
 
 /// NumPy's `sum` over contiguous doubles: pairwise in blocks of 128, eight at a time.
 pub(crate) fn sum(x: &[f64]) -> f64 {

@@ -1,5 +1,8 @@
 //! Losses and their gradients against Keras (goldens/losses.py).
 
+// The script's digits, as it prints them.
+#![allow(clippy::excessive_precision)]
+
 use candle_core::{DType, Device, Tensor, Var};
 use firstsight_train::Loss;
 

@@ -6,12 +6,14 @@ use std::time::Instant;
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_hpo::{
-    Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study, Suggest, Tpe, TpeConfig,
-    grid_cost,
+    Direction, Distribution, FloatRange, ForestConfig, FrozenTrial, IntRange, Random, Replay, Stop, Study,
+    Suggest, Tpe, TpeConfig, grid_cost, param_importances, plots,
 };
 use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
 use firstsight_ops::Activation;
-use firstsight_report::{Axis, Cell, Column, Figure, Report, Scatter, Section, Series, Table, number};
+use firstsight_report::{
+    Axis, BarChart, Cell, Column, Figure, Report, Scatter, Section, Series, Table, number,
+};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
 use firstsight_train::{AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, evaluate, fit};
 use serde::Serialize;
@@ -114,8 +116,8 @@ pub(super) fn write(env: &Env, housing: Option<&Path>, report: &mut Report) -> R
 
     let section = report.section(Some("9"), "Hyperparameter search");
     introduce(section, &housing);
-    show(section, &RANDOM, &random, &housing);
-    show(section, &TPE, &tpe, &housing);
+    show(section, &RANDOM, &random, &housing)?;
+    show(section, &TPE, &tpe, &housing)?;
     grid(section, &random)?;
     let metrics = |search: &Search| BestJson {
         best_value: search.best.value.unwrap_or(f64::NAN),
@@ -220,7 +222,7 @@ const TPE: Telling = Telling {
               32 units).",
 };
 
-fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Housing) {
+fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Housing) -> Result<()> {
     let Telling { title, axis, lecture } = *telling;
     section.subsection(title);
     let names: Vec<String> = {
@@ -256,6 +258,7 @@ fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Hou
     }
     section.table(table);
     section.figure_row(figures(search, axis, &housing.source));
+    section.figure(importance(search, &housing.source)?);
     let best = search.best.value.unwrap_or(f64::NAN);
     let spread = search.over_seeds.iter().map(|loss| (loss - mean(&search.over_seeds)).powi(2)).sum::<f64>();
     let deviation = (spread / (search.over_seeds.len() - 1) as f64).sqrt();
@@ -277,6 +280,7 @@ fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Hou
     if housing.real {
         section.note(lecture);
     }
+    Ok(())
 }
 
 fn grid(section: &mut Section, random: &Search) -> Result<()> {
@@ -300,30 +304,39 @@ fn grid(section: &mut Section, random: &Search) -> Result<()> {
 /// The losses by trial and by one parameter. A trial that failed to learn loses many times what the others do, and
 /// is left out.
 fn figures(search: &Search, axis: &str, source: &str) -> Vec<Figure> {
-    let best = search.best.value.unwrap_or(f64::NAN);
-    let shown = |trial: &&std::sync::Arc<FrozenTrial>| trial.value.is_some_and(|loss| loss <= FAR * best);
-    let left_out = search.trials.iter().filter(|trial| !shown(trial)).count();
+    let limit = FAR * search.best.value.unwrap_or(f64::NAN);
+    let history = plots::history(&search.trials, Direction::Minimize);
+    let left_out = history.iter().filter(|point| point.value > limit).count();
     let note = match left_out {
         0 => String::new(),
         n => format!(". {n} with more than {FAR} times the least loss are left out"),
     };
-    let points = search.trials.iter().filter(shown).filter_map(|t| Some((t.number as f64, t.value?)));
-    let mut least = f64::INFINITY;
-    let best_so_far = search.trials.iter().filter_map(|t| {
-        least = least.min(t.value?);
-        (least <= FAR * best).then_some((t.number as f64, least))
-    });
-    let history = Scatter::new("trial", "validation loss")
-        .series(Series::new("trials", points))
-        .series(Series::new("best so far", best_so_far));
-    let by_axis =
-        search.trials.iter().filter(shown).filter_map(|t| Some((t.param(axis)?.value().as_f64()?, t.value?)));
-    let slice =
-        Scatter::new(Axis::new(axis).logarithmic(), "validation loss").series(Series::new("trials", by_axis));
+    let series = |name: &str, loss: fn(&plots::HistoryPoint) -> f64| {
+        let points = history.iter().map(|point| (point.number as f64, loss(point)));
+        Series::new(name, points.filter(|(_, loss)| *loss <= limit))
+    };
+    let by_trial = Scatter::new("trial", "validation loss")
+        .series(series("trials", |point| point.value))
+        .series(series("best so far", |point| point.best));
+    let slice = plots::slice(&search.trials, axis);
+    let points = slice.iter().filter_map(|point| Some((point.param.as_f64()?, point.value)));
+    let by_axis = Scatter::new(Axis::new(axis).logarithmic(), "validation loss")
+        .series(Series::new("trials", points.filter(|(_, loss)| *loss <= limit)));
     vec![
-        Figure::new(history, format!("The loss of each trial, in the order of the trials{note}"), source),
-        Figure::new(slice, format!("The same losses by `{axis}`"), source),
+        Figure::new(by_trial, format!("The loss of each trial, in the order of the trials{note}"), source),
+        Figure::new(by_axis, format!("The same losses by `{axis}`"), source),
     ]
+}
+
+/// What each parameter explains of the losses.
+fn importance(search: &Search, source: &str) -> Result<Figure> {
+    let importances = param_importances(&search.trials, ForestConfig::optuna4(SEED))?;
+    let names = importances.iter().map(|importance| importance.name.clone());
+    let shares = importances.iter().map(|importance| importance.share);
+    let bars = BarChart::new("parameter", "share of the variance", names).series("importance", shares)?;
+    let caption = "How much of the variance of the losses each parameter explains by itself, among those that every \
+                   trial has (fANOVA over a random forest; from ten trials it is a rough guess)";
+    Ok(Figure::new(bars, caption, source))
 }
 
 fn mean(values: &[f64]) -> f64 {

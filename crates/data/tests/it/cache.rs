@@ -49,7 +49,7 @@ fn the_second_run_reads_the_cache_and_not_the_images() {
         (first.labels(), first.classes(), first.paths()),
         (second.labels(), second.classes(), second.paths())
     );
-    assert_eq!(files(&cache), [file.clone()]);
+    assert_eq!(files(&cache), vec![file.clone()]);
 }
 
 #[test]
