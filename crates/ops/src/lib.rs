@@ -5,6 +5,7 @@ mod conv;
 mod cpu;
 mod dense;
 mod error;
+mod norm;
 pub mod optim;
 mod pool;
 pub mod portable;
@@ -15,4 +16,5 @@ pub use config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rou
 pub use conv::{conv2d, conv2d_max_pool};
 pub use dense::{activate, dropout, linear, softmax_cross_entropy};
 pub use error::{Error, Result};
+pub use norm::{BatchNorm, RunningVariance, batch_norm, conv2d_batch_norm};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};

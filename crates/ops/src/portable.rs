@@ -8,6 +8,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use crate::config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig};
 use crate::error::{Error, expect_shape};
+use crate::norm::{BatchNorm, RunningVariance};
 use crate::random::dropout_scales;
 use crate::shape::{ConvShape, PoolShape};
 
@@ -92,6 +93,64 @@ pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, divisor: Divisor) -> Result
 pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     x.flatten_from(2)?.sum(2)? / (h * w) as f64
+}
+
+/// [`crate::batch_norm`] out of means and broadcasts.
+pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: bool) -> Result<Tensor> {
+    let n = check_batch_norm(x, norm, train)?;
+    let channels = norm.weight.dim(0)?;
+    let wide = |per_channel: &Tensor| per_channel.reshape((1, channels, 1, 1));
+    let mean_of = |x: &Tensor| x.transpose(0, 1)?.flatten_from(1)?.mean(1);
+    let (centred, var) = if train {
+        let mean = mean_of(x)?;
+        let centred = x.broadcast_sub(&wide(&mean)?)?;
+        let var = mean_of(&centred.sqr()?)?;
+        let correction = match norm.running_variance {
+            RunningVariance::Unbiased => n as f64 / (n - 1) as f64,
+            RunningVariance::Biased => 1.0,
+        };
+        move_towards(&norm.running_mean, &mean.detach(), norm.momentum)?;
+        move_towards(&norm.running_var, &(var.detach() * correction)?, norm.momentum)?;
+        (centred, var)
+    } else {
+        (x.broadcast_sub(&wide(&norm.running_mean.detach())?)?, norm.running_var.detach())
+    };
+    let scale = (&norm.weight / (var + norm.epsilon)?.sqrt()?)?;
+    let y = centred.broadcast_mul(&wide(&scale)?)?.broadcast_add(&wide(&norm.bias)?)?;
+    activate(&y, activation)
+}
+
+/// running ← (1 − momentum)·running + momentum·batch, in place.
+fn move_towards(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<()> {
+    let moved = ((running.detach() * (1.0 - momentum))? + (batch * momentum)?)?;
+    overwrite(running, &moved)
+}
+
+/// Writes `values` over the contents of `target`.
+fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
+    target.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)
+}
+
+/// Checks the arguments of a batch normalisation and gives the number of values per channel.
+pub(crate) fn check_batch_norm(x: &Tensor, norm: &BatchNorm, train: bool) -> Result<usize> {
+    let op = "batch_norm";
+    let (batch, channels, height, width) = x.dims4()?;
+    let BatchNorm { weight, bias, running_mean, running_var, epsilon, momentum, .. } = norm;
+    let tensors =
+        [("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)];
+    for (argument, tensor) in tensors {
+        expect_shape(op, argument, tensor, &[channels])?;
+    }
+    let n = batch * height * width;
+    if n * channels == 0 || (train && n == 1) {
+        let rule = "training needs more than one value per channel, inference at least one";
+        return Err(Error::Setting { op, rule, found: format!("x of shape {:?}", x.dims()) }.into());
+    }
+    if !(*epsilon >= 0.0 && epsilon.is_finite() && (0.0..=1.0).contains(momentum)) {
+        let rule = "epsilon must be at least 0 and momentum lie in [0, 1]";
+        return Err(Error::Setting { op, rule, found: format!("{epsilon} and {momentum}") }.into());
+    }
+    Ok(n)
 }
 
 /// [`crate::linear`] as candle's matrix product.
@@ -262,6 +321,7 @@ fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
 pub(crate) mod optim {
     use candle_core::{Result, Tensor, Var};
 
+    use super::overwrite;
     use crate::optim::{AdamFactors, AdamStep, SgdStep};
 
     pub(crate) fn adam_step(
@@ -291,10 +351,5 @@ pub(crate) mod optim {
             if step.nesterov { (grad + (&new_velocity * step.momentum)?)? } else { new_velocity.clone() };
         overwrite(velocity, &new_velocity)?;
         param.set(&(old - (direction * step.lr)?)?)
-    }
-
-    /// Writes `values` over the contents of `target`.
-    fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
-        target.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)
     }
 }
