@@ -409,6 +409,25 @@ fn the_characters_are_drawn_once_and_the_lecture_shows_them() {
 }
 
 #[test]
+fn images_and_convolutions_are_shown_without_any_data() {
+    let folder = here();
+    let here = folder.path();
+    let sections = ["--section", "images", "--section", "convolution", "--out", "report"];
+    let args = |photo: &[&'static str]| [&["reproduce-lecture"], &sections[..], photo].concat();
+    succeeds(here, &args(&[]));
+    let html = std::fs::read_to_string(here.join("report/report.html")).unwrap();
+    for said in ["(16,\u{a0}16,\u{a0}3)", "0x80", "what conv2d computes", "a scene drawn by this program"] {
+        assert!(html.contains(said), "{said}");
+    }
+    // 256 is 0 as uint8 and 128 is −128 as int8.
+    assert!(html.contains(r#"<td class="n">0</td><td class="n">0</td></tr>"#) && html.contains("−128"));
+    image::RgbImage::from_pixel(40, 90, image::Rgb([250, 240, 10])).save(here.join("mine.png")).unwrap();
+    succeeds(here, &args(&["--photo", "mine.png"]));
+    assert!(std::fs::read_to_string(here.join("report/report.html")).unwrap().contains("the photo mine.png"));
+    refuses(here, &args(&["--photo", "none.png"]), &["none.png"]);
+}
+
+#[test]
 fn the_search_proposes_the_lectures_settings_and_rebuilds_its_winner() {
     let folder = here();
     let mut table =

@@ -1,7 +1,11 @@
 //! `reproduce-lecture`: each section of the lecture in a file of its own, all in one report.
 
+mod drawings;
+mod filters;
 mod housing;
 mod reference;
+mod section_01_images;
+mod section_02_convolution;
 mod section_06_data;
 mod section_07_logistic;
 mod section_08_cnn;
@@ -44,6 +48,9 @@ pub(crate) struct Args {
     /// California housing as a CSV file [default: a table that this program draws]
     #[arg(long, value_name = "FILE")]
     housing: Option<PathBuf>,
+    /// The photo that the section on convolution filters [default: a scene that this program draws]
+    #[arg(long, value_name = "FILE")]
+    photo: Option<PathBuf>,
     /// Only this section (may be repeated) [default: all]
     #[arg(long, value_name = "NAME")]
     section: Vec<SectionName>,
@@ -57,6 +64,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum SectionName {
+    /// 1. Images as tensors
+    #[value(alias = "1")]
+    Images,
+    /// 2. Convolution
+    #[value(alias = "2")]
+    Convolution,
     /// 6. The character data
     #[value(alias = "6")]
     Data,
@@ -129,6 +142,12 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
          This report does the same work in Rust on candle, on this machine, and shows what came out.",
     );
     let mut metrics = Metrics { quick: args.quick, seed: env.seed, ..Metrics::default() };
+    if wanted(SectionName::Images) {
+        section_01_images::write(&mut report)?;
+    }
+    if wanted(SectionName::Convolution) {
+        section_02_convolution::write(args.photo.as_deref(), env, &mut report)?;
+    }
     let mut interrupted = false;
     if [SectionName::Data, SectionName::Logistic, SectionName::Cnn].into_iter().any(wanted) {
         interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;

@@ -1,8 +1,8 @@
 //! Every element of a report. All data is made up here, and the page says so.
 
 use firstsight_report::{
-    Arrangement, Axis, BarChart, Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Measure,
-    Picture, Report, Result, Scatter, Series, Sheet, Table, Tile, number,
+    Arrangement, Axis, BarChart, Column, Figure, Grid, Grids, HeatMap, Histogram, Image, LineChart, Mark,
+    Measure, Picture, Report, Result, Scatter, Series, Sheet, Table, Tile, number,
 };
 
 const CLASSES: &str = "垂垃垄型垒垛垢垣垦垮宁它宅守安宋完宏宕宗宙宛实审客宣室宫害容宽宿寂寄密富寒察寡寸对寺寻导寿峪峰峻庄庆庐庞废庠庶";
@@ -319,6 +319,20 @@ fn pictures(report: &mut Report) -> Result<()> {
             ),
             Figure::new(Picture::new(disc(256, 0.6)?), "256 × 256 pixels at their own size.", MADE_UP),
         ])
+        .figure(Figure::new(
+            Grids::new([
+                Grid::grey("bytes", 4, &(0..16).map(|i| i * 17).collect::<Vec<u8>>())?,
+                Grid::new(
+                    "kernel",
+                    3,
+                    [1, 0, -1, 2, 0, -2, 1, 0, -1].map(|weight: i16| {
+                        (weight.to_string(), [(128 + 60 * weight) as u8, 128, (128 - 60 * weight) as u8])
+                    }),
+                )?,
+            ]),
+            "Numbers in coloured squares.",
+            MADE_UP,
+        ))
         .figure(Figure::new(
             Sheet::new(samples, 10),
             "Samples of different sizes. A drawn cross stands for each character.",

@@ -6,6 +6,7 @@
 
 mod bar;
 mod file;
+mod grids;
 mod heat;
 mod histogram;
 mod line;
@@ -14,6 +15,7 @@ mod scatter;
 mod svg;
 
 pub use bar::BarChart;
+pub use grids::{Grid, Grids};
 pub use heat::HeatMap;
 pub use histogram::{Arrangement, Histogram, Measure};
 pub use line::LineChart;
@@ -59,6 +61,8 @@ pub enum Chart {
     Heat(HeatMap),
     /// Points.
     Scatter(Scatter),
+    /// Numbers in coloured squares.
+    Grids(Grids),
 }
 
 impl Chart {
@@ -69,6 +73,7 @@ impl Chart {
             Self::Histogram(chart) => chart.draw(width),
             Self::Heat(chart) => chart.draw(width),
             Self::Scatter(chart) => chart.draw(width),
+            Self::Grids(chart) => chart.draw(width),
         }
     }
 
@@ -80,6 +85,7 @@ impl Chart {
             Self::Histogram(chart) => chart.describe(),
             Self::Heat(chart) => chart.describe(),
             Self::Scatter(chart) => chart.describe(),
+            Self::Grids(chart) => chart.describe(),
         }
     }
 

@@ -112,6 +112,18 @@ impl Canvas {
         }
     }
 
+    /// A rectangle in a colour of its own, whatever the reader's scheme.
+    pub(super) fn colored_rect(&mut self, area: Area, [r, g, b]: [u8; 3]) {
+        let _ = writeln!(
+            self.body,
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"#{r:02x}{g:02x}{b:02x}\" />",
+            coordinate(area.left),
+            coordinate(area.top),
+            coordinate(area.width()),
+            coordinate(area.height())
+        );
+    }
+
     pub(super) fn open(&mut self, class: &str) {
         let _ = writeln!(self.body, "<g class=\"{class}\">");
     }
