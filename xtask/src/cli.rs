@@ -52,6 +52,8 @@ enum Command {
     /// Count, measure and make data sets
     #[command(subcommand)]
     Dataset(commands::dataset::Args),
+    /// Time the steps of six networks, beside PyTorch where a Python with torch is given
+    Bench(commands::bench::Args),
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -71,11 +73,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Predict(args) => commands::predict::run(&args, &env),
         Command::Tune(args) => commands::tune::run(&args, &env),
         Command::Dataset(args) => commands::dataset::run(&args, &env),
+        Command::Bench(args) => commands::bench::run(&args, &env),
     }
 }
 
 /// The workspace under `cargo xtask`, else the current folder.
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR")
         .and_then(|package| PathBuf::from(package).parent().map(PathBuf::from))
         .unwrap_or_else(|| PathBuf::from("."))

@@ -54,6 +54,15 @@ pub(crate) fn open(kind: Option<DeviceKind>) -> Result<Device> {
     }
 }
 
+/// What `--device` calls it.
+pub(crate) fn argument(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
+
 pub(crate) fn describe(device: &Device) -> String {
     match device {
         Device::Cpu => format!("CPU, {}", cpu_model().unwrap_or_else(|| "model unknown".to_owned())),

@@ -1,4 +1,4 @@
-use candle_core::{ModuleT, Var};
+use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
@@ -69,7 +69,7 @@ pub fn fit(
             let examples = examples?;
             let outputs = model.forward_t(&examples.inputs, true)?;
             let loss = config.loss.compute(&outputs, &examples.labels)?;
-            optimizer.step(&loss.backward()?)?;
+            backward_step(&loss, &mut optimizer)?;
             let loss = meter.add(&loss, &outputs, &examples.labels)?;
             for callback in callbacks.iter_mut() {
                 let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss };
@@ -101,4 +101,13 @@ pub fn fit(
         callback.on_train_end(&history)?;
     }
     Ok(history)
+}
+
+/// One step down: the gradients of a scalar `loss`, and the optimiser's move along them. For what measures or examines
+/// a single step; trainings go through [`fit`].
+///
+/// # Errors
+/// A loss that is no scalar; errors of the optimiser.
+pub fn backward_step(loss: &Tensor, optimizer: &mut Optimizer) -> Result<()> {
+    optimizer.step(&loss.backward()?)
 }

@@ -55,7 +55,7 @@ mod optim;
 pub use callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
 pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, predict};
-pub use fit::{FitConfig, Resume, fit};
+pub use fit::{FitConfig, Resume, backward_step, fit};
 pub use history::{Ended, Epoch, History, Monitor};
 pub use loss::Loss;
 pub use metrics::{Metric, Metrics};

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod bench;
 pub(crate) mod dataset;
 pub(crate) mod evaluate;
 pub(crate) mod predict;

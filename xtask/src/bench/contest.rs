@@ -1,0 +1,163 @@
+//! One item, timed on both sides in turn.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+
+use super::worker::{Malloc, Memory, PyTorch, Worker};
+use super::{Item, Mode};
+use crate::cli;
+use crate::env::Env;
+
+/// How an item is timed.
+#[derive(Debug, Clone)]
+pub(crate) struct Contest {
+    pub(crate) item: Item,
+    pub(crate) mode: Mode,
+    /// Threads of each side; its own choice if none is given.
+    pub(crate) threads: Option<usize>,
+    /// How often each side takes its turn.
+    pub(crate) rounds: usize,
+    /// How long a turn is.
+    pub(crate) seconds: f64,
+}
+
+/// What came out for one side.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Side {
+    /// The median of its turns' medians.
+    pub(crate) ms: f64,
+    /// The median of each turn.
+    pub(crate) turns: Vec<f64>,
+    pub(crate) name: String,
+    pub(crate) threads: usize,
+    #[serde(flatten)]
+    pub(crate) memory: Memory,
+}
+
+/// What came out for one of PyTorch's ways.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Rival {
+    #[serde(flatten)]
+    pub(crate) how: PyTorch,
+    #[serde(flatten)]
+    pub(crate) side: Side,
+}
+
+/// A way's first turn.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Scouted {
+    #[serde(flatten)]
+    how: PyTorch,
+    ms: f64,
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) ours: Side,
+    /// PyTorch's best, with each malloc; none without a Python.
+    pub(crate) rivals: Vec<Rival>,
+    /// All of PyTorch's ways that work.
+    pub(crate) scouted: Vec<Scouted>,
+}
+
+/// A worker and the medians of its turns.
+struct Contestant {
+    worker: Worker,
+    turns: Vec<f64>,
+}
+
+impl Contest {
+    /// Our side alone, or in turn with PyTorch's: each of its ways takes one turn, and the best with each malloc take all.
+    pub(crate) fn run(&self, python: Option<&Path>, env: &Env) -> Result<Outcome> {
+        let scouted = python.map(|python| self.scout(python)).transpose()?.unwrap_or_default();
+        let mut ours = Contestant::new(Worker::ours(self.item, self.mode, self.threads, env)?);
+        let mut rivals = Vec::new();
+        for malloc in [Malloc::Default, Malloc::Keeping] {
+            let ways = scouted.iter().filter(|scouted| scouted.how.malloc == malloc);
+            if let (Some(best), Some(python)) = (ways.min_by(|a, b| a.ms.total_cmp(&b.ms)), python) {
+                let worker = self.pytorch(python, best.how)?;
+                let (here, there) = (ours.worker.about.params, worker.about.params);
+                ensure!(
+                    here == there,
+                    "item {}: {here} parameters here, {there} in PyTorch",
+                    self.item.name()
+                );
+                rivals.push((best.how, Contestant::new(worker)));
+            }
+        }
+        for _ in 0..self.rounds {
+            ours.take_turn(self.seconds)?;
+            for (_, rival) in &mut rivals {
+                rival.take_turn(self.seconds)?;
+            }
+        }
+        let rival = |(how, contestant): (PyTorch, Contestant)| Ok(Rival { how, side: contestant.finish()? });
+        let rivals = rivals.into_iter().map(rival).collect::<Result<_>>()?;
+        Ok(Outcome { ours: ours.finish()?, rivals, scouted })
+    }
+
+    fn scout(&self, python: &Path) -> Result<Vec<Scouted>> {
+        let mut scouted = Vec::new();
+        let mut last = None;
+        for how in PyTorch::all() {
+            let turn = || Ok(median(&self.pytorch(python, how)?.round(self.seconds)?));
+            match turn() {
+                Ok(ms) => scouted.push(Scouted { how, ms }),
+                Err(error) => {
+                    let error: anyhow::Error = error;
+                    eprintln!("item {}, {}: left out: {error:#}", self.item.name(), self.mode.name());
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if scouted.is_empty() => Err(error),
+            _ => Ok(scouted),
+        }
+    }
+
+    fn pytorch(&self, python: &Path, how: PyTorch) -> Result<Worker> {
+        let script: PathBuf = cli::workspace().join("benches").join("peers").join("steps.py");
+        ensure!(script.is_file(), "{} is missing: run from the workspace", script.display());
+        Worker::pytorch(python, &script, how, self.item, self.mode, self.threads)
+            .with_context(|| format!("{} ({how}) does not run", python.display()))
+    }
+}
+
+impl Contestant {
+    fn new(worker: Worker) -> Self {
+        Self { worker, turns: Vec::new() }
+    }
+
+    fn take_turn(&mut self, seconds: f64) -> Result<()> {
+        self.turns.push(median(&self.worker.round(seconds)?));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Side> {
+        let Self { worker, turns } = self;
+        let about = worker.about.clone();
+        let memory = worker.end()?;
+        Ok(Side { ms: median(&turns), turns, name: about.name, threads: about.threads, memory })
+    }
+}
+
+/// The middle value, or the mean of the middle two.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(super::median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(super::median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

@@ -1,0 +1,248 @@
+//! The processes that run the steps, ours and PyTorch's alike: each in its own, so that their threads and memory don't
+//! disturb each other, and in turn.
+//!
+//! A worker warms up and prints a line of JSON that says what it is. For each line of its input, a number of seconds, it
+//! runs steps for so long, and prints their milliseconds. At the end of its input it prints its memory.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::{Item, Mode};
+use crate::device;
+use crate::env::Env;
+
+/// Steps before the first that counts.
+const WARM_UP: usize = 3;
+/// Steps of a round, at least.
+const LEAST_STEPS: usize = 3;
+/// A pause before each round: the other side's threads stop waiting for work meanwhile.
+const REST: Duration = Duration::from_millis(250);
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub(crate) name: String,
+    pub(crate) threads: usize,
+    /// Trainable parameters: the two sides must agree.
+    pub(crate) params: usize,
+}
+
+/// Resident memory in MiB, where the system tells.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Before there was a network.
+    pub(crate) base_mib: Option<f64>,
+    /// At most.
+    pub(crate) peak_mib: Option<f64>,
+}
+
+/// Is our worker: runs the item's steps as standard input asks for them.
+pub(crate) fn serve(item: Item, mode: Mode, threads: Option<usize>, env: &Env) -> Result<()> {
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    let base_mib = memory("VmRSS:");
+    let (mut step, params) = item.step(mode, env.seed, &env.device)?;
+    for _ in 0..WARM_UP {
+        step()?;
+    }
+    let name = format!("Firstsight {}", env!("CARGO_PKG_VERSION"));
+    say(&About { name, threads: rayon::current_num_threads(), params })?;
+    for line in std::io::stdin().lines() {
+        let seconds: f64 = line?.trim().parse().context("a round's length in seconds")?;
+        let (started, mut times) = (Instant::now(), Vec::new());
+        while times.len() < LEAST_STEPS || started.elapsed().as_secs_f64() < seconds {
+            let started = Instant::now();
+            step()?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        say(&times)?;
+    }
+    say(&Memory { base_mib, peak_mib: memory("VmHWM:") })
+}
+
+fn say(value: &impl Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    Ok(out.flush()?)
+}
+
+/// A line of `/proc/self/status`, in MiB.
+fn memory(key: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
+/// A way to run PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct PyTorch {
+    pub(crate) variant: Variant,
+    pub(crate) malloc: Malloc,
+}
+
+/// `--variant` of `benches/peers/steps.py`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Variant {
+    Eager,
+    ChannelsLast,
+    Compile,
+    CompileChannelsLast,
+}
+
+/// What the C library does with large blocks that are freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Malloc {
+    /// Gives them back to the system, by default.
+    Default,
+    /// Keeps them, as glibc does when it is told to; our command line tells it so by itself.
+    Keeping,
+}
+
+impl PyTorch {
+    /// All ways that this system has.
+    pub(crate) fn all() -> Vec<Self> {
+        let mallocs: &[Malloc] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            &[Malloc::Default, Malloc::Keeping]
+        } else {
+            &[Malloc::Default]
+        };
+        let variants =
+            [Variant::Eager, Variant::ChannelsLast, Variant::Compile, Variant::CompileChannelsLast];
+        variants
+            .into_iter()
+            .flat_map(|variant| mallocs.iter().map(move |&malloc| Self { variant, malloc }))
+            .collect()
+    }
+}
+
+impl std::fmt::Display for PyTorch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.variant.name())?;
+        f.write_str(if self.malloc == Malloc::Keeping { ", malloc keeps" } else { "" })
+    }
+}
+
+impl Variant {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Eager => "eager",
+            Self::ChannelsLast => "channels_last",
+            Self::Compile => "compile",
+            Self::CompileChannelsLast => "compile_channels_last",
+        }
+    }
+}
+
+/// A worker's process, seen from outside. Dropping it ends the process.
+pub(crate) struct Worker {
+    process: Child,
+    /// Taken to end the input.
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    pub(crate) about: About,
+}
+
+impl Worker {
+    /// Starts our side, warmed up.
+    pub(crate) fn ours(item: Item, mode: Mode, threads: Option<usize>, env: &Env) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe().context("can't find this program")?);
+        command.args([
+            "bench",
+            "--serve",
+            "--seed",
+            &env.seed.to_string(),
+            "--device",
+            device::argument(&env.device),
+        ]);
+        Self::start(command, item, mode, threads).context("our own worker does not run")
+    }
+
+    /// Starts PyTorch's side, warmed up; compiling may take a minute.
+    pub(crate) fn pytorch(
+        python: &Path,
+        script: &Path,
+        how: PyTorch,
+        item: Item,
+        mode: Mode,
+        threads: Option<usize>,
+    ) -> Result<Self> {
+        const KEEP: &str =
+            "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864";
+        let mut command = Command::new(python);
+        command.arg(script).args(["--variant", how.variant.name()]).env_remove("GLIBC_TUNABLES");
+        if how.malloc == Malloc::Keeping {
+            command.env("GLIBC_TUNABLES", KEEP);
+        }
+        Self::start(command, item, mode, threads)
+    }
+
+    fn start(mut command: Command, item: Item, mode: Mode, threads: Option<usize>) -> Result<Self> {
+        command.args(["--item", item.name(), "--mode", mode.name()]);
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let input = process.stdin.take();
+        let mut output = BufReader::new(process.stdout.take().context("no output")?);
+        let mut errors = process.stderr.take().context("no errors")?;
+        // Read as they come, lest the worker wait for a full pipe to be emptied.
+        let errors = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            errors.read_to_end(&mut said).map(|_| said)
+        });
+        match hear(&mut output) {
+            Ok(about) => Ok(Self { process, input, output, about }),
+            Err(error) => {
+                drop(input);
+                process.wait()?;
+                let said = errors.join().ok().and_then(Result::ok).unwrap_or_default();
+                let said = String::from_utf8_lossy(&said);
+                let last = said.lines().rev().find(|line| !line.trim().is_empty());
+                bail!("{}", last.map_or_else(|| error.to_string(), str::to_owned))
+            }
+        }
+    }
+
+    /// The milliseconds of the steps of one round.
+    pub(crate) fn round(&mut self, seconds: f64) -> Result<Vec<f64>> {
+        std::thread::sleep(REST);
+        let input = self.input.as_mut().context("the worker has ended")?;
+        writeln!(input, "{seconds}")?;
+        input.flush()?;
+        hear(&mut self.output)
+    }
+
+    /// Ends the process; gives its memory.
+    pub(crate) fn end(mut self) -> Result<Memory> {
+        self.input = None;
+        let memory = hear(&mut self.output)?;
+        self.process.wait()?;
+        Ok(memory)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // After `end` there is nothing left to end, which is no failure.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The next line of a worker.
+fn hear<T: for<'a> Deserialize<'a>>(output: &mut BufReader<ChildStdout>) -> Result<T> {
+    let mut line = String::new();
+    if output.read_line(&mut line)? == 0 {
+        bail!("the worker ended without an answer");
+    }
+    serde_json::from_str(&line).with_context(|| format!("the worker said {line:?}"))
+}
