@@ -1,33 +1,11 @@
 //! Pretrained backbones for [candle](https://github.com/huggingface/candle) networks.
 //!
-//! So far the crate holds [`Frozen`] alone. Weights from the Hugging Face hub, cached features and fine-tuning are
-//! still to come; nothing here pretends to do them.
+//! [`Hub`] fetches files of the Hugging Face hub into the cache that Python shares; [`Frozen`] runs a network in
+//! inference mode.
 
-use candle_core::{ModuleT, Result, Tensor};
+mod files;
+mod frozen;
+mod hub;
 
-/// A network that runs in inference mode whatever the caller says: batch norm keeps its statistics, dropout drops
-/// nothing.
-///
-/// ```
-/// use candle_core::{DType, Device, ModuleT, Tensor};
-/// use firstsight_transfer::Frozen;
-///
-/// struct ZeroWhenTraining;
-/// impl ModuleT for ZeroWhenTraining {
-///     fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-///         if train { xs.zeros_like() } else { Ok(xs.clone()) }
-///     }
-/// }
-/// let ones = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
-/// let frozen = Frozen(ZeroWhenTraining).forward_t(&ones, true)?;
-/// assert_eq!(frozen.sum_all()?.to_scalar::<f32>()?, 6.0);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct Frozen<B>(pub B);
-
-impl<B: ModuleT> ModuleT for Frozen<B> {
-    fn forward_t(&self, xs: &Tensor, _train: bool) -> Result<Tensor> {
-        self.0.forward_t(xs, false)
-    }
-}
+pub use frozen::Frozen;
+pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress};

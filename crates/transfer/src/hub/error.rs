@@ -1,0 +1,152 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a file of the hub is not to be had. Each message names the address or the file, and says what helps.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The name of a repository, revision or file that can't be one.
+    #[error("'{found}' is not the name of a hub {what}: {rule}")]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        found: String,
+        /// What such names look like.
+        rule: &'static str,
+    },
+    /// The file is not in the cache, and the network may not be used.
+    #[error("{file} of {repository} is not in {cache}, and the hub is switched off (HF_HUB_OFFLINE)", cache = cache.display())]
+    Offline {
+        /// The repository.
+        repository: String,
+        /// The file.
+        file: String,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// Nobody answers.
+    #[error("{url} can't be reached: {reason}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The connection was lost, or fell silent, again and again.
+    #[error(
+        "{url} broke off after {received} of {expected} bytes, {tries} times: {reason}; what has arrived is kept, and the \
+         next try goes on from it",
+        expected = expected.map_or("unknown".to_owned(), |n| n.to_string())
+    )]
+    BrokenOff {
+        /// The address.
+        url: String,
+        /// Bytes that have arrived in all.
+        received: u64,
+        /// Bytes of the whole file, where the hub says.
+        expected: Option<u64>,
+        /// Tries in a row that brought next to nothing.
+        tries: u32,
+        /// What ended the last of them.
+        reason: String,
+    },
+    /// The hub wants a token, or other rights than the token has.
+    #[error("{url} is not open to {who}: HTTP {status}{message}; accept the repository's terms on the hub if it asks for that, and set HF_TOKEN", who = if *with_token { "this token" } else { "callers without a token" })]
+    Forbidden {
+        /// The address.
+        url: String,
+        /// 401 or 403.
+        status: u16,
+        /// Whether a token was sent.
+        with_token: bool,
+        /// What the hub says, after a colon, or nothing.
+        message: String,
+    },
+    /// There is no such repository, revision or file.
+    #[error("there is no such {what}: {url}{message}")]
+    NotFound {
+        /// Which of the three.
+        what: &'static str,
+        /// The address.
+        url: String,
+        /// What the hub says, after a colon, or nothing.
+        message: String,
+    },
+    /// The hub asks for patience, more than was granted.
+    #[error("{url} asks to wait {} s before the next request: too many requests (HTTP 429)", wait.as_secs())]
+    TooManyRequests {
+        /// The address.
+        url: String,
+        /// How long it asks to wait.
+        wait: Duration,
+    },
+    /// Any other refusal.
+    #[error("{url} answered HTTP {status}{message}")]
+    Status {
+        /// The address.
+        url: String,
+        /// The status.
+        status: u16,
+        /// What it says, after a colon, or nothing.
+        message: String,
+    },
+    /// The answer is not a hub's.
+    #[error("{url} does not answer as a hub does: {reason}; is HF_ENDPOINT a hub or a mirror of one?")]
+    NotAHub {
+        /// The address.
+        url: String,
+        /// What is missing or malformed.
+        reason: String,
+    },
+    /// The bytes are not those that they should be. They have been deleted.
+    #[error(
+        "{url} sent other bytes than it should: expected sha256 {expected}, found {found}; they were deleted"
+    )]
+    Checksum {
+        /// The address.
+        url: String,
+        /// The hash that the registry or the hub states.
+        expected: String,
+        /// The hash of what arrived.
+        found: String,
+    },
+    /// Another process has been fetching the same file for too long.
+    #[error("another process is fetching this file: {lock} has been locked for {} s", waited.as_secs(), lock = lock.display())]
+    Locked {
+        /// The lock file.
+        lock: PathBuf,
+        /// How long this one waited.
+        waited: Duration,
+    },
+    /// The cache could not be read or written.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl HubError {
+    /// For `map_err`.
+    pub(super) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether the network, rather than the request, is at fault.
+    pub fn is_about_the_network(&self) -> bool {
+        matches!(
+            self,
+            Self::Offline { .. }
+                | Self::Unreachable { .. }
+                | Self::BrokenOff { .. }
+                | Self::TooManyRequests { .. }
+                | Self::NotAHub { .. }
+        ) || matches!(self, Self::Status { status, .. } if *status >= 500)
+    }
+}
