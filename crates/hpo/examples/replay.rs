@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 /// A trace: the sampler, the space, and what each trial came to.
 #[derive(Deserialize)]
 pub(crate) struct Trace {
+    /// The release that made it; 4.8 unless it says so.
+    optuna: Option<String>,
     sampler: SamplerSpec,
     direction: String,
     space: Vec<ParamSpec>,
@@ -110,14 +112,19 @@ fn study(trace: &Trace) -> Result<Study, Box<dyn Error>> {
     };
     let sampler: Box<dyn Sampler> = match trace.sampler.kind.as_str() {
         "random" => Box::new(Random::new(trace.sampler.seed)),
-        "tpe" => Box::new(Tpe::new(tpe(&trace.sampler))?),
+        "tpe" => Box::new(Tpe::new(tpe(trace))?),
         other => return Err(format!("the sampler's `kind` must be random or tpe, but is {other}").into()),
     };
     Ok(Study::builder("replay").direction(direction).sampler(sampler).create()?)
 }
 
-fn tpe(spec: &SamplerSpec) -> TpeConfig {
-    let mut config = TpeConfig::optuna4(spec.seed);
+fn tpe(trace: &Trace) -> TpeConfig {
+    let spec = &trace.sampler;
+    let defaults = match trace.optuna.as_deref() {
+        Some(release) if release.starts_with("5.") => TpeConfig::optuna5,
+        _ => TpeConfig::optuna4,
+    };
+    let mut config = defaults(spec.seed);
     let set = |field: &mut usize, given: Option<usize>| *field = given.unwrap_or(*field);
     set(&mut config.n_startup_trials, spec.n_startup_trials);
     set(&mut config.n_ei_candidates, spec.n_ei_candidates);
@@ -128,7 +135,8 @@ fn tpe(spec: &SamplerSpec) -> TpeConfig {
     config.multivariate = match (spec.multivariate, spec.group) {
         (Some(true), Some(true)) => Multivariate::Group,
         (Some(true), _) => Multivariate::On,
-        _ => config.multivariate,
+        (Some(false), _) => Multivariate::Off,
+        (None, _) => config.multivariate,
     };
     config
 }

@@ -49,11 +49,16 @@
 //! # How exact
 //!
 //! Random numbers, order of operations, order of ties among up to 256 observations and pairwise sums are NumPy's;
-//! exp, log, log1p and expm1 are rounded correctly, which NumPy's are almost always; erf, erfc and scalar
-//! logarithms are the system's C library's, as in Python. NumPy's last bits depend on the processor, and where
-//! the merits of two candidates differ in nothing else, so do Optuna's proposals. Beyond 256
-//! observations of which some are equal, NumPy's order of ties depends on the processor; here they keep
+//! erf, erfc and scalar logarithms are the system's C library's, as in Python. NumPy's last bits depend on the
+//! processor. Here e^x is NumPy's on x86-64 with AVX-512, measured equal in all but 14 of ten million cases; log,
+//! log1p and expm1 are rounded correctly, as NumPy's are there in all but 3 of 1000. The proposals are the same on
+//! every machine. Of 730 studies by Optuna 4.8 on such a processor (46,000 trials: floats, integers and choices,
+//! conditional and not, by all samplers) all come out, trial for trial; with a correctly rounded e^x 7 of 394 did not.
+//!
+//! Beyond 256 observations of which some are equal, NumPy's order of ties depends on the processor; here they keep
 //! theirs.
+//!
+//! [`TpeConfig::optuna5`] has the defaults and the bandwidth of Optuna 5.0, and proposes what that does.
 //!
 //! [`Tpe`]'s proposals are decided by fast estimates of the densities wherever those suffice, which is almost
 //! always, and otherwise worked out operation by operation.
@@ -81,7 +86,7 @@ pub use self::pruner::{
     PercentileConfig, Pruner, SuccessiveHalving, Threshold,
 };
 pub use self::random::RandomState;
-pub use self::sampler::tpe::Multivariate;
+pub use self::sampler::tpe::{Bandwidth, Multivariate};
 pub use self::sampler::{Grid, Random, Sampler, StudyView, Tpe, TpeConfig, grid_cost};
 pub use self::space::{Distribution, FloatRange, IntRange};
 #[cfg(feature = "sqlite")]

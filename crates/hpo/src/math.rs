@@ -1,8 +1,11 @@
 //! Arithmetic that rounds as NumPy's does.
 
+mod exp;
+mod fused;
 mod rounded;
 
-pub(crate) use self::rounded::{exp as np_exp, expm1 as np_expm1, log as np_log, log1p as np_log1p};
+pub(crate) use self::exp::exp as np_exp;
+pub(crate) use self::rounded::{expm1 as np_expm1, log as np_log, log1p as np_log1p};
 
 /// NumPy's `sum` over contiguous doubles: pairwise in blocks of 128, eight at a time.
 pub(crate) fn sum(x: &[f64]) -> f64 {

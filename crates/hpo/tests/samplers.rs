@@ -139,6 +139,34 @@ fn enqueued_parameters_come_first_and_the_rest_is_sampled() {
 }
 
 #[test]
+fn an_enum_is_a_choice() {
+    #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Optimizer {
+        Adam,
+        Sgd { momentum: f64 },
+    }
+    let all = [Optimizer::Adam, Optimizer::Sgd { momentum: 0.9 }];
+    let study = Study::builder("enum").sampler(Random::new(1)).create().unwrap();
+    let mut chosen = Vec::new();
+    study
+        .optimize(10, |trial| {
+            chosen.push(trial.categorical("optimizer", &all)?);
+            Ok(0.0)
+        })
+        .unwrap();
+    assert!(all.iter().all(|optimizer| chosen.contains(optimizer)));
+    for (trial, chosen) in study.trials().unwrap().iter().zip(chosen) {
+        assert_eq!(Replay::new(trial).categorical("optimizer", &all).unwrap(), chosen);
+        let stored = match chosen {
+            Optimizer::Adam => "adam",
+            Optimizer::Sgd { .. } => r#"{"sgd":{"momentum":0.9}}"#,
+        };
+        assert_eq!(trial.param("optimizer").unwrap().value(), stored);
+    }
+}
+
+#[test]
 fn one_value_draws_nothing() {
     for ((name, one), (_, two)) in samplers().into_iter().zip(samplers()) {
         let found = |sampler, with: bool| {

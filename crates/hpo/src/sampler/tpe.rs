@@ -34,6 +34,17 @@ pub enum Multivariate {
     Group,
 }
 
+/// How wide the kernels of numeric parameters are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bandwidth {
+    /// Optuna 4's. Of a parameter drawn by itself: the greater of the distances to the neighbours among the
+    /// observations and the middle of the range. Of d parameters drawn together: 0.2 n^(-1 / (d + 4)) of the range.
+    Optuna4,
+    /// Optuna 5's, however parameters are drawn: the greater of the distances to the neighbours among the
+    /// observations.
+    Optuna5,
+}
+
 /// The numbers of a [`Tpe`] sampler. The names are Optuna's.
 #[derive(Clone, Debug)]
 pub struct TpeConfig {
@@ -53,6 +64,8 @@ pub struct TpeConfig {
     pub consider_magic_clip: bool,
     /// Whether a kernel at the edge takes the distance to the range's end for its width.
     pub consider_endpoints: bool,
+    /// How wide kernels are, before they are clipped.
+    pub bandwidth: Bandwidth,
     /// Which parameters are drawn together.
     pub multivariate: Multivariate,
     /// Whether running trials count as bad, which keeps parallel workers apart.
@@ -71,8 +84,20 @@ impl TpeConfig {
             prior_weight: 1.0,
             consider_magic_clip: true,
             consider_endpoints: false,
+            bandwidth: Bandwidth::Optuna4,
             multivariate: Multivariate::Off,
             constant_liar: false,
+        }
+    }
+
+    /// The defaults of Optuna 5: parameters are drawn together, with its own bandwidth, and running trials count as
+    /// bad. Its proposals are those of Optuna 5.0.
+    pub fn optuna5(seed: u32) -> Self {
+        Self {
+            bandwidth: Bandwidth::Optuna5,
+            multivariate: Multivariate::On,
+            constant_liar: true,
+            ..Self::optuna4(seed)
         }
     }
 
@@ -157,7 +182,8 @@ impl Tpe {
             prior_weight: self.config.prior_weight,
             magic_clip: self.config.consider_magic_clip,
             consider_endpoints: self.config.consider_endpoints,
-            multivariate: self.config.multivariate != Multivariate::Off,
+            together: self.config.multivariate != Multivariate::Off,
+            bandwidth: self.config.bandwidth,
             weights: self.config.weights,
         };
         let distributions: Vec<&Distribution> = space.iter().map(|(_, d)| *d).collect();

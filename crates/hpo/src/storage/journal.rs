@@ -25,6 +25,9 @@ use crate::trial::{FrozenTrial, Param, TrialState};
 /// A lock whose holder leaves the file alone for so long is taken to be dead, as in Optuna.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How Optuna and we begin every line.
+const BEGINNING: &[u8] = b"{\"op_code\":";
+
 /// A journal file.
 ///
 /// ```
@@ -119,7 +122,14 @@ impl Journal {
             file.seek(SeekFrom::Start(0))
                 .and_then(|_| file.read_to_end(&mut text))
                 .map_err(io(&self.path, "reading the journal"))?;
-            end = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i as u64 + 1);
+            let start = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+            let torn = &text[start..];
+            // Of a file without a whole line, more than its first letters must tell that it is a journal.
+            if !begins_operation(torn) || start == 0 && torn.len() < BEGINNING.len() {
+                let line = text.iter().filter(|&&b| b == b'\n').count();
+                return Err(self.no_operation(line, torn));
+            }
+            end = start as u64;
             tracing::warn!("{}: the last line is torn, and cut off.", self.path.display());
             file.set_len(end).map_err(io(&self.path, "cutting off a torn line"))?;
         }
@@ -135,22 +145,30 @@ impl Journal {
             .map_err(io(&self.path, "reading the journal"))?;
         for line in text.split_inclusive(|&b| b == b'\n') {
             if !line.ends_with(b"\n") {
+                if !begins_operation(line) {
+                    return Err(self.no_operation(state.line, line));
+                }
                 break; // Its writer has not finished it yet.
             }
             let known = std::str::from_utf8(line).ok().and_then(|l| python_json::parse(l).ok());
             let taken = known.and_then(|log| state.take_in(&log, &self.worker));
             if taken.is_none() {
-                let shown: String = String::from_utf8_lossy(line).trim_end().chars().take(80).collect();
-                return Err(Error::Corrupt {
-                    path: format!("{}, line {}", self.path.display(), state.line + 1),
-                    expected: "an operation of an Optuna journal".into(),
-                    found: format!("`{shown}`"),
-                });
+                return Err(self.no_operation(state.line, line));
             }
             state.offset += line.len() as u64;
             state.line += 1;
         }
         Ok(())
+    }
+
+    /// The error for a line, counted from 0, that is none of a journal's.
+    fn no_operation(&self, line: usize, text: &[u8]) -> Error {
+        let shown: String = String::from_utf8_lossy(text).trim_end().chars().take(80).collect();
+        Error::Corrupt {
+            path: format!("{}, line {}", self.path.display(), line + 1),
+            expected: "an operation of an Optuna journal".into(),
+            found: format!("`{shown}`"),
+        }
     }
 
     fn refused(&self, state: &mut State) -> Result<()> {
@@ -159,6 +177,11 @@ impl Journal {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a line without an end may be the beginning of an operation.
+fn begins_operation(line: &[u8]) -> bool {
+    line.starts_with(BEGINNING) || BEGINNING.starts_with(line)
 }
 
 /// A name that no other object has: process, time and a count.

@@ -3,7 +3,7 @@
 mod estimate;
 
 use self::estimate::Estimate;
-use super::truncnorm;
+use super::{Bandwidth, truncnorm};
 use crate::math::{self, argsort, np_exp, np_log};
 use crate::random::RandomState;
 use crate::space::Distribution;
@@ -14,7 +14,9 @@ pub(super) struct Shape {
     pub(super) prior_weight: f64,
     pub(super) magic_clip: bool,
     pub(super) consider_endpoints: bool,
-    pub(super) multivariate: bool,
+    /// Whether parameters are drawn together.
+    pub(super) together: bool,
+    pub(super) bandwidth: Bandwidth,
     pub(super) weights: fn(usize) -> Vec<f64>,
 }
 
@@ -239,12 +241,19 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels 
     let mut mu: Vec<f64> = seen.iter().map(|&x| range.scale(x)).collect();
     mu.push(0.5 * (low + high));
     let mut order = Vec::new();
-    let mut sigma = if shape.multivariate {
-        let exponent = -1.0 / (n_dims as f64 + 4.0);
-        vec![0.2 * (n.max(1) as f64).powf(exponent) * width; n]
-    } else {
-        order = argsort(&mu);
-        neighbour_distances(&mu, &order, low, high, shape.consider_endpoints)
+    let mut sigma = match shape.bandwidth {
+        Bandwidth::Optuna4 if shape.together => {
+            let exponent = -1.0 / (n_dims as f64 + 4.0);
+            vec![0.2 * (n.max(1) as f64).powf(exponent) * width; n]
+        }
+        Bandwidth::Optuna4 => {
+            order = argsort(&mu);
+            neighbour_distances(&mu, &order, low, high, shape.consider_endpoints)
+        }
+        Bandwidth::Optuna5 => {
+            let observed = &mu[..n];
+            neighbour_distances(observed, &argsort(observed), low, high, shape.consider_endpoints)
+        }
     };
     sigma.truncate(n);
     let least = if shape.magic_clip { width / (1.0 + (n as f64 + 1.0)).min(100.0) } else { 1e-12 };
@@ -261,7 +270,7 @@ fn neighbour_distances(
     high: f64,
     consider_endpoints: bool,
 ) -> Vec<f64> {
-    let last = order.len() - 1;
+    let last = order.len().saturating_sub(1);
     let mut distances = vec![0.0; mu.len()];
     for (place, &k) in order.iter().enumerate() {
         let below = if place == 0 { low } else { mu[order[place - 1]] };
