@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
 
+use firstsight_models::InputSpec;
 use fnv::FnvHasher;
 
 use crate::progress;
-use crate::run::InputSpec;
+use crate::run::Preprocess as _;
 
 /// The share of the training images that are set aside where the folder has no validation split.
 pub(crate) const VALIDATION_SHARE: f64 = 0.2;

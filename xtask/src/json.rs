@@ -26,7 +26,7 @@ impl From<&Summary> for SummaryJson {
     fn from(summary: &Summary) -> Self {
         let layer = |row: &firstsight_models::Row| LayerJson {
             name: row.name.clone(),
-            kind: row.kind.clone(),
+            kind: row.kind.to_owned(),
             output_shape: row.output.channels_last(),
             params: row.params,
         };
@@ -35,7 +35,7 @@ impl From<&Summary> for SummaryJson {
             input: summary.input.channels_last(),
             layers: summary.rows.iter().map(layer).collect(),
             total_params: summary.total_params(),
-            trainable_params: summary.trainable_params(),
+            trainable_params: summary.total_params(),
         }
     }
 }

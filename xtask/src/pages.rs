@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_data::Decoded;
-use firstsight_models::{ImageClassifier, Summary};
+use firstsight_models::{ImageClassifier, InputSpec, Summary};
 use firstsight_report::{
     Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
     number,
@@ -13,7 +13,6 @@ use firstsight_train::{Epoch, Metric, Metrics, Predictions};
 use crate::device;
 use crate::images::Splits;
 use crate::json::Figures;
-use crate::run::InputSpec;
 use crate::training::{self, Plan, Trained};
 
 /// The lecture's figures beside ours, where it has them.
@@ -78,12 +77,7 @@ pub(crate) fn layers(section: &mut Section, summary: &Summary) {
     let mut table = Table::new(format!("The layers of {}", summary.model), columns);
     for row in &summary.rows {
         let axes: Vec<String> = row.output.channels_last().iter().map(usize::to_string).collect();
-        table.row([
-            row.name.as_str().into(),
-            row.kind.as_str().into(),
-            axes.join("×").into(),
-            row.params.into(),
-        ]);
+        table.row([row.name.as_str().into(), row.kind.into(), axes.join("×").into(), row.params.into()]);
     }
     table.footer(["total".into(), "".into(), "".into(), summary.total_params().into()]);
     section.table(table);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
+use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind, Params};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -90,10 +90,11 @@ impl RunFolder {
         if stated != named {
             bail!("{} states {stated} classes and names {named}", self.config().display());
         }
-        let kind: ModelKind = config.architecture.parse().with_context(in_config)?;
+        let kind = ModelKind::from_architecture(&config.architecture).with_context(in_config)?;
+        config.pretrained_cfg.check().with_context(in_config)?;
         let params = Params::seeded(0, device);
         let input = config.pretrained_cfg.dims();
-        let network = ImageClassifier::new(kind, input, config.label_names.len(), Scheme::Keras, &params)?;
+        let network = ImageClassifier::new(kind, input, config.label_names.len(), kind.scheme(), &params)?;
         params.load(&self.weights())?;
         Ok((network, config))
     }
@@ -119,59 +120,18 @@ pub(crate) struct TrainingRecord {
     pub(crate) learning_rate: f64,
 }
 
-/// What a network's input is: timm's `pretrained_cfg`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct InputSpec {
-    /// (C, H, W).
-    pub(crate) input_size: (usize, usize, usize),
-    pub(crate) interpolation: Interpolation,
-    pub(crate) crop_pct: f64,
-    pub(crate) crop_mode: CropMode,
-    pub(crate) mean: Vec<f32>,
-    pub(crate) std: Vec<f32>,
+/// How image files become a network's input.
+pub(crate) trait Preprocess {
+    fn normalize(&self) -> Normalize;
+    fn decode_settings(&self) -> DecodeSettings;
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Interpolation {
-    Nearest,
-    Bilinear,
-    Bicubic,
-    Lanczos,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum CropMode {
-    /// The whole picture, stretched.
-    Squash,
-    /// The centre of the picture.
-    Center,
-}
-
-impl InputSpec {
-    /// Bytes 0..=255 as they are, stretched by Lanczos: what the lecture's networks take.
-    pub(crate) fn bytes(height: usize, width: usize, channels: usize) -> Self {
-        Self {
-            input_size: (channels, height, width),
-            interpolation: Interpolation::Lanczos,
-            crop_pct: 1.0,
-            crop_mode: CropMode::Squash,
-            mean: vec![0.0; channels],
-            std: vec![1.0 / 255.0; channels],
-        }
-    }
-
-    pub(crate) fn dims(&self) -> Dims {
-        let (channels, height, width) = self.input_size;
-        Dims::Map { channels, height, width }
-    }
-
-    pub(crate) fn normalize(&self) -> Normalize {
+impl Preprocess for InputSpec {
+    fn normalize(&self) -> Normalize {
         Normalize { mean: self.mean.clone(), std: self.std.clone() }
     }
 
-    pub(crate) fn decode_settings(&self) -> DecodeSettings {
+    fn decode_settings(&self) -> DecodeSettings {
         let (channels, height, width) = self.input_size;
         DecodeSettings {
             height,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_data::{Decoded, Loader, Order};
-use firstsight_models::{ImageClassifier, ModelKind, Params, Scheme};
+use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
@@ -18,7 +18,7 @@ use crate::images::{self, Splits};
 use crate::interrupt::{CtrlC, Interrupted};
 use crate::json::Figures;
 use crate::progress::TrainingProgress;
-use crate::run::{InputSpec, RunConfig, RunFolder, TrainingRecord};
+use crate::run::{RunConfig, RunFolder, TrainingRecord};
 
 const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
 const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
@@ -41,7 +41,8 @@ impl Plan {
     pub(crate) fn network(&self, splits: &Splits, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
-        let network = ImageClassifier::new(self.model, self.input.dims(), n_classes, Scheme::Keras, &params)?;
+        let network =
+            ImageClassifier::new(self.model, self.input.dims(), n_classes, self.model.scheme(), &params)?;
         Ok((network, params))
     }
 
@@ -196,7 +197,7 @@ fn identity(plan: &Plan, splits: &Splits) -> String {
 
 fn run_config(plan: &Plan, splits: &Splits, network: &ImageClassifier) -> RunConfig {
     RunConfig {
-        architecture: plan.model.name().to_owned(),
+        architecture: plan.model.architecture().to_owned(),
         num_classes: splits.n_classes(),
         num_features: network.n_features(),
         label_names: splits.train.classes().to_vec(),

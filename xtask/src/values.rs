@@ -10,6 +10,16 @@ pub(crate) struct InputSize {
     pub(crate) channels: usize,
 }
 
+impl InputSize {
+    /// What was typed, or the model's usual size.
+    pub(crate) fn or_usual(typed: Option<Self>, model: ModelKind) -> Self {
+        typed.unwrap_or_else(|| {
+            let (channels, height, width) = model.usual_input();
+            Self { height, width, channels }
+        })
+    }
+}
+
 impl std::str::FromStr for InputSize {
     type Err = String;
 

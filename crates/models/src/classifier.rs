@@ -1,74 +1,12 @@
-use std::str::FromStr;
-
 use candle_core::{ModuleT, Result as CandleResult, Tensor};
 
-use crate::sequential::{LayerSpec, Sequential};
-use crate::{Dims, Error, Params, Result, Scheme, Summary, logistic, small_cnn};
+use crate::layers::Sequential;
+use crate::summary::Style;
+use crate::trace::{Kind, Trace};
+use crate::{AnyBackbone, Backbone, Dims, Error, ModelConfig, ModelKind, Params, Result, Scheme, Summary};
 
-/// The networks, by the names that the command line and a run's configuration know them by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ModelKind {
-    /// Logistic regression on pixels.
-    Logistic,
-    /// The lecture's three convolutions and two dense layers.
-    SmallCnn,
-}
-
-impl ModelKind {
-    /// Every network.
-    pub const ALL: [Self; 2] = [Self::Logistic, Self::SmallCnn];
-
-    /// Its name: `logistic`, `small-cnn`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Logistic => "logistic",
-            Self::SmallCnn => "small-cnn",
-        }
-    }
-
-    fn table(self, n_classes: usize) -> Vec<LayerSpec> {
-        match self {
-            Self::Logistic => logistic::table(n_classes),
-            Self::SmallCnn => small_cnn::table(n_classes),
-        }
-    }
-
-    /// The side of the smallest square input.
-    pub fn smallest_input(self) -> usize {
-        match self {
-            Self::Logistic => 1,
-            Self::SmallCnn => 16,
-        }
-    }
-}
-
-impl std::fmt::Display for ModelKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for ModelKind {
-    type Err = Error;
-
-    /// # Errors
-    /// [`Error::UnknownModel`], with the nearest known name where one is near.
-    fn from_str(name: &str) -> Result<Self> {
-        if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) {
-            return Ok(kind);
-        }
-        let nearest = Self::ALL
-            .into_iter()
-            .map(|kind| (strsim::jaro_winkler(&name.to_lowercase(), kind.name()), kind.name()))
-            .filter(|(similarity, _)| *similarity > 0.7)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, known)| known);
-        Err(Error::UnknownModel { name: name.to_owned(), nearest, known: Self::ALL.map(Self::name).to_vec() })
-    }
-}
-
-/// A classifier for images: (B, C, H, W) float32 bytes in 0..=255 to (B, n_classes) logits.
+/// Any of the crate's networks as a classifier for images: (B, C, H, W) float32 to (B, n_classes) logits. What the
+/// values are is the network's [`crate::InputSpec`].
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};
@@ -84,10 +22,10 @@ impl FromStr for ModelKind {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageClassifier {
-    kind: ModelKind,
-    features: Sequential,
-    head: Sequential,
+    config: ModelConfig,
     input: Dims,
+    backbone: AnyBackbone,
+    head: Sequential,
 }
 
 impl ImageClassifier {
@@ -102,50 +40,139 @@ impl ImageClassifier {
         scheme: Scheme,
         params: &Params,
     ) -> Result<Self> {
-        if let Dims::Map { height, width, .. } = input {
-            let smallest = kind.smallest_input();
-            if height < smallest || width < smallest {
-                return Err(Error::InputTooSmall { model: kind.name(), height, width, smallest });
-            }
+        let (channels, _, _) = input.map()?;
+        Self::build(&kind.config(channels), input, n_classes, scheme, params)
+    }
+
+    /// [`ImageClassifier::new`] with every setting of the network.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use firstsight_models::{Dims, ImageClassifier, LeNet5Config, ModelConfig, Params, Scheme};
+    ///
+    /// let params = Params::seeded(1, &Device::Cpu);
+    /// let input = Dims::Map { channels: 1, height: 32, width: 32 };
+    /// let config = ModelConfig::LeNet5(LeNet5Config::PAPER);
+    /// let lenet = ImageClassifier::build(&config, input, 10, Scheme::LeCun, &params)?;
+    /// assert_eq!(lenet.summary().total_params(), 60_900);
+    /// # Ok::<(), firstsight_models::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InputTooSmall`] names the smallest input that the network takes.
+    pub fn build(
+        config: &ModelConfig,
+        input: Dims,
+        n_classes: usize,
+        scheme: Scheme,
+        params: &Params,
+    ) -> Result<Self> {
+        let (_, height, width) = input.map()?;
+        let smallest = config.smallest_input();
+        if height < smallest || width < smallest {
+            return Err(Error::InputTooSmall { model: config.kind().name(), height, width, smallest });
         }
-        let table = kind.table(n_classes);
-        let (features, head) = table.split_at(table.len() - 1);
-        let vb = params.builder();
-        let features = Sequential::new(features, input, scheme, &vb)?;
-        let head = Sequential::new(head, features.output(), scheme, &vb)?;
-        Ok(Self { kind, features, head, input })
+        let backbone = config.backbone(input, scheme, &params.builder_for(scheme))?;
+        let head = head(config, &backbone, n_classes, scheme, params)?;
+        Ok(Self { config: config.clone(), input, backbone, head })
     }
 
     /// Which network it is.
     pub fn kind(&self) -> ModelKind {
-        self.kind
+        self.config.kind()
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The shape of one input.
+    pub fn input(&self) -> Dims {
+        self.input
     }
 
     /// How many features the last layer sees.
     pub fn n_features(&self) -> usize {
-        self.features.output().count()
+        self.backbone.n_features()
+    }
+
+    /// How many logits the last layer makes.
+    pub fn n_classes(&self) -> usize {
+        self.head.output().count()
+    }
+
+    /// The network without its last layer.
+    pub fn backbone(&self) -> &AnyBackbone {
+        &self.backbone
+    }
+
+    /// What the last layer's variables are called: `classifier` has `classifier.weight` and `classifier.bias`.
+    pub fn head_name(&self) -> &'static str {
+        self.config.head(1).name
+    }
+
+    /// Puts a new last layer for `n_classes` classes in the place of the present one, whose variables leave `params`.
+    ///
+    /// # Errors
+    /// `params` that hold another network.
+    pub fn reset_classifier(&mut self, n_classes: usize, scheme: Scheme, params: &Params) -> Result<()> {
+        let prefix = format!("{}.", self.head_name());
+        params.remove(|name| name.starts_with(&prefix));
+        self.head = head(&self.config, &self.backbone, n_classes, scheme, params)?;
+        Ok(())
     }
 
     /// The layer table.
     pub fn summary(&self) -> Summary {
-        let rows = self.features.rows().into_iter().chain(self.head.rows()).collect();
-        Summary { model: self.kind.name().to_owned(), input: self.input, rows }
+        self.summary_as(Style::Firstsight)
     }
 
-    /// What the last layer sees: (B, C, H, W) to (B, F).
+    /// The layer table as another framework prints it.
+    pub fn summary_as(&self, style: Style) -> Summary {
+        let mut trace = Trace::new(self.input);
+        trace.keep(Kind::Input).keras("input_1");
+        // What was built has been through these shapes before: a walk through them doesn't fail.
+        let walked = self.backbone.0.describe(&mut trace).and_then(|()| self.head.describe(&mut trace));
+        debug_assert!(walked.is_ok(), "{walked:?}");
+        Summary::new(self.kind().name(), self.input, style, trace)
+    }
+
+    /// The last maps: (B, C, H, W) to (B, C', h, w). For logistic regression, the input itself.
     pub fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.features.forward_t(xs, train)
+        self.backbone.0.forward_features(xs, train)
+    }
+
+    /// What the last layer sees: the last maps to (B, F).
+    pub fn pre_logits(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
+        self.backbone.0.pre_logits(features, train)
+    }
+
+    /// From the last maps to logits, (B, n_classes).
+    pub fn forward_head(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
+        self.classify(&self.pre_logits(features, train)?, train)
     }
 
     /// The last layer alone: (B, F) to (B, n_classes).
-    pub fn forward_head(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.head.forward_t(features, train)
+    pub fn classify(&self, pre_logits: &Tensor, train: bool) -> CandleResult<Tensor> {
+        self.head.forward_t(pre_logits, train)
     }
 
     /// The output of each layer before the last by its name, for pictures.
-    pub fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(&'static str, Tensor)>> {
-        self.features.intermediates(xs)
+    pub fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(String, Tensor)>> {
+        self.backbone.0.intermediates(xs)
     }
+}
+
+fn head(
+    config: &ModelConfig,
+    backbone: &AnyBackbone,
+    n_classes: usize,
+    scheme: Scheme,
+    params: &Params,
+) -> Result<Sequential> {
+    let features = Dims::Features(backbone.n_features());
+    Ok(Sequential::new(&[config.head(n_classes)], features, scheme, &params.builder_for(scheme))?)
 }
 
 impl ModuleT for ImageClassifier {

@@ -71,4 +71,23 @@ impl Dims {
             expected.join(", ")
         )
     }
+
+    /// Whether `xs` is a batch of maps of `channels` channels, at least `smallest` pixels high and wide.
+    pub(crate) fn check_maps(xs: &Tensor, channels: usize, smallest: usize) -> Result<()> {
+        match *xs.dims() {
+            [_, c, height, width] if c == channels && height >= smallest && width >= smallest => Ok(()),
+            [_, c, height, width] if c == channels => candle_core::bail!(
+                "an input of {height}x{width} is too small: the smallest is {smallest}x{smallest}"
+            ),
+            ref found => {
+                let missing = match *found {
+                    [c, _, _] if c == channels => "; the batch axis is missing: unsqueeze(0) adds it",
+                    _ => "",
+                };
+                candle_core::bail!(
+                    "expected an input of shape (B, {channels}, H, W), found {found:?}{missing}"
+                )
+            }
+        }
+    }
 }

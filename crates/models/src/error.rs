@@ -47,6 +47,24 @@ pub enum Error {
         /// The side of the smallest square input.
         smallest: usize,
     },
+    /// A network's input takes no image, or none that preprocessing can make.
+    #[error("bad input spec: {rule}, found {found}")]
+    InputSpec {
+        /// What must hold.
+        rule: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// A setting of a network makes no network.
+    #[error("{model}: {rule}, found {found}")]
+    Setting {
+        /// The network.
+        model: &'static str,
+        /// What must hold.
+        rule: &'static str,
+        /// What was found.
+        found: String,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

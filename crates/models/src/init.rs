@@ -10,34 +10,62 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-/// What a framework fills a layer with when nothing else is said.
+/// What weights and biases start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scheme {
-    /// Keras: weights from Glorot's uniform distribution, U(−a, a) with a = √(6 / (fan_in + fan_out)); zero
+    /// Keras's default: weights from Glorot's uniform distribution, U(−a, a) with a = √(6 / (fan_in + fan_out)); zero
     /// biases (Glorot and Bengio 2010, eq. 16).
     Keras,
-    /// PyTorch: weights and biases from U(−a, a) with a = 1 / √fan_in (`nn.Linear.reset_parameters`,
+    /// PyTorch's default: weights and biases from U(−a, a) with a = 1 / √fan_in (`nn.Linear.reset_parameters`,
     /// `nn.Conv2d`: Kaiming's uniform distribution with a = √5).
     PyTorch,
+    /// Kaiming's normal distribution for what a ReLU follows: N(0, 2 / fan_out) for convolutions (He et al. 2015,
+    /// eq. 14, in the backward form; fan_out is that of one group), N(0, 0.01²) for dense layers; zero biases. What
+    /// timm and torchvision start MobileNetV2, Xception and ResNet from.
+    Kaiming,
+    /// N(0, 0.09²) cut off at two standard deviations; zero biases: MobileNetV2 in its authors' TF-Slim.
+    TruncatedNormal,
+    /// U(−2.4 / fan_in, 2.4 / fan_in), biases too (LeCun et al. 1998, appendix A).
+    LeCun,
+    /// N(0, 0.01²); each layer's biases the constant that its table states, 0 or 1 (Krizhevsky et al. 2012, sec. 5).
+    Krizhevsky,
 }
 
 impl Scheme {
-    /// The initialiser of a weight of shape (out, in) or (out, in / groups, kh, kw).
+    /// The initialiser of a weight of shape (out, in) or (out, in, kh, kw).
     pub fn weight(self, shape: &[usize]) -> Init {
-        let (fan_in, fan_out) = fans(shape);
-        let a = match self {
-            Self::Keras => (6.0 / (fan_in + fan_out)).sqrt(),
-            Self::PyTorch => fan_in.sqrt().recip(),
-        };
-        Init::Uniform { lo: -a, up: a }
+        self.grouped_weight(shape, 1)
     }
 
-    /// The initialiser of the bias that goes with a weight of shape `weight`.
-    pub fn bias(self, weight: &[usize]) -> Init {
+    /// The initialiser of a convolution's weight of shape (out, in / groups, kh, kw).
+    pub fn grouped_weight(self, shape: &[usize], groups: usize) -> Init {
+        let (fan_in, fan_out) = fans(shape);
+        let uniform = |a: f64| Init::Uniform { lo: -a, up: a };
+        let normal = |stdev: f64| Init::Randn { mean: 0.0, stdev };
         match self {
-            Self::Keras => Init::Const(0.0),
-            Self::PyTorch => self.weight(weight),
+            Self::Keras => uniform((6.0 / (fan_in + fan_out)).sqrt()),
+            Self::PyTorch => uniform(fan_in.sqrt().recip()),
+            Self::Kaiming if shape.len() > 2 => normal((2.0 * groups as f64 / fan_out).sqrt()),
+            Self::Kaiming | Self::Krizhevsky => normal(0.01),
+            Self::TruncatedNormal => normal(0.09),
+            Self::LeCun => uniform(2.4 / fan_in),
         }
+    }
+
+    /// The initialiser of the bias that goes with a weight of shape `weight`, for a layer whose table states
+    /// `constant` (0 unless the paper says otherwise).
+    pub fn bias(self, weight: &[usize], constant: f64) -> Init {
+        match self {
+            Self::Keras | Self::Kaiming | Self::TruncatedNormal => Init::Const(0.0),
+            Self::Krizhevsky => Init::Const(constant),
+            Self::PyTorch | Self::LeCun => self.weight(weight),
+        }
+    }
+
+    /// Whether normal draws are cut off at two standard deviations.
+    pub(crate) fn truncates(self) -> bool {
+        self == Self::TruncatedNormal
     }
 }
 
@@ -50,27 +78,34 @@ fn fans(shape: &[usize]) -> (f64, f64) {
 /// A variable of more values than this is a mistake in its shape, and is refused before memory is taken for it.
 const MAX_VALUES: usize = 1 << 28;
 
+/// What becomes of normal draws far from the mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    Kept,
+    /// Draws beyond two standard deviations are drawn again.
+    Cut,
+}
+
 /// The value of the variable `name`: drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it
 /// depends on no other variable. Uniform draws lie in [lo, up).
 pub(crate) fn tensor(
     init: Init,
+    tail: Tail,
     shape: &Shape,
     seed: u64,
     name: &str,
     dtype: DType,
     device: &Device,
 ) -> Result<Tensor> {
-    let mut rng = generator(seed, name);
+    let rng = generator(seed, name);
     let n = shape.dims().iter().try_fold(1usize, |n, dim| n.checked_mul(*dim)).filter(|n| *n <= MAX_VALUES);
     let Some(n) = n else {
         candle_core::bail!("{name} would have the shape {:?}: more than {MAX_VALUES} values", shape.dims());
     };
-    let mut uniform =
-        |lo: f64, up: f64| -> Vec<f64> { (0..n).map(|_| lo + (up - lo) * rng.random::<f64>()).collect() };
-    let values: Vec<f64> = match init {
-        Init::Const(c) => vec![c; n],
-        Init::Uniform { lo, up } => uniform(lo, up),
-        Init::Randn { mean, stdev } => normal(&mut rng, n, mean, stdev),
+    let mut draw: Box<dyn FnMut() -> f64> = match init {
+        Init::Const(c) => Box::new(move || c),
+        Init::Uniform { lo, up } => uniform(rng, lo, up),
+        Init::Randn { mean, stdev } => normal(rng, tail, mean, stdev),
         Init::Kaiming { dist, fan, non_linearity } => {
             let (fan_in, fan_out) = fans(shape.dims());
             let fan = match fan {
@@ -79,16 +114,32 @@ pub(crate) fn tensor(
             };
             let std = non_linearity.gain() / fan.sqrt();
             match dist {
-                NormalOrUniform::Uniform => uniform(-(3f64.sqrt()) * std, 3f64.sqrt() * std),
-                NormalOrUniform::Normal => normal(&mut rng, n, 0.0, std),
+                NormalOrUniform::Uniform => uniform(rng, -(3f64.sqrt()) * std, 3f64.sqrt() * std),
+                NormalOrUniform::Normal => normal(rng, tail, 0.0, std),
             }
         }
     };
+    if dtype == DType::F32 {
+        let values: Vec<f32> = (0..n).map(|_| draw() as f32).collect();
+        return Tensor::from_vec(values, shape.clone(), device);
+    }
+    let values: Vec<f64> = (0..n).map(|_| draw()).collect();
     Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
 }
 
-fn normal(rng: &mut ChaCha8Rng, n: usize, mean: f64, stdev: f64) -> Vec<f64> {
-    StandardNormal.sample_iter(rng).take(n).map(|z: f64| mean + stdev * z).collect()
+fn uniform(mut rng: ChaCha8Rng, lo: f64, up: f64) -> Box<dyn FnMut() -> f64> {
+    Box::new(move || lo + (up - lo) * rng.random::<f64>())
+}
+
+fn normal(mut rng: ChaCha8Rng, tail: Tail, mean: f64, stdev: f64) -> Box<dyn FnMut() -> f64> {
+    Box::new(move || {
+        loop {
+            let z: f64 = StandardNormal.sample(&mut rng);
+            if tail == Tail::Kept || z.abs() <= 2.0 {
+                return mean + stdev * z;
+            }
+        }
+    })
 }
 
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
@@ -105,7 +156,7 @@ mod tests {
     use super::*;
 
     fn draw(init: Init, dims: &[usize], seed: u64, name: &str) -> Vec<f32> {
-        let t = tensor(init, &Shape::from(dims), seed, name, DType::F32, &Device::Cpu).unwrap();
+        let t = tensor(init, Tail::Kept, &Shape::from(dims), seed, name, DType::F32, &Device::Cpu).unwrap();
         t.flatten_all().unwrap().to_vec1().unwrap()
     }
 
@@ -131,9 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn truncated_normal_draws_stay_within_two_deviations() {
+        let init = Scheme::TruncatedNormal.weight(&[100, 100]);
+        let shape = Shape::from((100, 100));
+        let t = tensor(init, Tail::Cut, &shape, 4, "w", DType::F32, &Device::Cpu).unwrap();
+        let a: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
+        let most = a.iter().fold(0f32, |most, v| most.max(v.abs()));
+        assert!(most <= 0.18 && most > 0.179, "{most}");
+        // A normal distribution cut off at two deviations has 0.8796 of the deviation.
+        let deviation = (a.iter().map(|v| f64::from(v * v)).sum::<f64>() / a.len() as f64).sqrt();
+        assert!((deviation / (0.09 * 0.8796) - 1.0).abs() < 0.02, "{deviation}");
+    }
+
+    #[test]
     fn fans_of_a_convolution_count_the_kernel() {
         assert_eq!(fans(&[16, 3, 5, 7]), (3.0 * 35.0, 16.0 * 35.0));
-        let Init::Uniform { up, .. } = Scheme::PyTorch.bias(&[16, 3, 5, 7]) else { panic!("uniform") };
+        let Init::Uniform { up, .. } = Scheme::PyTorch.bias(&[16, 3, 5, 7], 0.0) else { panic!("uniform") };
         assert_eq!(up, (105.0f64).sqrt().recip());
     }
 

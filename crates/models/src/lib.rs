@@ -9,24 +9,44 @@
 //!
 //! Networks train with `firstsight-train`, or with any loop over candle's `backward`.
 
+mod alexnet;
+mod backbone;
 mod classifier;
 mod dims;
 mod error;
+mod framework;
 pub mod init;
+mod input_spec;
+mod layers;
+mod lenet5;
 mod linear;
 mod logistic;
 mod mlp;
+mod mobilenet_v2;
+mod model;
 mod params;
-mod sequential;
+mod resnet;
 mod small_cnn;
 mod summary;
+mod table_network;
+pub mod trace;
+mod xception;
 
-pub use classifier::{ImageClassifier, ModelKind};
+pub use alexnet::AlexNetConfig;
+pub use backbone::{AnyBackbone, Backbone, Classifier, Network};
+pub use classifier::ImageClassifier;
 pub use dims::Dims;
 pub use error::{Error, Result};
+pub use framework::Framework;
 pub use init::Scheme;
+pub use input_spec::{CropMode, IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation};
+pub use layers::{Layer, LayerSpec, NormConfig, Padding, Rbf, Sequential};
+pub use lenet5::{LeNet5Config, LeNetOutput, LeNetPooling};
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig, MlpOutput};
+pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config};
+pub use model::{ModelConfig, ModelKind};
 pub use params::{Mismatch, Misshapen, Params, is_buffer};
-pub use sequential::{Layer, LayerSpec, Padding, Sequential};
-pub use summary::{Row, Summary};
+pub use resnet::{ResNet, ResNetConfig};
+pub use summary::{Row, Style, Summary};
+pub use xception::{Xception, XceptionConfig};

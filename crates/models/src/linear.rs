@@ -14,6 +14,18 @@ pub struct Linear {
 
 impl Linear {
     /// The layer with variables `weight` and `bias` from `vb`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use firstsight_models::{Linear, Params, Scheme};
+    /// use firstsight_ops::Activation;
+    ///
+    /// let params = Params::seeded(1, &Device::Cpu);
+    /// let head = Linear::new(1280, 2, Activation::Identity, Scheme::Keras, &params.builder().pp("classifier"))?;
+    /// assert_eq!(head.n_params(), 2562);
+    /// assert_eq!(params.names(), ["classifier.bias", "classifier.weight"]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn new(
         n_in: usize,
         n_out: usize,
@@ -21,10 +33,32 @@ impl Linear {
         scheme: Scheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
+        Self::with_bias(n_in, n_out, activation, scheme, 0.0, vb)
+    }
+
+    /// [`Linear::new`] for a layer whose paper starts the biases from `constant`.
+    pub(crate) fn with_bias(
+        n_in: usize,
+        n_out: usize,
+        activation: Activation,
+        scheme: Scheme,
+        constant: f64,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
         let shape = [n_out, n_in];
         let weight = vb.get_with_hints(shape.as_slice(), "weight", scheme.weight(&shape))?;
-        let bias = vb.get_with_hints(n_out, "bias", scheme.bias(&shape))?;
+        let bias = vb.get_with_hints(n_out, "bias", scheme.bias(&shape, constant))?;
         Ok(Self { weight, bias, activation })
+    }
+
+    /// Input features.
+    pub fn n_in(&self) -> usize {
+        self.weight.dims().get(1).copied().unwrap_or_default()
+    }
+
+    /// Output features.
+    pub fn n_out(&self) -> usize {
+        self.bias.elem_count()
     }
 
     /// Weights and biases.

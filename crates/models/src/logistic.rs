@@ -1,6 +1,6 @@
 use firstsight_ops::Activation;
 
-use crate::sequential::{Layer, LayerSpec};
+use crate::{Layer, LayerSpec};
 
 /// Multinomial logistic regression on bytes: every pixel times 1/255, one dense layer of logits.
 ///
@@ -8,10 +8,10 @@ use crate::sequential::{Layer, LayerSpec};
 pub(crate) fn table(n_classes: usize) -> Vec<LayerSpec> {
     vec![
         LayerSpec { name: "flatten", layer: Layer::Flatten },
-        LayerSpec { name: "rescaling", layer: Layer::Rescaling { scale: 1.0 / 255.0 } },
+        LayerSpec { name: "rescaling", layer: Layer::Rescaling { scale: 1.0 / 255.0, offset: 0.0 } },
         LayerSpec {
             name: "dense",
-            layer: Layer::Dense { units: n_classes, activation: Activation::Identity },
+            layer: Layer::Dense { units: n_classes, activation: Activation::Identity, bias: 0.0 },
         },
     ]
 }

@@ -9,7 +9,8 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use safetensors::SafeTensors;
 
-use crate::{Error, Result, init};
+use crate::init::{self, Scheme, Tail};
+use crate::{Error, Result};
 
 /// A network's named variables, in the order of their names, each initialised from `(seed, name)`.
 ///
@@ -34,6 +35,7 @@ use crate::{Error, Result, init};
 #[derive(Clone)]
 pub struct Params {
     inner: Arc<Inner>,
+    tail: Tail,
 }
 
 struct Inner {
@@ -45,7 +47,10 @@ struct Inner {
 impl Params {
     /// An empty set of variables on `device`, whose initial values will follow from `seed`.
     pub fn seeded(seed: u64, device: &Device) -> Self {
-        Self { inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }),
+            tail: Tail::Kept,
+        }
     }
 
     /// A builder of float32 variables: the constructors of layers ask it for theirs, and get the existing
@@ -57,6 +62,12 @@ impl Params {
     /// [`Params::builder`] for another floating-point type (float64 for gradient checks).
     pub fn builder_dtype(&self, dtype: DType) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, self.inner.device.clone())
+    }
+
+    /// [`Params::builder`] for layers that `scheme` initialises: normal draws are cut off where it says so.
+    pub fn builder_for(&self, scheme: Scheme) -> VarBuilder<'static> {
+        let tail = if scheme.truncates() { Tail::Cut } else { Tail::Kept };
+        Self { inner: self.inner.clone(), tail }.builder()
     }
 
     /// The device that the variables live on.
@@ -87,6 +98,12 @@ impl Params {
     /// The names, sorted.
     pub fn names(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
+    }
+
+    /// Drops the variables whose names `select` accepts, so that they can be asked for anew with another shape.
+    /// Layers that hold them keep theirs.
+    pub fn remove(&self, select: impl Fn(&str) -> bool) {
+        self.lock().retain(|name, _| !select(name));
     }
 
     /// The variable called `name`.
@@ -176,7 +193,8 @@ impl SimpleBackend for Params {
             }
             return Ok(var.as_tensor().clone());
         }
-        let var = Var::from_tensor(&init::tensor(init, &shape, self.inner.seed, name, dtype, device)?)?;
+        let var =
+            Var::from_tensor(&init::tensor(init, self.tail, &shape, self.inner.seed, name, dtype, device)?)?;
         let tensor = var.as_tensor().clone();
         vars.insert(name.to_owned(), var);
         Ok(tensor)

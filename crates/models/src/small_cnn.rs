@@ -1,6 +1,6 @@
 use firstsight_ops::Activation;
 
-use crate::sequential::{Layer, LayerSpec, Padding};
+use crate::{Layer, LayerSpec, Padding};
 
 /// The lecture's convolutional network on bytes: three 3×3 convolutions of 16, 32 and 64 filters with max
 /// pooling by 2, 2 and 4, then dense layers of 64 units and of logits.
@@ -8,7 +8,7 @@ use crate::sequential::{Layer, LayerSpec, Padding};
 /// 80×60×1 and 55 classes make 88,375 parameters. The smallest input is 16×16.
 pub(crate) fn table(n_classes: usize) -> Vec<LayerSpec> {
     vec![
-        LayerSpec { name: "rescaling_1", layer: Layer::Rescaling { scale: 1.0 / 255.0 } },
+        LayerSpec { name: "rescaling_1", layer: Layer::Rescaling { scale: 1.0 / 255.0, offset: 0.0 } },
         conv("conv1", 16),
         pool("pool1", 2),
         conv("conv2", 32),
@@ -16,10 +16,13 @@ pub(crate) fn table(n_classes: usize) -> Vec<LayerSpec> {
         conv("conv3", 64),
         pool("pool3", 4),
         LayerSpec { name: "flatten_1", layer: Layer::Flatten },
-        LayerSpec { name: "dense_1", layer: Layer::Dense { units: 64, activation: Activation::Relu } },
+        LayerSpec {
+            name: "dense_1",
+            layer: Layer::Dense { units: 64, activation: Activation::Relu, bias: 0.0 },
+        },
         LayerSpec {
             name: "dense_2",
-            layer: Layer::Dense { units: n_classes, activation: Activation::Identity },
+            layer: Layer::Dense { units: n_classes, activation: Activation::Identity, bias: 0.0 },
         },
     ]
 }
@@ -31,6 +34,7 @@ fn conv(name: &'static str, filters: usize) -> LayerSpec {
         stride: (1, 1),
         padding: Padding::Same,
         activation: Activation::Relu,
+        bias: 0.0,
     };
     LayerSpec { name, layer }
 }

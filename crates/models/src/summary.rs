@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::Dims;
+use crate::trace::{Entry, Trace};
 
 /// A network's layers with what comes out of each and how many parameters it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +12,21 @@ pub struct Summary {
     pub model: String,
     /// The shape of one input.
     pub input: Dims,
+    /// Whose names and classes the rows have.
+    pub style: Style,
     /// One row a layer, in order.
     pub rows: Vec<Row>,
+}
+
+/// Whose view of a network a summary gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Ours: the modules that have tensors or change the shape, by the prefix of their tensors.
+    Firstsight,
+    /// Keras's `model.summary()`: every layer, additions and activations too, by Keras's names.
+    Keras,
+    /// timm's modules by their names and PyTorch's classes, shapes channels first.
+    Timm,
 }
 
 /// A layer of a [`Summary`].
@@ -20,25 +34,63 @@ pub struct Summary {
 pub struct Row {
     /// The layer's name.
     pub name: String,
-    /// Its kind, by Keras's name.
-    pub kind: String,
+    /// Its class, by Keras's name or PyTorch's.
+    pub kind: &'static str,
     /// The shape of one output.
     pub output: Dims,
-    /// Its parameters, trainable or not.
+    /// Its parameters; running statistics are no parameters.
     pub params: usize,
-    /// Those of them that training changes.
-    pub trainable: usize,
+    /// Values that are saved but not trained: running statistics.
+    pub buffers: usize,
+    /// Multiplications with an addition for one input.
+    pub multiply_adds: u64,
+}
+
+impl Row {
+    /// Bytes of one output in float32.
+    pub fn output_bytes(&self) -> usize {
+        4 * self.output.count()
+    }
+
+    /// Bytes of the parameters and running statistics in float32.
+    pub fn weight_bytes(&self) -> usize {
+        4 * (self.params + self.buffers)
+    }
 }
 
 impl Summary {
-    /// Parameters of all layers.
+    /// The view of a walk that `style` gives.
+    pub(crate) fn new(model: &str, input: Dims, style: Style, trace: Trace) -> Self {
+        let row = |entry: Entry| {
+            let (name, kind) = match style {
+                Style::Firstsight => (entry.module?, entry.kind.keras()),
+                Style::Keras => (entry.keras?, entry.kind.keras()),
+                Style::Timm => (entry.module?, entry.kind.torch()),
+            };
+            let Entry { output, params, buffers, multiply_adds, .. } = entry;
+            Some(Row { name, kind, output, params, buffers, multiply_adds })
+        };
+        Self {
+            model: model.to_owned(),
+            input,
+            style,
+            rows: trace.into_entries().into_iter().filter_map(row).collect(),
+        }
+    }
+
+    /// Parameters of all layers, which training may change. Running statistics are no parameters, as in PyTorch.
     pub fn total_params(&self) -> usize {
         self.rows.iter().map(|row| row.params).sum()
     }
 
-    /// Parameters that training changes.
-    pub fn trainable_params(&self) -> usize {
-        self.rows.iter().map(|row| row.trainable).sum()
+    /// Running statistics of all layers, which Keras counts as parameters that are not trainable.
+    pub fn buffers(&self) -> usize {
+        self.rows.iter().map(|row| row.buffers).sum()
+    }
+
+    /// Multiply-adds for one input.
+    pub fn multiply_adds(&self) -> u64 {
+        self.rows.iter().map(|row| row.multiply_adds).sum()
     }
 }
 
@@ -50,7 +102,7 @@ impl fmt::Display for Summary {
             .chain(
                 self.rows
                     .iter()
-                    .map(|r| [r.name.clone(), r.kind.clone(), shape(r.output), thousands(r.params)]),
+                    .map(|r| [r.name.clone(), r.kind.to_owned(), shape(r.output), thousands(r.params)]),
             )
             .collect();
         let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
@@ -63,14 +115,11 @@ impl fmt::Display for Summary {
                 writeln!(f, "{}", "─".repeat(w0 + w1 + w2 + w3 + 6))?;
             }
         }
-        let (total, trainable) = (self.total_params(), self.trainable_params());
-        writeln!(
-            f,
-            "total {}, trainable {}, frozen {}",
-            thousands(total),
-            thousands(trainable),
-            thousands(total - trainable)
-        )
+        write!(f, "{} parameters", thousands(self.total_params()))?;
+        match self.buffers() {
+            0 => writeln!(f),
+            n => writeln!(f, ", {} running statistics", thousands(n)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use firstsight_train::predict;
 
 use crate::env::Env;
 use crate::json::{GuessJson, PredictionJson};
-use crate::run::RunFolder;
+use crate::run::{Preprocess as _, RunFolder};
 use crate::training;
 use crate::values;
 

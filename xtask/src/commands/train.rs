@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::pages;
-use crate::run::{InputSpec, RunFolder, TrainingRecord};
+use crate::run::{RunFolder, TrainingRecord};
 use crate::training::{self, Plan};
 use crate::values::{self, InputSize};
 
@@ -20,9 +20,9 @@ pub(crate) struct Args {
     /// The model
     #[arg(long, value_parser = values::model)]
     model: ModelKind,
-    /// Size that images are brought to
-    #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
-    input: InputSize,
+    /// Size that images are brought to [default: the model's usual one]
+    #[arg(long, value_name = "HxWxC")]
+    input: Option<InputSize>,
     /// The most epochs
     #[arg(long, default_value_t = 100, value_parser = values::positive, value_name = "N")]
     epochs: usize,
@@ -47,10 +47,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
-    let InputSize { height, width, channels } = args.input;
+    let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
     let plan = Plan {
         model: args.model,
-        input: InputSpec::bytes(height, width, channels),
+        input: args.model.input_spec(channels, height, width),
         epochs: args.epochs,
         patience: args.patience,
         record: TrainingRecord {

@@ -8,7 +8,7 @@ use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
-use firstsight_models::ModelKind;
+use firstsight_models::{InputSpec, ModelKind};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::json::TrialJson;
-use crate::run::{InputSpec, TrainingRecord};
+use crate::run::TrainingRecord;
 use crate::training::{MONITOR, Plan};
 use crate::values::{self, InputSize};
 
@@ -95,9 +95,11 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         }
     };
     let InputSize { height, width, channels } = args.input;
+    // Every model sees the same decoded images, each normalised as its own layers want them.
+    let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
     Ok(Plan {
         model,
-        input: InputSpec::bytes(height, width, channels),
+        input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
         epochs: args.epochs,
         patience: args.patience,
         record: TrainingRecord { seed, split_seed: args.split_seed, batch_size, learning_rate },
@@ -107,7 +109,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
     let InputSize { height, width, channels } = args.input;
-    let splits = Splits::decode(&folders, &InputSpec::bytes(height, width, channels), &env.cache)?;
+    let splits = Splits::decode(&folders, &InputSpec::bytes(channels, height, width), &env.cache)?;
     let study = study(args, env, &splits)?;
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
     let finished = study.trials()?.iter().filter(of_use).count();

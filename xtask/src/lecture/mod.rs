@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use firstsight_data::DatasetFolder;
-use firstsight_models::ModelKind;
+use firstsight_models::{InputSpec, ModelKind};
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ use crate::files;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::pages;
-use crate::run::{InputSpec, RunFolder, TrainingRecord};
+use crate::run::{RunFolder, TrainingRecord};
 use crate::training::{self, Plan, Trained};
 
 /// The seed of the lecture's 80/20 split.
@@ -319,7 +319,7 @@ impl Metrics {
 
 /// Greyscale, 80 high, 60 wide, Lanczos.
 fn input() -> InputSpec {
-    InputSpec::bytes(80, 60, 1)
+    InputSpec::bytes(1, 80, 60)
 }
 
 /// One image in [`QUICK_STRIDE`] of each split.

@@ -1,0 +1,16 @@
+//! What the networks are made of.
+
+mod adaptive_pool;
+mod conv;
+mod dropout;
+mod rbf;
+mod sequential;
+mod subsampling;
+
+pub(crate) use adaptive_pool::adaptive_avg_pool2d;
+pub use conv::NormConfig;
+pub(crate) use conv::{Conv, ConvNorm, ConvSpec, KerasNames};
+pub(crate) use dropout::Dropout;
+pub use rbf::Rbf;
+pub use sequential::{Layer, LayerSpec, Padding, Sequential};
+pub(crate) use subsampling::Subsampling;

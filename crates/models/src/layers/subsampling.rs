@@ -1,0 +1,43 @@
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+use firstsight_ops::{self as ops, Activation, Divisor, Pool2dConfig};
+
+use crate::Scheme;
+
+/// LeNet-5's pooling: y = f(w·Σ window + b) with one trainable coefficient `weight` and one `bias` a channel (LeCun
+/// et al. 1998, section II.B).
+#[derive(Debug, Clone)]
+pub(crate) struct Subsampling {
+    weight: Tensor,
+    bias: Tensor,
+    config: Pool2dConfig,
+    activation: Activation,
+}
+
+impl Subsampling {
+    pub(crate) fn new(
+        channels: usize,
+        config: Pool2dConfig,
+        activation: Activation,
+        scheme: Scheme,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        let fan = [1, 1, config.kernel.0, config.kernel.1];
+        let weight = vb.get_with_hints(channels, "weight", scheme.weight(&fan))?;
+        let bias = vb.get_with_hints(channels, "bias", scheme.bias(&fan, 0.0))?;
+        Ok(Self { weight, bias, config, activation })
+    }
+
+    pub(crate) fn n_params(&self) -> usize {
+        self.weight.elem_count() + self.bias.elem_count()
+    }
+
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let pixels = (self.config.kernel.0 * self.config.kernel.1) as f64;
+        let per_channel = (1, self.weight.elem_count(), 1, 1);
+        let weight = (&self.weight * pixels)?.reshape(per_channel)?;
+        let means = ops::avg_pool2d(xs, &self.config, Divisor::Valid)?;
+        let sums = means.broadcast_mul(&weight)?.broadcast_add(&self.bias.reshape(per_channel)?)?;
+        ops::activate(&sums, self.activation)
+    }
+}
