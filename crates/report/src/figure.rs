@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 
 use crate::Result;
-use crate::chart::{BarChart, Chart, Grids, HeatMap, Histogram, LineChart, Scatter, text_width};
+use crate::chart::{
+    BarChart, Chart, Grids, HeatMap, Histogram, LineChart, ParallelCoordinates, Scatter, text_width,
+};
 use crate::image::Image;
 use crate::markup::{escape, sentence};
 use crate::raster::{ContactSheet, Framed, Pixels, Rgb};
@@ -94,7 +96,7 @@ macro_rules! chart_content {
         }
     )*};
 }
-chart_content!(LineChart Line, BarChart Bar, Histogram Histogram, HeatMap Heat, Scatter Scatter, Grids Grids);
+chart_content!(LineChart Line, BarChart Bar, Histogram Histogram, HeatMap Heat, Scatter Scatter, Grids Grids, ParallelCoordinates Parallel);
 
 /// One picture, as wide as its pixels or, on a narrower page, as the page.
 #[derive(Clone, Debug)]

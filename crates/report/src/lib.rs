@@ -62,7 +62,8 @@ mod report;
 mod table;
 
 pub use chart::{
-    Arrangement, Axis, BarChart, Chart, Grid, Grids, HeatMap, Histogram, LineChart, Measure, Scatter, Series,
+    Arrangement, Axis, BarChart, Chart, Grid, Grids, HeatMap, Histogram, LineChart, Measure,
+    ParallelCoordinates, Scatter, Series,
 };
 pub use error::{Error, Result};
 pub use figure::{Content, Figure, Mark, Picture, Sheet, Tile};

@@ -2,7 +2,7 @@
 
 use firstsight_report::{
     Arrangement, Axis, BarChart, Column, Figure, Grid, Grids, HeatMap, Histogram, Image, LineChart, Mark,
-    Measure, Picture, Report, Result, Scatter, Series, Sheet, Table, Tile, number,
+    Measure, ParallelCoordinates, Picture, Report, Result, Scatter, Series, Sheet, Table, Tile, number,
 };
 
 const CLASSES: &str = "垂垃垄型垒垛垢垣垦垮宁它宅守安宋完宏宕宗宙宛实审客宣室宫害容宽宿寂寄密富寒察寡寸对寺寻导寿峪峰峻庄庆庐庞废庠庶";
@@ -32,7 +32,7 @@ pub(crate) fn gallery() -> Result<Report> {
     bars(&mut report)?;
     histograms(&mut report);
     matrices(&mut report)?;
-    scatter(&mut report);
+    searches(&mut report)?;
     pictures(&mut report)?;
     hostile(&mut report)?;
     Ok(report)
@@ -249,20 +249,31 @@ fn matrices(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn scatter(report: &mut Report) {
-    let mut chart = Scatter::new(Axis::new("learning rate").logarithmic(), "validation loss");
-    for (k, name) in ["relu", "leaky_relu", "tanh"].into_iter().enumerate() {
-        let point = |i: u64| {
-            let exponent = -4.0 + 2.0 * noise(100 * k as u64 + i);
-            (10f64.powf(exponent), 0.33 + 0.05 * (exponent + 3.2).powi(2) + 0.01 * bell(i + 40 * k as u64))
-        };
-        chart = chart.series(Series::new(name, (0..30).map(point)));
+fn searches(report: &mut Report) -> Result<()> {
+    const ACTIVATIONS: [&str; 3] = ["relu", "leaky_relu", "tanh"];
+    let trial = |k: usize, i: u64| {
+        let exponent = -4.0 + 2.0 * noise(100 * k as u64 + i);
+        (10f64.powf(exponent), 0.33 + 0.05 * (exponent + 3.2).powi(2) + 0.01 * bell(i + 40 * k as u64))
+    };
+    let mut scatter = Scatter::new(Axis::new("learning rate").logarithmic(), "validation loss");
+    for (k, name) in ACTIVATIONS.into_iter().enumerate() {
+        scatter = scatter.series(Series::new(name, (0..30).map(|i| trial(k, i))));
     }
-    report.section(Some("7"), "Scatter plots").figure(Figure::new(
-        chart,
-        "Ninety trials of a search.",
-        MADE_UP,
-    ));
+    let trials: Vec<(usize, u64)> = (0..3).flat_map(|k| (0..30).map(move |i| (k, i))).collect();
+    let losses: Vec<f64> = trials.iter().map(|&(k, i)| trial(k, i).1).collect();
+    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+    let parallel = ParallelCoordinates::new("trials")
+        .axis(Axis::new("learning rate").logarithmic(), trials.iter().map(|&(k, i)| trial(k, i).0))?
+        .choices("activation", ACTIVATIONS, trials.iter().map(|&(k, _)| k))?
+        .choices("units", [4, 8, 16, 32, 64, 128, 256].map(|n| n.to_string()), (0..90).map(|i| i * i % 7))?
+        .axis("seconds", (0..90).map(|i| 4.0 + (i * i % 7) as f64 + noise(i)))?
+        .axis("validation loss", losses)?
+        .mark(best, "the trial with the least loss");
+    report
+        .section(Some("7"), "Plots of a search")
+        .figure(Figure::new(scatter, "Ninety trials of a search.", MADE_UP))
+        .figure(Figure::new(parallel, "The same trials with all their settings.", MADE_UP));
+    Ok(())
 }
 
 /// A disc of `radius` on a dark ground, with an open mouth where `mouth` is more than nothing.

@@ -10,6 +10,7 @@ mod grids;
 mod heat;
 mod histogram;
 mod line;
+mod parallel;
 mod scale;
 mod scatter;
 mod svg;
@@ -19,6 +20,7 @@ pub use grids::{Grid, Grids};
 pub use heat::HeatMap;
 pub use histogram::{Arrangement, Histogram, Measure};
 pub use line::LineChart;
+pub use parallel::ParallelCoordinates;
 pub use scale::Axis;
 pub use scatter::Scatter;
 
@@ -61,6 +63,8 @@ pub enum Chart {
     Heat(HeatMap),
     /// Points.
     Scatter(Scatter),
+    /// Lines over several axes.
+    Parallel(ParallelCoordinates),
     /// Numbers in coloured squares.
     Grids(Grids),
 }
@@ -73,6 +77,7 @@ impl Chart {
             Self::Histogram(chart) => chart.draw(width),
             Self::Heat(chart) => chart.draw(width),
             Self::Scatter(chart) => chart.draw(width),
+            Self::Parallel(chart) => chart.draw(width),
             Self::Grids(chart) => chart.draw(width),
         }
     }
@@ -85,6 +90,7 @@ impl Chart {
             Self::Histogram(chart) => chart.describe(),
             Self::Heat(chart) => chart.describe(),
             Self::Scatter(chart) => chart.describe(),
+            Self::Parallel(chart) => chart.describe(),
             Self::Grids(chart) => chart.describe(),
         }
     }

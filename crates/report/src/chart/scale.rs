@@ -211,6 +211,11 @@ impl Scale {
         self.at(value.clamp(self.lo, self.hi)).unwrap_or(self.pixels.0)
     }
 
+    /// The pixels of the ticks, with their labels.
+    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
+        self.ticks.iter().filter_map(|(value, text)| Some((self.at(*value)?, text.as_str())))
+    }
+
     pub(super) fn tick_width(&self) -> f64 {
         self.ticks.iter().map(|(_, text)| text_width(text, TEXT)).fold(0.0, f64::max)
     }

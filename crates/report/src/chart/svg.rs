@@ -88,6 +88,14 @@ impl Canvas {
         }
     }
 
+    /// A path that lets what is below it through.
+    pub(super) fn faint_path(&mut self, class: &str, d: &str, opacity: f64) {
+        if !d.is_empty() {
+            let opacity = (opacity * 100.0).round() / 100.0;
+            let _ = writeln!(self.body, "<path class=\"{class}\" stroke-opacity=\"{opacity}\" d=\"{d}\" />");
+        }
+    }
+
     /// A rectangle, with the text that shows when the pointer rests on it; `opacity` is the fill's.
     pub(super) fn rect(&mut self, class: &str, area: Area, opacity: Option<f64>, title: &str) {
         self.body.push_str("<rect");
