@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
 use crate::cpu::conv_direct::Plan;
 use crate::cpu::conv_sparse::{Backward, Grads};
-use crate::cpu::{self, conv_unfolded, elementwise, pool};
+use crate::cpu::{self, conv_product, elementwise, pool};
 use crate::portable;
 use crate::shape::{ConvShape, PoolShape};
 
@@ -120,20 +120,20 @@ impl Conv {
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        let plan = Plan::new(&self.shape, weight, bias);
-        match (plan, &self.pooling) {
-            (Some(plan), None) => plan.forward(x, self.activation, None, None),
-            (Some(plan), Some(pooling)) => {
+        let Some(pooling) = &self.pooling else {
+            return conv_product::forward(&self.shape, x, weight, Some(bias), self.activation);
+        };
+        match Plan::new(&self.shape, weight, bias) {
+            Some(plan) => {
                 let mut places = pooling.tracked.then(Vec::new);
-                let y = plan.forward(x, self.activation, Some(&pooling.shape), places.as_mut());
+                let y = plan.forward(x, self.activation, &pooling.shape, places.as_mut());
                 if let Some(places) = places {
                     let _ = pooling.places.set(Places::Padded(places));
                 }
                 y
             }
-            (None, None) => conv_unfolded::forward(&self.shape, x, weight, bias, self.activation),
-            (None, Some(pooling)) => {
-                let map = conv_unfolded::forward(&self.shape, x, weight, bias, Activation::Identity);
+            None => {
+                let map = conv_product::forward(&self.shape, x, weight, Some(bias), Activation::Identity);
                 let (mut y, places) = pool::max_forward(&pooling.shape, &map);
                 elementwise::activate(&mut y, self.activation);
                 let _ = pooling.places.set(Places::Map(places));
@@ -184,7 +184,7 @@ impl CustomOp3 for Conv {
         let (y_values, grad_values) = (y_data.slice()?, grad_data.slice()?);
         let (wants_x, wants_weight) = (x.track_op(), weight.track_op());
         let dense = |grad: &[f32]| {
-            conv_unfolded::backward(&self.shape, x_values, weight_values, grad, wants_x, wants_weight)
+            conv_product::backward(&self.shape, x_values, weight_values, grad, wants_x, wants_weight)
         };
         let slopes = || elementwise::par_activation_grad(grad_values, y_values, self.activation);
         let grads: Grads = match &self.pooling {

@@ -18,3 +18,19 @@ pub use dense::{activate, dropout, linear, softmax_cross_entropy};
 pub use error::{Error, Result};
 pub use norm::{BatchNorm, RunningVariance, batch_norm, conv2d_batch_norm};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
+
+/// For this crate's tests.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::cpu::simd::Instructions;
+
+    /// Lets kernels use these instructions at most, in every thread of the process, from now on.
+    pub fn limit_instructions(most: Instructions) {
+        crate::cpu::simd::limit(most);
+    }
+
+    /// The instructions that kernels use.
+    pub fn instructions() -> Instructions {
+        crate::cpu::simd::instructions()
+    }
+}

@@ -1,9 +1,9 @@
-//! The forward pass of a convolution, with bias, activation and optional max pooling, without unfolding the input.
+//! The forward pass of a convolution with bias, max pooling and activation, without unfolding the input.
 //!
 //! A tile of output positions by a block of output channels stays in registers while all taps are summed: the
 //! input's values are broadcast, the weights lie packed in blocks of channels. Positions are taken in the order of
 //! the map, across rows, each with its own place in the padded input, so that any stride, dilation and width runs
-//! full tiles. With pooling, a band of rows is pooled while it is in the cache and never written.
+//! full tiles. A band of rows is pooled while it is in the cache and never written.
 
 use rayon::prelude::*;
 
@@ -69,17 +69,17 @@ impl Plan {
         Some(Self { shape: *shape, starts: starts(shape), taps, weights: packed, bias: packed_bias })
     }
 
-    /// The convolution of `x`; with `pool`, its maxima only. `places`, where given, takes for each maximum the
+    /// The maxima of the convolution of `x`. `places`, where given, takes for each maximum the
     /// place of its first tap in a padded channel ([`Plan::starts`]).
     pub(crate) fn forward(
         &self,
         x: &[f32],
         activation: Activation,
-        pool: Option<&PoolShape>,
+        pool: &PoolShape,
         mut places: Option<&mut Vec<u32>>,
     ) -> Vec<f32> {
         let shape = &self.shape;
-        let pixels = pool.map_or(shape.oh * shape.ow, |pool| pool.oh * pool.ow);
+        let pixels = pool.oh * pool.ow;
         let mut out = vec![0.0; shape.batch * shape.c_out * pixels];
         if let Some(places) = &mut places {
             places.clear();
@@ -149,7 +149,7 @@ struct Piece<'a> {
     input: &'a [f32],
     first: usize,
     count: usize,
-    pool: Option<&'a PoolShape>,
+    pool: &'a PoolShape,
     out: &'a mut [f32],
     places: Option<&'a mut [u32]>,
 }
@@ -169,7 +169,7 @@ impl Kernel for Piece<'_> {
         let bands = bands(shape, pool);
         let longest = bands.iter().map(|band| band.positions.1 - band.positions.0).max().unwrap_or(0);
         let mut map = Scratch::dirty(longest.next_multiple_of(TILE) * BLOCK);
-        let mut pooled = Scratch::dirty(if pool.is_some() { pixels * BLOCK } else { 0 });
+        let mut pooled = Scratch::dirty(pixels * BLOCK);
         let mut pooled_at = Scratch::dirty(pooled.len());
         let mut o = first;
         while o < first + count {
@@ -182,26 +182,15 @@ impl Kernel for Piece<'_> {
             for band in &bands {
                 let starts = &plan.starts[band.positions.0..band.positions.1];
                 convolve(simd, input, starts, &plan.taps, weights, bias, &mut map);
-                match pool {
-                    None => {
-                        let out = &mut out[(o - first) * pixels..][..channels * pixels];
-                        let out = &mut out[band.positions.0..];
-                        transpose(simd, (starts.len(), channels), (&map, BLOCK), (out, pixels));
-                    }
-                    Some(pool) => {
-                        pool_band(simd, pool, band, &map, starts, &mut pooled, &mut pooled_at);
-                    }
-                }
+                pool_band(simd, pool, band, &map, starts, &mut pooled, &mut pooled_at);
             }
-            if pool.is_some() {
-                let range = (o - first) * pixels..(o - first + channels) * pixels;
-                let size = (pixels, channels);
-                transpose(simd, size, (&pooled, BLOCK), (&mut out[range.clone()], pixels));
-                if let Some(places) = &mut places {
-                    let mut turned = Scratch::dirty(channels * pixels);
-                    transpose(simd, size, (&pooled_at, BLOCK), (&mut turned, pixels));
-                    places[range].iter_mut().zip(turned.iter()).for_each(|(to, from)| *to = from.to_bits());
-                }
+            let range = (o - first) * pixels..(o - first + channels) * pixels;
+            let size = (pixels, channels);
+            transpose(simd, size, (&pooled, BLOCK), (&mut out[range.clone()], pixels));
+            if let Some(places) = &mut places {
+                let mut turned = Scratch::dirty(channels * pixels);
+                transpose(simd, size, (&pooled_at, BLOCK), (&mut turned, pixels));
+                places[range].iter_mut().zip(turned.iter()).for_each(|(to, from)| *to = from.to_bits());
             }
             o += channels;
         }
@@ -216,30 +205,18 @@ struct Band {
     pooled_rows: (usize, usize),
 }
 
-fn bands(shape: &ConvShape, pool: Option<&PoolShape>) -> Vec<Band> {
+fn bands(shape: &ConvShape, pool: &PoolShape) -> Vec<Band> {
     /// Positions per band: with `BLOCK` channels, 16 KiB.
     const POSITIONS: usize = 256;
-    match pool {
-        None => {
-            let rows = (POSITIONS / shape.ow).max(1);
-            let band = |y: usize| Band {
-                positions: (y * shape.ow, (y + rows).min(shape.oh) * shape.ow),
-                pooled_rows: (0, 0),
-            };
-            (0..shape.oh).step_by(rows).map(band).collect()
-        }
-        Some(pool) => {
-            // Windows that overlap would have rows computed twice, unless they share a band.
-            let overlap = pool.config.kernel.0 > pool.config.stride.0;
-            let rows = if overlap { pool.oh } else { (POSITIONS / (pool.config.stride.0 * shape.ow)).max(1) };
-            let band = |py: usize| {
-                let end = (py + rows).min(pool.oh);
-                let positions = (pool.rows(py).0 * shape.ow, pool.rows(end - 1).1 * shape.ow);
-                Band { positions, pooled_rows: (py, end) }
-            };
-            (0..pool.oh).step_by(rows).map(band).collect()
-        }
-    }
+    // Windows that overlap would have rows computed twice, unless they share a band.
+    let overlap = pool.config.kernel.0 > pool.config.stride.0;
+    let rows = if overlap { pool.oh } else { (POSITIONS / (pool.config.stride.0 * shape.ow)).max(1) };
+    let band = |py: usize| {
+        let end = (py + rows).min(pool.oh);
+        let positions = (pool.rows(py).0 * shape.ow, pool.rows(end - 1).1 * shape.ow);
+        Band { positions, pooled_rows: (py, end) }
+    };
+    (0..pool.oh).step_by(rows).map(band).collect()
 }
 
 /// The convolution at `starts`, for one block of channels, into `map`, [position][`BLOCK`]; `map` has room for

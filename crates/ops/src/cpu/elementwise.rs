@@ -8,6 +8,7 @@ use crate::config::Activation;
 pub(crate) const PIECE: usize = 1 << 14;
 
 /// f(x) in place.
+#[inline(always)]
 pub(crate) fn activate(values: &mut [f32], activation: Activation) {
     // Written so that a value that is no number stays.
     match activation {
@@ -57,6 +58,7 @@ fn slope_at(y: f32, activation: Activation) -> f32 {
 
 /// The gradient before the activation: `grad`·f′, from the output `y`. Where f′ is 0 so is the result, whatever
 /// `grad` is.
+#[inline(always)]
 pub(crate) fn activation_grad(into: &mut [f32], grad: &[f32], y: &[f32], activation: Activation) {
     // The match outside the loop, so that each loop is a plain one.
     macro_rules! each {
@@ -88,11 +90,13 @@ pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activatio
 }
 
 /// target += addend
+#[inline(always)]
 pub(crate) fn add(target: &mut [f32], addend: &[f32]) {
     target.iter_mut().zip(addend).for_each(|(target, addend)| *target += addend);
 }
 
 /// Sum in eight interleaved runs, as the vectors of any processor would take it.
+#[inline(always)]
 pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut runs = [0.0f32; 8];
     let (eights, rest) = values.as_chunks::<8>();

@@ -40,8 +40,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// out = a·b, or out += a·b, with `out` row after row, on this thread.
-pub(crate) fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+/// out = a·b with `out` row after row, on this thread.
+pub(crate) fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     assert!(
         a.fits() && b.fits() && a.cols == b.rows && out.len() == a.rows * b.cols,
         "gemm: sizes do not fit"
@@ -56,7 +56,7 @@ pub(crate) fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, accumulate: bo
             out.as_mut_ptr(),
             1,
             b.cols as isize,
-            accumulate,
+            false,
             a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,
@@ -80,6 +80,6 @@ pub(crate) fn par_gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     let per_row = (b.rows * b.cols).max(1);
     let rows = (WORK / per_row).max(a.rows.div_ceil(64)).next_multiple_of(8).min(a.rows);
     out.par_chunks_mut(rows * b.cols).enumerate().for_each(|(chunk, out)| {
-        gemm(out, a.rows_from(chunk * rows, out.len() / b.cols), b, false);
+        gemm(out, a.rows_from(chunk * rows, out.len() / b.cols), b);
     });
 }

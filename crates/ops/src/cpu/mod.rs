@@ -4,11 +4,13 @@
 //! number of threads never shows in a result.
 
 pub(crate) mod conv_direct;
+pub(crate) mod conv_product;
 pub(crate) mod conv_sparse;
 pub(crate) mod conv_unfolded;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod pool;
+pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 

@@ -3,6 +3,8 @@
 //! A value of a vector type's token exists only where its instructions do, so arithmetic is safe; loads and stores
 //! take pointers and are not.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// A set of vector instructions.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// A vector of `LANES` float32.
@@ -20,8 +22,20 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `to` is valid for writing `LANES` values.
     unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// The first `n` ≤ `LANES` values from `from`, then zeros.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `n` values.
+    unsafe fn load_first(self, from: *const f32, n: usize) -> Self::V;
+    /// Writes the first `n` ≤ `LANES` values to `to`.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `n` values.
+    unsafe fn store_first(self, to: *mut f32, n: usize, v: Self::V);
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
+    /// a + b
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// One step of a running maximum: lanes where `tap` is larger than `best`, or no number, take `tap` and `at`.
@@ -31,6 +45,42 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `from` is valid for reading 8 values at each multiple of `from_stride` up to 7, `to` for writing likewise.
     unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+}
+
+/// The sets of instructions that kernels are written for, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// Whatever the compiler makes of arrays of eight: SSE2 on x86-64, NEON on 64-bit Arm.
+    Plain,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+/// No kernel uses more than this.
+static LIMIT: AtomicU8 = AtomicU8::new(Instructions::Avx512 as u8);
+
+/// Lets kernels use `most` at most, in every thread, from now on.
+pub(crate) fn limit(most: Instructions) {
+    LIMIT.store(most as u8, Ordering::SeqCst);
+}
+
+/// The best instructions that the processor has and [`limit`] allows.
+pub(crate) fn instructions() -> Instructions {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let limit = LIMIT.load(Ordering::Relaxed);
+        let allowed = |instructions| instructions as u8 <= limit;
+        if allowed(Instructions::Avx512) && x86::Avx512::detect().is_some() {
+            return Instructions::Avx512;
+        }
+        if allowed(Instructions::Avx2) && x86::Avx2::detect().is_some() {
+            return Instructions::Avx2;
+        }
+    }
+    Instructions::Plain
 }
 
 /// Transposes `from`, `rows` × `cols` with rows `from_stride` apart, into `to`, whose rows are `to_stride` apart.
@@ -72,10 +122,22 @@ pub(crate) trait Kernel {
 
 /// Runs `kernel` on the best instructions that the processor has.
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = x86::Avx2::detect() {
-        // SAFETY: the token shows that the processor has AVX2 and FMA.
-        return unsafe { x86::run(kernel, simd) };
+    match instructions() {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => {
+            if let Some(simd) = x86::Avx512::detect() {
+                // SAFETY: the token shows that the processor has the instructions.
+                return unsafe { x86::run512(kernel, simd) };
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => {
+            if let Some(simd) = x86::Avx2::detect() {
+                // SAFETY: the token shows that the processor has AVX2 and FMA.
+                return unsafe { x86::run(kernel, simd) };
+            }
+        }
+        _ => {}
     }
     kernel.run(Plain)
 }
@@ -114,8 +176,27 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, n: usize) -> [f32; 8] {
+        // SAFETY: by this function's contract.
+        std::array::from_fn(|i| if i < n { unsafe { *from.add(i) } } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, n: usize, v: [f32; 8]) {
+        for (i, &value) in v.iter().enumerate().take(n) {
+            // SAFETY: by this function's contract.
+            unsafe { *to.add(i) = value };
+        }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> [f32; 8] {
         [x; 8]
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] + b[i])
     }
 
     #[inline(always)]
@@ -148,9 +229,12 @@ impl Simd for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
-        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps,
+        _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
+        _mm256_maskstore_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Kernel, Simd};
@@ -164,6 +248,16 @@ mod x86 {
         pub(super) fn detect() -> Option<Self> {
             (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
         }
+    }
+
+    /// The lanes below `n`.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn mask(n: usize) -> __m256i {
+        // SAFETY: by this function's contract.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
 
     /// # Safety
@@ -190,9 +284,27 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_first(self, from: *const f32, n: usize) -> __m256 {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm256_maskload_ps(from, mask(n)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, n: usize, v: __m256) {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm256_maskstore_ps(to, mask(n), v) }
+        }
+
+        #[inline(always)]
         fn splat(self, x: f32) -> __m256 {
             // SAFETY: the token shows the instructions.
             unsafe { _mm256_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm256_add_ps(a, b) }
         }
 
         #[inline(always)]
@@ -232,6 +344,97 @@ mod x86 {
                 }
             }
         }
+    }
+
+    /// AVX-512: sixteen lanes.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512(Avx2);
+
+    impl Avx512 {
+        /// The token, if the processor has AVX-512 F, BW, DQ and VL, and AVX2 and FMA.
+        pub(super) fn detect() -> Option<Self> {
+            let has = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if has { Avx2::detect().map(Self) } else { None }
+        }
+    }
+
+    /// # Safety
+    /// The processor has the instructions.
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) unsafe fn run512<K: Kernel>(kernel: K, simd: Avx512) -> K::Output {
+        kernel.run(simd)
+    }
+
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn load(self, from: *const f32) -> __m512 {
+            // SAFETY: the token shows the instructions, the caller the memory.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32, v: __m512) {
+            // SAFETY: the token shows the instructions, the caller the memory.
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(self, from: *const f32, n: usize) -> __m512 {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm512_maskz_loadu_ps(first(n), from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, n: usize, v: __m512) {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm512_mask_storeu_ps(to, first(n), v) }
+        }
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m512 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn larger(self, best: (__m512, __m512), tap: (__m512, __m512)) -> (__m512, __m512) {
+            // SAFETY: the token shows the instructions.
+            unsafe {
+                let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(tap.0, best.0);
+                let takes = greater | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(tap.0, tap.0);
+                (_mm512_mask_blend_ps(takes, best.0, tap.0), _mm512_mask_blend_ps(takes, best.1, tap.1))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: by this function's contract.
+            unsafe { self.0.transpose8(from, from_stride, to, to_stride) }
+        }
+    }
+
+    /// The lanes below `n`.
+    #[inline(always)]
+    fn first(n: usize) -> __mmask16 {
+        ((1u32 << n) - 1) as __mmask16
     }
 }
 

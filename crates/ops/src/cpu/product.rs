@@ -1,0 +1,603 @@
+//! Matrix products whose right side is an unfolded map: the arithmetic of every convolution that is not depthwise.
+//!
+//! The scheme is that of Goto and van de Geijn (2008): both sides are copied into panels that lie in memory as the
+//! innermost loop reads them, [`ROWS`] rows of the left and [`VECTORS`] vectors of columns of the right; one tile of
+//! that size stays in registers while a block of the shared dimension is summed. Unfolding happens while panels of
+//! the right side are copied, so the unfolded matrix is never written as a whole.
+
+use std::ops::Range;
+
+use super::elementwise;
+use super::scratch::Scratch;
+use super::simd::{Kernel, Simd, dispatch, transpose};
+use crate::config::Activation;
+
+/// Rows of a panel of the left side.
+pub(crate) const ROWS: usize = 8;
+/// Vectors of columns in a panel of the right side.
+pub(crate) const VECTORS: usize = 3;
+/// The longest block of the shared dimension: a panel of the right side then lies in the second-level cache.
+const DEPTH: usize = 384;
+/// Values of the right side that are packed at once: half a mebibyte.
+const PACKED: usize = 128 << 10;
+
+/// Columns of a panel of the right side.
+const fn width<S: Simd>() -> usize {
+    VECTORS * S::LANES
+}
+
+/// How the pixels of a map, counted through all samples, lie in a buffer: in runs of `run` pixels that are `step`
+/// apart, runs `run_stride` apart, samples `sample_stride` apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pixels {
+    /// Pixels of a sample.
+    pub(crate) count: usize,
+    pub(crate) run: usize,
+    pub(crate) step: usize,
+    pub(crate) run_stride: usize,
+    pub(crate) sample_stride: usize,
+}
+
+/// Pixels beside each other, from `column` of the block on, at `place` in the buffer.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    column: usize,
+    place: usize,
+    len: usize,
+}
+
+impl Pixels {
+    /// Whole planes of `count` pixels.
+    pub(crate) fn flat(count: usize, sample_stride: usize) -> Self {
+        Self { count, run: count, step: 1, run_stride: count, sample_stride }
+    }
+
+    /// The stretches of `pixels`, cut at multiples of `width` columns.
+    fn segments(&self, pixels: Range<usize>, width: usize) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        let mut n = pixels.start;
+        while n < pixels.end {
+            let (sample, pixel) = (n / self.count, n % self.count);
+            let (run, at) = (pixel / self.run, pixel % self.run);
+            let column = n - pixels.start;
+            let len = (self.run - at).min(pixels.end - n).min(width - column % width);
+            let place = sample * self.sample_stride + run * self.run_stride + at * self.step;
+            segments.push(Segment { column, place, len });
+            n += len;
+        }
+        segments
+    }
+
+    /// One past the furthest place that `samples` samples reach.
+    fn end(&self, samples: usize) -> usize {
+        let runs = self.count.div_ceil(self.run);
+        (samples - 1) * self.sample_stride + (runs - 1) * self.run_stride + (self.run - 1) * self.step + 1
+    }
+}
+
+/// A matrix whose rows are taps and whose columns are the pixels of all samples: row `r` at pixel `p` is
+/// `data[taps[r] + place(p)]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Unfolded<'a> {
+    data: &'a [f32],
+    taps: &'a [usize],
+    pixels: Pixels,
+    samples: usize,
+}
+
+impl<'a> Unfolded<'a> {
+    pub(crate) fn new(data: &'a [f32], taps: &'a [usize], pixels: Pixels, samples: usize) -> Self {
+        let furthest = taps.iter().max().copied().unwrap_or(0);
+        assert!(samples > 0 && furthest + pixels.end(samples) <= data.len(), "a tap lies outside its map");
+        Self { data, taps, pixels, samples }
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.pixels.count * self.samples
+    }
+
+    /// Rows `rows` of `segments` into panels [panel][row][`width`].
+    #[inline(always)]
+    fn pack<S: Simd>(&self, simd: S, rows: Range<usize>, segments: &[Segment], into: &mut [f32]) {
+        let depth = rows.len();
+        let width = width::<S>();
+        let Some(last) = segments.last() else { return };
+        assert!(((last.column + last.len - 1) / width + 1) * depth * width <= into.len());
+        for (k, &tap) in self.taps[rows].iter().enumerate() {
+            for &Segment { column, place, len } in segments {
+                let to = (column / width * depth + k) * width + column % width;
+                // SAFETY: the segment lies within one row of a panel, which lies in `into` as asserted; each tap of
+                // each pixel lies in `data` as asserted when the matrix was made.
+                unsafe {
+                    let (from, to) = (self.data.as_ptr().add(tap + place), into.as_mut_ptr().add(to));
+                    copy(simd, from, self.pixels.step, to, len);
+                }
+            }
+        }
+    }
+
+    /// Rows `rows` at `pixels`, turned: [pixel][`width`], for at most `width` rows. `into` takes whole blocks of
+    /// eight pixels.
+    #[inline(always)]
+    fn pack_turned<S: Simd>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        segments: &[Segment],
+        width: usize,
+        into: &mut [f32],
+        lines: &mut [f32],
+    ) {
+        let Some(last) = segments.last() else { return };
+        let count = (last.column + last.len).next_multiple_of(8);
+        assert!(rows.len() <= width && count * width <= into.len() && 8 * count <= lines.len());
+        for first in rows.clone().step_by(8) {
+            let taps = &self.taps[first..rows.end.min(first + 8)];
+            for (line, &tap) in lines.chunks_exact_mut(count).zip(taps) {
+                for &Segment { column, place, len } in segments {
+                    // SAFETY: segments lie one behind the other in a line of `count` values; each tap of each pixel
+                    // lies in `data`.
+                    unsafe {
+                        let from = self.data.as_ptr().add(tap + place);
+                        copy(simd, from, self.pixels.step, line.as_mut_ptr().add(column), len);
+                    }
+                }
+            }
+            let at = first - rows.start;
+            transpose(simd, (8, count), (&lines[..8 * count], count), (&mut into[at..], width));
+        }
+    }
+}
+
+/// `len` values that are `step` apart.
+///
+/// # Safety
+/// `from` is valid for reading them, `to` for writing `len` values.
+#[inline(always)]
+unsafe fn copy<S: Simd>(simd: S, from: *const f32, step: usize, to: *mut f32, len: usize) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        if step == 1 {
+            let whole = len - len % S::LANES;
+            for i in (0..whole).step_by(S::LANES) {
+                simd.store(to.add(i), simd.load(from.add(i)));
+            }
+            if whole < len {
+                let v = simd.load_first(from.add(whole), len - whole);
+                simd.store_first(to.add(whole), len - whole, v);
+            }
+        } else {
+            for i in 0..len {
+                *to.add(i) = *from.add(i * step);
+            }
+        }
+    }
+}
+
+/// A left side in panels: [block of the shared dimension][panel][k][`ROWS`], zeros below the last row.
+pub(crate) struct Left {
+    packed: Vec<f32>,
+    rows: usize,
+    depth: usize,
+}
+
+impl Left {
+    /// Packs the matrix of `rows` × `depth` whose element (m, k) is at m·`row_stride` + k·`col_stride`.
+    pub(crate) fn pack(
+        data: &[f32],
+        (rows, depth): (usize, usize),
+        (row_stride, col_stride): (usize, usize),
+    ) -> Self {
+        let panels = rows.div_ceil(ROWS);
+        let mut packed = vec![0.0; panels * ROWS * depth];
+        let mut at = packed.as_mut_slice();
+        for block in blocks(depth) {
+            let (these, rest) = at.split_at_mut(panels * ROWS * block.len());
+            at = rest;
+            for (panel, into) in these.chunks_exact_mut(ROWS * block.len()).enumerate() {
+                for r in 0..ROWS.min(rows - panel * ROWS) {
+                    let row = &data[(panel * ROWS + r) * row_stride..];
+                    for (k, into) in block.clone().zip(into[r..].iter_mut().step_by(ROWS)) {
+                        *into = row[k * col_stride];
+                    }
+                }
+            }
+        }
+        Self { packed, rows, depth }
+    }
+
+    /// The panels of one block of the shared dimension.
+    fn block(&self, block: &Range<usize>) -> &[f32] {
+        let rows = self.rows.div_ceil(ROWS) * ROWS;
+        &self.packed[block.start * rows..block.end * rows]
+    }
+}
+
+/// The shared dimension in even blocks of at most [`DEPTH`].
+fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let count = depth.div_ceil(DEPTH).max(1);
+    let len = depth.div_ceil(count);
+    (0..count)
+        .map(move |i| (i * len).min(depth)..((i + 1) * len).min(depth))
+        .filter(|block| !block.is_empty())
+}
+
+/// Where a product goes: row `m` at pixel `p` to `data[m·row_stride + place(p)]`. Shared by tasks that write
+/// different rows or pixels.
+pub(crate) struct Target<'a> {
+    data: *mut f32,
+    row_stride: usize,
+    pixels: Pixels,
+    _borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: tasks write places that differ, as `multiply` sees to.
+unsafe impl Sync for Target<'_> {}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(
+        data: &'a mut [f32],
+        rows: usize,
+        row_stride: usize,
+        pixels: Pixels,
+        samples: usize,
+    ) -> Self {
+        assert!(
+            rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= data.len(),
+            "a product does not fit its target"
+        );
+        Self { data: data.as_mut_ptr(), row_stride, pixels, _borrow: std::marker::PhantomData }
+    }
+}
+
+/// target\[m, n\] = f(Σₖ left\[m, k\]·right\[k, n\] + bias\[m\]), on all threads.
+pub(crate) fn multiply(
+    left: &Left,
+    right: &Unfolded<'_>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    target: &Target<'_>,
+) {
+    use rayon::prelude::*;
+    let columns = right.columns();
+    assert!(left.depth == right.taps.len() && columns == target.pixels.count * right.samples);
+    assert!(bias.is_none_or(|bias| bias.len() == left.rows));
+    let width = VECTORS * super::simd::lanes();
+    let longest = blocks(left.depth).map(|block| block.len()).max().unwrap_or(1);
+    // Enough pieces to share out, none smaller than a panel, none larger than the cache.
+    let piece = (PACKED / longest / width).clamp(1, 24).min(columns.div_ceil(width * 8).max(1)) * width;
+    let pieces = columns.div_ceil(piece);
+    let panels = left.rows.div_ceil(ROWS);
+    let splits = 8usize.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
+    let share = panels.div_ceil(splits);
+    (0..pieces * splits).into_par_iter().for_each(|task| {
+        let (piece_index, split) = (task / splits, task % splits);
+        let panels = split * share..((split + 1) * share).min(panels);
+        let columns = piece_index * piece..((piece_index + 1) * piece).min(columns);
+        if !panels.is_empty() {
+            dispatch(Piece { left, right, bias, activation, target, panels, columns });
+        }
+    });
+}
+
+/// Some panels of rows of a product, at some columns.
+struct Piece<'a> {
+    left: &'a Left,
+    right: &'a Unfolded<'a>,
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    target: &'a Target<'a>,
+    panels: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Kernel for Piece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { left, right, bias, activation, target, panels, columns } = self;
+        let width = width::<S>();
+        let segments = right.pixels.segments(columns.clone(), width);
+        let outs = target.pixels.segments(columns.clone(), width);
+        let right_panels = columns.len().div_ceil(width);
+        let longest = blocks(left.depth).map(|block| block.len()).max().unwrap_or(0);
+        let mut packed = Scratch::dirty(right_panels * longest * width);
+        let single = longest == left.depth;
+        let tile = ROWS * width;
+        let mut tiles = Scratch::dirty(if single { tile } else { panels.len() * right_panels * tile });
+        // The segments of each panel of columns.
+        let mut first_out = vec![0; right_panels + 1];
+        for (i, out) in outs.iter().enumerate() {
+            first_out[out.column / width + 1] = i + 1;
+        }
+        for block in blocks(left.depth) {
+            let last = block.end == left.depth;
+            right.pack(simd, block.clone(), &segments, &mut packed);
+            let left_block = left.block(&block);
+            for (i, panel) in panels.clone().enumerate() {
+                let a = &left_block[panel * ROWS * block.len()..][..ROWS * block.len()];
+                for j in 0..right_panels {
+                    let b = &packed[j * block.len() * width..][..block.len() * width];
+                    let c = if single { 0 } else { (i * right_panels + j) * tile };
+                    let c = &mut tiles[c..c + tile];
+                    let used = (columns.len() - j * width).min(width);
+                    sum_tile(simd, a, b, c, used.div_ceil(S::LANES), block.start > 0);
+                    if !last {
+                        continue;
+                    }
+                    for (r, values) in c.chunks_exact_mut(width).enumerate().take(left.rows - panel * ROWS) {
+                        let row = panel * ROWS + r;
+                        let values = &mut values[..used];
+                        if let Some(bias) = bias {
+                            values.iter_mut().for_each(|value| *value += bias[row]);
+                        }
+                        elementwise::activate(values, activation);
+                        for out in &outs[first_out[j]..first_out[j + 1]] {
+                            let values = &values[out.column - j * width..][..out.len];
+                            // SAFETY: `Target::new` has shown that each row at each pixel lies in its data; no
+                            // other task has these rows and columns.
+                            unsafe {
+                                let to = target.data.add(row * target.row_stride + out.place);
+                                put(simd, values, to, target.pixels.step);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes `values` to places `step` apart.
+///
+/// # Safety
+/// `to` is valid for writing them.
+#[inline(always)]
+unsafe fn put<S: Simd>(simd: S, values: &[f32], to: *mut f32, step: usize) {
+    // SAFETY: by this function's contract; the values are read within their slice.
+    unsafe {
+        if step == 1 {
+            copy(simd, values.as_ptr(), 1, to, values.len());
+        } else {
+            for (i, value) in values.iter().enumerate() {
+                *to.add(i * step) = *value;
+            }
+        }
+    }
+}
+
+/// c = a·b, or c += a·b: a [k][`ROWS`], b [k][width], c [`ROWS`][width], of which the first `vectors` vectors of
+/// columns are computed.
+#[inline(always)]
+fn sum_tile<S: Simd>(simd: S, a: &[f32], b: &[f32], c: &mut [f32], vectors: usize, accumulate: bool) {
+    let width = width::<S>();
+    let depth = a.len() / ROWS;
+    assert!(b.len() == depth * width && c.len() == ROWS * width);
+    let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+    macro_rules! rows {
+        ($rows:literal) => {
+            for first in (0..ROWS).step_by($rows) {
+                // SAFETY: `a` has `depth` rows of `ROWS` values, `b` of `width`, `c` has `ROWS` rows of `width`, as
+                // asserted; at most `VECTORS` vectors make a width.
+                unsafe {
+                    let (a, c) = (a.add(first), c.add(first * width));
+                    match vectors {
+                        1 => sum::<S, $rows, 1>(simd, depth, a, b, c, accumulate),
+                        2 => sum::<S, $rows, 2>(simd, depth, a, b, c, accumulate),
+                        _ => sum::<S, $rows, 3>(simd, depth, a, b, c, accumulate),
+                    }
+                }
+            }
+        };
+    }
+    // 24 sums, or 12: what the registers hold.
+    if S::LANES == 16 {
+        rows!(8);
+    } else {
+        rows!(4);
+    }
+}
+
+/// `R` rows by `N` vectors.
+///
+/// # Safety
+/// For each k below `depth`, `a` is valid for reading `R` values at k·[`ROWS`] and `b` for `N` vectors at k·width;
+/// `c` is valid for reading and writing `N` vectors at each of the first `R` multiples of the width.
+#[inline(always)]
+unsafe fn sum<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    c: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut sums = [[simd.splat(0.0); N]; R];
+        for _ in 0..depth {
+            let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
+            for r in 0..R {
+                let row = simd.splat(*a.add(r));
+                for v in 0..N {
+                    sums[r][v] = simd.mul_add(row, columns[v], sums[r][v]);
+                }
+            }
+            a = a.add(ROWS);
+            b = b.add(width::<S>());
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let c = c.add(r * width::<S>() + v * S::LANES);
+                simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
+            }
+        }
+    }
+}
+
+/// Σₙ left\[i, n\]·right\[j, n\] over the pixels of all samples, row after row: (rows of `left`, rows of `right`).
+///
+/// The pixels are split into at most eight groups, whose sums are added in their order.
+pub(crate) fn multiply_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
+    use rayon::prelude::*;
+    assert_eq!(left.columns(), right.columns());
+    let (rows, cols) = (left.taps.len(), right.taps.len());
+    let lanes = super::simd::lanes();
+    // The side that fills vectors of columns better goes to the right.
+    let cost = |rows: usize, cols: usize| rows.next_multiple_of(ROWS) * cols.next_multiple_of(lanes);
+    if cost(cols, rows) < cost(rows, cols) {
+        let turned = sum_over_pixels(right, left);
+        let mut result = vec![0.0; rows * cols];
+        result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
+            row.iter_mut().zip(turned[i..].iter().step_by(rows)).for_each(|(to, from)| *to = *from);
+        });
+        return result;
+    }
+    sum_over_pixels(left, right)
+}
+
+fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
+    use rayon::prelude::*;
+    let (rows, cols) = (left.taps.len(), right.taps.len());
+    let width = VECTORS * super::simd::lanes();
+    let tiles = rows.div_ceil(ROWS) * cols.div_ceil(width);
+    let columns = left.columns();
+    let chunks = columns.div_ceil(DEPTH);
+    let groups = chunks.min(8);
+    let group = chunks.div_ceil(groups) * columns.div_ceil(chunks);
+    let partial: Vec<Vec<f32>> = (0..columns.div_ceil(group))
+        .into_par_iter()
+        .map(|index| {
+            let pixels = index * group..((index + 1) * group).min(columns);
+            let mut sums = vec![0.0; tiles * ROWS * width];
+            dispatch(OverPixels { left, right, pixels, sums: &mut sums });
+            sums
+        })
+        .collect();
+    let mut result = vec![0.0; rows * cols];
+    let right_panels = cols.div_ceil(width);
+    result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
+        for (j, row) in row.chunks_mut(width).enumerate() {
+            let at = ((i / ROWS * right_panels + j) * ROWS + i % ROWS) * width;
+            for part in &partial {
+                row.iter_mut().zip(&part[at..]).for_each(|(sum, part)| *sum += part);
+            }
+        }
+    });
+    result
+}
+
+/// The sums over some pixels, in tiles [panel of rows][panel of columns][`ROWS`][width], which start as zeros.
+struct OverPixels<'a> {
+    left: &'a Unfolded<'a>,
+    right: &'a Unfolded<'a>,
+    pixels: Range<usize>,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for OverPixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { left, right, pixels, sums } = self;
+        let width = width::<S>();
+        let (rows, cols) = (left.taps.len(), right.taps.len());
+        let left_panels = rows.div_ceil(ROWS);
+        let depth = DEPTH.min(pixels.len()).next_multiple_of(8);
+        let mut a = Scratch::dirty(left_panels * depth * ROWS);
+        let mut b = Scratch::dirty(depth * width);
+        let mut lines = Scratch::dirty(8 * depth);
+        for first in pixels.clone().step_by(DEPTH) {
+            let pixels = first..pixels.end.min(first + DEPTH);
+            let count = pixels.len();
+            let left_segments = left.pixels.segments(pixels.clone(), usize::MAX);
+            let right_segments = right.pixels.segments(pixels.clone(), usize::MAX);
+            for (i, panel) in a.chunks_exact_mut(depth * ROWS).enumerate() {
+                let rows = i * ROWS..rows.min((i + 1) * ROWS);
+                left.pack_turned(simd, rows, &left_segments, ROWS, panel, &mut lines);
+            }
+            for (j, first) in (0..cols).step_by(width).enumerate() {
+                let these = first..cols.min(first + width);
+                let vectors = these.len().div_ceil(S::LANES);
+                right.pack_turned(simd, these, &right_segments, width, &mut b, &mut lines);
+                for (i, panel) in a.chunks_exact(depth * ROWS).enumerate() {
+                    let at = (i * cols.div_ceil(width) + j) * ROWS * width;
+                    let c = &mut sums[at..at + ROWS * width];
+                    sum_tile(simd, &panel[..count * ROWS], &b[..count * width], c, vectors, true);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_sums_of_products() {
+        // (rows, taps, samples, height, width of the padded map, output rows and columns, stride)
+        for (rows, channels, samples, (h, w), (oh, ow), (sh, sw)) in [
+            (1, 1, 1, (1, 1), (1, 1), (1, 1)),
+            (13, 5, 3, (7, 9), (5, 7), (1, 1)),
+            (8, 50, 2, (9, 11), (4, 5), (2, 2)),
+            (70, 9, 1, (40, 33), (13, 16), (3, 2)),
+            (5, 130, 5, (5, 5), (3, 3), (1, 1)),
+        ] {
+            let (kh, kw) = (h - (oh - 1) * sh, w - (ow - 1) * sw);
+            let (kh, kw) = (kh.min(3), kw.min(3));
+            let data: Vec<f32> =
+                (0..samples * channels * h * w).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+            let taps: Vec<usize> =
+                (0..channels * kh * kw).map(|t| (t / (kh * kw)) * h * w + t / kw % kh * w + t % kw).collect();
+            let pixels = Pixels {
+                count: oh * ow,
+                run: ow,
+                step: sw,
+                run_stride: sh * w,
+                sample_stride: channels * h * w,
+            };
+            let right = Unfolded::new(&data, &taps, pixels, samples);
+            let value = |r: usize, n: usize| {
+                let (sample, p) = (n / (oh * ow), n % (oh * ow));
+                f64::from(data[sample * channels * h * w + taps[r] + p / ow * sh * w + p % ow * sw])
+            };
+            let weight: Vec<f32> = (0..rows * taps.len()).map(|i| ((i * 53) % 89) as f32 - 44.0).collect();
+            let bias: Vec<f32> = (0..rows).map(|i| i as f32).collect();
+            let left = Left::pack(&weight, (rows, taps.len()), (taps.len(), 1));
+            let mut out = vec![f32::NAN; samples * rows * oh * ow];
+            let flat = Pixels::flat(oh * ow, rows * oh * ow);
+            let target = Target::new(&mut out, rows, oh * ow, flat, samples);
+            multiply(&left, &right, Some(&bias), Activation::Identity, &target);
+            let close = |found: f32, expected: f64, scale: f64| {
+                assert!((f64::from(found) - expected).abs() <= 4e-6 * scale, "{found} {expected}");
+            };
+            for n in 0..samples * oh * ow {
+                for m in 0..rows {
+                    let products = |k: usize| f64::from(weight[m * taps.len() + k]) * value(k, n);
+                    let expected = (0..taps.len()).map(products).sum::<f64>() + m as f64;
+                    let scale = (0..taps.len()).map(|k| products(k).abs()).sum::<f64>() + m as f64;
+                    let (sample, p) = (n / (oh * ow), n % (oh * ow));
+                    close(out[(sample * rows + m) * oh * ow + p], expected, scale);
+                }
+            }
+            let out_taps: Vec<usize> = (0..rows).map(|m| m * oh * ow).collect();
+            let outs = Unfolded::new(&out, &out_taps, flat, samples);
+            let over = multiply_over_pixels(&outs, &right);
+            for m in 0..rows {
+                for k in 0..taps.len() {
+                    let products = |n: usize| {
+                        let (sample, p) = (n / (oh * ow), n % (oh * ow));
+                        f64::from(out[(sample * rows + m) * oh * ow + p]) * value(k, n)
+                    };
+                    let all = 0..samples * oh * ow;
+                    let expected = all.clone().map(products).sum::<f64>();
+                    let scale = all.map(|n| products(n).abs()).sum::<f64>();
+                    close(over[m * taps.len() + k], expected, scale);
+                }
+            }
+        }
+    }
+}
