@@ -3,9 +3,11 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::conv_direct::Plan;
 use crate::cpu::conv_sparse::{Backward, Grads};
-use crate::cpu::{self, conv_product, elementwise, pool};
+use crate::cpu::stage::{Parameters, Prepared, Saved, Stage};
+use crate::cpu::{self, elementwise, pool};
 use crate::portable;
 use crate::shape::{ConvShape, PoolShape};
 
@@ -120,8 +122,14 @@ impl Conv {
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        let unpooled = |activation| {
+            let mut y = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
+            let stage = Stage { shape: self.shape, norm: None, activation };
+            Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias }).run(x, &mut y);
+            y
+        };
         let Some(pooling) = &self.pooling else {
-            return conv_product::forward(&self.shape, x, weight, Some(bias), self.activation);
+            return unpooled(self.activation);
         };
         match Plan::new(&self.shape, weight, bias) {
             Some(plan) => {
@@ -133,9 +141,9 @@ impl Conv {
                 y
             }
             None => {
-                let map = conv_product::forward(&self.shape, x, weight, Some(bias), Activation::Identity);
+                let map = unpooled(Activation::Identity);
                 let (mut y, places) = pool::max_forward(&pooling.shape, &map);
-                elementwise::activate(&mut y, self.activation);
+                elementwise::par_activate(&mut y, self.activation);
                 let _ = pooling.places.set(Places::Map(places));
                 y
             }
@@ -183,12 +191,15 @@ impl CustomOp3 for Conv {
         let (x_values, weight_values) = (x_data.slice()?, weight_data.slice()?);
         let (y_values, grad_values) = (y_data.slice()?, grad_data.slice()?);
         let (wants_x, wants_weight) = (x.track_op(), weight.track_op());
-        let dense = |grad: &[f32]| {
-            conv_product::backward(&self.shape, x_values, weight_values, grad, wants_x, wants_weight)
+        let unpooled = |grad: Buffer, activation: Activation| {
+            let stage = Stage { shape: self.shape, norm: None, activation };
+            let parameters = Parameters { weight: weight_values, gamma: &[], beta: &[] };
+            let saved = Saved::NOTHING;
+            let grads = stage.backward(x_values, parameters, &saved, y_values, grad, wants_x, wants_weight);
+            Grads { x: grads.x.map(Buffer::into_vec), weight: grads.weight, bias: grads.beta }
         };
-        let slopes = || elementwise::par_activation_grad(grad_values, y_values, self.activation);
         let grads: Grads = match &self.pooling {
-            None => dense(&slopes()),
+            None => unpooled(Buffer::copy(grad_values), self.activation),
             Some(pooling) => match pooling.places.get() {
                 Some(Places::Padded(places)) => Backward {
                     shape: &self.shape,
@@ -201,7 +212,11 @@ impl CustomOp3 for Conv {
                     places,
                 }
                 .run(wants_x, wants_weight),
-                Some(Places::Map(places)) => dense(&pool::max_backward(&pooling.shape, &slopes(), places)),
+                Some(Places::Map(places)) => {
+                    let slopes = elementwise::par_activation_grad(grad_values, y_values, self.activation);
+                    let grad = pool::max_backward(&pooling.shape, &slopes, places);
+                    unpooled(Buffer::copy(&grad), Activation::Identity)
+                }
                 None => candle_core::bail!(
                     "conv2d_max_pool: backward of a result that was made without gradients"
                 ),

@@ -1,9 +1,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use crate::config::Activation;
 use crate::cpu;
-use crate::cpu::elementwise::{self, PIECE};
+use crate::cpu::elementwise;
 use crate::cpu::gemm::{Matrix, par_gemm};
 use crate::portable;
 
@@ -124,8 +123,8 @@ impl CustomOp3 for Linear {
         par_gemm(&mut y, x, weight.t());
         for row in y.chunks_exact_mut(n_out) {
             elementwise::add(row, bias);
-            elementwise::activate(row, activation);
         }
+        elementwise::par_activate(&mut y, activation);
         Ok((CpuStorage::F32(y), Shape::from((batch, n_out))))
     }
 
@@ -179,7 +178,7 @@ impl CustomOp1 for Activate {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = cpu::slice(x, layout)?.to_vec();
-        y.par_chunks_mut(PIECE).for_each(|piece| elementwise::activate(piece, self.0));
+        elementwise::par_activate(&mut y, self.0);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod chain;
 mod config;
 mod conv;
 mod cpu;
@@ -11,9 +12,12 @@ mod pool;
 pub mod portable;
 mod random;
 mod shape;
+mod tape;
 
+pub use chain::{ConvNormAct, conv_chain};
 pub use config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
 pub use conv::{conv2d, conv2d_max_pool};
+pub use cpu::buffer::release_buffers;
 pub use dense::{activate, dropout, linear, softmax_cross_entropy};
 pub use error::{Error, Result};
 pub use norm::{BatchNorm, RunningVariance, batch_norm, conv2d_batch_norm};

@@ -1,6 +1,9 @@
 use candle_core::{Result, Tensor};
 
+use crate::chain::{ConvNormAct, conv_chain};
 use crate::config::{Activation, Conv2dConfig};
+use crate::cpu::norm::Moments;
+use crate::error::{Error, expect_shape};
 use crate::portable;
 
 /// A batch norm layer's tensors, each (C,), and its constants. The running statistics share their storage with
@@ -79,6 +82,55 @@ pub fn conv2d_batch_norm(
     activation: Activation,
     train: bool,
 ) -> Result<Tensor> {
-    let y = crate::conv2d(x, weight, None, config, Activation::Identity)?;
-    portable::batch_norm(&y, norm, activation, train)
+    conv_chain(
+        x,
+        Activation::Identity,
+        &[ConvNormAct { weight, norm: Some(norm), config: *config, activation }],
+        false,
+        train,
+    )
+}
+
+impl BatchNorm {
+    /// Checks the arguments for an input of shape `x` and gives the number of values per channel.
+    pub(crate) fn check(&self, x: &[usize], train: bool) -> crate::Result<usize> {
+        let op = "batch_norm";
+        let Self { weight, bias, running_mean, running_var, epsilon, momentum, .. } = self;
+        let &[batch, channels, height, width] = x else {
+            let expected = "(B, C, H, W)".to_owned();
+            return Err(Error::Shape { op, argument: "x", expected, found: x.to_vec() });
+        };
+        let tensors = [
+            ("weight", weight),
+            ("bias", bias),
+            ("running_mean", running_mean),
+            ("running_var", running_var),
+        ];
+        for (argument, tensor) in tensors {
+            expect_shape(op, argument, tensor, &[channels])?;
+        }
+        let n = batch * height * width;
+        if n * channels == 0 || (train && n == 1) {
+            let rule = "training needs more than one value per channel, inference at least one";
+            return Err(Error::Setting { op, rule, found: format!("x of shape {x:?}") });
+        }
+        if !(*epsilon >= 0.0 && epsilon.is_finite() && (0.0..=1.0).contains(momentum)) {
+            let rule = "epsilon must be at least 0 and momentum lie in [0, 1]";
+            return Err(Error::Setting { op, rule, found: format!("{epsilon} and {momentum}") });
+        }
+        Ok(n)
+    }
+
+    /// Moves the running statistics towards a batch's, of `n` values per channel.
+    pub(crate) fn move_running(&self, moments: &[Moments], n: usize) -> Result<()> {
+        let correction = match self.running_variance {
+            RunningVariance::Unbiased => n as f64 / (n - 1) as f64,
+            RunningVariance::Biased => 1.0,
+        };
+        let batch = |f: &dyn Fn(&Moments) -> f64| {
+            Tensor::from_iter(moments.iter().map(|moments| f(moments) as f32), self.weight.device())
+        };
+        portable::move_towards(&self.running_mean, &batch(&|m| f64::from(m.mean))?, self.momentum)?;
+        portable::move_towards(&self.running_var, &batch(&|m| f64::from(m.var) * correction)?, self.momentum)
+    }
 }

@@ -6,6 +6,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use crate::chain::ConvNormAct;
 use crate::config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig};
 use crate::error::{Error, expect_shape};
 use crate::norm::{BatchNorm, RunningVariance};
@@ -97,7 +98,7 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 
 /// [`crate::batch_norm`] out of means and broadcasts.
 pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: bool) -> Result<Tensor> {
-    let n = check_batch_norm(x, norm, train)?;
+    let n = norm.check(x.dims(), train)?;
     let channels = norm.weight.dim(0)?;
     let wide = |per_channel: &Tensor| per_channel.reshape((1, channels, 1, 1));
     let mean_of = |x: &Tensor| x.transpose(0, 1)?.flatten_from(1)?.mean(1);
@@ -121,7 +122,7 @@ pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: b
 }
 
 /// running ← (1 − momentum)·running + momentum·batch, in place.
-fn move_towards(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<()> {
+pub(crate) fn move_towards(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<()> {
     let moved = ((running.detach() * (1.0 - momentum))? + (batch * momentum)?)?;
     overwrite(running, &moved)
 }
@@ -131,26 +132,23 @@ fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
     target.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)
 }
 
-/// Checks the arguments of a batch normalisation and gives the number of values per channel.
-pub(crate) fn check_batch_norm(x: &Tensor, norm: &BatchNorm, train: bool) -> Result<usize> {
-    let op = "batch_norm";
-    let (batch, channels, height, width) = x.dims4()?;
-    let BatchNorm { weight, bias, running_mean, running_var, epsilon, momentum, .. } = norm;
-    let tensors =
-        [("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)];
-    for (argument, tensor) in tensors {
-        expect_shape(op, argument, tensor, &[channels])?;
+/// [`crate::conv_chain`] as one op after the other.
+pub fn conv_chain(
+    x: &Tensor,
+    before: Activation,
+    layers: &[ConvNormAct<'_>],
+    residual: bool,
+    train: bool,
+) -> Result<Tensor> {
+    let mut y = activate(x, before)?;
+    for layer in layers {
+        y = conv2d(&y, layer.weight, None, &layer.config, Activation::Identity)?;
+        y = match layer.norm {
+            Some(norm) => batch_norm(&y, norm, layer.activation, train)?,
+            None => activate(&y, layer.activation)?,
+        };
     }
-    let n = batch * height * width;
-    if n * channels == 0 || (train && n == 1) {
-        let rule = "training needs more than one value per channel, inference at least one";
-        return Err(Error::Setting { op, rule, found: format!("x of shape {:?}", x.dims()) }.into());
-    }
-    if !(*epsilon >= 0.0 && epsilon.is_finite() && (0.0..=1.0).contains(momentum)) {
-        let rule = "epsilon must be at least 0 and momentum lie in [0, 1]";
-        return Err(Error::Setting { op, rule, found: format!("{epsilon} and {momentum}") }.into());
-    }
-    Ok(n)
+    if residual { y + x } else { Ok(y) }
 }
 
 /// [`crate::linear`] as candle's matrix product.

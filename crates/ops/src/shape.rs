@@ -28,9 +28,19 @@ impl ConvShape {
         bias: Option<&Tensor>,
         config: &Conv2dConfig,
     ) -> Result<Self> {
+        Self::of(x.dims(), weight, bias, config)
+    }
+
+    /// For an input of shape `x`.
+    pub(crate) fn of(
+        x: &[usize],
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        config: &Conv2dConfig,
+    ) -> Result<Self> {
         let op = "conv2d";
         let [batch, c_in, h, w] = four_dims(op, "x", "(B, C, H, W)", x)?;
-        let [c_out, _, kh, kw] = four_dims(op, "weight", "(O, C / groups, kh, kw)", weight)?;
+        let [c_out, _, kh, kw] = four_dims(op, "weight", "(O, C / groups, kh, kw)", weight.dims())?;
         let groups = config.groups;
         if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
             return Err(Error::Setting {
@@ -74,7 +84,7 @@ pub(crate) struct PoolShape {
 
 impl PoolShape {
     pub(crate) fn new(x: &Tensor, config: &Pool2dConfig) -> Result<Self> {
-        let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x)?;
+        let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x.dims())?;
         Self::of_map(batch, channels, (h, w), config)
     }
 
@@ -109,14 +119,14 @@ fn clipped(index: usize, stride: usize, padding: usize, kernel: usize, size: usi
 }
 
 /// The sizes of a rank-4 tensor, none of them 0.
-fn four_dims(op: &'static str, argument: &'static str, expected: &str, x: &Tensor) -> Result<[usize; 4]> {
-    match *x.dims() {
-        [a, b, c, d] if a * b * c * d > 0 => Ok([a, b, c, d]),
+fn four_dims(op: &'static str, argument: &'static str, expected: &str, x: &[usize]) -> Result<[usize; 4]> {
+    match *x {
+        [a, b, c, d] if a > 0 && b > 0 && c > 0 && d > 0 => Ok([a, b, c, d]),
         _ => Err(Error::Shape {
             op,
             argument,
             expected: format!("{expected}, all at least 1"),
-            found: x.dims().to_vec(),
+            found: x.to_vec(),
         }),
     }
 }

@@ -114,8 +114,7 @@ impl Plan {
             let x = &x[sample * per_sample..][..per_sample];
             let padded = padded(shape, x);
             let input = padded.as_deref().unwrap_or(x);
-            dispatch(Piece { plan: self, input, first, count, pool, out: &mut *out, places });
-            elementwise::activate(out, activation);
+            dispatch(Piece { plan: self, input, first, count, pool, activation, out, places });
         });
         out
     }
@@ -150,6 +149,7 @@ struct Piece<'a> {
     first: usize,
     count: usize,
     pool: &'a PoolShape,
+    activation: Activation,
     out: &'a mut [f32],
     places: Option<&'a mut [u32]>,
 }
@@ -159,7 +159,7 @@ impl Kernel for Piece<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { plan, input, first, count, pool, out, mut places } = self;
+        let Self { plan, input, first, count, pool, activation, out, mut places } = self;
         let shape = &plan.shape;
         let groups = shape.config.groups;
         let group_out = shape.c_out / groups;
@@ -194,6 +194,7 @@ impl Kernel for Piece<'_> {
             }
             o += channels;
         }
+        elementwise::activate(out, activation);
     }
 }
 

@@ -2,8 +2,6 @@
 
 use rayon::prelude::*;
 
-use super::conv_sparse::Grads;
-use super::elementwise;
 use super::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
 use super::scratch::Scratch;
 use crate::config::{Activation, Padding2d};
@@ -76,56 +74,47 @@ impl Windows {
     }
 }
 
-/// f(w ∗ x + bias), (B, O, oh, ow).
-pub(crate) fn forward(
-    shape: &ConvShape,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    activation: Activation,
-) -> Vec<f32> {
-    let &ConvShape { batch, c_out, oh, ow, config, .. } = shape;
-    let rimmed = Rimmed::new(x, (shape.h, shape.w), config.padding);
-    let windows = Windows::new(shape);
-    let (pixels, group_out) = (oh * ow, c_out / config.groups);
-    let flat = Pixels::flat(pixels, c_out * pixels);
-    let mut y = vec![0.0; batch * c_out * pixels];
-    for group in 0..config.groups {
-        let outs = group * group_out..(group + 1) * group_out;
+/// A convolution whose weights lie as the products read them.
+pub(crate) struct Packed {
+    shape: ConvShape,
+    windows: Windows,
+    /// One for each group.
+    lefts: Vec<Left>,
+}
+
+impl Packed {
+    /// The weights, each output channel's times its `scale` where there are any.
+    pub(crate) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
+        let windows = Windows::new(shape);
         let depth = windows.taps.len();
-        let left = Left::pack(&weight[outs.start * depth..], (group_out, depth), (depth, 1));
-        let right =
-            Unfolded::new(&rimmed.values()[group * windows.group..], &windows.taps, windows.pixels, batch);
-        let target = Target::new(&mut y[outs.start * pixels..], group_out, pixels, flat, batch);
-        multiply(&left, &right, bias.map(|bias| &bias[outs]), activation, &target);
+        let group_out = shape.c_out / shape.config.groups;
+        let left = |group: usize| {
+            let outs = group * group_out..(group + 1) * group_out;
+            let rows = &weight[outs.start * depth..outs.end * depth];
+            Left::of_rows(rows, (group_out, depth), scale.map(|scale| &scale[outs]))
+        };
+        Self { shape: *shape, windows, lefts: (0..shape.config.groups).map(left).collect() }
     }
-    y
-}
 
-/// Gradients from `slopes`, those of the convolution's result before its activation.
-pub(crate) fn backward(
-    shape: &ConvShape,
-    x: &[f32],
-    weight: &[f32],
-    slopes: &[f32],
-    wants_x: bool,
-    wants_weight: bool,
-) -> Grads {
-    Grads {
-        x: wants_x.then(|| x_grad(shape, weight, slopes)),
-        weight: wants_weight.then(|| weight_grad(shape, x, slopes)),
-        bias: bias_grad(shape, slopes),
+    /// f(w ∗ x + bias) of any number of samples, (B, O, oh, ow).
+    pub(crate) fn forward(&self, x: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+        let ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = self.shape;
+        let batch = x.len() / (c_in * h * w);
+        let rimmed = Rimmed::new(x, (h, w), config.padding);
+        let (pixels, group_out) = (oh * ow, c_out / config.groups);
+        let flat = Pixels::flat(pixels, c_out * pixels);
+        let Windows { taps, pixels: window_pixels, group } = &self.windows;
+        for (index, left) in self.lefts.iter().enumerate() {
+            let outs = index * group_out..(index + 1) * group_out;
+            let right = Unfolded::new(&rimmed.values()[index * group..], taps, *window_pixels, batch);
+            let target = Target::new(&mut y[outs.start * pixels..], group_out, pixels, flat, batch);
+            multiply(left, &right, bias.map(|bias| &bias[outs]), activation, &target);
+        }
     }
 }
 
-fn bias_grad(shape: &ConvShape, slopes: &[f32]) -> Vec<f32> {
-    let pixels = shape.oh * shape.ow;
-    let plane = |b: usize, o: usize| &slopes[(b * shape.c_out + o) * pixels..][..pixels];
-    let sum = |o: usize| (0..shape.batch).map(|b| elementwise::sum(plane(b, o))).sum();
-    (0..shape.c_out).into_par_iter().map(sum).collect()
-}
-
-fn weight_grad(shape: &ConvShape, x: &[f32], slopes: &[f32]) -> Vec<f32> {
+/// The gradient for the weights from `slopes`, those of the convolution's result.
+pub(crate) fn weight_grad(shape: &ConvShape, x: &[f32], slopes: &[f32]) -> Vec<f32> {
     let &ConvShape { batch, c_out, oh, ow, config, .. } = shape;
     let rimmed = Rimmed::new(x, (shape.h, shape.w), config.padding);
     let windows = Windows::new(shape);
@@ -141,17 +130,18 @@ fn weight_grad(shape: &ConvShape, x: &[f32], slopes: &[f32]) -> Vec<f32> {
     (0..config.groups).flat_map(group).collect()
 }
 
-fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32]) -> Vec<f32> {
+/// Writes the gradient for the input over `x_grad`.
+pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: &mut [f32]) {
     let &ConvShape { batch, c_in, h, w, c_out, kh, kw, oh, ow, config } = shape;
     let (group_in, group_out) = (c_in / config.groups, c_out / config.groups);
-    let mut x_grad = vec![0.0; batch * c_in * h * w];
     let Padding2d { top, bottom, left, right } = config.padding;
     let (reach_y, reach_x) = ((kh - 1) * config.dilation.0, (kw - 1) * config.dilation.1);
     let pointwise = (kh, kw) == (1, 1) && config.padding == Padding2d::none();
     let turns = config.stride == (1, 1) && reach_y >= top.max(bottom) && reach_x >= left.max(right);
     if !pointwise && !turns {
-        super::conv_unfolded::add_x_grad(shape, weight, slopes, &mut x_grad);
-        return x_grad;
+        x_grad.fill(0.0);
+        super::conv_unfolded::add_x_grad(shape, weight, slopes, x_grad);
+        return;
     }
     // A convolution of the slopes by the turned weights; a pointwise one of any stride writes where it has read.
     let rim = if pointwise {
@@ -174,6 +164,9 @@ fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32]) -> Vec<f32> {
             })
         })
         .collect();
+    if pointwise && config.stride != (1, 1) {
+        x_grad.fill(0.0);
+    }
     let (source, target) = if pointwise {
         let target = Pixels {
             count: oh * ow,
@@ -190,13 +183,16 @@ fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32]) -> Vec<f32> {
     };
     let per_group = group_out * group_in * kh * kw;
     for group in 0..config.groups {
-        let turned = turn(&weight[group * per_group..][..per_group], group_in, kh * kw);
-        let left = Left::pack(&turned, (group_in, taps.len()), (1, group_in));
+        let weight = &weight[group * per_group..][..per_group];
+        let left = if kh * kw == 1 {
+            Left::of_columns(weight, (group_in, taps.len()))
+        } else {
+            Left::of_columns(&turn(weight, group_in, kh * kw), (group_in, taps.len()))
+        };
         let right = Unfolded::new(&rimmed.values()[group * group_out * plane..], &taps, source, batch);
         let target = Target::new(&mut x_grad[group * group_in * h * w..], group_in, h * w, target, batch);
         multiply(&left, &right, None, Activation::Identity, &target);
     }
-    x_grad
 }
 
 /// (output channel, input channel, tap) to (output channel, tap counted from the last, input channel).

@@ -3,16 +3,21 @@
 //! Work is split into pieces that depend on the shapes alone, and sums over pieces are taken in their order, so the
 //! number of threads never shows in a result.
 
+pub(crate) mod buffer;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_product;
 pub(crate) mod conv_sparse;
 pub(crate) mod conv_unfolded;
+pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod norm;
+pub(crate) mod planes;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod simd;
+pub(crate) mod stage;
 
 use std::ops::Deref;
 
@@ -33,15 +38,15 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
 }
 
 /// A tensor's storage, locked for reading.
-pub(crate) struct Data<'a, G> {
-    storage: G,
+pub(crate) struct Data<'a> {
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
     layout: &'a Layout,
 }
 
-impl<G: Deref<Target = Storage>> Data<'_, G> {
+impl Data<'_> {
     /// The values of a contiguous float32 tensor on the CPU.
     pub(crate) fn slice(&self) -> Result<&[f32]> {
-        match &*self.storage {
+        match &**self.storage {
             Storage::Cpu(storage) => slice(storage, self.layout),
             _ => candle_core::bail!(
                 "firstsight-ops: a kernel for the CPU was given a tensor on another device"
@@ -50,9 +55,9 @@ impl<G: Deref<Target = Storage>> Data<'_, G> {
     }
 }
 
-pub(crate) fn data(tensor: &Tensor) -> Data<'_, impl Deref<Target = Storage> + use<'_>> {
+pub(crate) fn data(tensor: &Tensor) -> Data<'_> {
     let (storage, layout) = tensor.storage_and_layout();
-    Data { storage, layout }
+    Data { storage: Box::new(storage), layout }
 }
 
 /// Where the storage of a float32 tensor on the CPU begins: tensors that share it have this in common.

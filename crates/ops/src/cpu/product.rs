@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::buffer::Buffer;
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch, transpose};
@@ -176,32 +177,52 @@ unsafe fn copy<S: Simd>(simd: S, from: *const f32, step: usize, to: *mut f32, le
 
 /// A left side in panels: [block of the shared dimension][panel][k][`ROWS`], zeros below the last row.
 pub(crate) struct Left {
-    packed: Vec<f32>,
+    packed: Buffer,
     rows: usize,
     depth: usize,
 }
 
 impl Left {
-    /// Packs the matrix of `rows` × `depth` whose element (m, k) is at m·`row_stride` + k·`col_stride`.
-    pub(crate) fn pack(
-        data: &[f32],
+    /// Packs `rows` × `depth` values that lie row after row, each row's times its `scale` where there are any.
+    pub(crate) fn of_rows(data: &[f32], (rows, depth): (usize, usize), scale: Option<&[f32]>) -> Self {
+        assert!(data.len() == rows * depth && scale.is_none_or(|scale| scale.len() == rows));
+        Self::pack((rows, depth), |panel, block, into| {
+            dispatch(PackRows { data, scale, depth, panel, block, into });
+        })
+    }
+
+    /// Packs `rows` × `depth` values that lie column after column.
+    pub(crate) fn of_columns(data: &[f32], (rows, depth): (usize, usize)) -> Self {
+        assert!(data.len() == rows * depth);
+        Self::pack((rows, depth), |panel, block, into| {
+            for (into, column) in
+                into.chunks_exact_mut(ROWS).zip(data[block.start * rows..].chunks_exact(rows))
+            {
+                let values = &column[panel.clone()];
+                into[..values.len()].copy_from_slice(values);
+            }
+        })
+    }
+
+    /// Lets `fill` write each panel, rows by a block of the shared dimension, over zeros.
+    fn pack(
         (rows, depth): (usize, usize),
-        (row_stride, col_stride): (usize, usize),
+        fill: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
+        use rayon::prelude::*;
         let panels = rows.div_ceil(ROWS);
-        let mut packed = vec![0.0; panels * ROWS * depth];
-        let mut at = packed.as_mut_slice();
+        let mut packed = Buffer::dirty(panels * ROWS * depth);
+        let mut at = &mut *packed;
         for block in blocks(depth) {
             let (these, rest) = at.split_at_mut(panels * ROWS * block.len());
             at = rest;
-            for (panel, into) in these.chunks_exact_mut(ROWS * block.len()).enumerate() {
-                for r in 0..ROWS.min(rows - panel * ROWS) {
-                    let row = &data[(panel * ROWS + r) * row_stride..];
-                    for (k, into) in block.clone().zip(into[r..].iter_mut().step_by(ROWS)) {
-                        *into = row[k * col_stride];
-                    }
+            these.par_chunks_exact_mut(ROWS * block.len()).enumerate().for_each(|(panel, into)| {
+                let panel = panel * ROWS..rows.min((panel + 1) * ROWS);
+                if panel.len() < ROWS {
+                    into.fill(0.0);
                 }
-            }
+                fill(panel, block.clone(), into);
+            });
         }
         Self { packed, rows, depth }
     }
@@ -210,6 +231,34 @@ impl Left {
     fn block(&self, block: &Range<usize>) -> &[f32] {
         let rows = self.rows.div_ceil(ROWS) * ROWS;
         &self.packed[block.start * rows..block.end * rows]
+    }
+}
+
+/// A panel of rows that lie one after the other.
+struct PackRows<'a> {
+    data: &'a [f32],
+    scale: Option<&'a [f32]>,
+    depth: usize,
+    panel: Range<usize>,
+    block: Range<usize>,
+    into: &'a mut [f32],
+}
+
+impl Kernel for PackRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { data, scale, depth, panel, block, into } = self;
+        let size = (panel.len(), block.len());
+        transpose(simd, size, (&data[panel.start * depth + block.start..], depth), (into, ROWS));
+        if let Some(scale) = scale {
+            let mut factors = [1.0; ROWS];
+            factors[..panel.len()].copy_from_slice(&scale[panel]);
+            for values in into.as_chunks_mut::<ROWS>().0 {
+                values.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+            }
+        }
     }
 }
 
@@ -418,10 +467,10 @@ unsafe fn sum<S: Simd, const R: usize, const N: usize>(
         let mut sums = [[simd.splat(0.0); N]; R];
         for _ in 0..depth {
             let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let row = simd.splat(*a.add(r));
-                for v in 0..N {
-                    sums[r][v] = simd.mul_add(row, columns[v], sums[r][v]);
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = simd.mul_add(row, column, *sum);
                 }
             }
             a = a.add(ROWS);
@@ -466,11 +515,12 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     let chunks = columns.div_ceil(DEPTH);
     let groups = chunks.min(8);
     let group = chunks.div_ceil(groups) * columns.div_ceil(chunks);
-    let partial: Vec<Vec<f32>> = (0..columns.div_ceil(group))
+    let partial: Vec<Buffer> = (0..columns.div_ceil(group))
         .into_par_iter()
         .map(|index| {
             let pixels = index * group..((index + 1) * group).min(columns);
-            let mut sums = vec![0.0; tiles * ROWS * width];
+            let mut sums = Buffer::dirty(tiles * ROWS * width);
+            sums.fill(0.0);
             dispatch(OverPixels { left, right, pixels, sums: &mut sums });
             sums
         })
@@ -566,7 +616,7 @@ mod tests {
             };
             let weight: Vec<f32> = (0..rows * taps.len()).map(|i| ((i * 53) % 89) as f32 - 44.0).collect();
             let bias: Vec<f32> = (0..rows).map(|i| i as f32).collect();
-            let left = Left::pack(&weight, (rows, taps.len()), (taps.len(), 1));
+            let left = Left::of_rows(&weight, (rows, taps.len()), None);
             let mut out = vec![f32::NAN; samples * rows * oh * ow];
             let flat = Pixels::flat(oh * ow, rows * oh * ow);
             let target = Target::new(&mut out, rows, oh * ow, flat, samples);

@@ -1,0 +1,354 @@
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::config::{Activation, Conv2dConfig};
+use crate::cpu;
+use crate::cpu::buffer::Buffer;
+use crate::cpu::elementwise;
+use crate::cpu::stage::{Norm, Parameters, Prepared, Saved, Stage};
+use crate::error::Error;
+use crate::norm::BatchNorm;
+use crate::portable;
+use crate::shape::ConvShape;
+use crate::tape::{self, Slot};
+
+/// One layer of a [`conv_chain`]: a convolution without bias, a batch normalisation where there is one, and an
+/// activation (timm's `ConvNormAct`).
+#[derive(Debug, Clone, Copy)]
+pub struct ConvNormAct<'a> {
+    /// (O, C / groups, kh, kw)
+    pub weight: &'a Tensor,
+    /// Of the convolution's result.
+    pub norm: Option<&'a BatchNorm>,
+    /// How the kernel moves.
+    pub config: Conv2dConfig,
+    /// What follows.
+    pub activation: Activation,
+}
+
+/// Layers one after the other as one op: `x` (B, C, H, W), through `before`, to the last layer's output, plus `x`
+/// where `residual` says so. MobileNetV2's inverted residual and Xception's separable convolutions are such chains.
+///
+/// The result and the gradients are those of the layers as single ops. As one op, the maps between the layers stay
+/// out of the tape, which would pass over each of their gradients four more times; and without gradients to come, a
+/// few samples at a time go through all layers while they are in the cache, with constant normalisation folded into
+/// the weights.
+///
+/// `train` is as for [`crate::batch_norm`].
+///
+/// # Errors
+/// As for [`crate::conv2d`] and [`crate::batch_norm`]; an empty chain; a residual chain whose result has another
+/// shape than `x`, or whose last layer has an activation.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use firstsight_ops::{Activation, Conv2dConfig, ConvNormAct, Padding2d, conv_chain};
+///
+/// // A depthwise 3×3, then a pointwise convolution, added to the input.
+/// let x = Tensor::ones((1, 2, 4, 4), DType::F32, &Device::Cpu)?;
+/// let depthwise = Tensor::ones((2, 1, 3, 3), DType::F32, &Device::Cpu)?;
+/// let pointwise = Tensor::ones((2, 2, 1, 1), DType::F32, &Device::Cpu)?;
+/// let same = Conv2dConfig { padding: Padding2d::symmetric(1, 1), groups: 2, ..Conv2dConfig::PLAIN };
+/// let layers = [
+///     ConvNormAct { weight: &depthwise, norm: None, config: same, activation: Activation::Relu },
+///     ConvNormAct {
+///         weight: &pointwise,
+///         norm: None,
+///         config: Conv2dConfig::PLAIN,
+///         activation: Activation::Identity,
+///     },
+/// ];
+/// let y = conv_chain(&x, Activation::Identity, &layers, true, false)?;
+/// assert_eq!(y.get(0)?.get(0)?.to_vec2::<f32>()?[0], [9., 13., 13., 9.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn conv_chain(
+    x: &Tensor,
+    before: Activation,
+    layers: &[ConvNormAct<'_>],
+    residual: bool,
+    train: bool,
+) -> Result<Tensor> {
+    before.check("conv_chain")?;
+    let mut dims = x.dims().to_vec();
+    for layer in layers {
+        layer.activation.check("conv_chain")?;
+        let shape = ConvShape::of(&dims, layer.weight, None, &layer.config)?;
+        dims = vec![shape.batch, shape.c_out, shape.oh, shape.ow];
+        if let Some(norm) = layer.norm {
+            norm.check(&dims, train)?;
+        }
+    }
+    let last = layers.last().ok_or(Error::Setting {
+        op: "conv_chain",
+        rule: "a chain has at least one layer",
+        found: "none".to_owned(),
+    })?;
+    if residual && (dims != x.dims() || last.activation != Activation::Identity) {
+        return Err(Error::Setting {
+            op: "conv_chain",
+            rule: "a residual chain's result has its input's shape and its last layer no activation",
+            found: format!("{:?} to {dims:?}, {:?}", x.dims(), last.activation),
+        }
+        .into());
+    }
+    let arguments: Vec<Arguments> = layers.iter().map(Arguments::new).collect::<Result<_>>()?;
+    let tensors: Vec<&Tensor> = arguments.iter().flat_map(Arguments::tensors).collect();
+    if !cpu::has_kernels(&[x]) || !cpu::has_kernels(&tensors) {
+        return portable::conv_chain(x, before, layers, residual, train);
+    }
+    let x = x.contiguous()?;
+    let stages = stages(&x, layers, train)?;
+    let tracked = x.track_op() || tensors.iter().any(|tensor| tensor.track_op());
+    let chain = Chain { before, stages, arguments, residual, slots: Vec::new() };
+    let by_batch = train && layers.iter().any(|layer| layer.norm.is_some());
+    if !tracked && !by_batch {
+        return cpu::tensor(chain.infer(&x)?, &Shape::from(dims));
+    }
+    let (y, saved) = chain.forward(&x)?;
+    if train {
+        for ((layer, stage), saved) in layers.iter().zip(&chain.stages).zip(&saved.stages) {
+            if let Some(norm) = layer.norm {
+                norm.move_running(&saved.moments, stage.values_per_channel())?;
+            }
+        }
+    }
+    if !tracked {
+        return cpu::tensor(y, &Shape::from(dims));
+    }
+    let tensors: Vec<&Tensor> = chain.arguments.iter().flat_map(Arguments::tensors).collect();
+    let (slots, handles) = tape::handles(&tensors)?;
+    let chain = Chain { slots, ..chain };
+    x.apply_op2(&handles, Computed { chain, saved, y: Mutex::new(Some((y, Shape::from(dims)))) })
+}
+
+/// A layer's tensors, contiguous: the weight, and γ and β if it normalises.
+struct Arguments {
+    weight: Tensor,
+    norm: Option<(Tensor, Tensor)>,
+}
+
+impl Arguments {
+    fn new(layer: &ConvNormAct<'_>) -> Result<Self> {
+        let norm = match layer.norm {
+            Some(norm) => Some((norm.weight.contiguous()?, norm.bias.contiguous()?)),
+            None => None,
+        };
+        Ok(Self { weight: layer.weight.contiguous()?, norm })
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(self.norm.iter().flat_map(|(gamma, beta)| [gamma, beta]))
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        let norm = self.norm.as_ref().map(|(gamma, beta)| (cpu::data(gamma), cpu::data(beta)));
+        Locked { weight: cpu::data(&self.weight), norm }
+    }
+}
+
+/// A layer's tensors, locked for reading.
+struct Locked<'a> {
+    weight: cpu::Data<'a>,
+    norm: Option<(cpu::Data<'a>, cpu::Data<'a>)>,
+}
+
+impl Locked<'_> {
+    fn parameters(&self) -> Result<Parameters<'_>> {
+        let (gamma, beta) = match &self.norm {
+            Some((gamma, beta)) => (gamma.slice()?, beta.slice()?),
+            None => Default::default(),
+        };
+        Ok(Parameters { weight: self.weight.slice()?, gamma, beta })
+    }
+}
+
+fn stages(x: &Tensor, layers: &[ConvNormAct<'_>], train: bool) -> Result<Vec<Stage>> {
+    let mut dims = x.dims().to_vec();
+    let mut stages = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let shape = ConvShape::of(&dims, layer.weight, None, &layer.config)?;
+        dims = vec![shape.batch, shape.c_out, shape.oh, shape.ow];
+        let norm = match layer.norm {
+            Some(norm) => {
+                let values = |tensor: &Tensor| tensor.to_vec1::<f32>();
+                let constants = if train {
+                    None
+                } else {
+                    Some((values(&norm.running_mean)?, values(&norm.running_var)?))
+                };
+                Some(Norm { epsilon: norm.epsilon, constants })
+            }
+            None => None,
+        };
+        stages.push(Stage { shape, norm, activation: layer.activation });
+    }
+    Ok(stages)
+}
+
+struct Chain {
+    before: Activation,
+    stages: Vec<Stage>,
+    arguments: Vec<Arguments>,
+    residual: bool,
+    /// In the order of the arguments' tensors.
+    slots: Vec<Slot>,
+}
+
+/// The maps between the layers, and what the layers keep.
+struct Maps {
+    /// `before` of the input, unless it changes nothing.
+    input: Option<Buffer>,
+    /// The results of all layers but the last.
+    between: Vec<Buffer>,
+    stages: Vec<Saved>,
+}
+
+impl Chain {
+    fn forward(&self, x: &Tensor) -> Result<(Vec<f32>, Maps)> {
+        let data = cpu::data(x);
+        let x = data.slice()?;
+        let input = (self.before != Activation::Identity).then(|| {
+            let mut input = Buffer::copy(x);
+            elementwise::par_activate(&mut input, self.before);
+            input
+        });
+        let mut maps: Vec<Buffer> = Vec::with_capacity(self.stages.len());
+        let mut saved = Vec::with_capacity(self.stages.len());
+        for (stage, arguments) in self.stages.iter().zip(&self.arguments) {
+            let from = maps.last().or(input.as_ref()).map_or(x, |map| map);
+            let (y, kept) = stage.forward(from, arguments.lock().parameters()?);
+            maps.push(y);
+            saved.push(kept);
+        }
+        let mut y = maps.pop().map(Buffer::into_vec).unwrap_or_default();
+        if self.residual {
+            elementwise::par_add(&mut y, x);
+        }
+        Ok((y, Maps { input, between: maps, stages: saved }))
+    }
+
+    /// The result alone, a few samples at a time through all layers.
+    fn infer(&self, x: &Tensor) -> Result<Vec<f32>> {
+        /// As many samples go together as make this many pixels of the smallest map, which fill the products' tiles.
+        const PIXELS: usize = 384;
+        let data = cpu::data(x);
+        let x = data.slice()?;
+        let locked: Vec<Locked<'_>> = self.arguments.iter().map(Arguments::lock).collect();
+        let parameters: Vec<Parameters<'_>> = locked.iter().map(Locked::parameters).collect::<Result<_>>()?;
+        let stages = self.stages.iter().zip(&parameters);
+        let prepared: Option<Vec<Prepared<'_>>> =
+            stages.map(|(stage, parameters)| Prepared::new(stage, *parameters)).collect();
+        let (Some(prepared), Some(last)) = (prepared, self.stages.last()) else {
+            candle_core::bail!("conv_chain: layers whose moments are not known ahead");
+        };
+        let smallest = self.stages.iter().map(|stage| stage.shape.oh * stage.shape.ow).min().unwrap_or(1);
+        let batch = self.stages[0].shape.batch;
+        let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(8)).max(1);
+        let sample = x.len() / batch;
+        let mut y = vec![0.0; batch * last.sample_len()];
+        let groups = y.par_chunks_mut(together * last.sample_len()).zip(x.par_chunks(together * sample));
+        groups.for_each(|(y, x)| {
+            let samples = x.len() / sample;
+            let mut map = (self.before != Activation::Identity).then(|| {
+                let mut input = Buffer::copy(x);
+                elementwise::par_activate(&mut input, self.before);
+                input
+            });
+            for (i, prepared) in prepared.iter().enumerate() {
+                let from = map.as_deref().unwrap_or(x);
+                if i + 1 == self.stages.len() {
+                    prepared.run(from, y);
+                } else {
+                    let mut to = Buffer::dirty(samples * self.stages[i].sample_len());
+                    prepared.run(from, &mut to);
+                    map = Some(to);
+                }
+            }
+            if self.residual {
+                elementwise::par_add(y, x);
+            }
+        });
+        Ok(y)
+    }
+
+    /// The gradient for x; those of the other arguments go to their slots.
+    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, maps: &Maps) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        let (x_data, y_data, grad_data) = (cpu::data(x), cpu::data(y), cpu::data(&grad));
+        let (x_values, y_values, grad_values) = (x_data.slice()?, y_data.slice()?, grad_data.slice()?);
+        let mut flowing = Buffer::copy(grad_values);
+        let mut last_slot = self.slots.len();
+        for (i, (stage, arguments)) in self.stages.iter().zip(&self.arguments).enumerate().rev() {
+            let first_slot = last_slot - arguments.tensors().count();
+            let slots = &self.slots[first_slot..last_slot];
+            last_slot = first_slot;
+            let earlier = self.slots[..first_slot].iter().any(Slot::wants_grad);
+            let from = match i.checked_sub(1) {
+                Some(previous) => &maps.between[previous],
+                None => maps.input.as_deref().unwrap_or(x_values),
+            };
+            let to = maps.between.get(i).map_or(y_values, |map| map);
+            let wants_x = earlier || x.track_op();
+            let wants_weight = slots[0].wants_grad();
+            let locked = arguments.lock();
+            let saved = &maps.stages[i];
+            let grads = stage.backward(from, locked.parameters()?, saved, to, flowing, wants_x, wants_weight);
+            if let Some(weight) = grads.weight {
+                slots[0].leave(cpu::tensor(weight, arguments.weight.shape())?);
+            }
+            if let (Some((gamma, beta)), [_, gamma_slot, beta_slot]) = (&arguments.norm, slots) {
+                gamma_slot.leave(cpu::tensor(grads.gamma, gamma.shape())?);
+                beta_slot.leave(cpu::tensor(grads.beta, beta.shape())?);
+            }
+            match grads.x {
+                Some(grad) => flowing = grad,
+                None => return Ok(None),
+            }
+        }
+        if !x.track_op() {
+            return Ok(None);
+        }
+        if let Some(input) = &maps.input {
+            elementwise::par_activation_grad_in_place(&mut flowing, input, self.before);
+        }
+        if self.residual {
+            elementwise::par_add(&mut flowing, grad_values);
+        }
+        cpu::tensor(flowing.into_vec(), x.shape()).map(Some)
+    }
+}
+
+/// A chain that has run: its node on the tape.
+struct Computed {
+    chain: Chain,
+    saved: Maps,
+    /// Until the tape takes it.
+    y: Mutex<Option<(Vec<f32>, Shape)>>,
+}
+
+impl CustomOp2 for Computed {
+    fn name(&self) -> &'static str {
+        "conv_chain"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        match self.y.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some((y, shape)) => Ok((CpuStorage::F32(y), shape)),
+            None => candle_core::bail!("conv_chain: its result was taken before"),
+        }
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        handles: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let x_grad = self.chain.backward(x, y, grad, &self.saved)?;
+        Ok((x_grad, if handles.track_op() { Some(handles.zeros_like()?) } else { None }))
+    }
+}

@@ -1,0 +1,39 @@
+//! A batch of maps whose channels are worked on at the same time.
+
+use std::marker::PhantomData;
+
+/// Planes of `size` values in (B, C, H, W), which tasks write channel by channel.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes<'a> {
+    data: *mut f32,
+    channels: usize,
+    batch: usize,
+    size: usize,
+    _borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the only access is `plane`, whose callers see to it that no two threads hold one plane.
+unsafe impl Send for Planes<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Planes<'_> {}
+
+impl<'a> Planes<'a> {
+    pub(crate) fn new(data: &'a mut [f32], channels: usize, size: usize) -> Self {
+        assert!(channels * size > 0 && data.len().is_multiple_of(channels * size));
+        let batch = data.len() / (channels * size);
+        Self { data: data.as_mut_ptr(), channels, batch, size, _borrow: PhantomData }
+    }
+
+    /// The plane of one channel of one sample.
+    ///
+    /// # Safety
+    /// Nobody else holds this plane.
+    pub(crate) unsafe fn plane(&self, sample: usize, channel: usize) -> &'a mut [f32] {
+        assert!(sample < self.batch && channel < self.channels);
+        // SAFETY: the plane lies in the slice that was borrowed for 'a; the caller holds it alone.
+        unsafe {
+            let start = self.data.add((sample * self.channels + channel) * self.size);
+            std::slice::from_raw_parts_mut(start, self.size)
+        }
+    }
+}
