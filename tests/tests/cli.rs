@@ -469,6 +469,15 @@ fn the_search_proposes_the_lectures_settings_and_rebuilds_its_winner() {
         serde_json::json!({"numHiddenLayers": 3, "neurons_0": 64, "neurons_1": 16, "neurons_2": 32})
     );
     assert_eq!(*first[4], serde_json::json!({"numHiddenLayers": 2, "neurons_0": 8, "neurons_1": 16}));
+    let html = std::fs::read_to_string(folder.path().join("report/report.html")).unwrap();
+    for said in [
+        "Parallel coordinates of ",
+        "trials over neurons_0, ",
+        "Scatter plot of validation loss against neurons",
+        "share of the variance for each of 3 parameter",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
     for search in [random, tpe] {
         assert_eq!(search["rebuilt_value"], search["best_value"]);
     }
@@ -507,9 +516,32 @@ fn tuning_finds_a_setting_and_its_journal_goes_on() {
         &[&other[..], &["--storage", "study.log", "--trials", "5"]].concat(),
         &["another search", "small-cnn"],
     );
-    std::fs::write(here.join("study.log"), "no journal\n").unwrap();
-    let args = ["tune", "--data", "stripes", "--model", "logistic", "--input", "20x18x1", "--trials", "1"];
-    refuses(here, &[&args[..], &["--storage", "study.log"]].concat(), &["study.log"]);
+    for foreign in ["no journal\n", "no journal"] {
+        std::fs::write(here.join("study.log"), foreign).unwrap();
+        let args =
+            ["tune", "--data", "stripes", "--model", "logistic", "--input", "20x18x1", "--trials", "1"];
+        refuses(here, &[&args[..], &["--storage", "study.log"]].concat(), &["study.log", "line 1"]);
+        assert_eq!(std::fs::read_to_string(here.join("study.log")).unwrap(), foreign);
+    }
+}
+
+#[test]
+fn tuning_by_two_workers_is_shown_as_a_page() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 12);
+    let args = ["tune", "--data", "stripes", "--model", "logistic", "--input", "20x18x1", "--epochs", "2"];
+    let open = ["--trials", "6", "--workers", "2", "--no-pruning", "--report", "search.html"];
+    succeeds(here, &[&args[..], &open].concat());
+    let html = std::fs::read_to_string(here.join("search.html")).unwrap();
+    for said in [
+        "6 complete, 0 pruned, 0 failed",
+        "Parallel coordinates of 6 trials over batch_size, learning_rate and validation accuracy",
+        "Scatter plot of validation accuracy against trial",
+        "Scatter plot of validation accuracy against learning_rate",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
 }
 
 /// The start of a PNG file that says it is `width` × `height`.

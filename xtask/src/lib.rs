@@ -14,6 +14,7 @@ mod pages;
 mod process;
 mod progress;
 mod run;
+mod search_pages;
 mod training;
 mod values;
 

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use firstsight_train::callbacks::Callback;
 use firstsight_train::{BatchEnd, Ended, Epoch, EpochEnd, Flow, History, TrainBegin};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::training::MONITOR;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
 
@@ -98,6 +100,88 @@ impl Callback for TrainingProgress {
     }
 }
 
+/// Shows a search: a bar of trials, above it one for each trial that runs, and a line for each that is over.
+pub(crate) struct SearchProgress {
+    bars: MultiProgress,
+    trials: ProgressBar,
+}
+
+impl SearchProgress {
+    /// `done` of `total` trials are over already.
+    pub(crate) fn new(done: usize, total: usize) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bars = MultiProgress::with_draw_target(target);
+        let trials = bars.add(ProgressBar::new(total as u64).with_style(style()).with_prefix("trials"));
+        trials.set_position(done as u64);
+        Self { bars, trials }
+    }
+
+    /// The bar of a trial's training.
+    pub(crate) fn trial(&self, number: usize) -> TrialProgress {
+        let bar = ProgressBar::new(0).with_style(style()).with_prefix(format!("trial {number}"));
+        TrialProgress {
+            what: format!("trial {number}"),
+            bar: self.bars.insert_before(&self.trials, bar),
+            epochs: 0,
+        }
+    }
+
+    /// Says how a trial went, and what the best one has reached.
+    pub(crate) fn finished(&self, line: &str, best: Option<f64>) {
+        self.bars.suspend(|| eprintln!("{line}"));
+        self.trials.inc(1);
+        if let Some(best) = best {
+            self.trials.set_message(format!("best {best:.4}"));
+        }
+    }
+}
+
+impl Drop for SearchProgress {
+    fn drop(&mut self) {
+        self.trials.finish_and_clear();
+    }
+}
+
+/// The bar of one of several trainings at a time: its batches, epoch after epoch.
+pub(crate) struct TrialProgress {
+    what: String,
+    bar: ProgressBar,
+    epochs: usize,
+}
+
+impl Callback for TrialProgress {
+    fn on_train_begin(&mut self, begin: &TrainBegin<'_>) -> firstsight_train::Result<Flow> {
+        self.epochs = begin.config.epochs;
+        Ok(Flow::Continue)
+    }
+
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+        if end.batch == 0 {
+            self.bar.set_prefix(format!("{} epoch {}/{}", self.what, end.epoch + 1, self.epochs));
+            self.bar.set_length(end.n_batches as u64);
+        }
+        self.bar.set_position(end.batch as u64 + 1);
+        Ok(Flow::Continue)
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<Flow> {
+        if let Some(epoch) = end.history.last() {
+            self.bar.set_message(format!("validation accuracy {:.4}", MONITOR.value(epoch)));
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+impl Drop for TrialProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 fn figures(epoch: &Epoch) -> String {
     let side = |prefix: &str, m: &firstsight_train::Metrics| {
         let values: String = m.values.iter().map(|(k, v)| format!(", {prefix}{} {v:.4}", k.name())).collect();
@@ -110,6 +194,9 @@ fn bar(what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style).with_prefix(what.to_owned())
+    ProgressBar::new(0).with_style(style()).with_prefix(what.to_owned())
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use firstsight_data::DatasetFolder;
@@ -9,15 +9,19 @@ use firstsight_hpo::{
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
 use firstsight_models::{InputSpec, ModelKind};
+use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};
 use serde::Serialize;
 
+use crate::device;
 use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::json::TrialJson;
+use crate::progress::{SearchProgress, TrialProgress};
 use crate::run::TrainingRecord;
+use crate::search_pages;
 use crate::training::{MONITOR, Plan};
 use crate::values::{self, InputSize};
 
@@ -65,6 +69,9 @@ pub(crate) struct Args {
     /// Seed of the split where the folder has no validation images
     #[arg(long, default_value_t = 123, value_name = "N")]
     split_seed: u32,
+    /// Write the search as a page: every trial, history, slices, parallel coordinates, importances
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -116,10 +123,15 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     if finished > 0 {
         eprintln!("{} holds {finished} finished trials", args.study);
     }
+    let started = Instant::now();
+    let progress = SearchProgress::new(finished, args.trials);
     let interrupted = env.ctrl_c.patiently(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
-            let value = objective(trial, args, env, &splits, Interrupt(pressed.clone()));
-            report(trial, &value);
+            let bar = progress.trial(trial.number());
+            let value = objective(trial, args, env, &splits, Interrupt(pressed.clone()), bar);
+            let best = study.best_trial().ok().and_then(|best| best.value);
+            let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(f64::max);
+            progress.finished(&line(trial, &value), best);
             if pressed.load(std::sync::atomic::Ordering::Relaxed) {
                 study.stop();
             }
@@ -128,6 +140,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         study.optimize_parallel(args.workers, args.trials.saturating_sub(finished), objective)?;
         anyhow::Ok(pressed.load(std::sync::atomic::Ordering::Relaxed))
     })?;
+    drop(progress);
     if interrupted {
         let how = match &args.storage {
             Some(file) => format!("the same command goes on with the study in {}", file.display()),
@@ -136,6 +149,10 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         return Err(Interrupted(how).into());
     }
     let best = study.best_trial()?;
+    if let Some(file) = &args.report {
+        page(args, env, &splits, &study.trials()?, &best, started.elapsed())?.write(file)?;
+        eprintln!("{}", file.display());
+    }
     if args.json {
         let trials = study.trials()?.iter().map(|trial| (&**trial).into()).collect();
         let document = TuneJson { study: args.study.clone(), best: (&*best).into(), trials };
@@ -211,6 +228,7 @@ fn objective(
     env: &Env,
     splits: &Splits,
     mut interrupt: Interrupt,
+    mut bar: TrialProgress,
 ) -> Result<f64, Stop> {
     let plan = plan(trial, args, env.seed)?;
     let failed = |error: anyhow::Error| Stop::Failed(error.into());
@@ -218,7 +236,7 @@ fn objective(
     let mut stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
     let mut pruning = Pruning { trial, pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
-        &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut pruning];
+        &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
     let history = plan.fit(&network, &params, splits, None, &env.device, callbacks).map_err(failed)?;
     if let Some(error) = pruning.error {
         return Err(error.into());
@@ -254,8 +272,52 @@ impl Callback for Pruning<'_, '_> {
     }
 }
 
-/// A line for a trial that is over.
-fn report(trial: &Trial<'_>, value: &Result<f64, Stop>) {
+/// The search as a page.
+fn page(
+    args: &Args,
+    env: &Env,
+    splits: &Splits,
+    trials: &[Arc<FrozenTrial>],
+    best: &FrozenTrial,
+    time: Duration,
+) -> Result<Report> {
+    let source = escape_markup(&args.data.display().to_string());
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    let count = |state| trials.iter().filter(|trial| trial.state == state).count();
+    let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
+    report.facts(&[
+        ("data", source.clone()),
+        ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
+        ("classes", splits.n_classes().to_string()),
+        (
+            "trials",
+            format!(
+                "{} complete, {} pruned, {} failed",
+                count(TrialState::Complete),
+                count(TrialState::Pruned),
+                count(TrialState::Failed)
+            ),
+        ),
+        ("training", format!("at most {} epochs, patience {}", args.epochs, args.patience)),
+        ("seed", env.seed.to_string()),
+        ("device", device::describe(&env.device)),
+        ("time", format!("{} for the trials of this call", number::duration(time))),
+    ]);
+    let search = search_pages::Search {
+        trials,
+        best,
+        direction: Direction::Maximize,
+        value: "validation accuracy",
+        limit: None,
+        source: &source,
+        seed: 0,
+    };
+    search.show(report.section(None, "The trials"), "The search")?;
+    Ok(report)
+}
+
+/// What became of a trial.
+fn line(trial: &Trial<'_>, value: &Result<f64, Stop>) -> String {
     let settings: Vec<String> =
         trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();
     let how = match value {
@@ -266,5 +328,5 @@ fn report(trial: &Trial<'_>, value: &Result<f64, Stop>) {
         }
         Err(Stop::Failed(error) | Stop::Abort(error)) => format!("failed: {error}"),
     };
-    eprintln!("trial {}: {how} ({})", trial.number(), settings.join(", "));
+    format!("trial {}: {how} ({})", trial.number(), settings.join(", "))
 }

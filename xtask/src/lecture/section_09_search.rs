@@ -6,14 +6,12 @@ use std::time::Instant;
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_hpo::{
-    Direction, Distribution, FloatRange, ForestConfig, FrozenTrial, IntRange, Random, Replay, Stop, Study,
-    Suggest, Tpe, TpeConfig, grid_cost, param_importances, plots,
+    Averaged, Direction, Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study,
+    Suggest, Tpe, TpeConfig, grid_cost, over_seeds,
 };
 use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
 use firstsight_ops::Activation;
-use firstsight_report::{
-    Axis, BarChart, Cell, Column, Figure, Report, Scatter, Section, Series, Table, number,
-};
+use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
 use firstsight_train::{AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, evaluate, fit};
 use serde::Serialize;
@@ -21,6 +19,7 @@ use serde::Serialize;
 use super::housing::{FEATURES, Housing};
 use crate::env::Env;
 use crate::json::TrialJson;
+use crate::search_pages;
 
 const SEED: u32 = 123;
 const TRIALS: usize = 10;
@@ -63,6 +62,15 @@ fn layers(trial: &mut impl Suggest) -> firstsight_hpo::Result<Choice> {
     Ok(Choice { hidden, activation: Activation::Relu, rate: 0.0005 })
 }
 
+fn random_study() -> firstsight_hpo::Result<Study> {
+    Study::builder("random search").sampler(Random::new(SEED)).create()
+}
+
+fn tpe_study() -> firstsight_hpo::Result<Study> {
+    let config = TpeConfig { n_startup_trials: 5, ..TpeConfig::optuna4(SEED) };
+    Study::builder("TPE").sampler(Tpe::new(config)?).create()
+}
+
 /// The section's part of `metrics.json`.
 #[derive(Serialize)]
 pub(super) struct SearchMetrics {
@@ -89,14 +97,14 @@ struct Search {
     choice: Choice,
     rebuilt: f64,
     test: f64,
-    over_seeds: Vec<f64>,
+    over_seeds: Averaged,
     seconds: f64,
 }
 
 pub(super) fn write(env: &Env, housing: Option<&Path>, report: &mut Report) -> Result<SearchMetrics> {
     let housing = Housing::read(housing, &env.datasets, env.seed, &env.device)?;
     let started = Instant::now();
-    let study = Study::builder("random search").sampler(Random::new(SEED)).create()?;
+    let study = random_study()?;
     study.optimize(TRIALS, |trial| {
         let choice = one_layer(trial)?;
         objective(&choice, trial.number(), &housing, &env.device)
@@ -105,8 +113,7 @@ pub(super) fn write(env: &Env, housing: Option<&Path>, report: &mut Report) -> R
         Search::finish(&study, one_layer(&mut Replay::new(&*study.best_trial()?))?, started, &housing, env)?;
 
     let started = Instant::now();
-    let config = TpeConfig { n_startup_trials: 5, ..TpeConfig::optuna4(SEED) };
-    let study = Study::builder("TPE").sampler(Tpe::new(config)?).create()?;
+    let study = tpe_study()?;
     study.optimize(TRIALS, |trial| {
         let choice = layers(trial)?;
         objective(&choice, trial.number(), &housing, &env.device)
@@ -124,7 +131,7 @@ pub(super) fn write(env: &Env, housing: Option<&Path>, report: &mut Report) -> R
         best_trial: search.best.number,
         best_params: search.best.params_json(),
         rebuilt_value: search.rebuilt,
-        mean_over_seeds: mean(&search.over_seeds),
+        mean_over_seeds: search.over_seeds.mean,
         test_loss: search.test,
         trials: search.trials.iter().map(|trial| (&**trial).into()).collect(),
     };
@@ -177,9 +184,9 @@ impl Search {
         let seconds = started.elapsed().as_secs_f64();
         let (mlp, rebuilt) = train(&choice, best.number as u64, housing, &env.device)?;
         let test = evaluate(&mlp, &housing.test, Loss::Poisson, &[])?.loss;
-        let over_seeds = (0..SEEDS)
-            .map(|i| Ok(train(&choice, 1000 + i, housing, &env.device)?.1))
-            .collect::<Result<Vec<f64>>>()?;
+        let over_seeds = over_seeds(1000..1000 + SEEDS, |seed| {
+            train(&choice, seed, housing, &env.device).map(|(_, loss)| loss)
+        })?;
         Ok(Self { trials: study.trials()?, best, choice, rebuilt, test, over_seeds, seconds })
     }
 }
@@ -200,72 +207,43 @@ fn introduce(section: &mut Section, housing: &Housing) {
     }
 }
 
-/// What a search is called, which parameter its figure shows, and what the lecture says of its own.
+/// What a search is called, and what the lecture says of its own.
 struct Telling {
     title: &'static str,
-    axis: &'static str,
     lecture: &'static str,
 }
 
 const RANDOM: Telling = Telling {
     title: "Random search",
-    axis: "neurons",
     lecture: "The lecture's search, by Optuna and Keras on the same table, tried the same ten settings and found 0.3188 at \
               best (256 units, ReLU, rate 0.000486).",
 };
 
 const TPE: Telling = Telling {
     title: "Tree-structured Parzen estimators",
-    axis: "numHiddenLayers",
     lecture: "The lecture's search, by Optuna and Keras on the same table, began with the same five settings, which are \
               random; from then on the proposals follow from the losses, and so differ. It found 0.3140 at best (64, 32 and \
               32 units).",
 };
 
 fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Housing) -> Result<()> {
-    let Telling { title, axis, lecture } = *telling;
+    let Telling { title, lecture } = *telling;
     section.subsection(title);
-    let names: Vec<String> = {
-        let mut names: Vec<String> = Vec::new();
-        for param in search.trials.iter().flat_map(|trial| &trial.params) {
-            if !names.iter().any(|name| **name == *param.name) {
-                names.push(param.name.to_string());
-            }
-        }
-        names
+    let pages = search_pages::Search {
+        trials: &search.trials,
+        best: &search.best,
+        direction: Direction::Minimize,
+        value: "validation loss",
+        limit: search.best.value.map(|best| FAR * best),
+        source: &housing.source,
+        seed: SEED,
     };
-    let mut columns = vec![Column::number("trial")];
-    columns.extend(names.iter().map(|name| Column::number(name.as_str())));
-    columns.push(Column::number("validation loss"));
-    let mut table = Table::new(format!("{title}: every trial, the best one marked"), columns);
-    for trial in &search.trials {
-        let mut cells: Vec<Cell> = vec![trial.number.into()];
-        for name in &names {
-            cells.push(trial.param(name).map_or(Cell::Missing, |param| match param.value() {
-                serde_json::Value::String(text) => text.into(),
-                serde_json::Value::Number(n) if n.is_f64() => {
-                    format!("{:.3e}", n.as_f64().unwrap_or(f64::NAN)).into()
-                }
-                value => value.to_string().into(),
-            }));
-        }
-        cells.push(trial.value.into());
-        if trial.number == search.best.number {
-            table.highlighted_row(cells)
-        } else {
-            table.row(cells)
-        };
-    }
-    section.table(table);
-    section.figure_row(figures(search, axis, &housing.source));
-    section.figure(importance(search, &housing.source)?);
+    pages.show(section, title)?;
     let best = search.best.value.unwrap_or(f64::NAN);
-    let spread = search.over_seeds.iter().map(|loss| (loss - mean(&search.over_seeds)).powi(2)).sum::<f64>();
-    let deviation = (spread / (search.over_seeds.len() - 1) as f64).sqrt();
     section.text(&format!(
         "The best of {TRIALS} trials is number {}, with a validation loss of **{}**, after {:.1} s of search. Rebuilt from \
          the trial's own record ({:?} units, rate {:.6}), it gets {}, {}; its test loss is {}. Under {SEEDS} other seeds the same \
-         settings get {} on average, with a standard deviation of {}: part of what a search finds is luck.",
+         settings get {} ± {} (mean and its standard error): part of what a search finds is luck.",
         search.best.number,
         number::decimal(best, 4),
         search.seconds,
@@ -274,8 +252,8 @@ fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Hou
         number::decimal(search.rebuilt, 4),
         if search.rebuilt == best { "the same to the last digit" } else { "another value" },
         number::decimal(search.test, 4),
-        number::decimal(mean(&search.over_seeds), 4),
-        number::decimal(deviation, 4),
+        number::decimal(search.over_seeds.mean, 4),
+        number::decimal(search.over_seeds.standard_error, 4),
     ));
     if housing.real {
         section.note(lecture);
@@ -301,44 +279,59 @@ fn grid(section: &mut Section, random: &Search) -> Result<()> {
     Ok(())
 }
 
-/// The losses by trial and by one parameter. A trial that failed to learn loses many times what the others do, and
-/// is left out.
-fn figures(search: &Search, axis: &str, source: &str) -> Vec<Figure> {
-    let limit = FAR * search.best.value.unwrap_or(f64::NAN);
-    let history = plots::history(&search.trials, Direction::Minimize);
-    let left_out = history.iter().filter(|point| point.value > limit).count();
-    let note = match left_out {
-        0 => String::new(),
-        n => format!(". {n} with more than {FAR} times the least loss are left out"),
-    };
-    let series = |name: &str, loss: fn(&plots::HistoryPoint) -> f64| {
-        let points = history.iter().map(|point| (point.number as f64, loss(point)));
-        Series::new(name, points.filter(|(_, loss)| *loss <= limit))
-    };
-    let by_trial = Scatter::new("trial", "validation loss")
-        .series(series("trials", |point| point.value))
-        .series(series("best so far", |point| point.best));
-    let slice = plots::slice(&search.trials, axis);
-    let points = slice.iter().filter_map(|point| Some((point.param.as_f64()?, point.value)));
-    let by_axis = Scatter::new(Axis::new(axis).logarithmic(), "validation loss")
-        .series(Series::new("trials", points.filter(|(_, loss)| *loss <= limit)));
-    vec![
-        Figure::new(by_trial, format!("The loss of each trial, in the order of the trials{note}"), source),
-        Figure::new(by_axis, format!("The same losses by `{axis}`"), source),
-    ]
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// What each parameter explains of the losses.
-fn importance(search: &Search, source: &str) -> Result<Figure> {
-    let importances = param_importances(&search.trials, ForestConfig::optuna4(SEED))?;
-    let names = importances.iter().map(|importance| importance.name.clone());
-    let shares = importances.iter().map(|importance| importance.share);
-    let bars = BarChart::new("parameter", "share of the variance", names).series("importance", shares)?;
-    let caption = "How much of the variance of the losses each parameter explains by itself, among those that every \
-                   trial has (fANOVA over a random forest; from ten trials it is a rough guess)";
-    Ok(Figure::new(bars, caption, source))
-}
+    use serde_json::Value;
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    use firstsight_hpo::Trial;
+
+    use super::*;
+
+    /// The lecture's search, as it printed it: what was proposed, and the losses.
+    fn lecture(name: &str) -> Option<Value> {
+        let Some(shared) = std::env::var_os("FIRSTSIGHT_SHARED") else {
+            eprintln!("FIRSTSIGHT_SHARED is not set: the lecture's proposals are not checked");
+            return None;
+        };
+        let text = std::fs::read_to_string(Path::new(&shared).join("golden/optuna").join(name)).unwrap();
+        Some(serde_json::from_str(&text).unwrap())
+    }
+
+    /// Equal, or floats that differ in their sixteenth digit: the lecture's machine fused a multiplication with an
+    /// addition, as processors of ARM's do for NumPy and others do not.
+    fn same(a: &Value, b: &Value) -> bool {
+        match (a.as_f64(), b.as_f64()) {
+            (Some(x), Some(y)) if a.is_f64() => (x / y - 1.0).abs() < 1e-15,
+            _ => a == b,
+        }
+    }
+
+    fn proposes(study: &Study, lecture: &Value, space: fn(&mut Trial<'_>) -> firstsight_hpo::Result<Choice>) {
+        let told = lecture["trials"].as_array().unwrap();
+        assert_eq!(told.len(), TRIALS);
+        for (number, told) in told.iter().enumerate() {
+            let mut trial = study.ask().unwrap();
+            space(&mut trial).unwrap();
+            let (ours, lectures) = (trial.record().params_json(), told["params"].as_object().unwrap());
+            assert!(
+                ours.len() == lectures.len() && ours.iter().all(|(k, v)| same(v, &lectures[k])),
+                "trial {number}"
+            );
+            study.tell(&trial, told["value"].as_f64().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_random_searchs_proposals_are_the_lectures() {
+        let Some(lecture) = lecture("lecture-random-search.json") else { return };
+        proposes(&random_study().unwrap(), &lecture, |trial| one_layer(trial));
+    }
+
+    #[test]
+    fn the_tpe_searchs_proposals_are_the_lectures() {
+        let Some(lecture) = lecture("lecture-bayesian-search.json") else { return };
+        proposes(&tpe_study().unwrap(), &lecture, |trial| layers(trial));
+    }
 }
