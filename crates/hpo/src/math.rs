@@ -66,6 +66,9 @@ pub(crate) fn erfc(x: f64) -> f64 {
     unsafe { libm::erfc(x) }
 }
 
+/// The most numbers that NumPy sorts in a network, which decides where equal ones end up.
+pub(crate) const NETWORK: usize = 256;
+
 /// `numpy.argsort` of at most 256 numbers, ties included: a bitonic network in which equal neighbours never
 /// change places.
 ///
@@ -74,7 +77,7 @@ pub(crate) fn erfc(x: f64) -> f64 {
 /// keeps them in their order.
 pub(crate) fn argsort(x: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..x.len()).collect();
-    if x.len() > 256 {
+    if x.len() > NETWORK {
         // Doubles of either sign sort as integers once the bits of negative ones are turned over.
         let key = |x: f64| {
             let bits = (x + 0.0).to_bits();

@@ -229,6 +229,11 @@ impl Distribution {
         }
     }
 
+    /// Whether values are spread evenly in their logarithm.
+    pub(crate) fn is_log(&self) -> bool {
+        matches!(self, Self::Float { log: true, .. } | Self::Int { log: true, .. })
+    }
+
     /// The internal form of a single value.
     pub(crate) fn first(&self) -> f64 {
         match self {

@@ -177,7 +177,7 @@ impl Tpe {
         let liar = self.config.constant_liar;
         let running = if liar { self.history.running(study, trial.number) } else { Vec::new() };
         let n_good = (self.config.gamma)(self.history.n_usable());
-        let Columns { good, bad } = self.history.columns(study, space, n_good, &running);
+        let Columns { good, bad, bad_order } = self.history.columns(study, space, n_good, &running);
         let shape = Shape {
             prior_weight: self.config.prior_weight,
             magic_clip: self.config.consider_magic_clip,
@@ -187,8 +187,8 @@ impl Tpe {
             weights: self.config.weights,
         };
         let distributions: Vec<&Distribution> = space.iter().map(|(_, d)| *d).collect();
-        let good = Mixture::new(&distributions, &good, &shape);
-        let bad = Mixture::new(&distributions, &bad, &shape);
+        let good = Mixture::new(&distributions, &good, None, &shape);
+        let bad = Mixture::new(&distributions, &bad, bad_order, &shape);
         let candidates = good.sample(&mut self.rng, self.config.n_ei_candidates);
         let best = best_candidate(&good, &bad, &candidates);
         candidates.iter().map(|column| column[best]).collect()

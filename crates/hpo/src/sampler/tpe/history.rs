@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::RELATIVE;
+use crate::math::np_log;
 use crate::sampler::StudyView;
 use crate::space::Distribution;
 use crate::study::Direction;
@@ -26,12 +27,45 @@ pub(super) struct History {
     found: Vec<usize>,
     /// The usable trials' numbers with their ranks, ascending by number.
     usable: Vec<(usize, Rank)>,
-    /// Each parameter's values by trial number; NaN where a trial does not have it.
-    values: HashMap<Arc<str>, Vec<f64>>,
+    values: HashMap<Arc<str>, Observed>,
     /// The parameters that all usable trials have, with one and the same distribution.
     common: Option<Space>,
     /// The good trials among so many usable ones, as flags by number.
     split: (usize, Vec<bool>),
+}
+
+/// A parameter's values by trial number; NaN where a trial does not have it.
+#[derive(Clone, Debug, Default)]
+struct Observed {
+    values: Vec<f64>,
+    /// The logarithms of the first so many, worked out once and for all.
+    logs: Vec<f64>,
+    /// The values that are there, ascending, with their trials; of equal ones the earlier trial first.
+    sorted: Vec<(f64, usize)>,
+}
+
+impl Observed {
+    fn put(&mut self, number: usize, value: f64) {
+        if self.values.len() <= number {
+            self.values.resize(number + 1, f64::NAN);
+        }
+        self.values[number] = value;
+        self.logs.truncate(number);
+        let place = self.sorted.partition_point(|&other| other < (value, number));
+        self.sorted.insert(place, (value, number));
+    }
+
+    /// The values, or their logarithms, as kernels take them.
+    fn scale(&mut self, log: bool) {
+        if log {
+            let new = &self.values[self.logs.len()..];
+            self.logs.extend(new.iter().map(|&x| np_log(x)));
+        }
+    }
+
+    fn scaled(&self, log: bool) -> &[f64] {
+        if log { &self.logs } else { &self.values }
+    }
 }
 
 /// How good a trial is; less is better.
@@ -70,10 +104,13 @@ fn float_order(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or(Ordering::Equal)
 }
 
-/// The observations of each parameter of a space, in the order of the trials.
+/// The observations of each parameter of a space, in the order of the trials; logarithms where its range is
+/// logarithmic.
 pub(super) struct Columns {
     pub(super) good: Vec<Vec<f64>>,
     pub(super) bad: Vec<Vec<f64>>,
+    /// The places of the bad observations of a single parameter, ascending by value, where that is known.
+    pub(super) bad_order: Option<Vec<usize>>,
 }
 
 impl History {
@@ -97,14 +134,11 @@ impl History {
         let place = self.usable.partition_point(|&(number, _)| number < trial.number);
         self.usable.insert(place, (trial.number, rank));
         for param in &trial.params {
-            let column = match self.values.get_mut(&param.name) {
-                Some(column) => column,
+            let observed = match self.values.get_mut(&param.name) {
+                Some(observed) => observed,
                 None => self.values.entry(param.name.clone()).or_default(),
             };
-            if column.len() <= trial.number {
-                column.resize(trial.number + 1, f64::NAN);
-            }
-            column[trial.number] = param.internal;
+            observed.put(trial.number, param.internal);
         }
         match &mut self.common {
             Some(common) => {
@@ -144,12 +178,19 @@ impl History {
         running: &[&FrozenTrial],
     ) -> Columns {
         self.split(n_good);
+        for (name, distribution) in space {
+            if let Some(observed) = self.values.get_mut(*name) {
+                observed.scale(distribution.is_log());
+            }
+        }
         let is_good = &self.split.1;
-        let empty = Vec::new();
-        let sources: Vec<&Vec<f64>> =
-            space.iter().map(|(name, _)| self.values.get(*name).unwrap_or(&empty)).collect();
-        let mut columns = Columns { good: vec![Vec::new(); space.len()], bad: vec![Vec::new(); space.len()] };
+        let source = |(name, d): &(&str, &Distribution)| self.values.get(*name).map(|o| o.scaled(d.is_log()));
+        let sources: Vec<&[f64]> = space.iter().map(|param| source(param).unwrap_or_default()).collect();
+        let empty = || vec![Vec::new(); space.len()];
+        let mut columns = Columns { good: empty(), bad: empty(), bad_order: None };
+        let mut bad_places = vec![usize::MAX; self.looked_at];
         let mut row = vec![0.0; space.len()];
+        let any_running = !running.is_empty();
         let mut running = running.iter().peekable();
         for &(number, _) in &self.usable {
             while let Some(trial) = running.next_if(|t| t.number < number) {
@@ -159,12 +200,22 @@ impl History {
                 *value = source.get(number).copied().unwrap_or(f64::NAN);
             }
             if !row.iter().any(|v| v.is_nan()) {
-                let side = if is_good[number] { &mut columns.good } else { &mut columns.bad };
+                let side = if is_good[number] {
+                    &mut columns.good
+                } else {
+                    bad_places[number] = columns.bad[0].len();
+                    &mut columns.bad
+                };
                 side.iter_mut().zip(&row).for_each(|(column, &value)| column.push(value));
             }
         }
         for trial in running {
             columns.push_running(trial, space);
+        }
+        if let ([(name, _)], false) = (space, any_running) {
+            let sorted = self.values.get(*name).map(|observed| &observed.sorted[..]).unwrap_or_default();
+            let places = sorted.iter().map(|&(_, number)| bad_places[number]);
+            columns.bad_order = Some(places.filter(|&place| place != usize::MAX).collect());
         }
         columns
     }
@@ -196,9 +247,12 @@ impl Columns {
             }
         }
         let drawn: Value = serde_json::from_str(&text).unwrap_or_default();
-        let value = |(name, distribution): &(&str, &Distribution)| match trial.param(name) {
-            Some(param) => Some(param.internal),
-            None => drawn.get(name).and_then(|value| distribution.internal(value)),
+        let value = |(name, distribution): &(&str, &Distribution)| {
+            let value = match trial.param(name) {
+                Some(param) => Some(param.internal),
+                None => drawn.get(name).and_then(|value| distribution.internal(value)),
+            };
+            value.map(|x| if distribution.is_log() { np_log(x) } else { x })
         };
         if let Some(row) = space.iter().map(value).collect::<Option<Vec<f64>>>() {
             self.bad.iter_mut().zip(row).for_each(|(column, value)| column.push(value));

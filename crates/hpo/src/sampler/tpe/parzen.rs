@@ -4,7 +4,7 @@ mod estimate;
 
 use self::estimate::Estimate;
 use super::{Bandwidth, truncnorm};
-use crate::math::{self, argsort, np_exp, np_log};
+use crate::math::{self, NETWORK, argsort, np_exp, np_log};
 use crate::random::RandomState;
 use crate::space::Distribution;
 
@@ -57,8 +57,16 @@ impl Range {
 }
 
 impl Mixture {
-    /// The estimator of a space from the observations of each of its parameters, in internal form.
-    pub(super) fn new(space: &[&Distribution], observations: &[Vec<f64>], shape: &Shape) -> Self {
+    /// The estimator of a space from the observations of each of its parameters, in internal form, or the logarithm of
+    /// that where the range is logarithmic.
+    ///
+    /// `sorted` has the places of a single parameter's observations, ascending by value, where the caller knows them.
+    pub(super) fn new(
+        space: &[&Distribution],
+        observations: &[Vec<f64>],
+        sorted: Option<Vec<usize>>,
+        shape: &Shape,
+    ) -> Self {
         let n = observations.first().map_or(0, Vec::len);
         let mut weights = if n == 0 { Vec::new() } else { (shape.weights)(n) };
         weights.truncate(n);
@@ -70,12 +78,16 @@ impl Mixture {
             .zip(observations)
             .map(|(distribution, seen)| match **distribution {
                 Distribution::Categorical { ref choices } => categorical(choices.len(), seen, shape),
-                Distribution::Float { low, high, step, log } => {
-                    numeric(Range { low, high, step: step.unwrap_or(0.0), log }, seen, space.len(), shape)
-                }
+                Distribution::Float { low, high, step, log } => numeric(
+                    Range { low, high, step: step.unwrap_or(0.0), log },
+                    seen,
+                    space.len(),
+                    sorted.as_deref(),
+                    shape,
+                ),
                 Distribution::Int { low, high, step, log } => {
                     let range = Range { low: low as f64, high: high as f64, step: step as f64, log };
-                    numeric(range, seen, space.len(), shape)
+                    numeric(range, seen, space.len(), sorted.as_deref(), shape)
                 }
             })
             .collect();
@@ -234,11 +246,11 @@ fn categorical(n_choices: usize, seen: &[f64], shape: &Shape) -> Kernels {
     Kernels::Categorical { probabilities, n_choices }
 }
 
-fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels {
+fn numeric(range: Range, seen: &[f64], n_dims: usize, sorted: Option<&[usize]>, shape: &Shape) -> Kernels {
     let (low, high) = range.ends();
     let width = high - low;
     let n = seen.len();
-    let mut mu: Vec<f64> = seen.iter().map(|&x| range.scale(x)).collect();
+    let mut mu = seen.to_vec();
     mu.push(0.5 * (low + high));
     let mut order = Vec::new();
     let mut sigma = match shape.bandwidth {
@@ -247,7 +259,7 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels 
             vec![0.2 * (n.max(1) as f64).powf(exponent) * width; n]
         }
         Bandwidth::Optuna4 => {
-            order = argsort(&mu);
+            order = with_last(sorted, &mu).unwrap_or_else(|| argsort(&mu));
             neighbour_distances(&mu, &order, low, high, shape.consider_endpoints)
         }
         Bandwidth::Optuna5 => {
@@ -260,6 +272,19 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, shape: &Shape) -> Kernels 
     sigma.iter_mut().for_each(|s| *s = s.max(least).min(width));
     sigma.push(width);
     Kernels::Numeric { mu, sigma, range, order }
+}
+
+/// The order of `mu` from that of all but its last. `None` where that is not known, or where NumPy's order of ties is
+/// another.
+fn with_last(sorted: Option<&[usize]>, mu: &[f64]) -> Option<Vec<usize>> {
+    let last = mu.len().checked_sub(1)?;
+    let sorted = sorted.filter(|sorted| sorted.len() == last && mu.len() > NETWORK)?;
+    let place = sorted.partition_point(|&k| mu[k] <= mu[last]);
+    let mut order = Vec::with_capacity(mu.len());
+    order.extend_from_slice(&sorted[..place]);
+    order.push(last);
+    order.extend_from_slice(&sorted[place..]);
+    Some(order)
 }
 
 /// The greater of the distances to the neighbours on both sides.
