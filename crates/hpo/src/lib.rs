@@ -51,9 +51,10 @@
 //! Random numbers, order of operations, order of ties among up to 256 observations and pairwise sums are NumPy's;
 //! erf, erfc and scalar logarithms are the system's C library's, as in Python. NumPy's last bits depend on the
 //! processor. Here e^x is NumPy's on x86-64 with AVX-512, measured equal in all but 14 of ten million cases; log,
-//! log1p and expm1 are rounded correctly, as NumPy's are there in all but 3 of 1000. Of 730 studies by Optuna 4.8 on such a processor (46,000 trials: floats, integers and choices,
-//! conditional and not, by all samplers) all come out, trial for trial; with a correctly rounded e^x 7 of 394 did not.
-//! With the processor's AVX-512 turned off, Optuna itself proposes otherwise in 5 of 224.
+//! log1p and expm1 are rounded correctly, as NumPy's are there in all but 3 of 1000. Of 730 studies by Optuna 4.8 on
+//! such a processor (46,000 trials: floats, integers and choices, conditional and not, by all samplers) all come
+//! out, trial for trial; with a correctly rounded e^x 7 of 394 did not. With the processor's AVX-512 turned off,
+//! Optuna itself proposes otherwise in 5 of 224.
 //!
 //! Beyond 256 observations of which some are equal, NumPy's order of ties depends on the processor; here they keep
 //! theirs, so a search over parameters of few values then takes another way than Optuna's.
