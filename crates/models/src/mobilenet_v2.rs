@@ -5,7 +5,7 @@ use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig};
+use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, chain};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme};
 
@@ -206,12 +206,9 @@ impl Block {
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        let inner = match &self.expand {
-            Some(expand) => self.depthwise.forward(&expand.forward(xs, train)?, train)?,
-            None => self.depthwise.forward(xs, train)?,
-        };
-        let ys = self.project.forward(&inner, train)?;
-        if self.residual { ys + xs } else { Ok(ys) }
+        let expand = self.expand.iter().map(ConvNorm::link);
+        let links: Vec<_> = expand.chain([self.depthwise.link(), self.project.link()]).collect();
+        chain(xs, Activation::Identity, &links, self.residual, train)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -4,7 +4,7 @@ use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding};
 
-use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, NormConfig, Padding};
+use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, Link, NormConfig, Padding, chain};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme};
 
@@ -176,7 +176,11 @@ impl Separable {
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.pointwise.forward(&self.depthwise.forward(xs)?, train)
+        chain(xs, Activation::Identity, &self.links(), false, train)
+    }
+
+    fn links(&self) -> [Link<'_>; 2] {
+        [self.depthwise.link(), self.pointwise.link()]
     }
 
     /// `keras` is the layer's name, as in `block2_sepconv1`.
@@ -238,16 +242,15 @@ impl Block {
     }
 
     fn forward(&self, xs: &Tensor, config: &XceptionConfig, train: bool) -> CandleResult<Tensor> {
-        let mut ys = if self.relu_first { ops::activate(xs, Activation::Relu)? } else { xs.clone() };
-        for separable in &self.rep {
-            ys = separable.forward(&ys, train)?;
-        }
+        let before = if self.relu_first { Activation::Relu } else { Activation::Identity };
+        let links: Vec<_> = self.rep.iter().flat_map(Separable::links).collect();
+        let ys = chain(xs, before, &links, self.shortcut.is_none(), train)?;
         match &self.shortcut {
             Some(shortcut) => {
                 let (_, _, height, width) = ys.dims4()?;
                 ops::max_pool2d(&ys, &config.pool((height, width)))? + shortcut.forward(xs, train)?
             }
-            None => ys + xs,
+            None => Ok(ys),
         }
     }
 

@@ -1,6 +1,6 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use firstsight_ops::{self as ops, Activation, BatchNorm, Conv2dConfig, RunningVariance};
+use firstsight_ops::{self as ops, Activation, BatchNorm, Conv2dConfig, ConvNormAct, RunningVariance};
 
 use super::Padding;
 use crate::trace::{Kind, Trace};
@@ -81,8 +81,9 @@ impl Conv {
         Ok(Self { name: vb.prefix(), weight, spec })
     }
 
-    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        ops::conv2d(xs, &self.weight, None, &self.config(xs)?, Activation::Identity)
+    /// Itself in a chain.
+    pub(crate) fn link(&self) -> Link<'_> {
+        Link { conv: self, norm: None, activation: Activation::Identity }
     }
 
     fn config(&self, xs: &Tensor) -> Result<Conv2dConfig> {
@@ -187,6 +188,11 @@ impl ConvNorm {
         ops::conv2d_batch_norm(xs, &self.conv.weight, &self.norm.norm, &config, activation, train)
     }
 
+    /// Itself in a chain.
+    pub(crate) fn link(&self) -> Link<'_> {
+        Link { conv: &self.conv, norm: Some(&self.norm.norm), activation: self.activation }
+    }
+
     /// Output channels.
     pub(crate) fn n_out(&self) -> usize {
         self.conv.spec.n_out
@@ -201,4 +207,31 @@ impl ConvNorm {
         }
         Ok(())
     }
+}
+
+/// A layer of a [`chain`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link<'a> {
+    conv: &'a Conv,
+    norm: Option<&'a BatchNorm>,
+    activation: Activation,
+}
+
+/// `links` one after the other as one operation ([`ops::conv_chain`]).
+pub(crate) fn chain(
+    xs: &Tensor,
+    before: Activation,
+    links: &[Link<'_>],
+    residual: bool,
+    train: bool,
+) -> Result<Tensor> {
+    let (_, _, height, width) = xs.dims4()?;
+    let mut size = (height, width);
+    let mut layers = Vec::with_capacity(links.len());
+    for &Link { conv, norm, activation } in links {
+        let config = conv.spec.config(size);
+        size = config.output_size(size, (conv.spec.kernel, conv.spec.kernel))?;
+        layers.push(ConvNormAct { weight: &conv.weight, norm, config, activation });
+    }
+    ops::conv_chain(xs, before, &layers, residual, train)
 }
