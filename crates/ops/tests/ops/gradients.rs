@@ -1,8 +1,11 @@
-//! Every gradient of the portable path against central differences in float64.
+//! Every gradient of the portable path, which float64 takes, against central differences.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use firstsight_ops as ops;
 use firstsight_ops::portable;
-use firstsight_ops::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
+use firstsight_ops::{
+    Activation, BatchNorm, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, RunningVariance,
+};
 
 /// Values that no two are equal or zero, so that a small step crosses no corner.
 fn values(seed: usize, shape: &[usize]) -> Tensor {
@@ -63,9 +66,38 @@ fn every_gradient_is_the_slope() {
         });
         let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6])];
         check("conv2d", &args, |a| portable::conv2d(&a[0], &a[1], Some(&a[2]), &strided, f));
+        check("depthwise", &[values(1, &[2, 4, 5, 4]), values(2, &[4, 1, 3, 2]), values(3, &[4])], |a| {
+            portable::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig { groups: 4, ..strided }, f)
+        });
+        check("pointwise", &[values(1, &[2, 4, 3, 2]), values(2, &[3, 4, 1, 1]), values(3, &[3])], |a| {
+            portable::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig::PLAIN, f)
+        });
         check("conv2d_max_pool", &args, |a| {
             portable::conv2d_max_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool)
         });
+    }
+    for f in activations {
+        for train in [true, false] {
+            // The running statistics are new ones in each run, since training changes them.
+            let norm = |a: &[Tensor], weight: usize| -> Result<BatchNorm> {
+                Ok(BatchNorm {
+                    weight: a[weight].clone(),
+                    bias: a[weight + 1].clone(),
+                    running_mean: values(6, &[a[weight].dim(0)?]),
+                    running_var: (values(7, &[a[weight].dim(0)?]).sqr()? + 0.5)?,
+                    epsilon: 1e-2,
+                    momentum: 0.1,
+                    running_variance: RunningVariance::Unbiased,
+                })
+            };
+            let args = [values(1, &[2, 3, 3, 2]), values(2, &[3]), values(3, &[3])];
+            check("batch_norm", &args, |a| portable::batch_norm(&a[0], &norm(a, 1)?, f, train));
+            check("batch_norm", &args, |a| ops::batch_norm(&a[0], &norm(a, 1)?, f, train));
+            let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6]), values(4, &[6])];
+            check("conv2d_batch_norm", &args, |a| {
+                ops::conv2d_batch_norm(&a[0], &a[1], &norm(a, 2)?, &strided, f, train)
+            });
+        }
     }
     let maps = [values(5, &[2, 2, 5, 4])];
     check("max_pool2d", &maps, |a| portable::max_pool2d(&a[0], &pool));

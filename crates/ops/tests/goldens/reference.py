@@ -1,0 +1,177 @@
+"""The ops in PyTorch, in float64: results, all gradients, and what is changed in place.
+
+    python reference.py CASES.safetensors RESULTS.safetensors     # PyTorch 2, safetensors
+
+reads arguments and settings, the latter as JSON in the file's metadata, and writes what comes out. `ops.py` makes the
+committed goldens with it.
+"""
+
+import json
+import sys
+
+import torch
+from torch.nn import functional as F
+
+ACTIVATIONS = {
+    "identity": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "tanh": torch.tanh,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+}
+
+
+def conv(case, x, weight, bias=None):
+    top, bottom, left, right = case["pad"]
+    x = F.pad(x, (left, right, top, bottom))
+    return F.conv2d(x, weight, bias, case["stride"], 0, case["dilation"], case["groups"])
+
+
+def batch_norm(case, x, gamma, beta, running):
+    before = running[1].clone()
+    y = F.batch_norm(x, *running, gamma, beta, case["train"], case["momentum"], case["epsilon"])
+    if case["train"] and not case["unbiased"]:
+        # PyTorch keeps the unbiased variance only; Keras the biased.
+        variance = x.detach().var((0, 2, 3), unbiased=False)
+        running[1] = (1 - case["momentum"]) * before + case["momentum"] * variance
+    return y
+
+
+def output_size(size, kernel, stride, padding, ceil):
+    """PyTorch's: a last window may hang over the edge, but starts inside the input or the padding before it."""
+    free = size + 2 * padding - kernel
+    n = (free + (stride - 1 if ceil else 0)) // stride + 1
+    return n - 1 if ceil and (n - 1) * stride >= size + padding else n
+
+
+def windows(x, pool, fill):
+    """The windows of a pool, (B, C, oh, ow, kh·kw), for paddings that PyTorch's own pools refuse."""
+    rims, sizes = [], []
+    for axis in (0, 1):
+        size, kernel, stride, padding = x.shape[2 + axis], *(pool[k][axis] for k in ("kernel", "stride", "padding"))
+        sizes.append(output_size(size, kernel, stride, padding, pool["ceil"]))
+        rims = [padding, max(0, (sizes[-1] - 1) * stride + kernel - size - padding)] + rims
+    x = F.pad(x, rims, value=fill)
+    (kh, kw), (sh, sw) = pool["kernel"], pool["stride"]
+    return x.unfold(2, kh, sh).unfold(3, kw, sw)[:, :, : sizes[0], : sizes[1]].flatten(4)
+
+
+def padding_is_usual(pool):
+    return all(2 * padding <= kernel for padding, kernel in zip(pool["padding"], pool["kernel"]))
+
+
+def max_pool(case, x):
+    pool = case["pool"]
+    if padding_is_usual(pool):
+        return F.max_pool2d(x, pool["kernel"], pool["stride"], pool["padding"], ceil_mode=pool["ceil"])
+    # The first of equals, as PyTorch's pools have it; `max` promises none.
+    w = windows(x, pool, -torch.inf)
+    first = (w == w.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1, keepdim=True)
+    return w.gather(-1, first).squeeze(-1)
+
+
+def avg_pool(case, x):
+    pool, include = case["pool"], case["count_include_pad"]
+    if padding_is_usual(pool):
+        return F.avg_pool2d(x, pool["kernel"], pool["stride"], pool["padding"], pool["ceil"], include)
+    counted = torch.ones_like(x)
+    if include:
+        ph, pw = pool["padding"]
+        counted = F.pad(counted, (pw, pw, ph, ph), value=1.0)
+        inner = {**pool, "padding": (0, 0), "ceil": True}
+        counts = windows(counted, inner, 0.0).sum(-1)
+        total = windows(x, pool, 0.0).sum(-1)
+        return total / counts[:, :, : total.shape[2], : total.shape[3]]
+    return windows(x, pool, 0.0).sum(-1) / windows(counted, pool, 0.0).sum(-1)
+
+
+def forward(case, args, running):
+    op = case["op"]
+    activation = ACTIVATIONS[case.get("activation", "identity")]
+    if op == "conv2d":
+        return activation(conv(case, *args))
+    if op == "conv2d_max_pool":
+        return max_pool(case, activation(conv(case, *args)))
+    if op == "conv2d_batch_norm":
+        x, weight, gamma, beta = args
+        return activation(batch_norm(case, conv(case, x, weight), gamma, beta, running))
+    if op == "batch_norm":
+        return activation(batch_norm(case, *args, running))
+    if op == "max_pool2d":
+        return max_pool(case, *args)
+    if op == "avg_pool2d":
+        return avg_pool(case, *args)
+    if op == "global_avg_pool2d":
+        return args[0].mean((2, 3))
+    if op == "activate":
+        return activation(*args)
+    if op == "linear":
+        return activation(F.linear(*args))
+    if op == "softmax_cross_entropy":
+        return F.cross_entropy(*args, torch.tensor(case["labels"]))
+    raise ValueError(op)
+
+
+ARGUMENTS = {
+    "conv2d": ["x", "weight", "bias"],
+    "conv2d_max_pool": ["x", "weight", "bias"],
+    "conv2d_batch_norm": ["x", "weight", "gamma", "beta"],
+    "batch_norm": ["x", "gamma", "beta"],
+    "linear": ["x", "weight", "bias"],
+}
+
+
+def optimise(case, start, grads):
+    """Where the parameters, and the optimiser's moments, are after a step for each of `grads`."""
+    if case["op"] == "adam" and case["placement"] == "keras":
+        lr, beta1, beta2, decay = (case[key] for key in ("lr", "beta1", "beta2", "weight_decay"))
+        m, v, end = torch.zeros_like(start), torch.zeros_like(start), start.clone()
+        for t, grad in enumerate(grads, 1):
+            m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+            alpha = lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+            end = end * (1 - lr * decay) - alpha * m / (v.sqrt() + case["epsilon"])
+        return {"end": end, "m": m, "v": v}
+    param = torch.nn.Parameter(start.clone())
+    if case["op"] == "adam":
+        betas = (case["beta1"], case["beta2"])
+        optimiser = torch.optim.AdamW([param], case["lr"], betas, case["epsilon"], case["weight_decay"])
+        moments = {"m": "exp_avg", "v": "exp_avg_sq"}
+    else:
+        settings = {key: case[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
+        optimiser = torch.optim.SGD([param], **settings)
+        moments = {"m": "momentum_buffer"} if case["momentum"] else {}
+    for grad in grads:
+        param.grad = grad.clone()
+        optimiser.step()
+    state = optimiser.state[param]
+    return {"end": param.detach(), **{key: state[name] for key, name in moments.items()}}
+
+
+def results(case, get):
+    """All that the op of `case` gives; `get` names an argument, a float32 tensor."""
+    if case["op"] in ("adam", "sgd"):
+        return optimise(case, get("start").double(), get("grads").double())
+    names = ARGUMENTS.get(case["op"], ["x"])
+    args = [get(name).double().requires_grad_() for name in names]
+    running = [get(n).double() for n in ("running_mean", "running_var")] if "momentum" in case else []
+    y = forward(case, args, running)
+    y.backward(get("seed").double())
+    out = {"y": y.detach(), **{f"grad_{name}": arg.grad for name, arg in zip(names, args)}}
+    return {**out, **dict(zip(("new_mean", "new_var"), running))}
+
+
+def main(cases_file, results_file):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    out = {}
+    with safe_open(cases_file, "pt") as file:
+        for case in json.loads(file.metadata()["cases"]):
+            name = case["name"]
+            for key, value in results(case, lambda key: file.get_tensor(f"{name}.{key}")).items():
+                out[f"{name}.{key}"] = value.contiguous()
+    save_file(out, results_file, {"made_by": f"PyTorch {torch.__version__}"})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,521 @@
+//! A case is an op with its settings and arguments. It runs on the dispatched and on the portable path, in float32 and
+//! in float64, and gives its result, all gradients, and what it changes in place, by name.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use firstsight_ops as ops;
+use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
+use firstsight_ops::{
+    Activation, BatchNorm, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, RunningVariance,
+    portable,
+};
+use serde::{Deserialize, Serialize};
+
+/// Errors are relative to the largest value of a tensor, or to this where all are smaller. Arguments are of order one;
+/// where they cancel to less (batch norm of two values, the slope 1 − y² of a saturated tanh), float32 can't do better.
+pub(crate) const LEAST_SCALE: f64 = 0.05;
+
+/// Tensors by name: arguments, `seed` (the result's gradient) and running statistics before a run; `y`, `grad_x`, … and
+/// what was changed in place after it.
+pub(crate) type Tensors = BTreeMap<String, Tensor>;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(crate) enum Op {
+    Conv2d {
+        #[serde(flatten)]
+        conv: Conv,
+        activation: Function,
+    },
+    Conv2dMaxPool {
+        #[serde(flatten)]
+        conv: Conv,
+        activation: Function,
+        pool: Pool,
+    },
+    Conv2dBatchNorm {
+        #[serde(flatten)]
+        conv: Conv,
+        activation: Function,
+        #[serde(flatten)]
+        norm: Norm,
+    },
+    BatchNorm {
+        activation: Function,
+        #[serde(flatten)]
+        norm: Norm,
+    },
+    MaxPool2d {
+        pool: Pool,
+    },
+    AvgPool2d {
+        pool: Pool,
+        count_include_pad: bool,
+    },
+    GlobalAvgPool2d,
+    Activate {
+        activation: Function,
+    },
+    Linear {
+        activation: Function,
+    },
+    SoftmaxCrossEntropy {
+        labels: Vec<u32>,
+    },
+    Adam {
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        placement: Placement,
+        weight_decay: f64,
+    },
+    Sgd {
+        lr: f64,
+        momentum: f64,
+        nesterov: bool,
+        weight_decay: f64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Function {
+    Identity,
+    Relu,
+    Relu6,
+    Tanh,
+    /// With slope 0.2.
+    LeakyRelu,
+}
+
+impl Function {
+    pub(crate) const ALL: [Self; 5] = [Self::Identity, Self::Relu, Self::Relu6, Self::Tanh, Self::LeakyRelu];
+
+    pub(crate) fn activation(self) -> Activation {
+        match self {
+            Self::Identity => Activation::Identity,
+            Self::Relu => Activation::Relu,
+            Self::Relu6 => Activation::Relu6,
+            Self::Tanh => Activation::Tanh,
+            Self::LeakyRelu => Activation::LeakyRelu(0.2),
+        }
+    }
+
+    /// Where its slope jumps.
+    fn corners(self) -> &'static [f64] {
+        match self {
+            Self::Identity | Self::Tanh => &[],
+            Self::Relu | Self::LeakyRelu => &[0.0],
+            Self::Relu6 => &[0.0, 6.0],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Conv {
+    pub(crate) stride: (usize, usize),
+    /// Top, bottom, left, right.
+    pub(crate) pad: (usize, usize, usize, usize),
+    pub(crate) dilation: (usize, usize),
+    pub(crate) groups: usize,
+}
+
+impl Conv {
+    pub(crate) fn config(&self) -> Conv2dConfig {
+        let (top, bottom, left, right) = self.pad;
+        let padding = Padding2d { top, bottom, left, right };
+        Conv2dConfig { stride: self.stride, padding, dilation: self.dilation, groups: self.groups }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Pool {
+    pub(crate) kernel: (usize, usize),
+    pub(crate) stride: (usize, usize),
+    pub(crate) padding: (usize, usize),
+    pub(crate) ceil: bool,
+}
+
+impl Pool {
+    pub(crate) fn config(&self) -> Pool2dConfig {
+        let rounding = if self.ceil { Rounding::Ceil } else { Rounding::Floor };
+        Pool2dConfig { kernel: self.kernel, stride: self.stride, padding: self.padding, rounding }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Norm {
+    pub(crate) epsilon: f64,
+    pub(crate) momentum: f64,
+    pub(crate) unbiased: bool,
+    pub(crate) train: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Placement {
+    Keras,
+    Pytorch,
+}
+
+/// Which implementation runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Path {
+    /// What the crate's root functions choose.
+    Dispatched,
+    Portable,
+}
+
+impl Op {
+    /// The differentiable arguments, in order.
+    fn arguments(&self) -> &'static [&'static str] {
+        match self {
+            Self::Conv2d { .. } | Self::Conv2dMaxPool { .. } | Self::Linear { .. } => {
+                &["x", "weight", "bias"]
+            }
+            Self::Conv2dBatchNorm { .. } => &["x", "weight", "gamma", "beta"],
+            Self::BatchNorm { .. } => &["x", "gamma", "beta"],
+            Self::MaxPool2d { .. }
+            | Self::AvgPool2d { .. }
+            | Self::GlobalAvgPool2d
+            | Self::Activate { .. }
+            | Self::SoftmaxCrossEntropy { .. } => &["x"],
+            Self::Adam { .. } | Self::Sgd { .. } => &[],
+        }
+    }
+
+    pub(crate) fn function(&self) -> Function {
+        match self {
+            Self::Conv2d { activation, .. }
+            | Self::Conv2dMaxPool { activation, .. }
+            | Self::Conv2dBatchNorm { activation, .. }
+            | Self::BatchNorm { activation, .. }
+            | Self::Activate { activation }
+            | Self::Linear { activation } => *activation,
+            _ => Function::Identity,
+        }
+    }
+
+    /// The op on its arguments and, for batch norm, the running statistics, which training changes.
+    fn apply(&self, args: &[Tensor], running: &[Tensor], path: Path, f: Activation) -> Result<Tensor> {
+        let portable = path == Path::Portable;
+        let norm_of = |norm: &Norm, weight: &Tensor, bias: &Tensor| BatchNorm {
+            weight: weight.clone(),
+            bias: bias.clone(),
+            running_mean: running[0].clone(),
+            running_var: running[1].clone(),
+            epsilon: norm.epsilon,
+            momentum: norm.momentum,
+            running_variance: if norm.unbiased { RunningVariance::Unbiased } else { RunningVariance::Biased },
+        };
+        match self {
+            Self::Conv2d { conv, .. } => {
+                let run = if portable { portable::conv2d } else { ops::conv2d };
+                run(&args[0], &args[1], Some(&args[2]), &conv.config(), f)
+            }
+            Self::Conv2dMaxPool { conv, pool, .. } => {
+                let run = if portable { portable::conv2d_max_pool } else { ops::conv2d_max_pool };
+                run(&args[0], &args[1], Some(&args[2]), &conv.config(), f, &pool.config())
+            }
+            Self::Conv2dBatchNorm { conv, norm: settings, .. } => {
+                let (norm, config) = (norm_of(settings, &args[2], &args[3]), conv.config());
+                if portable {
+                    let y = portable::conv2d(&args[0], &args[1], None, &config, Activation::Identity)?;
+                    portable::batch_norm(&y, &norm, f, settings.train)
+                } else {
+                    ops::conv2d_batch_norm(&args[0], &args[1], &norm, &config, f, settings.train)
+                }
+            }
+            Self::BatchNorm { norm: settings, .. } => {
+                let run = if portable { portable::batch_norm } else { ops::batch_norm };
+                run(&args[0], &norm_of(settings, &args[1], &args[2]), f, settings.train)
+            }
+            Self::MaxPool2d { pool } => {
+                let run = if portable { portable::max_pool2d } else { ops::max_pool2d };
+                run(&args[0], &pool.config())
+            }
+            Self::AvgPool2d { pool, count_include_pad } => {
+                let run = if portable { portable::avg_pool2d } else { ops::avg_pool2d };
+                let divisor = if *count_include_pad { Divisor::CountIncludePad } else { Divisor::Valid };
+                run(&args[0], &pool.config(), divisor)
+            }
+            Self::GlobalAvgPool2d => {
+                let run = if portable { portable::global_avg_pool2d } else { ops::global_avg_pool2d };
+                run(&args[0])
+            }
+            Self::Activate { .. } => {
+                let run = if portable { portable::activate } else { ops::activate };
+                run(&args[0], f)
+            }
+            Self::Linear { .. } => {
+                let run = if portable { portable::linear } else { ops::linear };
+                run(&args[0], &args[1], Some(&args[2]), f)
+            }
+            Self::SoftmaxCrossEntropy { labels } => {
+                let run = if portable { portable::softmax_cross_entropy } else { ops::softmax_cross_entropy };
+                run(&args[0], &Tensor::new(labels.as_slice(), &Device::Cpu)?)
+            }
+            Self::Adam { .. } | Self::Sgd { .. } => candle_core::bail!("an optimiser gives no result"),
+        }
+    }
+
+    /// Everything that the op gives: its result, the gradients under `seed`, running statistics afterwards; or where an
+    /// optimiser's parameters end.
+    pub(crate) fn run(&self, inputs: &Tensors, dtype: DType, path: Path) -> Result<Tensors> {
+        if self.arguments().is_empty() {
+            return self.optimise(inputs, dtype);
+        }
+        let get = |name: &str| inputs[name].to_dtype(dtype)?.copy();
+        let names = self.arguments();
+        let vars: Vec<Var> = names.iter().map(|name| Var::from_tensor(&get(name)?)).collect::<Result<_>>()?;
+        let args: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let running = self.running(&get)?;
+        let y = self.apply(&args, &running, path, self.function().activation())?;
+        let grads = (&y * get("seed")?)?.sum_all()?.backward()?;
+        let mut results = Tensors::from([("y".to_owned(), y.detach())]);
+        for (name, var) in names.iter().zip(&vars) {
+            let Some(grad) = grads.get(var) else { candle_core::bail!("{name} got no gradient") };
+            results.insert(format!("grad_{name}"), grad.clone());
+        }
+        results.extend(["new_mean", "new_var"].map(str::to_owned).into_iter().zip(running));
+        Ok(results)
+    }
+
+    /// The result before its activation and pooling, in float64, on the portable path.
+    pub(crate) fn before_activation(&self, inputs: &Tensors) -> Result<Tensor> {
+        let get = |name: &str| inputs[name].to_dtype(DType::F64)?.copy();
+        let args: Vec<Tensor> = self.arguments().iter().map(|name| get(name)).collect::<Result<_>>()?;
+        let unpooled = match self {
+            Self::Conv2dMaxPool { conv, activation, .. } => {
+                &Self::Conv2d { conv: *conv, activation: *activation }
+            }
+            _ => self,
+        };
+        unpooled.apply(&args, &self.running(&get)?, Path::Portable, Activation::Identity)
+    }
+
+    /// In training, batch norm takes from a gradient its mean and what points along the values, which may be nearly all
+    /// of it. What it takes them from is the gradient under constant statistics.
+    fn terms(&self, inputs: &Tensors) -> Result<BTreeMap<String, f64>> {
+        let (constant, maps) = match self {
+            Self::BatchNorm { activation, norm } if norm.train => {
+                let norm = Norm { train: false, ..*norm };
+                (Self::BatchNorm { activation: *activation, norm }, inputs["x"].to_dtype(DType::F64)?)
+            }
+            Self::Conv2dBatchNorm { conv, activation, norm } if norm.train => {
+                let [x, weight] = ["x", "weight"].map(|name| inputs[name].to_dtype(DType::F64));
+                let maps = portable::conv2d(&x?, &weight?, None, &conv.config(), Activation::Identity)?;
+                let norm = Norm { train: false, ..*norm };
+                (Self::Conv2dBatchNorm { conv: *conv, activation: *activation, norm }, maps)
+            }
+            _ => return Ok(BTreeMap::new()),
+        };
+        let by_channel = maps.transpose(0, 1)?.flatten_from(1)?;
+        let mean = by_channel.mean_keepdim(1)?;
+        let var = by_channel.broadcast_sub(&mean)?.sqr()?.mean(1)?;
+        let mut inputs = inputs.clone();
+        inputs.insert("running_mean".to_owned(), mean.squeeze(1)?);
+        inputs.insert("running_var".to_owned(), var);
+        let results = constant.run(&inputs, DType::F64, Path::Portable)?;
+        Ok(results
+            .iter()
+            .filter(|(name, _)| name.starts_with("grad_"))
+            .map(|(name, t)| (name.clone(), largest(t)))
+            .collect())
+    }
+
+    fn running(&self, get: &dyn Fn(&str) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+        match self {
+            Self::BatchNorm { .. } | Self::Conv2dBatchNorm { .. } => {
+                Ok(vec![get("running_mean")?, get("running_var")?])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// A step for each row of `grads`, from `start`: where the parameters end, and the moments.
+    fn optimise(&self, inputs: &Tensors, dtype: DType) -> Result<Tensors> {
+        let param = Var::from_tensor(&inputs["start"].to_dtype(dtype)?)?;
+        let (m, v) = (param.zeros_like()?, param.zeros_like()?);
+        let grads = inputs["grads"].to_dtype(dtype)?;
+        for i in 0..grads.dim(0)? {
+            let (grad, step) = (grads.get(i)?, i as u64 + 1);
+            match *self {
+                Self::Adam { lr, beta1, beta2, epsilon, placement, weight_decay } => {
+                    let epsilon_placement = match placement {
+                        Placement::Keras => EpsilonPlacement::Keras,
+                        Placement::Pytorch => EpsilonPlacement::PyTorch,
+                    };
+                    let step = AdamStep { lr, beta1, beta2, epsilon, epsilon_placement, weight_decay, step };
+                    adam_step(&param, &grad, &m, &v, &step)?;
+                }
+                Self::Sgd { lr, momentum, nesterov, weight_decay } => {
+                    sgd_step(&param, &grad, &m, &SgdStep { lr, momentum, nesterov, weight_decay })?;
+                }
+                _ => candle_core::bail!("no optimiser"),
+            }
+        }
+        let mut results = Tensors::from([("end".to_owned(), param.as_detached_tensor())]);
+        match self {
+            Self::Adam { .. } => results.extend([("m".to_owned(), m), ("v".to_owned(), v)]),
+            Self::Sgd { momentum, .. } if *momentum > 0.0 => results.extend([("m".to_owned(), m)]),
+            _ => {}
+        }
+        Ok(results)
+    }
+}
+
+/// A case without a reference yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Generated {
+    pub(crate) op: Op,
+    pub(crate) inputs: Tensors,
+    /// The size of the terms that a tensor is the difference of, where they may be larger than it.
+    terms: BTreeMap<String, f64>,
+}
+
+impl Generated {
+    /// Arguments of `shapes`, drawn from `seed`; weights shrink with the number of values that they sum over, so that
+    /// results are of order one. The result's gradient is noise, and zero where rounding alone could choose another
+    /// side of an activation's corner or another maximum.
+    pub(crate) fn new(op: Op, shapes: &[(&str, &[usize])], seed: u64) -> Result<Self> {
+        Self::shifted(op, shapes, seed, 0.0)
+    }
+
+    /// [`Self::new`] with `x_offset` added to `x`.
+    pub(crate) fn shifted(op: Op, shapes: &[(&str, &[usize])], seed: u64, x_offset: f64) -> Result<Self> {
+        let mut inputs = Tensors::new();
+        for (i, &(name, shape)) in shapes.iter().enumerate() {
+            let x = values(seed.wrapping_mul(31).wrapping_add(i as u64), shape);
+            let x = match name {
+                "weight" => {
+                    let fan_in: usize = shape[1..].iter().product();
+                    (x / (2.0 * (fan_in as f64).sqrt()))?
+                }
+                "running_var" => (x.sqr()? + 0.5)?,
+                "x" => (x + x_offset)?,
+                "gamma" => ((x * 0.25)? + 1.0)?,
+                _ => x,
+            };
+            inputs.insert(name.to_owned(), x);
+        }
+        if !op.arguments().is_empty() {
+            let z = op.before_activation(&inputs)?;
+            let clear = clear(&op, &z)?;
+            let noise = values(seed.wrapping_add(7919), clear.dims());
+            inputs.insert("seed".to_owned(), (noise * clear)?);
+        }
+        let terms = op.terms(&inputs)?;
+        Ok(Self { op, inputs, terms })
+    }
+
+    /// Asserts that float32 on the dispatched path is as near to `reference` as float32 should be.
+    pub(crate) fn check(&self, reference: &Tensors, tolerance: f64, what: &str) {
+        let ours = self.op.run(&self.inputs, DType::F32, Path::Dispatched).unwrap();
+        assert_near(&ours, reference, &self.terms, tolerance, what);
+    }
+
+    /// [`Self::check`] against the portable path in float64.
+    pub(crate) fn check_against_portable(&self, what: &str) {
+        let reference = self.op.run(&self.inputs, DType::F64, Path::Portable).unwrap();
+        self.check(&reference, 1e-5, what);
+    }
+}
+
+/// Asserts that every tensor of `reference` is there in `ours`, off by less than `tolerance`.
+pub(crate) fn assert_near(
+    ours: &Tensors,
+    reference: &Tensors,
+    terms: &BTreeMap<String, f64>,
+    tolerance: f64,
+    what: &str,
+) {
+    assert_eq!(ours.keys().collect::<Vec<_>>(), reference.keys().collect::<Vec<_>>(), "{what}");
+    for (name, reference) in reference {
+        let least = terms.get(name).copied().unwrap_or(0.0).max(LEAST_SCALE);
+        let error = error(&ours[name], reference, least);
+        assert!(error < tolerance, "{what}: {name} is off by {error}");
+    }
+}
+
+/// How far `ours` is off: see the head of `main.rs`.
+fn error(ours: &Tensor, reference: &Tensor, least_scale: f64) -> f64 {
+    assert_eq!(ours.dims(), reference.dims());
+    let (ours, reference) = (numbers(ours), numbers(reference));
+    let scale = reference.iter().fold(least_scale, |scale, v| scale.max(v.abs()));
+    // NaN must not pass for near: `max` would drop it.
+    ours.iter()
+        .zip(&reference)
+        .map(|(a, b)| (a - b).abs() / scale)
+        .fold(0.0, |worst, e| if e.is_nan() || e > worst { e } else { worst })
+}
+
+fn numbers(x: &Tensor) -> Vec<f64> {
+    x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn largest(x: &Tensor) -> f64 {
+    numbers(x).into_iter().fold(0.0, |largest, v| largest.max(v.abs()))
+}
+
+/// Values of a normal-like spread, from a seed.
+pub(crate) fn values(seed: u64, shape: &[usize]) -> Tensor {
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 40) as f64 / (1u64 << 23) as f64 - 1.0
+    };
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|_| (next() + next()) as f32).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// `x` on a grid so coarse that values are equal to each other often.
+pub(crate) fn coarse(x: &Tensor) -> Tensor {
+    (x * 2.0).unwrap().round().unwrap()
+}
+
+/// For each value of the op's result, 1 where its gradient is beyond doubt, else 0; `z` is the result before activation
+/// and pooling.
+fn clear(op: &Op, z: &Tensor) -> Result<Tensor> {
+    let margin = 1e-5 * largest(z).max(1.0);
+    // The values that the ops alone compare are exact.
+    let corners = if matches!(op, Op::Activate { .. }) { &[] } else { op.function().corners() };
+    let near_corner = |v: f64| corners.iter().any(|corner| (v - corner).abs() < margin);
+    let flag = |clear: bool| if clear { 1f32 } else { 0.0 };
+    let Op::Conv2dMaxPool { pool, .. } = op else {
+        let flags: Vec<f32> =
+            z.flatten_all()?.to_vec1::<f64>()?.into_iter().map(|v| flag(!near_corner(v))).collect();
+        let flags = Tensor::from_vec(flags, z.shape(), &Device::Cpu)?;
+        return match op {
+            Op::MaxPool2d { .. }
+            | Op::AvgPool2d { .. }
+            | Op::GlobalAvgPool2d
+            | Op::SoftmaxCrossEntropy { .. } => flags.ones_like(),
+            _ => Ok(flags),
+        };
+    };
+    let (batch, channels, h, w) = z.dims4()?;
+    let (oh, ow) = pool.config().output_size((h, w))?;
+    let maps = z.flatten(0, 1)?.to_vec3::<f64>()?;
+    let range = |o: usize, stride: usize, pad: usize, kernel: usize, size: usize| {
+        (o * stride).saturating_sub(pad)..(o * stride + kernel).saturating_sub(pad).min(size)
+    };
+    let mut flags = Vec::with_capacity(batch * channels * oh * ow);
+    for map in &maps {
+        for oy in 0..oh {
+            let rows = range(oy, pool.stride.0, pool.padding.0, pool.kernel.0, h);
+            for ox in 0..ow {
+                let cols = range(ox, pool.stride.1, pool.padding.1, pool.kernel.1, w);
+                let (mut best, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+                for v in rows.clone().flat_map(|y| map[y][cols.clone()].iter().copied()) {
+                    (best, second) = if v > best { (v, best) } else { (best, second.max(v)) };
+                }
+                flags.push(flag(best - second > margin && !near_corner(best)));
+            }
+        }
+    }
+    Tensor::from_vec(flags, (batch, channels, oh, ow), &Device::Cpu)
+}

@@ -1,0 +1,342 @@
+//! Cases drawn at random: odd sizes, maps of one pixel, batches of one, strides larger than the kernel, padding of up to
+//! the kernel less one, one, some or as many groups as channels, channels that fill no vector, and more than 256 of them.
+
+use candle_core::Result;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use crate::cases::{Conv, Function, Generated, Norm, Op, Placement, Pool, coarse};
+
+/// No case takes more multiply-adds than this.
+const MOST_WORK: usize = 4_000_000;
+
+/// The first `count` cases of `strategy`, the same in every run.
+pub(crate) fn sample<T>(strategy: impl Strategy<Value = T>, count: usize) -> Vec<T> {
+    let mut runner = TestRunner::deterministic();
+    (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
+}
+
+/// Every op's cases by its name.
+pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
+    vec![
+        ("conv2d", conv2d().boxed()),
+        ("conv2d_max_pool", conv2d_max_pool().boxed()),
+        ("conv2d_batch_norm", conv2d_batch_norm().boxed()),
+        ("batch_norm", batch_norm().boxed()),
+        ("max_pool2d", max_pool2d().boxed()),
+        ("avg_pool2d", avg_pool2d().boxed()),
+        ("global_avg_pool2d", global_avg_pool2d().boxed()),
+        ("activate", activate().boxed()),
+        ("linear", linear().boxed()),
+        ("softmax_cross_entropy", softmax_cross_entropy().boxed()),
+        ("adam", adam().boxed()),
+        ("sgd", sgd().boxed()),
+    ]
+}
+
+pub(crate) fn conv2d() -> impl Strategy<Value = Generated> {
+    (shape(), function(), any::<u64>()).prop_map(|(Shape { x, weight, conv }, activation, seed)| {
+        let shapes: [(&str, &[usize]); 3] = [("x", &x), ("weight", &weight), ("bias", &weight[..1])];
+        Generated::new(Op::Conv2d { conv, activation }, &shapes, seed).unwrap()
+    })
+}
+
+pub(crate) fn conv2d_max_pool() -> impl Strategy<Value = Generated> {
+    let fits = |(shape, pool, activation, seed): (Shape, Pool, Function, u64)| {
+        pool.config().output_size(shape.output()).ok()?;
+        Some((shape, pool, activation, seed))
+    };
+    (shape(), pool(), function(), any::<u64>()).prop_filter_map("the pool fits", fits).prop_map(
+        |(Shape { x, weight, conv }, pool, activation, seed)| {
+            let shapes: [(&str, &[usize]); 3] = [("x", &x), ("weight", &weight), ("bias", &weight[..1])];
+            Generated::new(Op::Conv2dMaxPool { conv, activation, pool }, &shapes, seed).unwrap()
+        },
+    )
+}
+
+pub(crate) fn conv2d_batch_norm() -> impl Strategy<Value = Generated> {
+    let enough = |(shape, ..): &(Shape, Norm, Function, u64)| {
+        let (oh, ow) = shape.output();
+        shape.x[0] * oh * ow > 2
+    };
+    (shape(), norm(), function(), any::<u64>()).prop_filter("a variance says something", enough).prop_map(
+        |(Shape { x, weight, conv }, norm, activation, seed)| {
+            let channels = &weight[..1];
+            let shapes: [(&str, &[usize]); 6] = [
+                ("x", &x),
+                ("weight", &weight),
+                ("gamma", channels),
+                ("beta", channels),
+                ("running_mean", channels),
+                ("running_var", channels),
+            ];
+            Generated::new(Op::Conv2dBatchNorm { conv, activation, norm }, &shapes, seed).unwrap()
+        },
+    )
+}
+
+/// Maps whose mean is several times their deviation among them.
+pub(crate) fn batch_norm() -> impl Strategy<Value = Generated> {
+    (map(), norm(), function(), any::<u64>())
+        .prop_filter("a variance says something", |(x, ..)| x[0] * x[2] * x[3] > 2)
+        .prop_map(|(x, norm, activation, seed)| {
+            let channels = &x[1..2];
+            let shapes: [(&str, &[usize]); 5] = [
+                ("x", &x),
+                ("gamma", channels),
+                ("beta", channels),
+                ("running_mean", channels),
+                ("running_var", channels),
+            ];
+            let x_offset = if seed % 3 == 0 { 3.0 } else { 0.0 };
+            Generated::shifted(Op::BatchNorm { activation, norm }, &shapes, seed, x_offset).unwrap()
+        })
+}
+
+/// Values that are equal to each other often in every other case.
+pub(crate) fn max_pool2d() -> impl Strategy<Value = Generated> {
+    pooled_map().prop_map(|(x, pool, seed)| {
+        let mut case = Generated::new(Op::MaxPool2d { pool }, &[("x", &x)], seed).unwrap();
+        if seed % 2 == 0 {
+            let x = coarse(&case.inputs["x"]);
+            case.inputs.insert("x".to_owned(), x);
+        }
+        case
+    })
+}
+
+pub(crate) fn avg_pool2d() -> impl Strategy<Value = Generated> {
+    (pooled_map(), any::<bool>()).prop_map(|((x, pool, seed), count_include_pad)| {
+        Generated::new(Op::AvgPool2d { pool, count_include_pad }, &[("x", &x)], seed).unwrap()
+    })
+}
+
+pub(crate) fn global_avg_pool2d() -> impl Strategy<Value = Generated> {
+    (map(), any::<u64>())
+        .prop_map(|(x, seed)| Generated::new(Op::GlobalAvgPool2d, &[("x", &x)], seed).unwrap())
+}
+
+/// Coarse values among them: six times those meet ReLU6's corners exactly.
+pub(crate) fn activate() -> impl Strategy<Value = Generated> {
+    (map(), function(), any::<u64>()).prop_map(|(x, activation, seed)| {
+        let mut case = Generated::new(Op::Activate { activation }, &[("x", &x)], seed).unwrap();
+        let x = &case.inputs["x"];
+        let x = (if seed % 2 == 0 { coarse(x) } else { x.clone() } * 3.0).unwrap();
+        case.inputs.insert("x".to_owned(), x);
+        case
+    })
+}
+
+pub(crate) fn linear() -> impl Strategy<Value = Generated> {
+    (1usize..40, count(600), count(300), function(), any::<u64>()).prop_map(
+        |(batch, n_in, n_out, activation, seed)| {
+            let shapes: [(&str, &[usize]); 3] =
+                [("x", &[batch, n_in]), ("weight", &[n_out, n_in]), ("bias", &[n_out])];
+            Generated::new(Op::Linear { activation }, &shapes, seed).unwrap()
+        },
+    )
+}
+
+pub(crate) fn softmax_cross_entropy() -> impl Strategy<Value = Generated> {
+    (1usize..30, count(1100), any::<u64>()).prop_map(|(batch, classes, seed)| {
+        let labels = (0..batch as u64).map(|i| ((i * 31 + seed % 97) % classes as u64) as u32).collect();
+        let op = Op::SoftmaxCrossEntropy { labels };
+        let mut case = Generated::new(op, &[("x", &[batch, classes])], seed).unwrap();
+        let x = (&case.inputs["x"] * 10.0).unwrap();
+        case.inputs.insert("x".to_owned(), x);
+        case
+    })
+}
+
+/// Five steps.
+fn steps(op: Op, n: usize, seed: u64) -> Generated {
+    Generated::new(op, &[("start", &[n]), ("grads", &[5, n])], seed).unwrap()
+}
+
+pub(crate) fn adam() -> impl Strategy<Value = Generated> {
+    let placement = prop_oneof![Just(Placement::Keras), Just(Placement::Pytorch)];
+    (count(70_000), 1e-4..0.1, 0.5..0.95, 0.9..0.999, 1e-7..1e-2, placement, 0.0..0.2, any::<u64>()).prop_map(
+        |(n, lr, beta1, beta2, epsilon, placement, weight_decay, seed)| {
+            let weight_decay = if seed % 2 == 0 { 0.0 } else { weight_decay };
+            steps(Op::Adam { lr, beta1, beta2, epsilon, placement, weight_decay }, n, seed)
+        },
+    )
+}
+
+pub(crate) fn sgd() -> impl Strategy<Value = Generated> {
+    (count(70_000), 1e-4..0.1, 0.0..0.95, any::<bool>(), 0.0..0.2, any::<u64>()).prop_map(
+        |(n, lr, momentum, nesterov, weight_decay, seed)| {
+            // PyTorch has Nesterov's form only with momentum.
+            let momentum = if seed % 3 == 0 && !nesterov { 0.0 } else { f64::max(momentum, 0.01) };
+            steps(Op::Sgd { lr, momentum, nesterov, weight_decay }, n, seed)
+        },
+    )
+}
+
+/// Mostly few, sometimes up to `most`.
+fn count(most: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1usize..40, 1 => 1..=most]
+}
+
+fn function() -> impl Strategy<Value = Function> {
+    proptest::sample::select(Function::ALL.as_slice())
+}
+
+fn norm() -> impl Strategy<Value = Norm> {
+    (1e-5..1e-2, 0.01..1.0, any::<bool>(), any::<bool>())
+        .prop_map(|(epsilon, momentum, unbiased, train)| Norm { epsilon, momentum, unbiased, train })
+}
+
+/// (B, C, H, W)
+fn map() -> impl Strategy<Value = Vec<usize>> {
+    let few = (1usize..6, 1usize..40, 1usize..14, 1usize..14);
+    let many = (1usize..3, 250usize..300, 1usize..4, 1usize..4);
+    prop_oneof![4 => few, 1 => many].prop_map(|(b, c, h, w)| vec![b, c, h, w])
+}
+
+fn pool() -> impl Strategy<Value = Pool> {
+    (1usize..5, 1usize..5, 1usize..5, 1usize..5, 0usize..4, 0usize..4, any::<bool>()).prop_map(
+        |(kh, kw, sh, sw, ph, pw, ceil)| Pool {
+            kernel: (kh, kw),
+            stride: (sh, sw),
+            padding: (ph.min(kh - 1), pw.min(kw - 1)),
+            ceil,
+        },
+    )
+}
+
+fn pooled_map() -> impl Strategy<Value = (Vec<usize>, Pool, u64)> {
+    (map(), pool(), any::<u64>())
+        .prop_filter("the window fits", |(x, pool, _)| pool.config().output_size((x[2], x[3])).is_ok())
+}
+
+#[derive(Debug, Clone)]
+struct Shape {
+    x: Vec<usize>,
+    weight: Vec<usize>,
+    conv: Conv,
+}
+
+impl Shape {
+    fn output(&self) -> (usize, usize) {
+        let config = self.conv.config();
+        config.output_size((self.x[2], self.x[3]), (self.weight[2], self.weight[3])).unwrap()
+    }
+}
+
+/// A convolution: dense, over one or few channels, 1×1, depthwise, or in groups.
+fn shape() -> impl Strategy<Value = Shape> {
+    // Groups, channels in and out of each.
+    let channels = prop_oneof![
+        3 => (Just(1usize), 1usize..40, 1usize..40),
+        1 => (Just(1usize), 1usize..4, 1usize..70),
+        1 => (Just(1usize), 250usize..300, 1usize..20),
+        1 => (Just(1usize), 1usize..20, 250usize..300),
+        2 => (1usize..40, Just(1usize), 1usize..4),
+        1 => (250usize..300, Just(1usize), 1usize..2),
+        2 => (2usize..6, 1usize..9, 1usize..9),
+    ];
+    let kernel = prop_oneof![
+        2 => Just((1usize, 1usize)),
+        3 => Just((3, 3)),
+        3 => (1usize..6, 1usize..6),
+        1 => Just((7, 7)),
+    ];
+    let step = || prop_oneof![3 => Just((1usize, 1usize)), 1 => Just((2, 2)), 2 => (1usize..6, 1usize..6)];
+    let dilation = prop_oneof![3 => Just((1usize, 1usize)), 1 => (1usize..4, 1usize..4)];
+    let size = prop_oneof![1 => Just((1usize, 1usize)), 5 => (1usize..20, 1usize..20)];
+    let padding = prop_oneof![
+        1 => Just((0usize, 0usize, 0usize, 0usize)),
+        1 => Just((1, 1, 1, 1)),
+        2 => (0usize..7, 0usize..7, 0usize..7, 0usize..7),
+    ];
+    (1usize..6, channels, size, kernel, step(), dilation, padding).prop_filter_map(
+        "the window fits, and the work is little",
+        |(batch, (groups, group_in, group_out), (h, w), (kh, kw), stride, dilation, pad)| {
+            let pad = (pad.0.min(kh - 1), pad.1.min(kh - 1), pad.2.min(kw - 1), pad.3.min(kw - 1));
+            let conv = Conv { stride, pad, dilation, groups };
+            let shape = Shape {
+                x: vec![batch, groups * group_in, h, w],
+                weight: vec![groups * group_out, group_in, kh, kw],
+                conv,
+            };
+            let (oh, ow) = conv.config().output_size((h, w), (kh, kw)).ok()?;
+            let work = batch * oh * ow * shape.weight.iter().product::<usize>();
+            (work <= MOST_WORK).then_some(shape)
+        },
+    )
+}
+
+/// Shapes of the networks that the ops are for, and of their neighbours that fill no vector; smooth activations, since
+/// among so many values some lie at a corner, and none after long sums, whose rounding a tanh leaves while it takes away
+/// what that is measured by.
+pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
+    let same = |k: usize| (k / 2, k / 2, k / 2, k / 2);
+    // (batch, c_in, h, w), (c_out, kernel), stride, pad, groups
+    type Row = ((usize, usize, usize, usize), (usize, usize), usize, (usize, usize, usize, usize), usize);
+    let rows: [Row; 20] = [
+        // The lecture's CNN.
+        ((4, 1, 80, 60), (16, 3), 1, same(3), 1),
+        ((4, 16, 40, 30), (32, 3), 1, same(3), 1),
+        ((4, 32, 20, 15), (64, 3), 1, same(3), 1),
+        // LeNet-5.
+        ((4, 1, 32, 32), (6, 5), 1, (0, 0, 0, 0), 1),
+        ((4, 6, 14, 14), (16, 5), 1, (0, 0, 0, 0), 1),
+        ((4, 16, 5, 5), (120, 5), 1, (0, 0, 0, 0), 1),
+        // AlexNet.
+        ((1, 3, 227, 227), (96, 11), 4, (0, 0, 0, 0), 1),
+        ((1, 96, 27, 27), (256, 5), 1, same(5), 1),
+        ((1, 256, 13, 13), (384, 3), 1, same(3), 1),
+        // MobileNetV2.
+        ((1, 3, 224, 224), (32, 3), 2, same(3), 1),
+        ((1, 96, 112, 112), (96, 3), 2, same(3), 96),
+        ((2, 144, 56, 56), (144, 3), 1, same(3), 144),
+        ((2, 24, 56, 56), (144, 1), 1, (0, 0, 0, 0), 1),
+        ((2, 960, 7, 7), (960, 3), 1, same(3), 960),
+        ((2, 320, 7, 7), (1280, 1), 1, (0, 0, 0, 0), 1),
+        // Xception, at 150×150.
+        ((1, 32, 74, 74), (64, 3), 1, (0, 0, 0, 0), 1),
+        ((1, 728, 10, 10), (728, 3), 1, same(3), 728),
+        ((1, 728, 10, 10), (728, 1), 1, (0, 0, 0, 0), 1),
+        ((1, 256, 19, 19), (728, 1), 2, (0, 0, 0, 0), 1),
+        // Channels that are no multiple of eight, TensorFlow's padding.
+        ((2, 261, 15, 17), (131, 3), 2, (0, 1, 0, 1), 1),
+    ];
+    let mut cases = Vec::new();
+    for (i, &((b, c, h, w), (o, k), stride, pad, groups)) in rows.iter().enumerate() {
+        let conv = Conv { stride: (stride, stride), pad, dilation: (1, 1), groups };
+        let (x, weight, channels) = ([b, c, h, w], [o, c / groups, k, k], [o]);
+        let name = format!("{c}→{o} channels in {groups} groups, {h}×{w} by {k}×{k}, stride {stride}");
+        let activation = if groups > 1 { Function::Tanh } else { Function::Identity };
+        let shapes: [(&str, &[usize]); 3] = [("x", &x), ("weight", &weight), ("bias", &channels)];
+        let plain = Generated::new(Op::Conv2d { conv, activation }, &shapes, i as u64)?;
+        cases.push((name.clone(), plain));
+        let norm = Norm { epsilon: 1e-5, momentum: 0.1, unbiased: true, train: i % 4 < 3 };
+        let shapes: [(&str, &[usize]); 6] = [
+            ("x", &x),
+            ("weight", &weight),
+            ("gamma", &channels),
+            ("beta", &channels),
+            ("running_mean", &channels),
+            ("running_var", &channels),
+        ];
+        let normed = Generated::new(Op::Conv2dBatchNorm { conv, activation, norm }, &shapes, i as u64)?;
+        cases.push((format!("{name}, batch norm"), normed));
+        if i < 9 && i != 5 && i != 6 {
+            let side = if i < 3 { 2 } else { 3 };
+            let pool = Pool { kernel: (side, side), stride: (2, 2), padding: (0, 0), ceil: false };
+            let shapes: [(&str, &[usize]); 3] = [("x", &x), ("weight", &weight), ("bias", &channels)];
+            let activation = Function::Identity;
+            let pooled = Generated::new(Op::Conv2dMaxPool { conv, activation, pool }, &shapes, i as u64)?;
+            cases.push((format!("{name}, max pool"), pooled));
+        }
+    }
+    for (batch, n_in, n_out) in [(128, 4800, 55), (128, 960, 64), (16, 9216, 4096), (16, 2048, 1000)] {
+        let shapes: [(&str, &[usize]); 3] =
+            [("x", &[batch, n_in]), ("weight", &[n_out, n_in]), ("bias", &[n_out])];
+        let op = Op::Linear { activation: Function::Identity };
+        cases.push((format!("dense {n_in}→{n_out}"), Generated::new(op, &shapes, 1)?));
+    }
+    Ok(cases)
+}

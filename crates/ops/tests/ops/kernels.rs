@@ -1,0 +1,76 @@
+//! The kernels against the portable path in float64, on shapes drawn anew in every run.
+
+use proptest::prelude::*;
+
+use crate::generate;
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn conv2d(case in generate::conv2d()) {
+        case.check_against_portable("conv2d");
+    }
+
+    #[test]
+    fn conv2d_max_pool(case in generate::conv2d_max_pool()) {
+        case.check_against_portable("conv2d_max_pool");
+    }
+
+    #[test]
+    fn conv2d_batch_norm(case in generate::conv2d_batch_norm()) {
+        case.check_against_portable("conv2d_batch_norm");
+    }
+
+    #[test]
+    fn batch_norm(case in generate::batch_norm()) {
+        case.check_against_portable("batch_norm");
+    }
+
+    #[test]
+    fn max_pool2d(case in generate::max_pool2d()) {
+        case.check_against_portable("max_pool2d");
+    }
+
+    #[test]
+    fn avg_pool2d(case in generate::avg_pool2d()) {
+        case.check_against_portable("avg_pool2d");
+    }
+
+    #[test]
+    fn global_avg_pool2d(case in generate::global_avg_pool2d()) {
+        case.check_against_portable("global_avg_pool2d");
+    }
+
+    #[test]
+    fn activate(case in generate::activate()) {
+        case.check_against_portable("activate");
+    }
+
+    #[test]
+    fn linear(case in generate::linear()) {
+        case.check_against_portable("linear");
+    }
+
+    #[test]
+    fn softmax_cross_entropy(case in generate::softmax_cross_entropy()) {
+        case.check_against_portable("softmax_cross_entropy");
+    }
+
+    #[test]
+    fn adam(case in generate::adam()) {
+        case.check_against_portable("adam");
+    }
+
+    #[test]
+    fn sgd(case in generate::sgd()) {
+        case.check_against_portable("sgd");
+    }
+}
+
+#[test]
+fn real_networks_sizes() {
+    for (name, case) in generate::real_sizes().unwrap() {
+        case.check_against_portable(&name);
+    }
+}
