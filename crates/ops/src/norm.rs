@@ -4,7 +4,7 @@ use crate::chain::{ConvNormAct, conv_chain};
 use crate::config::{Activation, Conv2dConfig};
 use crate::cpu::norm::Moments;
 use crate::error::{Error, expect_shape};
-use crate::portable;
+use crate::{cpu, portable};
 
 /// A batch norm layer's tensors, each (C,), and its constants. The running statistics share their storage with
 /// whoever made them: training changes them in place.
@@ -66,7 +66,14 @@ pub enum RunningVariance {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: bool) -> Result<Tensor> {
-    portable::batch_norm(x, norm, activation, train)
+    if !cpu::has_kernels(&[x, &norm.weight, &norm.bias]) {
+        return portable::batch_norm(x, norm, activation, train);
+    }
+    norm.check(x.dims(), train)?;
+    // Behind a depthwise convolution that changes nothing, the chain's kernel does it.
+    let groups = x.dim(1)?;
+    let weight = Tensor::ones((groups, 1, 1, 1), x.dtype(), x.device())?;
+    conv2d_batch_norm(x, &weight, norm, &Conv2dConfig { groups, ..Conv2dConfig::PLAIN }, activation, train)
 }
 
 /// A convolution without bias, [`batch_norm`] and the activation as one op, which is how most networks use them.
