@@ -1,5 +1,6 @@
 //! Firstsight's command line and the lecture. `cargo xtask help` lists the commands.
 
+mod augmentation;
 mod bench;
 mod cli;
 mod commands;

@@ -37,6 +37,7 @@ pub(crate) fn run_report(
         ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
         ("classes", splits.n_classes().to_string()),
         ("training", format!("Adam {}, batches of {}", record.learning_rate, record.batch_size)),
+        ("augmentation", record.augmentation.to_string()),
         ("seed", record.seed.to_string()),
         ("device", device::describe(on)),
         ("time", number::duration(std::time::Duration::from_secs_f64(trained.seconds))),

@@ -8,6 +8,7 @@ use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreada
 use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind, Params};
 use serde::{Deserialize, Serialize};
 
+use crate::augmentation::Recipe;
 use crate::files;
 
 /// Files larger than this many pixels are refused from their header, before anything is allocated.
@@ -118,6 +119,8 @@ pub(crate) struct TrainingRecord {
     pub(crate) split_seed: u32,
     pub(crate) batch_size: usize,
     pub(crate) learning_rate: f64,
+    #[serde(default)]
+    pub(crate) augmentation: Recipe,
 }
 
 /// How image files become a network's input.

@@ -13,6 +13,7 @@ use firstsight_train::{
 };
 use serde::Serialize;
 
+use crate::augmentation::Recipe;
 use crate::files;
 use crate::images::{self, Splits};
 use crate::interrupt::{CtrlC, Interrupted};
@@ -56,8 +57,12 @@ impl Plan {
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
-        let TrainingRecord { seed, batch_size, learning_rate, .. } = self.record;
-        let train = images::loader(&splits.train, &self.input, batch_size, Order::Shuffled { seed }, device)?;
+        let TrainingRecord { seed, batch_size, learning_rate, augmentation, .. } = self.record;
+        let mut train =
+            images::loader(&splits.train, &self.input, batch_size, Order::Shuffled { seed }, device)?;
+        if let Some(augmentation) = augmentation.augmentation(seed) {
+            train = train.augmented(augmentation)?;
+        }
         let val = in_order(&splits.val, &self.input, device)?;
         let config = FitConfig {
             epochs: self.epochs,
@@ -183,10 +188,14 @@ pub(crate) fn in_order(images: &Decoded, input: &InputSpec, device: &Device) -> 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
 fn identity(plan: &Plan, splits: &Splits) -> String {
     let (c, h, w) = plan.input.input_size;
-    let TrainingRecord { seed, split_seed, batch_size, learning_rate } = plan.record;
+    let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
+    let augmented = match augmentation == Recipe::default() {
+        true => String::new(),
+        false => format!(", augmented ({augmentation})"),
+    };
     format!(
         "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
-         {batch_size}, Adam {learning_rate}, seed {seed}",
+         {batch_size}, Adam {learning_rate}, seed {seed}{augmented}",
         plan.model,
         splits.n_classes(),
         splits.train.len(),

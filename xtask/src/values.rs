@@ -60,6 +60,14 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share in [0, 1).
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err(format!("'{text}' is not a number of at least 0 and below 1")),
+    }
+}
+
 /// A model's name.
 pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
     name.parse()

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 pub struct Batch {
     /// (B, C, H, W) f32 for images; for tables (B, F) f32.
     pub inputs: Tensor,
-    /// (B,) u32 for classes; for regression f32.
+    /// (B,) u32 for classes, or (B, K) f32 for the share of each of K classes where labels are mixed or smoothed;
+    /// for regression (B,) f32.
     pub labels: Tensor,
 }
 

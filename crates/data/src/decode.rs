@@ -115,7 +115,7 @@ impl Raster {
 }
 
 /// ITU-R 601-2 luma as Pillow rounds it (`L24` in libImaging/Convert.c).
-fn luma(&[r, g, b]: &[u8; 3]) -> u8 {
+pub(crate) fn luma(&[r, g, b]: &[u8; 3]) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
 }
 

@@ -8,6 +8,8 @@
 //! 3. [`Loader`]: shuffled, normalised batches (B, C, H, W), prepared ahead by a thread. It is one source of
 //!    [`Batches`]; [`TensorBatches`] is another, for tables and cached features.
 //!
+//! [`Augmentation`] changes training images on their way into a batch.
+//!
 //! [`Table`] reads CSV files, [`idx`] the files of MNIST.
 //!
 //! # Example
@@ -78,6 +80,7 @@
 //! Grey is `(19595 R + 38470 G + 7471 B + 32768) >> 16`. [`Filter`] and [`Fit`] are Pillow's and timm's, equal in
 //! every bit.
 
+mod augment;
 mod batches;
 mod cache;
 mod decode;
@@ -92,6 +95,7 @@ mod resize;
 mod split;
 mod table;
 
+pub use augment::{Augmentation, Augmenter, Cover, Fill, Interpolation, Mix, Transform};
 pub use batches::{Batch, Batches, Order, TensorBatches};
 pub use decode::{ColorMode, DecodeSettings, Unreadable, decode_image};
 pub use decoded::Decoded;

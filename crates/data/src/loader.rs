@@ -3,7 +3,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
+use crate::augment::{Augmentation, Augmenter, Labels};
 use crate::batches::{Batch, Batches, Order, check_batch_size, n_batches};
 use crate::decoded::Decoded;
 use crate::error::{Error, Result};
@@ -55,6 +57,7 @@ pub struct LoaderConfig {
 }
 
 /// Batches of decoded images: (B, C, H, W) f32, with labels (B,) u32.
+/// [`augmented`](Self::augmented) changes the images at random.
 ///
 /// The batches do not depend on `prefetch` or on the number of threads. At most `prefetch` batches wait in memory.
 ///
@@ -100,8 +103,56 @@ impl Loader {
             return Err(Error::invalid("data", "at least one image", n));
         }
         let tables = config.normalize.tables(channels)?;
-        let source = Arc::new(Source { data, tables, batch_size: config.batch_size });
+        let source = Arc::new(Source { data, tables, batch_size: config.batch_size, augmenter: None });
         Ok(Self { source, order: config.order, prefetch: config.prefetch, device: device.clone() })
+    }
+
+    /// The same batches of images that `augmentation` changes anew in each epoch. For training alone: what is
+    /// measured should be the images themselves.
+    ///
+    /// Where labels are mixed or smoothed they become (B, K) f32, the share of each class; otherwise they stay
+    /// (B,) u32.
+    ///
+    /// # Errors
+    ///
+    /// As [`Augmenter::new`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use firstsight_data::{
+    ///     Augmentation, Batches, Decoded, Fill, Interpolation, Loader, LoaderConfig, Mix, Normalize, Order, Transform,
+    /// };
+    ///
+    /// let classes = vec!["dark".to_owned(), "light".to_owned()];
+    /// let images = Decoded::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
+    /// let config = LoaderConfig {
+    ///     batch_size: 2,
+    ///     order: Order::Shuffled { seed: 0 },
+    ///     normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
+    ///     prefetch: 2,
+    /// };
+    /// let augmentation = Augmentation {
+    ///     seed: 0,
+    ///     transforms: vec![Transform::FlipHorizontal { probability: 0.5 }],
+    ///     interpolation: Interpolation::Bilinear,
+    ///     fill: Fill::Edge,
+    ///     mix: Some(Mix::Mixup { alpha: 0.2 }),
+    ///     label_smoothing: 0.0,
+    /// };
+    /// let loader = Loader::new(images, config, &Device::Cpu)?.augmented(augmentation)?;
+    /// let batch = loader.epoch(0).next().unwrap()?;
+    /// assert_eq!(batch.labels.dims(), [2, 2]);
+    /// # Ok::<(), firstsight_data::Error>(())
+    /// ```
+    pub fn augmented(mut self, augmentation: Augmentation) -> Result<Self> {
+        let (_, height, width, channels) = self.source.data.shape();
+        let augmenter = Some(Augmenter::new(augmentation, (height, width, channels))?);
+        let Source { data, tables, batch_size, .. } = self.source.as_ref();
+        let (data, tables) = (data.clone(), tables.clone());
+        self.source = Arc::new(Source { data, tables, batch_size: *batch_size, augmenter });
+        Ok(self)
     }
 
     /// The images behind the batches.
@@ -113,7 +164,7 @@ impl Loader {
 impl Batches for Loader {
     fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
         let order = self.order.indices(self.n_examples(), epoch);
-        let mut values = Values::start(self.source.clone(), order, self.prefetch);
+        let mut values = Values::start(self.source.clone(), epoch, order, self.prefetch);
         let n_batches = self.n_batches();
         let mut stopped = false;
         (0..n_batches).map_while(move |found| {
@@ -140,7 +191,8 @@ impl Batches for Loader {
 /// A batch before it is tensors: making those is left to the caller's thread, which owns the device.
 struct BatchValues {
     inputs: Vec<f32>,
-    labels: Vec<u32>,
+    labels: Labels,
+    n: usize,
 }
 
 /// What a worker needs to prepare any batch.
@@ -149,43 +201,64 @@ struct Source {
     data: Decoded,
     tables: Vec<[f32; 256]>,
     batch_size: usize,
+    augmenter: Option<Augmenter>,
 }
 
 impl Source {
-    fn values(&self, indices: &[usize]) -> BatchValues {
+    fn values(&self, epoch: usize, indices: &[usize]) -> BatchValues {
         let (_, height, width, channels) = self.data.shape();
-        let plane = height * width;
-        let mut inputs = Vec::with_capacity(indices.len() * plane * channels);
-        for &i in indices {
-            let image = self.data.image(i);
-            for (channel, table) in self.tables.iter().enumerate() {
-                let bytes = image[channel..].iter().step_by(channels);
-                inputs.extend(bytes.map(|&byte| table[usize::from(byte)]));
+        let classes = indices.iter().map(|&i| self.data.labels()[i]).collect();
+        let (inputs, labels) = match &self.augmenter {
+            None => {
+                let mut inputs = Vec::with_capacity(indices.len() * height * width * channels);
+                indices.iter().for_each(|&i| inputs.extend(self.normalized(self.data.image(i))));
+                (inputs, Labels::Classes(classes))
             }
-        }
-        let labels = indices.iter().map(|&i| self.data.labels()[i]).collect();
-        BatchValues { inputs, labels }
+            Some(augmenter) => {
+                let example = height * width * channels;
+                let mut inputs = vec![0.0; indices.len() * example];
+                inputs.par_chunks_exact_mut(example).zip(indices).for_each(|(input, &i)| {
+                    let image = augmenter.apply(self.data.image(i), epoch, i);
+                    input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
+                });
+                let n_classes = self.data.classes().len();
+                let labels = augmenter.mix(&mut inputs, classes, n_classes, indices, epoch);
+                (inputs, labels)
+            }
+        };
+        BatchValues { inputs, labels, n: indices.len() }
+    }
+
+    /// An image's values, channels first.
+    fn normalized(&self, image: &[u8]) -> impl Iterator<Item = f32> {
+        let channels = self.tables.len();
+        self.tables.iter().enumerate().flat_map(move |(channel, table)| {
+            image[channel..].iter().step_by(channels).map(|&byte| table[usize::from(byte)])
+        })
     }
 
     fn batch(&self, values: BatchValues, device: &Device) -> Result<Batch> {
         let (_, height, width, channels) = self.data.shape();
-        let n = values.labels.len();
+        let n = values.n;
         let inputs = Tensor::from_vec(values.inputs, (n, channels, height, width), device)?;
-        let labels = Tensor::from_vec(values.labels, n, device)?;
+        let labels = match values.labels {
+            Labels::Classes(classes) => Tensor::from_vec(classes, n, device)?,
+            Labels::Shares(shares) => Tensor::from_vec(shares, (n, self.data.classes().len()), device)?,
+        };
         Ok(Batch { inputs, labels })
     }
 }
 
 /// The batches' values in order, from this thread or from one that works ahead.
 enum Values {
-    Here { source: Arc<Source>, order: Vec<usize>, next: usize },
+    Here { source: Arc<Source>, epoch: usize, order: Vec<usize>, next: usize },
     Ahead { receiver: Option<Receiver<BatchValues>>, worker: Option<JoinHandle<()>> },
 }
 
 impl Values {
-    fn start(source: Arc<Source>, order: Vec<usize>, prefetch: usize) -> Self {
+    fn start(source: Arc<Source>, epoch: usize, order: Vec<usize>, prefetch: usize) -> Self {
         let Some(waiting) = prefetch.checked_sub(1) else {
-            return Self::Here { source, order, next: 0 };
+            return Self::Here { source, epoch, order, next: 0 };
         };
         // One more batch waits in the worker's hands.
         let (sender, receiver) = sync_channel(waiting);
@@ -193,7 +266,7 @@ impl Values {
             let (source, order) = (source.clone(), order.clone());
             let work = move || {
                 for indices in order.chunks(source.batch_size) {
-                    if sender.send(source.values(indices)).is_err() {
+                    if sender.send(source.values(epoch, indices)).is_err() {
                         return;
                     }
                 }
@@ -204,18 +277,18 @@ impl Values {
             Ok(worker) => Self::Ahead { receiver: Some(receiver), worker: Some(worker) },
             Err(error) => {
                 tracing::warn!(%error, "cannot start a thread to prepare batches; preparing them in place");
-                Self::Here { source, order, next: 0 }
+                Self::Here { source, epoch, order, next: 0 }
             }
         }
     }
 
     fn next(&mut self) -> Option<BatchValues> {
         match self {
-            Self::Here { source, order, next } => {
+            Self::Here { source, epoch, order, next } => {
                 let start = *next * source.batch_size;
                 let end = order.len().min(start + source.batch_size);
                 *next += 1;
-                Some(source.values(order.get(start..end)?))
+                Some(source.values(*epoch, order.get(start..end)?))
             }
             Self::Ahead { receiver, .. } => receiver.as_ref()?.recv().ok(),
         }

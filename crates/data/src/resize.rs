@@ -97,7 +97,8 @@ pub(crate) fn resize(path: &Path, source: Raster, settings: &DecodeSettings) -> 
     Ok(cropped)
 }
 
-fn scale(source: Raster, width: usize, height: usize, filter: Filter) -> Vec<u8> {
+/// Stretches.
+pub(crate) fn scale(source: Raster, width: usize, height: usize, filter: Filter) -> Vec<u8> {
     match source.color {
         ColorMode::Grey => scale_channels::<1>(source, width, height, filter),
         ColorMode::Rgb => scale_channels::<3>(source, width, height, filter),

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod chance;
+mod digits;
 mod error;
 mod folder;
 mod pen;
@@ -21,6 +22,9 @@ pub const CHARACTERS: [char; 55] = [
     '肉', '肤', '工', '白', '虎', '门', '闪', '问', '闲', '水', '牛', '马', '吗', '妈', '玉', '王', '国',
     '主', '川', '舟', '虫',
 ];
+
+/// The digits, which [`render`] and [`outline_svg`] know too.
+pub const DIGITS: [char; 10] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
 /// How many images of each of [`CHARACTERS`] the lecture trains on.
 const TRAIN: [usize; 55] = [
@@ -84,10 +88,10 @@ pub fn counts(split: Split) -> impl Iterator<Item = (char, usize)> {
     CHARACTERS.into_iter().zip(numbers)
 }
 
-/// Draws a writer's `sample`-th image of a character: a pure function of its arguments.
+/// Draws a writer's `sample`-th image of a character or digit: a pure function of its arguments.
 ///
 /// # Errors
-/// [`Error::Character`] for one that is not among [`CHARACTERS`].
+/// [`Error::Character`] for one that is not among [`CHARACTERS`] or [`DIGITS`].
 ///
 /// ```
 /// use firstsight_handwriting::{Split, Writer, render};
@@ -104,7 +108,8 @@ pub fn render(character: char, writer: &Writer, sample: u64) -> Result<Image> {
 }
 
 /// The neutral form of a character as SVG path data, in a box from 0 to 1000 with y down; to be filled with the
-/// rule `nonzero`. `None` for one that is not among [`CHARACTERS`].
+/// rule `nonzero`. `None` for one that is not among [`CHARACTERS`] or
+/// [`DIGITS`].
 ///
 /// For labels and legends where no font has the characters.
 ///

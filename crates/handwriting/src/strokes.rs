@@ -40,10 +40,10 @@ impl Kind {
 }
 
 /// A point in hundredths of the square.
-type At = (u8, u8);
+pub(crate) type At = (u8, u8);
 
 /// What a character is made of, in stroke order.
-enum Part {
+pub(crate) enum Part {
     /// A stroke.
     S(Kind, &'static [At]),
     /// A component: its square is laid on the box with this top left and bottom right corner.
@@ -64,7 +64,7 @@ pub(crate) struct Stroke {
 /// The strokes of a character in their order, or `None` for one that is not in the table.
 pub(crate) fn strokes(character: char) -> Option<Vec<Stroke>> {
     let mut flat = Flat::default();
-    flat.add(parts(character)?, 0, [0.0, 0.0], [1.0, 1.0]);
+    flat.add(parts(character).or_else(|| crate::digits::parts(character))?, 0, [0.0, 0.0], [1.0, 1.0]);
     Some(flat.strokes)
 }
 

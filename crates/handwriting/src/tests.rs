@@ -85,7 +85,7 @@ fn strokes_follow_the_standard_order() {
 
 #[test]
 fn strokes_go_the_way_of_their_kind_inside_the_square() {
-    for character in CHARACTERS {
+    for character in CHARACTERS.into_iter().chain(DIGITS) {
         for (number, stroke) in strokes(character).unwrap().iter().enumerate() {
             let (line, what) = (&stroke.line, format!("{character}, stroke {}", number + 1));
             assert!(line.iter().flatten().all(|v| (0.0..=1.0).contains(v)), "{what}: {line:?}");
@@ -166,7 +166,7 @@ fn images_are_a_function_of_their_arguments() {
 
 #[test]
 fn images_are_dark_ink_inside_a_white_rim() {
-    for character in CHARACTERS {
+    for character in CHARACTERS.into_iter().chain(DIGITS) {
         for number in 0..20 {
             let Image { width, height, pixels } =
                 render(character, &Writer::new(1, Split::Test, number), 0).unwrap();
@@ -188,7 +188,7 @@ fn images_are_dark_ink_inside_a_white_rim() {
 
 #[test]
 fn the_neutral_writer_slips_nowhere() {
-    for character in CHARACTERS {
+    for character in CHARACTERS.into_iter().chain(DIGITS) {
         let of = |sample| render(character, &Writer::neutral(64.0), sample).unwrap().pixels;
         let ink = |pixels: Vec<u8>| pixels.into_iter().filter(|&grey| grey < 255).collect::<Vec<_>>().len();
         // The margins differ, and with them how the grid of pixels lies on the ink.
@@ -199,7 +199,7 @@ fn the_neutral_writer_slips_nowhere() {
 
 #[test]
 fn outlines_stay_in_their_box() {
-    for character in CHARACTERS {
+    for character in CHARACTERS.into_iter().chain(DIGITS) {
         let path = outline_svg(character).unwrap();
         let numbers: Vec<f64> = path
             .split(|c: char| "MLAZ ".contains(c))

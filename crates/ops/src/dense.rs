@@ -94,6 +94,31 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
     logits.contiguous()?.apply_op1(CrossEntropy { labels: labels.to_vec1()?, n_classes })
 }
 
+/// Mean over the batch of −Σ target·log softmax(`logits`): `logits` and `targets` (B, K) of one dtype, to a scalar.
+/// Keras's categorical cross-entropy from logits, PyTorch's `cross_entropy` with probabilities. For mixed examples
+/// and smoothed labels; no gradient flows to `targets`.
+///
+/// # Errors
+/// Shapes or dtypes that differ.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let logits = Tensor::new(&[[0f32, 0.], [0., 0.]], &Device::Cpu)?;
+/// let targets = Tensor::new(&[[0.9f32, 0.1], [0.5, 0.5]], &Device::Cpu)?;
+/// let loss = firstsight_ops::soft_cross_entropy(&logits, &targets)?.to_scalar::<f32>()?;
+/// assert!((loss - 2f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    if !cpu::has_kernels(&[logits, targets]) {
+        return portable::soft_cross_entropy(logits, targets);
+    }
+    portable::check_targets(logits, targets)?;
+    let n_classes = logits.dim(1)?;
+    let targets = targets.flatten_all()?.to_vec1()?;
+    logits.contiguous()?.apply_op1(SoftCrossEntropy { targets, n_classes })
+}
+
 struct Linear {
     batch: usize,
     n_in: usize,
@@ -223,6 +248,47 @@ impl CustomOp1 for CrossEntropy {
             let factor = scale / row.iter().sum::<f32>();
             row.iter_mut().for_each(|value| *value *= factor);
             row[label as usize] -= scale;
+        }
+        cpu::tensor(result, logits.shape()).map(Some)
+    }
+}
+
+struct SoftCrossEntropy {
+    targets: Vec<f32>,
+    n_classes: usize,
+}
+
+impl CustomOp1 for SoftCrossEntropy {
+    fn name(&self) -> &'static str {
+        "soft_cross_entropy"
+    }
+
+    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let rows = cpu::slice(logits, layout)?.chunks_exact(self.n_classes);
+        let n = rows.len();
+        let loss: f64 = rows
+            .zip(self.targets.chunks_exact(self.n_classes))
+            .map(|(row, targets)| {
+                let max = max(row);
+                let log_sum = row.iter().map(|&logit| (logit - max).exp()).sum::<f32>().ln();
+                let terms =
+                    row.iter().zip(targets).map(|(&logit, &target)| target * (log_sum - (logit - max)));
+                f64::from(terms.sum::<f32>())
+            })
+            .sum();
+        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), Shape::from(())))
+    }
+
+    /// (softmax·Σ target − target) / B
+    fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let mut result = cpu::data(logits).slice()?.to_vec();
+        let scale = grad.to_scalar::<f32>()? / (result.len() / self.n_classes) as f32;
+        let targets = self.targets.chunks_exact(self.n_classes);
+        for (row, targets) in result.chunks_exact_mut(self.n_classes).zip(targets) {
+            let max = max(row);
+            row.iter_mut().for_each(|value| *value = (*value - max).exp());
+            let factor = scale * targets.iter().sum::<f32>() / row.iter().sum::<f32>();
+            row.iter_mut().zip(targets).for_each(|(value, target)| *value = *value * factor - scale * target);
         }
         cpu::tensor(result, logits.shape()).map(Some)
     }

@@ -18,7 +18,7 @@ pub use chain::{ConvNormAct, conv_chain};
 pub use config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
 pub use conv::{conv2d, conv2d_max_pool};
 pub use cpu::buffer::release_buffers;
-pub use dense::{activate, dropout, linear, softmax_cross_entropy};
+pub use dense::{activate, dropout, linear, soft_cross_entropy, softmax_cross_entropy};
 pub use error::{Error, Result};
 pub use norm::{BatchNorm, RunningVariance, batch_norm, conv2d_batch_norm};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};

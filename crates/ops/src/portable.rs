@@ -206,6 +206,27 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
     (log_sum - picked)?.mean_all()
 }
 
+/// [`crate::soft_cross_entropy`] as the targets' sum of log-sum-exp less each logit.
+pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    check_targets(logits, targets)?;
+    let max = logits.max_keepdim(D::Minus1)?.detach();
+    let shifted = logits.broadcast_sub(&max)?;
+    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let losses = (log_sum.broadcast_sub(&shifted)? * targets.detach())?;
+    losses.sum(D::Minus1)?.mean_all()
+}
+
+pub(crate) fn check_targets(logits: &Tensor, targets: &Tensor) -> Result<()> {
+    let op = "soft_cross_entropy";
+    let (batch, n_classes) = logits.dims2()?;
+    expect_shape(op, "targets", targets, &[batch, n_classes])?;
+    if batch * n_classes == 0 {
+        let found = format!("{batch}, {n_classes}");
+        return Err(Error::Setting { op, rule: "examples and classes must be at least 1", found }.into());
+    }
+    Ok(())
+}
+
 pub(crate) fn check_labels(logits: &Tensor, labels: &Tensor) -> Result<()> {
     let op = "softmax_cross_entropy";
     let (batch, n_classes) = logits.dims2()?;

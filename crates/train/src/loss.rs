@@ -4,7 +4,9 @@ use candle_core::{DType, Result, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// −log softmax(z)_y for logits z (B, K) and labels y (B,) u32 (Keras's
-    /// `SparseCategoricalCrossentropy(from_logits=True)`, PyTorch's `cross_entropy`).
+    /// `SparseCategoricalCrossentropy(from_logits=True)`, PyTorch's `cross_entropy`). For labels y (B, K) f32, the
+    /// shares of the classes in mixed examples and smoothed labels, −Σ y·log softmax(z) (Keras's
+    /// `CategoricalCrossentropy(from_logits=True)`).
     SparseCategoricalCrossEntropy,
     /// max(z, 0) − z·y + log(1 + e^−|z|) for logits z (B, 1) and labels y (B,) of 0 and 1 (Keras's
     /// `BinaryCrossentropy(from_logits=True)`, PyTorch's `binary_cross_entropy_with_logits`).
@@ -20,7 +22,10 @@ impl Loss {
     /// Shapes that don't fit.
     pub fn compute(self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
         match self {
-            Self::SparseCategoricalCrossEntropy => firstsight_ops::softmax_cross_entropy(outputs, labels),
+            Self::SparseCategoricalCrossEntropy => match labels.rank() {
+                2 => firstsight_ops::soft_cross_entropy(outputs, labels),
+                _ => firstsight_ops::softmax_cross_entropy(outputs, labels),
+            },
             Self::BinaryCrossEntropy => {
                 let (z, y) = flat(outputs, labels)?;
                 let softplus = (z.abs()?.neg()?.exp()? + 1.0)?.log()?;

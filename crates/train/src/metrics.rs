@@ -1,8 +1,8 @@
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use crate::{Error, Result};
 
-/// What is reported beside the loss, in [0, 1].
+/// What is reported beside the loss, in [0, 1]. Of labels that are shares of classes the largest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Metric {
     /// The share of examples whose largest logit is their label's. Of equal logits the first counts.
@@ -81,6 +81,10 @@ impl Meter {
         self.n += n;
         if !self.metrics.is_empty() {
             let outputs = outputs.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let labels = match labels.rank() {
+                2 => labels.argmax(D::Minus1)?,
+                _ => labels.clone(),
+            };
             let labels = labels.to_dtype(DType::F32)?.to_vec1::<f32>()?;
             for (metric, hits) in self.metrics.iter().zip(&mut self.hits) {
                 *hits += metric.hits(&outputs, n_out, &labels);

@@ -49,6 +49,24 @@ fn sparse_categorical_cross_entropy_is_kerass() {
 }
 
 #[test]
+fn of_labels_that_are_shares_cross_entropy_is_kerass_categorical_one() {
+    let outputs = [[1.5f32, -0.25, 3.0], [-40.0, 60.0, 0.0], [0.1, 0.1, 0.1]];
+    let outputs = Var::new(&outputs, &Device::Cpu).unwrap();
+    let labels = [[0.7f32, 0.1, 0.2], [0.0, 1.0, 0.0], [0.25, 0.5, 0.25]];
+    let labels = Tensor::new(&labels, &Device::Cpu).unwrap();
+    let loss = Loss::SparseCategoricalCrossEntropy.compute(&outputs, &labels).unwrap();
+    let value = loss.to_scalar::<f32>().unwrap();
+    assert!((value - 0.9020781517028809).abs() < 1e-6, "{value}");
+    let found =
+        loss.backward().unwrap().get(&outputs).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let expected =
+        [-0.174393281, -0.0230910871, 0.197484359, 0.0, 0.0, 0.0, 0.0277777724, -0.0555555634, 0.0277777724];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-7, "{found} against {expected}");
+    }
+}
+
+#[test]
 fn binary_cross_entropy_is_kerass_also_far_from_zero() {
     check(
         Loss::BinaryCrossEntropy,

@@ -4,6 +4,7 @@ use anyhow::Result;
 use firstsight_data::DatasetFolder;
 use firstsight_models::ModelKind;
 
+use crate::augmentation;
 use crate::env::Env;
 use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// Seed of the split where the folder has no validation images
     #[arg(long, default_value_t = 123, value_name = "N")]
     split_seed: u32,
+    #[command(flatten)]
+    augmentation: augmentation::Args,
     /// Folder for weights, configuration, history, figures, report and checkpoint
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -58,6 +61,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
             split_seed: args.split_seed,
             batch_size: args.batch_size,
             learning_rate: args.learning_rate,
+            augmentation: (&args.augmentation).into(),
         },
     };
     let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;

@@ -14,6 +14,7 @@ use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};
 use serde::Serialize;
 
+use crate::augmentation::Recipe;
 use crate::device;
 use crate::env::Env;
 use crate::images::{Folders, Splits};
@@ -109,7 +110,13 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
         epochs: args.epochs,
         patience: args.patience,
-        record: TrainingRecord { seed, split_seed: args.split_seed, batch_size, learning_rate },
+        record: TrainingRecord {
+            seed,
+            split_seed: args.split_seed,
+            batch_size,
+            learning_rate,
+            augmentation: Recipe::default(),
+        },
     })
 }
 

@@ -21,6 +21,7 @@ use firstsight_models::{InputSpec, ModelKind};
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
+use crate::augmentation::Recipe;
 use crate::commands::dataset;
 use crate::device;
 use crate::env::Env;
@@ -274,6 +275,7 @@ impl<'a> Lecture<'a> {
                 split_seed: SPLIT_SEED,
                 batch_size: 128,
                 learning_rate: 0.001,
+                augmentation: Recipe::default(),
             },
         }
     }

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, so that candle is linked once.
 
+mod augment;
 mod bad_images;
 mod cache;
 mod decode;

@@ -267,3 +267,31 @@ fn an_optimiser_s_arguments_must_not_share_memory() {
     assert!(adam_step(&param, &grad, &moment, &grad, &unstarted).is_err());
     assert_eq!(flat(&param), [1.0; 4]);
 }
+
+/// The kernel against the portable path in float64, result and gradient, with targets that don't sum to 1.
+#[test]
+fn soft_cross_entropy_is_the_portable_path_s() -> candle_core::Result<()> {
+    let values = |seed: f64, n: usize| {
+        candle_core::Tensor::from_iter(
+            (0..n).map(move |i| ((i as f64 + seed) * 0.754_877_666).fract()),
+            &candle_core::Device::Cpu,
+        )
+    };
+    for (batch, classes) in [(1, 1), (1, 7), (5, 55), (19, 10)] {
+        let logits = (values(3.0, batch * classes)?.reshape((batch, classes))? * 12.0)?;
+        let targets = values(11.0, batch * classes)?.reshape((batch, classes))?;
+        let run = |dtype| -> candle_core::Result<(f64, Vec<f64>)> {
+            let logits = candle_core::Var::from_tensor(&logits.to_dtype(dtype)?)?;
+            let loss = firstsight_ops::soft_cross_entropy(&logits, &targets.to_dtype(dtype)?)?;
+            let grads = loss.backward()?;
+            let grad = grads.get(&logits).unwrap().to_dtype(candle_core::DType::F64)?;
+            Ok((loss.to_dtype(candle_core::DType::F64)?.to_scalar()?, grad.flatten_all()?.to_vec1()?))
+        };
+        let (ours, reference) = (run(candle_core::DType::F32)?, run(candle_core::DType::F64)?);
+        assert!((ours.0 - reference.0).abs() <= 1e-5 * (1.0 + reference.0), "{} for {}", ours.0, reference.0);
+        for (ours, reference) in ours.1.iter().zip(&reference.1) {
+            assert!((ours - reference).abs() < 1e-6, "{ours} for {reference}");
+        }
+    }
+    Ok(())
+}

@@ -110,6 +110,8 @@ fn every_gradient_is_the_slope() {
     check("softmax_cross_entropy", &[values(7, &[3, 4])], |a| {
         portable::softmax_cross_entropy(&a[0], &labels)
     });
+    let targets = values(9, &[3, 4]).abs().unwrap();
+    check("soft_cross_entropy", &[values(7, &[3, 4])], |a| portable::soft_cross_entropy(&a[0], &targets));
 }
 
 #[test]

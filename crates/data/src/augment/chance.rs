@@ -1,0 +1,57 @@
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// What the draws are for: each purpose has numbers of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    Image,
+    Mix,
+}
+
+/// The random numbers of one image in one epoch: ChaCha8 whose key is (seed, purpose, epoch, place in the data).
+pub(super) struct Chance(ChaCha8Rng);
+
+impl Chance {
+    pub(super) fn new(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> Self {
+        let mut key = [0; 32];
+        let words = [seed, purpose as u64, epoch as u64, index as u64];
+        for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
+    /// Uniform in [least, most).
+    pub(super) fn within(&mut self, (least, most): (f64, f64)) -> f64 {
+        least + (most - least) * self.share()
+    }
+
+    /// exp of what is uniform between the logarithms.
+    pub(super) fn ratio(&mut self, (least, most): (f64, f64)) -> f64 {
+        self.within((least.ln(), most.ln())).exp()
+    }
+
+    /// Uniform in 0..n; off uniform by less than n / 2^64.
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
+    }
+
+    pub(super) fn happens(&mut self, probability: f64) -> bool {
+        self.share() < probability
+    }
+
+    /// Fills with uniform bytes.
+    pub(super) fn bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    /// The generator, for distributions of `rand_distr`.
+    pub(super) fn rng(&mut self) -> &mut ChaCha8Rng {
+        &mut self.0
+    }
+
+    /// 53 random bits as a share in [0, 1).
+    fn share(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

@@ -1,0 +1,56 @@
+//! Parts of images, scaled to the whole's size.
+
+use super::chance::Chance;
+use crate::decode::{ColorMode, Raster};
+use crate::resize::{Filter, scale};
+
+/// A part of an image, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) top: usize,
+    pub(super) left: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+}
+
+/// Ten tries for a part that fits, then the largest at the centre: `RandomResizedCrop.get_params` of torchvision.
+pub(super) fn draw(
+    chance: &mut Chance,
+    (height, width): (usize, usize),
+    area: (f64, f64),
+    ratio: (f64, f64),
+) -> Part {
+    for _ in 0..10 {
+        let area = (height * width) as f64 * chance.within(area);
+        let ratio = chance.ratio(ratio);
+        let side = |square: f64| square.sqrt().round_ties_even() as usize;
+        let (w, h) = (side(area * ratio), side(area / ratio));
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            let (top, left) = (chance.below(height - h + 1), chance.below(width - w + 1));
+            return Part { top, left, height: h, width: w };
+        }
+    }
+    let whole = width as f64 / height as f64;
+    let rounded = |side: f64| (side.round_ties_even() as usize).max(1);
+    let (h, w) = if whole < ratio.0 {
+        (rounded(width as f64 / ratio.0).min(height), width)
+    } else if whole > ratio.1 {
+        (height, rounded(height as f64 * ratio.1).min(width))
+    } else {
+        (height, width)
+    };
+    Part { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
+}
+
+/// Cuts `part` of (H, W, C) pixels and scales it to (H, W).
+pub(super) fn resized(
+    pixels: &[u8],
+    (height, width, channels): (usize, usize, usize),
+    part: Part,
+    filter: Filter,
+) -> Vec<u8> {
+    let rows = pixels.chunks_exact(width * channels).skip(part.top).take(part.height);
+    let data = rows.flat_map(|row| &row[part.left * channels..][..part.width * channels]).copied().collect();
+    let color = if channels == 1 { ColorMode::Grey } else { ColorMode::Rgb };
+    scale(Raster { width: part.width as u32, height: part.height as u32, color, data }, width, height, filter)
+}

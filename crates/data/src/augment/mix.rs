@@ -1,0 +1,101 @@
+//! Mixed examples and soft labels.
+
+use rand_distr::{Beta, Distribution as _};
+
+use super::chance::{Chance, Purpose};
+use super::{Augmenter, Mix};
+
+/// The labels of a batch.
+pub(crate) enum Labels {
+    /// A class for each example.
+    Classes(Vec<u32>),
+    /// For each example the share of each class, row by row.
+    Shares(Vec<f32>),
+}
+
+impl Augmenter {
+    /// Mixes the examples of a batch, `inputs` (B, C, H, W), and makes its labels. Example number i is image
+    /// `indices[i]` of the data and of class `classes[i]`.
+    pub(crate) fn mix(
+        &self,
+        inputs: &mut [f32],
+        classes: Vec<u32>,
+        n_classes: usize,
+        indices: &[usize],
+        epoch: usize,
+    ) -> Labels {
+        if !self.augmentation.makes_soft_labels() {
+            return Labels::Classes(classes);
+        }
+        let mut shares = smoothed(&classes, n_classes, self.augmentation.label_smoothing);
+        if let (Some(mix), true) = (self.augmentation.mix, indices.len() > 1) {
+            let example = inputs.len() / indices.len();
+            // From the last to the first, so that each still finds the one before it as it was.
+            let last =
+                (inputs[inputs.len() - example..].to_vec(), shares[shares.len() - n_classes..].to_vec());
+            for i in (0..indices.len()).rev() {
+                let (before, own) = inputs.split_at_mut(i * example);
+                let (before_shares, own_shares) = shares.split_at_mut(i * n_classes);
+                let (other, other_shares) = match i {
+                    0 => (last.0.as_slice(), last.1.as_slice()),
+                    _ => (&before[(i - 1) * example..], &before_shares[(i - 1) * n_classes..]),
+                };
+                let mut chance = Chance::new(self.augmentation.seed, Purpose::Mix, epoch, indices[i]);
+                let kept = self.mix_one(mix, &mut own[..example], other, &mut chance);
+                blend(&mut own_shares[..n_classes], other_shares, kept);
+            }
+        }
+        Labels::Shares(shares)
+    }
+
+    /// Mixes one example, (C, H, W), with another; returns the share that is left of it.
+    fn mix_one(&self, mix: Mix, own: &mut [f32], other: &[f32], chance: &mut Chance) -> f32 {
+        let (height, width, _) = self.shape;
+        match mix {
+            Mix::Mixup { alpha } => {
+                let kept = beta(alpha, chance) as f32;
+                blend(own, other, kept);
+                kept
+            }
+            Mix::Cutmix { alpha } => {
+                let reach = 0.5 * (1.0 - beta(alpha, chance)).sqrt();
+                // `CutMix.make_params` of torchvision.
+                let mut side = |size: usize| {
+                    let (center, reach) = (chance.below(size), (reach * size as f64) as usize);
+                    center.saturating_sub(reach)..(center + reach).min(size)
+                };
+                let (columns, rows) = (side(width), side(height));
+                for (own, other) in
+                    own.chunks_exact_mut(height * width).zip(other.chunks_exact(height * width))
+                {
+                    for row in rows.clone() {
+                        let place = row * width + columns.start..row * width + columns.end;
+                        own[place.clone()].copy_from_slice(&other[place]);
+                    }
+                }
+                1.0 - (columns.len() * rows.len()) as f32 / (height * width) as f32
+            }
+        }
+    }
+}
+
+/// own ← kept·own + (1 − kept)·other
+fn blend(own: &mut [f32], other: &[f32], kept: f32) {
+    own.iter_mut().zip(other).for_each(|(own, other)| *own = kept * *own + (1.0 - kept) * other);
+}
+
+/// One-hot rows, ε of each spread over all classes.
+fn smoothed(classes: &[u32], n_classes: usize, epsilon: f64) -> Vec<f32> {
+    let rest = epsilon / n_classes as f64;
+    let mut shares = vec![rest as f32; classes.len() * n_classes];
+    for (row, &class) in shares.chunks_exact_mut(n_classes).zip(classes) {
+        row[class as usize] = (1.0 - epsilon + rest) as f32;
+    }
+    shares
+}
+
+/// A draw from Beta(α, α).
+fn beta(alpha: f64, chance: &mut Chance) -> f64 {
+    // α was checked to be above 0, which is all that the distribution asks.
+    Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(chance.rng()))
+}
