@@ -91,7 +91,7 @@ def mobilenet_v2():
         for i in range(repeats):
             layers.append(InvertedResidual(c_in, c_out, stride if i == 0 else 1, expansion))
             c_in = c_out
-    layers += conv_norm(320, 1280, 1, act=nn.ReLU6) + [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
+    layers += conv_norm(320, 1280, 1, act=nn.ReLU6) + [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(1280, 1000))
 
 

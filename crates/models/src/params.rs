@@ -36,7 +36,11 @@ use crate::{Error, Result};
 pub struct Params {
     inner: Arc<Inner>,
     tail: Tail,
+    frozen: Option<Arc<Select>>,
 }
+
+/// Accepts some variables by their names.
+type Select = dyn Fn(&str) -> bool + Send + Sync;
 
 struct Inner {
     seed: u64,
@@ -50,7 +54,29 @@ impl Params {
         Self {
             inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }),
             tail: Tail::Kept,
+            frozen: None,
         }
+    }
+
+    /// The same variables, but layers built from this set get those that `select` accepts as plain tensors: they record
+    /// no graph, and cost no backward pass. They still hold what the variables hold, now and later.
+    ///
+    /// ```
+    /// use candle_core::{Device, Module};
+    /// use firstsight_models::Params;
+    ///
+    /// let params = Params::seeded(7, &Device::Cpu);
+    /// let frozen = params.freezing(|name| name.starts_with("body."));
+    /// let build = |part: &str| candle_nn::linear(2, 2, frozen.builder().pp(part));
+    /// let (body, head) = (build("body")?, build("head")?);
+    /// let xs = candle_core::Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+    /// let gradients = head.forward(&body.forward(&xs)?)?.sum_all()?.backward()?;
+    /// assert!(gradients.get(&params.get("head.weight").unwrap()).is_some());
+    /// assert!(gradients.get(&params.get("body.weight").unwrap()).is_none());
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn freezing(&self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self { frozen: Some(Arc::new(select)), ..self.clone() }
     }
 
     /// A builder of float32 variables: the constructors of layers ask it for theirs, and get the existing
@@ -67,7 +93,7 @@ impl Params {
     /// [`Params::builder`] for layers that `scheme` initialises: normal draws are cut off where it says so.
     pub fn builder_for(&self, scheme: Scheme) -> VarBuilder<'static> {
         let tail = if scheme.truncates() { Tail::Cut } else { Tail::Kept };
-        Self { inner: self.inner.clone(), tail }.builder()
+        Self { tail, ..self.clone() }.builder()
     }
 
     /// The device that the variables live on.
@@ -163,6 +189,14 @@ impl Params {
         Ok(())
     }
 
+    /// What a layer gets: the variable, or, frozen, its storage alone.
+    fn tensor(&self, name: &str, var: &Var) -> Tensor {
+        match &self.frozen {
+            Some(frozen) if frozen(name) => var.as_tensor().detach(),
+            _ => var.as_tensor().clone(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
         self.inner.vars.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,18 +225,18 @@ impl SimpleBackend for Params {
                     var.shape()
                 );
             }
-            return Ok(var.as_tensor().clone());
+            return Ok(self.tensor(name, var));
         }
         let var =
             Var::from_tensor(&init::tensor(init, self.tail, &shape, self.inner.seed, name, dtype, device)?)?;
-        let tensor = var.as_tensor().clone();
+        let tensor = self.tensor(name, &var);
         vars.insert(name.to_owned(), var);
         Ok(tensor)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
         match self.lock().get(name) {
-            Some(var) => Ok(var.as_tensor().clone()),
+            Some(var) => Ok(self.tensor(name, var)),
             None => candle_core::bail!("no variable is called {name}"),
         }
     }

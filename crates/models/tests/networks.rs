@@ -292,6 +292,19 @@ fn the_fused_pass_gives_what_the_layers_give_one_by_one() {
 }
 
 #[test]
+fn a_frozen_network_over_existing_variables_records_nothing_and_gives_the_same() {
+    let (cnn, params) = network(ModelKind::SmallCnn, 3);
+    let input = cnn.input();
+    let frozen =
+        ImageClassifier::new(ModelKind::SmallCnn, input, 55, Scheme::Keras, &params.freezing(|_| true))
+            .unwrap();
+    let xs = batch(input);
+    let (ours, theirs) = (cnn.forward_t(&xs, false).unwrap(), frozen.forward_t(&xs, false).unwrap());
+    assert!(ours.track_op() && !theirs.track_op());
+    assert_eq!(ours.to_vec2::<f32>().unwrap(), theirs.to_vec2::<f32>().unwrap());
+}
+
+#[test]
 fn a_missing_batch_axis_is_named() {
     let (network, _) = network(ModelKind::SmallCnn, 1);
     let x = Tensor::zeros((1, 80, 60), DType::F32, &Device::Cpu).unwrap();
