@@ -35,7 +35,7 @@ fn two_hundred_shapes_of_every_op() {
     }
     cases.extend(generate::real_sizes().unwrap());
     // In portions, lest all tensors be in memory at once.
-    for (portion, cases) in cases.chunks(100).enumerate() {
+    for (portion, cases) in cases.chunks(500).enumerate() {
         check(Path::new(&python), portion, cases);
     }
     assert!(cases.len() > 12 * CASES_PER_OP);
