@@ -428,6 +428,52 @@ fn images_and_convolutions_are_shown_without_any_data() {
 }
 
 #[test]
+fn training_images_are_augmented_as_the_run_says() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 12);
+    let recipe = ["--augment", "characters", "--mixup", "0.2", "--label-smoothing", "0.1"];
+    let with = |args: Vec<&'static str>| args.into_iter().chain(recipe).collect::<Vec<_>>();
+    succeeds(here, &with(train("run", "small-cnn", "2")));
+    let config = json(&std::fs::read_to_string(here.join("run/config.json")).unwrap());
+    let expected =
+        serde_json::json!({"changes": "characters", "mix": {"mixup": 0.2}, "label_smoothing": 0.1});
+    assert_eq!(config["training"]["augmentation"], expected);
+    // It goes on where it stopped, and only with the same changes.
+    refuses(here, &resumed(train("run", "small-cnn", "4")), &["augmented (characters, mixup 0.2"]);
+    succeeds(here, &with(resumed(train("run", "small-cnn", "4"))));
+    succeeds(here, &with(train("through", "small-cnn", "4")));
+    let weights = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert!(weights("run") == weights("through"), "resuming changed the augmented images");
+    let both = ["--mixup", "0.2", "--cutmix", "1"];
+    let args: Vec<&str> = train("other", "small-cnn", "1").into_iter().chain(both).collect();
+    refuses(here, &args, &["--mixup", "--cutmix"]);
+    let args: Vec<&str> =
+        train("other", "small-cnn", "1").into_iter().chain(["--label-smoothing", "1"]).collect();
+    refuses(here, &args, &["below 1"]);
+}
+
+#[test]
+fn what_augmentation_does_is_shown_and_measured() {
+    let folder = here();
+    let here = folder.path();
+    stripes(here, 40);
+    succeeds(
+        here,
+        &["reproduce-lecture", "--data", "stripes", "--section", "augmentation", "--out", "report"],
+    );
+    let html = std::fs::read_to_string(here.join("report/report.html")).unwrap();
+    for said in ["crop, resized", "cutmix", "erasing, noise", "of the picture", "as they are"] {
+        assert!(html.contains(said), "{said}");
+    }
+    let metrics = json(&std::fs::read_to_string(here.join("report/metrics.json")).unwrap());
+    let figures = &metrics["augmentation"];
+    assert_eq!(figures["with"]["epochs"], figures["without"]["epochs"]);
+    assert!(figures["with"]["val"]["accuracy"].as_f64().unwrap() > 0.5);
+    assert_ne!(figures["with"]["train"]["loss"], figures["without"]["train"]["loss"]);
+}
+
+#[test]
 fn the_search_proposes_the_lectures_settings_and_rebuilds_its_winner() {
     let folder = here();
     let mut table =

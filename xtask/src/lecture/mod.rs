@@ -3,9 +3,11 @@
 mod drawings;
 mod filters;
 mod housing;
+mod photo;
 mod reference;
 mod section_01_images;
 mod section_02_convolution;
+mod section_04_augmentation;
 mod section_06_data;
 mod section_07_logistic;
 mod section_08_cnn;
@@ -49,7 +51,7 @@ pub(crate) struct Args {
     /// California housing as a CSV file [default: a table that this program draws]
     #[arg(long, value_name = "FILE")]
     housing: Option<PathBuf>,
-    /// The photo that the section on convolution filters [default: a scene that this program draws]
+    /// The photo that the sections on convolution and augmentation show [default: a scene that this program draws]
     #[arg(long, value_name = "FILE")]
     photo: Option<PathBuf>,
     /// Only this section (may be repeated) [default: all]
@@ -71,6 +73,9 @@ enum SectionName {
     /// 2. Convolution
     #[value(alias = "2")]
     Convolution,
+    /// 4. Augmentation
+    #[value(alias = "4")]
+    Augmentation,
     /// 6. The character data
     #[value(alias = "6")]
     Data,
@@ -101,6 +106,8 @@ struct Lecture<'a> {
 
 /// The lecture's training, or a shorter one.
 struct Training {
+    /// Of each of the two trainings that show what augmentation does.
+    augmentation_epochs: usize,
     epochs: usize,
     patience: usize,
 }
@@ -110,6 +117,7 @@ struct Training {
 struct Metrics {
     quick: bool,
     seed: u64,
+    augmentation: Option<section_04_augmentation::AugmentationMetrics>,
     data: Option<DataMetrics>,
     models: BTreeMap<&'static str, ModelMetrics>,
     search: Option<section_09_search::SearchMetrics>,
@@ -150,7 +158,9 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         section_02_convolution::write(args.photo.as_deref(), env, &mut report)?;
     }
     let mut interrupted = false;
-    if [SectionName::Data, SectionName::Logistic, SectionName::Cnn].into_iter().any(wanted) {
+    let on_characters =
+        [SectionName::Augmentation, SectionName::Data, SectionName::Logistic, SectionName::Cnn];
+    if on_characters.into_iter().any(wanted) {
         interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;
     }
     if wanted(SectionName::Search) && !interrupted {
@@ -175,7 +185,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// Sections 6 to 8. Returns whether a training was interrupted.
+/// Sections 4 and 6 to 8. Returns whether a training was interrupted.
 fn characters(
     args: &Args,
     env: &Env,
@@ -188,10 +198,14 @@ fn characters(
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
     let mut interrupted = false;
+    if wanted(SectionName::Augmentation) {
+        metrics.augmentation = section_04_augmentation::write(&lecture, args.photo.as_deref(), report)?;
+        interrupted |= metrics.augmentation.is_none();
+    }
     if wanted(SectionName::Data) {
         section_06_data::write(&lecture, report)?;
     }
-    if wanted(SectionName::Logistic) {
+    if wanted(SectionName::Logistic) && !interrupted {
         let trained = lecture.train(ModelKind::Logistic)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(&lecture, &trained, report)?;
@@ -236,9 +250,9 @@ impl<'a> Lecture<'a> {
         let folders = Folders::new(dataset, SPLIT_SEED)?;
         let splits = Splits::decode(&folders, &input(), &env.cache)?;
         let training = if args.quick {
-            Training { epochs: 30, patience: 8 }
+            Training { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {
-            Training { epochs: 100, patience: 15 }
+            Training { augmentation_epochs: 25, epochs: 100, patience: 15 }
         };
         Ok(Self {
             env,

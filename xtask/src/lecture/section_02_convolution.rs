@@ -4,19 +4,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{Device, IndexOp as _, Tensor};
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Unreadable, decode_image};
 use firstsight_models::{Params, Scheme};
 use firstsight_ops::{
     Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, avg_pool2d, conv2d, max_pool2d,
 };
 use firstsight_report::{
-    Column, Figure, Grid, Grids, Image, Picture, Report, Section, Sheet, Table, Tile, escape_markup, number,
+    Column, Figure, Grid, Grids, Image, Picture, Report, Section, Sheet, Table, Tile, number,
 };
 
-use super::drawings::{self, scene, sprites};
+use super::drawings::{self, sprites};
 use super::filters::{FILTERS, NamedFilter, SOBEL};
+use super::photo::photo;
 use crate::env::Env;
-use crate::run::MAX_PIXELS;
 
 /// Height and width that the photo is brought to.
 const SIZE: (usize, usize) = (216, 288);
@@ -51,24 +50,7 @@ struct Photo {
 
 impl Photo {
     fn new(path: Option<&Path>, device: &Device) -> Result<Self> {
-        let (height, width) = SIZE;
-        let (pixels, source) = match path {
-            Some(path) => {
-                let settings = DecodeSettings {
-                    height,
-                    width,
-                    color: ColorMode::Rgb,
-                    filter: Filter::Bicubic,
-                    fit: Fit::CropCenter { pct: 1.0 },
-                    unreadable: Unreadable::Fail,
-                    max_pixels: MAX_PIXELS,
-                };
-                let name =
-                    path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-                (decode_image(path, &settings)?, format!("the photo {}", escape_markup(&name)))
-            }
-            None => (scene(height, width).pixels, "a scene drawn by this program".to_owned()),
-        };
+        let (drawings::Picture { height, width, pixels }, source) = photo(path, SIZE)?;
         let rgb = tensor(&pixels, (height, width), device)?;
         let grey = filter(&rgb, &[0.299, 0.587, 0.114], (1, 1), &Conv2dConfig::PLAIN)?;
         Ok(Self { rgb, grey, source })
