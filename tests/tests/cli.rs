@@ -97,6 +97,29 @@ fn summary_prints_the_lectures_counts() {
 }
 
 #[test]
+fn summary_knows_the_classic_networks_in_three_styles() {
+    let folder = here();
+    for (model, input, total) in [
+        ("lenet5", [32, 32, 1], 61_706),
+        ("mobilenet-v2", [224, 224, 3], 3_504_872),
+        ("xception", [299, 299, 3], 22_855_952),
+    ] {
+        let summary = json(&succeeds(folder.path(), &["summary", model, "--json"]));
+        assert_eq!(summary["input"], serde_json::json!(input));
+        assert_eq!((&summary["total_params"], &summary["trainable_params"]), (&total.into(), &total.into()));
+    }
+    let keras = ["summary", "mobilenet-v2", "--style", "keras", "--no-head", "--json"];
+    let keras = json(&succeeds(folder.path(), &keras));
+    assert_eq!(keras["layers"].as_array().unwrap().len(), 155);
+    // Keras's ZeroPadding2D puts the odd pixel at the bottom and right.
+    assert_eq!(keras["layers"][1]["output_shape"], serde_json::json!([225, 225, 3]));
+    let timm = succeeds(folder.path(), &["summary", "mobilenet-v2", "--style", "timm"]);
+    assert!(timm.contains("BatchNormAct2d") && timm.contains("GMACs: 0.3"), "{timm}");
+    let small = succeeds(folder.path(), &["summary", "mobilenet-v2", "--input", "96x96x1", "--classes", "2"]);
+    assert!(small.contains("parameters 2,225,858"), "{small}");
+}
+
+#[test]
 fn a_run_holds_all_that_its_readers_need() {
     let folder = here();
     let here = folder.path();

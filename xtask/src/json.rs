@@ -1,7 +1,7 @@
 //! The documents of `--json` and of `metrics.json`.
 
 use firstsight_hpo::FrozenTrial;
-use firstsight_models::Summary;
+use firstsight_models::{Dims, Style, Summary};
 use firstsight_train::{Metric, Metrics, Predictions};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,13 @@ pub(crate) struct SummaryJson {
     layers: Vec<LayerJson>,
     total_params: usize,
     trainable_params: usize,
+    /// Values that are saved but not trained.
+    running_statistics: usize,
+    /// For one input.
+    multiply_adds: u64,
+    /// Of all layers' outputs for one input, in float32.
+    output_bytes: usize,
+    weight_bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -20,22 +27,36 @@ struct LayerJson {
     kind: String,
     output_shape: Vec<usize>,
     params: usize,
+    multiply_adds: u64,
+    output_bytes: usize,
+    weight_bytes: usize,
 }
 
 impl From<&Summary> for SummaryJson {
     fn from(summary: &Summary) -> Self {
+        let axes = |dims: Dims| match summary.style {
+            Style::Timm => dims.channels_first(),
+            _ => dims.channels_last(),
+        };
         let layer = |row: &firstsight_models::Row| LayerJson {
             name: row.name.clone(),
             kind: row.kind.to_owned(),
-            output_shape: row.output.channels_last(),
+            output_shape: axes(row.output),
             params: row.params,
+            multiply_adds: row.multiply_adds,
+            output_bytes: row.output_bytes(),
+            weight_bytes: row.weight_bytes(),
         };
         Self {
             model: summary.model.clone(),
-            input: summary.input.channels_last(),
+            input: axes(summary.input),
             layers: summary.rows.iter().map(layer).collect(),
             total_params: summary.total_params(),
-            trainable_params: summary.total_params(),
+            trainable_params: summary.trainable_params(),
+            running_statistics: summary.buffers(),
+            multiply_adds: summary.multiply_adds(),
+            output_bytes: summary.output_bytes(),
+            weight_bytes: summary.weight_bytes(),
         }
     }
 }

@@ -135,6 +135,9 @@ impl ImageClassifier {
         // What was built has been through these shapes before: a walk through them doesn't fail.
         let walked = self.backbone.0.describe(&mut trace).and_then(|()| self.head.describe(&mut trace));
         debug_assert!(walked.is_ok(), "{walked:?}");
+        if matches!(self.kind(), ModelKind::MobileNetV2 | ModelKind::Xception) {
+            trace.rename_last("predictions");
+        }
         Summary::new(self.kind().name(), self.input, style, trace)
     }
 

@@ -33,6 +33,14 @@ impl Dims {
         }
     }
 
+    /// The axes as PyTorch prints them: `[C, H, W]`, or `[F]`.
+    pub fn channels_first(self) -> Vec<usize> {
+        match self {
+            Self::Map { channels, height, width } => vec![channels, height, width],
+            Self::Features(n) => vec![n],
+        }
+    }
+
     /// (C, H, W), or an error where the example is features.
     pub(crate) fn map(self) -> Result<(usize, usize, usize)> {
         match self {

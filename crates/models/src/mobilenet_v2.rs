@@ -293,7 +293,7 @@ impl Network for MobileNetV2 {
             activation: relu("out_relu"),
         };
         self.head.describe(trace, head)?;
-        trace.global_pool()?.named("global_pool");
+        trace.global_pool()?.module("global_pool").keras("global_average_pooling2d");
         Ok(())
     }
 }

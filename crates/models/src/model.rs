@@ -7,8 +7,8 @@ use firstsight_ops::Activation;
 use crate::layers::{Layer, LayerSpec};
 use crate::table_network::TableNetwork;
 use crate::{
-    AlexNetConfig, AnyBackbone, Dims, Error, InputSpec, LeNet5Config, MobileNetV2, MobileNetV2Config, ResNet,
-    ResNetConfig, Result, Scheme, Xception, XceptionConfig, logistic, small_cnn,
+    AlexNetConfig, AnyBackbone, Dims, Error, Framework, InputSpec, LeNet5Config, MobileNetV2,
+    MobileNetV2Config, ResNet, ResNetConfig, Result, Scheme, Xception, XceptionConfig, logistic, small_cnn,
 };
 
 /// The networks, by the names that the command line and a run's configuration know them by.
@@ -195,6 +195,15 @@ impl ModelConfig {
             Self::MobileNetV2(_) => ModelKind::MobileNetV2,
             Self::Xception(_) => ModelKind::Xception,
             Self::ResNet(_) => ModelKind::ResNetSmall,
+        }
+    }
+
+    /// The same network by the conventions of `framework`, where it has both.
+    pub fn with_framework(self, framework: Framework) -> Self {
+        match self {
+            Self::MobileNetV2(config) => Self::MobileNetV2(MobileNetV2Config { framework, ..config }),
+            Self::Xception(config) => Self::Xception(XceptionConfig { framework, ..config }),
+            other => other,
         }
     }
 

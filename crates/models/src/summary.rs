@@ -40,6 +40,8 @@ pub struct Row {
     pub output: Dims,
     /// Its parameters; running statistics are no parameters.
     pub params: usize,
+    /// Those of them that training changes: all, unless [`Summary::freeze`] says otherwise.
+    pub trainable: usize,
     /// Values that are saved but not trained: running statistics.
     pub buffers: usize,
     /// Multiplications with an addition for one input.
@@ -68,7 +70,7 @@ impl Summary {
                 Style::Timm => (entry.module?, entry.kind.torch()),
             };
             let Entry { output, params, buffers, multiply_adds, .. } = entry;
-            Some(Row { name, kind, output, params, buffers, multiply_adds })
+            Some(Row { name, kind, output, params, trainable: params, buffers, multiply_adds })
         };
         Self {
             model: model.to_owned(),
@@ -83,6 +85,36 @@ impl Summary {
         self.rows.iter().map(|row| row.params).sum()
     }
 
+    /// Parameters that training changes.
+    pub fn trainable_params(&self) -> usize {
+        self.rows.iter().map(|row| row.trainable).sum()
+    }
+
+    /// The same table with the layers frozen whose names `select` accepts.
+    pub fn freeze(mut self, select: impl Fn(&str) -> bool) -> Self {
+        for row in self.rows.iter_mut().filter(|row| select(&row.name)) {
+            row.trainable = 0;
+        }
+        self
+    }
+
+    /// The rows up to the last maps: Keras's `include_top=False`, timm's `forward_features`.
+    pub fn without_head(mut self) -> Self {
+        let maps = self.rows.iter().rposition(|row| matches!(row.output, Dims::Map { .. }));
+        self.rows.truncate(maps.map_or(0, |last| last + 1));
+        self
+    }
+
+    /// Bytes in float32 of the parameters and running statistics.
+    pub fn weight_bytes(&self) -> usize {
+        self.rows.iter().map(Row::weight_bytes).sum()
+    }
+
+    /// Bytes in float32 of the outputs of all layers for one input, which training keeps for the backward pass.
+    pub fn output_bytes(&self) -> usize {
+        self.rows.iter().map(Row::output_bytes).sum()
+    }
+
     /// Running statistics of all layers, which Keras counts as parameters that are not trainable.
     pub fn buffers(&self) -> usize {
         self.rows.iter().map(|row| row.buffers).sum()
@@ -95,41 +127,122 @@ impl Summary {
 }
 
 impl fmt::Display for Summary {
-    /// A table for the terminal; shapes are (H, W, C) or (F).
+    /// A table for the terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["layer", "kind", "output shape", "parameters"].map(str::to_owned);
-        let rows: Vec<[String; 4]> = std::iter::once(header)
-            .chain(
-                self.rows
-                    .iter()
-                    .map(|r| [r.name.clone(), r.kind.to_owned(), shape(r.output), thousands(r.params)]),
-            )
-            .collect();
-        let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2), width(3)];
-        writeln!(f, "{}, input {}", self.model, shape(self.input))?;
-        for (i, [name, kind, output, params]) in rows.iter().enumerate() {
-            let [w0, w1, w2, w3] = widths;
-            writeln!(f, "{name:w0$}  {kind:w1$}  {output:w2$}  {params:>w3$}")?;
-            if i == 0 {
-                writeln!(f, "{}", "─".repeat(w0 + w1 + w2 + w3 + 6))?;
-            }
-        }
-        write!(f, "{} parameters", thousands(self.total_params()))?;
-        match self.buffers() {
-            0 => writeln!(f),
-            n => writeln!(f, ", {} running statistics", thousands(n)),
+        match self.style {
+            Style::Firstsight => self.ours(f),
+            Style::Keras => self.keras(f),
+            Style::Timm => self.timm(f),
         }
     }
 }
 
-fn shape(dims: Dims) -> String {
-    let axes: Vec<String> = dims.channels_last().iter().map(usize::to_string).collect();
+impl Summary {
+    /// Shapes are (H, W, C) or (F); memory is in float32, for one input.
+    fn ours(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, input {}", self.model, shape(&self.input.channels_last()))?;
+        let header = ["layer", "kind", "output shape", "parameters", "multiply-adds", "output", "weights"]
+            .map(str::to_owned);
+        let row = |r: &Row| {
+            [
+                r.name.clone(),
+                r.kind.to_owned(),
+                shape(&r.output.channels_last()),
+                thousands(r.params as u64),
+                thousands(r.multiply_adds),
+                bytes(r.output_bytes()),
+                bytes(r.weight_bytes()),
+            ]
+        };
+        table(f, header, self.rows.iter().map(row), 3)?;
+        let (total, trainable) = (self.total_params(), self.trainable_params());
+        let [total, trainable, frozen] = [total, trainable, total - trainable].map(|n| thousands(n as u64));
+        write!(f, "parameters {total}, trainable {trainable}, frozen {frozen}")?;
+        if self.buffers() > 0 {
+            write!(f, ", running statistics {}", thousands(self.buffers() as u64))?;
+        }
+        let multiply_adds = thousands(self.multiply_adds());
+        let (outputs, weights) = (bytes(self.output_bytes()), bytes(self.weight_bytes()));
+        writeln!(f, "\nmultiply-adds {multiply_adds}, outputs {outputs}, weights {weights}")
+    }
+
+    /// As Keras counts: running statistics are parameters that are not trainable.
+    fn keras(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Model: \"{}\"", self.model)?;
+        let header = ["Layer (type)", "Output Shape", "Param #"].map(str::to_owned);
+        let row = |r: &Row| {
+            let axes: Vec<String> = r.output.channels_last().iter().map(usize::to_string).collect();
+            let count = thousands((r.params + r.buffers) as u64);
+            [format!("{} ({})", r.name, r.kind), format!("(None, {})", axes.join(", ")), count]
+        };
+        table(f, header, self.rows.iter().map(row), 2)?;
+        let (total, trainable) = (self.total_params() + self.buffers(), self.trainable_params());
+        for (what, n) in [("Total", total), ("Trainable", trainable), ("Non-trainable", total - trainable)] {
+            writeln!(f, "{what} params: {}", thousands(n as u64))?;
+        }
+        Ok(())
+    }
+
+    /// Shapes are channels first, as PyTorch has them; activations are the outputs of convolutions and dense layers.
+    fn timm(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, input {}", self.model, shape(&self.input.channels_first()))?;
+        let header = ["module", "class", "output", "params", "MACs"].map(str::to_owned);
+        let row = |r: &Row| {
+            let output = shape(&r.output.channels_first());
+            let (params, macs) = (thousands(r.params as u64), thousands(r.multiply_adds));
+            [r.name.clone(), r.kind.to_owned(), output, params, macs]
+        };
+        table(f, header, self.rows.iter().map(row), 3)?;
+        let (params, macs) = (self.total_params() as f64 / 1e6, self.multiply_adds() as f64 / 1e9);
+        let products = self.rows.iter().filter(|row| row.multiply_adds > 0);
+        let outputs = products.map(|row| row.output.count()).sum::<usize>() as f64 / 1e6;
+        writeln!(f, "Params (M): {params:.1}\nGMACs: {macs:.1}\nActivations (M): {outputs:.1}")
+    }
+}
+
+/// Rows under a header, the columns from `numbers` on set to the right.
+fn table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    header: [String; N],
+    rows: impl Iterator<Item = [String; N]>,
+    numbers: usize,
+) -> fmt::Result {
+    let rows: Vec<[String; N]> = std::iter::once(header).chain(rows).collect();
+    let widths: [usize; N] =
+        std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    for (n, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let gap = if i == 0 { "" } else { "  " };
+            line += &match i < numbers {
+                true => format!("{gap}{cell:width$}"),
+                false => format!("{gap}{cell:>width$}"),
+            };
+        }
+        writeln!(f, "{}", line.trim_end())?;
+        if n == 0 {
+            writeln!(f, "{}", "─".repeat(widths.iter().sum::<usize>() + 2 * (N - 1)))?;
+        }
+    }
+    writeln!(f)
+}
+
+fn shape(axes: &[usize]) -> String {
+    let axes: Vec<String> = axes.iter().map(usize::to_string).collect();
     format!("({})", axes.join(", "))
 }
 
+/// `1536` as `1.5 KiB`.
+fn bytes(n: usize) -> String {
+    match n {
+        0..1024 => format!("{n} B"),
+        1024..1_048_576 => format!("{:.1} KiB", n as f64 / 1024.0),
+        _ => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+    }
+}
+
 /// `264055` as `264,055`.
-fn thousands(n: usize) -> String {
+fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {

@@ -5,7 +5,8 @@ use crate::layers::{Layer, LayerSpec, Sequential};
 use crate::trace::Trace;
 use crate::{Backbone, Dims, Network, Scheme};
 
-/// A network that is one layer after the other, all but the last: maps until the first flattening, then features.
+/// A network that is one layer after the other, all but the last: maps until they are brought to one size and
+/// flattened, then features.
 #[derive(Debug, Clone)]
 pub(crate) struct TableNetwork {
     maps: Sequential,
@@ -14,8 +15,8 @@ pub(crate) struct TableNetwork {
 
 impl TableNetwork {
     pub(crate) fn new(table: &[LayerSpec], input: Dims, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
-        let flatten = table.iter().position(|spec| spec.layer == Layer::Flatten).unwrap_or(table.len());
-        let (maps, dense) = table.split_at(flatten);
+        let ends = |spec: &LayerSpec| matches!(spec.layer, Layer::AdaptiveAvgPool2d { .. } | Layer::Flatten);
+        let (maps, dense) = table.split_at(table.iter().position(ends).unwrap_or(table.len()));
         let maps = Sequential::new(maps, input, scheme, vb)?;
         let dense = Sequential::new(dense, maps.output(), scheme, vb)?;
         Ok(Self { maps, dense })

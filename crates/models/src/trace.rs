@@ -199,6 +199,13 @@ impl Trace {
         self.push(kind, self.dims)
     }
 
+    /// Keras's name for the last layer met.
+    pub(crate) fn rename_last(&mut self, keras: &str) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.keras(keras);
+        }
+    }
+
     /// A convolution of a (O, C / groups, kh, kw) weight.
     pub(crate) fn conv(
         &mut self,

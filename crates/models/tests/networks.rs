@@ -406,3 +406,65 @@ fn an_input_too_small_names_the_smallest() {
         assert!(text.contains(&format!("{smallest}x{smallest}")), "{text}");
     }
 }
+
+/// The list that `model.summary()` of the lecture's Keras prints without the top has 155 layers.
+#[test]
+fn mobilenet_v2_has_the_155_layers_that_keras_lists() {
+    let params = Params::seeded(1, &Device::Cpu);
+    let input = Dims::Map { channels: 3, height: 224, width: 224 };
+    let network = ImageClassifier::new(ModelKind::MobileNetV2, input, 2, Scheme::Keras, &params).unwrap();
+    let summary = network.summary_as(Style::Keras).without_head();
+    let count = |kind: &str| summary.rows.iter().filter(|row| row.kind == kind).count();
+    let kinds = [
+        ("InputLayer", 1),
+        ("ZeroPadding2D", 5),
+        ("Conv2D", 35),
+        ("DepthwiseConv2D", 17),
+        ("BatchNormalization", 52),
+        ("ReLU", 35),
+        ("Add", 10),
+    ];
+    for (kind, n) in kinds {
+        assert_eq!(count(kind), n, "{kind}");
+    }
+    assert_eq!(summary.rows.len(), 155);
+    // Keras's counts without the top: 2,257,984 in all, 34,112 of them running statistics.
+    assert_eq!((summary.total_params() + summary.buffers(), summary.buffers()), (2_257_984, 34_112));
+    let text = summary.to_string();
+    assert!(text.contains("Non-trainable params: 34,112"), "{text}");
+    assert!(text.contains("block_1_pad (ZeroPadding2D)"), "{text}");
+
+    let Some(shared) = std::env::var_os("FIRSTSIGHT_SHARED") else {
+        eprintln!("FIRSTSIGHT_SHARED is not set: the lecture's own list is not checked");
+        return;
+    };
+    let golden = std::fs::read_to_string(std::path::Path::new(&shared).join("golden/lecture.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let lecture: Vec<(&str, &str)> = golden["mobilenet_v2_layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row[0].as_str().unwrap(), row[1].as_str().unwrap()))
+        .collect();
+    let ours: Vec<(&str, &str)> = summary.rows.iter().map(|row| (row.name.as_str(), row.kind)).collect();
+    assert_eq!(ours, lecture);
+}
+
+#[test]
+fn summaries_count_work_memory_and_what_is_frozen() {
+    let (network, _) = network(ModelKind::SmallCnn, 1);
+    let summary = network.summary();
+    let conv1 = &summary.rows[1];
+    assert_eq!((conv1.multiply_adds, conv1.output_bytes(), conv1.weight_bytes()), (691_200, 307_200, 640));
+    // conv1, conv2 and conv3 at 80×60, 40×30 and 20×15; the dense layers.
+    let by_hand = 691_200 + 1200 * 32 * 144 + 300 * 64 * 288 + 960 * 64 + 64 * 55;
+    assert_eq!(summary.multiply_adds(), by_hand);
+    assert_eq!(summary.weight_bytes(), 4 * 88_375);
+    let frozen = summary.clone().freeze(|name| name.starts_with("conv"));
+    assert_eq!((frozen.total_params(), frozen.trainable_params()), (88_375, 61_504 + 3575));
+    let text = frozen.to_string();
+    assert!(text.contains("parameters 88,375, trainable 65,079, frozen 23,296"), "{text}");
+    assert_eq!(summary.without_head().rows.last().unwrap().name, "pool3");
+    let text = network.summary_as(Style::Timm).to_string();
+    assert!(text.contains("Linear") && text.contains("(16, 80, 60)"), "{text}");
+}
