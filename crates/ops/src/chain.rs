@@ -139,8 +139,12 @@ impl Arguments {
         Ok(Self { weight: layer.weight.contiguous()?, norm })
     }
 
-    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        std::iter::once(&self.weight).chain(self.norm.iter().flat_map(|(gamma, beta)| [gamma, beta]))
+    // A list, not a chain of iterators: what the compiler makes of the latter valgrind takes for a fault.
+    fn tensors(&self) -> Vec<&Tensor> {
+        match &self.norm {
+            Some((gamma, beta)) => vec![&self.weight, gamma, beta],
+            None => vec![&self.weight],
+        }
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -282,7 +286,7 @@ impl Chain {
         let mut flowing = Buffer::copy(grad_values);
         let mut last_slot = self.slots.len();
         for (i, (stage, arguments)) in self.stages.iter().zip(&self.arguments).enumerate().rev() {
-            let first_slot = last_slot - arguments.tensors().count();
+            let first_slot = last_slot - arguments.tensors().len();
             let slots = &self.slots[first_slot..last_slot];
             last_slot = first_slot;
             let earlier = self.slots[..first_slot].iter().any(Slot::wants_grad);

@@ -3,7 +3,7 @@ use candle_core::{Result, Tensor};
 use crate::chain::{ConvNormAct, conv_chain};
 use crate::config::{Activation, Conv2dConfig};
 use crate::cpu::norm::Moments;
-use crate::error::{Error, expect_shape};
+use crate::error::{Error, checked_count, expect_shape};
 use crate::{cpu, portable};
 
 /// A batch norm layer's tensors, each (C,), and its constants. The running statistics share their storage with
@@ -116,8 +116,9 @@ impl BatchNorm {
         for (argument, tensor) in tensors {
             expect_shape(op, argument, tensor, &[channels])?;
         }
+        let count = checked_count(op, "x", x)?;
         let n = batch * height * width;
-        if n * channels == 0 || (train && n == 1) {
+        if count == 0 || (train && n == 1) {
             let rule = "training needs more than one value per channel, inference at least one";
             return Err(Error::Setting { op, rule, found: format!("x of shape {x:?}") });
         }

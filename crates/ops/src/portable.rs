@@ -8,7 +8,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use crate::chain::ConvNormAct;
 use crate::config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig};
-use crate::error::{Error, expect_shape};
+use crate::error::{Error, checked_count, expect_shape};
 use crate::norm::{BatchNorm, RunningVariance};
 use crate::random::dropout_scales;
 use crate::shape::{ConvShape, PoolShape};
@@ -166,7 +166,10 @@ pub(crate) fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -
     let (batch, n_in) = x.dims2()?;
     let (n_out, _) = weight.dims2()?;
     expect_shape("linear", "weight", weight, &[n_out, n_in])?;
-    if batch * n_in * n_out == 0 {
+    for (argument, dims) in [("x", x.dims()), ("weight", weight.dims()), ("the output", &[batch, n_out])] {
+        checked_count("linear", argument, dims)?;
+    }
+    if batch == 0 || n_in == 0 || n_out == 0 {
         return Err(Error::Setting {
             op: "linear",
             rule: "batch, inputs and outputs must be at least 1",
@@ -220,7 +223,7 @@ pub(crate) fn check_targets(logits: &Tensor, targets: &Tensor) -> Result<()> {
     let op = "soft_cross_entropy";
     let (batch, n_classes) = logits.dims2()?;
     expect_shape(op, "targets", targets, &[batch, n_classes])?;
-    if batch * n_classes == 0 {
+    if checked_count(op, "logits", &[batch, n_classes])? == 0 {
         let found = format!("{batch}, {n_classes}");
         return Err(Error::Setting { op, rule: "examples and classes must be at least 1", found }.into());
     }
@@ -235,7 +238,7 @@ pub(crate) fn check_labels(logits: &Tensor, labels: &Tensor) -> Result<()> {
         let found = labels.dtype().as_str().to_owned();
         return Err(Error::Setting { op, rule: "labels must be u32", found }.into());
     }
-    if batch * n_classes == 0 {
+    if checked_count(op, "logits", &[batch, n_classes])? == 0 {
         let found = format!("{batch}, {n_classes}");
         return Err(Error::Setting { op, rule: "examples and classes must be at least 1", found }.into());
     }

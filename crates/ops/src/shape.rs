@@ -118,10 +118,13 @@ fn clipped(index: usize, stride: usize, padding: usize, kernel: usize, size: usi
     (start.saturating_sub(padding), (start + kernel).saturating_sub(padding).min(size))
 }
 
-/// The sizes of a rank-4 tensor, none of them 0.
+/// The sizes of a rank-4 tensor, none of them 0, that memory could hold (a view may be larger).
 fn four_dims(op: &'static str, argument: &'static str, expected: &str, x: &[usize]) -> Result<[usize; 4]> {
     match *x {
-        [a, b, c, d] if a > 0 && b > 0 && c > 0 && d > 0 => Ok([a, b, c, d]),
+        [a, b, c, d] if a > 0 && b > 0 && c > 0 && d > 0 => {
+            checked_count(op, argument, x)?;
+            Ok([a, b, c, d])
+        }
         _ => Err(Error::Shape {
             op,
             argument,

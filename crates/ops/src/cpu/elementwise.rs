@@ -70,6 +70,21 @@ pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
 /// power of 2 times a Taylor polynomial.
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
+    tanh_and_slope(x).0
+}
+
+/// f′(x), without the loss of digits that [`slope_at`] has where tanh is near ±1.
+#[inline(always)]
+pub(crate) fn slope_of(x: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::Tanh => tanh_and_slope(x).1,
+        _ => slope_at(activate_one(x, activation), activation),
+    }
+}
+
+/// tanh, and 1 − tanh² = 4·e²ˣ / (e²ˣ + 1)² elsewhere than near 0.
+#[inline(always)]
+fn tanh_and_slope(x: f32) -> (f32, f32) {
     /// Below this, the polynomial.
     const NEAR: f32 = 0.55;
     /// Beyond this, ±1 in float32.
@@ -97,9 +112,10 @@ fn tanh(x: f32) -> f32 {
     let e = e * r + 1.0;
     let e = e * r + 1.0;
     let e = e * f32::from_bits(((powers as i32 + 127) << 23) as u32);
-    let far = (1.0 - 2.0 / (e + 1.0)).copysign(x);
-    let value = if size < NEAR { near } else { far };
-    if x.is_nan() { x } else { value }
+    let half = 2.0 / (e + 1.0);
+    let far = (1.0 - half).copysign(x);
+    let (value, slope) = if size < NEAR { (near, 1.0 - near * near) } else { (far, half * (half * e)) };
+    if x.is_nan() { (x, x) } else { (value, slope) }
 }
 
 /// f(x) in place.
@@ -246,6 +262,14 @@ mod tests {
             let x = i as f32 * 1e-4;
             let (found, expected) = (f64::from(tanh(x)), f64::from(x).tanh());
             assert!((found - expected).abs() <= 3e-7 * expected.abs(), "tanh({x}): {found} for {expected}");
+        }
+        for i in -90_000..=90_000 {
+            let x = i as f32 * 1e-4;
+            let (found, expected) = (slope_of(x, Activation::Tanh), 1.0 / f64::from(x).cosh().powi(2));
+            assert!(
+                (f64::from(found) - expected).abs() <= 2e-6 * expected,
+                "tanh'({x}): {found} for {expected}"
+            );
         }
         assert_eq!(tanh(f32::INFINITY), 1.0);
         assert_eq!(tanh(f32::NEG_INFINITY), -1.0);

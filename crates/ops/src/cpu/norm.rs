@@ -2,7 +2,7 @@
 //!
 //! All loops keep [`RUNS`] sums beside each other, which the vectors of any processor divide.
 
-use super::elementwise::{activate_one, for_activation, slope_at};
+use super::elementwise::{activate_one, for_activation, slope_of};
 use crate::config::Activation;
 
 /// Sums beside each other.
@@ -187,6 +187,6 @@ impl ZGrad {
 /// grad·f′(a), 0 where f′ is.
 #[inline(always)]
 fn slope(grad: f32, a: f32, activation: Activation) -> f32 {
-    let slope = slope_at(activate_one(a, activation), activation);
+    let slope = slope_of(a, activation);
     if slope == 0.0 { 0.0 } else { grad * slope }
 }

@@ -85,8 +85,24 @@ def avg_pool(case, x):
     return windows(x, pool, 0.0).sum(-1) / windows(counted, pool, 0.0).sum(-1)
 
 
+def chain(case, x, args, running):
+    args, y = iter(args), ACTIVATIONS[case["before"]](x)
+    at = 0
+    for layer in case["layers"]:
+        y = conv(layer, y, next(args))
+        if layer["norm"]:
+            gamma, beta, own = next(args), next(args), running[at : at + 2]
+            y = batch_norm(layer["norm"], y, gamma, beta, own)
+            running[at : at + 2] = own
+            at += 2
+        y = ACTIVATIONS[layer["activation"]](y)
+    return y + x if case["residual"] else y
+
+
 def forward(case, args, running):
     op = case["op"]
+    if op == "conv_chain":
+        return chain(case, args[0], args[1:], running)
     activation = ACTIVATIONS[case.get("activation", "identity")]
     if op == "conv2d":
         return activation(conv(case, *args))
@@ -109,6 +125,10 @@ def forward(case, args, running):
         return activation(F.linear(*args))
     if op == "softmax_cross_entropy":
         return F.cross_entropy(*args, torch.tensor(case["labels"]))
+    if op == "soft_cross_entropy":
+        # PyTorch's own only as long as each row sums to 1.
+        targets = torch.tensor(case["targets"], dtype=torch.float64)
+        return -(targets * F.log_softmax(args[0], 1)).sum(1).mean()
     raise ValueError(op)
 
 
@@ -119,6 +139,19 @@ ARGUMENTS = {
     "batch_norm": ["x", "gamma", "beta"],
     "linear": ["x", "weight", "bias"],
 }
+
+
+def names(case):
+    """Of the differentiable arguments, and of the running statistics, in order."""
+    if case["op"] != "conv_chain":
+        return ARGUMENTS.get(case["op"], ["x"]), ["mean", "var"] if "momentum" in case else []
+    arguments, statistics = ["x"], []
+    for i, layer in enumerate(case["layers"]):
+        arguments.append(f"weight{i}")
+        if layer["norm"]:
+            arguments += [f"gamma{i}", f"beta{i}"]
+            statistics += [f"mean{i}", f"var{i}"]
+    return arguments, statistics
 
 
 def optimise(case, start, grads):
@@ -151,13 +184,13 @@ def results(case, get):
     """All that the op of `case` gives; `get` names an argument, a float32 tensor."""
     if case["op"] in ("adam", "sgd"):
         return optimise(case, get("start").double(), get("grads").double())
-    names = ARGUMENTS.get(case["op"], ["x"])
-    args = [get(name).double().requires_grad_() for name in names]
-    running = [get(n).double() for n in ("running_mean", "running_var")] if "momentum" in case else []
+    arguments, statistics = names(case)
+    args = [get(name).double().requires_grad_() for name in arguments]
+    running = [get(f"running_{name}").double() for name in statistics]
     y = forward(case, args, running)
     y.backward(get("seed").double())
-    out = {"y": y.detach(), **{f"grad_{name}": arg.grad for name, arg in zip(names, args)}}
-    return {**out, **dict(zip(("new_mean", "new_var"), running))}
+    out = {"y": y.detach(), **{f"grad_{name}": arg.grad for name, arg in zip(arguments, args)}}
+    return {**out, **{f"new_{name}": value for name, value in zip(statistics, running)}}
 
 
 def main(cases_file, results_file):

@@ -247,6 +247,55 @@ fn refusals_state_the_rule_and_the_values() {
     assert!(ops::softmax_cross_entropy(&logits, &wide).unwrap_err().to_string().contains("u32, found i64"));
 }
 
+/// Views can have more elements than memory: one value, broadcast.
+#[test]
+fn shapes_that_overflow_are_refused() {
+    let huge =
+        |dims: &[usize]| Tensor::zeros((), DType::F32, &Device::Cpu).unwrap().broadcast_as(dims).unwrap();
+    let refused = |what: &str, result: Result<Tensor>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("more elements than memory can hold"), "{what}: {error}");
+    };
+    let (weight, pool) = (noise(1, &[2, 4, 1, 1]), Pool2dConfig::square(2));
+    // 2⁶⁴ elements, which wrap around to none; some more, which wrap around to few; 2⁶² elements, which don't.
+    for (batch, side) in [(1 << 42, 1 << 10), ((1 << 42) + 1, 1 << 10), (1 << 40, 1 << 10)] {
+        let x = huge(&[batch, 4, side, side]);
+        refused("conv2d", ops::conv2d(&x, &weight, None, &Conv2dConfig::PLAIN, Activation::Relu));
+        let identity = Activation::Identity;
+        let pooled = ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &pool);
+        refused("conv2d_max_pool", pooled);
+        refused("max_pool2d", ops::max_pool2d(&x, &pool));
+        refused("avg_pool2d", ops::avg_pool2d(&x, &pool, ops::Divisor::Valid));
+        refused("global_avg_pool2d", ops::global_avg_pool2d(&x));
+        let ones = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
+        let norm = ops::BatchNorm {
+            weight: ones.clone(),
+            bias: ones.clone(),
+            running_mean: ones.clone(),
+            running_var: ones,
+            epsilon: 1e-3,
+            momentum: 0.1,
+            running_variance: ops::RunningVariance::Biased,
+        };
+        for train in [true, false] {
+            refused("batch_norm", ops::batch_norm(&x, &norm, identity, train));
+            let normed = ops::conv2d_batch_norm(
+                &x,
+                &huge(&[4, 4, 1, 1]),
+                &norm,
+                &Conv2dConfig::PLAIN,
+                identity,
+                train,
+            );
+            refused("conv2d_batch_norm", normed);
+        }
+    }
+    for (batch, n_in, n_out) in [(1 << 33, 1, 1 << 31), ((1 << 33) + 1, 1, 1 << 31), (1 << 31, 1 << 31, 1)] {
+        let (x, weight) = (huge(&[batch, n_in]), huge(&[n_out, n_in]));
+        refused("linear", ops::linear(&x, &weight, None, Activation::Relu));
+    }
+}
+
 #[test]
 fn an_optimiser_s_arguments_must_not_share_memory() {
     let param = Var::ones(4, DType::F32, &Device::Cpu).unwrap();

@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, RunningVariance,
-    portable,
+    Activation, BatchNorm, Conv2dConfig, ConvNormAct, Divisor, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance, portable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,12 @@ pub(crate) enum Op {
         #[serde(flatten)]
         norm: Norm,
     },
+    ConvChain {
+        before: Function,
+        layers: Vec<Layer>,
+        residual: bool,
+        train: bool,
+    },
     BatchNorm {
         activation: Function,
         #[serde(flatten)]
@@ -62,6 +68,9 @@ pub(crate) enum Op {
     },
     SoftmaxCrossEntropy {
         labels: Vec<u32>,
+    },
+    SoftCrossEntropy {
+        targets: Vec<Vec<f32>>,
     },
     Adam {
         lr: f64,
@@ -130,6 +139,15 @@ impl Conv {
     }
 }
 
+/// A layer of a chain.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    #[serde(flatten)]
+    pub(crate) conv: Conv,
+    pub(crate) activation: Function,
+    pub(crate) norm: Option<Norm>,
+}
+
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) kernel: (usize, usize),
@@ -170,8 +188,17 @@ pub(crate) enum Path {
 
 impl Op {
     /// The differentiable arguments, in order.
-    fn arguments(&self) -> &'static [&'static str] {
-        match self {
+    fn arguments(&self) -> Vec<String> {
+        let names: &[&str] = match self {
+            Self::ConvChain { layers, .. } => {
+                let of_layer = |(i, layer): (usize, &Layer)| {
+                    let names =
+                        if layer.norm.is_some() { &["weight", "gamma", "beta"][..] } else { &["weight"] };
+                    names.iter().map(move |name| format!("{name}{i}"))
+                };
+                let layers = layers.iter().enumerate().flat_map(of_layer);
+                return std::iter::once("x".to_owned()).chain(layers).collect();
+            }
             Self::Conv2d { .. } | Self::Conv2dMaxPool { .. } | Self::Linear { .. } => {
                 &["x", "weight", "bias"]
             }
@@ -181,8 +208,24 @@ impl Op {
             | Self::AvgPool2d { .. }
             | Self::GlobalAvgPool2d
             | Self::Activate { .. }
-            | Self::SoftmaxCrossEntropy { .. } => &["x"],
+            | Self::SoftmaxCrossEntropy { .. }
+            | Self::SoftCrossEntropy { .. } => &["x"],
             Self::Adam { .. } | Self::Sgd { .. } => &[],
+        };
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// The running statistics, in order.
+    fn statistics(&self) -> Vec<String> {
+        match self {
+            Self::BatchNorm { .. } | Self::Conv2dBatchNorm { .. } => {
+                ["mean", "var"].map(str::to_owned).to_vec()
+            }
+            Self::ConvChain { layers, .. } => {
+                let normed = layers.iter().enumerate().filter(|(_, layer)| layer.norm.is_some());
+                normed.flat_map(|(i, _)| [format!("mean{i}"), format!("var{i}")]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -201,7 +244,7 @@ impl Op {
     /// The op on its arguments and, for batch norm, the running statistics, which training changes.
     fn apply(&self, args: &[Tensor], running: &[Tensor], path: Path, f: Activation) -> Result<Tensor> {
         let portable = path == Path::Portable;
-        let norm_of = |norm: &Norm, weight: &Tensor, bias: &Tensor| BatchNorm {
+        let norm_with = |norm: &Norm, weight: &Tensor, bias: &Tensor, running: &[Tensor]| BatchNorm {
             weight: weight.clone(),
             bias: bias.clone(),
             running_mean: running[0].clone(),
@@ -210,7 +253,38 @@ impl Op {
             momentum: norm.momentum,
             running_variance: if norm.unbiased { RunningVariance::Unbiased } else { RunningVariance::Biased },
         };
+        let norm_of = |norm: &Norm, weight: &Tensor, bias: &Tensor| norm_with(norm, weight, bias, running);
         match self {
+            Self::ConvChain { before, layers, residual, train } => {
+                let (mut args, x) = (args.iter().skip(1), &args[0]);
+                let mut next =
+                    || args.next().ok_or_else(|| candle_core::Error::Msg("no argument".to_owned()));
+                let mut statistics = running.chunks(2);
+                let mut parts = Vec::new();
+                for layer in layers {
+                    let weight = next()?;
+                    let norm = match (&layer.norm, statistics.len()) {
+                        (Some(norm), 1..) => {
+                            let (gamma, beta) = (next()?, next()?);
+                            statistics.next().map(|running| norm_with(norm, gamma, beta, running))
+                        }
+                        _ => None,
+                    };
+                    parts.push((weight, norm));
+                }
+                let links: Vec<ConvNormAct<'_>> = layers
+                    .iter()
+                    .zip(&parts)
+                    .map(|(layer, (weight, norm))| ConvNormAct {
+                        weight,
+                        norm: norm.as_ref(),
+                        config: layer.conv.config(),
+                        activation: layer.activation.activation(),
+                    })
+                    .collect();
+                let run = if portable { portable::conv_chain } else { ops::conv_chain };
+                run(x, before.activation(), &links, *residual, *train)
+            }
             Self::Conv2d { conv, .. } => {
                 let run = if portable { portable::conv2d } else { ops::conv2d };
                 run(&args[0], &args[1], Some(&args[2]), &conv.config(), f)
@@ -257,6 +331,10 @@ impl Op {
                 let run = if portable { portable::softmax_cross_entropy } else { ops::softmax_cross_entropy };
                 run(&args[0], &Tensor::new(labels.as_slice(), &Device::Cpu)?)
             }
+            Self::SoftCrossEntropy { targets } => {
+                let run = if portable { portable::soft_cross_entropy } else { ops::soft_cross_entropy };
+                run(&args[0], &Tensor::new(targets.clone(), &Device::Cpu)?.to_dtype(args[0].dtype())?)
+            }
             Self::Adam { .. } | Self::Sgd { .. } => candle_core::bail!("an optimiser gives no result"),
         }
     }
@@ -279,7 +357,7 @@ impl Op {
             let Some(grad) = grads.get(var) else { candle_core::bail!("{name} got no gradient") };
             results.insert(format!("grad_{name}"), grad.clone());
         }
-        results.extend(["new_mean", "new_var"].map(str::to_owned).into_iter().zip(running));
+        results.extend(self.statistics().iter().map(|name| format!("new_{name}")).zip(running));
         Ok(results)
     }
 
@@ -299,40 +377,43 @@ impl Op {
     /// In training, batch norm takes from a gradient its mean and what points along the values, which may be nearly all
     /// of it. What it takes them from is the gradient under constant statistics.
     fn terms(&self, inputs: &Tensors) -> Result<BTreeMap<String, f64>> {
-        let (constant, maps) = match self {
-            Self::BatchNorm { activation, norm } if norm.train => {
-                let norm = Norm { train: false, ..*norm };
-                (Self::BatchNorm { activation: *activation, norm }, inputs["x"].to_dtype(DType::F64)?)
-            }
-            Self::Conv2dBatchNorm { conv, activation, norm } if norm.train => {
-                let [x, weight] = ["x", "weight"].map(|name| inputs[name].to_dtype(DType::F64));
-                let maps = portable::conv2d(&x?, &weight?, None, &conv.config(), Activation::Identity)?;
-                let norm = Norm { train: false, ..*norm };
-                (Self::Conv2dBatchNorm { conv: *conv, activation: *activation, norm }, maps)
-            }
-            _ => return Ok(BTreeMap::new()),
+        // With a momentum of 1, the running statistics become the batch's.
+        let Some(keeping) = self.with_norms(&|norm| Norm { momentum: 1.0, unbiased: false, ..norm }) else {
+            return Ok(BTreeMap::new());
         };
-        let by_channel = maps.transpose(0, 1)?.flatten_from(1)?;
-        let mean = by_channel.mean_keepdim(1)?;
-        let var = by_channel.broadcast_sub(&mean)?.sqr()?.mean(1)?;
+        let kept = keeping.run(inputs, DType::F64, Path::Portable)?;
         let mut inputs = inputs.clone();
-        inputs.insert("running_mean".to_owned(), mean.squeeze(1)?);
-        inputs.insert("running_var".to_owned(), var);
+        for name in self.statistics() {
+            inputs.insert(format!("running_{name}"), kept[&format!("new_{name}")].clone());
+        }
+        let Some(constant) = self.with_norms(&|norm| Norm { train: false, ..norm }) else {
+            return Ok(BTreeMap::new());
+        };
         let results = constant.run(&inputs, DType::F64, Path::Portable)?;
-        Ok(results
-            .iter()
-            .filter(|(name, _)| name.starts_with("grad_"))
-            .map(|(name, t)| (name.clone(), largest(t)))
-            .collect())
+        let gradients = results.iter().filter(|(name, _)| name.starts_with("grad_"));
+        Ok(gradients.map(|(name, t)| (name.clone(), largest(t))).collect())
+    }
+
+    /// Itself with other settings of its batch norms, if it trains any.
+    fn with_norms(&self, change: &dyn Fn(Norm) -> Norm) -> Option<Self> {
+        let mut op = self.clone();
+        match &mut op {
+            Self::BatchNorm { norm, .. } | Self::Conv2dBatchNorm { norm, .. } if norm.train => {
+                *norm = change(*norm)
+            }
+            Self::ConvChain { layers, train, .. } if *train => {
+                for norm in layers.iter_mut().filter_map(|layer| layer.norm.as_mut()) {
+                    *norm = change(*norm);
+                    *train = norm.train;
+                }
+            }
+            _ => return None,
+        }
+        Some(op)
     }
 
     fn running(&self, get: &dyn Fn(&str) -> Result<Tensor>) -> Result<Vec<Tensor>> {
-        match self {
-            Self::BatchNorm { .. } | Self::Conv2dBatchNorm { .. } => {
-                Ok(vec![get("running_mean")?, get("running_var")?])
-            }
-            _ => Ok(Vec::new()),
-        }
+        self.statistics().iter().map(|name| get(&format!("running_{name}"))).collect()
     }
 
     /// A step for each row of `grads`, from `start`: where the parameters end, and the moments.
@@ -389,7 +470,7 @@ impl Generated {
         let mut inputs = Tensors::new();
         for (i, &(name, shape)) in shapes.iter().enumerate() {
             let x = values(seed.wrapping_mul(31).wrapping_add(i as u64), shape);
-            let x = match name {
+            let x = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
                 "weight" => {
                     let fan_in: usize = shape[1..].iter().product();
                     (x / (2.0 * (fan_in as f64).sqrt()))?
@@ -488,14 +569,7 @@ fn clear(op: &Op, z: &Tensor) -> Result<Tensor> {
     let Op::Conv2dMaxPool { pool, .. } = op else {
         let flags: Vec<f32> =
             z.flatten_all()?.to_vec1::<f64>()?.into_iter().map(|v| flag(!near_corner(v))).collect();
-        let flags = Tensor::from_vec(flags, z.shape(), &Device::Cpu)?;
-        return match op {
-            Op::MaxPool2d { .. }
-            | Op::AvgPool2d { .. }
-            | Op::GlobalAvgPool2d
-            | Op::SoftmaxCrossEntropy { .. } => flags.ones_like(),
-            _ => Ok(flags),
-        };
+        return Tensor::from_vec(flags, z.shape(), &Device::Cpu);
     };
     let (batch, channels, h, w) = z.dims4()?;
     let (oh, ow) = pool.config().output_size((h, w))?;

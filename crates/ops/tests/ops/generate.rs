@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::cases::{Conv, Function, Generated, Norm, Op, Placement, Pool, coarse};
+use crate::cases::{Conv, Function, Generated, Layer, Norm, Op, Placement, Pool, coarse, values};
 
 /// No case takes more multiply-adds than this.
 const MOST_WORK: usize = 4_000_000;
@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
         ("conv2d", conv2d().boxed()),
         ("conv2d_max_pool", conv2d_max_pool().boxed()),
         ("conv2d_batch_norm", conv2d_batch_norm().boxed()),
+        ("conv_chain", conv_chain().boxed()),
         ("batch_norm", batch_norm().boxed()),
         ("max_pool2d", max_pool2d().boxed()),
         ("avg_pool2d", avg_pool2d().boxed()),
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
         ("activate", activate().boxed()),
         ("linear", linear().boxed()),
         ("softmax_cross_entropy", softmax_cross_entropy().boxed()),
+        ("soft_cross_entropy", soft_cross_entropy().boxed()),
         ("adam", adam().boxed()),
         ("sgd", sgd().boxed()),
     ]
@@ -74,6 +76,66 @@ pub(crate) fn conv2d_batch_norm() -> impl Strategy<Value = Generated> {
             Generated::new(Op::Conv2dBatchNorm { conv, activation, norm }, &shapes, seed).unwrap()
         },
     )
+}
+
+/// One to four layers, smooth ones only: at a corner inside the chain nothing hides what rounding chooses.
+pub(crate) fn conv_chain() -> impl Strategy<Value = Generated> {
+    let smooth = || proptest::sample::select(&[Function::Identity, Function::Tanh][..]);
+    let layer = || {
+        let kernel = prop_oneof![2 => Just(1usize), 2 => Just(3), 1 => Just(5)];
+        // The output's channels, if the layer is not depthwise.
+        (any::<bool>(), 2usize..40, kernel, 1usize..3, 1usize..3, norm(), 0..4, smooth())
+    };
+    let layers = proptest::collection::vec(layer(), 1..5);
+    (
+        (2usize..5, 2usize..40, 3usize..16, 3usize..16),
+        smooth(),
+        layers,
+        any::<bool>(),
+        any::<bool>(),
+        any::<u64>(),
+    )
+        .prop_filter_map("the windows fit", |(x, before, layers, residual, train, seed)| {
+            let (batch, channels, mut h, mut w) = x;
+            let mut shapes = vec![("x".to_owned(), vec![batch, channels, h, w])];
+            let mut c_in = channels;
+            let n = layers.len();
+            let mut links = Vec::new();
+            for (i, (depthwise, c_out, kernel, stride, dilation, norm, kind, activation)) in
+                layers.into_iter().enumerate()
+            {
+                let last = i + 1 == n;
+                let stride = if residual { 1 } else { stride };
+                let depthwise = depthwise && !(residual && last);
+                let c_out = match (depthwise, residual && last) {
+                    (true, _) => c_in,
+                    (false, true) => channels,
+                    (false, false) => c_out,
+                };
+                let rim = kernel / 2 * dilation;
+                let conv = Conv {
+                    stride: (stride, stride),
+                    pad: (rim, rim, rim, rim),
+                    dilation: (dilation, dilation),
+                    groups: if depthwise { c_in } else { 1 },
+                };
+                (h, w) = conv.config().output_size((h, w), (kernel, kernel)).ok()?;
+                let normed = kind > 0 && batch * h * w > 8;
+                shapes.push((format!("weight{i}"), vec![c_out, c_in / conv.groups, kernel, kernel]));
+                if normed {
+                    for name in ["gamma", "beta", "running_mean", "running_var"] {
+                        shapes.push((format!("{name}{i}"), vec![c_out]));
+                    }
+                }
+                let activation = if residual && last { Function::Identity } else { activation };
+                links.push(Layer { conv, activation, norm: normed.then_some(Norm { train, ..norm }) });
+                c_in = c_out;
+            }
+            let op = Op::ConvChain { before, layers: links, residual, train };
+            let shapes: Vec<(&str, &[usize])> =
+                shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+            Some(Generated::new(op, &shapes, seed).unwrap())
+        })
 }
 
 /// Maps whose mean is several times their deviation among them.
@@ -146,6 +208,15 @@ pub(crate) fn softmax_cross_entropy() -> impl Strategy<Value = Generated> {
         let x = (&case.inputs["x"] * 10.0).unwrap();
         case.inputs.insert("x".to_owned(), x);
         case
+    })
+}
+
+/// Targets that sum to anything, as mixed and smoothed ones may not but the formula allows.
+pub(crate) fn soft_cross_entropy() -> impl Strategy<Value = Generated> {
+    (1usize..30, count(300), any::<u64>()).prop_map(|(batch, classes, seed)| {
+        let targets = values(seed, &[batch, classes]).sqr().unwrap().to_vec2().unwrap();
+        let op = Op::SoftCrossEntropy { targets };
+        Generated::new(op, &[("x", &[batch, classes])], seed.wrapping_add(1)).unwrap()
     })
 }
 

@@ -1,11 +1,16 @@
-//! The kernels against the portable path in float64, on shapes drawn anew in every run.
+//! The kernels against the portable path in float64, on generated shapes, the same in every run.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::generate;
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn conv2d(case in generate::conv2d()) {
@@ -20,6 +25,11 @@ proptest! {
     #[test]
     fn conv2d_batch_norm(case in generate::conv2d_batch_norm()) {
         case.check_against_portable("conv2d_batch_norm");
+    }
+
+    #[test]
+    fn conv_chain(case in generate::conv_chain()) {
+        case.check_against_portable("conv_chain");
     }
 
     #[test]
@@ -55,6 +65,11 @@ proptest! {
     #[test]
     fn softmax_cross_entropy(case in generate::softmax_cross_entropy()) {
         case.check_against_portable("softmax_cross_entropy");
+    }
+
+    #[test]
+    fn soft_cross_entropy(case in generate::soft_cross_entropy()) {
+        case.check_against_portable("soft_cross_entropy");
     }
 
     #[test]

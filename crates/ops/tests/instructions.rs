@@ -1,0 +1,40 @@
+//! Every op with each set of instructions that its kernels are written for and this processor has.
+//!
+//! For checks of memory, which are slow: `FIRSTSIGHT_CASES=4` draws so many cases of each op instead of 60, and leaves
+//! out the real networks' sizes (tests/memory-checks.sh).
+
+// The other tests' cases, of which this one needs some.
+#[allow(dead_code)]
+#[path = "ops/cases.rs"]
+mod cases;
+#[allow(dead_code)]
+#[path = "ops/generate.rs"]
+mod generate;
+
+use firstsight_ops::testing::{Instructions, instructions, limit_instructions};
+
+#[test]
+fn every_set_of_instructions_gives_what_the_portable_path_gives() {
+    let few: Option<usize> = std::env::var("FIRSTSIGHT_CASES").ok().map(|count| count.parse().unwrap());
+    let mut checked = Vec::new();
+    for most in [Instructions::Plain, Instructions::Avx2, Instructions::Avx512] {
+        limit_instructions(most);
+        if instructions() != most {
+            eprintln!("skipped: this processor has no {most:?}");
+            continue;
+        }
+        for (op, strategy) in generate::all() {
+            for (i, case) in generate::sample(strategy, few.unwrap_or(60)).into_iter().enumerate() {
+                case.check_against_portable(&format!("{op} {i} with {most:?}: {:?}", case.op));
+            }
+        }
+        if few.is_none() {
+            for (name, case) in generate::real_sizes().unwrap() {
+                case.check_against_portable(&format!("{name} with {most:?}"));
+            }
+        }
+        checked.push(most);
+    }
+    eprintln!("checked: {checked:?}");
+    assert!(checked.contains(&Instructions::Plain));
+}
