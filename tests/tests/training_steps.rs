@@ -6,7 +6,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use firstsight_data::{Batch, Batches, Error};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
-use firstsight_train::{AdamEpsilon, BatchEnd, Callback, FitConfig, Flow, Loss, OptimizerConfig, fit};
+use firstsight_train::{
+    AdamEpsilon, BatchEnd, Callback, FitConfig, Flow, Loss, OptimizerConfig, Schedule, fit,
+};
 use serde_json::Value;
 
 const CLASSES: usize = 55;
@@ -110,6 +112,8 @@ fn five_steps(kind: ModelKind, layers: &[&str]) {
             beta2: 0.999,
             epsilon: AdamEpsilon::Keras(1e-7),
         },
+        schedule: Schedule::Constant,
+        clip_norm: None,
         resume: None,
     };
     let mut compare = Compare { steps: &golden[kind.name()], params: &params };

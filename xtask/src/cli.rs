@@ -43,6 +43,8 @@ enum Command {
     Summary(commands::summary::Args),
     /// Train a model from scratch on a folder of images
     Train(commands::train::Args),
+    /// Fine-tune a pretrained network on a folder of images
+    FineTune(commands::fine_tune::Args),
     /// Measure a run on a split: loss, top-1, top-5, per class
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
@@ -69,6 +71,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::ReproduceLecture(args) => lecture::run(&args, &env),
         Command::Summary(args) => commands::summary::run(&args, &env),
         Command::Train(args) => commands::train::run(&args, &env),
+        Command::FineTune(args) => commands::fine_tune::run(&args, &env),
         Command::Evaluate(args) => commands::evaluate::run(&args, &env),
         Command::Predict(args) => commands::predict::run(&args, &env),
         Command::Tune(args) => commands::tune::run(&args, &env),

@@ -86,7 +86,11 @@ pub(crate) fn layers(section: &mut Section, summary: &Summary) {
 
 /// Loss and accuracy by epoch.
 pub(crate) fn curves(section: &mut Section, trained: &Trained, source: &str) {
-    let epochs = &trained.history.epochs;
+    epochs(section, &trained.history.epochs, trained.best_epoch(), source);
+}
+
+/// [`curves`] of any epochs, `best` being the place of the one whose weights are kept.
+pub(crate) fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
     let accuracy = |m: &Metrics| m.get(Metric::Accuracy).unwrap_or(f64::NAN);
     let series = |of: &dyn Fn(&Metrics) -> f64| {
         let side = |name: &str, pick: fn(&Epoch) -> &Metrics| {
@@ -99,7 +103,7 @@ pub(crate) fn curves(section: &mut Section, trained: &Trained, source: &str) {
     let mut caption =
         "Loss and accuracy after each epoch; the training curve is the mean over the epoch's batches"
             .to_owned();
-    if let Some(best) = trained.best_epoch() {
+    if let Some(best) = best {
         chart = chart.marker((best + 1) as f64, format!("best epoch: {}", best + 1));
         caption.push_str(&format!(
             ". The weights of epoch {}, the best on the validation images, are kept",

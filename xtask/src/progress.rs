@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use firstsight_train::callbacks::Callback;
 use firstsight_train::{BatchEnd, Ended, Epoch, EpochEnd, Flow, History, TrainBegin};
+use firstsight_transfer::HubProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::training::MONITOR;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
+const BYTES_BAR: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
 
 /// Runs `work`, which reports (done, total), under a bar called `what`; says how long it took.
 pub(crate) fn counted<T, E>(
@@ -27,6 +29,14 @@ pub(crate) fn counted<T, E>(
         eprintln!("{what}: {} in {:.1} s", bar.length().unwrap_or(0), started.elapsed().as_secs_f64());
     }
     result
+}
+
+/// Runs `work`, which reports (done, total) to one place only, under a bar called `what`; says how long it took.
+pub(crate) fn stepped<T, E>(
+    what: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize, usize)) -> Result<T, E>,
+) -> Result<T, E> {
+    counted(what, |report| work(&mut |done, total| report(done, total)))
 }
 
 /// Shows a training: a bar of batches in each epoch, a line after it.
@@ -199,4 +209,25 @@ fn bar(what: &str) -> ProgressBar {
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Runs `work`, which fetches files, under a bar of bytes; says what was fetched.
+pub(crate) fn bytes<T, E>(
+    work: impl FnOnce(&mut dyn FnMut(HubProgress<'_>)) -> Result<T, E>,
+) -> Result<T, E> {
+    let bar = bar("");
+    let style = ProgressStyle::with_template(BYTES_BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    let mut file = String::new();
+    let result = work(&mut |progress| {
+        if file != progress.file {
+            progress.file.clone_into(&mut file);
+            eprintln!("fetching {file}");
+            bar.set_prefix(file.clone());
+        }
+        bar.set_length(progress.total.unwrap_or(progress.received));
+        bar.set_position(progress.received);
+    });
+    bar.finish_and_clear();
+    result
 }

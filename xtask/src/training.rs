@@ -9,7 +9,7 @@ use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
-    Predictions, Resume, evaluate, fit, predict,
+    Predictions, Resume, Schedule, evaluate, fit, predict,
 };
 use serde::Serialize;
 
@@ -21,11 +21,16 @@ use crate::json::Figures;
 use crate::progress::TrainingProgress;
 use crate::run::{RunConfig, RunFolder, TrainingRecord};
 
-const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
-const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
+pub(crate) const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
+pub(crate) const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
 
-/// Images at a time outside training. It is the same everywhere, so that a figure is the same wherever it is measured.
-const EVALUATION_BATCH: usize = 128;
+/// Images at a time outside training: a function of the input alone, so that a figure is the same wherever it is
+/// measured. Large images go by fewer, since every map of a batch is in memory at once.
+pub(crate) fn evaluation_batch(input: &InputSpec) -> usize {
+    const VALUES: usize = 1 << 22;
+    let (channels, height, width) = input.input_size;
+    (VALUES / (channels * height * width).max(1)).clamp(8, 128)
+}
 
 /// What is trained, and how.
 #[derive(Debug, Clone)]
@@ -74,6 +79,8 @@ impl Plan {
                 beta2: 0.999,
                 epsilon: AdamEpsilon::Keras(1e-7),
             },
+            schedule: Schedule::Constant,
+            clip_norm: None,
             resume,
         };
         Ok(fit(network, params.trainable(), &train, &val, &config, callbacks)?)
@@ -182,7 +189,7 @@ pub(crate) fn measure(
 
 /// `images` from first to last, for everything but training.
 pub(crate) fn in_order(images: &Decoded, input: &InputSpec, device: &Device) -> Result<Loader> {
-    images::loader(images, input, EVALUATION_BATCH, Order::Sequential, device)
+    images::loader(images, input, evaluation_batch(input), Order::Sequential, device)
 }
 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.

@@ -68,6 +68,17 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A learning rate, or the wish to have one found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum RateOrFind {
+    Rate(f64),
+    Find,
+}
+
+pub(crate) fn rate_or_find(text: &str) -> Result<RateOrFind, String> {
+    if text == "find" { Ok(RateOrFind::Find) } else { rate(text).map(RateOrFind::Rate) }
+}
+
 /// A model's name.
 pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
     name.parse()

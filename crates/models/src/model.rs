@@ -76,6 +76,11 @@ impl ModelKind {
         }
     }
 
+    /// What its last layer is called: `classifier` has the variables `classifier.weight` and `classifier.bias`.
+    pub fn head_name(self) -> &'static str {
+        self.config(3).head(1).name
+    }
+
     /// The side of the smallest square input.
     pub fn smallest_input(self) -> usize {
         self.config(3).smallest_input()

@@ -174,8 +174,9 @@ impl Params {
                 Err(_) => mismatch.missing.push(name.clone()),
             }
         }
-        mismatch.unexpected =
-            file.names().into_iter().filter(|n| !vars.contains_key(*n)).map(str::to_owned).collect();
+        // PyTorch's count of the batches that its batch norm has seen, which nothing here uses.
+        let known = |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked");
+        mismatch.unexpected = file.names().into_iter().filter(|n| !known(n)).map(str::to_owned).collect();
         mismatch.unexpected.sort_unstable();
         if !mismatch.is_empty() {
             return Err(Error::Mismatch(Box::new(mismatch)));

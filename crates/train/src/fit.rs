@@ -1,10 +1,10 @@
-use candle_core::{ModuleT, Tensor, Var};
+use candle_core::{ModuleT, Tensor};
 use firstsight_data::Batches;
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
 use crate::evaluate::evaluate;
 use crate::metrics::Meter;
-use crate::{Ended, Epoch, History, Loss, Metric, Optimizer, OptimizerConfig, Result};
+use crate::{Ended, Epoch, History, Loss, Metric, Optimizer, OptimizerConfig, Result, Schedule, Trainable};
 
 /// What a training does. An experiment's numbers stand where it is run: there is no default.
 #[derive(Debug, Clone)]
@@ -17,6 +17,10 @@ pub struct FitConfig {
     pub metrics: Vec<Metric>,
     /// How.
     pub optimizer: OptimizerConfig,
+    /// How its rate changes over `epochs`.
+    pub schedule: Schedule,
+    /// The norm that the gradients of a step are scaled down to where they exceed it.
+    pub clip_norm: Option<f64>,
     /// Where an interrupted training goes on ([`Checkpoint::load`](crate::callbacks::Checkpoint::load)).
     pub resume: Option<Resume>,
 }
@@ -31,22 +35,22 @@ pub struct Resume {
     pub(crate) path: std::path::PathBuf,
 }
 
-/// Trains `model`, changing `vars`, on the batches of `train`, and measures it on `val` after each epoch.
+/// Trains `model`, changing `trainable` (a list of variables, or groups of them), on the batches of `train`, and measures it on `val` after each epoch.
 ///
 /// `callbacks` are told of the end of each batch and epoch in their order; the first that says so ends the
-/// training. Variables that are not in `vars` stay as they are.
+/// training. Variables that are not in `trainable` stay as they are.
 ///
 /// # Errors
 /// The first error of the data, the model or a callback. The variables are then as the last step left them.
 pub fn fit(
     model: &impl ModuleT,
-    vars: Vec<Var>,
+    trainable: impl Into<Trainable>,
     train: &impl Batches,
     val: &impl Batches,
     config: &FitConfig,
     callbacks: &mut [&mut dyn Callback],
 ) -> Result<History> {
-    let mut optimizer = Optimizer::new(config.optimizer, vars)?;
+    let mut optimizer = Optimizer::new(config.optimizer, trainable)?;
     let mut history = History::default();
     if let Some(resume) = &config.resume {
         resume.restore(&mut optimizer)?;
@@ -62,6 +66,7 @@ pub fn fit(
         })?);
     }
 
+    let steps = (config.epochs * train.n_batches()) as u64;
     while flow == Flow::Continue && history.epochs.len() < config.epochs {
         let epoch = history.epochs.len();
         let mut meter = Meter::new(&config.metrics);
@@ -69,7 +74,8 @@ pub fn fit(
             let examples = examples?;
             let outputs = model.forward_t(&examples.inputs, true)?;
             let loss = config.loss.compute(&outputs, &examples.labels)?;
-            backward_step(&loss, &mut optimizer)?;
+            let factor = config.schedule.factor(optimizer.steps(), steps);
+            optimizer.step_scaled(&loss.backward()?, factor, config.clip_norm)?;
             let loss = meter.add(&loss, &outputs, &examples.labels)?;
             for callback in callbacks.iter_mut() {
                 let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss };

@@ -4,7 +4,8 @@
 //! [`fit`] is the loop; everything else plugs into it or watches it:
 //!
 //! - [`Loss`] and [`Metric`] say what is minimised and what is reported;
-//! - [`OptimizerConfig`] says how: SGD with momentum, Adam, AdamW;
+//! - [`OptimizerConfig`] says how: SGD with momentum, Adam, AdamW; a [`Schedule`] changes its rate from step to step, and
+//!   a [`Group`] of variables may have a rate and a weight decay of its own;
 //! - a [`Callback`] sees the end of each batch and epoch, and may end the training:
 //!   [`EarlyStopping`](callbacks::EarlyStopping), [`Checkpoint`](callbacks::Checkpoint),
 //!   [`CsvHistory`](callbacks::CsvHistory), [`StopOnNan`](callbacks::StopOnNan),
@@ -19,7 +20,7 @@
 //! use candle_core::{Device, Module, Tensor, Var};
 //! use candle_nn::Linear;
 //! use firstsight_data::{Order, TensorBatches};
-//! use firstsight_train::{AdamEpsilon, FitConfig, Loss, Metric, OptimizerConfig, fit};
+//! use firstsight_train::{AdamEpsilon, FitConfig, Loss, Metric, OptimizerConfig, Schedule, fit};
 //!
 //! // Two clouds on a line, told apart by one weight and one bias for each class.
 //! let x = Tensor::new(&[[-2f32], [-1.5], [-1.0], [1.0], [1.5], [2.0]], &Device::Cpu)?;
@@ -34,6 +35,8 @@
 //!     loss: Loss::SparseCategoricalCrossEntropy,
 //!     metrics: vec![Metric::Accuracy],
 //!     optimizer: OptimizerConfig::Adam { rate: 0.05, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) },
+//!     schedule: Schedule::Constant,
+//!     clip_norm: None,
 //!     resume: None,
 //! };
 //! let history = fit(&model, vec![weight, bias], &train, &val, &config, &mut [])?;
@@ -42,21 +45,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod calibration;
 pub mod callbacks;
 mod error;
 mod evaluate;
 mod files;
 mod fit;
+mod groups;
 mod history;
 mod loss;
 mod metrics;
 mod optim;
+mod rate_finder;
+mod schedule;
 
+pub use calibration::{ClassFigures, ConfidenceBin};
 pub use callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
 pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, predict};
 pub use fit::{FitConfig, Resume, backward_step, fit};
+pub use groups::{Group, Trainable};
 pub use history::{Ended, Epoch, History, Monitor};
 pub use loss::Loss;
 pub use metrics::{Metric, Metrics};
 pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};
+pub use rate_finder::{RateCurve, find_rate};
+pub use schedule::Schedule;

@@ -1,8 +1,8 @@
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
 
-use crate::Result;
+use crate::{Result, Trainable};
 
 /// Where Adam adds its ε, and which: the frameworks differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,50 +49,106 @@ pub enum OptimizerConfig {
     },
 }
 
+impl OptimizerConfig {
+    /// The learning rate.
+    pub fn rate(self) -> f64 {
+        match self {
+            Self::Sgd { rate, .. } | Self::Adam { rate, .. } | Self::AdamW { rate, .. } => rate,
+        }
+    }
+}
+
 /// An optimiser over some variables, with its moments and step count.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    vars: Vec<Var>,
-    /// For each variable: [velocity] for SGD, [m, v] for Adam.
-    moments: Vec<Vec<Tensor>>,
+    slots: Vec<Slot>,
     steps: u64,
+}
+
+/// A variable with what the optimiser keeps for it.
+#[derive(Debug)]
+struct Slot {
+    var: Var,
+    rate: f64,
+    decay: f64,
+    l2: f64,
+    /// [velocity] for SGD, [m, v] for Adam.
+    moments: Vec<Tensor>,
 }
 
 impl Optimizer {
     /// An optimiser at step 0 with moments of zero.
-    pub fn new(config: OptimizerConfig, vars: Vec<Var>) -> Result<Self> {
+    pub fn new(config: OptimizerConfig, trainable: impl Into<Trainable>) -> Result<Self> {
         let n = match config {
             OptimizerConfig::Sgd { .. } => 1,
             OptimizerConfig::Adam { .. } | OptimizerConfig::AdamW { .. } => 2,
         };
-        let zeros = |var: &Var| (0..n).map(|_| var.zeros_like()).collect::<candle_core::Result<Vec<_>>>();
-        let moments = vars.iter().map(zeros).collect::<candle_core::Result<_>>()?;
-        Ok(Self { config, vars, moments, steps: 0 })
+        let mut slots = Vec::new();
+        for group in trainable.into().groups {
+            for var in group.vars {
+                let moments = (0..n).map(|_| var.zeros_like()).collect::<candle_core::Result<_>>()?;
+                slots.push(Slot { var, rate: group.rate, decay: group.decay, l2: group.l2, moments });
+            }
+        }
+        Ok(Self { config, slots, steps: 0 })
     }
 
-    /// Moves every variable that has a gradient.
+    /// Moves every variable that has a gradient, at the configured rate.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
+        self.step_scaled(gradients, 1.0, None)
+    }
+
+    /// [`Optimizer::step`] with every rate multiplied by `factor`, and, with `clip_norm`, with all gradients scaled
+    /// down together where their norm exceeds it: g ← g · clip / max(clip, ‖g‖) (Pascanu et al. 2013, algorithm 1).
+    pub fn step_scaled(&mut self, gradients: &GradStore, factor: f64, clip_norm: Option<f64>) -> Result<()> {
         self.steps += 1;
-        for (var, moments) in self.vars.iter().zip(&self.moments) {
-            let Some(gradient) = gradients.get(var) else { continue };
-            match (self.config, moments.as_slice()) {
-                (OptimizerConfig::Sgd { rate, momentum }, [velocity]) => {
-                    let step = SgdStep { lr: rate, momentum, nesterov: false, weight_decay: 0.0 };
-                    sgd_step(var, gradient, velocity, &step)?;
-                }
-                (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, [m, v]) => {
-                    adam_step(var, gradient, m, v, &adam(rate, (beta1, beta2), epsilon, 0.0, self.steps))?;
-                }
-                (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, [m, v]) => {
-                    adam_step(var, gradient, m, v, &adam(rate, (beta1, beta2), epsilon, decay, self.steps))?;
-                }
-                (config, moments) => {
-                    let n = moments.len();
-                    return Err(
-                        candle_core::Error::Msg(format!("{config:?} with {n} moments a variable")).into()
-                    );
-                }
+        let scale = match clip_norm {
+            Some(clip) => clip / self.norm(gradients)?.max(clip),
+            None => 1.0,
+        };
+        for slot in &self.slots {
+            let Some(gradient) = gradients.get(&slot.var) else { continue };
+            let mut gradient = gradient.clone();
+            if scale < 1.0 {
+                gradient = (gradient * scale)?;
+            }
+            if slot.l2 > 0.0 {
+                gradient = (gradient + (slot.var.as_tensor() * slot.l2)?)?.detach();
+            }
+            self.move_one(slot, &gradient, factor)?;
+        }
+        Ok(())
+    }
+
+    /// The Euclidean norm of all gradients together.
+    fn norm(&self, gradients: &GradStore) -> Result<f64> {
+        let mut sum = 0.0;
+        for gradient in self.slots.iter().filter_map(|slot| gradients.get(&slot.var)) {
+            sum += f64::from(gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+        }
+        Ok(sum.sqrt())
+    }
+
+    fn move_one(&self, slot: &Slot, gradient: &Tensor, factor: f64) -> Result<()> {
+        let factor = factor * slot.rate;
+        let var = &slot.var;
+        match (self.config, slot.moments.as_slice()) {
+            (OptimizerConfig::Sgd { rate, momentum }, [velocity]) => {
+                let step = SgdStep { lr: rate * factor, momentum, nesterov: false, weight_decay: 0.0 };
+                sgd_step(var, gradient, velocity, &step)?;
+            }
+            (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, [m, v]) => {
+                let step = adam(rate * factor, (beta1, beta2), epsilon, 0.0, self.steps);
+                adam_step(var, gradient, m, v, &step)?;
+            }
+            (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, [m, v]) => {
+                let step = adam(rate * factor, (beta1, beta2), epsilon, decay * slot.decay, self.steps);
+                adam_step(var, gradient, m, v, &step)?;
+            }
+            (config, moments) => {
+                let n = moments.len();
+                return Err(candle_core::Error::Msg(format!("{config:?} with {n} moments a variable")).into());
             }
         }
         Ok(())
@@ -105,10 +161,9 @@ impl Optimizer {
 
     /// The moments by name, for a checkpoint.
     pub(crate) fn state(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        self.moments
-            .iter()
-            .enumerate()
-            .flat_map(|(i, moments)| moments.iter().enumerate().map(move |(j, t)| (format!("{i:04}.{j}"), t)))
+        self.slots.iter().enumerate().flat_map(|(i, slot)| {
+            slot.moments.iter().enumerate().map(move |(j, t)| (format!("{i:04}.{j}"), t))
+        })
     }
 
     /// Takes the moments and step count of a checkpoint.
@@ -117,8 +172,8 @@ impl Optimizer {
         steps: u64,
         state: impl Fn(&str) -> Option<Tensor>,
     ) -> Result<(), String> {
-        for (i, moments) in self.moments.iter_mut().enumerate() {
-            for (j, moment) in moments.iter_mut().enumerate() {
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            for (j, moment) in slot.moments.iter_mut().enumerate() {
                 let name = format!("{i:04}.{j}");
                 let saved = state(&name).ok_or_else(|| format!("optimiser moment {name} is missing"))?;
                 if saved.dims() != moment.dims() {

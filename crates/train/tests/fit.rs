@@ -11,7 +11,7 @@ use firstsight_ops::Activation;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, BatchEnd, Callback, Ended, Epoch, Error, FitConfig, Flow, History, Loss, Metric, Metrics,
-    Monitor, OptimizerConfig, Resume, evaluate, fit, predict,
+    Monitor, OptimizerConfig, Resume, Schedule, evaluate, find_rate, fit, predict,
 };
 
 const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
@@ -54,6 +54,8 @@ fn config(epochs: usize, resume: Option<Resume>) -> FitConfig {
             beta2: 0.999,
             epsilon: AdamEpsilon::Keras(1e-7),
         },
+        schedule: Schedule::Constant,
+        clip_norm: None,
         resume,
     }
 }
@@ -273,4 +275,34 @@ fn predictions_are_probabilities_in_order() {
     let right = confusion[0] + confusion[4] + confusion[8];
     assert_eq!(confusion.iter().sum::<usize>(), 30);
     assert_eq!(metrics.get(Metric::Accuracy), Some(right as f64 / 30.0));
+}
+
+#[test]
+fn the_rate_finder_suggests_a_rate_and_changes_nothing() {
+    let (mlp, params) = mlp(3);
+    let before = bytes(&params);
+    let train = spiral(120, Order::Shuffled { seed: 4 });
+    let vars = params.vars(|_| true);
+    // The configured rate is 0.01: the test runs from 1e-5 to 10.
+    let curve =
+        find_rate(&mlp, params.trainable(), &vars, &train, &config(1, None), (1e-3, 1e3), 60).unwrap();
+    assert_eq!(bytes(&params), before);
+    assert!(curve.points.windows(2).all(|w| w[0].0 < w[1].0));
+    let rate = curve.suggestion().unwrap();
+    assert!((1e-4..0.5).contains(&rate), "{rate}");
+    let config = FitConfig {
+        optimizer: OptimizerConfig::Adam {
+            rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: AdamEpsilon::Keras(1e-7),
+        },
+        schedule: Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 },
+        clip_norm: Some(1.0),
+        ..config(40, None)
+    };
+    let val = spiral(90, Order::Sequential);
+    let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut []).unwrap();
+    let (first, last) = (&history.epochs[0].train, &history.epochs[39].train);
+    assert!(last.loss < 0.85 * first.loss, "{} after {}", last.loss, first.loss);
 }

@@ -1,7 +1,7 @@
 //! Three steps of each optimiser against PyTorch and Keras (goldens/optimizers.py).
 
 use candle_core::{Device, Tensor, Var};
-use firstsight_train::{AdamEpsilon, Optimizer, OptimizerConfig};
+use firstsight_train::{AdamEpsilon, Group, Optimizer, OptimizerConfig};
 
 /// Minimises Σ a·w²/2 for three steps.
 fn three_steps(config: OptimizerConfig) -> Vec<f64> {
@@ -55,4 +55,60 @@ fn adam_with_kerass_epsilon() {
         OptimizerConfig::Adam { rate: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
         [0.7124517136078174, -1.8883531231914028, 0.20705747417329695],
     );
+}
+
+/// Gradients of Σ a·w²/2 for two variables.
+fn gradients(vars: &[Var]) -> candle_core::backprop::GradStore {
+    let sum: Vec<Tensor> = vars.iter().map(|w| w.as_tensor().sqr().unwrap().sum_all().unwrap()).collect();
+    ((&sum[0] + &sum[1]).unwrap() * 0.5).unwrap().backward().unwrap()
+}
+
+fn values(vars: &[Var]) -> Vec<f64> {
+    vars.iter().flat_map(|w| w.to_vec1::<f64>().unwrap()).collect()
+}
+
+#[test]
+fn groups_have_rates_and_decays_of_their_own() {
+    let vars = [1f64, 1.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
+    let group = |i: usize, rate, decay| Group { vars: vec![vars[i].clone()], rate, decay, l2: 0.0 };
+    let config = OptimizerConfig::AdamW {
+        rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: AdamEpsilon::PyTorch(0.0),
+        decay: 0.5,
+    };
+    let mut optimizer = Optimizer::new(config, vec![group(0, 1.0, 1.0), group(1, 0.5, 0.0)]).unwrap();
+    // The first step of Adam without ε is the rate's length; decay comes before it.
+    optimizer.step_scaled(&gradients(&vars), 0.5, None).unwrap();
+    let expected = [1.0 - 0.05 * 0.5 - 0.05, 1.0 - 0.025];
+    for (found, expected) in values(&vars).into_iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-9, "{found} against {expected}");
+    }
+}
+
+#[test]
+fn long_gradients_are_clipped_together_and_short_ones_left() {
+    // The gradient is (3, 4): its norm is 5.
+    for (clip, scale) in [(1.0, 0.2), (5.0, 1.0), (100.0, 1.0)] {
+        let vars = [3f64, 4.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
+        let config = OptimizerConfig::Sgd { rate: 0.1, momentum: 0.0 };
+        let mut optimizer = Optimizer::new(config, vars.to_vec()).unwrap();
+        optimizer.step_scaled(&gradients(&vars), 1.0, Some(clip)).unwrap();
+        for (found, w) in values(&vars).into_iter().zip([3.0, 4.0]) {
+            assert!((found - w * (1.0 - 0.1 * scale)).abs() < 1e-6, "clip {clip}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_penalty_adds_to_the_gradient() {
+    let vars = [3f64, 4.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
+    let group = |i: usize, l2| Group { vars: vec![vars[i].clone()], rate: 1.0, decay: 1.0, l2 };
+    let config = OptimizerConfig::Sgd { rate: 0.1, momentum: 0.0 };
+    let mut optimizer = Optimizer::new(config, vec![group(0, 0.5), group(1, 0.0)]).unwrap();
+    optimizer.step(&gradients(&vars)).unwrap();
+    for (found, expected) in values(&vars).into_iter().zip([3.0 * (1.0 - 0.1 * 1.5), 4.0 * 0.9]) {
+        assert!((found - expected).abs() < 1e-9, "{found} against {expected}");
+    }
 }

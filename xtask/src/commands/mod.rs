@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod dataset;
 pub(crate) mod evaluate;
+pub(crate) mod fine_tune;
 pub(crate) mod predict;
 pub(crate) mod summary;
 pub(crate) mod train;

@@ -13,7 +13,9 @@ use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
 use firstsight_ops::Activation;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
-use firstsight_train::{AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, evaluate, fit};
+use firstsight_train::{
+    AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, Schedule, evaluate, fit,
+};
 use serde::Serialize;
 
 use super::housing::{FEATURES, Housing};
@@ -168,6 +170,8 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
             beta2: 0.999,
             epsilon: AdamEpsilon::Keras(1e-7),
         },
+        schedule: Schedule::Constant,
+        clip_norm: None,
         resume: None,
     };
     let mut stopping = EarlyStopping::new(Monitor::ValLoss, 3, params.trainable());

@@ -16,13 +16,21 @@ impl CsvHistory {
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf() }
     }
+
+    /// Writes `history`, as after an epoch.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write(&self, history: &[Epoch]) -> Result<()> {
+        let bytes =
+            csv_bytes(history).map_err(|e| Error::Io { path: self.path.clone(), source: e.into() })?;
+        write_atomically(&self.path, &bytes)
+    }
 }
 
 impl Callback for CsvHistory {
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<Flow> {
-        let bytes =
-            csv_bytes(end.history).map_err(|e| Error::Io { path: self.path.clone(), source: e.into() })?;
-        write_atomically(&self.path, &bytes)?;
+        self.write(end.history)?;
         Ok(Flow::Continue)
     }
 }

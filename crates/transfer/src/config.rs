@@ -1,0 +1,172 @@
+//! `config.json` as timm and the Hugging Face hub have it, read leniently.
+
+use std::path::Path;
+
+use firstsight_models::{CropMode, InputSpec, Interpolation};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// What a `config.json` says of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubModelConfig {
+    /// timm's name of the network.
+    pub architecture: Option<String>,
+    /// Outputs of the last layer.
+    pub num_classes: Option<usize>,
+    /// Names of the classes in the order of the outputs, where the file has them.
+    pub label_names: Option<Vec<String>>,
+    /// How an image becomes the input.
+    pub input: InputSpec,
+}
+
+impl HubModelConfig {
+    /// Reads a file. Fields stand in `pretrained_cfg` or, as in older files, at the top. What is missing is taken from
+    /// `usual`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Config`] for a file that is not JSON, or a field of another type or an unusable
+    /// value.
+    pub fn read(path: &Path, usual: &InputSpec) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(&text, usual).map_err(|reason| Error::Config { path: path.to_path_buf(), reason })
+    }
+
+    fn parse(text: &str, usual: &InputSpec) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let Value::Object(top) = value else { return Err("expected an object".to_owned()) };
+        let inner = match top.get("pretrained_cfg") {
+            Some(Value::Object(inner)) => Some(inner),
+            _ => None,
+        };
+        let fields = Fields { inner, top: &top };
+        let input = InputSpec {
+            input_size: fields.get("input_size", "[C, H, W]", size)?.unwrap_or(usual.input_size),
+            interpolation: fields
+                .get("interpolation", "nearest, bilinear, bicubic or lanczos", interpolation)?
+                .unwrap_or(usual.interpolation),
+            crop_pct: fields.get("crop_pct", "a number", Value::as_f64)?.unwrap_or(usual.crop_pct),
+            crop_mode: fields
+                .get("crop_mode", "center, squash or border", crop_mode)?
+                .unwrap_or(usual.crop_mode),
+            mean: fields.get("mean", "a number a channel", channels)?.unwrap_or_else(|| usual.mean.clone()),
+            std: fields.get("std", "a number a channel", channels)?.unwrap_or_else(|| usual.std.clone()),
+        };
+        input.check().map_err(|e| e.to_string())?;
+        let count = |v: &Value| v.as_u64().map(|n| n as usize);
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        Ok(Self {
+            architecture: fields.get("architecture", "a name", text)?,
+            num_classes: fields.get("num_classes", "a number", count)?,
+            label_names: fields.get("label_names", "a list of names", names)?,
+            input,
+        })
+    }
+}
+
+/// The fields of the inner object, else of the outer.
+struct Fields<'a> {
+    inner: Option<&'a Map<String, Value>>,
+    top: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn get<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        let value = self.top.get(name).or_else(|| self.inner?.get(name));
+        match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let wrong = || format!("{name} should be {expected}, found {}", shortened(value));
+                read(value).map(Some).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn size(value: &Value) -> Option<(usize, usize, usize)> {
+    let numbers: Vec<usize> =
+        value.as_array()?.iter().map(|v| v.as_u64().map(|n| n as usize)).collect::<Option<_>>()?;
+    let &[c, h, w] = numbers.as_slice() else { return None };
+    [c, h, w].iter().all(|side| (1..=4096).contains(side)).then_some((c, h, w))
+}
+
+fn channels(value: &Value) -> Option<Vec<f32>> {
+    value.as_array()?.iter().map(|v| v.as_f64().map(|x| x as f32)).collect()
+}
+
+fn names(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+fn interpolation(value: &Value) -> Option<Interpolation> {
+    match value.as_str()? {
+        "nearest" => Some(Interpolation::Nearest),
+        "bilinear" => Some(Interpolation::Bilinear),
+        // timm's transforms take an unnamed filter as bicubic's.
+        "bicubic" | "" => Some(Interpolation::Bicubic),
+        "lanczos" => Some(Interpolation::Lanczos),
+        _ => None,
+    }
+}
+
+fn crop_mode(value: &Value) -> Option<CropMode> {
+    match value.as_str()? {
+        "center" | "border" => Some(CropMode::Center),
+        "squash" => Some(CropMode::Squash),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usual() -> InputSpec {
+        InputSpec::imagenet(3, 224, 224)
+    }
+
+    #[test]
+    fn fields_are_found_inside_and_at_the_top() {
+        let nested = r#"{"architecture": "mobilenetv2_100", "num_classes": 2, "label_names": ["a", "b"],
+            "pretrained_cfg": {"input_size": [3, 160, 160], "interpolation": "bilinear", "crop_pct": 0.9,
+            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "num_classes": 1000}}"#;
+        let found = HubModelConfig::parse(nested, &usual()).unwrap();
+        assert_eq!((found.num_classes, found.input.input_size), (Some(2), (3, 160, 160)));
+        assert_eq!((found.input.interpolation, found.input.crop_pct), (Interpolation::Bilinear, 0.9));
+        assert_eq!(found.label_names.unwrap(), ["a", "b"]);
+        let flat = r#"{"architecture": "legacy_xception", "crop_mode": "squash", "mean": [0.5, 0.5, 0.5]}"#;
+        let found = HubModelConfig::parse(flat, &usual()).unwrap();
+        assert_eq!((found.input.crop_mode, found.input.crop_pct), (CropMode::Squash, 0.875));
+        assert_eq!((found.num_classes, found.input.mean[0]), (None, 0.5));
+    }
+
+    #[test]
+    fn unsound_fields_are_named() {
+        for (text, word) in [
+            ("[1]", "object"),
+            ("{", "EOF"),
+            (r#"{"num_classes": "two"}"#, "num_classes"),
+            (r#"{"pretrained_cfg": {"input_size": [3, 0, 224]}}"#, "input_size"),
+            (r#"{"pretrained_cfg": {"interpolation": "magic"}}"#, "magic"),
+            (r#"{"pretrained_cfg": {"std": [0.0, 1.0, 1.0]}}"#, "std"),
+            (r#"{"pretrained_cfg": {"mean": [0.5]}}"#, "mean"),
+            (r#"{"pretrained_cfg": {"crop_pct": 1.5}}"#, "crop_pct"),
+        ] {
+            let error = HubModelConfig::parse(text, &usual()).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

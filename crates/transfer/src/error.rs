@@ -1,0 +1,105 @@
+use std::path::{Path, PathBuf};
+
+use crate::HubError;
+
+/// What can go wrong between a folder of photos and a fine-tuned network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of the hub is not to be had.
+    #[error(transparent)]
+    Hub(Box<HubError>),
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A `config.json` that no network can be built from.
+    #[error("{path} can't be used: {reason}", path = path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// Weights of another network than the one that was asked for.
+    #[error("{path} holds weights of {found}, expected {expected}", path = path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// The network asked for.
+        expected: &'static str,
+        /// The network in the file.
+        found: String,
+    },
+    /// Neither a folder nor a file nor a hub repository.
+    #[error(
+        "'{0}' is neither a file or folder of weights nor a hub repository such as timm/mobilenetv2_100.ra_in1k"
+    )]
+    NoSource(String),
+    /// No weights are published for a network.
+    #[error("no published weights are known for {0}: name a file, a folder or a hub repository")]
+    Unpublished(&'static str),
+    /// A setting that makes no sense.
+    #[error("{setting}: expected {expected}, found {found}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// From networks and their weights.
+    #[error(transparent)]
+    Models(Box<firstsight_models::Error>),
+    /// From training.
+    #[error(transparent)]
+    Train(Box<firstsight_train::Error>),
+    /// From images and batches.
+    #[error(transparent)]
+    Data(Box<firstsight_data::Error>),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        Self::Hub(Box::new(error))
+    }
+}
+
+impl From<firstsight_models::Error> for Error {
+    fn from(error: firstsight_models::Error) -> Self {
+        Self::Models(Box::new(error))
+    }
+}
+
+impl From<firstsight_train::Error> for Error {
+    fn from(error: firstsight_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
+impl From<firstsight_data::Error> for Error {
+    fn from(error: firstsight_data::Error) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+impl Error {
+    /// For `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,239 @@
+//! The last layer, trained on cached features; how much it is regularised is chosen by cross-validation.
+
+use candle_core::{Module as _, ModuleT, Tensor};
+use candle_nn::Init;
+use firstsight_data::{Order, TensorBatches};
+use firstsight_models::Params;
+use firstsight_train::{
+    AdamEpsilon, Callback, FitConfig, Group, Loss, Metric, Metrics, OptimizerConfig, Schedule, evaluate, fit,
+};
+
+use crate::{Error, Features, Result};
+
+/// How the last layer is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadConfig {
+    /// λ of the penalty λ/2 · ‖W‖² on the weights, for features of mean 0 and, over all of
+    /// them, variance 1. Of several, cross-validation
+    /// takes the one with the lowest loss.
+    pub penalties: Vec<f64>,
+    /// Parts of the cross-validation, each of which is held out once.
+    pub folds: usize,
+    /// The least number of steps.
+    pub steps: usize,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Adam's rate, which falls to 0 on a cosine.
+    pub rate: f64,
+    /// Whether rare classes count as much as frequent ones.
+    pub balanced: bool,
+    /// Of the order of the rows and of the folds.
+    pub seed: u64,
+}
+
+/// A penalty with what cross-validation found of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// λ.
+    pub penalty: f64,
+    /// The mean loss of the images held out.
+    pub loss: f64,
+    /// The share of them that is recognised.
+    pub accuracy: f64,
+}
+
+/// A trained last layer for features as they are.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// (K, F).
+    pub weight: Tensor,
+    /// (K,).
+    pub bias: Tensor,
+    /// The penalty it was trained with.
+    pub penalty: f64,
+    /// The cross-validation; empty where there was one penalty only.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Head {
+    /// The lowest loss of the cross-validation; infinite where there was none.
+    pub fn cross_validated_loss(&self) -> f64 {
+        self.candidates.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Trains on all rows of `features`, with the penalty that cross-validation over its images takes. `progress` is told
+    /// (trainings done, trainings in all).
+    ///
+    /// Labels in 0..n_classes; the folds hold images, so that views of one image are never on both sides.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for no penalties or fewer than two images of a class that would be cross-validated; errors of
+    /// training.
+    pub fn train(
+        features: &Features,
+        config: &HeadConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let all: Vec<usize> = (0..features.n_images()).collect();
+        let folds = folds(&features.labels, features.n_classes, config);
+        let trainings = if config.penalties.len() > 1 { config.penalties.len() * folds.len() } else { 0 };
+        let mut done = 0;
+        let mut candidates = Vec::new();
+        if config.penalties.len() > 1 {
+            for &penalty in &config.penalties {
+                let (mut loss, mut right) = (0.0, 0.0);
+                for held_out in &folds {
+                    let rest: Vec<usize> = all.iter().copied().filter(|i| !held_out.contains(i)).collect();
+                    let head = train_one(features, &rest, penalty, config)?;
+                    let metrics = head.measure(features, held_out)?;
+                    loss += metrics.loss * metrics.n as f64;
+                    right += metrics.get(Metric::Accuracy).unwrap_or(0.0) * metrics.n as f64;
+                    done += 1;
+                    progress(done, trainings + 1);
+                }
+                let n = all.len() as f64;
+                candidates.push(Candidate { penalty, loss: loss / n, accuracy: right / n });
+            }
+        }
+        let best = candidates.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|c| c.penalty);
+        let penalty = best.or(config.penalties.first().copied()).ok_or_else(|| Error::Setting {
+            setting: "penalties",
+            expected: "at least one".to_owned(),
+            found: "none".to_owned(),
+        })?;
+        let head = train_one(features, &all, penalty, config)?;
+        progress(trainings + 1, trainings + 1);
+        Ok(Self { candidates, ..head })
+    }
+
+    /// Loss and accuracy on some images in their first view.
+    fn measure(&self, features: &Features, images: &[usize]) -> Result<Metrics> {
+        let (rows, labels) = features.of(images, 1)?;
+        let labels = Tensor::new(labels, rows.device())?;
+        let batches = TensorBatches::new(rows, labels, 4096, Order::Sequential)?;
+        Ok(evaluate(self, &batches, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy])?)
+    }
+}
+
+impl ModuleT for Head {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        candle_nn::Linear::new(self.weight.clone(), Some(self.bias.clone())).forward(xs)
+    }
+}
+
+/// Parts of the images with every class spread evenly over them. Fewer where a class has fewer images.
+fn folds(labels: &[u32], n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
+    let n = config.folds.min(labels.len()).max(2);
+    let mut folds = vec![Vec::new(); n];
+    let order = Order::Shuffled { seed: config.seed }.indices(labels.len(), 0);
+    let mut next = 0;
+    for class in 0..n_classes as u32 {
+        for &i in order.iter().filter(|i| labels[**i] == class) {
+            folds[next % n].push(i);
+            next += 1;
+        }
+    }
+    folds.retain(|fold| !fold.is_empty());
+    folds
+}
+
+fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadConfig) -> Result<Head> {
+    let images = match config.balanced {
+        true => balanced(images, &features.labels, features.n_classes),
+        false => images.to_vec(),
+    };
+    let (rows, labels) = features.of(&images, features.n_views())?;
+    let scaling = Scaling::of(&rows)?;
+    let rows = scaling.apply(&rows)?;
+    let device = rows.device().clone();
+    let labels = Tensor::new(labels, &device)?;
+    let order = Order::Shuffled { seed: config.seed };
+    let train = TensorBatches::new(rows.clone(), labels.clone(), config.batch_size, order)?;
+    // The training rows' own first ones stand in for validation images, which this training does not look at.
+    let few = rows.dim(0)?.min(8);
+    let val = TensorBatches::new(rows.narrow(0, 0, few)?, labels.narrow(0, 0, few)?, few, Order::Sequential)?;
+
+    let params = Params::seeded(config.seed, &device);
+    let vb = params.builder();
+    let shape = (features.n_classes, features.n_features());
+    let layer = candle_nn::Linear::new(
+        vb.get_with_hints(shape, "weight", Init::Const(0.0))?,
+        Some(vb.get_with_hints(features.n_classes, "bias", Init::Const(0.0))?),
+    );
+    let group = |name: &str, l2| Group { vars: params.vars(|n| n == name), rate: 1.0, decay: 0.0, l2 };
+    let fit_config = FitConfig {
+        epochs: config.steps.div_ceil(firstsight_data::Batches::n_batches(&train)).max(1),
+        loss: Loss::SparseCategoricalCrossEntropy,
+        metrics: vec![],
+        optimizer: OptimizerConfig::Adam {
+            rate: config.rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: AdamEpsilon::PyTorch(1e-8),
+        },
+        schedule: Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 },
+        clip_norm: None,
+        resume: None,
+    };
+    let callbacks: &mut [&mut dyn Callback] = &mut [];
+    fit(
+        &Plain(&layer),
+        vec![group("weight", penalty), group("bias", 0.0)],
+        &train,
+        &val,
+        &fit_config,
+        callbacks,
+    )?;
+    scaling.fold(&layer, penalty)
+}
+
+/// Images with those of rare classes repeated, so that each class has about as many as the largest.
+fn balanced(images: &[usize], labels: &[u32], n_classes: usize) -> Vec<usize> {
+    let mut by_class = vec![Vec::new(); n_classes];
+    images.iter().for_each(|&i| by_class[labels[i] as usize].push(i));
+    let most = by_class.iter().map(Vec::len).max().unwrap_or(0);
+    let repeat = |class: &Vec<usize>| {
+        class.iter().copied().cycle().take(if class.is_empty() { 0 } else { most }).collect::<Vec<_>>()
+    };
+    by_class.iter().flat_map(repeat).collect()
+}
+
+struct Plain<'a>(&'a candle_nn::Linear);
+
+impl ModuleT for Plain<'_> {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        self.0.forward(xs)
+    }
+}
+
+/// Each feature's mean, and one deviation for all, which the trained layer swallows. A deviation for each would lift the
+/// features that hardly ever fire to the level of those that tell classes apart.
+struct Scaling {
+    mean: Tensor,
+    deviation: f64,
+}
+
+impl Scaling {
+    fn of(rows: &Tensor) -> Result<Self> {
+        // Of features that never change, which stay 0 whatever they are divided by.
+        const SMALLEST: f64 = 1e-6;
+        let mean = rows.mean_keepdim(0)?;
+        let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+        Ok(Self { mean, deviation: f64::from(variance).sqrt() + SMALLEST })
+    }
+
+    fn apply(&self, rows: &Tensor) -> Result<Tensor> {
+        Ok((rows.broadcast_sub(&self.mean)? / self.deviation)?)
+    }
+
+    /// W(x − m)/s + b = (W/s)x + (b − (W/s)m).
+    fn fold(&self, layer: &candle_nn::Linear, penalty: f64) -> Result<Head> {
+        let weight = (layer.weight().detach() / self.deviation)?;
+        let shift = weight.broadcast_mul(&self.mean)?.sum(1)?;
+        let bias = match layer.bias() {
+            Some(bias) => (bias.detach() - shift)?,
+            None => shift.neg()?,
+        };
+        Ok(Head { weight, bias, penalty, candidates: Vec::new() })
+    }
+}

@@ -1,0 +1,240 @@
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params, Scheme};
+
+use crate::hub::is_repository;
+use crate::registry::published;
+use crate::{Error, Hub, HubFile, HubModelConfig, HubProgress, Result};
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// Where pretrained weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WeightsSource {
+    /// The [published](crate::PUBLISHED) ones, from the hub.
+    Published,
+    /// Any hub repository in timm's layout: `config.json` and `model.safetensors`.
+    Repository {
+        /// `owner/name`.
+        repository: String,
+        /// A branch, tag or commit.
+        revision: String,
+    },
+    /// A folder in that layout, or a safetensors file.
+    Local(PathBuf),
+}
+
+impl WeightsSource {
+    /// A path that exists, or `owner/name`, `owner/name@revision`, either with `hf-hub:` or `hf_hub:` before it as in
+    /// timm.
+    ///
+    /// # Errors
+    /// [`Error::NoSource`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let stripped = text.strip_prefix("hf-hub:").or_else(|| text.strip_prefix("hf_hub:"));
+        if stripped.is_none() && Path::new(text).exists() {
+            return Ok(Self::Local(PathBuf::from(text)));
+        }
+        let id = stripped.unwrap_or(text);
+        let (repository, revision) = id.split_once('@').unwrap_or((id, "main"));
+        if !is_repository(repository) || revision.is_empty() {
+            return Err(Error::NoSource(text.to_owned()));
+        }
+        Ok(Self::Repository { repository: repository.to_owned(), revision: revision.to_owned() })
+    }
+}
+
+/// Pretrained weights on this machine, with what they want their input to be.
+///
+/// ```no_run
+/// use candle_core::Device;
+/// use firstsight_models::ModelKind;
+/// use firstsight_transfer::{Hub, HubConfig, Pretrained, WeightsSource};
+///
+/// let hub = Hub::new(HubConfig::new("/home/me/.cache/huggingface/hub".into()))?;
+/// let weights = Pretrained::locate(ModelKind::MobileNetV2, &WeightsSource::Published, &hub, &mut |_| ())?;
+/// let (network, params) = weights.load(&Device::Cpu)?;
+/// # Ok::<(), firstsight_transfer::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pretrained {
+    /// The network.
+    pub model: ModelKind,
+    /// The safetensors file.
+    pub weights: PathBuf,
+    /// How an image becomes the input.
+    pub input: InputSpec,
+    /// Outputs of the last layer.
+    pub n_classes: usize,
+    /// The classes' names, where the weights' `config.json` has them.
+    pub label_names: Option<Vec<String>>,
+    /// Where they come from, in words.
+    pub origin: String,
+    /// The licence, where it is known.
+    pub licence: Option<&'static str>,
+}
+
+impl Pretrained {
+    /// Finds the weights of `model`, fetching them from the hub if need be.
+    ///
+    /// # Errors
+    /// Those of [`Hub::fetch`]; [`Error::Config`] and [`Error::Architecture`] for files of another network;
+    /// [`Error::Unpublished`].
+    pub fn locate(
+        model: ModelKind,
+        source: &WeightsSource,
+        hub: &Hub,
+        progress: &mut dyn FnMut(HubProgress<'_>),
+    ) -> Result<Self> {
+        match source {
+            WeightsSource::Local(path) => {
+                let (weights, config) = match path.is_dir() {
+                    true => (path.join(WEIGHTS), path.join(CONFIG)),
+                    false => (path.clone(), path.with_file_name(CONFIG)),
+                };
+                let origin = path.display().to_string();
+                Self::read(model, weights, config.exists().then_some(config), origin, None)
+            }
+            WeightsSource::Published => {
+                let known = published(model).ok_or(Error::Unpublished(model.name()))?;
+                let file = HubFile {
+                    repository: known.repository,
+                    revision: known.revision,
+                    file: known.file,
+                    sha256: known.sha256,
+                };
+                let weights = hub.fetch(&file, progress)?;
+                Ok(Self {
+                    model,
+                    weights,
+                    input: known.input.spec(),
+                    n_classes: known.n_classes,
+                    label_names: None,
+                    origin: format!("{} on the hub", known.repository),
+                    licence: known.licence,
+                })
+            }
+            WeightsSource::Repository { repository, revision } => {
+                let file = |file| HubFile { repository, revision, file, sha256: None };
+                let config = hub.fetch(&file(CONFIG), progress)?;
+                // Weights of another network need not be fetched to find that out.
+                let usual = usual_input(model);
+                check_architecture(model, &HubModelConfig::read(&config, &usual)?, &config)?;
+                let weights = hub.fetch(&file(WEIGHTS), progress)?;
+                Self::read(model, weights, Some(config), format!("{repository} on the hub"), None)
+            }
+        }
+    }
+
+    fn read(
+        model: ModelKind,
+        weights: PathBuf,
+        config: Option<PathBuf>,
+        origin: String,
+        licence: Option<&'static str>,
+    ) -> Result<Self> {
+        let usual = usual_input(model);
+        let stated = match &config {
+            Some(path) => {
+                let stated = HubModelConfig::read(path, &usual)?;
+                check_architecture(model, &stated, path)?;
+                Some(stated)
+            }
+            None => None,
+        };
+        let n_classes = outputs(model, &weights)?;
+        if let (Some(HubModelConfig { num_classes: Some(stated), .. }), Some(path)) = (&stated, &config)
+            && *stated != n_classes
+        {
+            let reason = format!("it states {stated} classes, and {} has {n_classes}", weights.display());
+            return Err(Error::Config { path: path.clone(), reason });
+        }
+        let (input, label_names) = match stated {
+            Some(HubModelConfig { input, label_names, .. }) => (input, label_names),
+            None => (usual, None),
+        };
+        let label_names = label_names.filter(|names| names.len() == n_classes);
+        Ok(Self { model, weights, input, n_classes, label_names, origin, licence })
+    }
+
+    /// The network with these weights and its own last layer.
+    ///
+    /// # Errors
+    /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
+    pub fn load(&self, device: &Device) -> Result<(ImageClassifier, Params)> {
+        let params = Params::seeded(0, device);
+        let network =
+            ImageClassifier::new(self.model, self.input.dims(), self.n_classes, Scheme::Keras, &params)?;
+        params.load(&self.weights)?;
+        Ok((network, params))
+    }
+}
+
+fn usual_input(model: ModelKind) -> InputSpec {
+    match published(model) {
+        Some(known) => known.input.spec(),
+        None => {
+            let (c, h, w) = model.usual_input();
+            model.input_spec(c, h, w)
+        }
+    }
+}
+
+fn check_architecture(model: ModelKind, stated: &HubModelConfig, path: &Path) -> Result<()> {
+    let Some(architecture) = &stated.architecture else { return Ok(()) };
+    match ModelKind::from_architecture(architecture) {
+        Ok(found) if found == model => Ok(()),
+        _ => Err(Error::Architecture {
+            path: path.to_path_buf(),
+            expected: model.architecture(),
+            found: architecture.clone(),
+        }),
+    }
+}
+
+/// The rows of the last layer's weight, from the file's header.
+fn outputs(model: ModelKind, weights: &Path) -> Result<usize> {
+    const LARGEST_HEADER: u64 = 100_000_000;
+    let bad = |reason: String| Error::Config { path: weights.to_path_buf(), reason };
+    let mut file = File::open(weights).map_err(Error::io("read", weights))?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| bad("it is shorter than a safetensors header".to_owned()))?;
+    let length = u64::from_le_bytes(length);
+    if length > LARGEST_HEADER {
+        return Err(bad(format!("its safetensors header would have {length} bytes")));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(Error::io("read", weights))?;
+    let header: serde_json::Value = serde_json::from_slice(&header)
+        .map_err(|e| bad(format!("its safetensors header can't be read: {e}")))?;
+    let name = format!("{}.weight", model.head_name());
+    let rows = header.get(&name).and_then(|tensor| tensor.get("shape")?.get(0)?.as_u64());
+    rows.map(|n| n as usize)
+        .filter(|n| *n > 0)
+        .ok_or_else(|| bad(format!("the last layer, {name}, is missing")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart() {
+        let hub = |repository: &str, revision: &str| WeightsSource::Repository {
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+        };
+        assert_eq!(WeightsSource::parse("timm/a.b_in1k").unwrap(), hub("timm/a.b_in1k", "main"));
+        assert_eq!(WeightsSource::parse("hf-hub:timm/a@v2").unwrap(), hub("timm/a", "v2"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        assert_eq!(WeightsSource::parse(path).unwrap(), WeightsSource::Local(path.into()));
+        for text in ["nothing", "/no/such/file", "a/b/c", "timm/a@", ""] {
+            assert!(matches!(WeightsSource::parse(text), Err(Error::NoSource(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Cached features, heads and freezing, on small networks and made-up images.
+
+use candle_core::{DType, Device, ModuleT as _, Tensor};
+use firstsight_data::{Decoded, Normalize, Order, TensorBatches};
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_train::{Loss, Metric, Schedule};
+use firstsight_transfer::{
+    Error, Extraction, Features, FineTuneConfig, Head, HeadConfig, PartlyFrozen, Preset, Statistics, View,
+    blocks, features, fingerprint,
+};
+
+fn noise(n: usize, seed: u32) -> impl Iterator<Item = f32> {
+    let mut state = seed;
+    (0..n).map(move |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    })
+}
+
+/// Features of classes that lie apart by 1 in a third of the axes.
+fn clouds(per_class: usize, spread: f32) -> Features {
+    let (n, f) = (3 * per_class, 12);
+    let labels: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
+    let values: Vec<f32> = noise(n * f, 1)
+        .enumerate()
+        .map(|(i, noise)| f32::from(u8::from(i % f % 3 == i / f % 3)) + spread * noise + 3.0)
+        .collect();
+    Features { rows: Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap(), labels, n_classes: 3 }
+}
+
+fn head_config() -> HeadConfig {
+    HeadConfig {
+        penalties: vec![1e-4, 1e-1, 100.0],
+        folds: 5,
+        steps: 100,
+        batch_size: 64,
+        rate: 0.02,
+        balanced: false,
+        seed: 1,
+    }
+}
+
+#[test]
+fn a_head_learns_and_its_penalty_is_chosen() {
+    let features = clouds(30, 1.5);
+    let mut told = Vec::new();
+    let head = Head::train(&features, &head_config(), &mut |done, of| told.push((done, of))).unwrap();
+    assert_eq!(told.last(), Some(&(16, 16)));
+    assert_eq!(head.candidates.len(), 3);
+    assert!(
+        head.candidates
+            .iter()
+            .all(|c| c.loss >= head.candidates.iter().find(|d| d.penalty == head.penalty).unwrap().loss)
+    );
+    assert!(head.penalty < 100.0, "a penalty that forbids everything was chosen");
+    let logits = head.forward_t(&features.rows, false).unwrap();
+    let found: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
+    let right = found.iter().zip(&features.labels).filter(|(a, b)| a == b).count();
+    assert!(right >= 80, "{right} of 90");
+    let again = Head::train(&features, &head_config(), &mut |_, _| ()).unwrap();
+    assert_eq!(again.weight.to_vec2::<f32>().unwrap(), head.weight.to_vec2::<f32>().unwrap());
+}
+
+#[test]
+fn rare_classes_count_as_much_when_balanced() {
+    let mut features = clouds(40, 4.0);
+    // One image in eight of class 2 stays.
+    let kept: Vec<usize> =
+        (0..features.n_images()).filter(|i| features.labels[*i] != 2 || i % 24 == 2).collect();
+    let (rows, labels) = features.of(&kept, 1).unwrap();
+    features = Features { rows, labels, n_classes: 3 };
+    let recall = |balanced| {
+        let config = HeadConfig { penalties: vec![1.0], balanced, ..head_config() };
+        let head = Head::train(&features, &config, &mut |_, _| ()).unwrap();
+        let all = clouds(40, 4.0);
+        let found: Vec<u32> = head.forward_t(&all.rows, false).unwrap().argmax(1).unwrap().to_vec1().unwrap();
+        found.iter().zip(&all.labels).filter(|(a, b)| a == b && **b == 2).count()
+    };
+    let (plain, balanced) = (recall(false), recall(true));
+    assert!(balanced > plain, "{balanced} of 40 with balance, {plain} without");
+}
+
+fn images(n: usize, side: usize, channels: usize) -> Decoded {
+    let pixels = noise(n * side * side * channels, 5).map(|v| ((v + 0.5) * 255.0) as u8).collect();
+    let labels = (0..n as u32).map(|i| i % 2).collect();
+    Decoded::from_pixels(pixels, (side, side, channels), labels, vec!["a".into(), "b".into()]).unwrap()
+}
+
+fn network(params: &Params) -> ImageClassifier {
+    let input = Dims::Map { channels: 3, height: 32, width: 32 };
+    ImageClassifier::new(ModelKind::MobileNetV2, input, 2, ModelKind::MobileNetV2.scheme(), params).unwrap()
+}
+
+#[test]
+fn features_are_computed_once_and_anew_when_anything_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = Params::seeded(3, &Device::Cpu);
+    let network = network(&params);
+    let images = images(6, 32, 3);
+    let views = [View::Plain, View::Mirrored];
+    let extraction = |identity: &str| Extraction {
+        normalize: Normalize { mean: vec![0.5; 3], std: vec![0.5; 3] },
+        views: &views,
+        batch_size: 4,
+        identity: identity.to_owned(),
+    };
+    let mut calls = 0;
+    let mut extract = |images: &Decoded, identity: &str| {
+        calls = 0;
+        let cache = Some(folder.path());
+        let mut progress = |_, _| calls += 1;
+        let found =
+            features(network.backbone(), images, &extraction(identity), cache, &Device::Cpu, &mut progress);
+        (found.unwrap().rows.to_vec2::<f32>().unwrap(), calls)
+    };
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let (first, batches) = extract(&images, "weights");
+    assert_eq!((first.len(), first[0].len(), batches, files()), (12, 1280, 4, 1));
+    assert_ne!(first[0], first[6], "the mirrored view has features of its own");
+    assert_eq!(extract(&images, "weights"), (first.clone(), 1));
+    assert_eq!(extract(&images, "other weights").1, 4);
+    assert_eq!(extract(&images.subset(&[1, 0, 2, 3, 4, 5]), "weights").1, 4);
+    assert_eq!(files(), 3);
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    assert_eq!(extract(&images, "weights"), (first, 4), "a damaged file is computed anew");
+}
+
+#[test]
+fn fingerprints_follow_values() {
+    let (a, b) = (Params::seeded(1, &Device::Cpu), Params::seeded(2, &Device::Cpu));
+    network(&a);
+    network(&b);
+    let all = |params: &Params| fingerprint(params, |_| true).unwrap();
+    assert_ne!(all(&a), all(&b));
+    assert_eq!(all(&a), all(&a));
+    let norms = |params: &Params| fingerprint(params, |name| name.ends_with("running_mean")).unwrap();
+    assert_eq!(norms(&a), norms(&b));
+}
+
+fn config(unfreeze_from: &str, statistics: Statistics) -> FineTuneConfig {
+    FineTuneConfig {
+        unfreeze_from: unfreeze_from.to_owned(),
+        epochs: 1,
+        rate: 1e-3,
+        rate_decay: 0.5,
+        weight_decay: 0.01,
+        schedule: Schedule::Constant,
+        clip_norm: Some(1.0),
+        loss: Loss::SparseCategoricalCrossEntropy,
+        metrics: vec![Metric::Accuracy],
+        statistics,
+    }
+}
+
+/// The names of the variables that one epoch of fine-tuning changes.
+fn changed(unfreeze_from: &str, statistics: Statistics) -> Vec<String> {
+    let params = Params::seeded(3, &Device::Cpu);
+    network(&params);
+    let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
+    let config = config(unfreeze_from, statistics);
+    let input = Dims::Map { channels: 3, height: 32, width: 32 };
+    let tuned = PartlyFrozen::new(ModelKind::MobileNetV2, input, 2, &params, &config).unwrap();
+    let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
+    let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
+    let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
+    let batches = TensorBatches::new(inputs, labels, 4, Order::Sequential).unwrap();
+    tuned.fit(&batches, &batches, &config, None, &mut []).unwrap();
+    let named = params.named();
+    let differs = |(i, (_, var)): &(usize, &(String, candle_core::Var))| {
+        let difference = (var.as_tensor() - &before[*i]).unwrap().abs().unwrap().sum_all().unwrap();
+        difference.to_dtype(DType::F32).unwrap().to_scalar::<f32>().unwrap() > 0.0
+    };
+    named.iter().enumerate().filter(differs).map(|(_, (name, _))| name.clone()).collect()
+}
+
+#[test]
+fn frozen_blocks_and_statistics_stay_as_they_were() {
+    let kept = changed("blocks.6", Statistics::Kept);
+    let allowed = ["blocks.6.", "conv_head.", "bn2.", "classifier."];
+    assert!(kept.iter().all(|name| allowed.iter().any(|a| name.starts_with(a))), "{kept:?}");
+    assert!(!kept.iter().any(|name| name.contains("running")), "{kept:?}");
+    for name in ["blocks.6.0.conv_dw.weight", "blocks.6.0.bn3.bias", "bn2.weight", "classifier.weight"] {
+        assert!(kept.iter().any(|n| n == name), "{name} did not change: {kept:?}");
+    }
+    let updated = changed("blocks.6", Statistics::Updated);
+    assert!(updated.iter().any(|name| name == "bn2.running_mean"));
+}
+
+#[test]
+fn counts_and_the_summary_tell_trained_from_frozen() {
+    let params = Params::seeded(3, &Device::Cpu);
+    let total = network(&params).summary().total_params();
+    let input = Dims::Map { channels: 3, height: 32, width: 32 };
+    let of = |from: &str| {
+        let config = config(from, Statistics::Kept);
+        PartlyFrozen::new(ModelKind::MobileNetV2, input, 2, &params, &config).unwrap()
+    };
+    assert_eq!(of("classifier").counts(&params), (2 * 1280 + 2, total - 2562));
+    assert_eq!(of("stem").counts(&params), (total, 0));
+    let (summary, trained) = of("conv_head").summary();
+    let counted: usize =
+        summary.rows.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(row, _)| row.params).sum();
+    assert_eq!(counted, of("conv_head").counts(&params).0);
+    let error =
+        PartlyFrozen::new(ModelKind::MobileNetV2, input, 2, &params, &config("blocks.9", Statistics::Kept));
+    let Err(Error::Setting { expected, .. }) = error else { panic!("no such block") };
+    assert!(expected.contains("blocks.6") && expected.contains("classifier"));
+}
+
+#[test]
+fn blocks_hold_every_variable_once() {
+    for model in [ModelKind::MobileNetV2, ModelKind::Xception, ModelKind::SmallCnn] {
+        let params = Params::seeded(1, &Device::Cpu);
+        let (c, h, w) = model.usual_input();
+        let input = Dims::Map { channels: c, height: h, width: w };
+        ImageClassifier::new(model, input, 3, model.scheme(), &params).unwrap();
+        let parts = blocks(model, &params, model.head_name());
+        for name in params.names() {
+            let holders = parts.iter().filter(|block| block.holds(&name)).count();
+            assert_eq!(holders, 1, "{model}: {name}");
+        }
+        assert_eq!(parts.last().unwrap().name, model.head_name());
+        let recipe = Preset::Standard.recipe(&parts, 1);
+        let cost = recipe.cost(&parts, 100, 1, 10);
+        assert_eq!((cost.forward, cost.trained), (210 + 60, 600));
+        assert!(cost.seconds(0.01) > Preset::Quick.recipe(&parts, 1).cost(&parts, 100, 1, 10).seconds(0.01));
+    }
+}

@@ -1,0 +1,260 @@
+//! `fine-tune` as its users meet it, on small made-up photos and a network with random weights; and, where they are to be
+//! had, on real photos with real weights, beside timm.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::Device;
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
+    command
+        .current_dir(folder)
+        .args(args)
+        .arg("--cache")
+        .arg(folder.join("cache"))
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let output = command(folder, args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn refused(output: &Output, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for word in words {
+        assert!(said.contains(word), "should say {word:?}: {said}");
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Photos of 40×32 pixels that are mostly red or mostly blue.
+fn photos(folder: &Path, per_class: u32) {
+    for (class, hue) in [("blue", 2), ("red", 0)] {
+        let folder = folder.join("photos").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..per_class {
+            let pixel = |x: u32, y: u32| {
+                let mut rgb = [(x * 5 + i * 17) as u8 % 90, (y * 7 + i * 29) as u8 % 90, (x * y) as u8 % 90];
+                rgb[hue] += 150;
+                Rgb(rgb)
+            };
+            RgbImage::from_fn(40, 32, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+}
+
+/// A MobileNetV2 with random weights for a thousand classes, laid out as a hub repository.
+fn weights(folder: &Path, architecture: &str) -> PathBuf {
+    let folder = folder.join("weights");
+    std::fs::create_dir_all(&folder).unwrap();
+    let params = Params::seeded(5, &Device::Cpu);
+    let input = Dims::Map { channels: 3, height: 32, width: 32 };
+    let kind = ModelKind::MobileNetV2;
+    ImageClassifier::new(kind, input, 1000, kind.scheme(), &params).unwrap();
+    params.save(&folder.join("model.safetensors")).unwrap();
+    let config = serde_json::json!({
+        "architecture": architecture, "num_classes": 1000,
+        "pretrained_cfg": {"input_size": [3, 32, 32], "interpolation": "bilinear", "crop_pct": 0.875},
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    folder
+}
+
+fn fine_tune<'a>(preset: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["fine-tune", "--data", "photos", "--backbone", "mobilenet-v2", "--weights", "weights"];
+    fixed.into_iter().chain(["--preset", preset, "--out", out]).chain(more.iter().copied()).collect()
+}
+
+fn scene() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    photos(folder.path(), 15);
+    weights(folder.path(), "mobilenetv2_100");
+    folder
+}
+
+#[test]
+fn a_quick_run_evaluates_and_predicts() {
+    let folder = scene();
+    let here = folder.path();
+    let output = command(here, &fine_tune("quick", "run", &[])).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("at most about") && said.contains("by cross-validation"), "{said}");
+    for file in ["model.safetensors", "config.json", "history.csv", "metrics.json", "report.html"] {
+        assert!(here.join("run").join(file).is_file(), "{file} is missing");
+    }
+    let metrics = json(&here.join("run/metrics.json"));
+    assert!(metrics["val"]["accuracy"].as_f64().unwrap() >= 0.8, "{metrics}");
+    assert_eq!(metrics["trained_params"], 2 * 1280 + 2);
+    let config = json(&here.join("run/config.json"));
+    assert_eq!(config["architecture"], "mobilenetv2_100");
+    assert_eq!(config["label_names"], serde_json::json!(["blue", "red"]));
+    let evaluation: Value = serde_json::from_str(&succeeds(
+        here,
+        &["evaluate", "--run", "run", "--data", "photos", "--split", "val", "--json"],
+    ))
+    .unwrap();
+    assert_eq!(evaluation["loss"], metrics["val"]["loss"]);
+    let args = ["predict", "--run", "run", "--json", "photos/red/0.png", "photos/blue/0.png"];
+    let predictions: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+    let labels: Vec<&Value> =
+        predictions.as_array().unwrap().iter().map(|p| &p["predictions"][0]["label"]).collect();
+    assert_eq!(labels, ["red", "blue"]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_features_are_remembered() {
+    let folder = scene();
+    let here = folder.path();
+    succeeds(here, &fine_tune("quick", "one", &[]));
+    let features = || {
+        let names = std::fs::read_dir(here.join("cache")).unwrap().map(|e| e.unwrap().path());
+        names.filter(|p| p.extension().is_some_and(|e| e == "features")).count()
+    };
+    assert_eq!(features(), 2, "one file for each crop");
+    succeeds(here, &fine_tune("quick", "two", &[]));
+    assert_eq!(features(), 2);
+    let weights = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert!(weights("one") == weights("two"));
+}
+
+#[test]
+fn a_standard_run_is_resumed_exactly() {
+    let folder = scene();
+    let here = folder.path();
+    let settings =
+        ["--unfreeze-from", "conv_head", "--epochs", "2", "--crop", "center", "--learning-rate", "0.001"];
+    succeeds(here, &fine_tune("standard", "run", &settings));
+    let metrics = json(&here.join("run/metrics.json"));
+    assert_eq!(metrics["epochs"], 2);
+    // conv_head's 320 × 1280 weights, its norm, and the last layer.
+    assert_eq!(metrics["trained_params"], 320 * 1280 + 2 * 1280 + 2 * 1280 + 2);
+    let before = std::fs::read(here.join("run/model.safetensors")).unwrap();
+    let resumed: Vec<&str> =
+        fine_tune("standard", "run", &settings).into_iter().chain(["--resume"]).collect();
+    succeeds(here, &resumed);
+    assert!(before == std::fs::read(here.join("run/model.safetensors")).unwrap());
+}
+
+#[test]
+fn bad_input_is_named_and_leaves_nothing() {
+    let folder = scene();
+    let here = folder.path();
+    let run = |args: &[&str]| command(here, args).output().unwrap();
+    let wrong_block = fine_tune("standard", "a", &["--unfreeze-from", "blocks.9", "--crop", "center"]);
+    refused(&run(&wrong_block), &["blocks.9", "blocks.6", "classifier"]);
+    let mut wrong_source = fine_tune("quick", "b", &[]);
+    wrong_source[6] = "no-such-thing";
+    refused(&run(&wrong_source), &["no-such-thing", "hub repository"]);
+    wrong_source[6] = "owner/name";
+    let offline =
+        command(here, &wrong_source).env("HF_HUB_OFFLINE", "1").env("HF_HOME", here).output().unwrap();
+    refused(&offline, &["owner/name", "HF_HUB_OFFLINE"]);
+    std::fs::write(here.join("photos/red/broken.png"), b"\x89PNG\r\n\x1a\nno").unwrap();
+    refused(&run(&fine_tune("quick", "c", &[])), &["broken.png"]);
+    succeeds(here, &fine_tune("quick", "d", &["--skip-unreadable", "--crop", "center"]));
+    std::fs::remove_file(here.join("photos/red/broken.png")).unwrap();
+    std::fs::create_dir(here.join("photos/Red")).unwrap();
+    std::fs::copy(here.join("photos/red/0.png"), here.join("photos/Red/0.png")).unwrap();
+    refused(&run(&fine_tune("quick", "e", &[])), &["Red", "red", "letter case"]);
+    std::fs::remove_dir_all(here.join("photos/Red")).unwrap();
+    std::fs::remove_dir_all(here.join("photos/red")).unwrap();
+    refused(&run(&fine_tune("quick", "f", &[])), &["blue"]);
+    for out in ["b", "c", "e", "f"] {
+        assert!(!here.join(out).join("model.safetensors").exists(), "{out} holds weights");
+    }
+    photos(here, 15);
+    weights(here, "mobilenetv2_140");
+    refused(&run(&fine_tune("quick", "g", &[])), &["config.json", "mobilenetv2_140", "mobilenetv2_100"]);
+}
+
+#[test]
+fn three_images_are_refused_by_name_or_handled() {
+    let folder = scene();
+    let here = folder.path();
+    for class in ["red", "blue"] {
+        for i in 0..15 {
+            if i > 1 || (class == "red" && i == 1) {
+                std::fs::remove_file(here.join(format!("photos/{class}/{i}.png"))).unwrap();
+            }
+        }
+    }
+    let output = command(here, &fine_tune("quick", "run", &[])).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(!said.contains("panicked"), "{said}");
+    match output.status.code() {
+        Some(0) => assert!(here.join("run/report.html").is_file()),
+        _ => refused(&output, &["photos", "class"]),
+    }
+}
+
+/// timm's own reading of the run, as (class, probabilities) of each photo.
+const TIMM: &str = r"
+import json, sys
+import torch, timm
+from PIL import Image
+from timm.data import create_transform
+run, backbone, images = sys.argv[1], sys.argv[2], sys.argv[3:]
+config = json.load(open(run + '/config.json'))
+cfg = config['pretrained_cfg']
+transform = create_transform(input_size=tuple(cfg['input_size']), interpolation=cfg['interpolation'],
+    mean=tuple(cfg['mean']), std=tuple(cfg['std']), crop_pct=cfg['crop_pct'], crop_mode=cfg['crop_mode'])
+by_path = timm.create_model(config['architecture'], num_classes=config['num_classes'],
+    checkpoint_path=run + '/model.safetensors').eval()
+by_config = timm.create_model('local-dir:' + run, pretrained=True).eval()
+rows = []
+for path in images:
+    x = transform(Image.open(path).convert('RGB'))[None]
+    with torch.no_grad():
+        a, b = by_path(x).softmax(1), by_config(x).softmax(1)
+    assert torch.equal(a, b)
+    rows.append(a[0].tolist())
+print(json.dumps(rows))
+";
+
+#[test]
+fn timm_reads_a_run_and_agrees() {
+    let Ok(python) = std::env::var("FIRSTSIGHT_PYTHON") else {
+        eprintln!("skipped: FIRSTSIGHT_PYTHON names no Python with timm");
+        return;
+    };
+    let folder = scene();
+    let here = folder.path();
+    let settings = ["--unfreeze-from", "conv_head", "--epochs", "1", "--crop", "squash"];
+    succeeds(here, &fine_tune("standard", "run", &settings));
+    let photos = ["photos/red/3.png", "photos/blue/4.png"];
+    let args: Vec<&str> = ["predict", "--run", "run", "--json"].into_iter().chain(photos).collect();
+    let ours: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+    let output = Command::new(python)
+        .current_dir(here)
+        .args(["-c", TIMM, "run", "mobilenetv2_100"])
+        .args(photos)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let theirs: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    for (ours, theirs) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
+        for guess in ours["predictions"].as_array().unwrap() {
+            let index = guess["index"].as_u64().unwrap() as usize;
+            let (a, b) = (guess["probability"].as_f64().unwrap(), theirs[index].as_f64().unwrap());
+            assert!((a - b).abs() < 1e-4, "{}: {a} against timm's {b}", ours["image"]);
+        }
+    }
+}
