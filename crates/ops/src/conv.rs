@@ -1,10 +1,11 @@
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
 use crate::cpu::buffer::Buffer;
-use crate::cpu::conv_direct::Plan;
+use crate::cpu::conv_direct::{self, Plan};
 use crate::cpu::conv_sparse::{Backward, Grads};
 use crate::cpu::stage::{Parameters, Prepared, Saved, Stage};
 use crate::cpu::{self, elementwise, pool};
@@ -46,7 +47,8 @@ pub fn conv2d(
     Conv { shape, activation, pooling: None }.apply(x, weight, bias)
 }
 
-/// [`conv2d`], then [`crate::max_pool2d`], as one op that never writes the map between them. Its backward pass
+/// [`conv2d`], then [`crate::max_pool2d`], as one op that doesn't write the map between them, unless a
+/// window holds 256 values or more, where that costs little. Its backward pass
 /// visits the maxima only, since the gradient is zero elsewhere.
 ///
 /// The maximum is taken before the activation, which comes to the same because every [`Activation`] rises, except
@@ -121,6 +123,15 @@ impl Conv {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, self)
     }
 
+    /// Whether a window holds so many values that writing the map is cheap beside summing it, and the faster product
+    /// makes good for it.
+    fn deep(&self) -> bool {
+        const DEEP: usize = 256;
+        let ConvShape { c_in, kh, kw, config, .. } = self.shape;
+        let plane = self.shape.padded_h() * self.shape.padded_w();
+        c_in / config.groups * kh * kw >= DEEP && u32::try_from(c_in * plane).is_ok()
+    }
+
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let unpooled = |activation| {
             let mut y = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
@@ -131,6 +142,15 @@ impl Conv {
         let Some(pooling) = &self.pooling else {
             return unpooled(self.activation);
         };
+        if self.deep() {
+            let map = unpooled(Activation::Identity);
+            let (mut y, mut places) = pool::max_forward(&pooling.shape, &map);
+            elementwise::par_activate(&mut y, self.activation);
+            let starts = conv_direct::starts(&self.shape);
+            places.par_iter_mut().for_each(|place| *place = starts[*place as usize]);
+            let _ = pooling.places.set(Places::Padded(places));
+            return y;
+        }
         match Plan::new(&self.shape, weight, bias) {
             Some(plan) => {
                 let mut places = pooling.tracked.then(Vec::new);

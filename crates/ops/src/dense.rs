@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape
 use crate::config::Activation;
 use crate::cpu;
 use crate::cpu::elementwise;
-use crate::cpu::gemm::{Matrix, par_gemm};
+use crate::cpu::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
 use crate::portable;
 
 /// A dense layer: `x` (B, in), `weight` (out, in), `bias` (out,) to f(x·weightᵀ + bias), (B, out).
@@ -119,6 +119,11 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     logits.contiguous()?.apply_op1(SoftCrossEntropy { targets, n_classes })
 }
 
+/// Where the rows of a matrix of `len` columns start.
+fn rows(count: usize, len: usize) -> Vec<usize> {
+    (0..count).map(|row| row * len).collect()
+}
+
 struct Linear {
     batch: usize,
     n_in: usize,
@@ -141,11 +146,12 @@ impl CustomOp3 for Linear {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let &Self { batch, n_in, n_out, activation } = self;
-        let x = Matrix::new(cpu::slice(x, x_layout)?, batch, n_in);
-        let weight = Matrix::new(cpu::slice(weight, weight_layout)?, n_out, n_in);
+        let (x_rows, weight_rows) = (rows(batch, n_in), rows(n_out, n_in));
+        let (x, weight) = (cpu::slice(x, x_layout)?, cpu::slice(weight, weight_layout)?);
         let bias = cpu::slice(bias, bias_layout)?;
-        let mut y = vec![0.0; batch * n_out];
-        par_gemm(&mut y, x, weight.t());
+        let features = Pixels::flat(n_in, n_in);
+        let x = Unfolded::new(x, &x_rows, features, 1);
+        let mut y = multiply_over_pixels(&x, &Unfolded::new(weight, &weight_rows, features, 1));
         for row in y.chunks_exact_mut(n_out) {
             elementwise::add(row, bias);
         }
@@ -165,27 +171,36 @@ impl CustomOp3 for Linear {
         let grad = grad.contiguous()?;
         let slopes =
             elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, activation);
-        let slopes = Matrix::new(&slopes, batch, n_out);
-        let product = |left: Matrix<'_>, right: Matrix<'_>, shape: &Shape| {
-            let mut product = vec![0.0; left.rows * right.cols];
-            par_gemm(&mut product, left, right);
+        let features = Pixels::flat(n_in, n_in);
+        // left · right, where right has rows of `n_in` values.
+        let product = |left: Left, n_rows: usize, right: &[f32], right_rows: usize, shape: &Shape| {
+            let mut product = vec![0.0; n_rows * n_in];
+            let right_rows = rows(right_rows, n_in);
+            let target = Target::new(&mut product, n_rows, n_in, features, 1);
+            multiply(
+                &left,
+                &Unfolded::new(right, &right_rows, features, 1),
+                None,
+                Activation::Identity,
+                &target,
+            );
             cpu::tensor(product, shape)
         };
         let x_grad = if x.track_op() {
-            let weight_data = cpu::data(weight);
-            Some(product(slopes, Matrix::new(weight_data.slice()?, n_out, n_in), x.shape())?)
+            let left = Left::of_rows(&slopes, (batch, n_out), None);
+            Some(product(left, batch, cpu::data(weight).slice()?, n_out, x.shape())?)
         } else {
             None
         };
         let weight_grad = if weight.track_op() {
-            let x_data = cpu::data(x);
-            Some(product(slopes.t(), Matrix::new(x_data.slice()?, batch, n_in), weight.shape())?)
+            let left = Left::of_columns(&slopes, (n_out, batch));
+            Some(product(left, n_out, cpu::data(x).slice()?, batch, weight.shape())?)
         } else {
             None
         };
         let bias_grad = if bias.track_op() {
             let mut sums = vec![0.0; n_out];
-            slopes.data.chunks_exact(n_out).for_each(|row| elementwise::add(&mut sums, row));
+            slopes.chunks_exact(n_out).for_each(|row| elementwise::add(&mut sums, row));
             Some(cpu::tensor(sums, bias.shape())?)
         } else {
             None

@@ -1,6 +1,4 @@
-//! Matrix products by the `gemm` crate, on one thread each or split in a fixed way.
-
-use rayon::prelude::*;
+//! Matrix products by the `gemm` crate, on one thread each.
 
 /// A matrix in a slice: element (i, j) is at i·`row_stride` + j·`col_stride`.
 #[derive(Clone, Copy)]
@@ -27,10 +25,6 @@ impl<'a> Matrix<'a> {
             col_stride: self.row_stride,
             ..self
         }
-    }
-
-    fn rows_from(self, start: usize, rows: usize) -> Self {
-        Self { data: &self.data[start * self.row_stride..], rows, ..self }
     }
 
     fn fits(&self) -> bool {
@@ -71,15 +65,4 @@ pub(crate) fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
             gemm::Parallelism::None,
         );
     }
-}
-
-/// out = a·b on all threads, split by rows of `out`.
-pub(crate) fn par_gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
-    /// Pieces of at least this many multiplications, so that handing them out is cheap beside them.
-    const WORK: usize = 1 << 20;
-    let per_row = (b.rows * b.cols).max(1);
-    let rows = (WORK / per_row).max(a.rows.div_ceil(64)).next_multiple_of(8).min(a.rows);
-    out.par_chunks_mut(rows * b.cols).enumerate().for_each(|(chunk, out)| {
-        gemm(out, a.rows_from(chunk * rows, out.len() / b.cols), b);
-    });
 }

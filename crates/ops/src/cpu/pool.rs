@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::elementwise;
+use super::scratch::Scratch;
+use super::simd::{Kernel, Simd, dispatch};
 use crate::config::Divisor;
 use crate::portable::{Axis, pool_extent};
 use crate::shape::PoolShape;
@@ -67,18 +70,9 @@ pub(crate) fn avg_forward(shape: &PoolShape, x: &[f32], divisor: Divisor) -> Vec
     let pixels = shape.oh * shape.ow;
     let scales = scales(shape, divisor);
     let mut out = vec![0.0; shape.batch * shape.channels * pixels];
-    out.par_chunks_exact_mut(pixels).zip(x.par_chunks_exact(shape.h * shape.w)).for_each(|(out, plane)| {
-        for py in 0..shape.oh {
-            let rows = shape.rows(py);
-            for px in 0..shape.ow {
-                let cols = shape.cols(px);
-                let sum: f32 = (rows.0..rows.1)
-                    .map(|y| plane[y * shape.w + cols.0..y * shape.w + cols.1].iter().sum::<f32>())
-                    .sum();
-                out[py * shape.ow + px] = sum * scales[py * shape.ow + px];
-            }
-        }
-    });
+    out.par_chunks_exact_mut(pixels)
+        .zip(x.par_chunks_exact(shape.h * shape.w))
+        .for_each(|(out, plane)| dispatch(MeansOf { shape, scales: &scales, plane, out }));
     out
 }
 
@@ -87,21 +81,117 @@ pub(crate) fn avg_backward(shape: &PoolShape, grad: &[f32], divisor: Divisor) ->
     let pixels = shape.oh * shape.ow;
     let scales = scales(shape, divisor);
     let mut x_grad = vec![0.0; shape.batch * shape.channels * shape.h * shape.w];
-    x_grad.par_chunks_exact_mut(shape.h * shape.w).zip(grad.par_chunks_exact(pixels)).for_each(
-        |(plane, grad)| {
-            for py in 0..shape.oh {
-                let rows = shape.rows(py);
-                for px in 0..shape.ow {
-                    let cols = shape.cols(px);
-                    let share = grad[py * shape.ow + px] * scales[py * shape.ow + px];
-                    for y in rows.0..rows.1 {
-                        plane[y * shape.w + cols.0..y * shape.w + cols.1]
-                            .iter_mut()
-                            .for_each(|v| *v += share);
+    x_grad
+        .par_chunks_exact_mut(shape.h * shape.w)
+        .zip(grad.par_chunks_exact(pixels))
+        .for_each(|(plane, grad)| dispatch(ShareOut { shape, scales: &scales, grad, plane }));
+    x_grad
+}
+
+/// The outputs (first, end) whose window's column `kx` lies in the map.
+fn seen(shape: &PoolShape, kx: usize) -> (usize, usize) {
+    let (stride, padding) = (shape.config.stride.1, shape.config.padding.1);
+    let first = padding.saturating_sub(kx).div_ceil(stride).min(shape.ow);
+    let end = (shape.w + padding).saturating_sub(kx).div_ceil(stride).min(shape.ow);
+    (first, end.max(first))
+}
+
+/// One plane's means: rows are summed first, then columns.
+struct MeansOf<'a> {
+    shape: &'a PoolShape,
+    scales: &'a [f32],
+    plane: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for MeansOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { shape, scales, plane, out } = self;
+        let (stride, padding) = (shape.config.stride.1, shape.config.padding.1);
+        let mut sums = Scratch::dirty(shape.w);
+        for (py, (out, scales)) in
+            out.chunks_exact_mut(shape.ow).zip(scales.chunks_exact(shape.ow)).enumerate()
+        {
+            let rows = shape.rows(py);
+            sums.fill(0.0);
+            for row in plane[rows.0 * shape.w..rows.1 * shape.w].chunks_exact(shape.w) {
+                elementwise::add(&mut sums, row);
+            }
+            out.fill(0.0);
+            for kx in 0..shape.config.kernel.1 {
+                let (first, end) = seen(shape, kx);
+                if first < end {
+                    let from = &sums[first * stride + kx - padding..];
+                    add_every(&mut out[first..end], from, stride);
+                }
+            }
+            out.iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
+        }
+    }
+}
+
+/// to\[i\] += from\[i·step\]
+#[inline(always)]
+fn add_every(to: &mut [f32], from: &[f32], step: usize) {
+    match step {
+        1 => elementwise::add(to, from),
+        2 => {
+            let (pairs, last) = from.as_chunks::<2>();
+            let whole = to.len().min(pairs.len());
+            to.iter_mut().zip(pairs).for_each(|(to, pair)| *to += pair[0]);
+            if let (Some(to), [last]) = (to.get_mut(whole), last) {
+                *to += last;
+            }
+        }
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to += from),
+    }
+}
+
+/// One plane's gradient, which starts as zeros: shares are spread over columns first, then rows.
+struct ShareOut<'a> {
+    shape: &'a PoolShape,
+    scales: &'a [f32],
+    grad: &'a [f32],
+    plane: &'a mut [f32],
+}
+
+impl Kernel for ShareOut<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { shape, scales, grad, plane } = self;
+        let (stride, padding) = (shape.config.stride.1, shape.config.padding.1);
+        let mut shares = Scratch::dirty(shape.ow);
+        let mut spread = Scratch::dirty(shape.w);
+        for (py, (grad, scales)) in grad.chunks_exact(shape.ow).zip(scales.chunks_exact(shape.ow)).enumerate()
+        {
+            shares.iter_mut().zip(grad).zip(scales).for_each(|((share, grad), scale)| *share = grad * scale);
+            spread.fill(0.0);
+            for kx in 0..shape.config.kernel.1 {
+                let (first, end) = seen(shape, kx);
+                if first < end {
+                    let to = &mut spread[first * stride + kx - padding..];
+                    let shares = &shares[first..end];
+                    if stride == 2 {
+                        let (pairs, last) = to.as_chunks_mut::<2>();
+                        let whole = pairs.len().min(shares.len());
+                        pairs.iter_mut().zip(shares).for_each(|(pair, share)| pair[0] += share);
+                        if let ([last], Some(share)) = (last, shares.get(whole)) {
+                            *last += share;
+                        }
+                    } else {
+                        to.iter_mut().step_by(stride).zip(shares).for_each(|(to, share)| *to += share);
                     }
                 }
             }
-        },
-    );
-    x_grad
+            let rows = shape.rows(py);
+            for row in plane[rows.0 * shape.w..rows.1 * shape.w].chunks_exact_mut(shape.w) {
+                elementwise::add(row, &spread);
+            }
+        }
+    }
 }
