@@ -237,7 +237,7 @@ impl Chain {
     /// The result alone, a few samples at a time through all layers.
     fn infer(&self, x: &Tensor) -> Result<Vec<f32>> {
         /// As many samples go together as make this many pixels of the smallest map, which fill the products' tiles.
-        const PIXELS: usize = 384;
+        const PIXELS: usize = 1024;
         let data = cpu::data(x);
         let x = data.slice()?;
         let locked: Vec<Locked<'_>> = self.arguments.iter().map(Arguments::lock).collect();
@@ -250,7 +250,7 @@ impl Chain {
         };
         let smallest = self.stages.iter().map(|stage| stage.shape.oh * stage.shape.ow).min().unwrap_or(1);
         let batch = self.stages[0].shape.batch;
-        let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(8)).max(1);
+        let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
         let sample = x.len() / batch;
         let mut y = vec![0.0; batch * last.sample_len()];
         let groups = y.par_chunks_mut(together * last.sample_len()).zip(x.par_chunks(together * sample));

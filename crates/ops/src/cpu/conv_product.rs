@@ -137,7 +137,11 @@ pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: 
     let Padding2d { top, bottom, left, right } = config.padding;
     let (reach_y, reach_x) = ((kh - 1) * config.dilation.0, (kw - 1) * config.dilation.1);
     let pointwise = (kh, kw) == (1, 1) && config.padding == Padding2d::none();
-    let turns = config.stride == (1, 1) && reach_y >= top.max(bottom) && reach_x >= left.max(right);
+    // Turned, it sums a window for each pixel of the input, which may be many more than those of the output.
+    let turns = config.stride == (1, 1)
+        && reach_y >= top.max(bottom)
+        && reach_x >= left.max(right)
+        && 2 * h * w <= 3 * oh * ow;
     if !pointwise && !turns {
         x_grad.fill(0.0);
         super::conv_unfolded::add_x_grad(shape, weight, slopes, x_grad);

@@ -1,29 +1,43 @@
-//! The gradient for the input of a strided convolution: a product with the transposed weights gives what each tap
-//! saw at each position, which is added back to where it was seen.
+//! The gradient for the input of a convolution that strides, or whose output is much smaller than its input: a product
+//! with the transposed weights gives what each tap saw at each position, which is added back to where it was seen.
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, gemm};
-use super::scratch::Scratch;
+use super::buffer::Buffer;
+use super::product::{Left, Pixels, Target, Unfolded, multiply};
+use crate::config::Activation;
 use crate::shape::ConvShape;
 
 /// Adds the gradient to `x_grad`, which starts as zeros.
 pub(crate) fn add_x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: &mut [f32]) {
+    /// Products are held of as many samples at once as make so many values.
+    const HELD: usize = 4 << 20;
     let group = Group::new(shape);
+    let groups = shape.config.groups;
     let pixels = shape.oh * shape.ow;
     let (sample_in, sample_out) = (shape.c_in * shape.h * shape.w, shape.c_out * pixels);
-    let samples = x_grad.par_chunks_exact_mut(sample_in).zip(slopes.par_chunks_exact(sample_out));
-    samples.for_each(|(x_grad, slopes)| {
-        let mut product = Scratch::dirty(group.taps * pixels);
-        let weights = weight.chunks_exact(group.channels_out * group.taps);
-        let slopes = slopes.chunks_exact(group.channels_out * pixels);
-        let maps = x_grad.chunks_exact_mut(group.channels_in * shape.h * shape.w);
-        for ((weights, slopes), map) in weights.zip(slopes).zip(maps) {
-            let weights = Matrix::new(weights, group.channels_out, group.taps);
-            gemm(&mut product, weights.t(), Matrix::new(slopes, group.channels_out, pixels));
-            group.fold(&product, map);
+    let map = group.channels_in * shape.h * shape.w;
+    let rows: Vec<usize> = (0..group.channels_out).map(|o| o * pixels).collect();
+    let len = group.taps * pixels;
+    let together = (HELD / len).clamp(1, shape.batch);
+    for index in 0..groups {
+        let weight = &weight[index * group.channels_out * group.taps..][..group.channels_out * group.taps];
+        let left = Left::of_columns(weight, (group.taps, group.channels_out));
+        let chunks = x_grad.chunks_mut(together * sample_in).zip(slopes.chunks(together * sample_out));
+        for (x_grad, slopes) in chunks {
+            let samples = slopes.len() / sample_out;
+            let mut product = Buffer::dirty(samples * len);
+            let source = Pixels::flat(pixels, sample_out);
+            let right = Unfolded::new(&slopes[index * group.channels_out * pixels..], &rows, source, samples);
+            let target = Pixels::flat(pixels, len);
+            let target = Target::new(&mut product, group.taps, pixels, target, samples);
+            multiply(&left, &right, None, Activation::Identity, &target);
+            let products = product.par_chunks_exact(len);
+            x_grad.par_chunks_exact_mut(sample_in).zip(products).for_each(|(x_grad, product)| {
+                group.fold(product, &mut x_grad[index * map..][..map]);
+            });
         }
-    });
+    }
 }
 
 /// One group of channels of one sample.

@@ -10,7 +10,6 @@ pub(crate) mod conv_sparse;
 pub(crate) mod conv_unfolded;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
-pub(crate) mod gemm;
 pub(crate) mod norm;
 pub(crate) mod planes;
 pub(crate) mod pool;

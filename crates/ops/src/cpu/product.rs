@@ -313,11 +313,13 @@ pub(crate) fn multiply(
     assert!(bias.is_none_or(|bias| bias.len() == left.rows));
     let width = VECTORS * super::simd::lanes();
     let longest = blocks(left.depth).map(|block| block.len()).max().unwrap_or(1);
-    // Enough pieces to share out, none smaller than a panel, none larger than the cache.
-    let piece = (PACKED / longest / width).clamp(1, 24).min(columns.div_ceil(width * 8).max(1)) * width;
+    // Enough pieces to share out, none smaller than a panel, none larger than the cache. What a piece computes doesn't
+    // depend on how many there are.
+    let wanted = 2 * rayon::current_num_threads();
+    let piece = (PACKED / longest / width).clamp(1, 24).min(columns.div_ceil(width * wanted).max(1)) * width;
     let pieces = columns.div_ceil(piece);
     let panels = left.rows.div_ceil(ROWS);
-    let splits = 8usize.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
+    let splits = wanted.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
     let share = panels.div_ceil(splits);
     (0..pieces * splits).into_par_iter().for_each(|task| {
         let (piece_index, split) = (task / splits, task % splits);
