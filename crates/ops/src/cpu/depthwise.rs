@@ -77,12 +77,16 @@ impl Phases {
                 } else if sw == 2 {
                     let to = &mut to[..(w - first).div_ceil(2)];
                     let (pairs, last) = row[first..].as_chunks::<2>();
-                    to.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[0]);
+                    for (to, pair) in to.iter_mut().zip(pairs) {
+                        *to = pair[0];
+                    }
                     if let ([last], Some(to)) = (last, to.last_mut()) {
                         *to = *last;
                     }
                 } else {
-                    to.iter_mut().zip(row[first..].iter().step_by(sw)).for_each(|(to, from)| *to = *from);
+                    for (to, from) in to.iter_mut().zip(row[first..].iter().step_by(sw)) {
+                        *to = *from;
+                    }
                 }
             }
         }
@@ -103,13 +107,17 @@ impl Phases {
                     copy(simd, &from[..w], row);
                 } else if sw == 2 {
                     let (pairs, last) = row[first..].as_chunks_mut::<2>();
-                    pairs.iter_mut().zip(from).for_each(|(pair, from)| pair[0] = *from);
+                    for (pair, from) in pairs.iter_mut().zip(from) {
+                        pair[0] = *from;
+                    }
                     let taken = pairs.len();
                     if let [last] = last {
                         *last = from[taken];
                     }
                 } else {
-                    row[first..].iter_mut().step_by(sw).zip(from).for_each(|(to, from)| *to = *from);
+                    for (to, from) in row[first..].iter_mut().step_by(sw).zip(from) {
+                        *to = *from;
+                    }
                 }
             }
         }

@@ -122,7 +122,12 @@ fn tanh_and_slope(x: f32) -> (f32, f32) {
 #[inline(always)]
 pub(crate) fn activate(values: &mut [f32], activation: Activation) {
     if activation != Activation::Identity {
-        for_activation!(activation, f => values.iter_mut().for_each(|v| *v = activate_one(*v, f)));
+        // Loops, here and in every kernel: a closure may be compiled on its own, without the kernel's instructions.
+        for_activation!(activation, f => {
+            for value in values {
+                *value = activate_one(*value, f);
+            }
+        });
     }
 }
 
@@ -214,7 +219,9 @@ pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activatio
 /// target += addend
 #[inline(always)]
 pub(crate) fn add(target: &mut [f32], addend: &[f32]) {
-    target.iter_mut().zip(addend).for_each(|(target, addend)| *target += addend);
+    for (target, addend) in target.iter_mut().zip(addend) {
+        *target += addend;
+    }
 }
 
 /// [`add`] of whole tensors.

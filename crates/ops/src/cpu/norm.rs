@@ -34,7 +34,10 @@ impl Moments {
         }
         let mean = total / n as f64;
         let centre = mean as f32;
-        let squares: f64 = planes.map(|plane| sum(plane, |value| (value - centre) * (value - centre))).sum();
+        let mut squares = 0.0;
+        for plane in planes {
+            squares += sum(plane, |value| (value - centre) * (value - centre));
+        }
         // The mean's rounding error would count in every square.
         let var = squares / n as f64 - (mean - f64::from(centre)).powi(2);
         Self::new(centre, var.max(0.0) as f32, epsilon)

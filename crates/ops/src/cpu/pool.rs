@@ -17,26 +17,80 @@ pub(crate) fn max_forward(shape: &PoolShape, x: &[f32]) -> (Vec<f32>, Vec<u32>) 
     out.par_chunks_exact_mut(pixels)
         .zip(places.par_chunks_exact_mut(pixels))
         .zip(x.par_chunks_exact(shape.h * shape.w))
-        .for_each(|((out, places), plane)| {
-            for py in 0..shape.oh {
-                let rows = shape.rows(py);
-                for px in 0..shape.ow {
-                    let cols = shape.cols(px);
-                    let mut best = (f32::NEG_INFINITY, rows.0 * shape.w + cols.0);
-                    for y in rows.0..rows.1 {
-                        for x in cols.0..cols.1 {
-                            let value = plane[y * shape.w + x];
-                            if value > best.0 || value.is_nan() {
-                                best = (value, y * shape.w + x);
-                            }
-                        }
+        .for_each(|((out, places), plane)| dispatch(MaximaOf { shape, plane, out, places }));
+    (out, places)
+}
+
+/// One plane's maxima, tap by tap over rows of outputs, so that rows are what vectors are made of.
+struct MaximaOf<'a> {
+    shape: &'a PoolShape,
+    plane: &'a [f32],
+    out: &'a mut [f32],
+    places: &'a mut [u32],
+}
+
+impl Kernel for MaximaOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { shape, plane, out, places } = self;
+        let (stride, padding) = (shape.config.stride.1, shape.config.padding.1);
+        let rows = out.chunks_exact_mut(shape.ow).zip(places.chunks_exact_mut(shape.ow));
+        for (py, (out, places)) in rows.enumerate() {
+            let (top, bottom) = shape.rows(py);
+            for (px, (out, place)) in out.iter_mut().zip(places.iter_mut()).enumerate() {
+                *out = f32::NEG_INFINITY;
+                *place = (top * shape.w + shape.cols(px).0) as u32;
+            }
+            for y in top..bottom {
+                let row = &plane[y * shape.w..(y + 1) * shape.w];
+                for kx in 0..shape.config.kernel.1 {
+                    let (first, end) = seen(shape, kx);
+                    if first < end {
+                        let start = first * stride + kx - padding;
+                        let at = (y * shape.w + start) as u32;
+                        larger(&mut out[first..end], &mut places[first..end], &row[start..], at, stride);
                     }
-                    out[py * shape.ow + px] = best.0;
-                    places[py * shape.ow + px] = best.1 as u32;
                 }
             }
-        });
-    (out, places)
+        }
+    }
+}
+
+/// Where from\[i·step\] is larger than out\[i\], or no number, it and its place, `at` + i·step, are taken.
+#[inline(always)]
+fn larger(out: &mut [f32], places: &mut [u32], from: &[f32], at: u32, step: usize) {
+    macro_rules! each {
+        ($values:expr) => {
+            for (i, ((out, place), &value)) in out.iter_mut().zip(places.iter_mut()).zip($values).enumerate()
+            {
+                let takes = (value > *out) | value.is_nan();
+                *out = if takes { value } else { *out };
+                *place = if takes { at + (i * step) as u32 } else { *place };
+            }
+        };
+    }
+    match step {
+        1 => each!(from),
+        2 => {
+            let (pairs, last) = from.as_chunks::<2>();
+            let whole = pairs.len().min(out.len());
+            if let ([value], Some(out), Some(place)) = (last, out.get_mut(whole), places.get_mut(whole))
+                && (*value > *out || value.is_nan())
+            {
+                (*out, *place) = (*value, at + (whole * 2) as u32);
+            }
+            let (out, places) = (&mut out[..whole], &mut places[..whole]);
+            for (i, ((out, place), pair)) in out.iter_mut().zip(places.iter_mut()).zip(pairs).enumerate() {
+                let value = pair[0];
+                let takes = (value > *out) | value.is_nan();
+                *out = if takes { value } else { *out };
+                *place = if takes { at + (i * 2) as u32 } else { *place };
+            }
+        }
+        _ => each!(from.iter().step_by(step)),
+    }
 }
 
 /// Each maximum's gradient, at its place.
@@ -128,7 +182,9 @@ impl Kernel for MeansOf<'_> {
                     add_every(&mut out[first..end], from, stride);
                 }
             }
-            out.iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
+            for (out, scale) in out.iter_mut().zip(scales) {
+                *out *= scale;
+            }
         }
     }
 }
@@ -141,12 +197,18 @@ fn add_every(to: &mut [f32], from: &[f32], step: usize) {
         2 => {
             let (pairs, last) = from.as_chunks::<2>();
             let whole = to.len().min(pairs.len());
-            to.iter_mut().zip(pairs).for_each(|(to, pair)| *to += pair[0]);
+            for (to, pair) in to.iter_mut().zip(pairs) {
+                *to += pair[0];
+            }
             if let (Some(to), [last]) = (to.get_mut(whole), last) {
                 *to += last;
             }
         }
-        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to += from),
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
+                *to += from;
+            }
+        }
     }
 }
 
@@ -169,7 +231,9 @@ impl Kernel for ShareOut<'_> {
         let mut spread = Scratch::dirty(shape.w);
         for (py, (grad, scales)) in grad.chunks_exact(shape.ow).zip(scales.chunks_exact(shape.ow)).enumerate()
         {
-            shares.iter_mut().zip(grad).zip(scales).for_each(|((share, grad), scale)| *share = grad * scale);
+            for ((share, grad), scale) in shares.iter_mut().zip(grad).zip(scales) {
+                *share = grad * scale;
+            }
             spread.fill(0.0);
             for kx in 0..shape.config.kernel.1 {
                 let (first, end) = seen(shape, kx);
@@ -179,12 +243,16 @@ impl Kernel for ShareOut<'_> {
                     if stride == 2 {
                         let (pairs, last) = to.as_chunks_mut::<2>();
                         let whole = pairs.len().min(shares.len());
-                        pairs.iter_mut().zip(shares).for_each(|(pair, share)| pair[0] += share);
+                        for (pair, share) in pairs.iter_mut().zip(shares) {
+                            pair[0] += share;
+                        }
                         if let ([last], Some(share)) = (last, shares.get(whole)) {
                             *last += share;
                         }
                     } else {
-                        to.iter_mut().step_by(stride).zip(shares).for_each(|(to, share)| *to += share);
+                        for (to, share) in to.iter_mut().step_by(stride).zip(shares) {
+                            *to += share;
+                        }
                     }
                 }
             }

@@ -256,7 +256,9 @@ impl Kernel for PackRows<'_> {
             let mut factors = [1.0; ROWS];
             factors[..panel.len()].copy_from_slice(&scale[panel]);
             for values in into.as_chunks_mut::<ROWS>().0 {
-                values.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+                for (value, factor) in values.iter_mut().zip(factors) {
+                    *value *= factor;
+                }
             }
         }
     }
@@ -381,7 +383,10 @@ impl Kernel for Piece<'_> {
                         let row = panel * ROWS + r;
                         let values = &mut values[..used];
                         if let Some(bias) = bias {
-                            values.iter_mut().for_each(|value| *value += bias[row]);
+                            let bias = bias[row];
+                            for value in values.iter_mut() {
+                                *value += bias;
+                            }
                         }
                         elementwise::activate(values, activation);
                         for out in &outs[first_out[j]..first_out[j + 1]] {

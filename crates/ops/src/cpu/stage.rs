@@ -277,7 +277,9 @@ impl Kernel for BackwardChannel<'_> {
             }
         }
         if saved.z.is_none() {
-            slopes.sum = (0..batch).map(|sample| f64::from(elementwise::sum(plane(&grad, sample)))).sum();
+            for sample in 0..batch {
+                slopes.sum += f64::from(elementwise::sum(plane(&grad, sample)));
+            }
         }
         let Some(phases) = phases else { return (slopes, Vec::new()) };
         let weight = &weight[channel * kh * kw..][..kh * kw];
@@ -390,7 +392,9 @@ impl Kernel for RunChannel<'_> {
         for sample in 0..x.len() / (stage.shape.c_in * stage.shape.h * stage.shape.w) {
             let plane = plane(sample);
             if shift != 0.0 {
-                plane.iter_mut().for_each(|value| *value += shift);
+                for value in plane.iter_mut() {
+                    *value += shift;
+                }
             }
             elementwise::activate(plane, stage.activation);
         }
