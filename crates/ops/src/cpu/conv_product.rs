@@ -127,7 +127,10 @@ pub(crate) fn weight_grad(shape: &ConvShape, x: &[f32], slopes: &[f32]) -> Vec<f
             Unfolded::new(&rimmed.values()[group * windows.group..], &windows.taps, windows.pixels, batch);
         multiply_over_pixels(&left, &right)
     };
-    (0..config.groups).flat_map(group).collect()
+    match config.groups {
+        1 => group(0),
+        groups => (0..groups).map(group).collect::<Vec<_>>().concat(),
+    }
 }
 
 /// Writes the gradient for the input over `x_grad`.

@@ -53,6 +53,15 @@ impl Pixels {
         Self { count, run: count, step: 1, run_stride: count, sample_stride }
     }
 
+    /// The same places, with samples of one pixel as one run.
+    fn long_runs(self, samples: usize) -> (Self, usize) {
+        if self.count != 1 {
+            return (self, samples);
+        }
+        let (step, stride) = (self.sample_stride, samples * self.sample_stride);
+        (Self { count: samples, run: samples, step, run_stride: stride, sample_stride: stride }, 1)
+    }
+
     /// The stretches of `pixels`, cut at multiples of `width` columns.
     fn segments(&self, pixels: Range<usize>, width: usize) -> Vec<Segment> {
         let mut segments = Vec::new();
@@ -88,6 +97,7 @@ pub(crate) struct Unfolded<'a> {
 
 impl<'a> Unfolded<'a> {
     pub(crate) fn new(data: &'a [f32], taps: &'a [usize], pixels: Pixels, samples: usize) -> Self {
+        let (pixels, samples) = pixels.long_runs(samples);
         let furthest = taps.iter().max().copied().unwrap_or(0);
         assert!(samples > 0 && furthest + pixels.end(samples) <= data.len(), "a tap lies outside its map");
         Self { data, taps, pixels, samples }
@@ -95,6 +105,11 @@ impl<'a> Unfolded<'a> {
 
     pub(crate) fn columns(&self) -> usize {
         self.pixels.count * self.samples
+    }
+
+    /// Some of its rows.
+    fn rows(&self, rows: Range<usize>) -> Self {
+        Self { taps: &self.taps[rows], ..*self }
     }
 
     /// Rows `rows` of `segments` into panels [panel][row][`width`].
@@ -279,6 +294,7 @@ pub(crate) struct Target<'a> {
     data: *mut f32,
     row_stride: usize,
     pixels: Pixels,
+    columns: usize,
     _borrow: std::marker::PhantomData<&'a mut [f32]>,
 }
 
@@ -293,11 +309,18 @@ impl<'a> Target<'a> {
         pixels: Pixels,
         samples: usize,
     ) -> Self {
+        let (pixels, samples) = pixels.long_runs(samples);
         assert!(
             rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= data.len(),
             "a product does not fit its target"
         );
-        Self { data: data.as_mut_ptr(), row_stride, pixels, _borrow: std::marker::PhantomData }
+        Self {
+            data: data.as_mut_ptr(),
+            row_stride,
+            pixels,
+            columns: pixels.count * samples,
+            _borrow: std::marker::PhantomData,
+        }
     }
 }
 
@@ -311,7 +334,7 @@ pub(crate) fn multiply(
 ) {
     use rayon::prelude::*;
     let columns = right.columns();
-    assert!(left.depth == right.taps.len() && columns == target.pixels.count * right.samples);
+    assert!(left.depth == right.taps.len() && columns == target.columns);
     assert!(bias.is_none_or(|bias| bias.len() == left.rows));
     let width = VECTORS * super::simd::lanes();
     let longest = blocks(left.depth).map(|block| block.len()).max().unwrap_or(1);
@@ -517,28 +540,38 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     use rayon::prelude::*;
     let (rows, cols) = (left.taps.len(), right.taps.len());
     let width = VECTORS * super::simd::lanes();
-    let tiles = rows.div_ceil(ROWS) * cols.div_ceil(width);
     let columns = left.columns();
     let chunks = columns.div_ceil(DEPTH);
     let groups = chunks.min(8);
     let group = chunks.div_ceil(groups) * columns.div_ceil(chunks);
-    let partial: Vec<Buffer> = (0..columns.div_ceil(group))
+    let groups = columns.div_ceil(group);
+    // Few groups are split by panels of columns too, which changes no sum.
+    let right_panels = cols.div_ceil(width);
+    let splits = (2 * rayon::current_num_threads()).div_ceil(groups).min(right_panels);
+    let share = right_panels.div_ceil(splits) * width;
+    let splits = cols.div_ceil(share);
+    let partial: Vec<Buffer> = (0..groups * splits)
         .into_par_iter()
-        .map(|index| {
+        .map(|task| {
+            let (index, split) = (task / splits, task % splits);
             let pixels = index * group..((index + 1) * group).min(columns);
+            let right = right.rows(split * share..((split + 1) * share).min(cols));
+            let tiles = rows.div_ceil(ROWS) * right.taps.len().div_ceil(width);
             let mut sums = Buffer::dirty(tiles * ROWS * width);
             sums.fill(0.0);
-            dispatch(OverPixels { left, right, pixels, sums: &mut sums });
+            dispatch(OverPixels { left, right: &right, pixels, sums: &mut sums });
             sums
         })
         .collect();
     let mut result = vec![0.0; rows * cols];
-    let right_panels = cols.div_ceil(width);
     result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
-        for (j, row) in row.chunks_mut(width).enumerate() {
-            let at = ((i / ROWS * right_panels + j) * ROWS + i % ROWS) * width;
-            for part in &partial {
-                row.iter_mut().zip(&part[at..]).for_each(|(sum, part)| *sum += part);
+        for (split, row) in row.chunks_mut(share).enumerate() {
+            let panels = row.len().div_ceil(width);
+            for (j, row) in row.chunks_mut(width).enumerate() {
+                let at = ((i / ROWS * panels + j) * ROWS + i % ROWS) * width;
+                for part in partial.iter().skip(split).step_by(splits) {
+                    row.iter_mut().zip(&part[at..]).for_each(|(sum, part)| *sum += part);
+                }
             }
         }
     });
