@@ -27,6 +27,12 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>) -> Result<Pretrained
     }
 }
 
+/// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.
+pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
+    let config = config()?;
+    Ok(HubConfig { endpoint: address.to_owned(), token: None, proxy: proxy(address), retries: 1, ..config })
+}
+
 fn config() -> Result<HubConfig> {
     let home = match variable("HF_HOME") {
         Some(home) => PathBuf::from(home),

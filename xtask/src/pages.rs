@@ -36,7 +36,10 @@ pub(crate) fn run_report(
         ("data", source.to_owned()),
         ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
         ("classes", splits.n_classes().to_string()),
-        ("training", format!("Adam {}, batches of {}", record.learning_rate, record.batch_size)),
+        (
+            "training",
+            format!("{}, batches of {}", plan.optimization.describe(record.learning_rate), record.batch_size),
+        ),
         ("augmentation", record.augmentation.to_string()),
         ("seed", record.seed.to_string()),
         ("device", device::describe(on)),
@@ -149,29 +152,14 @@ pub(crate) fn mistakes(
 ) -> Result<()> {
     let classes = images.classes();
     let guesses: Vec<Guess> = (0..predictions.len()).map(|i| Guess::new(i, predictions)).collect();
-    let (right, mut wrong): (Vec<Guess>, Vec<Guess>) = guesses.into_iter().partition(|g| g.truth == g.class);
+    let (right, wrong): (Vec<Guess>, Vec<Guess>) = guesses.into_iter().partition(|g| g.truth == g.class);
     section.text(&format!(
         "{} of {} images are recognised, {} are not.",
         number::count(right.len() as u64),
         number::count(predictions.len() as u64),
         number::count(wrong.len() as u64)
     ));
-
-    wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
-    if !wrong.is_empty() {
-        let tile = |g: &Guess| -> Result<Tile> {
-            let label = format!("{} → {}", classes[g.truth], classes[g.class]);
-            let confidence = number::percent(f64::from(g.confidence), 1);
-            Ok(Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong))
-        };
-        let tiles = wrong.iter().take(40).map(tile).collect::<Result<Vec<_>>>()?;
-        let caption = format!(
-            "The {} mistakes that the network is surest of: true class → predicted class, and the probability \
-             that it gives to its prediction",
-            tiles.len()
-        );
-        section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
-    }
+    surest_mistakes(section, images, predictions, 40, source)?;
 
     let histogram = |of: &[Guess], name: &str, caption: &str| {
         let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
@@ -196,6 +184,36 @@ pub(crate) fn mistakes(
                    share of the row";
     section.figure(Figure::new(matrix, caption, source));
     confused_pairs(section, classes, predictions);
+    Ok(())
+}
+
+/// Up to `n` mistakes as pictures, those first that the network is surest of.
+pub(crate) fn surest_mistakes(
+    section: &mut Section,
+    images: &Decoded,
+    predictions: &Predictions,
+    n: usize,
+    source: &str,
+) -> Result<()> {
+    let classes = images.classes();
+    let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
+    let mut wrong: Vec<Guess> = guesses.filter(|g| g.truth != g.class).collect();
+    wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let tile = |g: &Guess| -> Result<Tile> {
+        let label = format!("{} → {}", classes[g.truth], classes[g.class]);
+        let confidence = number::percent(f64::from(g.confidence), 1);
+        Ok(Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong))
+    };
+    let tiles = wrong.iter().take(n).map(tile).collect::<Result<Vec<_>>>()?;
+    let caption = format!(
+        "The {} mistakes that the network is surest of: true class → predicted class, and the probability that it gives to \
+         its prediction",
+        tiles.len()
+    );
+    section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
     Ok(())
 }
 

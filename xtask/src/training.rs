@@ -39,7 +39,42 @@ pub(crate) struct Plan {
     pub(crate) input: InputSpec,
     pub(crate) epochs: usize,
     pub(crate) patience: usize,
+    pub(crate) optimization: Optimization,
     pub(crate) record: TrainingRecord,
+}
+
+/// How the weights follow their gradients, at the record's learning rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Optimization {
+    /// Keras's Adam at one rate, the lecture's.
+    Adam,
+    /// PyTorch's AdamW; the rate rises over the first twentieth of the steps and falls along a cosine to a hundredth.
+    AdamWCosine { decay: f64 },
+}
+
+impl Optimization {
+    fn config(self, rate: f64) -> (OptimizerConfig, Schedule) {
+        let (beta1, beta2) = (0.9, 0.999);
+        match self {
+            Self::Adam => {
+                let epsilon = AdamEpsilon::Keras(1e-7);
+                (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, Schedule::Constant)
+            }
+            Self::AdamWCosine { decay } => {
+                let epsilon = AdamEpsilon::PyTorch(1e-8);
+                let schedule = Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 };
+                (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, schedule)
+            }
+        }
+    }
+
+    /// In words, for reports and checkpoints.
+    pub(crate) fn describe(self, rate: f64) -> String {
+        match self {
+            Self::Adam => format!("Adam {rate}"),
+            Self::AdamWCosine { decay } => format!("AdamW {rate} falling as a cosine, weight decay {decay}"),
+        }
+    }
 }
 
 impl Plan {
@@ -52,7 +87,7 @@ impl Plan {
         Ok((network, params))
     }
 
-    /// Trains the network by Adam on the training split, watched by `callbacks`.
+    /// Trains the network on the training split, watched by `callbacks`.
     pub(crate) fn fit(
         &self,
         network: &ImageClassifier,
@@ -69,17 +104,13 @@ impl Plan {
             train = train.augmented(augmentation)?;
         }
         let val = in_order(&splits.val, &self.input, device)?;
+        let (optimizer, schedule) = self.optimization.config(learning_rate);
         let config = FitConfig {
             epochs: self.epochs,
             loss: LOSS,
             metrics: METRICS.to_vec(),
-            optimizer: OptimizerConfig::Adam {
-                rate: learning_rate,
-                beta1: 0.9,
-                beta2: 0.999,
-                epsilon: AdamEpsilon::Keras(1e-7),
-            },
-            schedule: Schedule::Constant,
+            optimizer,
+            schedule,
             clip_norm: None,
             resume,
         };
@@ -131,7 +162,7 @@ impl Trained {
 /// What tells a better epoch from a worse one.
 pub(crate) const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
 
-/// Trains by Adam with early stopping on validation accuracy, brings the best weights back, measures every split
+/// Trains with early stopping on validation accuracy, brings the best weights back, measures every split
 /// and fills the run folder.
 pub(crate) fn train(
     plan: &Plan,
@@ -200,9 +231,16 @@ fn identity(plan: &Plan, splits: &Splits) -> String {
         true => String::new(),
         false => format!(", augmented ({augmentation})"),
     };
+    // Of a schedule over all epochs, another number of epochs makes another one.
+    let optimization = match plan.optimization {
+        Optimization::Adam => plan.optimization.describe(learning_rate),
+        Optimization::AdamWCosine { .. } => {
+            format!("{} over {} epochs", plan.optimization.describe(learning_rate), plan.epochs)
+        }
+    };
     format!(
         "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
-         {batch_size}, Adam {learning_rate}, seed {seed}{augmented}",
+         {batch_size}, {optimization}, seed {seed}{augmented}",
         plan.model,
         splits.n_classes(),
         splits.train.len(),

@@ -10,7 +10,7 @@
 //!
 //! [`Augmentation`] changes training images on their way into a batch.
 //!
-//! [`Table`] reads CSV files, [`idx`] the files of MNIST.
+//! [`Table`] reads CSV files, [`Mnist`] the files of MNIST, [`idx`] others of their format.
 //!
 //! # Example
 //!
@@ -90,6 +90,7 @@ mod files;
 mod folder;
 pub mod idx;
 mod loader;
+mod mnist;
 mod numpy_random;
 mod resize;
 mod split;
@@ -102,6 +103,7 @@ pub use decoded::Decoded;
 pub use error::{Error, Result};
 pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
 pub use loader::{Loader, LoaderConfig, Normalize};
+pub use mnist::Mnist;
 pub use resize::{Filter, Fit};
 pub use split::train_test_split;
 pub use table::{Standardizer, Table};

@@ -17,7 +17,8 @@ pub enum AlexNetConfig {
 }
 
 impl AlexNetConfig {
-    pub(crate) fn table(self, n_classes: usize) -> Vec<LayerSpec> {
+    /// The table that the network is built from.
+    pub fn table(self, n_classes: usize) -> Vec<LayerSpec> {
         match self {
             Self::Lecture => lecture(n_classes),
             Self::Torchvision => torchvision(n_classes),

@@ -49,7 +49,7 @@ impl LeNet5Config {
     pub const PAPER: Self = Self { pooling: LeNetPooling::Trainable, output: LeNetOutput::Rbf };
 
     /// The table, for bytes 0..=255 of white ink on black.
-    pub(crate) fn table(self, n_classes: usize) -> Vec<LayerSpec> {
+    pub fn table(self, n_classes: usize) -> Vec<LayerSpec> {
         let row = |name, layer| LayerSpec { name, layer };
         let conv = |filters| Layer::Conv2d {
             filters,

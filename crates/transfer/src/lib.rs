@@ -30,7 +30,7 @@ pub use features::{Extraction, Features, View, features, fingerprint};
 pub use fine_tune::{FineTuneConfig, PartlyFrozen, Statistics};
 pub use frozen::Frozen;
 pub use head::{Candidate, Head, HeadConfig};
-pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress};
+pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};

@@ -10,7 +10,7 @@ use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::pages;
 use crate::run::{RunFolder, TrainingRecord};
-use crate::training::{self, Plan};
+use crate::training::{self, Optimization, Plan};
 use crate::values::{self, InputSize};
 
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         input: args.model.input_spec(channels, height, width),
         epochs: args.epochs,
         patience: args.patience,
+        optimization: Optimization::Adam,
         record: TrainingRecord {
             seed: env.seed,
             split_seed: args.split_seed,

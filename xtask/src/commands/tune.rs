@@ -23,7 +23,7 @@ use crate::json::TrialJson;
 use crate::progress::{SearchProgress, TrialProgress};
 use crate::run::TrainingRecord;
 use crate::search_pages;
-use crate::training::{MONITOR, Plan};
+use crate::training::{MONITOR, Optimization, Plan};
 use crate::values::{self, InputSize};
 
 /// The study's attribute that says what it is about.
@@ -110,6 +110,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
         epochs: args.epochs,
         patience: args.patience,
+        optimization: Optimization::Adam,
         record: TrainingRecord {
             seed,
             split_seed: args.split_seed,

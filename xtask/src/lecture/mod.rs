@@ -1,5 +1,6 @@
 //! `reproduce-lecture`: each section of the lecture in a file of its own, all in one report.
 
+mod digits;
 mod drawings;
 mod filters;
 mod housing;
@@ -7,6 +8,7 @@ mod photo;
 mod reference;
 mod section_01_images;
 mod section_02_convolution;
+mod section_03_networks;
 mod section_04_augmentation;
 mod section_06_data;
 mod section_07_logistic;
@@ -32,7 +34,7 @@ use crate::images::{Folders, Splits};
 use crate::interrupt::Interrupted;
 use crate::pages;
 use crate::run::{RunFolder, TrainingRecord};
-use crate::training::{self, Plan, Trained};
+use crate::training::{self, Optimization, Plan, Trained};
 
 /// The seed of the lecture's 80/20 split.
 const SPLIT_SEED: u32 = 123;
@@ -54,6 +56,8 @@ pub(crate) struct Args {
     /// The photo that the sections on convolution and augmentation show [default: a scene that this program draws]
     #[arg(long, value_name = "FILE")]
     photo: Option<PathBuf>,
+    #[command(flatten)]
+    digits: digits::Args,
     /// Only this section (may be repeated) [default: all]
     #[arg(long, value_name = "NAME")]
     section: Vec<SectionName>,
@@ -73,6 +77,9 @@ enum SectionName {
     /// 2. Convolution
     #[value(alias = "2")]
     Convolution,
+    /// 3. Classic networks
+    #[value(alias = "3")]
+    Networks,
     /// 4. Augmentation
     #[value(alias = "4")]
     Augmentation,
@@ -117,6 +124,7 @@ struct Training {
 struct Metrics {
     quick: bool,
     seed: u64,
+    networks: Option<section_03_networks::NetworkMetrics>,
     augmentation: Option<section_04_augmentation::AugmentationMetrics>,
     data: Option<DataMetrics>,
     models: BTreeMap<&'static str, ModelMetrics>,
@@ -158,9 +166,13 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         section_02_convolution::write(args.photo.as_deref(), env, &mut report)?;
     }
     let mut interrupted = false;
+    if wanted(SectionName::Networks) {
+        let (networks, stopped) = section_03_networks::write(args, env, &mut report)?;
+        (metrics.networks, interrupted) = (Some(networks), stopped);
+    }
     let on_characters =
         [SectionName::Augmentation, SectionName::Data, SectionName::Logistic, SectionName::Cnn];
-    if on_characters.into_iter().any(wanted) {
+    if on_characters.into_iter().any(wanted) && !interrupted {
         interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;
     }
     if wanted(SectionName::Search) && !interrupted {
@@ -284,6 +296,7 @@ impl<'a> Lecture<'a> {
             input: input(),
             epochs: self.training.epochs,
             patience: self.training.patience,
+            optimization: Optimization::Adam,
             record: TrainingRecord {
                 seed: self.env.seed,
                 split_seed: SPLIT_SEED,

@@ -7,6 +7,7 @@ mod decode;
 mod folder;
 mod idx;
 mod loader;
+mod mnist;
 mod real;
 mod split;
 mod support;

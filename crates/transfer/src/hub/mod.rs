@@ -7,6 +7,7 @@ mod cache;
 mod download;
 mod error;
 mod http;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use self::cache::CachedRepo;
 use self::download::{Expected, download};
 pub use self::error::HubError;
 use self::http::{Failure, Http, Method, Reply, text};
+pub use self::web::WebFile;
 
 /// How the hub is reached and where its files are kept. Nothing is read from the environment: the caller does that.
 #[derive(Debug, Clone, PartialEq, Eq)]

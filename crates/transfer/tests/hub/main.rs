@@ -3,6 +3,7 @@
 
 mod python;
 mod server;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

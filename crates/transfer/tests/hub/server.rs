@@ -69,6 +69,11 @@ impl Server {
         self.state.lock().unwrap()
     }
 
+    /// The address of the storage.
+    pub(crate) fn storage(&self) -> String {
+        self.state().storage.clone()
+    }
+
     /// A file of `owner/name`, in the repository itself or in the storage.
     pub(crate) fn add(&self, path: &str, bytes: &[u8], in_storage: bool) {
         self.state().files.insert(path.to_owned(), (bytes.to_vec(), in_storage));

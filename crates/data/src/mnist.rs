@@ -1,0 +1,108 @@
+//! MNIST: 60,000 and 10,000 handwritten digits of 28×28 bytes, light on black, as four IDX files (LeCun, Cortes and
+//! Burges, <http://yann.lecun.com/exdb/mnist/>).
+
+use std::path::{Path, PathBuf};
+
+use crate::decoded::Decoded;
+use crate::error::{Error, Result};
+use crate::idx;
+
+/// How many digits there are.
+const CLASSES: usize = 10;
+
+/// MNIST, or another data set in its form (Fashion-MNIST, KMNIST): ten classes, called "0" to "9".
+///
+/// # Examples
+///
+/// ```no_run
+/// use firstsight_data::Mnist;
+///
+/// // 28×28, with a rim of two zeros on each side: what LeNet-5 takes.
+/// let mnist = Mnist::read("datasets/mnist".as_ref(), 32)?;
+/// assert_eq!(mnist.train.shape(), (60_000, 32, 32, 1));
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Mnist {
+    /// From `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
+    pub train: Decoded,
+    /// From `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
+    pub test: Decoded,
+}
+
+impl Mnist {
+    /// Reads the four files in `folder`, each plain or, with `.gz` at the end of its name, gzip; and puts the images
+    /// into the middle of squares of `side` zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Idx`] names the file or folder: a file that is missing or not what its name says, images and labels
+    /// that differ in number, images larger than `side`, labels above 9. [`Error::Io`] for a file that cannot be read
+    /// or unpacked.
+    pub fn read(folder: &Path, side: usize) -> Result<Self> {
+        Ok(Self { train: part(folder, "train", side)?, test: part(folder, "t10k", side)? })
+    }
+
+    /// Whether `folder` holds files of the four names.
+    pub fn is_in(folder: &Path) -> bool {
+        ["train", "t10k"].iter().all(|part| files(folder, part).is_ok())
+    }
+}
+
+/// Where a part's images and labels lie.
+fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
+    Ok((
+        find(folder, &format!("{part}-images-idx3-ubyte"))?,
+        find(folder, &format!("{part}-labels-idx1-ubyte"))?,
+    ))
+}
+
+/// The file as it is distributed, or unpacked.
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    let packed = format!("{name}.gz");
+    match [name, &packed].into_iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => Err(wrong(folder, format!("{name} or {packed} in the folder"), "neither")),
+    }
+}
+
+fn part(folder: &Path, part: &str, side: usize) -> Result<Decoded> {
+    let (images_path, labels_path) = files(folder, part)?;
+    let images = idx::read_images(&images_path)?;
+    let labels: Vec<u32> = idx::read_labels(&labels_path)?.into_iter().map(u32::from).collect();
+    let (n, height, width) = images.shape;
+    if n != labels.len() {
+        let expected = format!("a label for each of the {n} images in {}", images_path.display());
+        return Err(wrong(&labels_path, expected, labels.len()));
+    }
+    if let Some(label) = labels.iter().find(|&&label| label as usize >= CLASSES) {
+        return Err(wrong(&labels_path, format!("labels less than {CLASSES}"), label));
+    }
+    if !(1..=side).contains(&height) || !(1..=side).contains(&width) {
+        return Err(wrong(
+            &images_path,
+            format!("images of 1x1 to {side}x{side}"),
+            format!("{height}x{width}"),
+        ));
+    }
+    let classes = (0..CLASSES).map(|digit| digit.to_string()).collect();
+    Decoded::from_pixels(framed(&images, side), (side, side, 1), labels, classes)
+}
+
+/// Each image in the middle of a square of zeros; where the rim is odd, right and bottom have the more.
+fn framed(images: &idx::IdxImages, side: usize) -> Vec<u8> {
+    let (n, height, width) = images.shape;
+    let (top, left) = ((side - height) / 2, (side - width) / 2);
+    let mut pixels = vec![0; n * side * side];
+    let squares = pixels.chunks_exact_mut(side * side);
+    for (square, image) in squares.zip(images.pixels.chunks_exact(height * width)) {
+        for (row, values) in square.chunks_exact_mut(side).skip(top).zip(image.chunks_exact(width)) {
+            row[left..left + width].copy_from_slice(values);
+        }
+    }
+    pixels
+}
+
+fn wrong(path: &Path, expected: String, found: impl ToString) -> Error {
+    Error::Idx { path: path.to_owned(), expected, found: found.to_string() }
+}
