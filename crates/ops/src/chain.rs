@@ -7,7 +7,8 @@ use crate::config::{Activation, Conv2dConfig};
 use crate::cpu;
 use crate::cpu::buffer::Buffer;
 use crate::cpu::elementwise;
-use crate::cpu::stage::{Norm, Parameters, Prepared, Saved, Stage};
+use crate::cpu::source::{Pending, Source};
+use crate::cpu::stage::{Flow, Kept, Norm, Parameters, Prepared, Ran, Stage};
 use crate::error::Error;
 use crate::norm::BatchNorm;
 use crate::portable;
@@ -107,11 +108,11 @@ pub fn conv_chain(
     if !tracked && !by_batch {
         return cpu::tensor(chain.infer(&x)?, &Shape::from(dims));
     }
-    let (y, saved) = chain.forward(&x)?;
+    let (y, kept) = chain.forward(&x)?;
     if train {
-        for ((layer, stage), saved) in layers.iter().zip(&chain.stages).zip(&saved.stages) {
+        for ((layer, stage), kept) in layers.iter().zip(&chain.stages).zip(&kept) {
             if let Some(norm) = layer.norm {
-                norm.move_running(&saved.moments, stage.values_per_channel())?;
+                norm.move_running(&kept.moments, stage.values_per_channel())?;
             }
         }
     }
@@ -121,7 +122,7 @@ pub fn conv_chain(
     let tensors: Vec<&Tensor> = chain.arguments.iter().flat_map(Arguments::tensors).collect();
     let (slots, handles) = tape::handles(&tensors)?;
     let chain = Chain { slots, ..chain };
-    x.apply_op2(&handles, Computed { chain, saved, y: Mutex::new(Some((y, Shape::from(dims)))) })
+    x.apply_op2(&handles, Computed { chain, kept, y: Mutex::new(Some((y, Shape::from(dims)))) })
 }
 
 /// A layer's tensors, contiguous: the weight, and γ and β if it normalises.
@@ -201,37 +202,29 @@ struct Chain {
     slots: Vec<Slot>,
 }
 
-/// The maps between the layers, and what the layers keep.
-struct Maps {
-    /// `before` of the input, unless it changes nothing.
-    input: Option<Buffer>,
-    /// The results of all layers but the last.
-    between: Vec<Buffer>,
-    stages: Vec<Saved>,
-}
-
 impl Chain {
-    fn forward(&self, x: &Tensor) -> Result<(Vec<f32>, Maps)> {
+    /// The input as the first layer reads it.
+    fn source<'a>(&self, x: &'a [f32]) -> Source<'a> {
+        Source { values: x, pending: Pending::new(&[], self.before) }
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<(Vec<f32>, Vec<Kept>)> {
         let data = cpu::data(x);
         let x = data.slice()?;
-        let input = (self.before != Activation::Identity).then(|| {
-            let mut input = Buffer::copy(x);
-            elementwise::par_activate(&mut input, self.before);
-            input
-        });
-        let mut maps: Vec<Buffer> = Vec::with_capacity(self.stages.len());
-        let mut saved = Vec::with_capacity(self.stages.len());
-        for (stage, arguments) in self.stages.iter().zip(&self.arguments) {
-            let from = maps.last().or(input.as_ref()).map_or(x, |map| map);
-            let (y, kept) = stage.forward(from, arguments.lock().parameters()?);
-            maps.push(y);
-            saved.push(kept);
+        let mut kept: Vec<Kept> = Vec::with_capacity(self.stages.len());
+        for (i, (stage, arguments)) in self.stages.iter().zip(&self.arguments).enumerate() {
+            let from = match i.checked_sub(1) {
+                Some(previous) => kept[previous].result(&self.stages[previous]),
+                None => self.source(x),
+            };
+            let now = stage.forward(from, arguments.lock().parameters()?);
+            kept.push(now);
         }
-        let mut y = maps.pop().map(Buffer::into_vec).unwrap_or_default();
-        if self.residual {
-            elementwise::par_add(&mut y, x);
-        }
-        Ok((y, Maps { input, between: maps, stages: saved }))
+        let y = match (self.stages.last(), kept.last_mut()) {
+            (Some(stage), Some(kept)) => stage.finish(kept, self.residual.then_some(x)),
+            _ => Vec::new(),
+        };
+        Ok((y, kept))
     }
 
     /// The result alone, a few samples at a time through all layers.
@@ -256,13 +249,9 @@ impl Chain {
         let groups = y.par_chunks_mut(together * last.sample_len()).zip(x.par_chunks(together * sample));
         groups.for_each(|(y, x)| {
             let samples = x.len() / sample;
-            let mut map = (self.before != Activation::Identity).then(|| {
-                let mut input = Buffer::copy(x);
-                elementwise::par_activate(&mut input, self.before);
-                input
-            });
+            let mut map: Option<Buffer> = None;
             for (i, prepared) in prepared.iter().enumerate() {
-                let from = map.as_deref().unwrap_or(x);
+                let from = map.as_deref().map_or(self.source(x), Source::plain);
                 if i + 1 == self.stages.len() {
                     prepared.run(from, y);
                 } else {
@@ -279,27 +268,29 @@ impl Chain {
     }
 
     /// The gradient for x; those of the other arguments go to their slots.
-    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, maps: &Maps) -> Result<Option<Tensor>> {
+    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, kept: &[Kept]) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let (x_data, y_data, grad_data) = (cpu::data(x), cpu::data(y), cpu::data(&grad));
         let (x_values, y_values, grad_values) = (x_data.slice()?, y_data.slice()?, grad_data.slice()?);
-        let mut flowing = Buffer::copy(grad_values);
+        let locked: Vec<Locked<'_>> = self.arguments.iter().map(Arguments::lock).collect();
+        let stages = self.stages.iter().zip(&locked).zip(kept);
+        let ran = |((stage, locked), kept)| -> Result<Ran<'_>> {
+            let locked: &Locked<'_> = locked;
+            Ok(Ran::new(stage, locked.parameters()?, kept, y_values))
+        };
+        let ran: Vec<Ran<'_>> = stages.map(ran).collect::<Result<_>>()?;
+        let mut flow = Flow::Given(grad_values);
         let mut last_slot = self.slots.len();
-        for (i, (stage, arguments)) in self.stages.iter().zip(&self.arguments).enumerate().rev() {
+        for (i, arguments) in self.arguments.iter().enumerate().rev() {
             let first_slot = last_slot - arguments.tensors().len();
             let slots = &self.slots[first_slot..last_slot];
             last_slot = first_slot;
-            let earlier = self.slots[..first_slot].iter().any(Slot::wants_grad);
-            let from = match i.checked_sub(1) {
-                Some(previous) => &maps.between[previous],
-                None => maps.input.as_deref().unwrap_or(x_values),
+            let (from, earlier) = match i.checked_sub(1) {
+                Some(previous) => (kept[previous].result(&self.stages[previous]), Some(ran[previous])),
+                None => (self.source(x_values), None),
             };
-            let to = maps.between.get(i).map_or(y_values, |map| map);
-            let wants_x = earlier || x.track_op();
-            let wants_weight = slots[0].wants_grad();
-            let locked = arguments.lock();
-            let saved = &maps.stages[i];
-            let grads = stage.backward(from, locked.parameters()?, saved, to, flowing, wants_x, wants_weight);
+            let wants_x = x.track_op() || self.slots[..first_slot].iter().any(Slot::wants_grad);
+            let grads = ran[i].backward(from, flow, earlier, wants_x, slots[0].wants_grad());
             if let Some(weight) = grads.weight {
                 slots[0].leave(cpu::tensor(weight, arguments.weight.shape())?);
             }
@@ -308,27 +299,26 @@ impl Chain {
                 beta_slot.leave(cpu::tensor(grads.beta, beta.shape())?);
             }
             match grads.x {
-                Some(grad) => flowing = grad,
+                Some(grad) => flow = grad,
                 None => return Ok(None),
             }
         }
-        if !x.track_op() {
-            return Ok(None);
+        match flow {
+            Flow::Result(mut x_grad) if x.track_op() => {
+                if self.residual {
+                    elementwise::par_add(&mut x_grad, grad_values);
+                }
+                cpu::tensor(x_grad.into_vec(), x.shape()).map(Some)
+            }
+            _ => Ok(None),
         }
-        if let Some(input) = &maps.input {
-            elementwise::par_activation_grad_in_place(&mut flowing, input, self.before);
-        }
-        if self.residual {
-            elementwise::par_add(&mut flowing, grad_values);
-        }
-        cpu::tensor(flowing.into_vec(), x.shape()).map(Some)
     }
 }
 
 /// A chain that has run: its node on the tape.
 struct Computed {
     chain: Chain,
-    saved: Maps,
+    kept: Vec<Kept>,
     /// Until the tape takes it.
     y: Mutex<Option<(Vec<f32>, Shape)>>,
 }
@@ -352,7 +342,7 @@ impl CustomOp2 for Computed {
         y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let x_grad = self.chain.backward(x, y, grad, &self.saved)?;
+        let x_grad = self.chain.backward(x, y, grad, &self.kept)?;
         Ok((x_grad, if handles.track_op() { Some(handles.zeros_like()?) } else { None }))
     }
 }

@@ -4,10 +4,10 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
-use crate::cpu::buffer::Buffer;
 use crate::cpu::conv_direct::{self, Plan};
 use crate::cpu::conv_sparse::{Backward, Grads};
-use crate::cpu::stage::{Parameters, Prepared, Saved, Stage};
+use crate::cpu::source::Source;
+use crate::cpu::stage::{Flow, Parameters, Prepared, Ran, Stage};
 use crate::cpu::{self, elementwise, pool};
 use crate::portable;
 use crate::shape::{ConvShape, PoolShape};
@@ -136,7 +136,8 @@ impl Conv {
         let unpooled = |activation| {
             let mut y = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
             let stage = Stage { shape: self.shape, norm: None, activation };
-            Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias }).run(x, &mut y);
+            Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias })
+                .run(Source::plain(x), &mut y);
             y
         };
         let Some(pooling) = &self.pooling else {
@@ -144,6 +145,11 @@ impl Conv {
         };
         if self.deep() {
             let map = unpooled(Activation::Identity);
+            if !pooling.tracked {
+                let mut y = pool::max_values(&pooling.shape, &map);
+                elementwise::par_activate(&mut y, self.activation);
+                return y;
+            }
             let (mut y, mut places) = pool::max_forward(&pooling.shape, &map);
             elementwise::par_activate(&mut y, self.activation);
             let starts = conv_direct::starts(&self.shape);
@@ -211,15 +217,19 @@ impl CustomOp3 for Conv {
         let (x_values, weight_values) = (x_data.slice()?, weight_data.slice()?);
         let (y_values, grad_values) = (y_data.slice()?, grad_data.slice()?);
         let (wants_x, wants_weight) = (x.track_op(), weight.track_op());
-        let unpooled = |grad: Buffer, activation: Activation| {
+        let unpooled = |grad: &[f32], y: &[f32], activation: Activation| {
             let stage = Stage { shape: self.shape, norm: None, activation };
             let parameters = Parameters { weight: weight_values, gamma: &[], beta: &[] };
-            let saved = Saved::NOTHING;
-            let grads = stage.backward(x_values, parameters, &saved, y_values, grad, wants_x, wants_weight);
-            Grads { x: grads.x.map(Buffer::into_vec), weight: grads.weight, bias: grads.beta }
+            let ran = Ran::bare(&stage, parameters, y);
+            let grads = ran.backward(Source::plain(x_values), Flow::Given(grad), None, wants_x, wants_weight);
+            let x = match grads.x {
+                Some(Flow::Result(grad)) => Some(grad.into_vec()),
+                _ => None,
+            };
+            Grads { x, weight: grads.weight, bias: grads.beta }
         };
         let grads: Grads = match &self.pooling {
-            None => unpooled(Buffer::copy(grad_values), self.activation),
+            None => unpooled(grad_values, y_values, self.activation),
             Some(pooling) => match pooling.places.get() {
                 Some(Places::Padded(places)) => Backward {
                     shape: &self.shape,
@@ -235,7 +245,7 @@ impl CustomOp3 for Conv {
                 Some(Places::Map(places)) => {
                     let slopes = elementwise::par_activation_grad(grad_values, y_values, self.activation);
                     let grad = pool::max_backward(&pooling.shape, &slopes, places);
-                    unpooled(Buffer::copy(&grad), Activation::Identity)
+                    unpooled(&grad, &grad, Activation::Identity)
                 }
                 None => candle_core::bail!(
                     "conv2d_max_pool: backward of a result that was made without gradients"

@@ -2,8 +2,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape
 
 use crate::config::Activation;
 use crate::cpu;
-use crate::cpu::elementwise;
 use crate::cpu::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
+use crate::cpu::{dots, elementwise};
 use crate::portable;
 
 /// A dense layer: `x` (B, in), `weight` (out, in), `bias` (out,) to f(x·weightᵀ + bias), (B, out).
@@ -146,12 +146,16 @@ impl CustomOp3 for Linear {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let &Self { batch, n_in, n_out, activation } = self;
-        let (x_rows, weight_rows) = (rows(batch, n_in), rows(n_out, n_in));
         let (x, weight) = (cpu::slice(x, x_layout)?, cpu::slice(weight, weight_layout)?);
         let bias = cpu::slice(bias, bias_layout)?;
-        let features = Pixels::flat(n_in, n_in);
-        let x = Unfolded::new(x, &x_rows, features, 1);
-        let mut y = multiply_over_pixels(&x, &Unfolded::new(weight, &weight_rows, features, 1));
+        let mut y = if batch <= dots::FEW {
+            dots::multiply_rows(x, weight, n_in)
+        } else {
+            let (x_rows, weight_rows) = (rows(batch, n_in), rows(n_out, n_in));
+            let features = Pixels::flat(n_in, n_in);
+            let x = Unfolded::new(x, &x_rows, features, 1);
+            multiply_over_pixels(&x, &Unfolded::new(weight, &weight_rows, features, 1))
+        };
         for row in y.chunks_exact_mut(n_out) {
             elementwise::add(row, bias);
         }

@@ -31,7 +31,7 @@ pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
         return portable::max_pool2d(x, config);
     }
     let shape = PoolShape::new(x, config)?;
-    x.contiguous()?.apply_op1(MaxPool { shape, places: OnceLock::new() })
+    x.contiguous()?.apply_op1(MaxPool { shape, tracked: x.track_op(), places: OnceLock::new() })
 }
 
 /// Means of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
@@ -77,6 +77,8 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 
 struct MaxPool {
     shape: PoolShape,
+    /// Whether a backward pass may come.
+    tracked: bool,
     /// Where in its plane each maximum lay in the forward pass.
     places: OnceLock<Vec<u32>>,
 }
@@ -87,14 +89,20 @@ impl CustomOp1 for MaxPool {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, places) = pool::max_forward(&self.shape, cpu::slice(x, layout)?);
-        let _ = self.places.set(places);
+        let x = cpu::slice(x, layout)?;
+        let y = if self.tracked {
+            let (y, places) = pool::max_forward(&self.shape, x);
+            let _ = self.places.set(places);
+            y
+        } else {
+            pool::max_values(&self.shape, x)
+        };
         Ok((CpuStorage::F32(y), output_shape(&self.shape)))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let Some(places) = self.places.get() else {
-            candle_core::bail!("max_pool2d: backward before forward");
+            candle_core::bail!("max_pool2d: backward of a result that was made without gradients");
         };
         let grad = grad.contiguous()?;
         let x_grad = pool::max_backward(&self.shape, cpu::data(&grad).slice()?, places);

@@ -6,10 +6,6 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
-
-use super::elementwise::PIECE;
-
 static STORE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// Values that go back to the store when dropped.
@@ -34,12 +30,9 @@ impl Buffer {
         }
     }
 
-    /// A copy of `values`.
-    pub(crate) fn copy(values: &[f32]) -> Self {
-        let mut buffer = Self::dirty(values.len());
-        let pieces = buffer.0.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
-        pieces.for_each(|(to, from)| to.copy_from_slice(from));
-        buffer
+    /// The buffer, which leaves an empty one.
+    pub(crate) fn take(&mut self) -> Self {
+        Self(std::mem::take(&mut self.0))
     }
 
     /// The values themselves, which then don't go back.

@@ -4,6 +4,8 @@ use rayon::prelude::*;
 
 use super::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
 use super::scratch::Scratch;
+use super::simd::{Kernel, Simd, dispatch};
+use super::source::{Pending, Source};
 use crate::config::{Activation, Padding2d};
 use crate::shape::ConvShape;
 
@@ -15,15 +17,24 @@ pub(crate) enum Rimmed<'a> {
 }
 
 impl<'a> Rimmed<'a> {
-    /// `maps` planes of `height` × `width`.
-    pub(crate) fn new(x: &'a [f32], (height, width): (usize, usize), rim: Padding2d) -> Self {
-        if rim == Padding2d::none() {
+    /// Planes of `height` × `width`, of `channels` channels in turn, as they are after what is pending; the columns
+    /// of each row in `parts`, by their remainders.
+    fn new(
+        source: Source<'a>,
+        channels: usize,
+        (height, width): (usize, usize),
+        rim: Padding2d,
+        parts: usize,
+    ) -> Self {
+        let Source { values: x, pending } = source;
+        if rim == Padding2d::none() && pending.is_nothing() && parts == 1 {
             return Self::Bare(x);
         }
-        let cols = width + rim.left + rim.right;
+        let cols = (width + rim.left + rim.right).next_multiple_of(parts);
         let plane = (height + rim.top + rim.bottom) * cols;
         let mut padded = Scratch::dirty(x.len() / (height * width) * plane);
-        padded.par_chunks_exact_mut(plane).zip(x.par_chunks_exact(height * width)).for_each(|(to, from)| {
+        let planes = padded.par_chunks_exact_mut(plane).zip(x.par_chunks_exact(height * width));
+        planes.enumerate().for_each(|(index, (to, from))| {
             let (above, rest) = to.split_at_mut(rim.top * cols);
             let (rows, below) = rest.split_at_mut(height * cols);
             above.fill(0.0);
@@ -32,6 +43,21 @@ impl<'a> Rimmed<'a> {
                 to[..rim.left].fill(0.0);
                 to[rim.left..rim.left + width].copy_from_slice(from);
                 to[rim.left + width..].fill(0.0);
+            }
+            if !pending.is_nothing() {
+                let channel = index % channels;
+                dispatch(Finish { pending, channel, rows: &mut *rows, left: rim.left, width, cols });
+            }
+            if parts > 1 {
+                let mut row = vec![0.0; cols];
+                for to in rows.chunks_exact_mut(cols) {
+                    row.copy_from_slice(to);
+                    for (part, to) in to.chunks_exact_mut(cols / parts).enumerate() {
+                        for (to, from) in to.iter_mut().zip(row[part..].iter().step_by(parts)) {
+                            *to = *from;
+                        }
+                    }
+                }
             }
         });
         Self::Padded(padded)
@@ -45,21 +71,47 @@ impl<'a> Rimmed<'a> {
     }
 }
 
+/// What is pending for one plane, whose rim stays zero.
+struct Finish<'a> {
+    pending: Pending<'a>,
+    channel: usize,
+    rows: &'a mut [f32],
+    left: usize,
+    width: usize,
+    cols: usize,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for row in self.rows.chunks_exact_mut(self.cols) {
+            self.pending.apply(self.channel, &mut row[self.left..self.left + self.width]);
+        }
+    }
+}
+
 /// The windows of a convolution in the padded input: places of one group's taps, and the pixels' places.
 struct Windows {
     taps: Vec<usize>,
     pixels: Pixels,
     /// From one group's channels to the next's.
     group: usize,
+    /// In how many parts a row lies: one for each column of a stride, so that neighbours are read at once; a single
+    /// one where each value is read once.
+    parts: usize,
 }
 
 impl Windows {
     fn new(shape: &ConvShape) -> Self {
         let &ConvShape { c_in, kh, kw, oh, ow, config, .. } = shape;
-        let (rows, cols) = (shape.padded_h(), shape.padded_w());
+        let parts = if (kh, kw) == (1, 1) { 1 } else { config.stride.1 };
+        let (rows, cols) = (shape.padded_h(), shape.padded_w().next_multiple_of(parts));
         let (plane, group_in) = (rows * cols, c_in / config.groups);
         let place = |c: usize, ky: usize, kx: usize| {
-            c * plane + ky * config.dilation.0 * cols + kx * config.dilation.1
+            let x = kx * config.dilation.1;
+            c * plane + ky * config.dilation.0 * cols + x % parts * (cols / parts) + x / parts
         };
         let taps = (0..group_in)
             .flat_map(|c| (0..kh).flat_map(move |ky| (0..kw).map(move |kx| place(c, ky, kx))))
@@ -67,10 +119,19 @@ impl Windows {
         let pixels = if config.stride == (1, 1) && ow == cols {
             Pixels::flat(oh * ow, c_in * plane)
         } else {
-            let run_stride = config.stride.0 * cols;
-            Pixels { count: oh * ow, run: ow, step: config.stride.1, run_stride, sample_stride: c_in * plane }
+            let (step, run_stride) = (config.stride.1 / parts, config.stride.0 * cols);
+            Pixels { count: oh * ow, run: ow, step, run_stride, sample_stride: c_in * plane }
         };
-        Self { taps, pixels, group: group_in * plane }
+        Self { taps, pixels, group: group_in * plane, parts }
+    }
+
+    /// The padded input, and what is left to be done as it is read: all of it where each value is read once.
+    fn input<'a>(&self, shape: &ConvShape, x: Source<'a>) -> (Rimmed<'a>, Pending<'a>) {
+        let &ConvShape { c_in, h, w, kh, kw, config, .. } = shape;
+        if (kh, kw) == (1, 1) && config.padding == Padding2d::none() {
+            return (Rimmed::Bare(x.values), x.pending);
+        }
+        (Rimmed::new(x, c_in, (h, w), config.padding, self.parts), Pending::NOTHING)
     }
 }
 
@@ -97,16 +158,18 @@ impl Packed {
     }
 
     /// f(w ∗ x + bias) of any number of samples, (B, O, oh, ow).
-    pub(crate) fn forward(&self, x: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+    pub(crate) fn forward(&self, x: Source<'_>, bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
         let ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = self.shape;
-        let batch = x.len() / (c_in * h * w);
-        let rimmed = Rimmed::new(x, (h, w), config.padding);
+        let group_in = c_in / config.groups;
+        let batch = x.values.len() / (c_in * h * w);
+        let (rimmed, pending) = self.windows.input(&self.shape, x);
         let (pixels, group_out) = (oh * ow, c_out / config.groups);
         let flat = Pixels::flat(pixels, c_out * pixels);
-        let Windows { taps, pixels: window_pixels, group } = &self.windows;
+        let Windows { taps, pixels: window_pixels, group, .. } = &self.windows;
         for (index, left) in self.lefts.iter().enumerate() {
             let outs = index * group_out..(index + 1) * group_out;
-            let right = Unfolded::new(&rimmed.values()[index * group..], taps, *window_pixels, batch);
+            let right = Unfolded::new(&rimmed.values()[index * group..], taps, *window_pixels, batch)
+                .pending(pending.of_channels(index * group_in..(index + 1) * group_in));
             let target = Target::new(&mut y[outs.start * pixels..], group_out, pixels, flat, batch);
             multiply(left, &right, bias.map(|bias| &bias[outs]), activation, &target);
         }
@@ -114,17 +177,18 @@ impl Packed {
 }
 
 /// The gradient for the weights from `slopes`, those of the convolution's result.
-pub(crate) fn weight_grad(shape: &ConvShape, x: &[f32], slopes: &[f32]) -> Vec<f32> {
-    let &ConvShape { batch, c_out, oh, ow, config, .. } = shape;
-    let rimmed = Rimmed::new(x, (shape.h, shape.w), config.padding);
+pub(crate) fn weight_grad(shape: &ConvShape, x: Source<'_>, slopes: &[f32]) -> Vec<f32> {
+    let &ConvShape { batch, c_in, c_out, oh, ow, config, .. } = shape;
     let windows = Windows::new(shape);
-    let (pixels, group_out) = (oh * ow, c_out / config.groups);
+    let (rimmed, pending) = windows.input(shape, x);
+    let (pixels, group_in, group_out) = (oh * ow, c_in / config.groups, c_out / config.groups);
     let flat = Pixels::flat(pixels, c_out * pixels);
     let rows: Vec<usize> = (0..group_out).map(|o| o * pixels).collect();
     let group = |group: usize| {
         let left = Unfolded::new(&slopes[group * group_out * pixels..], &rows, flat, batch);
         let right =
-            Unfolded::new(&rimmed.values()[group * windows.group..], &windows.taps, windows.pixels, batch);
+            Unfolded::new(&rimmed.values()[group * windows.group..], &windows.taps, windows.pixels, batch)
+                .pending(pending.of_channels(group * group_in..(group + 1) * group_in));
         multiply_over_pixels(&left, &right)
     };
     match config.groups {
@@ -161,7 +225,7 @@ pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: 
             right: reach_x - right,
         }
     };
-    let rimmed = Rimmed::new(slopes, (oh, ow), rim);
+    let rimmed = Rimmed::new(Source::plain(slopes), c_out, (oh, ow), rim, 1);
     let cols = ow + rim.left + rim.right;
     let plane = (oh + rim.top + rim.bottom) * cols;
     let taps: Vec<usize> = (0..group_out)

@@ -197,6 +197,35 @@ pub(crate) fn activation_grad_in_place(grad: &mut [f32], y: &[f32], activation: 
     });
 }
 
+/// The gradient for `x` from that for f(x), over `grad` itself.
+#[inline(always)]
+pub(crate) fn grad_before(grad: &mut [f32], x: &[f32], activation: Activation) {
+    if activation != Activation::Identity {
+        for_activation!(activation, f => {
+            for (grad, &x) in grad.iter_mut().zip(x) {
+                let slope = slope_of(x, f);
+                *grad = if slope == 0.0 { 0.0 } else { *grad * slope };
+            }
+        });
+    }
+}
+
+/// [`grad_before`] of whole tensors.
+pub(crate) fn par_grad_before(grad: &mut [f32], x: &[f32], activation: Activation) {
+    struct Run<'a>(&'a mut [f32], &'a [f32], Activation);
+    impl Kernel for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            grad_before(self.0, self.1, self.2);
+        }
+    }
+    if activation != Activation::Identity {
+        let pieces = grad.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE));
+        pieces.for_each(|(grad, x)| dispatch(Run(grad, x, activation)));
+    }
+}
+
 /// [`activation_grad`] of whole tensors.
 pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activation) -> Vec<f32> {
     struct Run<'a>(&'a mut [f32], &'a [f32], &'a [f32], Activation);
@@ -230,20 +259,6 @@ pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
         .par_chunks_mut(PIECE)
         .zip(addend.par_chunks(PIECE))
         .for_each(|(target, addend)| add(target, addend));
-}
-
-/// [`activation_grad_in_place`] of whole tensors.
-pub(crate) fn par_activation_grad_in_place(grad: &mut [f32], y: &[f32], activation: Activation) {
-    struct Run<'a>(&'a mut [f32], &'a [f32], Activation);
-    impl Kernel for Run<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            activation_grad_in_place(self.0, self.1, self.2);
-        }
-    }
-    let pieces = grad.par_chunks_mut(PIECE).zip(y.par_chunks(PIECE));
-    pieces.for_each(|(grad, y)| dispatch(Run(grad, y, activation)));
 }
 
 /// Sum in eight interleaved runs, as the vectors of any processor would take it.

@@ -9,6 +9,7 @@ pub(crate) mod conv_product;
 pub(crate) mod conv_sparse;
 pub(crate) mod conv_unfolded;
 pub(crate) mod depthwise;
+pub(crate) mod dots;
 pub(crate) mod elementwise;
 pub(crate) mod norm;
 pub(crate) mod planes;
@@ -16,6 +17,7 @@ pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod simd;
+pub(crate) mod source;
 pub(crate) mod stage;
 
 use std::ops::Deref;

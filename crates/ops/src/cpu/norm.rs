@@ -7,6 +7,8 @@ use crate::config::Activation;
 
 /// Sums beside each other.
 const RUNS: usize = 32;
+/// The same for what is left of a stretch.
+const FEW: usize = 8;
 
 /// Mean and variance of a channel, and the affine map that normalises it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,17 +51,26 @@ impl Moments {
 fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     let mut total = 0.0;
     for stretch in values.chunks(64 * RUNS) {
+        // What an index that varies reaches lies in memory; these sums stay in registers.
         let mut runs = [0.0f32; RUNS];
         let (whole, rest) = stretch.as_chunks::<RUNS>();
         for values in whole {
-            for (run, &value) in runs.iter_mut().zip(values) {
-                *run += f(value);
+            for i in 0..RUNS {
+                runs[i] += f(values[i]);
             }
         }
-        for (run, &value) in runs.iter_mut().zip(rest) {
-            *run += f(value);
+        let mut few = [0.0f32; FEW];
+        let (eights, last) = rest.as_chunks::<FEW>();
+        for values in eights {
+            for i in 0..FEW {
+                few[i] += f(values[i]);
+            }
         }
-        total += f64::from(fold(runs));
+        let mut sum = fold(runs) + few.iter().sum::<f32>();
+        for &value in last {
+            sum += f(value);
+        }
+        total += f64::from(sum);
     }
     total
 }
@@ -93,6 +104,16 @@ impl Affine {
     #[inline(always)]
     fn at(self, z: f32) -> f32 {
         self.scale * z + self.shift
+    }
+
+    /// f(scale·z + shift) over z itself.
+    #[inline(always)]
+    pub(crate) fn apply_in_place(self, z: &mut [f32], activation: Activation) {
+        for_activation!(activation, f => {
+            for z in z {
+                *z = activate_one(self.at(*z), f);
+            }
+        });
     }
 
     /// y = f(scale·z + shift)
@@ -136,13 +157,26 @@ impl Slopes {
                         products[i] += slope * (zs[i] - moments.mean);
                     }
                 }
-                for (i, (&grad, &z)) in last_grads.iter().zip(last_zs).enumerate() {
-                    let slope = slope(grad, affine.at(z), f);
-                    sums[i] += slope;
-                    products[i] += slope * (z - moments.mean);
+                let (mut sum, mut product) = (fold(sums), fold(products));
+                let mut few = [[0.0f32; FEW]; 2];
+                let (grads, last_grads) = last_grads.as_chunks::<FEW>();
+                let (zs, last_zs) = last_zs.as_chunks::<FEW>();
+                for (grads, zs) in grads.iter().zip(zs) {
+                    for i in 0..FEW {
+                        let slope = slope(grads[i], affine.at(zs[i]), f);
+                        few[0][i] += slope;
+                        few[1][i] += slope * (zs[i] - moments.mean);
+                    }
                 }
-                self.sum += f64::from(fold(sums));
-                self.normalised += f64::from(fold(products) * moments.inv_std);
+                sum += few[0].iter().sum::<f32>();
+                product += few[1].iter().sum::<f32>();
+                for (&grad, &z) in last_grads.iter().zip(last_zs) {
+                    let slope = slope(grad, affine.at(z), f);
+                    sum += slope;
+                    product += slope * (z - moments.mean);
+                }
+                self.sum += f64::from(sum);
+                self.normalised += f64::from(product * moments.inv_std);
             }
         });
     }

@@ -21,6 +21,71 @@ pub(crate) fn max_forward(shape: &PoolShape, x: &[f32]) -> (Vec<f32>, Vec<u32>) 
     (out, places)
 }
 
+/// The maxima alone.
+pub(crate) fn max_values(shape: &PoolShape, x: &[f32]) -> Vec<f32> {
+    let pixels = shape.oh * shape.ow;
+    let mut out = vec![0.0; shape.batch * shape.channels * pixels];
+    out.par_chunks_exact_mut(pixels)
+        .zip(x.par_chunks_exact(shape.h * shape.w))
+        .for_each(|(out, plane)| dispatch(ValuesOf { shape, plane, out }));
+    out
+}
+
+/// One plane's maxima: those of each column over the window's rows first.
+struct ValuesOf<'a> {
+    shape: &'a PoolShape,
+    plane: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for ValuesOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { shape, plane, out } = self;
+        let (stride, padding) = (shape.config.stride.1, shape.config.padding.1);
+        let mut columns = Scratch::dirty(shape.w);
+        for (py, out) in out.chunks_exact_mut(shape.ow).enumerate() {
+            let rows = shape.rows(py);
+            columns.fill(f32::NEG_INFINITY);
+            for row in plane[rows.0 * shape.w..rows.1 * shape.w].chunks_exact(shape.w) {
+                for (best, &value) in columns.iter_mut().zip(row) {
+                    *best = larger_of(*best, value);
+                }
+            }
+            out.fill(f32::NEG_INFINITY);
+            for kx in 0..shape.config.kernel.1 {
+                let (first, end) = seen(shape, kx);
+                if first < end {
+                    let from = &columns[first * stride + kx - padding..];
+                    let out = &mut out[first..end];
+                    if stride == 2 {
+                        let (pairs, last) = from.as_chunks::<2>();
+                        let whole = pairs.len().min(out.len());
+                        for (best, pair) in out.iter_mut().zip(pairs) {
+                            *best = larger_of(*best, pair[0]);
+                        }
+                        if let (Some(best), [value]) = (out.get_mut(whole), last) {
+                            *best = larger_of(*best, *value);
+                        }
+                    } else {
+                        for (best, &value) in out.iter_mut().zip(from.iter().step_by(stride)) {
+                            *best = larger_of(*best, value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first unless the second is larger, or no number.
+#[inline(always)]
+fn larger_of(best: f32, value: f32) -> f32 {
+    if (value > best) | value.is_nan() { value } else { best }
+}
+
 /// One plane's maxima, tap by tap over rows of outputs, so that rows are what vectors are made of.
 struct MaximaOf<'a> {
     shape: &'a PoolShape,

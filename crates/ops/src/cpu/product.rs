@@ -11,6 +11,7 @@ use super::buffer::Buffer;
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch, transpose};
+use super::source::Pending;
 use crate::config::Activation;
 
 /// Rows of a panel of the left side.
@@ -86,10 +87,11 @@ impl Pixels {
 }
 
 /// A matrix whose rows are taps and whose columns are the pixels of all samples: row `r` at pixel `p` is
-/// `data[taps[r] + place(p)]`.
+/// `data[taps[r] + place(p)]`, after what is pending for channel `r`.
 #[derive(Clone, Copy)]
 pub(crate) struct Unfolded<'a> {
     data: &'a [f32],
+    pending: Pending<'a>,
     taps: &'a [usize],
     pixels: Pixels,
     samples: usize,
@@ -100,7 +102,12 @@ impl<'a> Unfolded<'a> {
         let (pixels, samples) = pixels.long_runs(samples);
         let furthest = taps.iter().max().copied().unwrap_or(0);
         assert!(samples > 0 && furthest + pixels.end(samples) <= data.len(), "a tap lies outside its map");
-        Self { data, taps, pixels, samples }
+        Self { data, pending: Pending::NOTHING, taps, pixels, samples }
+    }
+
+    /// With something still to be done to each row, which is a channel.
+    pub(crate) fn pending(self, pending: Pending<'a>) -> Self {
+        Self { pending, ..self }
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -109,7 +116,7 @@ impl<'a> Unfolded<'a> {
 
     /// Some of its rows.
     fn rows(&self, rows: Range<usize>) -> Self {
-        Self { taps: &self.taps[rows], ..*self }
+        Self { pending: self.pending.of_channels(rows.clone()), taps: &self.taps[rows], ..*self }
     }
 
     /// Rows `rows` of `segments` into panels [panel][row][`width`].
@@ -119,14 +126,19 @@ impl<'a> Unfolded<'a> {
         let width = width::<S>();
         let Some(last) = segments.last() else { return };
         assert!(((last.column + last.len - 1) / width + 1) * depth * width <= into.len());
-        for (k, &tap) in self.taps[rows].iter().enumerate() {
+        let pending = !self.pending.is_nothing();
+        for (k, row) in rows.enumerate() {
+            let tap = self.taps[row];
             for &Segment { column, place, len } in segments {
-                let to = (column / width * depth + k) * width + column % width;
+                let at = (column / width * depth + k) * width + column % width;
                 // SAFETY: the segment lies within one row of a panel, which lies in `into` as asserted; each tap of
                 // each pixel lies in `data` as asserted when the matrix was made.
                 unsafe {
-                    let (from, to) = (self.data.as_ptr().add(tap + place), into.as_mut_ptr().add(to));
+                    let (from, to) = (self.data.as_ptr().add(tap + place), into.as_mut_ptr().add(at));
                     copy(simd, from, self.pixels.step, to, len);
+                }
+                if pending {
+                    self.pending.apply(row, &mut into[at..at + len]);
                 }
             }
         }
@@ -149,7 +161,7 @@ impl<'a> Unfolded<'a> {
         assert!(rows.len() <= width && count * width <= into.len() && 8 * count <= lines.len());
         for first in rows.clone().step_by(8) {
             let taps = &self.taps[first..rows.end.min(first + 8)];
-            for (line, &tap) in lines.chunks_exact_mut(count).zip(taps) {
+            for (i, (line, &tap)) in lines.chunks_exact_mut(count).zip(taps).enumerate() {
                 for &Segment { column, place, len } in segments {
                     // SAFETY: segments lie one behind the other in a line of `count` values; each tap of each pixel
                     // lies in `data`.
@@ -157,6 +169,9 @@ impl<'a> Unfolded<'a> {
                         let from = self.data.as_ptr().add(tap + place);
                         copy(simd, from, self.pixels.step, line.as_mut_ptr().add(column), len);
                     }
+                }
+                if !self.pending.is_nothing() {
+                    self.pending.apply(first + i, line);
                 }
             }
             let at = first - rows.start;

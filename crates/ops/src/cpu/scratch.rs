@@ -7,20 +7,32 @@ thread_local! {
 }
 
 /// A buffer of zeros or of leftovers, which goes back to its thread when dropped.
-pub(crate) struct Scratch(Vec<f32>);
+pub(crate) struct Scratch {
+    /// Never shortened: lengthening it again would write zeros.
+    values: Vec<f32>,
+    len: usize,
+}
 
 impl Scratch {
     /// `len` values, whatever was in them before.
     pub(crate) fn dirty(len: usize) -> Self {
-        let mut buffer = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
-        buffer.resize(len, 0.0);
-        Self(buffer)
+        let mut values = KEPT.with_borrow_mut(|kept| {
+            // One that is long enough, or else the last.
+            match kept.iter().rposition(|values| values.len() >= len) {
+                Some(at) => kept.swap_remove(at),
+                None => kept.pop().unwrap_or_default(),
+            }
+        });
+        if values.len() < len {
+            values.resize(len, 0.0);
+        }
+        Self { values, len }
     }
 
     /// `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut scratch = Self::dirty(len);
-        scratch.0.fill(0.0);
+        scratch.fill(0.0);
         scratch
     }
 }
@@ -29,13 +41,13 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         /// Enough for the deepest nest of buffers in one kernel.
         const MOST: usize = 8;
-        let buffer = std::mem::take(&mut self.0);
+        let values = std::mem::take(&mut self.values);
         // While a thread ends its store may be gone, and the buffer is simply freed.
         let _ = KEPT.try_with(|kept| {
             if let Ok(mut kept) = kept.try_borrow_mut()
                 && kept.len() < MOST
             {
-                kept.push(buffer);
+                kept.push(values);
             }
         });
     }
@@ -44,12 +56,12 @@ impl Drop for Scratch {
 impl std::ops::Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values[..self.len]
     }
 }
 
 impl std::ops::DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values[..self.len]
     }
 }

@@ -10,6 +10,7 @@ use super::norm::{Affine, Moments, Slopes, ZGrad};
 use super::planes::Planes;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch};
+use super::source::{Pending, Source};
 use crate::config::Activation;
 use crate::shape::ConvShape;
 
@@ -37,26 +38,101 @@ pub(crate) struct Parameters<'a> {
     pub(crate) beta: &'a [f32],
 }
 
-/// What the backward pass needs of the forward pass.
-pub(crate) struct Saved {
-    /// The convolution's result, if it is normalised.
-    z: Option<Buffer>,
+/// What a stage has computed.
+pub(crate) struct Kept {
+    /// The convolution's result; where nothing normalises it, the stage's, until the tape takes that.
+    map: Buffer,
     /// Of each channel, if it is normalised.
     pub(crate) moments: Vec<Moments>,
+    affines: Vec<Affine>,
+}
+
+impl Kept {
+    /// What the stage's result is made of.
+    pub(crate) fn result(&self, stage: &Stage) -> Source<'_> {
+        match stage.norm {
+            Some(_) => Source { values: &self.map, pending: Pending::new(&self.affines, stage.activation) },
+            None => Source::plain(&self.map),
+        }
+    }
+}
+
+/// A stage that has run.
+#[derive(Clone, Copy)]
+pub(crate) struct Ran<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) parameters: Parameters<'a>,
+    /// The convolution's result if it is normalised, else the stage's.
+    map: &'a [f32],
+    moments: &'a [Moments],
+    affines: &'a [Affine],
+}
+
+impl<'a> Ran<'a> {
+    /// `result` is read where the tape has taken it from `kept`.
+    pub(crate) fn new(
+        stage: &'a Stage,
+        parameters: Parameters<'a>,
+        kept: &'a Kept,
+        result: &'a [f32],
+    ) -> Self {
+        let map = if kept.map.is_empty() { result } else { &kept.map };
+        Self { stage, parameters, map, moments: &kept.moments, affines: &kept.affines }
+    }
+
+    /// Of a stage that does not normalise, with its result.
+    pub(crate) fn bare(stage: &'a Stage, parameters: Parameters<'a>, result: &'a [f32]) -> Self {
+        Self { stage, parameters, map: result, moments: &[], affines: &[] }
+    }
+
+    /// The gradient of one channel of the convolution's result, from that of the stage's, in its place.
+    #[inline(always)]
+    fn pass_back<'p>(&self, channel: usize, mut plane: impl FnMut(usize) -> &'p mut [f32]) -> Slopes {
+        let Self { stage, map, .. } = self;
+        let (channels, batch, size) = (stage.shape.c_out, stage.shape.batch, stage.outputs());
+        let map = |sample| &map[(sample * channels + channel) * size..][..size];
+        let mut slopes = Slopes::default();
+        let (Some(&moments), Some(&affine)) = (self.moments.get(channel), self.affines.get(channel)) else {
+            for sample in 0..batch {
+                let plane = plane(sample);
+                elementwise::activation_grad_in_place(plane, map(sample), stage.activation);
+                slopes.sum += f64::from(elementwise::sum(plane));
+            }
+            return slopes;
+        };
+        for sample in 0..batch {
+            slopes.add(plane(sample), map(sample), affine, moments, stage.activation);
+        }
+        let z_grad = if stage.has_constant_moments() {
+            ZGrad::of_constants(affine)
+        } else {
+            ZGrad::through_batch(affine, moments, slopes, batch * size)
+        };
+        for sample in 0..batch {
+            z_grad.apply_in_place(plane(sample), map(sample), stage.activation);
+        }
+        slopes
+    }
+}
+
+/// A gradient on its way back through stages.
+pub(crate) enum Flow<'a> {
+    /// That of a stage's result.
+    Given(&'a [f32]),
+    /// The same, to be overwritten.
+    Result(Buffer),
+    /// That of the convolution's result, with what each channel's activation and normalisation left.
+    Convolved(Buffer, Vec<Slopes>),
 }
 
 /// Gradients of a stage's arguments.
 pub(crate) struct StageGrads {
-    pub(crate) x: Option<Buffer>,
+    /// Never [`Flow::Given`].
+    pub(crate) x: Option<Flow<'static>>,
     pub(crate) weight: Option<Vec<f32>>,
     pub(crate) gamma: Vec<f32>,
     /// Without normalisation, the convolution's bias's.
     pub(crate) beta: Vec<f32>,
-}
-
-impl Saved {
-    /// Of a stage that does not normalise.
-    pub(crate) const NOTHING: Self = Self { z: None, moments: Vec::new() };
 }
 
 impl Stage {
@@ -78,103 +154,147 @@ impl Stage {
         self.shape.batch * self.outputs()
     }
 
+    fn has_constant_moments(&self) -> bool {
+        self.norm.as_ref().is_some_and(|norm| norm.constants.is_some())
+    }
+
     fn constant_moments(&self, channel: usize) -> Option<Moments> {
         let norm = self.norm.as_ref()?;
         let (mean, var) = norm.constants.as_ref()?;
         Some(Moments::new(mean[channel], var[channel], norm.epsilon))
     }
 
-    /// The result for a whole batch, and what its gradients need.
-    pub(crate) fn forward(&self, x: &[f32], parameters: Parameters<'_>) -> (Buffer, Saved) {
-        let len = self.shape.batch * self.sample_len();
+    /// What a whole batch gives.
+    pub(crate) fn forward(&self, x: Source<'_>, parameters: Parameters<'_>) -> Kept {
+        let mut map = Buffer::dirty(self.shape.batch * self.sample_len());
         let Some(norm) = &self.norm else {
-            let mut y = Buffer::dirty(len);
-            Prepared::of_bare(self, parameters).run(x, &mut y);
-            return (y, Saved::NOTHING);
+            Prepared::of_bare(self, parameters).run(x, &mut map);
+            return Kept { map, moments: Vec::new(), affines: Vec::new() };
         };
-        let (mut y, mut z) = (Buffer::dirty(len), Buffer::dirty(len));
-        if !self.depthwise() {
+        let phases = self.depthwise().then(|| Phases::new(&self.shape));
+        if phases.is_none() {
             let bare = Parameters { gamma: &[], beta: &[], ..parameters };
             let convolution = Self { norm: None, activation: Activation::Identity, ..self.clone() };
-            Prepared::of_bare(&convolution, bare).run(x, &mut z);
+            Prepared::of_bare(&convolution, bare).run(x, &mut map);
         }
-        let (channels, outputs) = (self.shape.c_out, self.outputs());
-        let (ys, zs) = (Planes::new(&mut y, channels, outputs), Planes::new(&mut z, channels, outputs));
-        let phases = self.depthwise().then(|| Phases::new(&self.shape));
+        let channels = self.shape.c_out;
+        let planes = Planes::new(&mut map, channels, self.outputs());
         let channel = |channel| {
+            let phases = phases.as_ref();
+            let weight = parameters.weight;
             dispatch(ForwardChannel {
                 stage: self,
-                phases: phases.as_ref(),
+                phases,
                 channel,
                 x,
-                parameters,
+                weight,
                 epsilon: norm.epsilon,
-                z: zs,
-                y: ys,
+                planes,
             })
         };
-        let moments = (0..channels).into_par_iter().map(channel).collect();
-        (y, Saved { z: Some(z), moments })
+        let moments: Vec<Moments> = (0..channels).into_par_iter().map(channel).collect();
+        let scaled = moments.iter().zip(parameters.gamma).zip(parameters.beta);
+        let affines = scaled.map(|((&moments, &gamma), &beta)| Affine::new(moments, gamma, beta)).collect();
+        Kept { map, moments, affines }
     }
 
-    /// Gradients from that of the result, which is overwritten.
-    #[expect(clippy::too_many_arguments, reason = "the pass's inputs, each of its own kind")]
-    pub(crate) fn backward(
-        &self,
-        x: &[f32],
-        parameters: Parameters<'_>,
-        saved: &Saved,
-        y: &[f32],
-        mut grad: Buffer,
-        wants_x: bool,
-        wants_weight: bool,
-    ) -> StageGrads {
-        let channels = self.shape.c_out;
-        let planes = Planes::new(&mut grad, channels, self.outputs());
-        let mut x_grad = wants_x.then(|| Buffer::dirty(x.len()));
-        let phases = self.depthwise().then(|| Phases::new(&self.shape));
-        let x_planes =
-            x_grad.as_mut().map(|grad| Planes::new(grad, self.shape.c_in, self.shape.h * self.shape.w));
-        let channel = |channel| {
-            dispatch(BackwardChannel {
-                stage: self,
-                phases: phases.as_ref(),
-                channel,
-                x,
-                parameters,
-                saved,
-                y,
-                grad: planes,
-                x_grad: x_planes,
-                wants_weight,
-            })
+    /// The stage's result, with `addend` added where there is one. Where nothing normalises it, it is `kept`'s map,
+    /// which is gone then.
+    pub(crate) fn finish(&self, kept: &mut Kept, addend: Option<&[f32]>) -> Vec<f32> {
+        let size = self.outputs();
+        let mut y = match self.norm {
+            Some(_) => Buffer::dirty(kept.map.len()),
+            None => kept.map.take(),
         };
-        let by_channel: Vec<(Slopes, Vec<f32>)> = (0..channels).into_par_iter().map(channel).collect();
-        let of_channels =
-            |f: fn(&Slopes) -> f64| by_channel.iter().map(|(slopes, _)| f(slopes) as f32).collect();
-        let (gamma, beta) = (of_channels(|slopes| slopes.normalised), of_channels(|slopes| slopes.sum));
-        let weight = match (wants_weight, &phases) {
-            (false, _) => None,
-            (true, Some(_)) => Some(by_channel.into_iter().flat_map(|(_, weight)| weight).collect()),
-            (true, None) => Some(conv_product::weight_grad(&self.shape, x, &grad)),
-        };
-        if let (Some(x_grad), None) = (&mut x_grad, &phases) {
-            conv_product::x_grad(&self.shape, parameters.weight, &grad, x_grad);
+        if self.norm.is_none() && addend.is_none() {
+            return y.into_vec();
         }
-        StageGrads { x: x_grad, weight, gamma, beta }
+        let finished = self.norm.is_some().then_some(&*kept);
+        y.par_chunks_exact_mut(size).enumerate().for_each(|(index, plane)| {
+            let at = index * size..(index + 1) * size;
+            let addend = addend.map(|addend| &addend[at.clone()]);
+            let map = finished.map(|kept| (&kept.map[at], kept.affines[index % self.shape.c_out]));
+            dispatch(FinishPlane { map, activation: self.activation, addend, plane });
+        });
+        y.into_vec()
     }
 }
 
-/// One channel's normalisation, and its convolution if it is depthwise.
+impl Ran<'_> {
+    /// Gradients from that of the result; also back through `earlier`'s normalisation and activation, whose result
+    /// `x` is, where that costs least here.
+    pub(crate) fn backward(
+        &self,
+        x: Source<'_>,
+        flow: Flow<'_>,
+        earlier: Option<Ran<'_>>,
+        wants_x: bool,
+        wants_weight: bool,
+    ) -> StageGrads {
+        let Self { stage, parameters, .. } = *self;
+        let ConvShape { c_in, c_out, h, w, .. } = stage.shape;
+        let (given, mut grad, passed) = match flow {
+            Flow::Given(given) => (Some(given), Buffer::dirty(given.len()), None),
+            Flow::Result(grad) => (None, grad, None),
+            Flow::Convolved(grad, slopes) => (None, grad, Some(slopes)),
+        };
+        let planes = Planes::new(&mut grad, c_out, stage.outputs());
+        let mut x_grad = wants_x.then(|| Buffer::dirty(x.values.len()));
+        let phases = stage.depthwise().then(|| Phases::new(&stage.shape));
+        let x_planes = x_grad.as_mut().map(|grad| Planes::new(grad, c_in, h * w));
+        let channel = |channel| {
+            let (ran, phases, passed) = (self, phases.as_ref(), passed.as_deref());
+            let grad = planes;
+            dispatch(BackwardChannel {
+                ran,
+                phases,
+                channel,
+                x,
+                given,
+                passed,
+                grad,
+                x_grad: x_planes,
+                earlier,
+                wants_weight,
+            })
+        };
+        let by_channel: Vec<OfChannel> = if phases.is_none() && passed.is_some() {
+            Vec::new()
+        } else {
+            (0..c_out).into_par_iter().map(channel).collect()
+        };
+        let slopes = passed.unwrap_or_else(|| by_channel.iter().map(|of| of.slopes).collect());
+        let of_channels = |f: fn(&Slopes) -> f64| slopes.iter().map(|slopes| f(slopes) as f32).collect();
+        let (gamma, beta) = (of_channels(|slopes| slopes.normalised), of_channels(|slopes| slopes.sum));
+        if phases.is_some() {
+            let earlier_slopes = by_channel.iter().map(|of| of.earlier).collect();
+            let x = x_grad.map(|grad| match earlier {
+                Some(_) => Flow::Convolved(grad, earlier_slopes),
+                None => Flow::Result(grad),
+            });
+            let weight = wants_weight.then(|| by_channel.into_iter().flat_map(|of| of.weight).collect());
+            return StageGrads { x, weight, gamma, beta };
+        }
+        let weight = wants_weight.then(|| conv_product::weight_grad(&stage.shape, x, &grad));
+        if let Some(x_grad) = &mut x_grad {
+            conv_product::x_grad(&stage.shape, parameters.weight, &grad, x_grad);
+            if earlier.is_none() {
+                elementwise::par_grad_before(x_grad, x.values, x.pending.activation());
+            }
+        }
+        StageGrads { x: x_grad.map(Flow::Result), weight, gamma, beta }
+    }
+}
+
+/// One channel's convolution if it is depthwise, and its moments.
 struct ForwardChannel<'a> {
     stage: &'a Stage,
     phases: Option<&'a Phases>,
     channel: usize,
-    x: &'a [f32],
-    parameters: Parameters<'a>,
+    x: Source<'a>,
+    weight: &'a [f32],
     epsilon: f64,
-    z: Planes<'a>,
-    y: Planes<'a>,
+    planes: Planes<'a>,
 }
 
 impl Kernel for ForwardChannel<'_> {
@@ -182,22 +302,38 @@ impl Kernel for ForwardChannel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Moments {
-        let Self { stage, phases, channel, x, parameters, epsilon, z, y } = self;
-        let Parameters { weight, gamma, beta } = parameters;
+        let Self { stage, phases, channel, x, weight, epsilon, planes } = self;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
-        let plane =
-            |planes: &Planes<'_>, sample| unsafe { &mut *std::ptr::from_mut(planes.plane(sample, channel)) };
+        let plane = |sample| unsafe { planes.plane(sample, channel) };
         if let Some(phases) = phases {
-            convolve_channel(simd, stage, phases, channel, x, weight, |sample| plane(&z, sample));
+            convolve_channel(simd, stage, phases, channel, x, weight, plane);
         }
-        let moments = stage.constant_moments(channel).unwrap_or_else(|| {
-            Moments::of((0..stage.shape.batch).map(|sample| &*plane(&z, sample)), epsilon)
-        });
-        let affine = Affine::new(moments, gamma[channel], beta[channel]);
-        for sample in 0..stage.shape.batch {
-            affine.apply(plane(&z, sample), plane(&y, sample), stage.activation);
+        stage
+            .constant_moments(channel)
+            .unwrap_or_else(|| Moments::of((0..stage.shape.batch).map(|sample| &*plane(sample)), epsilon))
+    }
+}
+
+/// One plane of a stage's result.
+struct FinishPlane<'a> {
+    /// The convolution's, unless `plane` has what the stage gives.
+    map: Option<(&'a [f32], Affine)>,
+    activation: Activation,
+    addend: Option<&'a [f32]>,
+    plane: &'a mut [f32],
+}
+
+impl Kernel for FinishPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        if let Some((map, affine)) = self.map {
+            affine.apply(map, self.plane, self.activation);
         }
-        moments
+        if let Some(addend) = self.addend {
+            elementwise::add(self.plane, addend);
+        }
     }
 }
 
@@ -208,7 +344,7 @@ fn convolve_channel<'a, S: Simd>(
     stage: &Stage,
     phases: &Phases,
     channel: usize,
-    x: &[f32],
+    x: Source<'_>,
     weight: &[f32],
     mut z: impl FnMut(usize) -> &'a mut [f32],
 ) {
@@ -216,93 +352,110 @@ fn convolve_channel<'a, S: Simd>(
     let weight = &weight[channel * kh * kw..][..kh * kw];
     let mut parted = Scratch::zeroed(phases.len());
     let mut outputs = Scratch::dirty(phases.outputs_len());
-    for (sample, x) in x.chunks_exact(c_in * h * w).enumerate() {
-        phases.part(simd, &x[channel * h * w..][..h * w], &mut parted);
+    let mut held = Scratch::dirty(h * w);
+    for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
+        let plane = finished(simd, x.pending, channel, &values[channel * h * w..][..h * w], &mut held);
+        phases.part(simd, plane, &mut parted);
         phases.forward(simd, &parted, weight, &mut outputs, z(sample));
     }
 }
 
-/// One channel's gradients: those before normalisation in place of those after it, and all others if the
+/// A plane after what is pending, in `held` if anything is.
+#[inline(always)]
+fn finished<'a, S: Simd>(
+    simd: S,
+    pending: Pending<'_>,
+    channel: usize,
+    plane: &'a [f32],
+    held: &'a mut [f32],
+) -> &'a [f32] {
+    if pending.is_nothing() {
+        return plane;
+    }
+    super::depthwise::copy(simd, plane, held);
+    pending.apply(channel, held);
+    held
+}
+
+/// One channel's gradients: that of the convolution's result in place of the stage's, and all others if the
 /// convolution is depthwise.
 struct BackwardChannel<'a> {
-    stage: &'a Stage,
+    ran: &'a Ran<'a>,
     phases: Option<&'a Phases>,
     channel: usize,
-    x: &'a [f32],
-    parameters: Parameters<'a>,
-    saved: &'a Saved,
-    y: &'a [f32],
+    x: Source<'a>,
+    /// The gradient, if `grad` does not have it yet.
+    given: Option<&'a [f32]>,
+    /// What came out already, if `grad` is that of the convolution's result.
+    passed: Option<&'a [Slopes]>,
     grad: Planes<'a>,
     x_grad: Option<Planes<'a>>,
+    earlier: Option<Ran<'a>>,
     wants_weight: bool,
 }
 
-impl Kernel for BackwardChannel<'_> {
-    /// The sums, and the weights' gradient.
-    type Output = (Slopes, Vec<f32>);
+/// What comes of one channel.
+struct OfChannel {
+    slopes: Slopes,
+    /// If the convolution is depthwise and this is wanted.
+    weight: Vec<f32>,
+    /// Of the earlier stage, if its normalisation and activation were passed.
+    earlier: Slopes,
+}
+
+impl<'a> Kernel for BackwardChannel<'a> {
+    type Output = OfChannel;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { stage, phases, channel, x, parameters, saved, y, grad, x_grad, wants_weight } = self;
-        let Parameters { weight, gamma, beta } = parameters;
-        let ConvShape { batch, c_in, h, w, c_out, kh, kw, .. } = stage.shape;
-        let size = stage.outputs();
+    fn run<S: Simd>(self, simd: S) -> OfChannel {
+        let Self { ran, phases, channel, x, given, passed, grad, x_grad, earlier, wants_weight } = self;
+        let stage = ran.stage;
+        let ConvShape { batch, c_in, h, w, c_out, kh, kw, ow, .. } = stage.shape;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
-        let plane =
-            |planes: &Planes<'_>, sample| unsafe { &mut *std::ptr::from_mut(planes.plane(sample, channel)) };
-        let of = |map: &'_ [f32], sample: usize| (sample * c_out + channel) * size..map.len();
-        let mut slopes = Slopes::default();
-        match &saved.z {
-            Some(z) => {
-                let z = |sample| &z[of(z, sample)][..size];
-                let moments = saved.moments[channel];
-                let affine = Affine::new(moments, gamma[channel], beta[channel]);
-                for sample in 0..batch {
-                    slopes.add(plane(&grad, sample), z(sample), affine, moments, stage.activation);
-                }
-                let z_grad = if stage.constant_moments(channel).is_some() {
-                    ZGrad::of_constants(affine)
-                } else {
-                    ZGrad::through_batch(affine, moments, slopes, batch * size)
-                };
-                for sample in 0..batch {
-                    z_grad.apply_in_place(plane(&grad, sample), z(sample), stage.activation);
-                }
-            }
-            None => {
-                for sample in 0..batch {
-                    let y = &y[of(y, sample)][..size];
-                    elementwise::activation_grad_in_place(plane(&grad, sample), y, stage.activation);
-                }
-            }
-        }
-        if saved.z.is_none() {
+        let plane = |planes: &Planes<'a>, sample| unsafe { planes.plane(sample, channel) };
+        if let Some(given) = given {
+            let size = stage.outputs();
             for sample in 0..batch {
-                slopes.sum += f64::from(elementwise::sum(plane(&grad, sample)));
+                let from = &given[(sample * c_out + channel) * size..][..size];
+                super::depthwise::copy(simd, from, plane(&grad, sample));
             }
         }
-        let Some(phases) = phases else { return (slopes, Vec::new()) };
-        let weight = &weight[channel * kh * kw..][..kh * kw];
+        let slopes = match passed {
+            Some(passed) => passed[channel],
+            None => ran.pass_back(channel, |sample| plane(&grad, sample)),
+        };
+        let mut of = OfChannel { slopes, weight: Vec::new(), earlier: Slopes::default() };
+        let Some(phases) = phases else { return of };
+        let weight = &ran.parameters.weight[channel * kh * kw..][..kh * kw];
         let mut parted = Scratch::zeroed(phases.len());
         let mut outputs = Scratch::zeroed(phases.outputs_len());
+        let mut grads = Scratch::dirty(phases.len());
+        let mut held = Scratch::dirty(h * w);
         let mut sums = Scratch::zeroed(kh * kw * S::LANES);
-        let ow = stage.shape.ow;
-        for (sample, x) in x.chunks_exact(c_in * h * w).enumerate() {
+        for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
             for (row, values) in plane(&grad, sample).chunks_exact(ow).enumerate() {
                 super::depthwise::copy(simd, values, &mut outputs[phases.output_row(row)]);
             }
+            let values = &values[channel * h * w..][..h * w];
             if wants_weight {
-                phases.part(simd, &x[channel * h * w..][..h * w], &mut parted);
+                phases.part(simd, finished(simd, x.pending, channel, values, &mut held), &mut parted);
                 phases.add_weight_grad(simd, &outputs, &parted, &mut sums);
             }
             if let Some(x_grad) = &x_grad {
-                let mut grads = Scratch::dirty(phases.len());
-                phases.x_grad(simd, &outputs, weight, &mut grads, plane(x_grad, sample));
+                let x_grad = plane(x_grad, sample);
+                phases.x_grad(simd, &outputs, weight, &mut grads, x_grad);
+                if earlier.is_none() {
+                    elementwise::grad_before(x_grad, values, x.pending.activation());
+                }
             }
         }
-        let sum = |sums: &[f32]| sums.iter().sum();
-        let weight_grad = sums.chunks_exact(S::LANES).map(sum).collect();
-        (slopes, if wants_weight { weight_grad } else { Vec::new() })
+        if let (Some(earlier), Some(x_grad)) = (earlier, &x_grad) {
+            of.earlier = earlier.pass_back(channel, |sample| plane(x_grad, sample));
+        }
+        if wants_weight {
+            of.weight = sums.chunks_exact(S::LANES).map(|sums| sums.iter().sum()).collect();
+        }
+        of
     }
 }
 
@@ -354,7 +507,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// The result for the samples of `x`.
-    pub(crate) fn run(&self, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn run(&self, x: Source<'_>, y: &mut [f32]) {
         match &self.kind {
             Kind::Product(packed) => packed.forward(x, self.bias.as_deref(), self.stage.activation, y),
             Kind::Depthwise(phases, weight) => {
@@ -374,7 +527,7 @@ struct RunChannel<'a> {
     phases: &'a Phases,
     weight: &'a [f32],
     channel: usize,
-    x: &'a [f32],
+    x: Source<'a>,
     y: Planes<'a>,
 }
 
@@ -389,7 +542,7 @@ impl Kernel for RunChannel<'_> {
         let plane = |sample| unsafe { y.plane(sample, channel) };
         convolve_channel(simd, stage, phases, channel, x, weight, plane);
         let shift = bias.as_ref().map_or(0.0, |bias| bias[channel]);
-        for sample in 0..x.len() / (stage.shape.c_in * stage.shape.h * stage.shape.w) {
+        for sample in 0..x.values.len() / (stage.shape.c_in * stage.shape.h * stage.shape.w) {
             let plane = plane(sample);
             if shift != 0.0 {
                 for value in plane.iter_mut() {
