@@ -6,7 +6,8 @@ use super::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pix
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch};
 use super::source::{Pending, Source};
-use crate::config::{Activation, Padding2d};
+use super::winograd::Winograd;
+use crate::config::{Activation, Conv2dConfig, Padding2d};
 use crate::shape::ConvShape;
 
 /// A batch of maps inside rims of zeros.
@@ -19,7 +20,7 @@ pub(crate) enum Rimmed<'a> {
 impl<'a> Rimmed<'a> {
     /// Planes of `height` × `width`, of `channels` channels in turn, as they are after what is pending; the columns
     /// of each row in `parts`, by their remainders.
-    fn new(
+    pub(crate) fn new(
         source: Source<'a>,
         channels: usize,
         (height, width): (usize, usize),
@@ -136,16 +137,40 @@ impl Windows {
 }
 
 /// A convolution whose weights lie as the products read them.
-pub(crate) struct Packed {
+pub(crate) enum Packed {
+    Windows(PackedWindows),
+    Winograd(Winograd),
+}
+
+impl Packed {
+    /// The weights, each output channel's times its `scale` where there are any.
+    pub(crate) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
+        if Winograd::suits(shape) {
+            Self::Winograd(Winograd::new(shape, weight, scale))
+        } else {
+            Self::Windows(PackedWindows::new(shape, weight, scale))
+        }
+    }
+
+    /// f(w ∗ x + bias) of any number of samples, (B, O, oh, ow).
+    pub(crate) fn forward(&self, x: Source<'_>, bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+        match self {
+            Self::Windows(packed) => packed.forward(x, bias, activation, y),
+            Self::Winograd(packed) => packed.forward(x, bias, activation, y),
+        }
+    }
+}
+
+/// A convolution that sums each window.
+pub(crate) struct PackedWindows {
     shape: ConvShape,
     windows: Windows,
     /// One for each group.
     lefts: Vec<Left>,
 }
 
-impl Packed {
-    /// The weights, each output channel's times its `scale` where there are any.
-    pub(crate) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
+impl PackedWindows {
+    fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
         let windows = Windows::new(shape);
         let depth = windows.taps.len();
         let group_out = shape.c_out / shape.config.groups;
@@ -157,8 +182,7 @@ impl Packed {
         Self { shape: *shape, windows, lefts: (0..shape.config.groups).map(left).collect() }
     }
 
-    /// f(w ∗ x + bias) of any number of samples, (B, O, oh, ow).
-    pub(crate) fn forward(&self, x: Source<'_>, bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+    fn forward(&self, x: Source<'_>, bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
         let ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = self.shape;
         let group_in = c_in / config.groups;
         let batch = x.values.len() / (c_in * h * w);
@@ -225,6 +249,22 @@ pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: 
             right: reach_x - right,
         }
     };
+    let turned_shape = ConvShape {
+        c_in: c_out,
+        h: oh,
+        w: ow,
+        c_out: c_in,
+        oh: h,
+        ow: w,
+        config: Conv2dConfig { padding: rim, ..config },
+        ..*shape
+    };
+    if Winograd::suits(&turned_shape) {
+        let turned = turn_filters(weight, (c_out, c_in), kh * kw);
+        let source = Source::plain(slopes);
+        Winograd::new(&turned_shape, &turned, None).forward(source, None, Activation::Identity, x_grad);
+        return;
+    }
     let rimmed = Rimmed::new(Source::plain(slopes), c_out, (oh, ow), rim, 1);
     let cols = ow + rim.left + rim.right;
     let plane = (oh + rim.top + rim.bottom) * cols;
@@ -264,6 +304,20 @@ pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: 
         let target = Target::new(&mut x_grad[group * group_in * h * w..], group_in, h * w, target, batch);
         multiply(&left, &right, None, Activation::Identity, &target);
     }
+}
+
+/// (output channel, input channel, tap) to (input channel, output channel, tap counted from the last).
+fn turn_filters(weight: &[f32], (c_out, c_in): (usize, usize), taps: usize) -> Vec<f32> {
+    let mut turned = vec![0.0; weight.len()];
+    turned.par_chunks_exact_mut(c_out * taps).enumerate().for_each(|(c, to)| {
+        for (o, to) in to.chunks_exact_mut(taps).enumerate() {
+            let from = &weight[(o * c_in + c) * taps..][..taps];
+            for (to, from) in to.iter_mut().zip(from.iter().rev()) {
+                *to = *from;
+            }
+        }
+    });
+    turned
 }
 
 /// (output channel, input channel, tap) to (output channel, tap counted from the last, input channel).

@@ -37,3 +37,30 @@ impl<'a> Planes<'a> {
         }
     }
 }
+
+/// Values that tasks write at places that differ.
+pub(crate) struct Shared<'a> {
+    data: *mut f32,
+    len: usize,
+    _borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the only access is `write`, whose callers see to it that no two threads write one place.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(data: &'a mut [f32]) -> Self {
+        Self { data: data.as_mut_ptr(), len: data.len(), _borrow: PhantomData }
+    }
+
+    /// Writes `values` from `at` on.
+    ///
+    /// # Safety
+    /// Nobody else writes there.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, at: usize, values: &[f32]) {
+        assert!(at <= self.len && values.len() <= self.len - at);
+        // SAFETY: the place lies in the slice that was borrowed for 'a, and the caller has it alone.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data.add(at), values.len()) };
+    }
+}

@@ -24,7 +24,7 @@ const DEPTH: usize = 384;
 const PACKED: usize = 128 << 10;
 
 /// Columns of a panel of the right side.
-const fn width<S: Simd>() -> usize {
+pub(crate) const fn width<S: Simd>() -> usize {
     VECTORS * S::LANES
 }
 
@@ -42,10 +42,10 @@ pub(crate) struct Pixels {
 
 /// Pixels beside each other, from `column` of the block on, at `place` in the buffer.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
-    column: usize,
-    place: usize,
-    len: usize,
+pub(crate) struct Segment {
+    pub(crate) column: usize,
+    pub(crate) place: usize,
+    pub(crate) len: usize,
 }
 
 impl Pixels {
@@ -64,7 +64,7 @@ impl Pixels {
     }
 
     /// The stretches of `pixels`, cut at multiples of `width` columns.
-    fn segments(&self, pixels: Range<usize>, width: usize) -> Vec<Segment> {
+    pub(crate) fn segments(&self, pixels: Range<usize>, width: usize) -> Vec<Segment> {
         let mut segments = Vec::new();
         let mut n = pixels.start;
         while n < pixels.end {
@@ -295,7 +295,7 @@ impl Kernel for PackRows<'_> {
 }
 
 /// The shared dimension in even blocks of at most [`DEPTH`].
-fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+pub(crate) fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     let count = depth.div_ceil(DEPTH).max(1);
     let len = depth.div_ceil(count);
     (0..count)
@@ -464,7 +464,14 @@ unsafe fn put<S: Simd>(simd: S, values: &[f32], to: *mut f32, step: usize) {
 /// c = a·b, or c += a·b: a [k][`ROWS`], b [k][width], c [`ROWS`][width], of which the first `vectors` vectors of
 /// columns are computed.
 #[inline(always)]
-fn sum_tile<S: Simd>(simd: S, a: &[f32], b: &[f32], c: &mut [f32], vectors: usize, accumulate: bool) {
+pub(crate) fn sum_tile<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    vectors: usize,
+    accumulate: bool,
+) {
     let width = width::<S>();
     let depth = a.len() / ROWS;
     assert!(b.len() == depth * width && c.len() == ROWS * width);
