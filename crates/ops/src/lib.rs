@@ -3,6 +3,7 @@
 mod chain;
 mod config;
 mod conv;
+mod conv_avg_pool;
 mod cpu;
 mod dense;
 mod error;
@@ -17,6 +18,7 @@ mod tape;
 pub use chain::{ConvNormAct, conv_chain};
 pub use config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
 pub use conv::{conv2d, conv2d_max_pool};
+pub use conv_avg_pool::conv2d_avg_pool;
 pub use cpu::buffer::release_buffers;
 pub use dense::{activate, dropout, linear, soft_cross_entropy, softmax_cross_entropy};
 pub use error::{Error, Result};

@@ -47,6 +47,19 @@ pub fn conv2d_max_pool(
     max_pool2d(&conv2d(x, weight, bias, config, activation)?, pool)
 }
 
+/// [`crate::conv2d_avg_pool`] as one op after the other.
+pub fn conv2d_avg_pool(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: &Conv2dConfig,
+    activation: Activation,
+    pool: &Pool2dConfig,
+    divisor: Divisor,
+) -> Result<Tensor> {
+    avg_pool2d(&conv2d(x, weight, bias, config, activation)?, pool, divisor)
+}
+
 /// [`crate::max_pool2d`] as a chain of selections, so that the gradient takes the way the value took.
 pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
     let shape = PoolShape::new(x, config)?;

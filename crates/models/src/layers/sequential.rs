@@ -121,7 +121,7 @@ impl Padding {
 
 /// A network built from a table, one layer after the other.
 ///
-/// A convolution followed by max pooling runs as one operation that never writes the map between them.
+/// A convolution followed by pooling runs as one operation.
 #[derive(Debug, Clone)]
 pub struct Sequential {
     steps: Vec<Step>,
@@ -202,6 +202,11 @@ impl ModuleT for Sequential {
                 (Run::Conv2d { weight, bias, config, activation }, Some(Run::MaxPool2d(pool))) => {
                     steps.next();
                     ops::conv2d_max_pool(&xs, weight, Some(bias), config, *activation, pool)?
+                }
+                (Run::Conv2d { weight, bias, config, activation }, Some(Run::AvgPool2d(pool))) => {
+                    steps.next();
+                    let bias = Some(bias);
+                    ops::conv2d_avg_pool(&xs, weight, bias, config, *activation, pool, Divisor::Valid)?
                 }
                 _ => step.forward(&xs, train)?,
             };

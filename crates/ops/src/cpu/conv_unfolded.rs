@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::product::{Left, Pixels, Target, Unfolded, multiply};
+use super::simd::{Kernel, Simd, dispatch};
 use crate::config::Activation;
 use crate::shape::ConvShape;
 
@@ -34,7 +35,7 @@ pub(crate) fn add_x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_gr
             multiply(&left, &right, None, Activation::Identity, &target);
             let products = product.par_chunks_exact(len);
             x_grad.par_chunks_exact_mut(sample_in).zip(products).for_each(|(x_grad, product)| {
-                group.fold(product, &mut x_grad[index * map..][..map]);
+                dispatch(Fold { group: &group, product, x: &mut x_grad[index * map..][..map] });
             });
         }
     }
@@ -60,21 +61,9 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Adds what the taps saw back to where they saw it. `x` starts as zeros.
-    fn fold(&self, product: &[f32], x: &mut [f32]) {
-        self.each_row(|map_row, (positions, (first, count))| {
-            if let Some(start) = map_row {
-                let targets = x[start..].iter_mut().step_by(self.shape.config.stride.1);
-                product[positions][first..first + count]
-                    .iter()
-                    .zip(targets)
-                    .for_each(|(from, to)| *to += *from);
-            }
-        });
-    }
-
     /// For each tap and output row: where the first pixel that it sees lies in the group's map, if any; the row's
     /// range in the unfolded matrix; and which positions in it see pixels (first, count).
+    #[inline(always)]
     fn each_row(&self, mut each: impl FnMut(Option<usize>, (std::ops::Range<usize>, (usize, usize)))) {
         let &ConvShape { h, w, kh, kw, oh, ow, config, .. } = self.shape;
         let mut at = 0;
@@ -98,6 +87,53 @@ impl<'a> Group<'a> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds what one group's taps saw to where they saw it. `x` starts as zeros.
+struct Fold<'a> {
+    group: &'a Group<'a>,
+    product: &'a [f32],
+    x: &'a mut [f32],
+}
+
+impl Kernel for Fold<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { group, product, x } = self;
+        let stride = group.shape.config.stride.1;
+        group.each_row(
+            #[inline(always)]
+            |map_row, (positions, (first, count))| {
+                let Some(start) = map_row else { return };
+                let from = &product[positions][first..first + count];
+                if stride == 1 {
+                    add(simd, &mut x[start..start + count], from);
+                } else {
+                    for (to, from) in x[start..].iter_mut().step_by(stride).zip(from) {
+                        *to += *from;
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// to += from, of one length.
+#[inline(always)]
+fn add<S: Simd>(simd: S, to: &mut [f32], from: &[f32]) {
+    let len = to.len();
+    assert!(from.len() == len);
+    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+    for i in (0..len).step_by(S::LANES) {
+        let n = S::LANES.min(len - i);
+        // SAFETY: i + n is at most the length of both.
+        unsafe {
+            let sum = simd.add(simd.load_first(to.add(i), n), simd.load_first(from.add(i), n));
+            simd.store_first(to.add(i), n, sum);
         }
     }
 }

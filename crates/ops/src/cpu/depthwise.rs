@@ -4,7 +4,9 @@
 //! In a phase, the window of the next output is one pixel further whatever the stride, so that every tap is a shift:
 //! outputs are computed over whole rows of a phase in full vectors, and the few that lie in the rim are dropped.
 
+use super::elementwise;
 use super::simd::Simd;
+use crate::config::Activation;
 use crate::shape::ConvShape;
 
 /// Vectors that are summed together.
@@ -66,6 +68,13 @@ impl Phases {
     pub(crate) fn part<S: Simd>(&self, simd: S, x: &[f32], phases: &mut [f32]) {
         let &ConvShape { w, config, .. } = &self.shape;
         let (sh, sw) = config.stride;
+        if (sh, sw) == (1, 1) {
+            let start = config.padding.top * self.cols + config.padding.left;
+            for (row, to) in x.chunks_exact(w).zip(phases[start..].chunks_mut(self.cols)) {
+                copy(simd, row, to);
+            }
+            return;
+        }
         for (y, row) in x.chunks_exact(w).enumerate() {
             let y = y + config.padding.top;
             let base = y % sh * sw * self.phase() + y / sh * self.cols;
@@ -97,6 +106,13 @@ impl Phases {
     fn join<S: Simd>(&self, simd: S, phases: &[f32], x: &mut [f32]) {
         let &ConvShape { w, config, .. } = &self.shape;
         let (sh, sw) = config.stride;
+        if (sh, sw) == (1, 1) {
+            let start = config.padding.top * self.cols + config.padding.left;
+            for (row, from) in x.chunks_exact_mut(w).zip(phases[start..].chunks(self.cols)) {
+                copy(simd, &from[..w], row);
+            }
+            return;
+        }
         for (y, row) in x.chunks_exact_mut(w).enumerate() {
             let y = y + config.padding.top;
             let base = y % sh * sw * self.phase() + y / sh * self.cols;
@@ -123,18 +139,34 @@ impl Phases {
         }
     }
 
-    /// One plane of outputs from its phases: `y` (oh, ow). `outputs` is a buffer of [`Phases::outputs_len`].
+    /// One plane of outputs from its phases: `y` (oh, ow), f(w ∗ x + bias). `outputs` is a buffer of
+    /// [`Phases::outputs_len`].
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the kernel's arguments, each of its own kind")]
     pub(crate) fn forward<S: Simd>(
         &self,
         simd: S,
         phases: &[f32],
         weight: &[f32],
+        bias: f32,
+        activation: Activation,
         outputs: &mut [f32],
         y: &mut [f32],
     ) {
         let taps = self.taps.iter().map(|&(phase, shift)| phase * self.phase() + shift);
-        correlate(simd, phases, taps.zip(weight.iter().copied()), self.positions(), outputs);
+        let taps = taps.zip(weight.iter().copied());
+        let (low, high) = match activation {
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Relu6 => (0.0, 6.0),
+            Activation::Identity | Activation::Tanh | Activation::LeakyRelu(_) => {
+                (f32::NEG_INFINITY, f32::INFINITY)
+            }
+        };
+        let ends = (bias, low, high);
+        correlate(simd, phases, taps, self.positions(), ends, outputs);
+        if matches!(activation, Activation::Tanh | Activation::LeakyRelu(_)) {
+            elementwise::activate(&mut outputs[..self.positions()], activation);
+        }
         for (from, to) in outputs.chunks(self.cols).zip(y.chunks_exact_mut(self.shape.ow)) {
             copy(simd, &from[..self.shape.ow], to);
         }
@@ -192,13 +224,18 @@ impl Phases {
     }
 }
 
-/// to\[i\] = Σ weight · from\[i + place\] for i below `count`, and more as the vectors have it.
+/// What sums start from, and the bounds of what they end at, which leave them as they are.
+const PLAIN: (f32, f32, f32) = (0.0, f32::NEG_INFINITY, f32::INFINITY);
+
+/// to\[i\] = start + Σ weight · from\[i + place\], held between bounds, for i below `count`, and more as the vectors
+/// have it.
 #[inline(always)]
 fn correlate<S: Simd>(
     simd: S,
     from: &[f32],
     taps: impl Iterator<Item = (usize, f32)> + Clone,
     count: usize,
+    (start, low, high): (f32, f32, f32),
     to: &mut [f32],
 ) {
     let step = TOGETHER * S::LANES;
@@ -206,7 +243,7 @@ fn correlate<S: Simd>(
     let furthest = taps.clone().map(|(place, _)| place).max().unwrap_or(0);
     assert!(furthest + end <= from.len() && end <= to.len());
     for i in (0..end).step_by(step) {
-        let mut sums = [simd.splat(0.0); TOGETHER];
+        let mut sums = [simd.splat(start); TOGETHER];
         for (place, weight) in taps.clone() {
             let weight = simd.splat(weight);
             for (v, sum) in sums.iter_mut().enumerate() {
@@ -216,6 +253,7 @@ fn correlate<S: Simd>(
             }
         }
         for (v, sum) in sums.into_iter().enumerate() {
+            let sum = simd.clamp(sum, simd.splat(low), simd.splat(high));
             // SAFETY: i + a step is at most `end`, the length of `to` as asserted.
             unsafe { simd.store(to.as_mut_ptr().add(i + v * S::LANES), sum) };
         }
@@ -232,7 +270,7 @@ fn correlate_exactly<S: Simd>(
 ) {
     let step = TOGETHER * S::LANES;
     let whole = to.len() - to.len() % step;
-    correlate(simd, from, taps.clone(), whole, to);
+    correlate(simd, from, taps.clone(), whole, PLAIN, to);
     let furthest = taps.clone().map(|(place, _)| place).max().unwrap_or(0);
     assert!(furthest + to.len() <= from.len());
     for i in (whole..to.len()).step_by(S::LANES) {

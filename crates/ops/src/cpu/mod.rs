@@ -4,6 +4,7 @@
 //! number of threads never shows in a result.
 
 pub(crate) mod buffer;
+pub(crate) mod conv_avg;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_product;
 pub(crate) mod conv_sparse;

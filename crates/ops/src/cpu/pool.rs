@@ -175,7 +175,7 @@ pub(crate) fn max_backward(shape: &PoolShape, grad: &[f32], places: &[u32]) -> V
 }
 
 /// One over the number of pixels that count, for each output position.
-fn scales(shape: &PoolShape, divisor: Divisor) -> Vec<f32> {
+pub(crate) fn scales(shape: &PoolShape, divisor: Divisor) -> Vec<f32> {
     let extent = |axis, index| pool_extent(shape, divisor, axis, index);
     (0..shape.oh)
         .flat_map(|y| {
@@ -216,11 +216,11 @@ fn seen(shape: &PoolShape, kx: usize) -> (usize, usize) {
 }
 
 /// One plane's means: rows are summed first, then columns.
-struct MeansOf<'a> {
-    shape: &'a PoolShape,
-    scales: &'a [f32],
-    plane: &'a [f32],
-    out: &'a mut [f32],
+pub(crate) struct MeansOf<'a> {
+    pub(crate) shape: &'a PoolShape,
+    pub(crate) scales: &'a [f32],
+    pub(crate) plane: &'a [f32],
+    pub(crate) out: &'a mut [f32],
 }
 
 impl Kernel for MeansOf<'_> {
@@ -278,11 +278,11 @@ fn add_every(to: &mut [f32], from: &[f32], step: usize) {
 }
 
 /// One plane's gradient, which starts as zeros: shares are spread over columns first, then rows.
-struct ShareOut<'a> {
-    shape: &'a PoolShape,
-    scales: &'a [f32],
-    grad: &'a [f32],
-    plane: &'a mut [f32],
+pub(crate) struct ShareOut<'a> {
+    pub(crate) shape: &'a PoolShape,
+    pub(crate) scales: &'a [f32],
+    pub(crate) grad: &'a [f32],
+    pub(crate) plane: &'a mut [f32],
 }
 
 impl Kernel for ShareOut<'_> {

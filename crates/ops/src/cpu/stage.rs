@@ -306,7 +306,7 @@ impl Kernel for ForwardChannel<'_> {
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { planes.plane(sample, channel) };
         if let Some(phases) = phases {
-            convolve_channel(simd, stage, phases, channel, x, weight, plane);
+            convolve_channel(simd, stage, phases, channel, x, weight, (0.0, Activation::Identity), plane);
         }
         stage
             .constant_moments(channel)
@@ -337,8 +337,9 @@ impl Kernel for FinishPlane<'_> {
     }
 }
 
-/// One channel's depthwise convolution of all samples.
+/// One channel's depthwise convolution of all samples, with bias and activation.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the kernel's arguments, each of its own kind")]
 fn convolve_channel<'a, S: Simd>(
     simd: S,
     stage: &Stage,
@@ -346,6 +347,7 @@ fn convolve_channel<'a, S: Simd>(
     channel: usize,
     x: Source<'_>,
     weight: &[f32],
+    (bias, activation): (f32, Activation),
     mut z: impl FnMut(usize) -> &'a mut [f32],
 ) {
     let ConvShape { c_in, h, w, kh, kw, .. } = stage.shape;
@@ -356,7 +358,7 @@ fn convolve_channel<'a, S: Simd>(
     for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
         let plane = finished(simd, x.pending, channel, &values[channel * h * w..][..h * w], &mut held);
         phases.part(simd, plane, &mut parted);
-        phases.forward(simd, &parted, weight, &mut outputs, z(sample));
+        phases.forward(simd, &parted, weight, bias, activation, &mut outputs, z(sample));
     }
 }
 
@@ -540,16 +542,7 @@ impl Kernel for RunChannel<'_> {
         let Prepared { stage, bias, .. } = prepared;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { y.plane(sample, channel) };
-        convolve_channel(simd, stage, phases, channel, x, weight, plane);
-        let shift = bias.as_ref().map_or(0.0, |bias| bias[channel]);
-        for sample in 0..x.values.len() / (stage.shape.c_in * stage.shape.h * stage.shape.w) {
-            let plane = plane(sample);
-            if shift != 0.0 {
-                for value in plane.iter_mut() {
-                    *value += shift;
-                }
-            }
-            elementwise::activate(plane, stage.activation);
-        }
+        let bias = bias.as_ref().map_or(0.0, |bias| bias[channel]);
+        convolve_channel(simd, stage, phases, channel, x, weight, (bias, stage.activation), plane);
     }
 }

@@ -148,6 +148,18 @@ for decay in (0.0, 0.1):
 for momentum, nesterov, decay in ((0.0, False, 0.0), (0.9, False, 0.01), (0.8, True, 0.01)):
     record("sgd", steps(), lr=0.05, momentum=momentum, nesterov=nesterov, weight_decay=decay)
 
+# Enough channels for products of transformed tiles.
+for x, c_out, pad in (((2, 18, 9, 7), 20, (1, 1, 1, 1)), ((1, 33, 6, 8), 16, (0, 2, 1, 0))):
+    args = {"x": draw(*x), "weight": draw(c_out, x[1], 3, 3) * 0.1, "bias": draw(c_out)}
+    record_op("conv2d", args, stride=(1, 1), pad=pad, dilation=(1, 1), groups=1, activation="tanh")
+for include in (True, False):
+    args = {"x": draw(2, 3, 9, 8), "weight": draw(5, 3, 5, 3) * 0.3, "bias": draw(5)}
+    pool = {"kernel": (2, 3), "stride": (2, 2), "padding": (1, 1), "ceil": True}
+    record_op(
+        "conv2d_avg_pool", args, count_include_pad=include, pool=pool,
+        stride=(1, 1), pad=(1, 1, 0, 1), dilation=(1, 1), groups=1, activation="tanh",
+    )  # fmt: skip
+
 made_by = f"PyTorch {torch.__version__}, Keras {keras.__version__}"
 save_file(tensors, Path(__file__).with_suffix(".safetensors"), {"cases": json.dumps(cases), "made_by": made_by})
 print(f"{len(cases)} cases, {made_by}")

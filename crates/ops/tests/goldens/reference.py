@@ -108,6 +108,8 @@ def forward(case, args, running):
         return activation(conv(case, *args))
     if op == "conv2d_max_pool":
         return max_pool(case, activation(conv(case, *args)))
+    if op == "conv2d_avg_pool":
+        return avg_pool(case, activation(conv(case, *args)))
     if op == "conv2d_batch_norm":
         x, weight, gamma, beta = args
         return activation(batch_norm(case, conv(case, x, weight), gamma, beta, running))
@@ -135,6 +137,7 @@ def forward(case, args, running):
 ARGUMENTS = {
     "conv2d": ["x", "weight", "bias"],
     "conv2d_max_pool": ["x", "weight", "bias"],
+    "conv2d_avg_pool": ["x", "weight", "bias"],
     "conv2d_batch_norm": ["x", "weight", "gamma", "beta"],
     "batch_norm": ["x", "gamma", "beta"],
     "linear": ["x", "weight", "bias"],

@@ -34,6 +34,13 @@ pub(crate) enum Op {
         activation: Function,
         pool: Pool,
     },
+    Conv2dAvgPool {
+        #[serde(flatten)]
+        conv: Conv,
+        activation: Function,
+        pool: Pool,
+        count_include_pad: bool,
+    },
     Conv2dBatchNorm {
         #[serde(flatten)]
         conv: Conv,
@@ -199,9 +206,10 @@ impl Op {
                 let layers = layers.iter().enumerate().flat_map(of_layer);
                 return std::iter::once("x".to_owned()).chain(layers).collect();
             }
-            Self::Conv2d { .. } | Self::Conv2dMaxPool { .. } | Self::Linear { .. } => {
-                &["x", "weight", "bias"]
-            }
+            Self::Conv2d { .. }
+            | Self::Conv2dMaxPool { .. }
+            | Self::Conv2dAvgPool { .. }
+            | Self::Linear { .. } => &["x", "weight", "bias"],
             Self::Conv2dBatchNorm { .. } => &["x", "weight", "gamma", "beta"],
             Self::BatchNorm { .. } => &["x", "gamma", "beta"],
             Self::MaxPool2d { .. }
@@ -233,6 +241,7 @@ impl Op {
         match self {
             Self::Conv2d { activation, .. }
             | Self::Conv2dMaxPool { activation, .. }
+            | Self::Conv2dAvgPool { activation, .. }
             | Self::Conv2dBatchNorm { activation, .. }
             | Self::BatchNorm { activation, .. }
             | Self::Activate { activation }
@@ -293,6 +302,11 @@ impl Op {
                 let run = if portable { portable::conv2d_max_pool } else { ops::conv2d_max_pool };
                 run(&args[0], &args[1], Some(&args[2]), &conv.config(), f, &pool.config())
             }
+            Self::Conv2dAvgPool { conv, pool, count_include_pad, .. } => {
+                let run = if portable { portable::conv2d_avg_pool } else { ops::conv2d_avg_pool };
+                let (config, pool) = (conv.config(), pool.config());
+                run(&args[0], &args[1], Some(&args[2]), &config, f, &pool, divisor(*count_include_pad))
+            }
             Self::Conv2dBatchNorm { conv, norm: settings, .. } => {
                 let (norm, config) = (norm_of(settings, &args[2], &args[3]), conv.config());
                 if portable {
@@ -312,8 +326,7 @@ impl Op {
             }
             Self::AvgPool2d { pool, count_include_pad } => {
                 let run = if portable { portable::avg_pool2d } else { ops::avg_pool2d };
-                let divisor = if *count_include_pad { Divisor::CountIncludePad } else { Divisor::Valid };
-                run(&args[0], &pool.config(), divisor)
+                run(&args[0], &pool.config(), divisor(*count_include_pad))
             }
             Self::GlobalAvgPool2d => {
                 let run = if portable { portable::global_avg_pool2d } else { ops::global_avg_pool2d };
@@ -592,4 +605,8 @@ fn clear(op: &Op, z: &Tensor) -> Result<Tensor> {
         }
     }
     Tensor::from_vec(flags, (batch, channels, oh, ow), &Device::Cpu)
+}
+
+fn divisor(count_include_pad: bool) -> Divisor {
+    if count_include_pad { Divisor::CountIncludePad } else { Divisor::Valid }
 }

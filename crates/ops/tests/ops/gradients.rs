@@ -75,6 +75,11 @@ fn every_gradient_is_the_slope() {
         check("conv2d_max_pool", &args, |a| {
             portable::conv2d_max_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool)
         });
+        for divisor in [Divisor::CountIncludePad, Divisor::Valid] {
+            check("conv2d_avg_pool", &args, |a| {
+                portable::conv2d_avg_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool, divisor)
+            });
+        }
     }
     for f in activations {
         for train in [true, false] {

@@ -23,6 +23,11 @@ proptest! {
     }
 
     #[test]
+    fn conv2d_avg_pool(case in generate::conv2d_avg_pool()) {
+        case.check_against_portable("conv2d_avg_pool");
+    }
+
+    #[test]
     fn conv2d_batch_norm(case in generate::conv2d_batch_norm()) {
         case.check_against_portable("conv2d_batch_norm");
     }
