@@ -5,7 +5,9 @@
 builds the item's network, warms up, and prints a JSON line that says what runs here. For every line then read from
 standard input, `SECONDS`, it runs steps for at least so long, and at least three, and prints their milliseconds as a
 JSON list. At the end of the input it prints the process's memory in MiB. Only torch is needed; `compile` needs a C++
-compiler as well. A training step is forward, cross-entropy on logits, backward, Adam.
+compiler as well. A training step is forward, cross-entropy on logits, backward, Adam. `features` is the forward pass
+without the last layer; `fine-tune` a training step of what stands from `--unfreeze-from` up, batch norm in inference
+mode, by AdamW.
 """
 
 import argparse
@@ -95,6 +97,15 @@ def mobilenet_v2():
     return nn.Sequential(*layers, nn.Linear(1280, 1000))
 
 
+def place_in_mobilenet_v2(block):
+    """Where timm's block begins in `mobilenet_v2`'s layers."""
+    starts, at = {"stem": 0}, 3
+    for i, repeats in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        starts[f"blocks.{i}"] = at
+        at += repeats
+    return (starts | {"conv_head": at, "classifier": at + 5})[block]
+
+
 def separable(c_in, c_out):
     return [nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=False)] + conv_norm(c_in, c_out, 1)
 
@@ -142,8 +153,8 @@ ITEMS = {
 VARIANTS = ("eager", "channels_last", "compile", "compile_channels_last")
 
 
-def make_step(item, mode, variant):
-    """The function that runs one step, and the number of parameters."""
+def make_step(item, mode, variant, unfreeze_from):
+    """The function that runs one step, and the number of parameters: of those that are trained, when fine-tuning."""
     network, shape, n_classes = ITEMS[item]
     torch.manual_seed(0)
     model = network()
@@ -153,8 +164,10 @@ def make_step(item, mode, variant):
     if variant.endswith("channels_last"):
         model = model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    if mode == "forward":
+    if mode in ("forward", "features"):
         model.eval()
+        if mode == "features":
+            model = model[:-1]
         if variant.startswith("compile"):
             # Weights as constants: batch norm folded, layouts chosen once.
             torch._inductor.config.freezing = True
@@ -170,7 +183,18 @@ def make_step(item, mode, variant):
         return nn.functional.cross_entropy(model(images), labels)
 
     # The fused step is PyTorch's fastest.
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7, fused=True)
+    if mode == "fine-tune":
+        model.eval()
+        model[: place_in_mobilenet_v2(unfreeze_from)].requires_grad_(False)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        n_params = sum(p.numel() for p in trained)
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    else:
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7, fused=True)
     compute = torch.compile(loss_of) if variant.startswith("compile") else loss_of
 
     def train():
@@ -193,7 +217,8 @@ def memory():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--item", choices=ITEMS, required=True)
-    parser.add_argument("--mode", choices=("forward", "train"), required=True)
+    parser.add_argument("--mode", choices=("forward", "train", "features", "fine-tune"), required=True)
+    parser.add_argument("--unfreeze-from", metavar="BLOCK")
     parser.add_argument("--variant", choices=VARIANTS, default="eager")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--warmup", type=int, default=3, metavar="STEPS")
@@ -201,7 +226,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     base = memory()
-    step, n_params = make_step(args.item, args.mode, args.variant)
+    step, n_params = make_step(args.item, args.mode, args.variant, args.unfreeze_from)
     for _ in range(args.warmup):
         step()
     about = {"name": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads(), "params": n_params}

@@ -70,7 +70,8 @@ fn weights(folder: &Path, architecture: &str) -> PathBuf {
     params.save(&folder.join("model.safetensors")).unwrap();
     let config = serde_json::json!({
         "architecture": architecture, "num_classes": 1000,
-        "pretrained_cfg": {"input_size": [3, 32, 32], "interpolation": "bilinear", "crop_pct": 0.875},
+        "pretrained_cfg": {"input_size": [3, 32, 32], "interpolation": "bilinear", "crop_pct": 0.875,
+            "num_classes": 1000, "first_conv": "conv_stem", "classifier": "classifier"},
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     folder
@@ -257,4 +258,69 @@ fn timm_reads_a_run_and_agrees() {
             assert!((a - b).abs() < 1e-4, "{}: {a} against timm's {b}", ours["image"]);
         }
     }
+}
+
+/// Trains timm's network on the photos for a few steps, saves it as timm does, and prints its probabilities.
+const TIMM_TRAINS: &str = r"
+import json, sys
+import torch, timm
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from timm.models import save_for_hf
+weights, out, names, images = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+torch.manual_seed(0)
+model = timm.create_model('local-dir:' + weights, pretrained=True, num_classes=2)
+transform = create_transform(**resolve_data_config({}, model=model))
+x = torch.stack([transform(Image.open(path).convert('RGB')) for path in images])
+y = torch.tensor([int('red' in path) for path in images])
+optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+for _ in range(5):
+    optimiser.zero_grad()
+    torch.nn.functional.cross_entropy(model.train()(x), y).backward()
+    optimiser.step()
+config = {'label_names': ['blue', 'red']} if names == 'named' else {}
+save_for_hf(model, out, model_config=config, safe_serialization=True)
+with torch.no_grad():
+    print(json.dumps(model.eval()(x).softmax(1).tolist()))
+";
+
+#[test]
+fn what_timm_fine_tuned_predicts_the_same_here() {
+    let Ok(python) = std::env::var("FIRSTSIGHT_PYTHON") else {
+        eprintln!("skipped: FIRSTSIGHT_PYTHON names no Python with timm");
+        return;
+    };
+    let folder = scene();
+    let here = folder.path();
+    let photos = ["photos/red/3.png", "photos/blue/4.png", "photos/red/5.png", "photos/blue/6.png"];
+    for (names, labels) in [("named", ["blue", "red"]), ("unnamed", ["class 0", "class 1"])] {
+        let output = Command::new(&python)
+            .current_dir(here)
+            .args(["-c", TIMM_TRAINS, "weights", names, names])
+            .args(photos)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let theirs: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        let args: Vec<&str> = ["predict", "--run", names, "--json"].into_iter().chain(photos).collect();
+        let ours: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+        assert_eq!(ours.as_array().unwrap().len(), 4);
+        for (ours, theirs) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
+            for guess in ours["predictions"].as_array().unwrap() {
+                let index = guess["index"].as_u64().unwrap() as usize;
+                assert_eq!(guess["label"], labels[index]);
+                let (a, b) = (guess["probability"].as_f64().unwrap(), theirs[index].as_f64().unwrap());
+                assert!((a - b).abs() < 1e-4, "{}: {a} against timm's {b}", ours["image"]);
+            }
+        }
+        let evaluation = succeeds(here, &["evaluate", "--run", names, "--data", "photos", "--json"]);
+        let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+        assert_eq!(evaluation["per_class"][1]["label"], "red", "the folder's names where timm wrote none");
+    }
+    // What timm trained also serves as weights to go on from.
+    let mut again = fine_tune("quick", "again", &["--crop", "center"]);
+    again[6] = "named";
+    succeeds(here, &again);
+    assert_eq!(json(&here.join("again/config.json"))["label_names"], serde_json::json!(["blue", "red"]));
 }

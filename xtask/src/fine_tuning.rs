@@ -219,7 +219,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     seconds.measuring += started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    files::write_json(&run.config(), &run_config(&request, &recipe, &network, &train))?;
+    files::write_json(&run.config(), &run_config(&request, &recipe, &network, &train).document()?)?;
     match &recipe.tuning {
         None => {
             stage.history.epochs = vec![Epoch { train: head_train.clone(), val: head_val.clone() }];
@@ -416,19 +416,22 @@ fn set_head(network: &ImageClassifier, params: &Params, head: &Head) -> Result<(
     Ok(())
 }
 
+/// A network's last layer alone, on features.
+pub(crate) struct LastLayer<'a>(pub(crate) &'a ImageClassifier);
+
+impl ModuleT for LastLayer<'_> {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+        self.0.classify(xs, train)
+    }
+}
+
 /// Figures of the present last layer on features in their first view.
 fn of_features(network: &ImageClassifier, features: &Features) -> Result<Metrics> {
-    struct Last<'a>(&'a ImageClassifier);
-    impl ModuleT for Last<'_> {
-        fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-            self.0.classify(xs, train)
-        }
-    }
     let all: Vec<usize> = (0..features.n_images()).collect();
     let (rows, labels) = features.of(&all, 1)?;
     let labels = Tensor::new(labels, rows.device())?;
     let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Order::Sequential)?;
-    Ok(evaluate(&Last(network), &batches, LOSS, &METRICS)?)
+    Ok(evaluate(&LastLayer(network), &batches, LOSS, &METRICS)?)
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
@@ -567,14 +570,15 @@ fn run_config(
         num_classes: train.classes().len(),
         num_features: network.n_features(),
         label_names: train.classes().to_vec(),
+        named: true,
         pretrained_cfg: request.input.clone(),
-        training: TrainingRecord {
+        training: Some(TrainingRecord {
             seed: request.seed,
             split_seed: request.split_seed,
             batch_size,
             learning_rate,
             augmentation: request.augmentation,
-        },
+        }),
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind, Params};
+use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind};
+use firstsight_transfer::Pretrained;
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::Recipe;
@@ -83,33 +84,74 @@ impl RunFolder {
         self.path.join("checkpoint")
     }
 
-    /// The trained network with its configuration.
+    /// The trained network with its configuration: a run of ours, or a folder that timm wrote.
     pub(crate) fn load(&self, device: &Device) -> Result<(ImageClassifier, RunConfig)> {
-        let config: RunConfig = files::read_json(&self.config())?;
-        let in_config = || format!("in {}", self.config().display());
-        let (stated, named) = (config.num_classes, config.label_names.len());
-        if stated != named {
-            bail!("{} states {stated} classes and names {named}", self.config().display());
+        let StatedConfig { architecture, label_names, training } = files::read_json(&self.config())?;
+        let kind = ModelKind::from_architecture(&architecture)
+            .with_context(|| format!("in {}", self.config().display()))?;
+        let found = Pretrained::local(kind, &self.path)?;
+        let n = found.n_classes;
+        if let (Some(names), None) = (&label_names, &found.label_names) {
+            bail!("{} names {} classes, and the network has {n}", self.config().display(), names.len());
         }
-        let kind = ModelKind::from_architecture(&config.architecture).with_context(in_config)?;
-        config.pretrained_cfg.check().with_context(in_config)?;
-        let params = Params::seeded(0, device);
-        let input = config.pretrained_cfg.dims();
-        let network = ImageClassifier::new(kind, input, config.label_names.len(), kind.scheme(), &params)?;
-        params.load(&self.weights())?;
+        let (network, _) = found.load(device)?;
+        let named = found.label_names.is_some();
+        let by_place = || (0..n).map(|class| format!("class {class}")).collect();
+        let config = RunConfig {
+            architecture,
+            num_classes: n,
+            num_features: network.n_features(),
+            label_names: found.label_names.unwrap_or_else(by_place),
+            named,
+            pretrained_cfg: found.input,
+            training,
+        };
         Ok((network, config))
     }
 }
 
+/// What a run's `config.json` must or may hold beside what any pretrained network's does.
+#[derive(Deserialize)]
+struct StatedConfig {
+    architecture: String,
+    label_names: Option<Vec<String>>,
+    training: Option<TrainingRecord>,
+}
+
 /// `config.json`, in the form that timm and the Hugging Face hub use.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunConfig {
     pub(crate) architecture: String,
     pub(crate) num_classes: usize,
     pub(crate) num_features: usize,
     pub(crate) label_names: Vec<String>,
+    /// Whether the file names the classes; else they are named by their places.
+    #[serde(skip)]
+    pub(crate) named: bool,
     pub(crate) pretrained_cfg: InputSpec,
-    pub(crate) training: TrainingRecord,
+    /// Where the training was done here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) training: Option<TrainingRecord>,
+}
+
+impl RunConfig {
+    /// The file's content: with what timm wants to know in `pretrained_cfg` of networks that it has.
+    pub(crate) fn document(&self) -> Result<serde_json::Value> {
+        let mut document = serde_json::to_value(self)?;
+        let kind = ModelKind::from_architecture(&self.architecture)?;
+        let first = match kind {
+            ModelKind::MobileNetV2 => Some("conv_stem"),
+            ModelKind::Xception => Some("conv1"),
+            _ => None,
+        };
+        if let Some(first) = first {
+            let fields = &mut document["pretrained_cfg"];
+            fields["num_classes"] = self.num_classes.into();
+            fields["first_conv"] = first.into();
+            fields["classifier"] = kind.head_name().into();
+        }
+        Ok(document)
+    }
 }
 
 /// How the training was done, as far as evaluation must repeat it.

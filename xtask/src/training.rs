@@ -176,7 +176,7 @@ pub(crate) fn train(
     let (network, params) = plan.network(splits, device)?;
     let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity(plan, splits));
     let resume = if resume { checkpoint.load()? } else { None };
-    files::write_json(&run.config(), &run_config(plan, splits, &network))?;
+    files::write_json(&run.config(), &run_config(plan, splits, &network).document()?)?;
     let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
     let mut csv = CsvHistory::new(&run.history());
     let mut progress = TrainingProgress::new(plan.model.name());
@@ -255,7 +255,8 @@ fn run_config(plan: &Plan, splits: &Splits, network: &ImageClassifier) -> RunCon
         num_classes: splits.n_classes(),
         num_features: network.n_features(),
         label_names: splits.train.classes().to_vec(),
+        named: true,
         pretrained_cfg: plan.input.clone(),
-        training: plan.record,
+        training: Some(plan.record),
     }
 }

@@ -1,8 +1,8 @@
 use firstsight_data::Batches;
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Summary, is_buffer};
 use firstsight_train::{
-    AdamEpsilon, Callback, FitConfig, Group, History, Loss, Metric, OptimizerConfig, RateCurve, Resume,
-    Schedule, find_rate, fit,
+    AdamEpsilon, Callback, FitConfig, Group, History, Loss, Metric, Optimizer, OptimizerConfig, RateCurve,
+    Resume, Schedule, find_rate, fit,
 };
 
 use crate::blocks::{Block, blocks, place};
@@ -120,6 +120,14 @@ impl PartlyFrozen {
             }
             Statistics::Updated => fit(&self.network, groups, train, val, &fit_config, callbacks)?,
         })
+    }
+
+    /// The optimiser that [`PartlyFrozen::fit`] steps with, for what measures single steps.
+    ///
+    /// # Errors
+    /// Unsound rates.
+    pub fn optimizer(&self, config: &FineTuneConfig) -> Result<Optimizer> {
+        Ok(Optimizer::new(fit_config(config, None).optimizer, self.groups.clone())?)
     }
 
     /// The loss at rates from a thousandth to a hundred times the configured one, for a value to train with. The

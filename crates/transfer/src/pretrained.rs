@@ -91,14 +91,7 @@ impl Pretrained {
         progress: &mut dyn FnMut(HubProgress<'_>),
     ) -> Result<Self> {
         match source {
-            WeightsSource::Local(path) => {
-                let (weights, config) = match path.is_dir() {
-                    true => (path.join(WEIGHTS), path.join(CONFIG)),
-                    false => (path.clone(), path.with_file_name(CONFIG)),
-                };
-                let origin = path.display().to_string();
-                Self::read(model, weights, config.exists().then_some(config), origin, None)
-            }
+            WeightsSource::Local(path) => Self::local(model, path),
             WeightsSource::Published => {
                 let known = published(model).ok_or(Error::Unpublished(model.name()))?;
                 let file = HubFile {
@@ -128,6 +121,20 @@ impl Pretrained {
                 Self::read(model, weights, Some(config), format!("{repository} on the hub"), None)
             }
         }
+    }
+
+    /// The weights of `model` in a folder that holds `model.safetensors` and, perhaps, `config.json`, or in a file beside
+    /// which `config.json` may lie.
+    ///
+    /// # Errors
+    /// As [`Pretrained::locate`].
+    pub fn local(model: ModelKind, path: &Path) -> Result<Self> {
+        let (weights, config) = match path.is_dir() {
+            true => (path.join(WEIGHTS), path.join(CONFIG)),
+            false => (path.to_path_buf(), path.with_file_name(CONFIG)),
+        };
+        let origin = path.display().to_string();
+        Self::read(model, weights, config.exists().then_some(config), origin, None)
     }
 
     fn read(

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme, Summary};
 use firstsight_train::{AdamEpsilon, Loss, Optimizer, OptimizerConfig, backward_step};
+use firstsight_transfer::{FineTuneConfig, Frozen, PartlyFrozen, Preset, blocks};
 use serde::Serialize;
 
 /// One row of the table. `benches/peers/steps.py` has the same.
@@ -42,10 +43,15 @@ pub(crate) enum Mode {
     Forward,
     /// Forward, cross-entropy on logits, backward, Adam.
     Train,
+    /// Inference of a frozen backbone: features of a batch.
+    Features,
+    /// As `train` with the lower blocks frozen as the standard preset has it, batch norm keeping its statistics, AdamW.
+    FineTune,
 }
 
 const TRAIN: &[Mode] = &[Mode::Train];
 const BOTH: &[Mode] = &[Mode::Forward, Mode::Train];
+const ALL: &[Mode] = &[Mode::Forward, Mode::Train, Mode::Features, Mode::FineTune];
 
 impl Item {
     pub(crate) const ALL: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
@@ -64,7 +70,7 @@ impl Item {
             Self::B => spec("B", ModelKind::Logistic, 128, (1, 80, 60), 55, TRAIN),
             Self::C => spec("C", ModelKind::LeNet5, 128, (1, 32, 32), 10, TRAIN),
             Self::D => spec("D", ModelKind::AlexNet, 16, (3, 227, 227), 1000, BOTH),
-            Self::E => spec("E", ModelKind::MobileNetV2, 16, (3, 224, 224), 1000, BOTH),
+            Self::E => spec("E", ModelKind::MobileNetV2, 16, (3, 224, 224), 1000, ALL),
             Self::F => spec("F", ModelKind::Xception, 16, (3, 150, 150), 1000, BOTH),
         }
     }
@@ -104,13 +110,28 @@ impl Item {
         let images = Tensor::from_iter((0..dims.iter().product()).map(byte), device)?.reshape(&dims)?;
         let labels = (0..batch).map(|i| (i * 7 % n_classes) as u32);
         let labels = Tensor::from_iter(labels, device)?;
-        if mode == Mode::Forward {
+        if matches!(mode, Mode::Forward | Mode::Features) {
             let network = self.network(&params.freezing(|_| true))?;
             let step = move || {
-                network.forward_t(&images, false)?;
+                match mode {
+                    Mode::Features => network.backbone().forward_t(&images, false)?,
+                    _ => network.forward_t(&images, false)?,
+                };
                 Ok(images.device().synchronize()?)
             };
             return Ok((Box::new(step), n_params));
+        }
+        if mode == Mode::FineTune {
+            let (partly, config) = self.partly_frozen(&params)?;
+            let (n_trained, _) = partly.counts(&params);
+            let mut optimizer = partly.optimizer(&config)?;
+            let network = Frozen(partly.network);
+            let step = move || {
+                let loss = config.loss.compute(&network.forward_t(&images, true)?, &labels)?;
+                backward_step(&loss, &mut optimizer)?;
+                Ok(images.device().synchronize()?)
+            };
+            return Ok((Box::new(step), n_trained));
         }
         let adam =
             OptimizerConfig::Adam { rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) };
@@ -127,8 +148,40 @@ impl Item {
     /// How much work a step is.
     pub(crate) fn work(self, mode: Mode) -> Result<Work> {
         let params = Params::seeded(0, &Device::Cpu);
-        let summary = self.network(&params)?.summary();
-        Ok(Work::count(&summary, self.batch(), mode))
+        match mode {
+            Mode::FineTune => {
+                let (partly, _) = self.partly_frozen(&params)?;
+                let (summary, trained) = partly.summary();
+                Ok(Work::count(&summary, self.batch(), mode, &trained))
+            }
+            _ => {
+                let summary = self.network(&params)?.summary();
+                let trained = vec![mode == Mode::Train; summary.rows.len()];
+                Ok(Work::count(&summary, self.batch(), mode, &trained))
+            }
+        }
+    }
+
+    /// The first block that [`Mode::FineTune`] trains.
+    pub(crate) fn unfreeze_from(self) -> Result<String> {
+        let params = Params::seeded(0, &Device::Cpu);
+        self.network(&params)?;
+        Ok(self.fine_tuning(&params)?.unfreeze_from)
+    }
+
+    /// The second part of the standard preset.
+    fn fine_tuning(self, params: &Params) -> Result<FineTuneConfig> {
+        let parts = blocks(self.model(), params, self.model().head_name());
+        let tuning = Preset::Standard.recipe(&parts, 0).tuning;
+        Ok(tuning.context("the standard preset fine-tunes")?.config)
+    }
+
+    fn partly_frozen(self, params: &Params) -> Result<(PartlyFrozen, FineTuneConfig)> {
+        let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
+        self.network(params)?;
+        let config = self.fine_tuning(params)?;
+        let input = Dims::Map { channels, height, width };
+        Ok((PartlyFrozen::new(model, input, n_classes, params, &config)?, config))
     }
 }
 
@@ -149,6 +202,8 @@ impl Mode {
         match self {
             Self::Forward => "forward",
             Self::Train => "train",
+            Self::Features => "features",
+            Self::FineTune => "fine-tune",
         }
     }
 }
@@ -157,10 +212,11 @@ impl FromStr for Mode {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Self::Forward, Self::Train]
-            .into_iter()
+        let known = || ALL.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
+        ALL.iter()
+            .copied()
             .find(|mode| mode.name() == name)
-            .ok_or_else(|| format!("'{name}' is none of forward, train"))
+            .ok_or_else(|| format!("'{name}' is none of {}", known()))
     }
 }
 
@@ -173,30 +229,39 @@ pub(crate) struct Work {
     /// The least traffic with memory if each convolution or dense layer, with all that follows it up to the next,
     /// reads its input and writes its output once, in 10⁹ bytes. Training reads both again, and writes and reads a
     /// gradient for each; batch norm in training makes a layer of two; Adam reads and writes three values a parameter.
+    /// What is frozen is passed forwards alone.
     pub(crate) gigabytes: f64,
 }
 
 impl Work {
-    fn count(summary: &Summary, batch: usize, mode: Mode) -> Self {
+    /// `trained` says of each row whether its layer is trained.
+    fn count(summary: &Summary, batch: usize, mode: Mode, trained: &[bool]) -> Self {
         let (mut macs, mut first, mut maps) = (0, 0, 0);
+        let (mut backward, mut trained_maps, mut trained_params) = (0, 0, 0);
         let mut previous = 0;
-        for row in &summary.rows {
+        for (row, &trained) in summary.rows.iter().zip(trained) {
             macs += row.multiply_adds;
             first = if first == 0 { macs } else { first };
             let by_batch = mode == Mode::Train && row.kind == "BatchNormalization";
             let starts_a_pass = row.multiply_adds > 0 || by_batch;
             if starts_a_pass && macs > first {
                 maps += previous;
+                // What the first trained layer reads needs no gradient.
+                trained_maps += if trained && backward > 0 { previous } else { 0 };
+            }
+            if trained {
+                backward += if backward == 0 { row.multiply_adds } else { 2 * row.multiply_adds };
+                trained_params += row.params;
             }
             previous = row.output.count();
         }
-        let (inputs, maps) = (summary.input.count() as f64, maps as f64);
-        let (batch, n_params) = (batch as f64, summary.total_params() as f64);
-        let (macs, values) = match mode {
-            Mode::Forward => (macs, batch * (inputs + 2.0 * maps) + n_params),
-            Mode::Train => (3 * macs - first, batch * (2.0 * inputs + 5.0 * maps) + 10.0 * n_params),
-        };
-        Self { gflop: 2.0 * batch * macs as f64 / 1e9, gigabytes: 4.0 * values / 1e9 }
+        let inputs = summary.input.count() * if mode == Mode::Train { 2 } else { 1 };
+        let values =
+            batch * (inputs + 2 * maps + 3 * trained_maps) + summary.total_params() + 9 * trained_params;
+        Self {
+            gflop: 2.0 * batch as f64 * (macs + backward) as f64 / 1e9,
+            gigabytes: 4.0 * values as f64 / 1e9,
+        }
     }
 }
 

@@ -181,6 +181,9 @@ impl Worker {
         if how.malloc == Malloc::Keeping {
             command.env("GLIBC_TUNABLES", KEEP);
         }
+        if mode == Mode::FineTune {
+            command.args(["--unfreeze-from", &item.unfreeze_from()?]);
+        }
         Self::start(command, item, mode, threads)
     }
 

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// Items, A to F [default: all]
     #[arg(long, num_args = 1.., value_name = "ITEM")]
     item: Vec<Item>,
-    /// forward or train [default: what the table has of each item]
+    /// forward, train, features or fine-tune [default: what the table has of each item]
     #[arg(long)]
     mode: Option<Mode>,
     /// A Python with torch, to be timed in turn with our side

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_data::DatasetFolder;
@@ -6,8 +6,11 @@ use firstsight_data::DatasetFolder;
 use crate::env::Env;
 use crate::images::{self, Folders, Split};
 use crate::json::EvaluationJson;
-use crate::run::RunFolder;
+use crate::run::{RunConfig, RunFolder};
 use crate::training;
+
+/// Of folders without validation images, for a run whose configuration states no other.
+const SPLIT_SEED: u32 = 123;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,21 +30,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let (network, config) = RunFolder::open(&args.run)?.load(&env.device)?;
-    let folders = Folders::new(DatasetFolder::scan(&args.data)?, config.training.split_seed)?;
+    let split_seed = config.training.map_or(SPLIT_SEED, |training| training.split_seed);
+    let folders = Folders::new(DatasetFolder::scan(&args.data)?, split_seed)?;
     let split = args.split.unwrap_or(if folders.test.is_some() { Split::Test } else { Split::Val });
     let folder = folders.get(split)?;
-    if folder.classes() != config.label_names {
-        bail!(
-            "{} holds other classes than the run: expected {}, found {}",
-            args.data.display(),
-            config.label_names.join(", "),
-            folder.classes().join(", ")
-        );
-    }
+    let names = class_names(&config, folder.classes(), &args.data)?;
     let images =
         images::decode(&folder, &format!("{} images", split.name()), &config.pretrained_cfg, &env.cache)?;
     let (metrics, predictions) = training::measure(&network, &images, &config.pretrained_cfg, &env.device)?;
-    let result = EvaluationJson::new(&metrics, &predictions, &config.label_names);
+    let result = EvaluationJson::new(&metrics, &predictions, &names);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&result)?);
         return Ok(());
@@ -60,7 +57,23 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         println!("most confused (true, predicted, images):");
     }
     for (n, truth, guess) in pairs.into_iter().take(10) {
-        println!("{}\t{}\t{n}", config.label_names[truth], config.label_names[guess]);
+        println!("{}\t{}\t{n}", names[truth], names[guess]);
     }
     Ok(())
+}
+
+/// The names of the network's outputs: the run's, or, where timm wrote it without names, the folder's in their order.
+fn class_names(config: &RunConfig, found: &[String], data: &Path) -> Result<Vec<String>> {
+    if !config.named && found.len() == config.num_classes {
+        return Ok(found.to_vec());
+    }
+    if found != config.label_names {
+        bail!(
+            "{} holds other classes than the run: expected {}, found {}",
+            data.display(),
+            config.label_names.join(", "),
+            found.join(", ")
+        );
+    }
+    Ok(config.label_names.clone())
 }

@@ -14,6 +14,7 @@ mod section_06_data;
 mod section_07_logistic;
 mod section_08_cnn;
 mod section_09_search;
+mod section_10_transfer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,13 @@ pub(crate) struct Args {
     photo: Option<PathBuf>,
     #[command(flatten)]
     digits: digits::Args,
+    /// Pretrained weights that section 10 starts from: a hub repository (owner/name), a folder or a file (may be repeated)
+    /// [default: the published ones, from the hub; without a network, one that this program trains]
+    #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
+    weights: Vec<String>,
+    /// Folder of class folders of photos that section 10 transfers ImageNet's weights to [default: two characters]
+    #[arg(long, value_name = "DIR")]
+    photos: Option<PathBuf>,
     /// Only this section (may be repeated) [default: all]
     #[arg(long, value_name = "NAME")]
     section: Vec<SectionName>,
@@ -95,6 +103,9 @@ enum SectionName {
     /// 9. Hyperparameter search
     #[value(alias = "9")]
     Search,
+    /// 10. Transfer learning
+    #[value(alias = "10")]
+    Transfer,
 }
 
 /// What every section works with.
@@ -129,6 +140,7 @@ struct Metrics {
     data: Option<DataMetrics>,
     models: BTreeMap<&'static str, ModelMetrics>,
     search: Option<section_09_search::SearchMetrics>,
+    transfer: Option<section_10_transfer::TransferMetrics>,
 }
 
 #[derive(Serialize)]
@@ -170,16 +182,28 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         let (networks, stopped) = section_03_networks::write(args, env, &mut report)?;
         (metrics.networks, interrupted) = (Some(networks), stopped);
     }
-    let on_characters =
-        [SectionName::Augmentation, SectionName::Data, SectionName::Logistic, SectionName::Cnn];
+    let on_characters = [
+        SectionName::Augmentation,
+        SectionName::Data,
+        SectionName::Logistic,
+        SectionName::Cnn,
+        SectionName::Transfer,
+    ];
+    let mut lecture = None;
     if on_characters.into_iter().any(wanted) && !interrupted {
-        interrupted = characters(args, env, wanted, &mut report, &mut metrics)?;
+        let prepared = Lecture::prepare(args, env)?;
+        interrupted = characters(args, &prepared, wanted, &mut report, &mut metrics)?;
+        lecture = Some(prepared);
     }
     if wanted(SectionName::Search) && !interrupted {
         // The search may be interrupted: what there is by now is kept.
         report.write(&args.out.join("report.html"))?;
         files::write_json(&args.out.join("metrics.json"), &metrics)?;
         metrics.search = Some(section_09_search::write(env, args.housing.as_deref(), &mut report)?);
+    }
+    if let Some(lecture) = lecture.filter(|_| wanted(SectionName::Transfer) && !interrupted) {
+        metrics.transfer = section_10_transfer::write(args, &lecture, &mut report)?;
+        interrupted |= metrics.transfer.is_none();
     }
     report.facts(&[
         ("seed", env.seed.to_string()),
@@ -200,33 +224,32 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
 /// Sections 4 and 6 to 8. Returns whether a training was interrupted.
 fn characters(
     args: &Args,
-    env: &Env,
+    lecture: &Lecture<'_>,
     wanted: impl Fn(SectionName) -> bool,
     report: &mut Report,
     metrics: &mut Metrics,
 ) -> Result<bool> {
-    let lecture = Lecture::prepare(args, env)?;
     report.subtitle("From image folders to a convolutional network");
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
     let mut interrupted = false;
     if wanted(SectionName::Augmentation) {
-        metrics.augmentation = section_04_augmentation::write(&lecture, args.photo.as_deref(), report)?;
+        metrics.augmentation = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
         interrupted |= metrics.augmentation.is_none();
     }
     if wanted(SectionName::Data) {
-        section_06_data::write(&lecture, report)?;
+        section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
         let trained = lecture.train(ModelKind::Logistic)?;
         metrics.add("logistic", &trained);
-        section_07_logistic::write(&lecture, &trained, report)?;
+        section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if wanted(SectionName::Cnn) && !interrupted {
         let trained = lecture.train(ModelKind::SmallCnn)?;
         metrics.add("cnn", &trained);
-        section_08_cnn::write(&lecture, &trained, report)?;
+        section_08_cnn::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     Ok(interrupted)

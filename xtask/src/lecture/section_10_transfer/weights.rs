@@ -1,0 +1,70 @@
+//! Which pretrained networks the section starts from, and why.
+
+use anyhow::{Result, bail};
+use firstsight_models::{CropMode, Interpolation, ModelKind};
+use firstsight_transfer::{Error, Pretrained};
+
+use crate::hub;
+
+/// Height and width that the lecture shows its pretrained networks.
+pub(super) const SIDE: usize = 150;
+
+/// Where the section's weights come from.
+pub(super) enum Weights {
+    /// ImageNet's, of each network.
+    Pretrained(Vec<Pretrained>),
+    /// The hub can't be reached, for this reason: the report trains a network of its own.
+    Own(String),
+}
+
+/// The weights that were typed, or else the published ones from the hub: of both networks or, where it must go quickly,
+/// of the smaller one.
+pub(super) fn find(typed: &[String], quick: bool) -> Result<Weights> {
+    if !typed.is_empty() {
+        let found = typed.iter().map(|text| of_any_network(text)).collect::<Result<_>>()?;
+        return Ok(Weights::Pretrained(found));
+    }
+    let wanted: &[ModelKind] =
+        if quick { &[ModelKind::MobileNetV2] } else { &[ModelKind::MobileNetV2, ModelKind::Xception] };
+    let mut found = Vec::new();
+    for &model in wanted {
+        match hub::locate(model, None) {
+            Ok(pretrained) => found.push(as_the_lecture(pretrained)),
+            Err(error) => {
+                eprintln!("no pretrained weights: {error:#}");
+                if found.is_empty() {
+                    return Ok(Weights::Own(error.root_cause().to_string()));
+                }
+            }
+        }
+    }
+    Ok(Weights::Pretrained(found))
+}
+
+/// The weights that `text` names, of whichever network they are.
+fn of_any_network(text: &str) -> Result<Pretrained> {
+    let mut last = None;
+    for model in [ModelKind::MobileNetV2, ModelKind::Xception] {
+        match hub::locate(model, Some(text)) {
+            Ok(pretrained) => return Ok(as_the_lecture(pretrained)),
+            Err(error) => match error.downcast_ref() {
+                Some(Error::Architecture { .. } | Error::Config { .. }) => last = Some(error),
+                _ => return Err(error),
+            },
+        }
+    }
+    match last {
+        Some(error) => Err(error),
+        None => bail!("{text} holds no weights"),
+    }
+}
+
+/// The input that the lecture gives its pretrained networks: the whole photo, stretched to 150 × 150.
+fn as_the_lecture(mut pretrained: Pretrained) -> Pretrained {
+    let input = &mut pretrained.input;
+    input.input_size = (3, SIDE, SIDE);
+    input.crop_mode = CropMode::Squash;
+    input.crop_pct = 1.0;
+    input.interpolation = Interpolation::Bilinear;
+    pretrained
+}
