@@ -82,10 +82,12 @@ def firstsight(args, classes, paths, labels, folds):
             command += ["--cache", cache, "--out", str(run), *args.more]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             metrics = json.loads((run / "metrics.json").read_text())
+            config = json.loads((run / "config.json").read_text())["pretrained_cfg"]
         fold = round(metrics[measured]["accuracy"] * metrics[measured]["n"])
         hits += fold
         seconds += sum(metrics["seconds"].values())
-        print(f"fold {number + 1}: {fold} of {len(held_out)}, kept: {metrics['kept']}", flush=True)
+        what = f"{config['crop_mode']} crop, penalty {metrics['head']['penalty']}, kept: {metrics['kept']}"
+        print(f"fold {number + 1}: {fold} of {len(held_out)}, {what}", flush=True)
     return hits, seconds
 
 

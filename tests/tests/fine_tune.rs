@@ -177,8 +177,8 @@ fn bad_input_is_named_and_leaves_nothing() {
     std::fs::remove_dir_all(here.join("photos/Red")).unwrap();
     std::fs::remove_dir_all(here.join("photos/red")).unwrap();
     refused(&run(&fine_tune("quick", "f", &[])), &["blue"]);
-    for out in ["b", "c", "e", "f"] {
-        assert!(!here.join(out).join("model.safetensors").exists(), "{out} holds weights");
+    for out in ["a", "b", "c", "e", "f"] {
+        assert!(!here.join(out).exists(), "{out} was left behind");
     }
     photos(here, 15);
     weights(here, "mobilenetv2_140");
@@ -203,6 +203,60 @@ fn three_images_are_refused_by_name_or_handled() {
         Some(0) => assert!(here.join("run/report.html").is_file()),
         _ => refused(&output, &["photos", "class"]),
     }
+}
+
+/// JPEG with four inks, 16 bits a channel, and a photo whose EXIF says that it lies on its side.
+#[test]
+fn unusual_photos_are_read_as_pillow_reads_them() {
+    let folder = scene();
+    let here = folder.path();
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/data/tests/goldens/images");
+    for (name, class) in [("cmyk-q95.jpg", "red"), ("rgb16.png", "blue"), ("grey16-alpha.png", "blue")] {
+        std::fs::copy(goldens.join(name), here.join("photos").join(class).join(name)).unwrap();
+    }
+    // An APP1 segment after the start of the image: big-endian TIFF, one entry, orientation 6.
+    let upright = std::fs::read(goldens.join("rgb-q95.jpg")).unwrap();
+    let tiff = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let length = (tiff.len() as u16 + 2).to_be_bytes();
+    let turned = [&upright[..2], &[0xff, 0xe1], &length, tiff, &upright[2..]].concat();
+    std::fs::write(here.join("photos/red/upright.jpg"), &upright).unwrap();
+    std::fs::write(here.join("photos/red/turned.jpg"), turned).unwrap();
+    succeeds(here, &fine_tune("quick", "run", &["--crop", "squash"]));
+    let listed = succeeds(here, &["predict", "--run", "run", "--csv", "--top", "1", "photos"]);
+    let row = |name: &str| {
+        let row =
+            listed.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name}: {listed}"));
+        row.split_once(',').unwrap().1.to_owned()
+    };
+    assert_eq!(row("upright.jpg"), row("turned.jpg"), "orientation is left alone, as Pillow and timm do");
+    assert_eq!(listed.lines().count(), 1 + 30 + 5, "a header and a row a photo");
+    for name in ["cmyk-q95.jpg", "rgb16.png", "grey16-alpha.png"] {
+        assert!(row(name).starts_with("blue,") || row(name).starts_with("red,"), "{}", row(name));
+    }
+}
+
+/// Ctrl-C in an epoch of fine-tuning ends it after the batch; what there is can be used.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_can_be_used() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = scene();
+    let here = folder.path();
+    let settings = ["--unfreeze-from", "stem", "--epochs", "500", "--crop", "squash"];
+    let mut child = command(here, &fine_tune("standard", "run", &settings))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("epoch 1/500")), "it ended before its first epoch");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("--resume")), "{rest:?}");
+    for file in ["model.safetensors", "config.json", "history.csv", "metrics.json", "report.html"] {
+        assert!(here.join("run").join(file).is_file(), "{file} is missing");
+    }
+    succeeds(here, &["predict", "--run", "run", "photos/red/0.png"]);
 }
 
 /// timm's own reading of the run, as (class, probabilities) of each photo.

@@ -20,7 +20,6 @@ use crate::augmentation;
 use crate::env::Env;
 use crate::files;
 use crate::images::{self, Folders};
-use crate::interrupt::Interrupted;
 use crate::json::Figures;
 use crate::progress::{self, TrainingProgress};
 use crate::run::{Preprocess as _, RunConfig, RunFolder, TrainingRecord};
@@ -219,7 +218,6 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     seconds.measuring += started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    files::write_json(&run.config(), &run_config(&request, &recipe, &network, &train).document()?)?;
     match &recipe.tuning {
         None => {
             stage.history.epochs = vec![Epoch { train: head_train.clone(), val: head_val.clone() }];
@@ -233,6 +231,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     seconds.tuning = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
+    files::write_json(&run.config(), &run_config(&request, &recipe, &network, &train).document()?)?;
     params.save(&run.weights())?;
     let mut val_metrics = head_val.clone();
     if stage.kept != Kept::Head {
@@ -292,6 +291,11 @@ fn first_part<'a>(
     seconds.decoding += started.elapsed().as_secs_f64();
     let (network, params, parts) = network(&request, train.classes().len(), device)?;
     let recipe = recipe(&request, &parts);
+    if let Some(tuning) = &recipe.tuning {
+        // A block that there is not should be heard of before the work, not after it.
+        let (input, n_classes) = (request.input.dims(), train.classes().len());
+        PartlyFrozen::new(request.pretrained.model, input, n_classes, &params, &tuning.config)?;
+    }
     if request.crops.first() == Some(&request.input.crop_mode) {
         say_cost(&request, &recipe, &parts, &network, &train, folders.val.len(), device)?;
     }
@@ -496,14 +500,16 @@ fn tune(
             &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut csv, &mut progress, &mut checkpoint];
         partly.fit(&loader, &val, &config, resume, callbacks)
     })?;
-    if history.epochs.is_empty() {
-        return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
-    }
     let best = MONITOR.best(&history.epochs);
     let kept = match best {
         Some(epoch) if accuracy(&history.epochs[epoch].val) >= accuracy(head_val) => Kept::Epoch(epoch),
         _ => {
-            eprintln!("no epoch of fine-tuning was better than the last layer alone, which is kept");
+            match history.epochs.is_empty() {
+                true => eprintln!("no epoch of fine-tuning was finished: the last layer alone is kept"),
+                false => {
+                    eprintln!("no epoch of fine-tuning was better than the last layer alone, which is kept")
+                }
+            }
             for (var, value) in all.iter().zip(&before) {
                 var.set(value)?;
             }

@@ -130,6 +130,10 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
         Kept::Epoch(epoch) => Some(epoch),
         Kept::Head => None,
     };
+    if tuned.history.epochs.is_empty() {
+        section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
+        return;
+    }
     pages::epochs(section, &tuned.history.epochs, best, source);
     if tuned.kept == Kept::Head {
         section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");

@@ -1,9 +1,9 @@
 //! A folder of images as decoded splits.
 
 use std::hash::Hasher as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
 
@@ -112,6 +112,39 @@ impl Splits {
 pub(crate) fn decode(folder: &ImageFolder, what: &str, input: &InputSpec, cache: &Path) -> Result<Decoded> {
     let settings = input.decode_settings();
     Ok(progress::counted(what, |report| Decoded::decode(folder, &settings, Some(cache), report))?)
+}
+
+/// The files named, and of the folders named every image in them and in the folders below, sorted by path.
+pub(crate) fn listed(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for path in named {
+        if path.is_dir() {
+            let before = paths.len();
+            list(path, &mut paths)?;
+            if paths.len() == before {
+                bail!("{} holds no image", path.display());
+            }
+        } else {
+            paths.push(path.clone());
+        }
+    }
+    Ok(paths)
+}
+
+fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
+    let in_folder = || format!("can't list {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(in_folder)?;
+    let mut entries = entries.collect::<Result<Vec<_>, _>>().with_context(in_folder)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type().with_context(in_folder)?;
+        if kind.is_dir() {
+            list(&entry.path(), paths)?;
+        } else if firstsight_data::is_image_name(&entry.path()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// Batches of `images` as the network takes them.

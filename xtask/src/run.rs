@@ -60,6 +60,14 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Removes what [`RunFolder::create`] made, for a training that left nothing in it.
+    pub(crate) fn remove_if_empty(&self) {
+        for folder in [self.checkpoint(), self.path.clone()] {
+            // A folder that holds something stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.path.join("config.json")
     }

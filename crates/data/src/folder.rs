@@ -310,7 +310,7 @@ fn list_images(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
     for (name, path) in list(folder)? {
         let reason = if is_hidden(&name) {
             "hidden"
-        } else if !has_image_extension(&path) {
+        } else if !is_image_name(&path) {
             if path.is_dir() { "a folder inside a class folder" } else { "not an image's extension" }
         } else if !path.is_file() {
             "named like an image, but not a file"
@@ -327,7 +327,8 @@ fn is_hidden(name: &OsString) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-fn has_image_extension(path: &Path) -> bool {
+/// Whether a file of this name is taken for an image: by its extension, in any letter case.
+pub fn is_image_name(path: &Path) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))

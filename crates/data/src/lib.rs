@@ -101,7 +101,7 @@ pub use batches::{Batch, Batches, Order, TensorBatches};
 pub use decode::{ColorMode, DecodeSettings, Unreadable, decode_image};
 pub use decoded::Decoded;
 pub use error::{Error, Result};
-pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
+pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped, is_image_name};
 pub use loader::{Loader, LoaderConfig, Normalize};
 pub use mnist::Mnist;
 pub use resize::{Filter, Fit};

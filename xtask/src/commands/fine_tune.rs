@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         split_seed: args.split_seed,
         resume: args.resume,
     };
-    let tuned = fine_tuning::run(&request, &folders, &run, env)?;
+    let tuned = fine_tuning::run(&request, &folders, &run, env).inspect_err(|_| run.remove_if_empty())?;
     let source = firstsight_report::escape_markup(&args.data.display().to_string());
     fine_tuning_page::report(&request, &tuned, &source, env)?.write(&run.report())?;
     for (name, measured) in tuned.measured() {
@@ -127,7 +127,11 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     }
     println!("{}", run.report().display());
     if tuned.interrupted() {
-        return Err(Interrupted(format!("`--resume` goes on from {}", run.checkpoint().display())).into());
+        return Err(Interrupted(match tuned.history.epochs.is_empty() {
+            true => format!("{} holds the last layer alone", args.out.display()),
+            false => format!("`--resume` goes on from {}", run.checkpoint().display()),
+        })
+        .into());
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use firstsight_data::Decoded;
 use firstsight_train::predict;
 
 use crate::env::Env;
+use crate::images;
 use crate::json::{GuessJson, PredictionJson};
 use crate::run::{Preprocess as _, RunFolder};
 use crate::training;
@@ -21,7 +22,10 @@ pub(crate) struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Image files
+    /// Print CSV: image, and for each of the best labels its name and probability
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Image files, or folders whose images are taken, with those in the folders below
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -31,11 +35,12 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let input = &config.pretrained_cfg;
     let settings = input.decode_settings();
     let (channels, height, width) = input.input_size;
+    let paths = images::listed(&args.images)?;
     let mut pixels = Vec::new();
-    for path in &args.images {
+    for path in &paths {
         pixels.extend(firstsight_data::decode_image(path, &settings)?);
     }
-    let unknown = vec![0; args.images.len()];
+    let unknown = vec![0; paths.len()];
     let images =
         Decoded::from_pixels(pixels, (height, width, channels), unknown, config.label_names.clone())?;
     let predictions = predict(&network, &training::in_order(&images, input, &env.device)?)?;
@@ -44,8 +49,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         label: config.label_names[index].clone(),
         probability,
     };
-    let results: Vec<PredictionJson> = args
-        .images
+    let results: Vec<PredictionJson> = paths
         .iter()
         .enumerate()
         .map(|(i, path)| PredictionJson {
@@ -57,6 +61,10 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&results)?);
         return Ok(());
     }
+    if args.csv {
+        print!("{}", csv(&results)?);
+        return Ok(());
+    }
     for result in &results {
         println!("{}", result.image);
         for guess in &result.predictions {
@@ -64,4 +72,17 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A row an image: its path, then the best labels, each with its probability.
+fn csv(results: &[PredictionJson]) -> Result<String> {
+    let n = results.iter().map(|result| result.predictions.len()).max().unwrap_or(0);
+    let header = (1..=n).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(std::iter::once("image".to_owned()).chain(header))?;
+    for result in results {
+        let guesses = result.predictions.iter().flat_map(|g| [g.label.clone(), g.probability.to_string()]);
+        writer.write_record(std::iter::once(result.image.clone()).chain(guesses))?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
 }

@@ -198,18 +198,7 @@ fn of_our_own(
         );
         return Ok(Some(TransferMetrics { without_hub: Some(reason), pretraining: None, transfers: vec![] }));
     }
-    // Spread over all, with the two that look alike in the place of the nearest.
-    let mut new: Vec<usize> = (0..n_new).map(|i| i * names.len() / n_new).collect();
-    let two = task::alike(names);
-    for class in two {
-        if !new.contains(&class) {
-            let free = (0..n_new).filter(|&i| !two.contains(&new[i]));
-            if let Some(nearest) = free.min_by_key(|&i| new[i].abs_diff(class)) {
-                new[nearest] = class;
-            }
-        }
-    }
-    new.sort_unstable();
+    let new: Vec<usize> = (0..n_new).map(|i| i * names.len() / n_new).collect();
     let old: Vec<usize> = (0..names.len()).filter(|class| !new.contains(class)).collect();
 
     let (trained, pretrained) = pretrain(lecture, &old, amount)?;
@@ -228,7 +217,7 @@ fn of_our_own(
         new.len(),
     ));
     let mut transfers = Vec::new();
-    for (classes, most) in [(&new[..], amount.per_class), (&two, usize::MAX)] {
+    for (classes, most) in [(&new[..], amount.per_class), (&new[..2], usize::MAX)] {
         let task = Task::of_characters(lecture, classes, most)?;
         let Some(done) = transfer(&pretrained, &task, amount.own, lecture.env)? else {
             section.note("The training was interrupted.");

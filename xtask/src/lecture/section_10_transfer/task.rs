@@ -55,7 +55,7 @@ impl Task {
                 source: format!("photos of the folder {}", escape_markup(&name.to_string_lossy())),
             });
         }
-        let classes = alike(lecture.splits.train.classes());
+        let classes = [0, 1];
         let decode = |folder: &ImageFolder, what: &str| -> Result<Decoded> {
             let labels = folder.labels();
             let wanted: Vec<usize> =
@@ -76,15 +76,6 @@ impl Task {
             val: restrict(&lecture.splits.val, classes, usize::MAX)?,
             source: lecture.source.clone(),
         })
-    }
-}
-
-/// 大 and 太, which a dot tells apart; of other data the first two classes.
-pub(super) fn alike(classes: &[String]) -> [usize; 2] {
-    let place = |name: &str| classes.iter().position(|class| class == name);
-    match (place("大"), place("太")) {
-        (Some(one), Some(other)) => [one, other],
-        _ => [0, 1],
     }
 }
 
@@ -109,13 +100,11 @@ mod tests {
 
     #[test]
     fn classes_are_numbered_anew() {
-        let names = ["a", "太", "大"].map(str::to_owned).to_vec();
-        assert_eq!(alike(&names), [2, 1]);
-        assert_eq!(alike(&names[..2]), [0, 1]);
+        let names = ["a", "b", "c"].map(str::to_owned).to_vec();
         let images =
             Decoded::from_pixels(vec![1, 2, 3, 4, 5], (1, 1, 1), vec![2, 0, 1, 2, 2], names).unwrap();
         let two = restrict(&images, &[2, 1], 2).unwrap();
-        assert_eq!((two.classes(), two.labels()), (&["大".to_owned(), "太".to_owned()][..], &[0, 0, 1][..]));
+        assert_eq!((two.classes(), two.labels()), (&["c".to_owned(), "b".to_owned()][..], &[0, 0, 1][..]));
         assert_eq!([two.image(0), two.image(1), two.image(2)], [[1], [4], [3]]);
     }
 }
