@@ -157,6 +157,15 @@ impl Params {
     /// [`Error::Io`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the first missing,
     /// unexpected and misshapen tensor.
     pub fn load(&self, path: &Path) -> Result<()> {
+        self.load_except(path, |_| false)
+    }
+
+    /// [`Params::load`] from a file that may also hold tensors whose names `left_out` accepts: another network's last
+    /// layer, say.
+    ///
+    /// # Errors
+    /// As [`Params::load`].
+    pub fn load_except(&self, path: &Path, left_out: impl Fn(&str) -> bool) -> Result<()> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         let bytes = std::fs::read(path).map_err(io)?;
         let file = SafeTensors::deserialize(&bytes)
@@ -175,7 +184,9 @@ impl Params {
             }
         }
         // PyTorch's count of the batches that its batch norm has seen, which nothing here uses.
-        let known = |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked");
+        let known = |name: &str| {
+            vars.contains_key(name) || name.ends_with(".num_batches_tracked") || left_out(name)
+        };
         mismatch.unexpected = file.names().into_iter().filter(|n| !known(n)).map(str::to_owned).collect();
         mismatch.unexpected.sort_unstable();
         if !mismatch.is_empty() {

@@ -8,9 +8,13 @@
 //!    cross-validation.
 //! 4. [`PartlyFrozen`] trains the upper blocks on: the frozen ones record no graph, and batch norm keeps its statistics.
 //!
+//! With the feature `candle-transformers`, the networks of that crate serve as backbones: see `candle_models`.
+//!
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
 mod blocks;
+#[cfg(feature = "candle-transformers")]
+pub mod candle_models;
 mod config;
 mod error;
 mod features;

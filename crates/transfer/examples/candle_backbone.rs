@@ -1,0 +1,64 @@
+//! A last layer for one's own photos on a frozen network of candle-transformers.
+//!
+//! `cargo run --release --features candle-transformers --example candle_backbone -- NAME WEIGHTS DIR`: NAME is timm's, as
+//! `resnet50`; WEIGHTS a `model.safetensors` of timm's; DIR holds `train` and `val` of class folders.
+
+use candle_core::{Device, ModuleT as _};
+use firstsight_data::{
+    ColorMode, DatasetFolder, DecodeSettings, Decoded, Filter, Fit, ImageFolder, Normalize, Unreadable,
+};
+use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
+use firstsight_transfer::{Extraction, Features, Head, HeadConfig, View, features, fingerprint};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, weights, folder] = arguments.as_slice() else {
+        return Err("expected NAME WEIGHTS DIR".into());
+    };
+    let device = Device::Cpu;
+    let model: CandleModel = name.parse()?;
+    let (backbone, params) = CandleBackbone::load(model, weights.as_ref(), &device)?;
+    let input = model.input();
+    let (_, height, width) = input.input_size;
+    let settings = DecodeSettings {
+        height,
+        width,
+        color: ColorMode::Rgb,
+        filter: Filter::Bicubic,
+        fit: Fit::CropCenter { pct: input.crop_pct },
+        unreadable: Unreadable::Fail,
+        max_pixels: 100_000_000,
+    };
+    let extraction = Extraction {
+        normalize: Normalize { mean: input.mean.clone(), std: input.std.clone() },
+        views: &[View::Plain],
+        batch_size: 16,
+        identity: fingerprint(&params, |_| true)?,
+    };
+    let of = |folder: &ImageFolder| -> Result<Features, Box<dyn std::error::Error>> {
+        let images = Decoded::decode(folder, &settings, None, &|_, _| ())?;
+        Ok(features(&backbone, &images, &extraction, None, &device, &mut |done, of| {
+            eprint!("\r{done}/{of} ")
+        })?)
+    };
+    let data = DatasetFolder::scan(folder.as_ref())?;
+    let (train, val) = match data.val {
+        Some(val) => (data.train, val),
+        None => data.train.split(0.2, 123)?,
+    };
+    let (train, val) = (of(&train)?, of(&val)?);
+    let config = HeadConfig {
+        penalties: vec![1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+        folds: 5,
+        steps: 200,
+        batch_size: 256,
+        rate: 0.01,
+        balanced: false,
+        seed: 1,
+    };
+    let head = Head::train(&train, &config, &mut |_, _| ())?;
+    let found: Vec<u32> = head.forward_t(&val.rows, false)?.argmax(1)?.to_vec1()?;
+    let right = found.iter().zip(&val.labels).filter(|(a, b)| a == b).count();
+    println!("{model}: {right} of {} validation images", val.labels.len());
+    Ok(())
+}
