@@ -14,6 +14,7 @@ mod images;
 mod interrupt;
 mod json;
 mod lecture;
+mod network;
 mod pages;
 mod process;
 mod progress;

@@ -20,7 +20,7 @@ use crate::folder::ImageFolder;
 use crate::resize::{Filter, Fit};
 
 /// To be changed with the layout of the file and with anything that changes what is decoded.
-const MAGIC: [u8; 16] = *b"firstsight img 1";
+const MAGIC: [u8; 16] = *b"firstsight img 2";
 
 /// What decoding a folder yields.
 pub(crate) struct Content {

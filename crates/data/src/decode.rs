@@ -1,14 +1,15 @@
 //! From a file to 8-bit grey or RGB pixels, as Pillow's `Image.open(path).convert("L")` or `.convert("RGB")` has them.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::sync::Once;
 
 use image::ImageDecoder;
-use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, webp::WebPDecoder};
+use image::codecs::{bmp::BmpDecoder, webp::WebPDecoder};
 
 use crate::error::{Error, Result};
+use crate::jpeg;
 use crate::resize::{self, Filter, Fit};
 
 /// Which channels to decode to.
@@ -153,7 +154,7 @@ impl Format {
 }
 
 /// What a format's reader may return; the file is named by the caller.
-enum Failure {
+pub(crate) enum Failure {
     TooManyPixels(u64, u64),
     Undecodable(String),
 }
@@ -206,7 +207,7 @@ pub(crate) fn read_dimensions(path: &Path) -> Result<(u32, u32)> {
                 let decoder = gif::DecodeOptions::new().read_info(reader)?;
                 (decoder.width().into(), decoder.height().into())
             }
-            Format::Jpeg => JpegDecoder::new(reader)?.dimensions(),
+            Format::Jpeg => jpeg::dimensions(&whole(reader)?)?,
             Format::Bmp => BmpDecoder::new(reader)?.dimensions(),
             Format::WebP => WebPDecoder::new(reader)?.dimensions(),
         })
@@ -225,7 +226,7 @@ fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
         match format {
             Format::Png => read_png(path, reader, max_pixels),
             Format::Gif => read_gif(reader, max_pixels),
-            Format::Jpeg => read_jpeg(reader, max_pixels),
+            Format::Jpeg => jpeg::read(&whole(reader)?, max_pixels),
             Format::Bmp => read_with(BmpDecoder::new(reader)?, max_pixels),
             Format::WebP => read_with(WebPDecoder::new(reader)?, max_pixels),
         }
@@ -234,7 +235,7 @@ fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
     read(path, format, reader, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
 }
 
-fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure> {
+pub(crate) fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure> {
     let (width, height) = (u64::from(width), u64::from(height));
     if width == 0 || height == 0 {
         return Err(Failure::Undecodable(format!("expected at least one pixel, found {width}x{height}")));
@@ -328,43 +329,10 @@ fn read_gif(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure>
     Ok(Raster { width, height, color: ColorMode::Rgb, data })
 }
 
-fn read_jpeg(mut reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+fn whole(mut reader: BufReader<File>) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
-    let decoder = JpegDecoder::new(Cursor::new(&bytes))?;
-    // The decoder would fill what is missing with grey.
-    if !has_end(&bytes) {
-        return Err(Failure::Undecodable(
-            "expected an end-of-image marker: the file is truncated".to_owned(),
-        ));
-    }
-    read_with(decoder, max_pixels)
-}
-
-/// Whether the markers of a JPEG file lead to an end-of-image marker (ITU-T T.81, annex B). Looking for its two
-/// bytes alone would find that of an embedded thumbnail.
-fn has_end(bytes: &[u8]) -> bool {
-    const END: u8 = 0xd9;
-    const START_OF_SCAN: u8 = 0xda;
-    // In a scan's data 0xff stands before 0 or a restart marker; elsewhere any marker may follow, after fill bytes.
-    let is_data = |byte: u8| matches!(byte, 0 | 0xd0..=0xd7);
-    let mut place = 2;
-    let mut in_scan = false;
-    while let Some([first, second, ..]) = bytes.get(place..) {
-        if *first != 0xff || *second == 0xff || (in_scan && is_data(*second)) {
-            place += 1;
-            continue;
-        }
-        match *second {
-            END => return true,
-            marker => {
-                let Some([high, low, ..]) = bytes.get(place + 2..) else { return false };
-                place += 2 + usize::from(u16::from_be_bytes([*high, *low]));
-                in_scan = marker == START_OF_SCAN;
-            }
-        }
-    }
-    false
+    Ok(bytes)
 }
 
 fn read_with(mut decoder: impl ImageDecoder, max_pixels: u64) -> Result<Raster, Failure> {

@@ -73,8 +73,7 @@
 //! | 16-bit grey PNG | **clipped at 255**, with a warning: all but the darkest is white | 0 |
 //! | GIF frame smaller than its canvas | the rest in the transparent colour, else in colour 0 | 0 |
 //! | 16-bit BMP | five or six bits to eight | at most 1 |
-//! | JPEG: grey, RGB, CMYK; all as grey | the first three, and their luma | at most 1 |
-//! | JPEG: YCbCr as RGB, subsampled or not | itself | at most 4 |
+//! | JPEG: grey, RGB, YCbCr subsampled or not, CMYK | itself; the colours of the inks | 0 |
 //! | WebP, lossy or not | itself | 0 |
 //!
 //! Grey is `(19595 R + 38470 G + 7471 B + 32768) >> 16`. [`Filter`] and [`Fit`] are Pillow's and timm's, equal in
@@ -89,6 +88,7 @@ mod error;
 mod files;
 mod folder;
 pub mod idx;
+mod jpeg;
 mod loader;
 mod mnist;
 mod numpy_random;

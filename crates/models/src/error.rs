@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it.
         source: safetensors::SafeTensorError,
     },
+    /// A file's header is not that of a sound safetensors file.
+    #[error("{path} is not a sound safetensors file: {reason}", path = path.display())]
+    WeightsHeader {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// A file's tensors are not the network's.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),

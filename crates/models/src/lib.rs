@@ -30,6 +30,7 @@ mod small_cnn;
 mod summary;
 mod table_network;
 pub mod trace;
+mod weights_header;
 mod xception;
 
 pub use alexnet::AlexNetConfig;
@@ -46,7 +47,8 @@ pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig, MlpOutput};
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 pub use model::{ModelConfig, ModelKind};
-pub use params::{Mismatch, Misshapen, Params, is_buffer};
+pub use params::{Mismatch, Misshapen, Mistyped, Params, is_buffer};
 pub use resnet::{ResNet, ResNetConfig};
 pub use summary::{Row, Style, Summary};
+pub use weights_header::{TensorHeader, WeightsHeader};
 pub use xception::{Xception, XceptionConfig};

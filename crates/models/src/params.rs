@@ -10,7 +10,7 @@ use candle_nn::{Init, VarBuilder};
 use safetensors::SafeTensors;
 
 use crate::init::{self, Scheme, Tail};
-use crate::{Error, Result};
+use crate::{Error, Result, WeightsHeader};
 
 /// A network's named variables, in the order of their names, each initialised from `(seed, name)`.
 ///
@@ -149,13 +149,13 @@ impl Params {
         write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
     }
 
-    /// Sets every variable from a safetensors file that holds exactly these names and shapes.
+    /// Sets every variable from a safetensors file that holds exactly these names and shapes, in any floating-point type.
     ///
-    /// Nothing is changed unless all of them fit.
+    /// Nothing is changed unless all of them fit, and nothing but the header is read before that is known.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the first missing,
-    /// unexpected and misshapen tensor.
+    /// [`Error::Io`], [`Error::WeightsHeader`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the
+    /// first missing, unexpected, misshapen and mistyped tensor.
     pub fn load(&self, path: &Path) -> Result<()> {
         self.load_except(path, |_| false)
     }
@@ -166,32 +166,35 @@ impl Params {
     /// # Errors
     /// As [`Params::load`].
     pub fn load_except(&self, path: &Path, left_out: impl Fn(&str) -> bool) -> Result<()> {
-        let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let bytes = std::fs::read(path).map_err(io)?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
+        let header = WeightsHeader::read(path)?;
         let vars = self.lock();
         let mut mismatch = Mismatch { path: path.to_path_buf(), ..Mismatch::default() };
         for (name, var) in vars.iter() {
-            match file.tensor(name) {
-                Ok(view) if view.shape() == var.dims() => {}
-                Ok(view) => mismatch.misshapen.push(Misshapen {
-                    name: name.clone(),
-                    expected: var.dims().to_vec(),
-                    found: view.shape().to_vec(),
-                }),
-                Err(_) => mismatch.missing.push(name.clone()),
+            let name = name.clone();
+            match header.get(&name) {
+                None => mismatch.missing.push(name),
+                Some(found) if found.shape != var.dims() => {
+                    let (expected, found) = (var.dims().to_vec(), found.shape.clone());
+                    mismatch.misshapen.push(Misshapen { name, expected, found });
+                }
+                Some(found) if !found.is_float() => {
+                    mismatch.mistyped.push(Mistyped { name, found: found.dtype.clone() });
+                }
+                Some(_) => {}
             }
         }
         // PyTorch's count of the batches that its batch norm has seen, which nothing here uses.
         let known = |name: &str| {
             vars.contains_key(name) || name.ends_with(".num_batches_tracked") || left_out(name)
         };
-        mismatch.unexpected = file.names().into_iter().filter(|n| !known(n)).map(str::to_owned).collect();
-        mismatch.unexpected.sort_unstable();
+        let names = header.tensors.iter().map(|tensor| &tensor.name);
+        mismatch.unexpected = names.filter(|name| !known(name)).cloned().collect();
         if !mismatch.is_empty() {
             return Err(Error::Mismatch(Box::new(mismatch)));
         }
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        SafeTensors::deserialize(&bytes)
+            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
         let loaded = candle_core::safetensors::load_buffer(&bytes, &self.inner.device)?;
         for (name, var) in vars.iter() {
             if let Some(tensor) = loaded.get(name) {
@@ -276,6 +279,8 @@ pub struct Mismatch {
     pub unexpected: Vec<String>,
     /// Names that both have, with other shapes, sorted.
     pub misshapen: Vec<Misshapen>,
+    /// Names that both have, with the same shape, of a type that holds no floating-point numbers, sorted.
+    pub mistyped: Vec<Mistyped>,
 }
 
 /// A tensor whose shape is not the variable's.
@@ -289,9 +294,21 @@ pub struct Misshapen {
     pub found: Vec<usize>,
 }
 
+/// A tensor that holds no floating-point numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistyped {
+    /// The tensor's name.
+    pub name: String,
+    /// Its type in the file.
+    pub found: String,
+}
+
 impl Mismatch {
     fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+        self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.misshapen.is_empty()
+            && self.mistyped.is_empty()
     }
 }
 
@@ -311,6 +328,15 @@ impl std::fmt::Display for Mismatch {
                 f,
                 "{separator}{n} of another shape (first: {name}, expected {:?}, found {:?})",
                 m.expected, m.found
+            )?;
+            separator = ", ";
+        }
+        if let Some(m) = self.mistyped.first() {
+            let n = self.mistyped.len();
+            write!(
+                f,
+                "{separator}{n} of another type (first: {}, expected F32, F16, BF16 or F64, found {})",
+                m.name, m.found
             )?;
         }
         Ok(())

@@ -369,7 +369,7 @@ fn damaged_files_are_named() {
     let bytes = std::fs::read(&truncated).unwrap();
     std::fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
     let text = params.load(&truncated).unwrap_err().to_string();
-    assert!(text.contains("cut.safetensors") && text.contains("not a readable safetensors file"), "{text}");
+    assert!(text.contains("cut.safetensors") && text.contains("not a sound safetensors file"), "{text}");
     let hostile = folder.path().join("hostile.safetensors");
     std::fs::write(&hostile, u64::MAX.to_le_bytes()).unwrap();
     assert!(params.load(&hostile).is_err());

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub struct HubModelConfig {
     /// timm's name of the network.
     pub architecture: Option<String>,
+    /// What the weights were trained on, as timm marks it: `ra_in1k`, `in21k_ft_in1k`.
+    pub tag: Option<String>,
     /// Outputs of the last layer.
     pub num_classes: Option<usize>,
     /// Names of the classes in the order of the outputs, where the file has them.
@@ -57,10 +59,18 @@ impl HubModelConfig {
         let text = |v: &Value| v.as_str().map(str::to_owned);
         Ok(Self {
             architecture: fields.get("architecture", "a name", text)?,
+            tag: fields.get("tag", "a name", text)?,
             num_classes: fields.get("num_classes", "a number", count)?,
             label_names: fields.get("label_names", "a list of names", names)?,
             input,
         })
+    }
+}
+
+impl HubModelConfig {
+    /// Whether the classes are ImageNet-1k's, by the tag's last part.
+    pub fn is_imagenet(&self) -> bool {
+        self.tag.as_deref().and_then(|tag| tag.rsplit('_').next()) == Some("in1k")
     }
 }
 
@@ -146,9 +156,12 @@ mod tests {
         let found = HubModelConfig::parse(nested, &usual()).unwrap();
         assert_eq!((found.num_classes, found.input.input_size), (Some(2), (3, 160, 160)));
         assert_eq!((found.input.interpolation, found.input.crop_pct), (Interpolation::Bilinear, 0.9));
+        assert!(!found.is_imagenet());
         assert_eq!(found.label_names.unwrap(), ["a", "b"]);
-        let flat = r#"{"architecture": "legacy_xception", "crop_mode": "squash", "mean": [0.5, 0.5, 0.5]}"#;
+        let flat = r#"{"architecture": "legacy_xception", "crop_mode": "squash", "mean": [0.5, 0.5, 0.5],
+            "tag": "a_in21k_ft_in1k"}"#;
         let found = HubModelConfig::parse(flat, &usual()).unwrap();
+        assert!(found.is_imagenet());
         assert_eq!((found.input.crop_mode, found.input.crop_pct), (CropMode::Squash, 0.875));
         assert_eq!((found.num_classes, found.input.mean[0]), (None, 0.5));
     }

@@ -1,11 +1,10 @@
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params, Scheme};
+use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params, Scheme, WeightsHeader};
 
 use crate::hub::is_repository;
+use crate::imagenet::imagenet_classes;
 use crate::registry::published;
 use crate::{Error, Hub, HubFile, HubModelConfig, HubProgress, Result};
 
@@ -70,7 +69,7 @@ pub struct Pretrained {
     pub input: InputSpec,
     /// Outputs of the last layer.
     pub n_classes: usize,
-    /// The classes' names, where the weights' `config.json` has them.
+    /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
     pub label_names: Option<Vec<String>>,
     /// Where they come from, in words.
     pub origin: String,
@@ -106,7 +105,7 @@ impl Pretrained {
                     weights,
                     input: known.input.spec(),
                     n_classes: known.n_classes,
-                    label_names: None,
+                    label_names: (known.n_classes == 1000).then(imagenet_names),
                     origin: format!("{} on the hub", known.repository),
                     licence: known.licence,
                 })
@@ -161,7 +160,10 @@ impl Pretrained {
             return Err(Error::Config { path: path.clone(), reason });
         }
         let (input, label_names) = match stated {
-            Some(HubModelConfig { input, label_names, .. }) => (input, label_names),
+            Some(stated) => {
+                let imagenet = stated.is_imagenet().then(imagenet_names);
+                (stated.input, stated.label_names.or(imagenet))
+            }
             None => (usual, None),
         };
         let label_names = label_names.filter(|names| names.len() == n_classes);
@@ -179,6 +181,10 @@ impl Pretrained {
         params.load(&self.weights)?;
         Ok((network, params))
     }
+}
+
+fn imagenet_names() -> Vec<String> {
+    imagenet_classes().map(str::to_owned).collect()
 }
 
 fn usual_input(model: ModelKind) -> InputSpec {
@@ -205,24 +211,13 @@ fn check_architecture(model: ModelKind, stated: &HubModelConfig, path: &Path) ->
 
 /// The rows of the last layer's weight, from the file's header.
 fn outputs(model: ModelKind, weights: &Path) -> Result<usize> {
-    const LARGEST_HEADER: u64 = 100_000_000;
-    let bad = |reason: String| Error::Config { path: weights.to_path_buf(), reason };
-    let mut file = File::open(weights).map_err(Error::io("read", weights))?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| bad("it is shorter than a safetensors header".to_owned()))?;
-    let length = u64::from_le_bytes(length);
-    if length > LARGEST_HEADER {
-        return Err(bad(format!("its safetensors header would have {length} bytes")));
-    }
-    let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(Error::io("read", weights))?;
-    let header: serde_json::Value = serde_json::from_slice(&header)
-        .map_err(|e| bad(format!("its safetensors header can't be read: {e}")))?;
     let name = format!("{}.weight", model.head_name());
-    let rows = header.get(&name).and_then(|tensor| tensor.get("shape")?.get(0)?.as_u64());
-    rows.map(|n| n as usize)
-        .filter(|n| *n > 0)
-        .ok_or_else(|| bad(format!("the last layer, {name}, is missing")))
+    let header = WeightsHeader::read(weights)?;
+    let rows = header.get(&name).and_then(|tensor| tensor.shape.first().copied());
+    rows.filter(|n| *n > 0).ok_or_else(|| Error::Config {
+        path: weights.to_path_buf(),
+        reason: format!("the last layer, {name}, is missing"),
+    })
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use firstsight_train::predict;
 use crate::env::Env;
 use crate::images;
 use crate::json::{GuessJson, PredictionJson};
-use crate::run::{Preprocess as _, RunFolder};
+use crate::network::{NetworkArgs, Opened};
+use crate::run::Preprocess as _;
 use crate::training;
 use crate::values;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run whose network predicts
-    #[arg(long, value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Labels an image, best first
     #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
     top: usize,
@@ -31,8 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
-    let (network, config) = RunFolder::open(&args.run)?.load(&env.device)?;
-    let input = &config.pretrained_cfg;
+    let Opened { network, input, label_names, .. } = args.network.open(&env.device)?;
     let settings = input.decode_settings();
     let (channels, height, width) = input.input_size;
     let paths = images::listed(&args.images)?;
@@ -41,12 +40,11 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         pixels.extend(firstsight_data::decode_image(path, &settings)?);
     }
     let unknown = vec![0; paths.len()];
-    let images =
-        Decoded::from_pixels(pixels, (height, width, channels), unknown, config.label_names.clone())?;
-    let predictions = predict(&network, &training::in_order(&images, input, &env.device)?)?;
+    let images = Decoded::from_pixels(pixels, (height, width, channels), unknown, label_names.clone())?;
+    let predictions = predict(&network, &training::in_order(&images, &input, &env.device)?)?;
     let guess = |(index, probability): (usize, f32)| GuessJson {
         index,
-        label: config.label_names[index].clone(),
+        label: label_names[index].clone(),
         probability,
     };
     let results: Vec<PredictionJson> = paths
