@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The arrows of the house, and no others.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("firstsight-ops", &[]),
     ("firstsight-data", &[]),
     ("firstsight-hpo", &[]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("firstsight-report", &[]),
     ("firstsight-models", &["firstsight-ops"]),
     ("firstsight-train", &["firstsight-ops", "firstsight-data"]),
+    ("firstsight-insight", &["firstsight-models", "firstsight-train"]),
     ("firstsight-transfer", &["firstsight-models", "firstsight-train", "firstsight-data"]),
 ];
 
@@ -159,6 +160,15 @@ fn there_is_one_training_loop() {
         }
     }
     assert_eq!(places, BTreeSet::from([PathBuf::from("train/src/fit.rs")]));
+}
+
+/// Ascent on an input takes single steps; nothing else in the libraries does.
+#[test]
+fn single_steps_are_taken_in_one_place() {
+    let callers = library_lines().into_iter().filter(|(_, _, line)| line.contains("backward_step("));
+    let places: BTreeSet<PathBuf> = callers.map(|(file, _, _)| file).collect();
+    let allowed = ["insight/src/ascent.rs", "train/src/fit.rs"].map(PathBuf::from);
+    assert_eq!(places, BTreeSet::from(allowed));
 }
 
 #[test]

@@ -49,6 +49,8 @@ enum Command {
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
+    /// Draw what a network's layers see
+    Visualize(commands::visualize::Args),
     /// Search for a good learning rate, batch size and model
     Tune(commands::tune::Args),
     /// Count, measure and make data sets
@@ -74,6 +76,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::FineTune(args) => commands::fine_tune::run(&args, &env),
         Command::Evaluate(args) => commands::evaluate::run(&args, &env),
         Command::Predict(args) => commands::predict::run(&args, &env),
+        Command::Visualize(args) => commands::visualize::run(&args, &env),
         Command::Tune(args) => commands::tune::run(&args, &env),
         Command::Dataset(args) => commands::dataset::run(&args, &env),
         Command::Bench(args) => commands::bench::run(&args, &env),

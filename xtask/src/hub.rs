@@ -33,6 +33,16 @@ pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
     Ok(HubConfig { endpoint: address.to_owned(), token: None, proxy: proxy(address), retries: 1, ..config })
 }
 
+/// The published weights of `model`, if they lie in the cache. The network is not asked.
+pub(crate) fn cached(model: ModelKind) -> Result<Option<Pretrained>> {
+    let hub = Hub::new(HubConfig { offline: true, ..config()? })?;
+    match Pretrained::locate(model, &WeightsSource::Published, &hub, &mut |_| ()) {
+        Ok(found) => Ok(Some(found)),
+        Err(firstsight_transfer::Error::Hub(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn config() -> Result<HubConfig> {
     let home = match variable("HF_HOME") {
         Some(home) => PathBuf::from(home),

@@ -22,6 +22,7 @@ mod run;
 mod search_pages;
 mod training;
 mod values;
+mod visualization;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

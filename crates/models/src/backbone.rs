@@ -18,6 +18,33 @@ pub trait Backbone: ModuleT {
     fn n_features(&self) -> usize;
 }
 
+type Compute<'a> = Box<dyn Fn(&Tensor) -> Result<Tensor> + 'a>;
+
+/// A named layer or block of a [`Network`] in inference.
+pub struct Stage<'a> {
+    /// Its name: the prefix of its variables, or of the last of them.
+    pub name: String,
+    run: Compute<'a>,
+}
+
+impl<'a> Stage<'a> {
+    /// The stage `name` that computes `run`.
+    pub fn new(name: impl Into<String>, run: impl Fn(&Tensor) -> Result<Tensor> + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+
+    /// From the output of the stage before, or the network's input, to its own.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        (self.run)(xs)
+    }
+}
+
+impl Debug for Stage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// A backbone whose parts can be run one by one and which can state its layers.
 pub trait Network: Backbone + Debug + Send + Sync {
     /// The last maps, before pooling and dense layers: (B, C, H, W) to (B, C', h, w), timm's `forward_features`.
@@ -27,8 +54,20 @@ pub trait Network: Backbone + Debug + Send + Sync {
     /// `forward_head(…, pre_logits=True)`.
     fn pre_logits(&self, features: &Tensor, train: bool) -> Result<Tensor>;
 
-    /// The output of each layer in inference by its name, in order, for pictures: maps, then features.
-    fn intermediates(&self, xs: &Tensor) -> Result<Vec<(String, Tensor)>>;
+    /// The network in inference as a chain of named layers, from the input to what the last layer sees, for pictures of
+    /// what each does. No layers run fused that have names of their own.
+    fn stages(&self) -> Vec<Stage<'_>>;
+
+    /// The output of each of the [stages](Network::stages) by its name, in order: maps, then features.
+    fn intermediates(&self, xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let mut xs = xs.clone();
+        let mut outputs = Vec::new();
+        for stage in self.stages() {
+            xs = stage.forward(&xs)?;
+            outputs.push((stage.name, xs.clone()));
+        }
+        Ok(outputs)
+    }
 
     /// Adds its layers to a walk.
     fn describe(&self, trace: &mut Trace) -> Result<()>;

@@ -3,7 +3,9 @@ use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use crate::layers::Sequential;
 use crate::summary::Style;
 use crate::trace::{Kind, Trace};
-use crate::{AnyBackbone, Backbone, Dims, Error, ModelConfig, ModelKind, Params, Result, Scheme, Summary};
+use crate::{
+    AnyBackbone, Backbone, Dims, Error, ModelConfig, ModelKind, Params, Result, Scheme, Stage, Summary,
+};
 
 /// Any of the crate's networks as a classifier for images: (B, C, H, W) float32 to (B, n_classes) logits. What the
 /// values are is the network's [`crate::InputSpec`].
@@ -159,6 +161,12 @@ impl ImageClassifier {
     /// The last layer alone: (B, F) to (B, n_classes).
     pub fn classify(&self, pre_logits: &Tensor, train: bool) -> CandleResult<Tensor> {
         self.head.forward_t(pre_logits, train)
+    }
+
+    /// The network in inference as a chain of named layers, the last included.
+    pub fn stages(&self) -> Vec<Stage<'_>> {
+        let head = Stage::new(self.head_name(), |xs| self.classify(xs, false));
+        self.backbone.0.stages().into_iter().chain([head]).collect()
     }
 
     /// The output of each layer before the last by its name, for pictures.

@@ -34,7 +34,7 @@ mod weights_header;
 mod xception;
 
 pub use alexnet::AlexNetConfig;
-pub use backbone::{AnyBackbone, Backbone, Classifier, Network};
+pub use backbone::{AnyBackbone, Backbone, Classifier, Network, Stage};
 pub use classifier::ImageClassifier;
 pub use dims::Dims;
 pub use error::{Error, Result};

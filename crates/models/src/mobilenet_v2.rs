@@ -7,10 +7,10 @@ use firstsight_ops::{self as ops, Activation};
 
 use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, chain};
 use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme};
+use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
 
 /// One line of the paper's table 2: `repeats` bottlenecks.
-struct Stage {
+struct Line {
     /// t: how many times wider a block is inside.
     expansion: usize,
     /// c: output channels before the width multiplier.
@@ -22,14 +22,14 @@ struct Stage {
 }
 
 #[rustfmt::skip]
-const STAGES: [Stage; 7] = [
-    Stage { expansion: 1, channels: 16,  repeats: 1, stride: 1 },
-    Stage { expansion: 6, channels: 24,  repeats: 2, stride: 2 },
-    Stage { expansion: 6, channels: 32,  repeats: 3, stride: 2 },
-    Stage { expansion: 6, channels: 64,  repeats: 4, stride: 2 },
-    Stage { expansion: 6, channels: 96,  repeats: 3, stride: 1 },
-    Stage { expansion: 6, channels: 160, repeats: 3, stride: 2 },
-    Stage { expansion: 6, channels: 320, repeats: 1, stride: 1 },
+const STAGES: [Line; 7] = [
+    Line { expansion: 1, channels: 16,  repeats: 1, stride: 1 },
+    Line { expansion: 6, channels: 24,  repeats: 2, stride: 2 },
+    Line { expansion: 6, channels: 32,  repeats: 3, stride: 2 },
+    Line { expansion: 6, channels: 64,  repeats: 4, stride: 2 },
+    Line { expansion: 6, channels: 96,  repeats: 3, stride: 1 },
+    Line { expansion: 6, channels: 160, repeats: 3, stride: 2 },
+    Line { expansion: 6, channels: 320, repeats: 1, stride: 1 },
 ];
 const STEM_CHANNELS: usize = 32;
 const HEAD_CHANNELS: usize = 1280;
@@ -262,18 +262,15 @@ impl Network for MobileNetV2 {
         ops::global_avg_pool2d(features)
     }
 
-    fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(String, Tensor)>> {
-        Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
-        let mut xs = self.stem.forward(xs, false)?;
-        let mut outputs = vec![("bn1".to_owned(), xs.clone())];
-        for block in &self.blocks {
-            xs = block.forward(&xs, false)?;
-            outputs.push((block.name.clone(), xs.clone()));
-        }
-        let maps = self.head.forward(&xs, false)?;
-        let features = self.pre_logits(&maps, false)?;
-        outputs.extend([("bn2".to_owned(), maps), ("global_pool".to_owned(), features)]);
-        Ok(outputs)
+    fn stages(&self) -> Vec<Stage<'_>> {
+        let stem = Stage::new("bn1", |xs| {
+            Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+            self.stem.forward(xs, false)
+        });
+        let blocks = self.blocks.iter().map(|block| Stage::new(&block.name, |xs| block.forward(xs, false)));
+        let head = Stage::new("bn2", |xs| self.head.forward(xs, false));
+        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+        [stem].into_iter().chain(blocks).chain([head, pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

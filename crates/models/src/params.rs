@@ -184,9 +184,8 @@ impl Params {
             }
         }
         // PyTorch's count of the batches that its batch norm has seen, which nothing here uses.
-        let known = |name: &str| {
-            vars.contains_key(name) || name.ends_with(".num_batches_tracked") || left_out(name)
-        };
+        let known =
+            |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked") || left_out(name);
         let names = header.tensors.iter().map(|tensor| &tensor.name);
         mismatch.unexpected = names.filter(|name| !known(name)).cloned().collect();
         if !mismatch.is_empty() {

@@ -7,7 +7,7 @@ use firstsight_ops::{self as ops, Activation, Divisor, Pool2dConfig};
 
 use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, Padding};
 use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Network, Result, Scheme};
+use crate::{Backbone, Dims, Error, Network, Result, Scheme, Stage};
 
 /// The paper's table: the widths of the three stages, the first at full size, each other at half the size before.
 const STAGES: [usize; 3] = [16, 32, 64];
@@ -185,16 +185,14 @@ impl Network for ResNet {
         ops::global_avg_pool2d(features)
     }
 
-    fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(String, Tensor)>> {
-        Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
-        let mut xs = self.stem.forward(&rescaled(xs)?, false)?;
-        let mut outputs = vec![("bn1".to_owned(), xs.clone())];
-        for block in &self.blocks {
-            xs = block.forward(&xs, false)?;
-            outputs.push((block.name.clone(), xs.clone()));
-        }
-        outputs.push(("global_pool".to_owned(), self.pre_logits(&xs, false)?));
-        Ok(outputs)
+    fn stages(&self) -> Vec<Stage<'_>> {
+        let stem = Stage::new("bn1", |xs| {
+            Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+            self.stem.forward(&rescaled(xs)?, false)
+        });
+        let blocks = self.blocks.iter().map(|block| Stage::new(&block.name, |xs| block.forward(xs, false)));
+        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+        [stem].into_iter().chain(blocks).chain([pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -3,7 +3,7 @@ use candle_nn::VarBuilder;
 
 use crate::layers::{Layer, LayerSpec, Sequential};
 use crate::trace::Trace;
-use crate::{Backbone, Dims, Network, Scheme};
+use crate::{Backbone, Dims, Network, Scheme, Stage};
 
 /// A network that is one layer after the other, all but the last: maps until they are brought to one size and
 /// flattened, then features.
@@ -44,11 +44,8 @@ impl Network for TableNetwork {
         self.dense.forward_t(features, train)
     }
 
-    fn intermediates(&self, xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
-        let mut outputs = self.maps.intermediates(xs)?;
-        let features = outputs.last().map_or_else(|| xs.clone(), |(_, last)| last.clone());
-        outputs.extend(self.dense.intermediates(&features)?);
-        Ok(outputs.into_iter().map(|(name, output)| (name.to_owned(), output)).collect())
+    fn stages(&self) -> Vec<Stage<'_>> {
+        self.maps.stages().into_iter().chain(self.dense.stages()).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {

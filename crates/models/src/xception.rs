@@ -6,7 +6,7 @@ use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding};
 
 use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, Link, NormConfig, Padding, chain};
 use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme};
+use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
 
 /// A module of fig. 5: separable convolutions between two ReLUs, then pooling, beside a shortcut.
 struct Module {
@@ -326,24 +326,25 @@ impl Network for Xception {
         ops::global_avg_pool2d(features)
     }
 
-    fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(String, Tensor)>> {
-        Dims::check_maps(xs, self.config.channels, Self::SMALLEST)?;
-        let mut xs = xs.clone();
-        let mut outputs = Vec::with_capacity(self.blocks.len() + 5);
-        for (conv, name) in self.stem.iter().zip(["bn1", "bn2"]) {
-            xs = conv.forward(&xs, false)?;
-            outputs.push((name.to_owned(), xs.clone()));
-        }
-        for block in &self.blocks {
-            xs = block.forward(&xs, &self.config, false)?;
-            outputs.push((block.name(), xs.clone()));
-        }
-        for (separable, name) in self.exit.iter().zip(["bn3", "bn4"]) {
-            xs = separable.forward(&xs, false)?;
-            outputs.push((name.to_owned(), xs.clone()));
-        }
-        outputs.push(("global_pool".to_owned(), self.pre_logits(&xs, false)?));
-        Ok(outputs)
+    fn stages(&self) -> Vec<Stage<'_>> {
+        let stem = self.stem.iter().enumerate().map(|(i, conv)| {
+            Stage::new(format!("bn{}", i + 1), move |xs| {
+                if i == 0 {
+                    Dims::check_maps(xs, self.config.channels, Self::SMALLEST)?;
+                }
+                conv.forward(xs, false)
+            })
+        });
+        let blocks = self
+            .blocks
+            .iter()
+            .map(|block| Stage::new(block.name(), |xs| block.forward(xs, &self.config, false)));
+        let exit =
+            self.exit.iter().enumerate().map(|(i, separable)| {
+                Stage::new(format!("bn{}", i + 3), move |xs| separable.forward(xs, false))
+            });
+        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+        stem.chain(blocks).chain(exit).chain([pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

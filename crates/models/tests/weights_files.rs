@@ -99,6 +99,9 @@ fn a_truncated_file_is_refused() {
     assert!(matches!(refused(&path, &[]), Error::Io { .. }));
 }
 
+/// What is wrong, the header, the length that is written before it, the bytes behind it, and what the error says.
+type Case<'a> = (&'a str, String, Option<u64>, usize, &'a [&'a str]);
+
 #[test]
 fn headers_that_lie_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -109,7 +112,7 @@ fn headers_that_lie_are_refused() {
     let huge = entry("F32", "[9223372036854775807,9223372036854775807]", 12, 60);
     let many = entry("F32", "[1000000000,1000000000]", 12, 60);
     let twice = format!(r#"{{"dense.weight":{weight},"dense.bias":{bias},"dense.bias":{bias}}}"#);
-    let cases: [(&str, String, Option<u64>, usize, &[&str]); 18] = [
+    let cases: [Case<'_>; 18] = [
         ("longer than the file", good.clone(), Some(10_000), 60, &["10000", "truncated"]),
         ("of 2^64 - 1 bytes", good.clone(), Some(u64::MAX), 60, &["18446744073709551615"]),
         ("shorter than the JSON", good.clone(), Some(20), 60, &["header"]),

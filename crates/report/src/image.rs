@@ -59,7 +59,8 @@ impl Image {
         self.width
     }
 
-    pub(crate) fn png(&self) -> &[u8] {
+    /// The PNG file.
+    pub fn png(&self) -> &[u8] {
         &self.png
     }
 

@@ -73,6 +73,11 @@ impl Report {
         &mut self.sections[last]
     }
 
+    /// The section of this number, to go on with it.
+    pub fn numbered(&mut self, number: &str) -> Option<&mut Section> {
+        self.sections.iter_mut().find(|section| section.number.as_deref() == Some(number))
+    }
+
     /// The whole page.
     pub fn to_html(&self) -> String {
         let body = self.body();

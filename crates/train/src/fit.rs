@@ -1,4 +1,4 @@
-use candle_core::{ModuleT, Tensor};
+use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
@@ -116,4 +116,31 @@ pub fn fit(
 /// A loss that is no scalar; errors of the optimiser.
 pub fn backward_step(loss: &Tensor, optimizer: &mut Optimizer) -> Result<()> {
     optimizer.step(&loss.backward()?)
+}
+
+/// The value of a scalar `function` at `input`, and its gradient there, of `input`'s shape. For pictures of what a network
+/// sees: nothing moves, and what the function holds of a network should be frozen, or the gradients of its weights are
+/// computed for nothing.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[1f32, -2.0], &Device::Cpu)?;
+/// let (value, slope) = firstsight_train::gradient(|x| x.sqr()?.sum_all(), &x)?;
+/// assert_eq!((value.to_scalar::<f32>()?, slope.to_vec1::<f32>()?), (5.0, vec![2.0, -4.0]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of `function`; a value that is no scalar.
+pub fn gradient(
+    function: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    input: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let input = Var::from_tensor(input)?;
+    let value = function(input.as_tensor())?;
+    let slope = match value.backward()?.remove(&input) {
+        Some(slope) => slope,
+        None => input.zeros_like()?,
+    };
+    Ok((value.detach(), slope))
 }

@@ -63,7 +63,7 @@ pub use calibration::{ClassFigures, ConfidenceBin};
 pub use callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
 pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, predict};
-pub use fit::{FitConfig, Resume, backward_step, fit};
+pub use fit::{FitConfig, Resume, backward_step, fit, gradient};
 pub use groups::{Group, Trainable};
 pub use history::{Ended, Epoch, History, Monitor};
 pub use loss::Loss;

@@ -8,3 +8,4 @@ pub(crate) mod predict;
 pub(crate) mod summary;
 pub(crate) mod train;
 pub(crate) mod tune;
+pub(crate) mod visualize;

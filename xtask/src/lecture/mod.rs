@@ -10,6 +10,7 @@ mod section_01_images;
 mod section_02_convolution;
 mod section_03_networks;
 mod section_04_augmentation;
+mod section_05_features;
 mod section_06_data;
 mod section_07_logistic;
 mod section_08_cnn;
@@ -59,8 +60,8 @@ pub(crate) struct Args {
     photo: Option<PathBuf>,
     #[command(flatten)]
     digits: digits::Args,
-    /// Pretrained weights that section 10 starts from: a hub repository (owner/name), a folder or a file (may be repeated)
-    /// [default: the published ones, from the hub; without a network, one that this program trains]
+    /// Pretrained weights that section 5 looks into and section 10 starts from: a hub repository (owner/name), a folder
+    /// or a file (may be repeated) [default: the published ones, from the hub; without a network, one that this program trains]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
     weights: Vec<String>,
     /// Folder of class folders of photos that section 10 transfers ImageNet's weights to [default: two characters]
@@ -91,6 +92,9 @@ enum SectionName {
     /// 4. Augmentation
     #[value(alias = "4")]
     Augmentation,
+    /// 5. What the layers learn
+    #[value(alias = "5")]
+    Features,
     /// 6. The character data
     #[value(alias = "6")]
     Data,
@@ -184,6 +188,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     }
     let on_characters = [
         SectionName::Augmentation,
+        SectionName::Features,
         SectionName::Data,
         SectionName::Logistic,
         SectionName::Cnn,
@@ -229,6 +234,7 @@ fn characters(
     report: &mut Report,
     metrics: &mut Metrics,
 ) -> Result<bool> {
+    const INTERRUPTED: &str = "The training of the network that it is about was interrupted.";
     report.subtitle("From image folders to a convolutional network");
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
@@ -236,6 +242,10 @@ fn characters(
     if wanted(SectionName::Augmentation) {
         metrics.augmentation = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
         interrupted |= metrics.augmentation.is_none();
+    }
+    if wanted(SectionName::Features) {
+        // It is about the network that section 8 trains, and is filled when that one is there.
+        report.section(Some(section_05_features::NUMBER), section_05_features::TITLE);
     }
     if wanted(SectionName::Data) {
         section_06_data::write(lecture, report)?;
@@ -246,11 +256,21 @@ fn characters(
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
-    if wanted(SectionName::Cnn) && !interrupted {
+    if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
         let trained = lecture.train(ModelKind::SmallCnn)?;
         metrics.add("cnn", &trained);
-        section_08_cnn::write(lecture, &trained, report)?;
+        if wanted(SectionName::Cnn) {
+            section_08_cnn::write(lecture, &trained, report)?;
+        }
         interrupted |= trained.interrupted();
+        if let Some(section) = report.numbered(section_05_features::NUMBER) {
+            match interrupted {
+                false => interrupted |= !section_05_features::write(lecture, args, &trained, section)?,
+                true => drop(section.note(INTERRUPTED)),
+            }
+        }
+    } else if let Some(section) = report.numbered(section_05_features::NUMBER) {
+        section.note(INTERRUPTED);
     }
     Ok(interrupted)
 }

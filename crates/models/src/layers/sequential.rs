@@ -7,7 +7,7 @@ use firstsight_ops::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig}
 
 use super::{Dropout, Rbf, Subsampling, adaptive_avg_pool2d};
 use crate::trace::{Kind, Trace};
-use crate::{Dims, Linear, Scheme};
+use crate::{Dims, Linear, Scheme, Stage};
 
 /// One line of a network's table: what it is called and what it does.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,16 +178,17 @@ impl Sequential {
         self.steps.iter().try_for_each(|step| step.describe(trace))
     }
 
-    /// The outputs of every layer for `xs`, by name, as pictures of what the network sees need them. No layers
-    /// run fused.
-    pub fn intermediates(&self, xs: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
-        let mut xs = xs.clone();
-        let mut outputs = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            xs = step.forward(&xs, false)?;
-            outputs.push((step.spec.name, xs.clone()));
-        }
-        Ok(outputs)
+    /// The layers in inference one by one. None run fused.
+    pub(crate) fn stages(&self) -> Vec<Stage<'_>> {
+        let layers = self.steps.iter().enumerate().map(|(i, step)| {
+            Stage::new(step.spec.name, move |xs| {
+                if i == 0 {
+                    self.input.check(xs)?;
+                }
+                step.forward(xs, false)
+            })
+        });
+        layers.collect()
     }
 }
 

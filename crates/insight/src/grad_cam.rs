@@ -1,0 +1,52 @@
+use candle_core::Tensor;
+use firstsight_models::ImageClassifier;
+use firstsight_train::gradient;
+
+use crate::probe::{place, run};
+use crate::{Error, Result};
+
+/// Where in images (B, C, H, W) the evidence for a class each is, as maps (B, h, w) of the size of `layer`'s output:
+/// ReLU(Σ αₖ Aₖ), Aₖ being the layer's maps and αₖ the mean gradient of the class's logit over map k (Selvaraju et al.,
+/// Grad-CAM, 2017). Where a map is 0, nothing speaks for the class.
+///
+/// # Errors
+/// [`Error::UnknownLayer`] lists the layers, [`Error::NoMaps`] names one that makes features, [`Error::Channel`] states
+/// the range of classes; another number of classes than images.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+///
+/// let params = Params::seeded(1, &Device::Cpu).freezing(|_| true);
+/// let input = Dims::Map { channels: 1, height: 32, width: 32 };
+/// let network = ImageClassifier::new(ModelKind::SmallCnn, input, 10, ModelKind::SmallCnn.scheme(), &params)?;
+/// let images = Tensor::ones((2, 1, 32, 32), DType::F32, &Device::Cpu)?;
+/// let maps = firstsight_insight::grad_cam(&network, &images, &[3, 7], "conv3")?;
+/// assert_eq!(maps.dims(), [2, 8, 8]);
+/// # Ok::<(), firstsight_insight::Error>(())
+/// ```
+pub fn grad_cam(network: &ImageClassifier, xs: &Tensor, classes: &[usize], layer: &str) -> Result<Tensor> {
+    let stages = network.stages();
+    let place = place(&stages, layer)?;
+    let n_classes = network.n_classes();
+    if let Some(&channel) = classes.iter().find(|&&class| class >= n_classes) {
+        return Err(Error::Channel { layer: network.head_name().to_owned(), channel, n_channels: n_classes });
+    }
+    if classes.len() != xs.dim(0)? {
+        let found = format!("{} for {} images", classes.len(), xs.dim(0)?);
+        return Err(Error::Setting { setting: "classes", expected: "one an image", found });
+    }
+    let maps = run(&stages[..=place], xs)?.detach();
+    if maps.rank() != 4 {
+        return Err(Error::NoMaps { layer: layer.to_owned() });
+    }
+    let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
+    let chosen = Tensor::from_vec(chosen, (classes.len(), 1), xs.device())?;
+    let logit = |maps: &Tensor| {
+        let logits = stages[place + 1..].iter().try_fold(maps.clone(), |xs, stage| stage.forward(&xs))?;
+        logits.contiguous()?.gather(&chosen, 1)?.sum_all()
+    };
+    let (_, slopes) = gradient(logit, &maps)?;
+    let weights = slopes.flatten_from(2)?.mean(2)?.unsqueeze(2)?.unsqueeze(3)?;
+    Ok(maps.broadcast_mul(&weights)?.sum(1)?.relu()?)
+}
