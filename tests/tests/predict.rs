@@ -126,7 +126,16 @@ fn bad_weights_and_arguments_are_named() {
     let xception = ["predict", "--pretrained", "xception", "--weights", "weights", "photo.png"];
     refuses(here, &xception, &["config.json", "mobilenetv2_100", "legacy_xception"]);
     std::fs::remove_file(here.join("weights/config.json")).unwrap();
-    refuses(here, &xception, &["model.safetensors", "fc.weight"]);
+    refuses(
+        here,
+        &xception,
+        &[
+            "model.safetensors",
+            "another network's weights",
+            "missing (first: block1",
+            "unexpected (first: blocks.0",
+        ],
+    );
 
     let path = here.join("weights/model.safetensors");
     let whole = std::fs::read(&path).unwrap();

@@ -8,6 +8,11 @@ use firstsight_insight::{Ascent, Layer, Pixels, Vision, activation, ascend, grad
 use firstsight_models::{Dims, ImageClassifier, InputSpec, ModelKind, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
 
+/// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
+pub(crate) const STROKES: f64 = 1.5;
+/// The noise that a picture in colours starts from.
+pub(crate) const COLORS: f64 = 0.3;
+
 /// A frozen network to look at.
 pub(crate) struct Subject {
     pub(crate) network: ImageClassifier,
@@ -78,6 +83,17 @@ impl Subject {
             device: self.device.clone(),
         };
         Ok(ascend(&self.network, &pixels, layer, channels, settings, go_on)?)
+    }
+
+    /// The `n` channels of `layer` that images excite most on average, in order.
+    pub(crate) fn most_excited(&self, layer: &str, images: &[&[u8]], n: usize) -> Result<Vec<usize>> {
+        let output = activation(&self.network, &self.batch(images)?, layer)?;
+        let means: Vec<f32> = output.flatten_from(2)?.mean(2)?.mean(0)?.to_vec1()?;
+        let mut channels: Vec<usize> = (0..means.len()).collect();
+        channels.sort_by(|a, b| means[*b].total_cmp(&means[*a]).then(a.cmp(b)));
+        channels.truncate(n);
+        channels.sort_unstable();
+        Ok(channels)
     }
 
     /// What a channel of `layer` is called: a class by its name.

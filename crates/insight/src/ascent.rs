@@ -25,6 +25,9 @@ pub struct Ascent {
     pub zoom: (f64, f64),
     /// How much total variation is worth, against the mean activation.
     pub total_variation: f64,
+    /// The standard deviation of the noise that it starts from, before the sigmoid: enough for channels to answer somewhere,
+    /// since a silent one has no gradient to follow.
+    pub noise: f64,
     /// Of the noise that it starts from and of the jitter.
     pub seed: u64,
 }
@@ -57,10 +60,6 @@ pub struct Vision {
     pub reached: f64,
 }
 
-/// How much noise a parameter starts with: enough for most channels to answer somewhere, since a silent one has no
-/// gradient.
-const NOISE: f64 = 0.3;
-
 /// Draws, for each of `channels` of the layer called `layer`, a picture that raises the channel's mean over all places as
 /// far as the steps go. The pictures are independent of each other; they go through the network together.
 ///
@@ -86,7 +85,7 @@ pub fn ascend(
     let &Pixels { height, width, ref device, .. } = pixels;
     let canvas = Canvas::new(settings.painting, (height, width), DType::F32, device)?;
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    let noise = noise(&mut rng, n_colors * height * width);
+    let noise = noise(&mut rng, settings.noise, n_colors * height * width);
     // Each picture starts from the same noise, so that it doesn't depend on what is drawn beside it.
     let noise = Tensor::from_vec(noise, (1, n_colors, height, width), device)?;
     let parameters = Var::from_tensor(&noise.repeat((channels.len(), 1, 1, 1))?)?;
@@ -172,6 +171,9 @@ impl Ascent {
         if !(self.total_variation >= 0.0 && self.total_variation.is_finite()) {
             return refuse("total_variation", "a number of at least 0", self.total_variation.to_string());
         }
+        if !(self.noise > 0.0 && self.noise.is_finite()) {
+            return refuse("noise", "a number above 0", self.noise.to_string());
+        }
         Ok(())
     }
 
@@ -187,10 +189,10 @@ impl Ascent {
     }
 }
 
-fn noise(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+fn noise(rng: &mut ChaCha8Rng, strength: f64, n: usize) -> Vec<f32> {
     let mut draw = || {
         let value: f64 = StandardNormal.sample(rng);
-        (NOISE * value) as f32
+        (strength * value) as f32
     };
     (0..n).map(|_| draw()).collect()
 }

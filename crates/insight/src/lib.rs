@@ -23,11 +23,12 @@
 //!     jitter: 2.0,
 //!     zoom: (0.9, 1.1),
 //!     total_variation: 0.0,
+//!     noise: 0.5,
 //!     seed: 1,
 //! };
 //! // This network takes bytes.
 //! let pixels = Pixels { height: 32, width: 32, mean: vec![0.0], std: vec![1.0 / 255.0], device: Device::Cpu };
-//! let drawn = ascend(&network, &pixels, "conv3", &[0, 5], &settings, &mut |_, _| true)?;
+//! let drawn = ascend(&network, &pixels, "dense_2", &[0, 5], &settings, &mut |_, _| true)?;
 //! assert!(drawn.iter().all(|vision| vision.reached > vision.start));
 //! # Ok::<(), firstsight_insight::Error>(())
 //! ```

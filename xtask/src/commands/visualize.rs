@@ -120,19 +120,14 @@ fn draw(
     section: &mut Section,
 ) -> Result<(Vec<Drawn>, bool)> {
     let mut drawn = Vec::new();
+    let settings = &args.settings(size, subject.input.input_size.0, env.seed);
     let interrupted = env.ctrl_c.patiently(|pressed| -> Result<bool> {
         for (layer, channels) in chosen {
             let visions = progress::stepped(&layer.name, |report| {
-                subject.draw(
-                    &layer.name,
-                    channels,
-                    size,
-                    &args.settings(size, env.seed),
-                    &mut |done, total| {
-                        report(done + 1, total);
-                        !pressed.load(Ordering::Relaxed)
-                    },
-                )
+                subject.draw(&layer.name, channels, size, settings, &mut |done, total| {
+                    report(done + 1, total);
+                    !pressed.load(Ordering::Relaxed)
+                })
             })?;
             if pressed.load(Ordering::Relaxed) {
                 return Ok(true);
@@ -247,7 +242,7 @@ impl Args {
         named.into_iter().map(with_channels).collect()
     }
 
-    fn settings(&self, (height, width): (usize, usize), seed: u64) -> Ascent {
+    fn settings(&self, (height, width): (usize, usize), channels: usize, seed: u64) -> Ascent {
         Ascent {
             steps: self.steps,
             rate: 0.05,
@@ -258,6 +253,7 @@ impl Args {
             jitter: height.min(width) as f64 / 20.0,
             zoom: (0.9, 1.1),
             total_variation: self.total_variation,
+            noise: if channels == 1 { show::STROKES } else { show::COLORS },
             seed,
         }
     }

@@ -21,6 +21,9 @@ use crate::visualization::{self as show, Evidence, Subject};
 pub(super) const NUMBER: &str = "5";
 pub(super) const TITLE: &str = "What the layers learn";
 
+/// How many channels of each layer of the CNN are drawn.
+const SHOWN: usize = 6;
+
 /// How many mistakes are looked into.
 const MISTAKES: usize = 6;
 
@@ -37,7 +40,7 @@ pub(super) fn write(
          it is. Two things keep such pictures from being mere noise: each is made of frequencies, of which steps change low \
          and high ones alike, and before each step it is shifted and zoomed a little, so that only what survives that pays.",
     );
-    if !characters(lecture, trained, section)? {
+    if !characters(lecture, args, trained, section)? {
         return Ok(false);
     }
     match weights(args)? {
@@ -51,7 +54,12 @@ pub(super) fn write(
 }
 
 /// The CNN of section 8.
-fn characters(lecture: &Lecture<'_>, trained: &Trained, section: &mut Section) -> Result<bool> {
+fn characters(
+    lecture: &Lecture<'_>,
+    args: &super::Args,
+    trained: &Trained,
+    section: &mut Section,
+) -> Result<bool> {
     section.subsection("The CNN of section 8");
     let kind = ModelKind::SmallCnn;
     let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name()))?.weights();
@@ -66,17 +74,26 @@ fn characters(lecture: &Lecture<'_>, trained: &Trained, section: &mut Section) -
     );
     show::show_filters(section, &subject)?;
     let settings = Ascent {
-        steps: 128,
+        steps: if args.quick { 128 } else { 256 },
         rate: 0.05,
         painting: Painting::Fourier { decay: 1.0 },
         jitter: 3.0,
         zoom: (0.95, 1.05),
-        total_variation: 0.5,
+        total_variation: 0.05,
+        noise: show::STROKES,
         seed: lecture.env.seed,
     };
-    let head = subject.network.head_name();
-    let layers = [("conv1", 16), ("conv2", 32), ("conv3", 64), (head, classes.len())];
-    if !draw(lecture, &subject, &layers, 8, subject.size(), &settings, section)? {
+    let some: Vec<&[u8]> = show::spread(images.len(), 64).into_iter().map(|i| images.image(i)).collect();
+    let mut layers = Vec::new();
+    for layer in ["conv1", "conv2", "conv3"] {
+        layers.push((layer, subject.most_excited(layer, &some, SHOWN)?));
+    }
+    layers.push((subject.network.head_name(), show::spread(classes.len(), SHOWN)));
+    section.text(&format!(
+        "Drawn are the {SHOWN} channels of each layer that {name} images excite most; trained networks have others that are \
+         hardly used."
+    ));
+    if !draw(lecture, &subject, &layers, subject.size(), &settings, section)? {
         return Ok(false);
     }
 
@@ -177,16 +194,17 @@ fn photos(
         jitter: side as f64 / 20.0,
         zoom: (0.9, 1.1),
         total_variation: 0.0,
+        noise: show::COLORS,
         seed: lecture.env.seed,
     };
     let layers = subject.layers((side, side))?;
     let wanted = ["blocks.1.1", "blocks.2.2", "blocks.4.2", "blocks.6.0", subject.network.head_name()];
-    let with_channels: Vec<(&str, usize)> = layers
+    let with_channels: Vec<(&str, Vec<usize>)> = layers
         .iter()
         .filter(|layer| wanted.contains(&layer.name.as_str()))
-        .map(|layer| (layer.name.as_str(), layer.n_channels()))
+        .map(|layer| (layer.name.as_str(), show::spread(layer.n_channels(), shown)))
         .collect();
-    if !draw(lecture, &subject, &with_channels, shown, (side, side), &settings, section)? {
+    if !draw(lecture, &subject, &with_channels, (side, side), &settings, section)? {
         return Ok(false);
     }
 
@@ -212,22 +230,22 @@ fn photos(
     Ok(true)
 }
 
-/// Pictures for `shown` channels of each of `layers`, which are given with their number of channels. Returns whether all
-/// were drawn.
+/// Pictures for channels of each of `layers`. Returns whether all were drawn.
 fn draw(
     lecture: &Lecture<'_>,
     subject: &Subject,
-    layers: &[(&str, usize)],
-    shown: usize,
+    layers: &[(&str, Vec<usize>)],
     size: (usize, usize),
     settings: &Ascent,
     section: &mut Section,
 ) -> Result<bool> {
     lecture.env.ctrl_c.patiently(|pressed| {
-        for (layer, n_channels) in layers {
-            let channels = show::spread(*n_channels, shown);
+        for (layer, channels) in layers {
+            // A logit answers to anything; faint noise leaves the cleaner picture.
+            let faint = Ascent { noise: show::COLORS.min(settings.noise), ..settings.clone() };
+            let settings = if *layer == subject.network.head_name() { &faint } else { settings };
             let visions = progress::stepped(&format!("drawing {layer}"), |report| {
-                subject.draw(layer, &channels, size, settings, &mut |done, total| {
+                subject.draw(layer, channels, size, settings, &mut |done, total| {
                     report(done + 1, total);
                     !pressed.load(Ordering::Relaxed)
                 })
