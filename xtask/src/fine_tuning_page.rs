@@ -6,6 +6,7 @@ use firstsight_report::{
     BarChart, Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number,
 };
 use firstsight_train::{Metrics, Predictions};
+use firstsight_transfer::Preset;
 
 use crate::device;
 use crate::env::Env;
@@ -34,8 +35,13 @@ pub(crate) fn report(request: &Request<'_>, tuned: &Tuned, source: &str, env: &E
     }
     report.facts(&facts);
     let (name, held_out) = tuned.held_out();
+    let part = if tuned.test.is_none() && request.preset != Preset::Quick {
+        "which chose the epoch and played no other part in training"
+    } else {
+        "which played no part in training"
+    };
     report.lead(&format!(
-        "Of {} {name} images that played no part in training, **{}** are recognised.",
+        "Of {} {name} images, {part}, **{}** are recognised.",
         held_out.images.len(),
         number::percent(held_out.figures().accuracy, 1)
     ));

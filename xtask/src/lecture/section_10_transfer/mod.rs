@@ -348,7 +348,7 @@ fn curves(task: &Task, done: &Transferred, section: &mut Section) {
     let chart = LineChart::new("epoch")
         .panel("loss", series(&|metrics| metrics.loss))
         .panel("accuracy", series(&|metrics| FiguresJson::new(metrics).accuracy))
-        .marker(done.frozen.history.len() as f64, "all of it from here");
+        .marker(done.frozen.history.len() as f64, "unfrozen");
     let caption = "Loss and accuracy by epoch, the last layer's and then the whole network's; the training curve is the mean \
                    over the epoch's batches";
     section.figure(Figure::new(chart, caption, task.source.clone()));
