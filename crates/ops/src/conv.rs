@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
 use crate::cpu::conv_direct::{self, Plan};
+use crate::cpu::conv_product::Packed;
 use crate::cpu::conv_sparse::{Backward, Grads};
 use crate::cpu::source::Source;
 use crate::cpu::stage::{Flow, Parameters, Prepared, Ran, Stage};
@@ -144,7 +145,10 @@ impl Conv {
             return unpooled(self.activation);
         };
         if self.deep() {
-            let map = unpooled(Activation::Identity);
+            // Of values that are nearly equal one gets the gradient: the choice is held to the finer rounding.
+            let mut map = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
+            let packed = Packed::windows(&self.shape, weight);
+            packed.forward(Source::plain(x), Some(bias), Activation::Identity, &mut map);
             if !pooling.tracked {
                 let mut y = pool::max_values(&pooling.shape, &map);
                 elementwise::par_activate(&mut y, self.activation);

@@ -152,6 +152,11 @@ impl Packed {
         }
     }
 
+    /// The weights for sums over windows, whose rounding doesn't depend on a value's place in a tile.
+    pub(crate) fn windows(shape: &ConvShape, weight: &[f32]) -> Self {
+        Self::Windows(PackedWindows::new(shape, weight, None))
+    }
+
     /// f(w ∗ x + bias) of any number of samples, (B, O, oh, ow).
     pub(crate) fn forward(&self, x: Source<'_>, bias: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
         match self {

@@ -13,7 +13,7 @@ pub(crate) const FEW: usize = 32;
 const TILE: usize = 4;
 /// Values of the shared dimension that are taken together: a tile's rows of the right side lie in the first-level
 /// cache.
-const DEPTH: usize = 1024;
+const DEPTH: usize = 256;
 /// Rows of the right side in one piece of work.
 const PIECE: usize = 4 * TILE;
 
@@ -105,9 +105,7 @@ impl Part<'_> {
         let (left, right, at) = (left.as_ptr(), right.as_ptr(), sums.as_mut_ptr());
         // SAFETY: `these` lies in each of the `M` and `N` rows; the sums' vectors lie in `sums`; both as asserted.
         unsafe {
-            let mut held: [[S::V; N]; M] = std::array::from_fn(|m| {
-                std::array::from_fn(|n| simd.load(at.add((m * TILE + n) * S::LANES)))
-            });
+            let mut held = [[simd.splat(0.0); N]; M];
             let whole = these.end - these.len() % S::LANES;
             for k in (these.start..whole).step_by(S::LANES) {
                 let columns: [S::V; N] = std::array::from_fn(|n| simd.load(right.add(n * depth + k)));
@@ -131,7 +129,9 @@ impl Part<'_> {
             }
             for (m, held) in held.into_iter().enumerate() {
                 for (n, held) in held.into_iter().enumerate() {
-                    simd.store(at.add((m * TILE + n) * S::LANES), held);
+                    // Part by part, so that what is summed is not long before it is added to what is large.
+                    let at = at.add((m * TILE + n) * S::LANES);
+                    simd.store(at, simd.add(simd.load(at), held));
                 }
             }
         }
