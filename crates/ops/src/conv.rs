@@ -1,6 +1,6 @@
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
@@ -117,10 +117,7 @@ enum Places {
 
 impl Conv {
     fn apply(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let bias = match bias {
-            Some(bias) => bias.contiguous()?,
-            None => Tensor::zeros(self.shape.c_out, DType::F32, x.device())?,
-        };
+        let bias = cpu::bias(bias, self.shape.c_out)?;
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, self)
     }
 
@@ -129,55 +126,45 @@ impl Conv {
     fn deep(&self) -> bool {
         const DEEP: usize = 256;
         let ConvShape { c_in, kh, kw, config, .. } = self.shape;
-        let plane = self.shape.padded_h() * self.shape.padded_w();
-        c_in / config.groups * kh * kw >= DEEP && u32::try_from(c_in * plane).is_ok()
+        c_in / config.groups * kh * kw >= DEEP
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        let unpooled = |activation| {
-            let mut y = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
-            let stage = Stage { shape: self.shape, norm: None, activation };
-            Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias })
-                .run(Source::plain(x), &mut y);
-            y
-        };
+        let x = Source::plain(x);
         let Some(pooling) = &self.pooling else {
-            return unpooled(self.activation);
+            let mut y = vec![0.0; self.shape.output_len()];
+            let stage = Stage { shape: self.shape, norm: None, activation: self.activation };
+            Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias }).run(x, &mut y);
+            return y;
         };
-        if self.deep() {
-            // Of values that are nearly equal one gets the gradient: the choice is held to the finer rounding.
-            let mut map = vec![0.0; self.shape.batch * self.shape.c_out * self.shape.oh * self.shape.ow];
-            let packed = Packed::windows(&self.shape, weight);
-            packed.forward(Source::plain(x), Some(bias), Activation::Identity, &mut map);
-            if !pooling.tracked {
-                let mut y = pool::max_values(&pooling.shape, &map);
-                elementwise::par_activate(&mut y, self.activation);
-                return y;
+        let in_reach = conv_direct::is_in_reach(&self.shape);
+        if in_reach && !self.deep() {
+            let mut places = pooling.tracked.then(Vec::new);
+            let plan = Plan::new(&self.shape, weight, bias);
+            let y = plan.forward(x.values, self.activation, &pooling.shape, places.as_mut());
+            if let Some(places) = places {
+                let _ = pooling.places.set(Places::Padded(places));
             }
-            let (mut y, mut places) = pool::max_forward(&pooling.shape, &map);
-            elementwise::par_activate(&mut y, self.activation);
-            let starts = conv_direct::starts(&self.shape);
-            places.par_iter_mut().for_each(|place| *place = starts[*place as usize]);
-            let _ = pooling.places.set(Places::Padded(places));
             return y;
         }
-        match Plan::new(&self.shape, weight, bias) {
-            Some(plan) => {
-                let mut places = pooling.tracked.then(Vec::new);
-                let y = plan.forward(x, self.activation, &pooling.shape, places.as_mut());
-                if let Some(places) = places {
-                    let _ = pooling.places.set(Places::Padded(places));
-                }
-                y
-            }
-            None => {
-                let map = unpooled(Activation::Identity);
-                let (mut y, places) = pool::max_forward(&pooling.shape, &map);
-                elementwise::par_activate(&mut y, self.activation);
-                let _ = pooling.places.set(Places::Map(places));
-                y
-            }
-        }
+        // Of values that are nearly equal one gets the gradient: the choice is held to the finer rounding.
+        let mut map = vec![0.0; self.shape.output_len()];
+        Packed::windows(&self.shape, weight).forward(x, Some(bias), Activation::Identity, &mut map);
+        let mut y = if pooling.tracked {
+            let (y, mut places) = pool::max_forward(&pooling.shape, &map);
+            let _ = pooling.places.set(if in_reach {
+                let starts = conv_direct::starts(&self.shape);
+                places.par_iter_mut().for_each(|place| *place = starts[*place as usize]);
+                Places::Padded(places)
+            } else {
+                Places::Map(places)
+            });
+            y
+        } else {
+            pool::max_values(&pooling.shape, &map)
+        };
+        elementwise::par_activate(&mut y, self.activation);
+        y
     }
 }
 
@@ -256,10 +243,6 @@ impl CustomOp3 for Conv {
                 ),
             },
         };
-        Ok((
-            grads.x.map(|grad| cpu::tensor(grad, x.shape())).transpose()?,
-            grads.weight.map(|grad| cpu::tensor(grad, weight.shape())).transpose()?,
-            bias.track_op().then(|| cpu::tensor(grads.bias, bias.shape())).transpose()?,
-        ))
+        grads.tensors(x, weight, bias)
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::config::{Activation, Conv2dConfig, Divisor, Pool2dConfig};
 use crate::cpu::buffer::Buffer;
@@ -43,10 +43,7 @@ pub fn conv2d_avg_pool(
     activation.check("conv2d_avg_pool")?;
     let conv = ConvShape::new(x, weight, bias, config)?;
     let pool = PoolShape::after(&conv, pool)?;
-    let bias = match bias {
-        Some(bias) => bias.contiguous()?,
-        None => Tensor::zeros(conv.c_out, DType::F32, x.device())?,
-    };
+    let bias = cpu::bias(bias, conv.c_out)?;
     let op = Op { of: ConvAvg { conv, activation, pool, divisor }, map: OnceLock::new() };
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }
@@ -94,11 +91,8 @@ impl CustomOp3 for Op {
         let (x_values, weight_values, grad_values) =
             (x_data.slice()?, weight_data.slice()?, grad_data.slice()?);
         let (wants_x, wants_weight) = (x.track_op(), weight.track_op());
-        let grads = self.of.backward(x_values, weight_values, map, grad_values, wants_x, wants_weight);
-        Ok((
-            grads.x.map(|grad| cpu::tensor(grad, x.shape())).transpose()?,
-            grads.weight.map(|grad| cpu::tensor(grad, weight.shape())).transpose()?,
-            bias.track_op().then(|| cpu::tensor(grads.bias, bias.shape())).transpose()?,
-        ))
+        self.of
+            .backward(x_values, weight_values, map, grad_values, wants_x, wants_weight)
+            .tensors(x, weight, bias)
     }
 }

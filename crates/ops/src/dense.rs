@@ -1,4 +1,4 @@
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::config::Activation;
 use crate::cpu;
@@ -26,10 +26,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
     }
     portable::check_linear(x, weight, bias)?;
     activation.check("linear")?;
-    let bias = match bias {
-        Some(bias) => bias.contiguous()?,
-        None => Tensor::zeros(weight.dim(0)?, DType::F32, x.device())?,
-    };
+    let bias = cpu::bias(bias, weight.dim(0)?)?;
     let op = Linear { batch: x.dim(0)?, n_in: x.dim(1)?, n_out: weight.dim(0)?, activation };
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }

@@ -61,6 +61,11 @@ impl ConvShape {
         Ok(shape)
     }
 
+    /// Values of the result.
+    pub(crate) fn output_len(&self) -> usize {
+        self.batch * self.c_out * self.oh * self.ow
+    }
+
     pub(crate) fn padded_h(&self) -> usize {
         self.h + self.config.padding.top + self.config.padding.bottom
     }

@@ -38,12 +38,16 @@ pub(crate) fn starts(shape: &ConvShape) -> Vec<u32> {
     (0..shape.oh).flat_map(|y| (0..shape.ow).map(move |x| (y * sh * row + x * sw) as u32)).collect()
 }
 
+/// Whether all places in a padded sample fit 32 bits.
+pub(crate) fn is_in_reach(shape: &ConvShape) -> bool {
+    u32::try_from(shape.c_in * shape.padded_h() * shape.padded_w()).is_ok()
+}
+
 impl Plan {
-    /// `None` where places don't fit 32 bits.
-    pub(crate) fn new(shape: &ConvShape, weight: &[f32], bias: &[f32]) -> Option<Self> {
+    /// Of a shape that [`is_in_reach`].
+    pub(crate) fn new(shape: &ConvShape, weight: &[f32], bias: &[f32]) -> Self {
         let &ConvShape { c_in, c_out, kh, kw, config, .. } = shape;
         let plane = shape.padded_h() * shape.padded_w();
-        u32::try_from(c_in * plane).ok()?;
         let (group_in, group_out) = (c_in / config.groups, c_out / config.groups);
         let mut taps = Vec::with_capacity(group_in * kh * kw);
         for c in 0..group_in {
@@ -66,7 +70,7 @@ impl Plan {
                 target[tap * BLOCK + lane] = w;
             }
         }
-        Some(Self { shape: *shape, starts: starts(shape), taps, weights: packed, bias: packed_bias })
+        Self { shape: *shape, starts: starts(shape), taps, weights: packed, bias: packed_bias }
     }
 
     /// The maxima of the convolution of `x`. `places`, where given, takes for each maximum the

@@ -243,98 +243,51 @@ pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], slopes: &[f32], x_grad: 
         super::conv_unfolded::add_x_grad(shape, weight, slopes, x_grad);
         return;
     }
-    // A convolution of the slopes by the turned weights; a pointwise one of any stride writes where it has read.
-    let rim = if pointwise {
-        Padding2d::none()
-    } else {
-        Padding2d {
+    if !pointwise {
+        // A convolution of the slopes by the turned weights.
+        let rim = Padding2d {
             top: reach_y - top,
             bottom: reach_y - bottom,
             left: reach_x - left,
             right: reach_x - right,
-        }
-    };
-    let turned_shape = ConvShape {
-        c_in: c_out,
-        h: oh,
-        w: ow,
-        c_out: c_in,
-        oh: h,
-        ow: w,
-        config: Conv2dConfig { padding: rim, ..config },
-        ..*shape
-    };
-    if Winograd::suits(&turned_shape) {
-        let turned = turn_filters(weight, (c_out, c_in), kh * kw);
+        };
+        let config = Conv2dConfig { padding: rim, ..config };
+        let turned = ConvShape { c_in: c_out, h: oh, w: ow, c_out: c_in, oh: h, ow: w, config, ..*shape };
+        let weight = turn(weight, (group_out, group_in), kh * kw);
         let source = Source::plain(slopes);
-        Winograd::new(&turned_shape, &turned, None).forward(source, None, Activation::Identity, x_grad);
+        Packed::new(&turned, &weight, None).forward(source, None, Activation::Identity, x_grad);
         return;
     }
-    let rimmed = Rimmed::new(Source::plain(slopes), c_out, (oh, ow), rim, 1);
-    let cols = ow + rim.left + rim.right;
-    let plane = (oh + rim.top + rim.bottom) * cols;
-    let taps: Vec<usize> = (0..group_out)
-        .flat_map(|o| {
-            (0..kh).flat_map(move |ky| {
-                (0..kw).map(move |kx| o * plane + ky * config.dilation.0 * cols + kx * config.dilation.1)
-            })
-        })
-        .collect();
-    if pointwise && config.stride != (1, 1) {
-        x_grad.fill(0.0);
-    }
-    let (source, target) = if pointwise {
-        let target = Pixels {
-            count: oh * ow,
-            run: ow,
-            step: config.stride.1,
-            run_stride: config.stride.0 * w,
-            sample_stride: c_in * h * w,
-        };
-        let target = if config.stride == (1, 1) { Pixels::flat(h * w, c_in * h * w) } else { target };
-        (Pixels::flat(oh * ow, c_out * plane), target)
+    // A pointwise one, of any stride, writes where it has read.
+    let pixels = oh * ow;
+    let target = if config.stride == (1, 1) {
+        Pixels::flat(pixels, c_in * pixels)
     } else {
-        let source = Pixels { count: h * w, run: w, step: 1, run_stride: cols, sample_stride: c_out * plane };
-        (source, Pixels::flat(h * w, c_in * h * w))
+        x_grad.fill(0.0);
+        let (step, run_stride) = (config.stride.1, config.stride.0 * w);
+        Pixels { count: pixels, run: ow, step, run_stride, sample_stride: c_in * h * w }
     };
-    let per_group = group_out * group_in * kh * kw;
-    for group in 0..config.groups {
-        let weight = &weight[group * per_group..][..per_group];
-        let left = if kh * kw == 1 {
-            Left::of_columns(weight, (group_in, taps.len()))
-        } else {
-            Left::of_columns(&turn(weight, group_in, kh * kw), (group_in, taps.len()))
-        };
-        let right = Unfolded::new(&rimmed.values()[group * group_out * plane..], &taps, source, batch);
+    let rows: Vec<usize> = (0..group_out).map(|o| o * pixels).collect();
+    let source = Pixels::flat(pixels, c_out * pixels);
+    for (group, weight) in weight.chunks_exact(group_out * group_in).enumerate() {
+        let left = Left::of_columns(weight, (group_in, group_out));
+        let right = Unfolded::new(&slopes[group * group_out * pixels..], &rows, source, batch);
         let target = Target::new(&mut x_grad[group * group_in * h * w..], group_in, h * w, target, batch);
         multiply(&left, &right, None, Activation::Identity, &target);
     }
 }
 
-/// (output channel, input channel, tap) to (input channel, output channel, tap counted from the last).
-fn turn_filters(weight: &[f32], (c_out, c_in): (usize, usize), taps: usize) -> Vec<f32> {
+/// In each group, (output channel, input channel, tap) to (input channel, output channel, tap counted from the last).
+fn turn(weight: &[f32], (group_out, group_in): (usize, usize), taps: usize) -> Vec<f32> {
     let mut turned = vec![0.0; weight.len()];
-    turned.par_chunks_exact_mut(c_out * taps).enumerate().for_each(|(c, to)| {
+    turned.par_chunks_exact_mut(group_out * taps).enumerate().for_each(|(c, to)| {
+        let (group, c) = (c / group_in, c % group_in);
         for (o, to) in to.chunks_exact_mut(taps).enumerate() {
-            let from = &weight[(o * c_in + c) * taps..][..taps];
+            let from = &weight[((group * group_out + o) * group_in + c) * taps..][..taps];
             for (to, from) in to.iter_mut().zip(from.iter().rev()) {
                 *to = *from;
             }
         }
     });
-    turned
-}
-
-/// (output channel, input channel, tap) to (output channel, tap counted from the last, input channel).
-fn turn(weight: &[f32], group_in: usize, taps: usize) -> Vec<f32> {
-    let mut turned = vec![0.0; weight.len()];
-    let filter = group_in * taps;
-    for (to, from) in turned.chunks_exact_mut(filter).zip(weight.chunks_exact(filter)) {
-        for (c, from) in from.chunks_exact(taps).enumerate() {
-            for (tap, &value) in from.iter().rev().enumerate() {
-                to[tap * group_in + c] = value;
-            }
-        }
-    }
     turned
 }

@@ -5,6 +5,7 @@
 //! output channel, the weights' gradient stays in registers while the maxima are visited, and so do the weights while
 //! their products are added to the input's gradient.
 
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::elementwise;
@@ -33,6 +34,22 @@ pub(crate) struct Grads {
     pub(crate) x: Option<Vec<f32>>,
     pub(crate) weight: Option<Vec<f32>>,
     pub(crate) bias: Vec<f32>,
+}
+
+impl Grads {
+    /// As a tape takes them; the bias's where it is asked for.
+    pub(crate) fn tensors(
+        self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((
+            self.x.map(|grad| super::tensor(grad, x.shape())).transpose()?,
+            self.weight.map(|grad| super::tensor(grad, weight.shape())).transpose()?,
+            bias.track_op().then(|| super::tensor(self.bias, bias.shape())).transpose()?,
+        ))
+    }
 }
 
 /// Room behind a buffer for the last vector of a stretch that ends with it.

@@ -68,13 +68,6 @@ impl Phases {
     pub(crate) fn part<S: Simd>(&self, simd: S, x: &[f32], phases: &mut [f32]) {
         let &ConvShape { w, config, .. } = &self.shape;
         let (sh, sw) = config.stride;
-        if (sh, sw) == (1, 1) {
-            let start = config.padding.top * self.cols + config.padding.left;
-            for (row, to) in x.chunks_exact(w).zip(phases[start..].chunks_mut(self.cols)) {
-                copy(simd, row, to);
-            }
-            return;
-        }
         for (y, row) in x.chunks_exact(w).enumerate() {
             let y = y + config.padding.top;
             let base = y % sh * sw * self.phase() + y / sh * self.cols;
@@ -106,13 +99,6 @@ impl Phases {
     fn join<S: Simd>(&self, simd: S, phases: &[f32], x: &mut [f32]) {
         let &ConvShape { w, config, .. } = &self.shape;
         let (sh, sw) = config.stride;
-        if (sh, sw) == (1, 1) {
-            let start = config.padding.top * self.cols + config.padding.left;
-            for (row, from) in x.chunks_exact_mut(w).zip(phases[start..].chunks(self.cols)) {
-                copy(simd, &from[..w], row);
-            }
-            return;
-        }
         for (y, row) in x.chunks_exact_mut(w).enumerate() {
             let y = y + config.padding.top;
             let base = y % sh * sw * self.phase() + y / sh * self.cols;
@@ -155,18 +141,8 @@ impl Phases {
     ) {
         let taps = self.taps.iter().map(|&(phase, shift)| phase * self.phase() + shift);
         let taps = taps.zip(weight.iter().copied());
-        let (low, high) = match activation {
-            Activation::Relu => (0.0, f32::INFINITY),
-            Activation::Relu6 => (0.0, 6.0),
-            Activation::Identity | Activation::Tanh | Activation::LeakyRelu(_) => {
-                (f32::NEG_INFINITY, f32::INFINITY)
-            }
-        };
-        let ends = (bias, low, high);
-        correlate(simd, phases, taps, self.positions(), ends, outputs);
-        if matches!(activation, Activation::Tanh | Activation::LeakyRelu(_)) {
-            elementwise::activate(&mut outputs[..self.positions()], activation);
-        }
+        correlate(simd, phases, taps, self.positions(), bias, outputs);
+        elementwise::activate(&mut outputs[..self.positions()], activation);
         for (from, to) in outputs.chunks(self.cols).zip(y.chunks_exact_mut(self.shape.ow)) {
             copy(simd, &from[..self.shape.ow], to);
         }
@@ -224,18 +200,14 @@ impl Phases {
     }
 }
 
-/// What sums start from, and the bounds of what they end at, which leave them as they are.
-const PLAIN: (f32, f32, f32) = (0.0, f32::NEG_INFINITY, f32::INFINITY);
-
-/// to\[i\] = start + Σ weight · from\[i + place\], held between bounds, for i below `count`, and more as the vectors
-/// have it.
+/// to\[i\] = start + Σ weight · from\[i + place\] for i below `count`, and more as the vectors have it.
 #[inline(always)]
 fn correlate<S: Simd>(
     simd: S,
     from: &[f32],
     taps: impl Iterator<Item = (usize, f32)> + Clone,
     count: usize,
-    (start, low, high): (f32, f32, f32),
+    start: f32,
     to: &mut [f32],
 ) {
     let step = TOGETHER * S::LANES;
@@ -253,7 +225,6 @@ fn correlate<S: Simd>(
             }
         }
         for (v, sum) in sums.into_iter().enumerate() {
-            let sum = simd.clamp(sum, simd.splat(low), simd.splat(high));
             // SAFETY: i + a step is at most `end`, the length of `to` as asserted.
             unsafe { simd.store(to.as_mut_ptr().add(i + v * S::LANES), sum) };
         }
@@ -270,7 +241,7 @@ fn correlate_exactly<S: Simd>(
 ) {
     let step = TOGETHER * S::LANES;
     let whole = to.len() - to.len() % step;
-    correlate(simd, from, taps.clone(), whole, PLAIN, to);
+    correlate(simd, from, taps.clone(), whole, 0.0, to);
     let furthest = taps.clone().map(|(place, _)| place).max().unwrap_or(0);
     assert!(furthest + to.len() <= from.len());
     for i in (whole..to.len()).step_by(S::LANES) {

@@ -31,6 +31,14 @@ pub(crate) fn has_kernels(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
 }
 
+/// The bias of `len` outputs, contiguous; zeros where there is none.
+pub(crate) fn bias(bias: Option<&Tensor>, len: usize) -> Result<Tensor> {
+    match bias {
+        Some(bias) => bias.contiguous(),
+        None => Tensor::zeros(len, DType::F32, &Device::Cpu),
+    }
+}
+
 /// The values of a contiguous float32 storage.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let values = storage.as_slice::<f32>()?;

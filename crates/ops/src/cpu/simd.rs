@@ -38,8 +38,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `x` where it is no number, else what lies nearest to it between `low` and `high`.
-    fn clamp(self, x: Self::V, low: Self::V, high: Self::V) -> Self::V;
     /// One step of a running maximum: lanes where `tap` is larger than `best`, or no number, take `tap` and `at`.
     fn larger(self, best: (Self::V, Self::V), tap: (Self::V, Self::V)) -> (Self::V, Self::V);
     /// Writes 8 rows of 8 values, `from_stride` apart, as columns `to_stride` apart.
@@ -209,14 +207,6 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
-    fn clamp(self, x: [f32; 8], low: [f32; 8], high: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|i| {
-            let above = if x[i] < low[i] { low[i] } else { x[i] };
-            if above > high[i] { high[i] } else { above }
-        })
-    }
-
-    #[inline(always)]
     fn larger(self, best: ([f32; 8], [f32; 8]), tap: ([f32; 8], [f32; 8])) -> ([f32; 8], [f32; 8]) {
         let takes: [bool; 8] = std::array::from_fn(|i| tap.0[i] > best.0[i] || tap.0[i].is_nan());
         (
@@ -241,11 +231,10 @@ mod x86 {
     use std::arch::x86_64::{
         __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps,
         _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-        _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_or_ps, _mm256_permute2f128_ps,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps,
-        _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-        _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        _mm256_maskstore_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Kernel, Simd};
@@ -322,13 +311,6 @@ mod x86 {
         fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
             // SAFETY: the token shows the instructions.
             unsafe { _mm256_fmadd_ps(a, b, c) }
-        }
-
-        #[inline(always)]
-        fn clamp(self, x: __m256, low: __m256, high: __m256) -> __m256 {
-            // Of two of which one is no number, these take the second.
-            // SAFETY: the token shows the instructions.
-            unsafe { _mm256_min_ps(high, _mm256_max_ps(low, x)) }
         }
 
         #[inline(always)]
@@ -430,13 +412,6 @@ mod x86 {
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: the token shows the instructions.
             unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-
-        #[inline(always)]
-        fn clamp(self, x: __m512, low: __m512, high: __m512) -> __m512 {
-            // Of two of which one is no number, these take the second.
-            // SAFETY: the token shows the instructions.
-            unsafe { _mm512_min_ps(high, _mm512_max_ps(low, x)) }
         }
 
         #[inline(always)]
