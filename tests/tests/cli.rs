@@ -1,48 +1,15 @@
 //! The command line as its users meet it: what it writes, what it prints, and what it says to bad input.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use image::{GrayImage, Luma};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Runs the command line in `folder`, with its decode cache there.
-fn cli(folder: &Path, args: &[&str]) -> Output {
-    command(folder, args).output().unwrap()
-}
-
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
-    command
-        .current_dir(folder)
-        .args(args)
-        .arg("--cache")
-        .arg(folder.join("cache"))
-        .env_remove("RUST_BACKTRACE");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = cli(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Asserts exit code 2, and that the error says each of `words` and is no panic.
-fn refuses(folder: &Path, args: &[&str], words: &[&str]) {
-    let output = cli(folder, args);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    assert!(said.contains("error: ") && !said.contains("panicked"), "{said}");
-    for word in words {
-        assert!(said.contains(word), "{args:?} should say {word:?}: {said}");
-    }
-}
+use common::{cli, command, refuses, succeeds, text};
 
 /// Two classes of striped 20×18 images that a network tells apart.
 fn stripes(root: &Path, per_class: u32) -> PathBuf {

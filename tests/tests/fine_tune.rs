@@ -1,8 +1,10 @@
 //! `fine-tune` as its users meet it, on small made-up photos and a network with random weights; and, where they are to be
 //! had, on real photos with real weights, beside timm.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use candle_core::Device;
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
@@ -10,34 +12,7 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
-    command
-        .current_dir(folder)
-        .args(args)
-        .arg("--cache")
-        .arg(folder.join("cache"))
-        .env_remove("RUST_BACKTRACE");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = command(folder, args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refused(output: &Output, words: &[&str]) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for word in words {
-        assert!(said.contains(word), "should say {word:?}: {said}");
-    }
-}
+use common::{command, refused, succeeds, text};
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -87,6 +62,15 @@ fn scene() -> TempDir {
     photos(folder.path(), 15);
     weights(folder.path(), "mobilenetv2_100");
     folder
+}
+
+/// The Python with timm, where one is named.
+fn python() -> Option<String> {
+    let python = std::env::var("FIRSTSIGHT_PYTHON").ok();
+    if python.is_none() {
+        eprintln!("skipped: FIRSTSIGHT_PYTHON names no Python with timm");
+    }
+    python
 }
 
 #[test]
@@ -285,10 +269,7 @@ print(json.dumps(rows))
 
 #[test]
 fn timm_reads_a_run_and_agrees() {
-    let Ok(python) = std::env::var("FIRSTSIGHT_PYTHON") else {
-        eprintln!("skipped: FIRSTSIGHT_PYTHON names no Python with timm");
-        return;
-    };
+    let Some(python) = python() else { return };
     let folder = scene();
     let here = folder.path();
     let settings = ["--unfreeze-from", "conv_head", "--epochs", "1", "--crop", "squash"];
@@ -340,10 +321,7 @@ with torch.no_grad():
 
 #[test]
 fn what_timm_fine_tuned_predicts_the_same_here() {
-    let Ok(python) = std::env::var("FIRSTSIGHT_PYTHON") else {
-        eprintln!("skipped: FIRSTSIGHT_PYTHON names no Python with timm");
-        return;
-    };
+    let Some(python) = python() else { return };
     let folder = scene();
     let here = folder.path();
     let photos = ["photos/red/3.png", "photos/blue/4.png", "photos/red/5.png", "photos/blue/6.png"];

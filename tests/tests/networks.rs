@@ -1,11 +1,15 @@
 //! The lecture's third section: tables, LeNet-5 on MNIST's files, depth; and what is said of files that are not MNIST's.
 
+mod common;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use common::refused;
 
 /// Runs the third section in its quick form in `folder`, where its data sets lie too.
 fn section(folder: &Path, more: &[&str]) -> Output {
@@ -17,14 +21,6 @@ fn section(folder: &Path, more: &[&str]) -> Output {
         .env_remove("RUST_BACKTRACE")
         .output()
         .unwrap()
-}
-
-fn refused(output: &Output, words: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for word in words {
-        assert!(said.contains(word), "should say {word:?}: {said}");
-    }
 }
 
 /// An IDX file of bytes.

@@ -1,38 +1,16 @@
 //! `predict --pretrained`: what it says of photos, beside torchvision where the weights are to be had, and what it says
 //! to weights that are no weights.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use candle_core::Device;
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
-fn run(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
-    command.current_dir(folder).args(args).arg("--cache").arg(folder.join("cache"));
-    command.env_remove("RUST_BACKTRACE").output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refuses(folder: &Path, args: &[&str], words: &[&str]) {
-    let output = run(folder, args);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{args:?} should say {word:?}: {said}");
-    }
-}
+use common::{refuses, succeeds};
 
 /// A MobileNetV2 with random weights for `n_classes` in `folder`/weights, and a photo.
 fn scene(folder: &Path, n_classes: usize, config: &Value) {

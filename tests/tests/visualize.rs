@@ -1,37 +1,16 @@
 //! `visualize` and the lecture's section on features: the pictures, the page, and what they say to bad input.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use candle_core::Device;
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
-    command.current_dir(folder).args(args).arg("--cache").arg(folder.join("cache"));
-    command.env_remove("RUST_BACKTRACE").env("HF_HOME", folder.join("huggingface"));
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = command(folder, args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refused(output: &Output, words: &[&str]) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for word in words {
-        assert!(said.contains(word), "should say {word:?}: {said}");
-    }
-}
+use common::{command, refused, succeeds};
 
 /// A MobileNetV2 with random weights for three classes, and a photo.
 fn scene(folder: &Path) {
