@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use firstsight_models::ModelKind;
-use firstsight_transfer::{Hub, HubConfig, Pretrained, WeightsSource};
+use firstsight_transfer::{Error, Hub, HubConfig, Pretrained, WeightsSource};
 
 use crate::progress;
 
@@ -20,11 +20,16 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>) -> Result<Pretrained
     let hub = Hub::new(config()?)?;
     let located = progress::bytes(|report| Pretrained::locate(model, &source, &hub, report));
     match (typed, located) {
-        (None, Err(firstsight_transfer::Error::Hub(error))) => Err(*error).context(
+        (None, Err(Error::Hub(error))) => Err(*error).context(
             "can't fetch the published weights; `--weights` takes a folder, a file or another repository instead",
         ),
         (_, located) => Ok(located?),
     }
+}
+
+/// Whether weights could not be located because they are another network's.
+pub(crate) fn are_anothers(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Architecture { .. } | Error::Config { .. }))
 }
 
 /// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.
@@ -38,7 +43,7 @@ pub(crate) fn cached(model: ModelKind) -> Result<Option<Pretrained>> {
     let hub = Hub::new(HubConfig { offline: true, ..config()? })?;
     match Pretrained::locate(model, &WeightsSource::Published, &hub, &mut |_| ()) {
         Ok(found) => Ok(Some(found)),
-        Err(firstsight_transfer::Error::Hub(_)) => Ok(None),
+        Err(Error::Hub(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

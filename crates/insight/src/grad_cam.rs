@@ -42,10 +42,7 @@ pub fn grad_cam(network: &ImageClassifier, xs: &Tensor, classes: &[usize], layer
     }
     let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let chosen = Tensor::from_vec(chosen, (classes.len(), 1), xs.device())?;
-    let logit = |maps: &Tensor| {
-        let logits = stages[place + 1..].iter().try_fold(maps.clone(), |xs, stage| stage.forward(&xs))?;
-        logits.contiguous()?.gather(&chosen, 1)?.sum_all()
-    };
+    let logit = |maps: &Tensor| run(&stages[place + 1..], maps)?.contiguous()?.gather(&chosen, 1)?.sum_all();
     let (_, slopes) = gradient(logit, &maps)?;
     let weights = slopes.flatten_from(2)?.mean(2)?.unsqueeze(2)?.unsqueeze(3)?;
     Ok(maps.broadcast_mul(&weights)?.sum(1)?.relu()?)

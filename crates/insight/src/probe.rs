@@ -49,7 +49,7 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
 /// [`Error::UnknownLayer`] lists the layers; an input that the network does not take.
 pub fn activation(network: &ImageClassifier, xs: &Tensor, name: &str) -> Result<Tensor> {
     let stages = network.stages();
-    run(&stages[..=place(&stages, name)?], xs)
+    Ok(run(&stages[..=place(&stages, name)?], xs)?)
 }
 
 /// The place of the stage called `name`.
@@ -61,6 +61,6 @@ pub(crate) fn place(stages: &[Stage<'_>], name: &str) -> Result<usize> {
 }
 
 /// `stages` one after the other.
-pub(crate) fn run(stages: &[Stage<'_>], xs: &Tensor) -> Result<Tensor> {
-    stages.iter().try_fold(xs.clone(), |xs, stage| Ok(stage.forward(&xs)?))
+pub(crate) fn run(stages: &[Stage<'_>], xs: &Tensor) -> candle_core::Result<Tensor> {
+    stages.iter().try_fold(xs.clone(), |xs, stage| stage.forward(&xs))
 }

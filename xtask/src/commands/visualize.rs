@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
+use candle_core::ModuleT as _;
 use firstsight_insight::{Ascent, Layer, Painting};
 use firstsight_models::{Dims, ModelKind};
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
@@ -160,9 +161,8 @@ fn image(
     for (layer, _) in chosen.iter().filter(|(layer, _)| matches!(layer.output, Dims::Map { .. })) {
         show::show_maps(section, subject, &bytes, &layer.name, 16, &name)?;
     }
-    let logits =
-        subject.network.stages().iter().try_fold(subject.batch(&[&bytes])?, |xs, s| s.forward(&xs))?;
-    let logits: Vec<f32> = logits.squeeze(0)?.to_vec1()?;
+    let logits: Vec<f32> =
+        subject.network.forward_t(&subject.batch(&[&bytes])?, false)?.squeeze(0)?.to_vec1()?;
     let most = logits.iter().fold(f32::NEG_INFINITY, |most, v| most.max(*v));
     let sum: f32 = logits.iter().map(|v| (v - most).exp()).sum();
     let mut best: Vec<usize> = (0..logits.len()).collect();

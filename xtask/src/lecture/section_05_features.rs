@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
+use candle_core::ModuleT as _;
 use firstsight_insight::{Ascent, Painting};
 use firstsight_models::ModelKind;
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
-use firstsight_transfer::{Error, Pretrained};
+use firstsight_transfer::Pretrained;
 
 use super::photo::photo;
 use super::{Lecture, input};
@@ -215,8 +216,7 @@ fn photos(
     }
     let layer = show::layer_for_evidence(&subject.layers(subject.size())?).map(|layer| layer.name.clone());
     let Some(layer) = layer else { return Ok(true) };
-    let logits =
-        subject.network.stages().iter().try_fold(subject.batch(&[&photo.pixels])?, |xs, s| s.forward(&xs))?;
+    let logits = subject.network.forward_t(&subject.batch(&[&photo.pixels])?, false)?;
     let class = logits.argmax(1)?.to_vec1::<u32>()?[0] as usize;
     let cases = [Evidence { image: &photo.pixels, class }];
     let mut tiles = vec![Tile::new(Image::from_pixels(height, width, 3, &photo.pixels)?, "the picture")];
@@ -268,11 +268,8 @@ fn weights(args: &super::Args) -> Result<Result<Pretrained, String>> {
         "`--weights` takes a folder with `model.safetensors` and `config.json`, a file or a hub repository.";
     for text in &args.weights {
         match hub::locate(kind, Some(text)) {
-            Ok(pretrained) => return Ok(Ok(pretrained)),
-            Err(error) => match error.downcast_ref() {
-                Some(Error::Architecture { .. } | Error::Config { .. }) => {}
-                _ => return Err(error),
-            },
+            Err(error) if hub::are_anothers(&error) => {}
+            located => return located.map(Ok),
         }
     }
     if !args.weights.is_empty() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use firstsight_models::{CropMode, Interpolation, ModelKind};
-use firstsight_transfer::{Error, Pretrained};
+use firstsight_transfer::Pretrained;
 
 use crate::hub;
 
@@ -47,10 +47,8 @@ fn of_any_network(text: &str) -> Result<Pretrained> {
     for model in [ModelKind::MobileNetV2, ModelKind::Xception] {
         match hub::locate(model, Some(text)) {
             Ok(pretrained) => return Ok(as_the_lecture(pretrained)),
-            Err(error) => match error.downcast_ref() {
-                Some(Error::Architecture { .. } | Error::Config { .. }) => last = Some(error),
-                _ => return Err(error),
-            },
+            Err(error) if hub::are_anothers(&error) => last = Some(error),
+            Err(error) => return Err(error),
         }
     }
     match last {
