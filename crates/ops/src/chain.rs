@@ -308,7 +308,7 @@ impl Chain {
                 if self.residual {
                     elementwise::par_add(&mut x_grad, grad_values);
                 }
-                cpu::tensor(x_grad.into_vec(), x.shape()).map(Some)
+                tape::hand_over_values(x, x_grad.into_vec())
             }
             _ => Ok(None),
         }

@@ -5,6 +5,7 @@ use crate::cpu;
 use crate::cpu::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
 use crate::cpu::{dots, elementwise};
 use crate::portable;
+use crate::tape::hand_over_values;
 
 /// A dense layer: `x` (B, in), `weight` (out, in), `bias` (out,) to f(x·weightᵀ + bias), (B, out).
 ///
@@ -174,7 +175,7 @@ impl CustomOp3 for Linear {
             elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, activation);
         let features = Pixels::flat(n_in, n_in);
         // left · right, where right has rows of `n_in` values.
-        let product = |left: Left, n_rows: usize, right: &[f32], right_rows: usize, shape: &Shape| {
+        let product = |left: Left, n_rows: usize, right: &[f32], right_rows: usize, arg: &Tensor| {
             let mut product = vec![0.0; n_rows * n_in];
             let right_rows = rows(right_rows, n_in);
             let target = Target::new(&mut product, n_rows, n_in, features, 1);
@@ -185,24 +186,24 @@ impl CustomOp3 for Linear {
                 Activation::Identity,
                 &target,
             );
-            cpu::tensor(product, shape)
+            hand_over_values(arg, product)
         };
         let x_grad = if x.track_op() {
             let left = Left::of_rows(&slopes, (batch, n_out), None);
-            Some(product(left, batch, cpu::data(weight).slice()?, n_out, x.shape())?)
+            product(left, batch, cpu::data(weight).slice()?, n_out, x)?
         } else {
             None
         };
         let weight_grad = if weight.track_op() {
             let left = Left::of_columns(&slopes, (n_out, batch));
-            Some(product(left, n_out, cpu::data(x).slice()?, batch, weight.shape())?)
+            product(left, n_out, cpu::data(x).slice()?, batch, weight)?
         } else {
             None
         };
         let bias_grad = if bias.track_op() {
             let mut sums = vec![0.0; n_out];
             slopes.chunks_exact(n_out).for_each(|row| elementwise::add(&mut sums, row));
-            Some(cpu::tensor(sums, bias.shape())?)
+            hand_over_values(bias, sums)?
         } else {
             None
         };
@@ -227,7 +228,7 @@ impl CustomOp1 for Activate {
         let grad = grad.contiguous()?;
         let x_grad =
             elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, self.0);
-        cpu::tensor(x_grad, x.shape()).map(Some)
+        hand_over_values(x, x_grad)
     }
 }
 
@@ -265,7 +266,7 @@ impl CustomOp1 for CrossEntropy {
             row.iter_mut().for_each(|value| *value *= factor);
             row[label as usize] -= scale;
         }
-        cpu::tensor(result, logits.shape()).map(Some)
+        hand_over_values(logits, result)
     }
 }
 
@@ -306,7 +307,7 @@ impl CustomOp1 for SoftCrossEntropy {
             let factor = scale * targets.iter().sum::<f32>() / row.iter().sum::<f32>();
             row.iter_mut().zip(targets).for_each(|(value, target)| *value = *value * factor - scale * target);
         }
-        cpu::tensor(result, logits.shape()).map(Some)
+        hand_over_values(logits, result)
     }
 }
 

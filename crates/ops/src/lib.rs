@@ -24,6 +24,7 @@ pub use dense::{activate, dropout, linear, soft_cross_entropy, softmax_cross_ent
 pub use error::{Error, Result};
 pub use norm::{BatchNorm, RunningVariance, batch_norm, conv2d_batch_norm};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
+pub use tape::backward;
 
 /// For this crate's tests.
 #[doc(hidden)]

@@ -6,6 +6,7 @@ use crate::config::{Divisor, Pool2dConfig, Rounding};
 use crate::cpu::{self, pool};
 use crate::portable;
 use crate::shape::PoolShape;
+use crate::tape::hand_over_values;
 
 /// Maxima of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
 /// Padding never wins; of equal values the first wins, row by row, and gets the gradient, as in PyTorch. A value
@@ -106,7 +107,7 @@ impl CustomOp1 for MaxPool {
         };
         let grad = grad.contiguous()?;
         let x_grad = pool::max_backward(&self.shape, cpu::data(&grad).slice()?, places);
-        cpu::tensor(x_grad, x.shape()).map(Some)
+        hand_over_values(x, x_grad)
     }
 }
 
@@ -128,7 +129,7 @@ impl CustomOp1 for AvgPool {
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let x_grad = pool::avg_backward(&self.shape, cpu::data(&grad).slice()?, self.divisor);
-        cpu::tensor(x_grad, x.shape()).map(Some)
+        hand_over_values(x, x_grad)
     }
 }
 

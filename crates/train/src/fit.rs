@@ -75,7 +75,7 @@ pub fn fit(
             let outputs = model.forward_t(&examples.inputs, true)?;
             let loss = config.loss.compute(&outputs, &examples.labels)?;
             let factor = config.schedule.factor(optimizer.steps(), steps);
-            optimizer.step_scaled(&loss.backward()?, factor, config.clip_norm)?;
+            optimizer.step_scaled(&firstsight_ops::backward(&loss)?, factor, config.clip_norm)?;
             let loss = meter.add(&loss, &outputs, &examples.labels)?;
             for callback in callbacks.iter_mut() {
                 let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss };
@@ -115,7 +115,7 @@ pub fn fit(
 /// # Errors
 /// A loss that is no scalar; errors of the optimiser.
 pub fn backward_step(loss: &Tensor, optimizer: &mut Optimizer) -> Result<()> {
-    optimizer.step(&loss.backward()?)
+    optimizer.step(&firstsight_ops::backward(loss)?)
 }
 
 /// The value of a scalar `function` at `input`, and its gradient there, of `input`'s shape. For pictures of what a network
@@ -138,7 +138,7 @@ pub fn gradient(
 ) -> Result<(Tensor, Tensor)> {
     let input = Var::from_tensor(input)?;
     let value = function(input.as_tensor())?;
-    let slope = match value.backward()?.remove(&input) {
+    let slope = match firstsight_ops::backward(&value)?.remove(&input) {
         Some(slope) => slope,
         None => input.zeros_like()?,
     };

@@ -13,6 +13,7 @@ use super::scratch::Scratch;
 use super::simd::{self, Kernel, Simd, dispatch, transpose};
 use crate::config::{Activation, Padding2d};
 use crate::shape::{ConvShape, PoolShape};
+use crate::tape::hand_over_values;
 
 /// What the backward pass starts from.
 pub(crate) struct Backward<'a> {
@@ -45,9 +46,9 @@ impl Grads {
         bias: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         Ok((
-            self.x.map(|grad| super::tensor(grad, x.shape())).transpose()?,
-            self.weight.map(|grad| super::tensor(grad, weight.shape())).transpose()?,
-            bias.track_op().then(|| super::tensor(self.bias, bias.shape())).transpose()?,
+            self.x.map(|grad| hand_over_values(x, grad)).transpose()?.flatten(),
+            self.weight.map(|grad| hand_over_values(weight, grad)).transpose()?.flatten(),
+            bias.track_op().then(|| hand_over_values(bias, self.bias)).transpose()?.flatten(),
         ))
     }
 }

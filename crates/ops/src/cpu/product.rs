@@ -353,21 +353,19 @@ pub(crate) fn multiply(
     assert!(bias.is_none_or(|bias| bias.len() == left.rows));
     let width = VECTORS * super::simd::lanes();
     let longest = blocks(left.depth).map(|block| block.len()).max().unwrap_or(1);
-    // Enough pieces to share out, none smaller than a panel, none larger than the cache. What a piece computes doesn't
-    // depend on how many there are.
+    // Pieces of columns that fill the cache at most, and of rows, as many as threads share evenly. What a piece computes
+    // doesn't depend on how many there are.
     let wanted = 2 * rayon::current_num_threads();
-    let piece = (PACKED / longest / width).clamp(1, 24).min(columns.div_ceil(width * wanted).max(1)) * width;
-    let pieces = columns.div_ceil(piece);
-    let panels = left.rows.div_ceil(ROWS);
+    let (panels, right_panels) = (left.rows.div_ceil(ROWS), columns.div_ceil(width));
+    let most = (PACKED / longest / width).clamp(1, 24);
+    let pieces = right_panels.div_ceil(most).next_multiple_of(wanted).min(right_panels);
     let splits = wanted.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
-    let share = panels.div_ceil(splits);
     (0..pieces * splits).into_par_iter().for_each(|task| {
-        let (piece_index, split) = (task / splits, task % splits);
-        let panels = split * share..((split + 1) * share).min(panels);
-        let columns = piece_index * piece..((piece_index + 1) * piece).min(columns);
-        if !panels.is_empty() {
-            dispatch(Piece { left, right, bias, activation, target, panels, columns });
-        }
+        let (piece, split) = (task / splits, task % splits);
+        let panels = split * panels / splits..(split + 1) * panels / splits;
+        let columns =
+            piece * right_panels / pieces * width..((piece + 1) * right_panels / pieces * width).min(columns);
+        dispatch(Piece { left, right, bias, activation, target, panels, columns });
     });
 }
 
@@ -539,7 +537,7 @@ unsafe fn sum<S: Simd, const R: usize, const N: usize>(
 
 /// Σₙ left\[i, n\]·right\[j, n\] over the pixels of all samples, row after row: (rows of `left`, rows of `right`).
 ///
-/// The pixels are split into at most eight groups, whose sums are added in their order.
+/// The pixels are split into [`groups`], whose sums are added in their order.
 pub(crate) fn multiply_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     use rayon::prelude::*;
     assert_eq!(left.columns(), right.columns());
@@ -563,21 +561,20 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     let (rows, cols) = (left.taps.len(), right.taps.len());
     let width = VECTORS * super::simd::lanes();
     let columns = left.columns();
-    let chunks = columns.div_ceil(DEPTH);
-    let groups = chunks.min(8);
-    let group = chunks.div_ceil(groups) * columns.div_ceil(chunks);
-    let groups = columns.div_ceil(group);
-    // Few groups are split by panels of columns too, which changes no sum.
+    let groups = groups(columns, rows * cols);
+    // They are shared out by panels of columns too, which changes no sum, into as many tasks as threads share evenly.
     let right_panels = cols.div_ceil(width);
-    let splits = (2 * rayon::current_num_threads()).div_ceil(groups).min(right_panels);
-    let share = right_panels.div_ceil(splits) * width;
-    let splits = cols.div_ceil(share);
+    let splits = (4 * rayon::current_num_threads()).div_ceil(groups).min(right_panels);
+    let share = |split: usize| {
+        let first = |split: usize| (split * right_panels / splits * width).min(cols);
+        first(split)..first(split + 1)
+    };
     let partial: Vec<Buffer> = (0..groups * splits)
         .into_par_iter()
         .map(|task| {
-            let (index, split) = (task / splits, task % splits);
-            let pixels = index * group..((index + 1) * group).min(columns);
-            let right = right.rows(split * share..((split + 1) * share).min(cols));
+            let (group, split) = (task / splits, task % splits);
+            let pixels = group * columns / groups..(group + 1) * columns / groups;
+            let right = right.rows(share(split));
             let tiles = rows.div_ceil(ROWS) * right.taps.len().div_ceil(width);
             let mut sums = Buffer::dirty(tiles * ROWS * width);
             sums.fill(0.0);
@@ -587,7 +584,8 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
         .collect();
     let mut result = vec![0.0; rows * cols];
     result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
-        for (split, row) in row.chunks_mut(share).enumerate() {
+        for split in 0..splits {
+            let row = &mut row[share(split)];
             let panels = row.len().div_ceil(width);
             for (j, row) in row.chunks_mut(width).enumerate() {
                 let at = ((i / ROWS * panels + j) * ROWS + i % ROWS) * width;
@@ -598,6 +596,14 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
         }
     });
     result
+}
+
+/// Into how many groups `columns` are split whose sums are `size` values each.
+fn groups(columns: usize, size: usize) -> usize {
+    /// Values of all groups' sums together, from four groups on.
+    const SUMS: usize = 1 << 20;
+    let most = (SUMS / size.max(1)).clamp(4, 32).min(columns.div_ceil(DEPTH)).max(1);
+    1 << most.ilog2()
 }
 
 /// The sums over some pixels, in tiles [panel of rows][panel of columns][`ROWS`][width], which start as zeros.
@@ -617,13 +623,14 @@ impl Kernel for OverPixels<'_> {
         let width = width::<S>();
         let (rows, cols) = (left.taps.len(), right.taps.len());
         let left_panels = rows.div_ceil(ROWS);
-        let depth = DEPTH.min(pixels.len()).next_multiple_of(8);
+        let longest = blocks(pixels.len()).map(|block| block.len()).max().unwrap_or(0);
+        let depth = longest.next_multiple_of(8);
         let mut a = Scratch::dirty(left_panels * depth * ROWS);
         let mut b = Scratch::dirty(depth * width);
         let mut lines = Scratch::dirty(8 * depth);
-        for first in pixels.clone().step_by(DEPTH) {
-            let pixels = first..pixels.end.min(first + DEPTH);
-            let count = pixels.len();
+        for block in blocks(pixels.len()) {
+            let count = block.len();
+            let pixels = pixels.start + block.start..pixels.start + block.end;
             let left_segments = left.pixels.segments(pixels.clone(), usize::MAX);
             let right_segments = right.pixels.segments(pixels.clone(), usize::MAX);
             for (i, panel) in a.chunks_exact_mut(depth * ROWS).enumerate() {

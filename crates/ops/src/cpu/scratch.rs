@@ -3,30 +3,42 @@
 use std::cell::RefCell;
 
 thread_local! {
-    static KEPT: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A line of the cache, on whose bounds buffers begin: a vector that crosses one is read twice.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; Line::LEN]);
+
+impl Line {
+    const LEN: usize = 16;
+    const ZEROS: Self = Self([0.0; Self::LEN]);
 }
 
 /// A buffer of zeros or of leftovers, which goes back to its thread when dropped.
 pub(crate) struct Scratch {
     /// Never shortened: lengthening it again would write zeros.
-    values: Vec<f32>,
+    lines: Vec<Line>,
+    /// In values.
     len: usize,
 }
 
 impl Scratch {
     /// `len` values, whatever was in them before.
     pub(crate) fn dirty(len: usize) -> Self {
-        let mut values = KEPT.with_borrow_mut(|kept| {
+        let needed = len.div_ceil(Line::LEN);
+        let mut lines = KEPT.with_borrow_mut(|kept| {
             // One that is long enough, or else the last.
-            match kept.iter().rposition(|values| values.len() >= len) {
+            match kept.iter().rposition(|lines| lines.len() >= needed) {
                 Some(at) => kept.swap_remove(at),
                 None => kept.pop().unwrap_or_default(),
             }
         });
-        if values.len() < len {
-            values.resize(len, 0.0);
+        if lines.len() < needed {
+            lines.resize(needed, Line::ZEROS);
         }
-        Self { values, len }
+        Self { lines, len }
     }
 
     /// `len` zeros.
@@ -41,13 +53,13 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         /// Enough for the deepest nest of buffers in one kernel.
         const MOST: usize = 8;
-        let values = std::mem::take(&mut self.values);
+        let lines = std::mem::take(&mut self.lines);
         // While a thread ends its store may be gone, and the buffer is simply freed.
         let _ = KEPT.try_with(|kept| {
             if let Ok(mut kept) = kept.try_borrow_mut()
                 && kept.len() < MOST
             {
-                kept.push(values);
+                kept.push(lines);
             }
         });
     }
@@ -56,12 +68,14 @@ impl Drop for Scratch {
 impl std::ops::Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.values[..self.len]
+        // SAFETY: `lines` has at least `len` values, one behind the other, since a line is an array of them.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
 impl std::ops::DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[..self.len]
+        // SAFETY: as above; the lines are borrowed for as long.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }

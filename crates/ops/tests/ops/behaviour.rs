@@ -1,10 +1,14 @@
 //! What the ops promise beyond their values: ties, threads, refusals, what is and isn't differentiated.
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, Var};
 use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
 use firstsight_ops::portable;
-use firstsight_ops::{Activation, Conv2dConfig, Error, Padding2d, Pool2dConfig, Rounding};
+use firstsight_ops::{
+    Activation, BatchNorm, Conv2dConfig, ConvNormAct, Error, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance,
+};
 
 const OVERLAPPING: Pool2dConfig =
     Pool2dConfig { kernel: (3, 3), stride: (2, 2), padding: (1, 1), rounding: Rounding::Floor };
@@ -85,6 +89,74 @@ fn what_is_no_number_comes_through() {
         assert!(flat(&ops::activate(&x, f).unwrap())[6].is_nan());
         assert!(flat(&portable::activate(&x, f).unwrap())[6].is_nan());
     }
+}
+
+/// An op without a way back.
+struct Fails;
+
+impl CustomOp1 for Fails {
+    fn name(&self) -> &'static str {
+        "fails"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        candle_core::bail!("no way back")
+    }
+}
+
+/// `backward` gives what candle's gives: of variables that an op of ours reads, that several read, that candle's ops
+/// read too, and that only they read; and of layers of a chain. Candle's own way works before and after.
+#[test]
+fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
+    let var = |seed, dims: &[usize]| Var::from_tensor(&noise(seed, dims)).unwrap();
+    let x = var(1, &[2, 3, 6, 5]);
+    let (shared, bias) = (var(2, &[3, 3, 3, 3]), var(3, &[3]));
+    let (pointwise, gamma, beta) = (var(4, &[4, 3, 1, 1]), var(5, &[4]), var(6, &[4]));
+    let (dense, scale) = (var(7, &[5, 4]), var(8, &[1, 5]));
+    let loss = || -> Result<Tensor> {
+        let y = ops::conv2d(&x, &shared, Some(&bias), &SAME, Activation::Tanh)?;
+        let y = ops::conv2d(&y, &shared, Some(&bias), &SAME, Activation::Relu)?;
+        let norm = BatchNorm {
+            weight: gamma.as_tensor().clone(),
+            bias: beta.as_tensor().clone(),
+            running_mean: Tensor::zeros(4, DType::F32, &Device::Cpu)?,
+            running_var: Tensor::ones(4, DType::F32, &Device::Cpu)?,
+            momentum: 0.1,
+            epsilon: 1e-5,
+            running_variance: RunningVariance::Unbiased,
+        };
+        let config = Conv2dConfig::PLAIN;
+        let layer =
+            ConvNormAct { weight: &pointwise, norm: Some(&norm), config, activation: Activation::Relu };
+        let y = ops::conv_chain(&y, Activation::Identity, &[layer], false, true)?;
+        let y = ops::linear(&ops::global_avg_pool2d(&y)?, &dense, None, Activation::Identity)?;
+        let y =
+            ops::softmax_cross_entropy(&y.broadcast_mul(&scale)?, &Tensor::new(&[1u32, 4], &Device::Cpu)?)?;
+        y + (shared.sqr()?.sum_all()? * 0.1)?
+    };
+    let vars = [&x, &shared, &bias, &pointwise, &gamma, &beta, &dense, &scale];
+    let with = |backward: fn(&Tensor) -> Result<GradStore>| -> Vec<Vec<f32>> {
+        let grads = backward(&loss().unwrap()).unwrap();
+        vars.iter().map(|var| flat(grads.get(var).unwrap())).collect()
+    };
+    let expected = with(Tensor::backward);
+    for (found, expected) in with(ops::backward).iter().zip(&expected) {
+        let size = expected.iter().fold(0f32, |size, value| size.max(value.abs()));
+        assert!(size > 0.0);
+        assert!(
+            found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-6 * size),
+            "{found:?} {expected:?}"
+        );
+    }
+    assert_eq!(with(Tensor::backward), expected);
+    // A pass that fails leaves nothing behind.
+    let bad = dense.apply_op1(Fails).unwrap().sum_all().unwrap();
+    assert!(ops::backward(&(loss().unwrap() + bad).unwrap()).is_err());
+    assert_eq!(with(Tensor::backward), expected);
 }
 
 /// One training step of every op; all that it computes, bit by bit.
