@@ -3,9 +3,9 @@
 
 use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation};
+use firstsight_ops::{self as ops, Activation, ConvChain, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, chain};
+use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, layers};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
 
@@ -208,7 +208,10 @@ impl Block {
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         let expand = self.expand.iter().map(ConvNorm::link);
         let links: Vec<_> = expand.chain([self.depthwise.link(), self.project.link()]).collect();
-        chain(xs, Activation::Identity, &links, self.residual, train)
+        let (_, _, height, width) = xs.dims4()?;
+        let (layers, _) = layers((height, width), &links)?;
+        let shortcut = if self.residual { Shortcut::Identity } else { Shortcut::None };
+        ops::conv_chain(xs, &ConvChain { shortcut, ..ConvChain::of(&layers) }, train)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -3,9 +3,9 @@
 
 use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, Divisor, Pool2dConfig};
+use firstsight_ops::{self as ops, Activation, ConvChain, Divisor, Pool2dConfig, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, Padding};
+use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, Padding, layers};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Network, Result, Scheme, Stage};
 
@@ -118,18 +118,21 @@ fn conv_norm(
 
 impl Block {
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        let ys = self.second.forward(&self.first.forward(xs, train)?, train)?;
+        let (_, _, height, width) = xs.dims4()?;
+        let (layers, _) = layers((height, width), &[self.first.link(), self.second.link()])?;
+        let chain = ConvChain::of(&layers);
         if !self.residual {
-            return Ok(ys);
+            return ops::conv_chain(xs, &chain, train);
         }
-        ops::activate(&(ys + self.shortcut(xs)?)?, Activation::Relu)
+        if self.stride == 1 {
+            let (shortcut, after) = (Shortcut::Identity, Activation::Relu);
+            return ops::conv_chain(xs, &ConvChain { shortcut, after, ..chain }, train);
+        }
+        ops::activate(&(ops::conv_chain(xs, &chain, train)? + self.strided_shortcut(xs)?)?, Activation::Relu)
     }
 
-    /// The input as it is, or every second pixel of it and zeros for the new channels.
-    fn shortcut(&self, xs: &Tensor) -> CandleResult<Tensor> {
-        if self.stride == 1 {
-            return Ok(xs.clone());
-        }
+    /// Every second pixel of the input, and zeros for the new channels.
+    fn strided_shortcut(&self, xs: &Tensor) -> CandleResult<Tensor> {
         let stride = (self.stride, self.stride);
         let every_second = Pool2dConfig { stride, ..Pool2dConfig::square(1) };
         let pixels = ops::avg_pool2d(xs, &every_second, Divisor::Valid)?;

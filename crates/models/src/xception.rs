@@ -2,9 +2,9 @@
 
 use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding};
+use firstsight_ops::{self as ops, Activation, ConvChain, Pool2dConfig, Rounding, Shortcut};
 
-use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, Link, NormConfig, Padding, chain};
+use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, Link, NormConfig, Padding, layers};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
 
@@ -176,7 +176,9 @@ impl Separable {
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        chain(xs, Activation::Identity, &self.links(), false, train)
+        let (_, _, height, width) = xs.dims4()?;
+        let (layers, _) = layers((height, width), &self.links())?;
+        ops::conv_chain(xs, &ConvChain::of(&layers), train)
     }
 
     fn links(&self) -> [Link<'_>; 2] {
@@ -244,14 +246,15 @@ impl Block {
     fn forward(&self, xs: &Tensor, config: &XceptionConfig, train: bool) -> CandleResult<Tensor> {
         let before = if self.relu_first { Activation::Relu } else { Activation::Identity };
         let links: Vec<_> = self.rep.iter().flat_map(Separable::links).collect();
-        let ys = chain(xs, before, &links, self.shortcut.is_none(), train)?;
-        match &self.shortcut {
+        let (_, _, height, width) = xs.dims4()?;
+        let (layers, size) = layers((height, width), &links)?;
+        let (pool, shortcut) = match &self.shortcut {
             Some(shortcut) => {
-                let (_, _, height, width) = ys.dims4()?;
-                ops::max_pool2d(&ys, &config.pool((height, width)))? + shortcut.forward(xs, train)?
+                (Some(config.pool(size)), Shortcut::Projection(shortcut.link().layer((height, width))))
             }
-            None => Ok(ys),
-        }
+            None => (None, Shortcut::Identity),
+        };
+        ops::conv_chain(xs, &ConvChain { before, pool, shortcut, ..ConvChain::of(&layers) }, train)
     }
 
     fn describe(&self, trace: &mut Trace, config: &XceptionConfig) -> CandleResult<()> {

@@ -3,16 +3,15 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::config::{Activation, Conv2dConfig};
-use crate::cpu;
+use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
 use crate::cpu::buffer::Buffer;
-use crate::cpu::elementwise;
 use crate::cpu::source::{Pending, Source};
-use crate::cpu::stage::{Flow, Kept, Norm, Parameters, Prepared, Ran, Stage};
+use crate::cpu::stage::{Finish, Flow, Given, Kept, Norm, Parameters, Prepared, Ran, Stage, StageGrads};
+use crate::cpu::{self, elementwise, pool};
 use crate::error::Error;
 use crate::norm::BatchNorm;
 use crate::portable;
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, PoolShape};
 use crate::tape::{self, Slot};
 
 /// One layer of a [`conv_chain`]: a convolution without bias, a batch normalisation where there is one, and an
@@ -29,23 +28,58 @@ pub struct ConvNormAct<'a> {
     pub activation: Activation,
 }
 
-/// Layers one after the other as one op: `x` (B, C, H, W), through `before`, to the last layer's output, plus `x`
-/// where `residual` says so. MobileNetV2's inverted residual and Xception's separable convolutions are such chains.
+/// Layers one after the other, and what comes of their result: pooled, added to a shortcut, activated. Struct update
+/// syntax starts from [`ConvChain::of`].
+#[derive(Debug, Clone, Copy)]
+pub struct ConvChain<'a> {
+    /// Of the input as the first layer reads it; a shortcut reads the input itself.
+    pub before: Activation,
+    /// At least one.
+    pub layers: &'a [ConvNormAct<'a>],
+    /// Max pooling of the last layer's result.
+    pub pool: Option<Pool2dConfig>,
+    /// What is added to that.
+    pub shortcut: Shortcut<'a>,
+    /// Of the sum.
+    pub after: Activation,
+}
+
+/// What runs beside the layers of a residual block (He et al. 2016).
+#[derive(Debug, Clone, Copy)]
+pub enum Shortcut<'a> {
+    /// Nothing.
+    None,
+    /// The input.
+    Identity,
+    /// The input through a layer of its own, which brings it to the result's shape.
+    Projection(ConvNormAct<'a>),
+}
+
+impl<'a> ConvChain<'a> {
+    /// The layers alone.
+    pub const fn of(layers: &'a [ConvNormAct<'a>]) -> Self {
+        let nothing = Activation::Identity;
+        Self { before: nothing, layers, pool: None, shortcut: Shortcut::None, after: nothing }
+    }
+}
+
+/// A chain of convolutions as one op: `x` (B, C, H, W) to the last layer's output, pooled and with the shortcut added
+/// where the chain has them. MobileNetV2's inverted residuals, Xception's modules and residual blocks are such chains.
 ///
 /// The result and the gradients are those of the layers as single ops. As one op, the maps between the layers stay
-/// out of the tape, which would pass over each of their gradients four more times; and without gradients to come, a
-/// few samples at a time go through all layers while they are in the cache, with constant normalisation folded into
-/// the weights.
+/// out of the tape, which would pass over each of their gradients four more times; what is pooled is never written; and
+/// without gradients to come, a few samples at a time go through all layers while they are in the cache, with constant
+/// normalisation folded into the weights.
 ///
 /// `train` is as for [`crate::batch_norm`].
 ///
 /// # Errors
-/// As for [`crate::conv2d`] and [`crate::batch_norm`]; an empty chain; a residual chain whose result has another
-/// shape than `x`, or whose last layer has an activation.
+/// As for [`crate::conv2d`], [`crate::batch_norm`] and [`crate::max_pool2d`]; an empty chain; a shortcut of another shape
+/// than the result, or behind a last layer with an activation.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use firstsight_ops::{Activation, Conv2dConfig, ConvNormAct, Padding2d, conv_chain};
+/// use firstsight_ops::{Activation, Conv2dConfig, ConvChain, ConvNormAct, Padding2d, Shortcut, conv_chain};
 ///
 /// // A depthwise 3×3, then a pointwise convolution, added to the input.
 /// let x = Tensor::ones((1, 2, 4, 4), DType::F32, &Device::Cpu)?;
@@ -61,68 +95,101 @@ pub struct ConvNormAct<'a> {
 ///         activation: Activation::Identity,
 ///     },
 /// ];
-/// let y = conv_chain(&x, Activation::Identity, &layers, true, false)?;
+/// let residual = ConvChain { shortcut: Shortcut::Identity, ..ConvChain::of(&layers) };
+/// let y = conv_chain(&x, &residual, false)?;
 /// assert_eq!(y.get(0)?.get(0)?.to_vec2::<f32>()?[0], [9., 13., 13., 9.]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn conv_chain(
-    x: &Tensor,
-    before: Activation,
-    layers: &[ConvNormAct<'_>],
-    residual: bool,
-    train: bool,
-) -> Result<Tensor> {
+pub fn conv_chain(x: &Tensor, chain: &ConvChain<'_>, train: bool) -> Result<Tensor> {
+    let &ConvChain { before, layers, pool, shortcut, after } = chain;
     before.check("conv_chain")?;
+    after.check("conv_chain")?;
     let mut dims = x.dims().to_vec();
     for layer in layers {
-        layer.activation.check("conv_chain")?;
-        let shape = ConvShape::of(&dims, layer.weight, None, &layer.config)?;
-        dims = vec![shape.batch, shape.c_out, shape.oh, shape.ow];
-        if let Some(norm) = layer.norm {
-            norm.check(&dims, train)?;
-        }
+        dims = layer.check(&dims, train)?;
     }
     let last = layers.last().ok_or(Error::Setting {
         op: "conv_chain",
         rule: "a chain has at least one layer",
         found: "none".to_owned(),
     })?;
-    if residual && (dims != x.dims() || last.activation != Activation::Identity) {
+    let pool = pool.map(|pool| PoolShape::of_dims(&dims, &pool)).transpose()?;
+    if let Some(pool) = &pool {
+        dims[2..].copy_from_slice(&[pool.oh, pool.ow]);
+    }
+    let beside = match &shortcut {
+        Shortcut::None => None,
+        Shortcut::Identity => Some(x.dims().to_vec()),
+        Shortcut::Projection(layer) => Some(layer.check(x.dims(), train)?),
+    };
+    if let Some(beside) = &beside
+        && (*beside != dims || last.activation != Activation::Identity)
+    {
         return Err(Error::Setting {
             op: "conv_chain",
-            rule: "a residual chain's result has its input's shape and its last layer no activation",
-            found: format!("{:?} to {dims:?}, {:?}", x.dims(), last.activation),
+            rule: "a shortcut has the result's shape, and the last layer beside it no activation",
+            found: format!("{dims:?} beside {beside:?}, and {:?}", last.activation),
         }
         .into());
     }
-    let arguments: Vec<Arguments> = layers.iter().map(Arguments::new).collect::<Result<_>>()?;
+    let projection = match shortcut {
+        Shortcut::Projection(layer) => Some(layer),
+        _ => None,
+    };
+    let all: Vec<&ConvNormAct<'_>> = layers.iter().chain(&projection).collect();
+    let arguments: Vec<Arguments> = all.iter().map(|layer| Arguments::new(layer)).collect::<Result<_>>()?;
     let tensors: Vec<&Tensor> = arguments.iter().flat_map(Arguments::tensors).collect();
     if !cpu::has_kernels(&[x]) || !cpu::has_kernels(&tensors) {
-        return portable::conv_chain(x, before, layers, residual, train);
+        return portable::conv_chain(x, chain, train);
     }
     let x = x.contiguous()?;
-    let stages = stages(&x, layers, train)?;
-    let tracked = x.track_op() || tensors.iter().any(|tensor| tensor.track_op());
-    let chain = Chain { before, stages, arguments, residual, slots: Vec::new() };
-    let by_batch = train && layers.iter().any(|layer| layer.norm.is_some());
-    if !tracked && !by_batch {
-        return cpu::tensor(chain.infer(&x)?, &Shape::from(dims));
+    let mut stages = Vec::with_capacity(all.len());
+    let mut inner = x.dims().to_vec();
+    for layer in layers {
+        let stage = stage(&inner, layer, train)?;
+        inner = stage.dims();
+        stages.push(stage);
     }
-    let (y, kept) = chain.forward(&x)?;
+    if let Some(layer) = &projection {
+        stages.push(stage(x.dims(), layer, train)?);
+    }
+    let tracked = x.track_op() || tensors.iter().any(|tensor| tensor.track_op());
+    let by_batch = train && all.iter().any(|layer| layer.norm.is_some());
+    let identity = matches!(shortcut, Shortcut::Identity);
+    let chain =
+        Chain { before, stages, n_layers: layers.len(), arguments, pool, identity, after, slots: Vec::new() };
+    let dims = Shape::from(dims);
+    if !tracked && !by_batch {
+        return cpu::tensor(chain.infer(&x)?, &dims);
+    }
+    let (y, run) = chain.forward(&x)?;
     if train {
-        for ((layer, stage), kept) in layers.iter().zip(&chain.stages).zip(&kept) {
+        for ((layer, stage), kept) in all.iter().zip(&chain.stages).zip(&run.kept) {
             if let Some(norm) = layer.norm {
                 norm.move_running(&kept.moments, stage.values_per_channel())?;
             }
         }
     }
     if !tracked {
-        return cpu::tensor(y, &Shape::from(dims));
+        return cpu::tensor(y, &dims);
     }
     let tensors: Vec<&Tensor> = chain.arguments.iter().flat_map(Arguments::tensors).collect();
     let (slots, handles) = tape::handles(&tensors)?;
     let chain = Chain { slots, ..chain };
-    x.apply_op2(&handles, Computed { chain, kept, y: Mutex::new(Some((y, Shape::from(dims)))) })
+    x.apply_op2(&handles, Computed { chain, run, y: Mutex::new(Some((y, dims))) })
+}
+
+impl ConvNormAct<'_> {
+    /// Checks the layer for an input of shape `x` and gives its result's.
+    fn check(&self, x: &[usize], train: bool) -> Result<Vec<usize>> {
+        self.activation.check("conv_chain")?;
+        let shape = ConvShape::of(x, self.weight, None, &self.config)?;
+        let dims = vec![shape.batch, shape.c_out, shape.oh, shape.ow];
+        if let Some(norm) = self.norm {
+            norm.check(&dims, train)?;
+        }
+        Ok(dims)
+    }
 }
 
 /// A layer's tensors, contiguous: the weight, and γ and β if it normalises.
@@ -170,36 +237,41 @@ impl Locked<'_> {
     }
 }
 
-fn stages(x: &Tensor, layers: &[ConvNormAct<'_>], train: bool) -> Result<Vec<Stage>> {
-    let mut dims = x.dims().to_vec();
-    let mut stages = Vec::with_capacity(layers.len());
-    for layer in layers {
-        let shape = ConvShape::of(&dims, layer.weight, None, &layer.config)?;
-        dims = vec![shape.batch, shape.c_out, shape.oh, shape.ow];
-        let norm = match layer.norm {
-            Some(norm) => {
-                let values = |tensor: &Tensor| tensor.to_vec1::<f32>();
-                let constants = if train {
-                    None
-                } else {
-                    Some((values(&norm.running_mean)?, values(&norm.running_var)?))
-                };
-                Some(Norm { epsilon: norm.epsilon, constants })
-            }
-            None => None,
-        };
-        stages.push(Stage { shape, norm, activation: layer.activation });
-    }
-    Ok(stages)
+fn stage(x: &[usize], layer: &ConvNormAct<'_>, train: bool) -> Result<Stage> {
+    let norm = match layer.norm {
+        Some(norm) => {
+            let values = |tensor: &Tensor| tensor.to_vec1::<f32>();
+            let constants =
+                if train { None } else { Some((values(&norm.running_mean)?, values(&norm.running_var)?)) };
+            Some(Norm { epsilon: norm.epsilon, constants })
+        }
+        None => None,
+    };
+    let shape = ConvShape::of(x, layer.weight, None, &layer.config)?;
+    Ok(Stage { shape, norm, activation: layer.activation })
 }
 
 struct Chain {
     before: Activation,
+    /// The layers', then the projection's if there is one.
     stages: Vec<Stage>,
+    n_layers: usize,
+    /// In the order of the stages.
     arguments: Vec<Arguments>,
-    residual: bool,
+    pool: Option<PoolShape>,
+    /// Whether the input is added.
+    identity: bool,
+    after: Activation,
     /// In the order of the arguments' tensors.
     slots: Vec<Slot>,
+}
+
+/// What a forward pass leaves for the backward pass.
+struct Run {
+    /// In the order of the stages.
+    kept: Vec<Kept>,
+    /// Of the maxima, if the result is pooled.
+    places: Vec<u32>,
 }
 
 impl Chain {
@@ -208,23 +280,28 @@ impl Chain {
         Source { values: x, pending: Pending::new(&[], self.before) }
     }
 
-    fn forward(&self, x: &Tensor) -> Result<(Vec<f32>, Vec<Kept>)> {
+    fn forward(&self, x: &Tensor) -> Result<(Vec<f32>, Run)> {
         let data = cpu::data(x);
         let x = data.slice()?;
         let mut kept: Vec<Kept> = Vec::with_capacity(self.stages.len());
         for (i, (stage, arguments)) in self.stages.iter().zip(&self.arguments).enumerate() {
             let from = match i.checked_sub(1) {
+                _ if i == self.n_layers => Source::plain(x),
                 Some(previous) => kept[previous].result(&self.stages[previous]),
                 None => self.source(x),
             };
             let now = stage.forward(from, arguments.lock().parameters()?);
             kept.push(now);
         }
-        let y = match (self.stages.last(), kept.last_mut()) {
-            (Some(stage), Some(kept)) => stage.finish(kept, self.residual.then_some(x)),
-            _ => Vec::new(),
+        let (layers, projection) = kept.split_at_mut(self.n_layers);
+        let projected = projection.first().map(|kept| kept.result(&self.stages[self.n_layers]));
+        let addend = projected.or(self.identity.then(|| Source::plain(x)));
+        let finish = Finish { pool: self.pool.as_ref(), addend, after: self.after };
+        let (y, places) = match (self.stages[..self.n_layers].last(), layers.last_mut()) {
+            (Some(stage), Some(kept)) => stage.finish(kept, finish),
+            _ => Default::default(),
         };
-        Ok((y, kept))
+        Ok((y, Run { kept, places }))
     }
 
     /// The result alone, a few samples at a time through all layers.
@@ -238,75 +315,105 @@ impl Chain {
         let stages = self.stages.iter().zip(&parameters);
         let prepared: Option<Vec<Prepared<'_>>> =
             stages.map(|(stage, parameters)| Prepared::new(stage, *parameters)).collect();
-        let (Some(prepared), Some(last)) = (prepared, self.stages.last()) else {
+        let (layers, projection) = self.stages.split_at(self.n_layers);
+        let (Some(prepared), Some(last)) = (prepared, layers.last()) else {
             candle_core::bail!("conv_chain: layers whose moments are not known ahead");
         };
         let smallest = self.stages.iter().map(|stage| stage.shape.oh * stage.shape.ow).min().unwrap_or(1);
         let batch = self.stages[0].shape.batch;
         let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
-        let sample = x.len() / batch;
-        let mut y = vec![0.0; batch * last.sample_len()];
-        let groups = y.par_chunks_mut(together * last.sample_len()).zip(x.par_chunks(together * sample));
+        let (sample, result) =
+            (x.len() / batch, self.pool.map_or(last.sample_len(), |pool| pool.sample_len()));
+        let mut y = vec![0.0; batch * result];
+        let groups = y.par_chunks_mut(together * result).zip(x.par_chunks(together * sample));
         groups.for_each(|(y, x)| {
             let samples = x.len() / sample;
             let mut map: Option<Buffer> = None;
-            for (i, prepared) in prepared.iter().enumerate() {
+            for (i, (stage, prepared)) in layers.iter().zip(&prepared).enumerate() {
                 let from = map.as_deref().map_or(self.source(x), Source::plain);
-                if i + 1 == self.stages.len() {
+                if i + 1 == layers.len() && self.pool.is_none() {
                     prepared.run(from, y);
                 } else {
-                    let mut to = Buffer::dirty(samples * self.stages[i].sample_len());
+                    let mut to = Buffer::dirty(samples * stage.sample_len());
                     prepared.run(from, &mut to);
                     map = Some(to);
                 }
             }
-            if self.residual {
+            if let (Some(pool), Some(map)) = (&self.pool, &map) {
+                pool::max_values_into(pool, map, y);
+            }
+            if self.identity {
                 elementwise::par_add(y, x);
             }
+            if let (Some(_), Some(projected)) = (projection.first(), prepared.last()) {
+                let mut beside = Buffer::dirty(y.len());
+                projected.run(Source::plain(x), &mut beside);
+                elementwise::par_add(y, &beside);
+            }
+            elementwise::par_activate(y, self.after);
         });
         Ok(y)
     }
 
     /// The gradient for x; those of the other arguments go to their slots.
-    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, kept: &[Kept]) -> Result<Option<Tensor>> {
+    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, run: &Run) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let (x_data, y_data, grad_data) = (cpu::data(x), cpu::data(y), cpu::data(&grad));
         let (x_values, y_values, grad_values) = (x_data.slice()?, y_data.slice()?, grad_data.slice()?);
+        let slopes = (self.after != Activation::Identity)
+            .then(|| elementwise::par_activation_grad(grad_values, y_values, self.after));
+        let grad_values = slopes.as_deref().unwrap_or(grad_values);
         let locked: Vec<Locked<'_>> = self.arguments.iter().map(Arguments::lock).collect();
-        let stages = self.stages.iter().zip(&locked).zip(kept);
+        let stages = self.stages.iter().zip(&locked).zip(&run.kept);
         let ran = |((stage, locked), kept)| -> Result<Ran<'_>> {
             let locked: &Locked<'_> = locked;
             Ok(Ran::new(stage, locked.parameters()?, kept, y_values))
         };
         let ran: Vec<Ran<'_>> = stages.map(ran).collect::<Result<_>>()?;
-        let mut flow = Flow::Given(grad_values);
         let mut last_slot = self.slots.len();
+        let mut projected = None;
+        let mut flow = match &self.pool {
+            Some(pool) => Flow::Given(Given::OfMaxima(pool, grad_values, &run.places)),
+            None => Flow::Given(Given::Whole(grad_values)),
+        };
         for (i, arguments) in self.arguments.iter().enumerate().rev() {
             let first_slot = last_slot - arguments.tensors().len();
             let slots = &self.slots[first_slot..last_slot];
             last_slot = first_slot;
+            let leave = |grads: StageGrads| -> Result<Option<Flow<'static>>> {
+                if let Some(weight) = grads.weight {
+                    slots[0].leave(cpu::tensor(weight, arguments.weight.shape())?);
+                }
+                if let (Some((gamma, beta)), [_, gamma_slot, beta_slot]) = (&arguments.norm, slots) {
+                    gamma_slot.leave(cpu::tensor(grads.gamma, gamma.shape())?);
+                    beta_slot.leave(cpu::tensor(grads.beta, beta.shape())?);
+                }
+                Ok(grads.x)
+            };
+            let wants_weight = slots[0].wants_grad();
+            if i == self.n_layers {
+                let given = Flow::Given(Given::Whole(grad_values));
+                let from = Source::plain(x_values);
+                projected = leave(ran[i].backward(from, given, None, x.track_op(), wants_weight))?;
+                continue;
+            }
             let (from, earlier) = match i.checked_sub(1) {
-                Some(previous) => (kept[previous].result(&self.stages[previous]), Some(ran[previous])),
+                Some(previous) => (run.kept[previous].result(&self.stages[previous]), Some(ran[previous])),
                 None => (self.source(x_values), None),
             };
             let wants_x = x.track_op() || self.slots[..first_slot].iter().any(Slot::wants_grad);
-            let grads = ran[i].backward(from, flow, earlier, wants_x, slots[0].wants_grad());
-            if let Some(weight) = grads.weight {
-                slots[0].leave(cpu::tensor(weight, arguments.weight.shape())?);
-            }
-            if let (Some((gamma, beta)), [_, gamma_slot, beta_slot]) = (&arguments.norm, slots) {
-                gamma_slot.leave(cpu::tensor(grads.gamma, gamma.shape())?);
-                beta_slot.leave(cpu::tensor(grads.beta, beta.shape())?);
-            }
-            match grads.x {
+            match leave(ran[i].backward(from, flow, earlier, wants_x, wants_weight))? {
                 Some(grad) => flow = grad,
                 None => return Ok(None),
             }
         }
         match flow {
             Flow::Result(mut x_grad) if x.track_op() => {
-                if self.residual {
+                if self.identity {
                     elementwise::par_add(&mut x_grad, grad_values);
+                }
+                if let Some(Flow::Result(projected)) = projected {
+                    elementwise::par_add(&mut x_grad, &projected);
                 }
                 tape::hand_over_values(x, x_grad.into_vec())
             }
@@ -318,7 +425,7 @@ impl Chain {
 /// A chain that has run: its node on the tape.
 struct Computed {
     chain: Chain,
-    kept: Vec<Kept>,
+    run: Run,
     /// Until the tape takes it.
     y: Mutex<Option<(Vec<f32>, Shape)>>,
 }
@@ -342,7 +449,7 @@ impl CustomOp2 for Computed {
         y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let x_grad = self.chain.backward(x, y, grad, &self.kept)?;
+        let x_grad = self.chain.backward(x, y, grad, &self.run)?;
         Ok((x_grad, if handles.track_op() { Some(handles.zeros_like()?) } else { None }))
     }
 }

@@ -8,7 +8,7 @@ use crate::cpu::conv_direct::{self, Plan};
 use crate::cpu::conv_product::Packed;
 use crate::cpu::conv_sparse::{Backward, Grads};
 use crate::cpu::source::Source;
-use crate::cpu::stage::{Flow, Parameters, Prepared, Ran, Stage};
+use crate::cpu::stage::{Flow, Given, Parameters, Prepared, Ran, Stage};
 use crate::cpu::{self, elementwise, pool};
 use crate::portable;
 use crate::shape::{ConvShape, PoolShape};
@@ -212,7 +212,13 @@ impl CustomOp3 for Conv {
             let stage = Stage { shape: self.shape, norm: None, activation };
             let parameters = Parameters { weight: weight_values, gamma: &[], beta: &[] };
             let ran = Ran::bare(&stage, parameters, y);
-            let grads = ran.backward(Source::plain(x_values), Flow::Given(grad), None, wants_x, wants_weight);
+            let grads = ran.backward(
+                Source::plain(x_values),
+                Flow::Given(Given::Whole(grad)),
+                None,
+                wants_x,
+                wants_weight,
+            );
             let x = match grads.x {
                 Some(Flow::Result(grad)) => Some(grad.into_vec()),
                 _ => None,

@@ -15,7 +15,7 @@ mod random;
 mod shape;
 mod tape;
 
-pub use chain::{ConvNormAct, conv_chain};
+pub use chain::{ConvChain, ConvNormAct, Shortcut, conv_chain};
 pub use config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding};
 pub use conv::{conv2d, conv2d_max_pool};
 pub use conv_avg_pool::conv2d_avg_pool;

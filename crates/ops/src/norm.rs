@@ -1,6 +1,6 @@
 use candle_core::{Result, Tensor};
 
-use crate::chain::{ConvNormAct, conv_chain};
+use crate::chain::{ConvChain, ConvNormAct, conv_chain};
 use crate::config::{Activation, Conv2dConfig};
 use crate::cpu::norm::Moments;
 use crate::error::{Error, checked_count, expect_shape};
@@ -89,13 +89,8 @@ pub fn conv2d_batch_norm(
     activation: Activation,
     train: bool,
 ) -> Result<Tensor> {
-    conv_chain(
-        x,
-        Activation::Identity,
-        &[ConvNormAct { weight, norm: Some(norm), config: *config, activation }],
-        false,
-        train,
-    )
+    let layers = [ConvNormAct { weight, norm: Some(norm), config: *config, activation }];
+    conv_chain(x, &ConvChain::of(&layers), train)
 }
 
 impl BatchNorm {

@@ -6,7 +6,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::chain::ConvNormAct;
+use crate::chain::{ConvChain, ConvNormAct, Shortcut};
 use crate::config::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig};
 use crate::error::{Error, checked_count, expect_shape};
 use crate::norm::{BatchNorm, RunningVariance};
@@ -146,22 +146,27 @@ fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
 }
 
 /// [`crate::conv_chain`] as one op after the other.
-pub fn conv_chain(
-    x: &Tensor,
-    before: Activation,
-    layers: &[ConvNormAct<'_>],
-    residual: bool,
-    train: bool,
-) -> Result<Tensor> {
-    let mut y = activate(x, before)?;
-    for layer in layers {
-        y = conv2d(&y, layer.weight, None, &layer.config, Activation::Identity)?;
-        y = match layer.norm {
-            Some(norm) => batch_norm(&y, norm, layer.activation, train)?,
-            None => activate(&y, layer.activation)?,
-        };
+pub fn conv_chain(x: &Tensor, chain: &ConvChain<'_>, train: bool) -> Result<Tensor> {
+    let through = |x: &Tensor, layer: &ConvNormAct<'_>| {
+        let y = conv2d(x, layer.weight, None, &layer.config, Activation::Identity)?;
+        match layer.norm {
+            Some(norm) => batch_norm(&y, norm, layer.activation, train),
+            None => activate(&y, layer.activation),
+        }
+    };
+    let mut y = activate(x, chain.before)?;
+    for layer in chain.layers {
+        y = through(&y, layer)?;
     }
-    if residual { y + x } else { Ok(y) }
+    if let Some(pool) = &chain.pool {
+        y = max_pool2d(&y, pool)?;
+    }
+    y = match &chain.shortcut {
+        Shortcut::None => y,
+        Shortcut::Identity => (y + x)?,
+        Shortcut::Projection(layer) => (y + through(x, layer)?)?,
+    };
+    activate(&y, chain.after)
 }
 
 /// [`crate::linear`] as candle's matrix product.

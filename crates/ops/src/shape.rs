@@ -89,7 +89,12 @@ pub(crate) struct PoolShape {
 
 impl PoolShape {
     pub(crate) fn new(x: &Tensor, config: &Pool2dConfig) -> Result<Self> {
-        let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x.dims())?;
+        Self::of_dims(x.dims(), config)
+    }
+
+    /// The pooling of an input of this shape.
+    pub(crate) fn of_dims(x: &[usize], config: &Pool2dConfig) -> Result<Self> {
+        let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x)?;
         Self::of_map(batch, channels, (h, w), config)
     }
 
@@ -105,6 +110,11 @@ impl PoolShape {
             return Err(Error::Overflow { op: "pool2d", what: "a map" });
         }
         Ok(Self { batch, channels, h, w, oh, ow, config: *config })
+    }
+
+    /// Values of the result for one sample.
+    pub(crate) fn sample_len(&self) -> usize {
+        self.channels * self.oh * self.ow
     }
 
     /// The rows of the input that output row `oy` looks at, as a half-open range.

@@ -209,7 +209,7 @@ impl ConvNorm {
     }
 }
 
-/// A layer of a [`chain`].
+/// A layer of a chain ([`ops::ConvChain`]).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link<'a> {
     conv: &'a Conv,
@@ -217,21 +217,24 @@ pub(crate) struct Link<'a> {
     activation: Activation,
 }
 
-/// `links` one after the other as one operation ([`ops::conv_chain`]).
-pub(crate) fn chain(
-    xs: &Tensor,
-    before: Activation,
-    links: &[Link<'_>],
-    residual: bool,
-    train: bool,
-) -> Result<Tensor> {
-    let (_, _, height, width) = xs.dims4()?;
-    let mut size = (height, width);
-    let mut layers = Vec::with_capacity(links.len());
-    for &Link { conv, norm, activation } in links {
-        let config = conv.spec.config(size);
-        size = config.output_size(size, (conv.spec.kernel, conv.spec.kernel))?;
-        layers.push(ConvNormAct { weight: &conv.weight, norm, config, activation });
+impl<'a> Link<'a> {
+    /// For an input of this size.
+    pub(crate) fn layer(self, size: (usize, usize)) -> ConvNormAct<'a> {
+        let Self { conv, norm, activation } = self;
+        ConvNormAct { weight: &conv.weight, norm, config: conv.spec.config(size), activation }
     }
-    ops::conv_chain(xs, before, &layers, residual, train)
+}
+
+/// `links` one after the other for an input of this size, and the size of their result.
+pub(crate) fn layers<'a>(
+    mut size: (usize, usize),
+    links: &[Link<'a>],
+) -> Result<(Vec<ConvNormAct<'a>>, (usize, usize))> {
+    let mut layers = Vec::with_capacity(links.len());
+    for link in links {
+        let layer = link.layer(size);
+        size = layer.config.output_size(size, (link.conv.spec.kernel, link.conv.spec.kernel))?;
+        layers.push(layer);
+    }
+    Ok((layers, size))
 }

@@ -9,7 +9,7 @@ mod subsampling;
 
 pub(crate) use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::NormConfig;
-pub(crate) use conv::{Conv, ConvNorm, ConvSpec, KerasNames, Link, chain};
+pub(crate) use conv::{Conv, ConvNorm, ConvSpec, KerasNames, Link, layers};
 pub(crate) use dropout::Dropout;
 pub use rbf::Rbf;
 pub use sequential::{Layer, LayerSpec, Padding, Sequential};

@@ -3,8 +3,11 @@
 //! What a training step frees, the next one takes, so that the store grows to what one step needs at once and no
 //! further.
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 static STORE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
@@ -39,6 +42,22 @@ impl Buffer {
     pub(crate) fn into_vec(mut self) -> Vec<f32> {
         std::mem::take(&mut self.0)
     }
+}
+
+/// `count` chunks of `len` values, on all threads: `fill` is given each, as zeros, with its index. For results, which go
+/// to the tape and don't come back: their zeros are written chunk by chunk, just before what follows finds them in the
+/// cache.
+pub(crate) fn filled(count: usize, len: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count * len);
+    let chunks = values.spare_capacity_mut()[..count * len].par_chunks_exact_mut(len.max(1));
+    chunks.enumerate().for_each(|(index, chunk)| {
+        chunk.fill(MaybeUninit::new(0.0));
+        // SAFETY: all of the chunk has just been written, and a value has the layout of one that may be missing.
+        fill(index, unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [f32]) });
+    });
+    // SAFETY: the chunks are all of these values, and each has been written.
+    unsafe { values.set_len(count * len) };
+    values
 }
 
 /// Frees all buffers that wait for their next use.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::buffer::filled;
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch};
@@ -23,19 +24,24 @@ pub(crate) fn max_forward(shape: &PoolShape, x: &[f32]) -> (Vec<f32>, Vec<u32>) 
 
 /// The maxima alone.
 pub(crate) fn max_values(shape: &PoolShape, x: &[f32]) -> Vec<f32> {
-    let pixels = shape.oh * shape.ow;
-    let mut out = vec![0.0; shape.batch * shape.channels * pixels];
-    out.par_chunks_exact_mut(pixels)
+    let size = shape.h * shape.w;
+    filled(shape.batch * shape.channels, shape.oh * shape.ow, |index, out| {
+        dispatch(ValuesOf { shape, plane: &x[index * size..][..size], out });
+    })
+}
+
+/// The same for any number of samples, over `out`.
+pub(crate) fn max_values_into(shape: &PoolShape, x: &[f32], out: &mut [f32]) {
+    out.par_chunks_exact_mut(shape.oh * shape.ow)
         .zip(x.par_chunks_exact(shape.h * shape.w))
         .for_each(|(out, plane)| dispatch(ValuesOf { shape, plane, out }));
-    out
 }
 
 /// One plane's maxima: those of each column over the window's rows first.
-struct ValuesOf<'a> {
-    shape: &'a PoolShape,
-    plane: &'a [f32],
-    out: &'a mut [f32],
+pub(crate) struct ValuesOf<'a> {
+    pub(crate) shape: &'a PoolShape,
+    pub(crate) plane: &'a [f32],
+    pub(crate) out: &'a mut [f32],
 }
 
 impl Kernel for ValuesOf<'_> {
@@ -87,11 +93,11 @@ fn larger_of(best: f32, value: f32) -> f32 {
 }
 
 /// One plane's maxima, tap by tap over rows of outputs, so that rows are what vectors are made of.
-struct MaximaOf<'a> {
-    shape: &'a PoolShape,
-    plane: &'a [f32],
-    out: &'a mut [f32],
-    places: &'a mut [u32],
+pub(crate) struct MaximaOf<'a> {
+    pub(crate) shape: &'a PoolShape,
+    pub(crate) plane: &'a [f32],
+    pub(crate) out: &'a mut [f32],
+    pub(crate) places: &'a mut [u32],
 }
 
 impl Kernel for MaximaOf<'_> {
@@ -160,18 +166,17 @@ fn larger(out: &mut [f32], places: &mut [u32], from: &[f32], at: u32, step: usiz
 
 /// Each maximum's gradient, at its place.
 pub(crate) fn max_backward(shape: &PoolShape, grad: &[f32], places: &[u32]) -> Vec<f32> {
-    let pixels = shape.oh * shape.ow;
-    let mut x_grad = vec![0.0; shape.batch * shape.channels * shape.h * shape.w];
-    x_grad
-        .par_chunks_exact_mut(shape.h * shape.w)
-        .zip(grad.par_chunks_exact(pixels))
-        .zip(places.par_chunks_exact(pixels))
-        .for_each(|((plane, grad), places)| {
-            for (&grad, &place) in grad.iter().zip(places) {
-                plane[place as usize] += grad;
-            }
-        });
-    x_grad
+    filled(shape.batch * shape.channels, shape.h * shape.w, |index, plane| {
+        unpool(shape, index, grad, places, plane);
+    })
+}
+
+/// Adds the gradients of the maxima of one plane, the batch's `index`th, at their places.
+pub(crate) fn unpool(shape: &PoolShape, index: usize, grad: &[f32], places: &[u32], plane: &mut [f32]) {
+    let pooled = index * shape.oh * shape.ow..(index + 1) * shape.oh * shape.ow;
+    for (&grad, &place) in grad[pooled.clone()].iter().zip(&places[pooled]) {
+        plane[place as usize] += grad;
+    }
 }
 
 /// One over the number of pixels that count, for each output position.
@@ -187,24 +192,19 @@ pub(crate) fn scales(shape: &PoolShape, divisor: Divisor) -> Vec<f32> {
 /// The means.
 pub(crate) fn avg_forward(shape: &PoolShape, x: &[f32], divisor: Divisor) -> Vec<f32> {
     let pixels = shape.oh * shape.ow;
-    let scales = scales(shape, divisor);
-    let mut out = vec![0.0; shape.batch * shape.channels * pixels];
-    out.par_chunks_exact_mut(pixels)
-        .zip(x.par_chunks_exact(shape.h * shape.w))
-        .for_each(|(out, plane)| dispatch(MeansOf { shape, scales: &scales, plane, out }));
-    out
+    let (scales, size) = (scales(shape, divisor), shape.h * shape.w);
+    filled(shape.batch * shape.channels, pixels, |index, out| {
+        dispatch(MeansOf { shape, scales: &scales, plane: &x[index * size..][..size], out });
+    })
 }
 
 /// Each mean's gradient, shared out over its window.
 pub(crate) fn avg_backward(shape: &PoolShape, grad: &[f32], divisor: Divisor) -> Vec<f32> {
     let pixels = shape.oh * shape.ow;
     let scales = scales(shape, divisor);
-    let mut x_grad = vec![0.0; shape.batch * shape.channels * shape.h * shape.w];
-    x_grad
-        .par_chunks_exact_mut(shape.h * shape.w)
-        .zip(grad.par_chunks_exact(pixels))
-        .for_each(|(plane, grad)| dispatch(ShareOut { shape, scales: &scales, grad, plane }));
-    x_grad
+    filled(shape.batch * shape.channels, shape.h * shape.w, |index, plane| {
+        dispatch(ShareOut { shape, scales: &scales, grad: &grad[index * pixels..][..pixels], plane });
+    })
 }
 
 /// The outputs (first, end) whose window's column `kx` lies in the map.

@@ -32,6 +32,18 @@ impl<'a> Pending<'a> {
         Self { affines: if self.affines.is_empty() { &[] } else { &self.affines[channels] }, ..*self }
     }
 
+    /// Does it to values of one channel on their way to another place.
+    #[inline(always)]
+    pub(crate) fn apply_from(&self, channel: usize, from: &[f32], to: &mut [f32]) {
+        match self.affines.get(channel) {
+            Some(affine) => affine.apply(from, to, self.activation),
+            None => {
+                to.copy_from_slice(from);
+                elementwise::activate(to, self.activation);
+            }
+        }
+    }
+
     /// Does it to values of one channel.
     #[inline(always)]
     pub(crate) fn apply(&self, channel: usize, values: &mut [f32]) {

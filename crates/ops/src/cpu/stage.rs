@@ -2,17 +2,18 @@
 
 use rayon::prelude::*;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, filled};
 use super::conv_product::{self, Packed};
 use super::depthwise::Phases;
 use super::elementwise;
 use super::norm::{Affine, Moments, Slopes, ZGrad};
 use super::planes::Planes;
+use super::pool::{self, MaximaOf};
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch};
 use super::source::{Pending, Source};
 use crate::config::Activation;
-use crate::shape::ConvShape;
+use crate::shape::{ConvShape, PoolShape};
 
 /// What is computed.
 #[derive(Debug, Clone)]
@@ -118,11 +119,27 @@ impl<'a> Ran<'a> {
 /// A gradient on its way back through stages.
 pub(crate) enum Flow<'a> {
     /// That of a stage's result.
-    Given(&'a [f32]),
+    Given(Given<'a>),
     /// The same, to be overwritten.
     Result(Buffer),
     /// That of the convolution's result, with what each channel's activation and normalisation left.
     Convolved(Buffer, Vec<Slopes>),
+}
+
+/// The gradient of a stage's result as the tape has it.
+#[derive(Clone, Copy)]
+pub(crate) enum Given<'a> {
+    Whole(&'a [f32]),
+    /// That of the result's maxima, and where each lies in its plane.
+    OfMaxima(&'a PoolShape, &'a [f32], &'a [u32]),
+}
+
+/// What follows a chain's last stage.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    pub(crate) pool: Option<&'a PoolShape>,
+    pub(crate) addend: Option<Source<'a>>,
+    pub(crate) after: Activation,
 }
 
 /// Gradients of a stage's arguments.
@@ -143,6 +160,12 @@ impl Stage {
 
     fn outputs(&self) -> usize {
         self.shape.oh * self.shape.ow
+    }
+
+    /// The result's shape.
+    pub(crate) fn dims(&self) -> Vec<usize> {
+        let ConvShape { batch, c_out, oh, ow, .. } = self.shape;
+        vec![batch, c_out, oh, ow]
     }
 
     /// Values of the result for one sample.
@@ -198,25 +221,47 @@ impl Stage {
         Kept { map, moments, affines }
     }
 
-    /// The stage's result, with `addend` added where there is one. Where nothing normalises it, it is `kept`'s map,
-    /// which is gone then.
-    pub(crate) fn finish(&self, kept: &mut Kept, addend: Option<&[f32]>) -> Vec<f32> {
-        let size = self.outputs();
-        let mut y = match self.norm {
-            Some(_) => Buffer::dirty(kept.map.len()),
-            None => kept.map.take(),
+    /// The stage's result with what follows, and the places of its maxima if it is pooled. Where nothing normalises or
+    /// pools it, it is made of `kept`'s map, which is gone then.
+    pub(crate) fn finish(&self, kept: &mut Kept, finish: Finish<'_>) -> (Vec<f32>, Vec<u32>) {
+        let (size, channels) = (self.outputs(), self.shape.c_out);
+        let count = self.shape.batch * channels;
+        let Some(pool) = finish.pool else {
+            if self.norm.is_none() {
+                let mut y = kept.map.take();
+                y.par_chunks_exact_mut(size).enumerate().for_each(|(index, plane)| {
+                    dispatch(FinishPlane {
+                        finish,
+                        channel: index % channels,
+                        index,
+                        made: Made::Already,
+                        plane,
+                    });
+                });
+                return (y.into_vec(), Vec::new());
+            }
+            let from = kept.result(self);
+            let y = filled(count, size, |index, plane| {
+                dispatch(FinishPlane {
+                    finish,
+                    channel: index % channels,
+                    index,
+                    made: Made::Of(from),
+                    plane,
+                });
+            });
+            return (y, Vec::new());
         };
-        if self.norm.is_none() && addend.is_none() {
-            return y.into_vec();
-        }
-        let finished = self.norm.is_some().then_some(&*kept);
-        y.par_chunks_exact_mut(size).enumerate().for_each(|(index, plane)| {
-            let at = index * size..(index + 1) * size;
-            let addend = addend.map(|addend| &addend[at.clone()]);
-            let map = finished.map(|kept| (&kept.map[at], kept.affines[index % self.shape.c_out]));
-            dispatch(FinishPlane { map, activation: self.activation, addend, plane });
+        let from = kept.result(self);
+        let pooled = pool.oh * pool.ow;
+        let mut places = vec![0; count * pooled];
+        let mut y = vec![0.0; count * pooled];
+        let planes = y.par_chunks_exact_mut(pooled).zip(places.par_chunks_exact_mut(pooled)).enumerate();
+        planes.for_each(|(index, (plane, places))| {
+            let made = Made::Pooled(from, pool, places);
+            dispatch(FinishPlane { finish, channel: index % channels, index, made, plane });
         });
-        y.into_vec()
+        (y, places)
     }
 }
 
@@ -234,7 +279,7 @@ impl Ran<'_> {
         let Self { stage, parameters, .. } = *self;
         let ConvShape { c_in, c_out, h, w, .. } = stage.shape;
         let (given, mut grad, passed) = match flow {
-            Flow::Given(given) => (Some(given), Buffer::dirty(given.len()), None),
+            Flow::Given(given) => (Some(given), Buffer::dirty(stage.shape.batch * stage.sample_len()), None),
             Flow::Result(grad) => (None, grad, None),
             Flow::Convolved(grad, slopes) => (None, grad, Some(slopes)),
         };
@@ -314,26 +359,50 @@ impl Kernel for ForwardChannel<'_> {
     }
 }
 
-/// One plane of a stage's result.
+/// One plane of a chain's result, the batch's `index`th.
 struct FinishPlane<'a> {
-    /// The convolution's, unless `plane` has what the stage gives.
-    map: Option<(&'a [f32], Affine)>,
-    activation: Activation,
-    addend: Option<&'a [f32]>,
+    finish: Finish<'a>,
+    channel: usize,
+    index: usize,
+    made: Made<'a>,
     plane: &'a mut [f32],
+}
+
+/// What a plane of the last stage's result, pooled if it is, is made of.
+enum Made<'a> {
+    /// It is there.
+    Already,
+    Of(Source<'a>),
+    /// And where the places of the maxima go.
+    Pooled(Source<'a>, &'a PoolShape, &'a mut [u32]),
 }
 
 impl Kernel for FinishPlane<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        if let Some((map, affine)) = self.map {
-            affine.apply(map, self.plane, self.activation);
+    fn run<S: Simd>(self, simd: S) {
+        let Self { finish, channel, index, made, plane } = self;
+        match made {
+            Made::Already => {}
+            Made::Of(from) => {
+                let size = plane.len();
+                from.pending.apply_from(channel, &from.values[index * size..][..size], plane);
+            }
+            Made::Pooled(from, shape, places) => {
+                let size = shape.h * shape.w;
+                let mut held = Scratch::dirty(size);
+                let values = &from.values[index * size..][..size];
+                let whole = finished(simd, from.pending, channel, values, &mut held);
+                MaximaOf { shape, plane: whole, out: &mut *plane, places }.run(simd);
+            }
         }
-        if let Some(addend) = self.addend {
-            elementwise::add(self.plane, addend);
+        if let Some(addend) = finish.addend {
+            let values = &addend.values[index * plane.len()..][..plane.len()];
+            let mut held = Scratch::dirty(plane.len());
+            elementwise::add(plane, finished(simd, addend.pending, channel, values, &mut held));
         }
+        elementwise::activate(plane, finish.after);
     }
 }
 
@@ -387,7 +456,7 @@ struct BackwardChannel<'a> {
     channel: usize,
     x: Source<'a>,
     /// The gradient, if `grad` does not have it yet.
-    given: Option<&'a [f32]>,
+    given: Option<Given<'a>>,
     /// What came out already, if `grad` is that of the convolution's result.
     passed: Option<&'a [Slopes]>,
     grad: Planes<'a>,
@@ -418,8 +487,16 @@ impl<'a> Kernel for BackwardChannel<'a> {
         if let Some(given) = given {
             let size = stage.outputs();
             for sample in 0..batch {
-                let from = &given[(sample * c_out + channel) * size..][..size];
-                super::depthwise::copy(simd, from, plane(&grad, sample));
+                let (to, index) = (plane(&grad, sample), sample * c_out + channel);
+                match given {
+                    Given::Whole(values) => {
+                        super::depthwise::copy(simd, &values[index * size..][..size], to);
+                    }
+                    Given::OfMaxima(shape, values, places) => {
+                        to.fill(0.0);
+                        pool::unpool(shape, index, values, places, to);
+                    }
+                }
             }
         }
         let slopes = match passed {

@@ -6,7 +6,7 @@ use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
 use firstsight_ops::portable;
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvNormAct, Error, Padding2d, Pool2dConfig, Rounding,
+    Activation, BatchNorm, Conv2dConfig, ConvChain, ConvNormAct, Error, Padding2d, Pool2dConfig, Rounding,
     RunningVariance,
 };
 
@@ -132,7 +132,7 @@ fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
         let config = Conv2dConfig::PLAIN;
         let layer =
             ConvNormAct { weight: &pointwise, norm: Some(&norm), config, activation: Activation::Relu };
-        let y = ops::conv_chain(&y, Activation::Identity, &[layer], false, true)?;
+        let y = ops::conv_chain(&y, &ConvChain::of(&[layer]), true)?;
         let y = ops::linear(&ops::global_avg_pool2d(&y)?, &dense, None, Activation::Identity)?;
         let y =
             ops::softmax_cross_entropy(&y.broadcast_mul(&scale)?, &Tensor::new(&[1u32, 4], &Device::Cpu)?)?;

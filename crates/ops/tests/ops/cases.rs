@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvNormAct, Divisor, Padding2d, Pool2dConfig, Rounding,
-    RunningVariance, portable,
+    Activation, BatchNorm, Conv2dConfig, ConvChain, ConvNormAct, Divisor, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance, Shortcut, portable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -292,7 +292,9 @@ impl Op {
                     })
                     .collect();
                 let run = if portable { portable::conv_chain } else { ops::conv_chain };
-                run(x, before.activation(), &links, *residual, *train)
+                let shortcut = if *residual { Shortcut::Identity } else { Shortcut::None };
+                let before = before.activation();
+                run(x, &ConvChain { before, shortcut, ..ConvChain::of(&links) }, *train)
             }
             Self::Conv2d { conv, .. } => {
                 let run = if portable { portable::conv2d } else { ops::conv2d };
