@@ -4,15 +4,115 @@
 //! In a phase, the window of the next output is one pixel further whatever the stride, so that every tap is a shift:
 //! outputs are computed over whole rows of a phase in full vectors, and the few that lie in the rim are dropped.
 
-use super::elementwise;
+use super::depthwise_rows::Rows;
+use super::scratch::Scratch;
 use super::simd::Simd;
-use crate::config::Activation;
 use crate::shape::ConvShape;
 
 /// Vectors that are summed together.
 const TOGETHER: usize = 4;
 /// Room behind a buffer for vectors that reach beyond its last value, with [`TOGETHER`] vectors of sixteen.
 const SLACK: usize = TOGETHER * 16;
+
+/// How a depthwise convolution is computed.
+#[derive(Debug, Clone)]
+pub(crate) enum Depthwise {
+    Rows(Rows),
+    Phases(Phases),
+}
+
+impl Depthwise {
+    pub(crate) fn new(shape: &ConvShape) -> Self {
+        match Rows::new(shape) {
+            Some(rows) => Self::Rows(rows),
+            None => Self::Phases(Phases::new(shape)),
+        }
+    }
+
+    /// Ready for one plane after the other.
+    pub(crate) fn begin(&self) -> Work<'_> {
+        let (len, outputs_len) = match self {
+            Self::Rows(_) => (0, 0),
+            Self::Phases(phases) => (phases.len(), phases.outputs_len()),
+        };
+        Work {
+            of: self,
+            parted: Scratch::zeroed(len),
+            outputs: Scratch::zeroed(outputs_len),
+            grads: Scratch::dirty(len),
+        }
+    }
+}
+
+/// A depthwise convolution at work on planes, with its buffers.
+pub(crate) struct Work<'a> {
+    of: &'a Depthwise,
+    /// A plane's phases.
+    parted: Scratch,
+    /// Outputs, or their gradients.
+    outputs: Scratch,
+    /// The gradients of a plane's phases.
+    grads: Scratch,
+}
+
+impl Work<'_> {
+    /// `y` (oh, ow): w ∗ `x` + bias.
+    #[inline(always)]
+    pub(crate) fn forward<S: Simd>(&mut self, simd: S, x: &[f32], weight: &[f32], bias: f32, y: &mut [f32]) {
+        match self.of {
+            Depthwise::Rows(rows) => rows.forward(simd, x, weight, bias, y),
+            Depthwise::Phases(phases) => {
+                phases.part(simd, x, &mut self.parted);
+                phases.forward(simd, &self.parted, weight, bias, &mut self.outputs, y);
+            }
+        }
+    }
+
+    /// From the gradient of a plane of outputs: adds its products with the plane `x` to the vectors of the sums, one for
+    /// each tap, and writes the gradient of the plane of inputs; whichever is asked for.
+    #[inline(always)]
+    pub(crate) fn backward<S: Simd>(
+        &mut self,
+        simd: S,
+        grad: &[f32],
+        weight: &[f32],
+        x_and_sums: Option<(&[f32], &mut [f32])>,
+        x_grad: Option<&mut [f32]>,
+    ) {
+        if let Depthwise::Phases(phases) = self.of {
+            for (row, values) in grad.chunks_exact(phases.shape.ow).enumerate() {
+                copy(simd, values, &mut self.outputs[phases.output_row(row)]);
+            }
+        }
+        if let Some((x, sums)) = x_and_sums {
+            self.add_weight_grad(simd, grad, x, sums);
+        }
+        if let Some(x_grad) = x_grad {
+            self.x_grad(simd, grad, weight, x_grad);
+        }
+    }
+
+    #[inline(always)]
+    fn add_weight_grad<S: Simd>(&mut self, simd: S, grad: &[f32], x: &[f32], sums: &mut [f32]) {
+        match self.of {
+            Depthwise::Rows(rows) => rows.add_weight_grad(simd, grad, x, sums),
+            Depthwise::Phases(phases) => {
+                phases.part(simd, x, &mut self.parted);
+                phases.add_weight_grad(simd, &self.outputs, &self.parted, sums);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn x_grad<S: Simd>(&mut self, simd: S, grad: &[f32], weight: &[f32], x_grad: &mut [f32]) {
+        match self.of {
+            Depthwise::Rows(rows) => rows.x_grad(simd, grad, weight, x_grad),
+            Depthwise::Phases(phases) => {
+                phases.x_grad(simd, &self.outputs, weight, &mut self.grads, x_grad);
+            }
+        }
+    }
+}
 
 /// The layout of the phases of one plane.
 #[derive(Debug, Clone)]
@@ -26,7 +126,7 @@ pub(crate) struct Phases {
 }
 
 impl Phases {
-    pub(crate) fn new(shape: &ConvShape) -> Self {
+    fn new(shape: &ConvShape) -> Self {
         let &ConvShape { kh, kw, config, .. } = shape;
         let (sh, sw) = config.stride;
         let rows = shape.padded_h().div_ceil(sh);
@@ -53,19 +153,19 @@ impl Phases {
     }
 
     /// Length of a buffer for all phases, which starts as zeros.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         let (sh, sw) = self.shape.config.stride;
         sh * sw * self.phase() + self.furthest_shift() + SLACK
     }
 
     /// Length of a buffer for one plane of outputs, or of their gradients; the latter starts as zeros.
-    pub(crate) fn outputs_len(&self) -> usize {
+    fn outputs_len(&self) -> usize {
         self.furthest_shift() + self.phase() + SLACK
     }
 
     /// Parts the plane `x` into `phases`, whose rim stays as it is.
     #[inline(always)]
-    pub(crate) fn part<S: Simd>(&self, simd: S, x: &[f32], phases: &mut [f32]) {
+    fn part<S: Simd>(&self, simd: S, x: &[f32], phases: &mut [f32]) {
         let &ConvShape { w, config, .. } = &self.shape;
         let (sh, sw) = config.stride;
         for (y, row) in x.chunks_exact(w).enumerate() {
@@ -125,31 +225,28 @@ impl Phases {
         }
     }
 
-    /// One plane of outputs from its phases: `y` (oh, ow), f(w ∗ x + bias). `outputs` is a buffer of
+    /// One plane of outputs from its phases: `y` (oh, ow), w ∗ x + bias. `outputs` is a buffer of
     /// [`Phases::outputs_len`].
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the kernel's arguments, each of its own kind")]
-    pub(crate) fn forward<S: Simd>(
+    fn forward<S: Simd>(
         &self,
         simd: S,
         phases: &[f32],
         weight: &[f32],
         bias: f32,
-        activation: Activation,
         outputs: &mut [f32],
         y: &mut [f32],
     ) {
         let taps = self.taps.iter().map(|&(phase, shift)| phase * self.phase() + shift);
         let taps = taps.zip(weight.iter().copied());
         correlate(simd, phases, taps, self.positions(), bias, outputs);
-        elementwise::activate(&mut outputs[..self.positions()], activation);
         for (from, to) in outputs.chunks(self.cols).zip(y.chunks_exact_mut(self.shape.ow)) {
             copy(simd, &from[..self.shape.ow], to);
         }
     }
 
     /// Where the gradients of one row of outputs lie in a buffer of [`Phases::outputs_len`].
-    pub(crate) fn output_row(&self, row: usize) -> std::ops::Range<usize> {
+    fn output_row(&self, row: usize) -> std::ops::Range<usize> {
         let start = self.furthest_shift() + row * self.cols;
         start..start + self.shape.ow
     }
@@ -157,7 +254,7 @@ impl Phases {
     /// Gradient of one plane of inputs, from the outputs' gradients at [`Phases::output_row`]. `phases` is a buffer
     /// of [`Phases::len`].
     #[inline(always)]
-    pub(crate) fn x_grad<S: Simd>(
+    fn x_grad<S: Simd>(
         &self,
         simd: S,
         outputs: &[f32],
@@ -177,13 +274,7 @@ impl Phases {
 
     /// Adds to the vectors of `sums`, one for each tap, the products of gradients and inputs.
     #[inline(always)]
-    pub(crate) fn add_weight_grad<S: Simd>(
-        &self,
-        simd: S,
-        outputs: &[f32],
-        phases: &[f32],
-        sums: &mut [f32],
-    ) {
+    fn add_weight_grad<S: Simd>(&self, simd: S, outputs: &[f32], phases: &[f32], sums: &mut [f32]) {
         let places = |tap: &(usize, usize)| tap.0 * self.phase() + tap.1;
         let outputs = &outputs[self.furthest_shift()..];
         let (nines, rest) = self.taps.as_chunks::<9>();

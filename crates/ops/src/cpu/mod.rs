@@ -10,6 +10,7 @@ pub(crate) mod conv_product;
 pub(crate) mod conv_sparse;
 pub(crate) mod conv_unfolded;
 pub(crate) mod depthwise;
+pub(crate) mod depthwise_rows;
 pub(crate) mod dots;
 pub(crate) mod elementwise;
 pub(crate) mod norm;

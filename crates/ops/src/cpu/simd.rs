@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) trait Simd: Copy + Send + Sync {
     /// A vector of `LANES` float32.
     type V: Copy;
+    /// A choice of lanes.
+    type Mask: Copy;
     /// Float32 per vector.
     const LANES: usize;
 
@@ -32,6 +34,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `to` is valid for writing `n` values.
     unsafe fn store_first(self, to: *mut f32, n: usize, v: Self::V);
+    /// The lanes from `first` to below `end`.
+    fn between(self, first: usize, end: usize) -> Self::Mask;
+    /// The values of the lanes of `mask`, and zeros: lane i from `from` + i. No other place is read.
+    ///
+    /// # Safety
+    /// For each lane i of `mask`, `from` + i is valid for reading.
+    unsafe fn load_masked(self, from: *const f32, mask: Self::Mask) -> Self::V;
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// a + b
@@ -161,6 +170,7 @@ pub(crate) struct Plain;
 
 impl Simd for Plain {
     type V = [f32; 8];
+    type Mask = (usize, usize);
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -187,6 +197,23 @@ impl Simd for Plain {
             // SAFETY: by this function's contract.
             unsafe { *to.add(i) = value };
         }
+    }
+
+    #[inline(always)]
+    fn between(self, first: usize, end: usize) -> (usize, usize) {
+        (first, end)
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked(self, from: *const f32, (first, end): (usize, usize)) -> [f32; 8] {
+        std::array::from_fn(|i| {
+            if (first..end).contains(&i) {
+                // SAFETY: by this function's contract.
+                unsafe { *from.wrapping_add(i) }
+            } else {
+                0.0
+            }
+        })
     }
 
     #[inline(always)]
@@ -229,12 +256,12 @@ impl Simd for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps,
-        _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-        _mm256_maskstore_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps,
-        _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
-        _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_andnot_si256,
+        _mm256_blendv_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_epi32,
+        _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Kernel, Simd};
@@ -269,6 +296,7 @@ mod x86 {
 
     impl Simd for Avx2 {
         type V = __m256;
+        type Mask = __m256i;
         const LANES: usize = 8;
 
         #[inline(always)]
@@ -293,6 +321,18 @@ mod x86 {
         unsafe fn store_first(self, to: *mut f32, n: usize, v: __m256) {
             // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
             unsafe { _mm256_maskstore_ps(to, mask(n), v) }
+        }
+
+        #[inline(always)]
+        fn between(self, first: usize, end: usize) -> __m256i {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm256_andnot_si256(mask(first), mask(end)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_masked(self, from: *const f32, mask: __m256i) -> __m256 {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm256_maskload_ps(from, mask) }
         }
 
         #[inline(always)]
@@ -370,6 +410,7 @@ mod x86 {
 
     impl Simd for Avx512 {
         type V = __m512;
+        type Mask = __mmask16;
         const LANES: usize = 16;
 
         #[inline(always)]
@@ -394,6 +435,17 @@ mod x86 {
         unsafe fn store_first(self, to: *mut f32, n: usize, v: __m512) {
             // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
             unsafe { _mm512_mask_storeu_ps(to, first(n), v) }
+        }
+
+        #[inline(always)]
+        fn between(self, from: usize, end: usize) -> __mmask16 {
+            first(end) & !first(from)
+        }
+
+        #[inline(always)]
+        unsafe fn load_masked(self, from: *const f32, mask: __mmask16) -> __m512 {
+            // SAFETY: the token shows the instructions, the caller the memory that the mask lets through.
+            unsafe { _mm512_maskz_loadu_ps(mask, from) }
         }
 
         #[inline(always)]

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Buffer, filled};
 use super::conv_product::{self, Packed};
-use super::depthwise::Phases;
+use super::depthwise::{self, Depthwise};
 use super::elementwise;
 use super::norm::{Affine, Moments, Slopes, ZGrad};
 use super::planes::Planes;
@@ -194,8 +194,8 @@ impl Stage {
             Prepared::of_bare(self, parameters).run(x, &mut map);
             return Kept { map, moments: Vec::new(), affines: Vec::new() };
         };
-        let phases = self.depthwise().then(|| Phases::new(&self.shape));
-        if phases.is_none() {
+        let depthwise = self.depthwise().then(|| Depthwise::new(&self.shape));
+        if depthwise.is_none() {
             let bare = Parameters { gamma: &[], beta: &[], ..parameters };
             let convolution = Self { norm: None, activation: Activation::Identity, ..self.clone() };
             Prepared::of_bare(&convolution, bare).run(x, &mut map);
@@ -203,11 +203,11 @@ impl Stage {
         let channels = self.shape.c_out;
         let planes = Planes::new(&mut map, channels, self.outputs());
         let channel = |channel| {
-            let phases = phases.as_ref();
+            let depthwise = depthwise.as_ref();
             let weight = parameters.weight;
             dispatch(ForwardChannel {
                 stage: self,
-                phases,
+                depthwise,
                 channel,
                 x,
                 weight,
@@ -285,14 +285,14 @@ impl Ran<'_> {
         };
         let planes = Planes::new(&mut grad, c_out, stage.outputs());
         let mut x_grad = wants_x.then(|| Buffer::dirty(x.values.len()));
-        let phases = stage.depthwise().then(|| Phases::new(&stage.shape));
+        let depthwise = stage.depthwise().then(|| Depthwise::new(&stage.shape));
         let x_planes = x_grad.as_mut().map(|grad| Planes::new(grad, c_in, h * w));
         let channel = |channel| {
-            let (ran, phases, passed) = (self, phases.as_ref(), passed.as_deref());
+            let (ran, depthwise, passed) = (self, depthwise.as_ref(), passed.as_deref());
             let grad = planes;
             dispatch(BackwardChannel {
                 ran,
-                phases,
+                depthwise,
                 channel,
                 x,
                 given,
@@ -303,7 +303,7 @@ impl Ran<'_> {
                 wants_weight,
             })
         };
-        let by_channel: Vec<OfChannel> = if phases.is_none() && passed.is_some() {
+        let by_channel: Vec<OfChannel> = if depthwise.is_none() && passed.is_some() {
             Vec::new()
         } else {
             (0..c_out).into_par_iter().map(channel).collect()
@@ -311,7 +311,7 @@ impl Ran<'_> {
         let slopes = passed.unwrap_or_else(|| by_channel.iter().map(|of| of.slopes).collect());
         let of_channels = |f: fn(&Slopes) -> f64| slopes.iter().map(|slopes| f(slopes) as f32).collect();
         let (gamma, beta) = (of_channels(|slopes| slopes.normalised), of_channels(|slopes| slopes.sum));
-        if phases.is_some() {
+        if depthwise.is_some() {
             let earlier_slopes = by_channel.iter().map(|of| of.earlier).collect();
             let x = x_grad.map(|grad| match earlier {
                 Some(_) => Flow::Convolved(grad, earlier_slopes),
@@ -334,7 +334,7 @@ impl Ran<'_> {
 /// One channel's convolution if it is depthwise, and its moments.
 struct ForwardChannel<'a> {
     stage: &'a Stage,
-    phases: Option<&'a Phases>,
+    depthwise: Option<&'a Depthwise>,
     channel: usize,
     x: Source<'a>,
     weight: &'a [f32],
@@ -347,11 +347,11 @@ impl Kernel for ForwardChannel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Moments {
-        let Self { stage, phases, channel, x, weight, epsilon, planes } = self;
+        let Self { stage, depthwise, channel, x, weight, epsilon, planes } = self;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { planes.plane(sample, channel) };
-        if let Some(phases) = phases {
-            convolve_channel(simd, stage, phases, channel, x, weight, (0.0, Activation::Identity), plane);
+        if let Some(depthwise) = depthwise {
+            convolve_channel(simd, stage, depthwise, channel, x, weight, (0.0, Activation::Identity), plane);
         }
         stage
             .constant_moments(channel)
@@ -393,14 +393,14 @@ impl Kernel for FinishPlane<'_> {
                 let size = shape.h * shape.w;
                 let mut held = Scratch::dirty(size);
                 let values = &from.values[index * size..][..size];
-                let whole = finished(simd, from.pending, channel, values, &mut held);
+                let whole = finished(from.pending, channel, values, &mut held);
                 MaximaOf { shape, plane: whole, out: &mut *plane, places }.run(simd);
             }
         }
         if let Some(addend) = finish.addend {
             let values = &addend.values[index * plane.len()..][..plane.len()];
             let mut held = Scratch::dirty(plane.len());
-            elementwise::add(plane, finished(simd, addend.pending, channel, values, &mut held));
+            elementwise::add(plane, finished(addend.pending, channel, values, &mut held));
         }
         elementwise::activate(plane, finish.after);
     }
@@ -412,7 +412,7 @@ impl Kernel for FinishPlane<'_> {
 fn convolve_channel<'a, S: Simd>(
     simd: S,
     stage: &Stage,
-    phases: &Phases,
+    depthwise: &Depthwise,
     channel: usize,
     x: Source<'_>,
     weight: &[f32],
@@ -421,30 +421,23 @@ fn convolve_channel<'a, S: Simd>(
 ) {
     let ConvShape { c_in, h, w, kh, kw, .. } = stage.shape;
     let weight = &weight[channel * kh * kw..][..kh * kw];
-    let mut parted = Scratch::zeroed(phases.len());
-    let mut outputs = Scratch::dirty(phases.outputs_len());
+    let mut work = depthwise.begin();
     let mut held = Scratch::dirty(h * w);
     for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
-        let plane = finished(simd, x.pending, channel, &values[channel * h * w..][..h * w], &mut held);
-        phases.part(simd, plane, &mut parted);
-        phases.forward(simd, &parted, weight, bias, activation, &mut outputs, z(sample));
+        let plane = finished(x.pending, channel, &values[channel * h * w..][..h * w], &mut held);
+        let z = z(sample);
+        work.forward(simd, plane, weight, bias, z);
+        elementwise::activate(z, activation);
     }
 }
 
 /// A plane after what is pending, in `held` if anything is.
 #[inline(always)]
-fn finished<'a, S: Simd>(
-    simd: S,
-    pending: Pending<'_>,
-    channel: usize,
-    plane: &'a [f32],
-    held: &'a mut [f32],
-) -> &'a [f32] {
+fn finished<'a>(pending: Pending<'_>, channel: usize, plane: &'a [f32], held: &'a mut [f32]) -> &'a [f32] {
     if pending.is_nothing() {
         return plane;
     }
-    super::depthwise::copy(simd, plane, held);
-    pending.apply(channel, held);
+    pending.apply_from(channel, plane, held);
     held
 }
 
@@ -452,7 +445,7 @@ fn finished<'a, S: Simd>(
 /// convolution is depthwise.
 struct BackwardChannel<'a> {
     ran: &'a Ran<'a>,
-    phases: Option<&'a Phases>,
+    depthwise: Option<&'a Depthwise>,
     channel: usize,
     x: Source<'a>,
     /// The gradient, if `grad` does not have it yet.
@@ -479,9 +472,9 @@ impl<'a> Kernel for BackwardChannel<'a> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> OfChannel {
-        let Self { ran, phases, channel, x, given, passed, grad, x_grad, earlier, wants_weight } = self;
+        let Self { ran, depthwise, channel, x, given, passed, grad, x_grad, earlier, wants_weight } = self;
         let stage = ran.stage;
-        let ConvShape { batch, c_in, h, w, c_out, kh, kw, ow, .. } = stage.shape;
+        let ConvShape { batch, c_in, h, w, c_out, kh, kw, .. } = stage.shape;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |planes: &Planes<'a>, sample| unsafe { planes.plane(sample, channel) };
         if let Some(given) = given {
@@ -490,7 +483,7 @@ impl<'a> Kernel for BackwardChannel<'a> {
                 let (to, index) = (plane(&grad, sample), sample * c_out + channel);
                 match given {
                     Given::Whole(values) => {
-                        super::depthwise::copy(simd, &values[index * size..][..size], to);
+                        depthwise::copy(simd, &values[index * size..][..size], to);
                     }
                     Given::OfMaxima(shape, values, places) => {
                         to.fill(0.0);
@@ -504,28 +497,20 @@ impl<'a> Kernel for BackwardChannel<'a> {
             None => ran.pass_back(channel, |sample| plane(&grad, sample)),
         };
         let mut of = OfChannel { slopes, weight: Vec::new(), earlier: Slopes::default() };
-        let Some(phases) = phases else { return of };
+        let Some(depthwise) = depthwise else { return of };
         let weight = &ran.parameters.weight[channel * kh * kw..][..kh * kw];
-        let mut parted = Scratch::zeroed(phases.len());
-        let mut outputs = Scratch::zeroed(phases.outputs_len());
-        let mut grads = Scratch::dirty(phases.len());
+        let mut work = depthwise.begin();
         let mut held = Scratch::dirty(h * w);
         let mut sums = Scratch::zeroed(kh * kw * S::LANES);
         for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
-            for (row, values) in plane(&grad, sample).chunks_exact(ow).enumerate() {
-                super::depthwise::copy(simd, values, &mut outputs[phases.output_row(row)]);
-            }
             let values = &values[channel * h * w..][..h * w];
-            if wants_weight {
-                phases.part(simd, finished(simd, x.pending, channel, values, &mut held), &mut parted);
-                phases.add_weight_grad(simd, &outputs, &parted, &mut sums);
-            }
-            if let Some(x_grad) = &x_grad {
-                let x_grad = plane(x_grad, sample);
-                phases.x_grad(simd, &outputs, weight, &mut grads, x_grad);
-                if earlier.is_none() {
-                    elementwise::grad_before(x_grad, values, x.pending.activation());
-                }
+            let grad = &*plane(&grad, sample);
+            let x_and_sums =
+                wants_weight.then(|| (finished(x.pending, channel, values, &mut held), &mut sums[..]));
+            let mut x_grad = x_grad.map(|planes| plane(&planes, sample));
+            work.backward(simd, grad, weight, x_and_sums, x_grad.as_deref_mut());
+            if let (Some(x_grad), None) = (x_grad, &earlier) {
+                elementwise::grad_before(x_grad, values, x.pending.activation());
             }
         }
         if let (Some(earlier), Some(x_grad)) = (earlier, &x_grad) {
@@ -547,7 +532,7 @@ pub(crate) struct Prepared<'a> {
 
 enum Kind<'a> {
     Product(Packed),
-    Depthwise(Phases, std::borrow::Cow<'a, [f32]>),
+    Depthwise(Depthwise, std::borrow::Cow<'a, [f32]>),
 }
 
 impl<'a> Prepared<'a> {
@@ -566,7 +551,7 @@ impl<'a> Prepared<'a> {
             let taps = stage.shape.kh * stage.shape.kw;
             let filters = parameters.weight.chunks_exact(taps).zip(&scales);
             let scaled = filters.flat_map(|(filter, scale)| filter.iter().map(move |w| w * scale)).collect();
-            Kind::Depthwise(Phases::new(&stage.shape), scaled)
+            Kind::Depthwise(Depthwise::new(&stage.shape), scaled)
         } else {
             Kind::Product(Packed::new(&stage.shape, parameters.weight, Some(&scales)))
         };
@@ -578,7 +563,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn of_bare(stage: &'a Stage, parameters: Parameters<'a>) -> Self {
         let Parameters { weight, beta, .. } = parameters;
         let kind = if stage.depthwise() {
-            Kind::Depthwise(Phases::new(&stage.shape), weight.into())
+            Kind::Depthwise(Depthwise::new(&stage.shape), weight.into())
         } else {
             Kind::Product(Packed::new(&stage.shape, weight, None))
         };
@@ -589,11 +574,11 @@ impl<'a> Prepared<'a> {
     pub(crate) fn run(&self, x: Source<'_>, y: &mut [f32]) {
         match &self.kind {
             Kind::Product(packed) => packed.forward(x, self.bias.as_deref(), self.stage.activation, y),
-            Kind::Depthwise(phases, weight) => {
+            Kind::Depthwise(depthwise, weight) => {
                 let channels = self.stage.shape.c_out;
                 let planes = Planes::new(y, channels, self.stage.outputs());
                 (0..channels).into_par_iter().for_each(|channel| {
-                    dispatch(RunChannel { prepared: self, phases, weight, channel, x, y: planes });
+                    dispatch(RunChannel { prepared: self, depthwise, weight, channel, x, y: planes });
                 });
             }
         }
@@ -603,7 +588,7 @@ impl<'a> Prepared<'a> {
 /// One channel of a depthwise stage without gradients.
 struct RunChannel<'a> {
     prepared: &'a Prepared<'a>,
-    phases: &'a Phases,
+    depthwise: &'a Depthwise,
     weight: &'a [f32],
     channel: usize,
     x: Source<'a>,
@@ -615,11 +600,11 @@ impl Kernel for RunChannel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { prepared, phases, weight, channel, x, y } = self;
+        let Self { prepared, depthwise, weight, channel, x, y } = self;
         let Prepared { stage, bias, .. } = prepared;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { y.plane(sample, channel) };
         let bias = bias.as_ref().map_or(0.0, |bias| bias[channel]);
-        convolve_channel(simd, stage, phases, channel, x, weight, (bias, stage.activation), plane);
+        convolve_channel(simd, stage, depthwise, channel, x, weight, (bias, stage.activation), plane);
     }
 }
