@@ -104,36 +104,60 @@ impl Kernel for Fold<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { group, product, x } = self;
-        let stride = group.shape.config.stride.1;
+        let stride = group.shape.config.stride;
+        if stride == (1, 1) {
+            group.fold_rows(simd, product, x);
+            return;
+        }
         group.each_row(
             #[inline(always)]
             |map_row, (positions, (first, count))| {
                 let Some(start) = map_row else { return };
                 let from = &product[positions][first..first + count];
-                if stride == 1 {
-                    add(simd, &mut x[start..start + count], from);
-                } else {
-                    for (to, from) in x[start..].iter_mut().step_by(stride).zip(from) {
-                        *to += *from;
-                    }
+                for (to, from) in x[start..].iter_mut().step_by(stride.1).zip(from) {
+                    *to += *from;
                 }
             },
         );
     }
 }
 
-/// to += from, of one length.
-#[inline(always)]
-fn add<S: Simd>(simd: S, to: &mut [f32], from: &[f32]) {
-    let len = to.len();
-    assert!(from.len() == len);
-    let (to, from) = (to.as_mut_ptr(), from.as_ptr());
-    for i in (0..len).step_by(S::LANES) {
-        let n = S::LANES.min(len - i);
-        // SAFETY: i + n is at most the length of both.
-        unsafe {
-            let sum = simd.add(simd.load_first(to.add(i), n), simd.load_first(from.add(i), n));
-            simd.store_first(to.add(i), n, sum);
+impl Group<'_> {
+    /// [`Fold`] for windows that move by one pixel: what all taps saw of a stretch of a row is summed in a register.
+    #[inline(always)]
+    fn fold_rows<S: Simd>(&self, simd: S, product: &[f32], x: &mut [f32]) {
+        let &ConvShape { h, w, kh, kw, oh, ow, config, .. } = self.shape;
+        let (top, left) = (config.padding.top, config.padding.left);
+        assert!(product.len() == self.taps * oh * ow && x.len() == self.channels_in * h * w);
+        let mut masks = Vec::with_capacity(kw);
+        for column in (0..w).step_by(S::LANES) {
+            let n = S::LANES.min(w - column);
+            masks.clear();
+            masks.extend((0..kw).map(|kx| {
+                // Output `padded` − offset of the row is what lane 0 is given by the tap.
+                let (padded, offset) = (column + left, kx * config.dilation.1);
+                let (first, end) = (offset.saturating_sub(padded), (ow + offset).saturating_sub(padded));
+                simd.between(first.min(n), end.min(n))
+            }));
+            for (row, to) in x.chunks_exact_mut(w).enumerate() {
+                let (c, y) = (row / h, row % h);
+                let mut sum = simd.splat(0.0);
+                for ky in 0..kh {
+                    let oy = (y + top).checked_sub(ky * config.dilation.0).filter(|&oy| oy < oh);
+                    let Some(oy) = oy else { continue };
+                    for (kx, &mask) in masks.iter().enumerate() {
+                        let outputs = (((c * kh + ky) * kw + kx) * oh + oy) * ow;
+                        let from = product.as_ptr().wrapping_add(outputs + column + left);
+                        // SAFETY: the mask leaves only the columns of the row of outputs that starts at `outputs`.
+                        let seen =
+                            unsafe { simd.load_masked(from.wrapping_sub(kx * config.dilation.1), mask) };
+                        sum = simd.add(sum, seen);
+                    }
+                }
+                let to = &mut to[column..column + n];
+                // SAFETY: `to` has `n` values.
+                unsafe { simd.store_first(to.as_mut_ptr(), n, sum) };
+            }
         }
     }
 }

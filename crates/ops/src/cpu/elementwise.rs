@@ -100,7 +100,8 @@ fn tanh_and_slope(x: f32) -> (f32, f32) {
     let doubled = 2.0 * if size < FAR { size } else { FAR };
     // Adding and taking away 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    let powers = (doubled * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = doubled * std::f32::consts::LOG2_E + ROUND;
+    let powers = shifted - ROUND;
     // ln 2 in two parts, of which the first has few bits.
     let r = (doubled - powers * 0.693_359_4) - powers * -2.121_944_4e-4;
     let e = 1.0 / 5040.0;
@@ -111,7 +112,8 @@ fn tanh_and_slope(x: f32) -> (f32, f32) {
     let e = e * r + 0.5;
     let e = e * r + 1.0;
     let e = e * r + 1.0;
-    let e = e * f32::from_bits(((powers as i32 + 127) << 23) as u32);
+    // The sum's last bits are the integer; a conversion would not become a vector's.
+    let e = e * f32::from_bits((shifted.to_bits() - ROUND.to_bits() + 127) << 23);
     let half = 2.0 / (e + 1.0);
     let far = (1.0 - half).copysign(x);
     let (value, slope) = if size < NEAR { (near, 1.0 - near * near) } else { (far, half * (half * e)) };
