@@ -2,6 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tenso
 
 use crate::config::Activation;
 use crate::cpu;
+use crate::cpu::buffer::filled;
 use crate::cpu::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
 use crate::cpu::{dots, elementwise};
 use crate::portable;
@@ -176,7 +177,7 @@ impl CustomOp3 for Linear {
         let features = Pixels::flat(n_in, n_in);
         // left · right, where right has rows of `n_in` values.
         let product = |left: Left, n_rows: usize, right: &[f32], right_rows: usize, arg: &Tensor| {
-            let mut product = vec![0.0; n_rows * n_in];
+            let mut product = filled(n_rows, n_in, |_, _| {});
             let right_rows = rows(right_rows, n_in);
             let target = Target::new(&mut product, n_rows, n_in, features, 1);
             multiply(
