@@ -260,8 +260,8 @@ fn ascent_raises_what_it_climbs() {
         device: Device::Cpu,
     };
     let fourier = Painting::Fourier { decay: 1.0 };
-    // A network of random weights answers chaotically to what is moved.
-    let still = Ascent { jitter: 0.0, zoom: (1.0, 1.0), ..settings(fourier, 0.0) };
+    // A network of random weights answers chaotically to what is moved, and to long steps.
+    let still = Ascent { rate: 0.01, jitter: 0.0, zoom: (1.0, 1.0), ..settings(fourier, 0.0) };
     for (network, pixels, layer, channels, settings) in [
         (&small, bytes(32, 24), "conv1", vec![0, 3], settings(fourier, 0.0)),
         (&small, bytes(32, 24), "conv3", vec![1, 8, 40], settings(Painting::Pixels, 0.1)),
@@ -279,10 +279,8 @@ fn ascent_raises_what_it_climbs() {
         for (vision, channel) in drawn.iter().zip(&channels) {
             let (start, reached) = (vision.start, vision.reached);
             assert_eq!(vision.channel, *channel);
-            // A fifth of where it started, or half a logit: how far a chaotic network lets it climb follows from the
-            // rounding of the processor's kernels.
             assert!(
-                reached > start + (0.2 * start.abs()).clamp(0.005, 0.5),
+                reached > start + 0.2 * start.abs() && reached > start + 0.005,
                 "{layer} {channel}: {start} to {reached}"
             );
             assert!(values(&vision.picture).iter().all(|v| (0.0..=1.0).contains(v)));
