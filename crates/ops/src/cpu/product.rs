@@ -362,9 +362,8 @@ pub(crate) fn multiply(
     let splits = wanted.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
     (0..pieces * splits).into_par_iter().for_each(|task| {
         let (piece, split) = (task / splits, task % splits);
-        let panels = split * panels / splits..(split + 1) * panels / splits;
-        let columns =
-            piece * right_panels / pieces * width..((piece + 1) * right_panels / pieces * width).min(columns);
+        let panels = part(panels, splits, split);
+        let columns = panels_columns(part(right_panels, pieces, piece), width, columns);
         dispatch(Piece { left, right, bias, activation, target, panels, columns });
     });
 }
@@ -565,15 +564,12 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     // They are shared out by panels of columns too, which changes no sum, into as many tasks as threads share evenly.
     let right_panels = cols.div_ceil(width);
     let splits = (4 * rayon::current_num_threads()).div_ceil(groups).min(right_panels);
-    let share = |split: usize| {
-        let first = |split: usize| (split * right_panels / splits * width).min(cols);
-        first(split)..first(split + 1)
-    };
+    let share = |split: usize| panels_columns(part(right_panels, splits, split), width, cols);
     let partial: Vec<Buffer> = (0..groups * splits)
         .into_par_iter()
         .map(|task| {
             let (group, split) = (task / splits, task % splits);
-            let pixels = group * columns / groups..(group + 1) * columns / groups;
+            let pixels = part(columns, groups, group);
             let right = right.rows(share(split));
             let tiles = rows.div_ceil(ROWS) * right.taps.len().div_ceil(width);
             let mut sums = Buffer::dirty(tiles * ROWS * width);
@@ -596,6 +592,16 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
         }
     });
     result
+}
+
+/// The `index`th of even parts of `len` things.
+fn part(len: usize, parts: usize, index: usize) -> Range<usize> {
+    index * len / parts..(index + 1) * len / parts
+}
+
+/// The columns of some panels of `width`, the last of which may have fewer.
+fn panels_columns(panels: Range<usize>, width: usize, columns: usize) -> Range<usize> {
+    panels.start * width..(panels.end * width).min(columns)
 }
 
 /// Into how many groups `columns` are split whose sums are `size` values each.
