@@ -6,10 +6,10 @@ use crate::config::{Activation, Conv2dConfig, Divisor, Pool2dConfig};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::conv_avg::ConvAvg;
 use crate::shape::{ConvShape, PoolShape};
-use crate::{cpu, portable};
+use crate::{avg_pool2d, conv2d, cpu, portable};
 
-/// [`crate::conv2d`], then [`crate::avg_pool2d`], as one op, which takes some samples at a time through both, so that
-/// the map between and its gradient stay in the cache and off the tape. LeNet-5 is made of these.
+/// [`crate::conv2d`], then [`crate::avg_pool2d`]; for small maps as one op, which takes some samples at a time through
+/// both, so that the map between and its gradient stay in the cache and off the tape. LeNet-5 is made of these.
 ///
 /// # Errors
 /// As for [`crate::conv2d`] and [`crate::avg_pool2d`].
@@ -43,14 +43,18 @@ pub fn conv2d_avg_pool(
     activation.check("conv2d_avg_pool")?;
     let conv = ConvShape::new(x, weight, bias, config)?;
     let pool = PoolShape::after(&conv, pool)?;
+    let of = ConvAvg { conv, activation, pool, divisor };
+    if !of.suits() {
+        return avg_pool2d(&conv2d(x, weight, bias, config, activation)?, &pool.config, divisor);
+    }
     let bias = cpu::bias(bias, conv.c_out)?;
-    let op = Op { of: ConvAvg { conv, activation, pool, divisor }, map: OnceLock::new() };
+    let op = Op { of, map: OnceLock::new() };
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }
 
 struct Op {
     of: ConvAvg,
-    /// Between convolution and pooling.
+    /// Between convolution and pooling, as [`ConvAvg::forward`] leaves it.
     map: OnceLock<Buffer>,
 }
 

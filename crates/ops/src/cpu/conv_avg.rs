@@ -1,16 +1,16 @@
-//! A convolution, its activation and averaging pooling, some samples at a time, so that the map between and its
-//! gradient lie in the cache.
+//! A convolution, its activation and averaging pooling of small maps, a block of samples at a time ([`super::lanes`]), so
+//! that the map between and its gradient lie in the cache.
 
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::conv_product::{self, Packed};
 use super::conv_sparse::Grads;
 use super::elementwise;
-use super::pool::{self, MeansOf, ShareOut};
-use super::simd::{Kernel, Simd, dispatch};
-use super::source::Source;
-use crate::config::{Activation, Divisor};
+use super::lanes::{Convolution, Spread, WeightGrad, into_lanes, out_of_lanes, rimmed_len};
+use super::pool;
+use super::scratch::Scratch;
+use super::simd::{Kernel, Simd, dispatch, lanes};
+use crate::config::{Activation, Divisor, Padding2d};
 use crate::shape::{ConvShape, PoolShape};
 
 /// What is computed.
@@ -22,11 +22,17 @@ pub(crate) struct ConvAvg {
 }
 
 impl ConvAvg {
-    /// Samples that go together.
-    fn together(&self) -> usize {
-        /// Values of the map between.
-        const VALUES: usize = 1 << 16;
-        (VALUES / self.map_len()).clamp(1, self.conv.batch.div_ceil(16))
+    /// Whether a block's maps fit the second-level cache.
+    pub(crate) fn suits(&self) -> bool {
+        /// Values: a mebibyte.
+        const HELD: usize = 1 << 18;
+        let maps = [self.padded_len(), self.map_len(), rimmed_len(&self.conv)];
+        maps.into_iter().all(|len| len <= HELD) && maps.into_iter().sum::<usize>() * lanes() <= HELD
+    }
+
+    /// Values of one sample's padded input.
+    fn padded_len(&self) -> usize {
+        self.conv.c_in * self.conv.padded_h() * self.conv.padded_w()
     }
 
     /// Values of one sample's map.
@@ -34,23 +40,27 @@ impl ConvAvg {
         self.conv.c_out * self.conv.oh * self.conv.ow
     }
 
-    /// The means, and the map between for the backward pass.
+    /// Values of one sample.
+    fn sample_len(&self) -> usize {
+        self.conv.c_in * self.conv.h * self.conv.w
+    }
+
+    /// The means, and the map between, block by block, for the backward pass.
     pub(crate) fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<f32>, Buffer) {
-        let ConvShape { batch, c_in, h, w, c_out, .. } = self.conv;
-        let (n, pooled) = (self.together(), c_out * self.pool.oh * self.pool.ow);
-        let packed = Packed::new(&self.conv, weight, None);
+        let (batch, lanes, pooled) = (self.conv.batch, lanes(), self.pool.sample_len());
+        let convolution = Convolution::forward(&self.conv, weight, lanes);
         let scales = pool::scales(&self.pool, self.divisor);
-        let mut map = Buffer::dirty(batch * self.map_len());
+        let mut map = Buffer::dirty(batch.div_ceil(lanes) * lanes * self.map_len());
         let mut y = vec![0.0; batch * pooled];
-        let pieces = y.par_chunks_mut(n * pooled).zip(map.par_chunks_mut(n * self.map_len()));
-        pieces.zip(x.par_chunks(n * c_in * h * w)).for_each(|((y, map), x)| {
-            packed.forward(Source::plain(x), Some(bias), self.activation, map);
-            dispatch(Means { of: self, scales: &scales, map, y });
+        let blocks = y.par_chunks_mut(lanes * pooled).zip(map.par_chunks_exact_mut(lanes * self.map_len()));
+        blocks.zip(x.par_chunks(lanes * self.sample_len())).for_each(|((y, map), x)| {
+            let (convolution, scales) = (&convolution, &scales);
+            dispatch(Forward { of: self, convolution, bias, scales, x, map, y });
         });
         (y, map)
     }
 
-    /// Gradients from that of the means; sums over samples are taken in the order of their pieces.
+    /// Gradients from that of the means; sums over samples are taken in the order of their blocks.
     pub(crate) fn backward(
         &self,
         x: &[f32],
@@ -60,32 +70,25 @@ impl ConvAvg {
         wants_x: bool,
         wants_weight: bool,
     ) -> Grads {
-        let ConvShape { c_in, h, w, c_out, .. } = self.conv;
-        let (n, pooled) = (self.together(), c_out * self.pool.oh * self.pool.ow);
-        let sample = c_in * h * w;
+        let (lanes, sample, pooled) = (lanes(), self.sample_len(), self.pool.sample_len());
         let scales = pool::scales(&self.pool, self.divisor);
+        let spread = if wants_x { Spread::rimmed(&self.conv) } else { Spread::plain(&self.conv) };
+        let for_x = wants_x.then(|| Convolution::x_grad(&self.conv, weight, lanes));
+        let for_weight = wants_weight.then(|| WeightGrad::new(&self.conv, &spread, lanes));
         let mut x_grad = if wants_x { vec![0.0; x.len()] } else { Vec::new() };
         let x_grads: Vec<&mut [f32]> = if wants_x {
-            x_grad.chunks_mut(n * sample).collect()
+            x_grad.chunks_mut(lanes * sample).collect()
         } else {
-            grad.chunks(n * pooled).map(|_| Default::default()).collect()
+            grad.chunks(lanes * pooled).map(|_| Default::default()).collect()
         };
-        let pieces = x_grads.into_par_iter().zip(x.par_chunks(n * sample)).zip(grad.par_chunks(n * pooled));
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = pieces
-            .zip(map.par_chunks(n * self.map_len()))
+        let blocks =
+            x_grads.into_par_iter().zip(x.par_chunks(lanes * sample)).zip(grad.par_chunks(lanes * pooled));
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = blocks
+            .zip(map.par_chunks_exact(lanes * self.map_len()))
             .map(|(((x_grad, x), grad), map)| {
-                let mut slopes = Buffer::dirty(map.len());
-                let bias = dispatch(Slopes { of: self, scales: &scales, map, grad, slopes: &mut slopes });
-                let shape = ConvShape { batch: x.len() / sample, ..self.conv };
-                if wants_x {
-                    conv_product::x_grad(&shape, weight, &slopes, x_grad);
-                }
-                let weight = if wants_weight {
-                    conv_product::weight_grad(&shape, Source::plain(x), &slopes)
-                } else {
-                    Vec::new()
-                };
-                (weight, bias)
+                let (for_x, for_weight) = (for_x.as_ref(), for_weight.as_ref());
+                let (scales, spread) = (&scales, &spread);
+                dispatch(Backward { of: self, scales, spread, for_x, for_weight, x, map, grad, x_grad })
             })
             .collect();
         let mut parts = parts.into_iter();
@@ -96,53 +99,122 @@ impl ConvAvg {
         }
         Grads { x: wants_x.then_some(x_grad), weight: wants_weight.then_some(weight), bias }
     }
+
+    /// The pixels of a map that a mean is taken over, row by row.
+    #[inline(always)]
+    fn window(&self, py: usize, px: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let (w, rows, cols) = (self.pool.w, self.pool.rows(py), self.pool.cols(px));
+        (rows.0..rows.1).map(move |y| y * w + cols.0..y * w + cols.1)
+    }
 }
 
-/// The means of some samples' maps.
-struct Means<'a> {
+/// The means of a block.
+struct Forward<'a> {
     of: &'a ConvAvg,
+    convolution: &'a Convolution,
+    bias: &'a [f32],
     scales: &'a [f32],
-    map: &'a [f32],
+    x: &'a [f32],
+    map: &'a mut [f32],
     y: &'a mut [f32],
 }
 
-impl Kernel for Means<'_> {
+impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { of: ConvAvg { pool, .. }, scales, map, y } = self;
-        for (plane, out) in map.chunks_exact(pool.h * pool.w).zip(y.chunks_exact_mut(pool.oh * pool.ow)) {
-            MeansOf { shape: pool, scales, plane, out }.run(simd);
+        let Self { of, convolution, bias, scales, x, map, y } = self;
+        let &ConvAvg { conv, activation, pool, .. } = of;
+        let mut padded = Scratch::dirty(of.padded_len() * S::LANES);
+        into_lanes(simd, x, (conv.c_in, conv.h, conv.w), conv.config.padding, &mut padded);
+        convolution.run(simd, &padded, Some(bias), map);
+        let mut means = Scratch::dirty(pool.sample_len() * S::LANES);
+        let planes = map.chunks_exact_mut(pool.h * pool.w * S::LANES);
+        for (plane, means) in planes.zip(means.chunks_exact_mut(pool.oh * pool.ow * S::LANES)) {
+            elementwise::activate(plane, activation);
+            for (index, (mean, &scale)) in means.chunks_exact_mut(S::LANES).zip(scales).enumerate() {
+                let mut sum = simd.splat(0.0);
+                for pixels in of.window(index / pool.ow, index % pool.ow) {
+                    let row = &plane[pixels.start * S::LANES..pixels.end * S::LANES];
+                    for value in row.chunks_exact(S::LANES) {
+                        // SAFETY: `value` has `LANES` values.
+                        sum = simd.add(sum, unsafe { simd.load(value.as_ptr()) });
+                    }
+                }
+                let sum = simd.mul_add(sum, simd.splat(scale), simd.splat(0.0));
+                // SAFETY: `mean` has room for `LANES` values.
+                unsafe { simd.store(mean.as_mut_ptr(), sum) };
+            }
         }
+        out_of_lanes(simd, &means, y);
     }
 }
 
-/// The gradients of some samples' convolutions, from those of the means.
-struct Slopes<'a> {
+/// The gradients of a block: that for its input over `x_grad`, if it is asked for.
+struct Backward<'a> {
     of: &'a ConvAvg,
     scales: &'a [f32],
+    spread: &'a Spread,
+    for_x: Option<&'a Convolution>,
+    for_weight: Option<&'a WeightGrad>,
+    x: &'a [f32],
     map: &'a [f32],
     grad: &'a [f32],
-    slopes: &'a mut [f32],
+    x_grad: &'a mut [f32],
 }
 
-impl Kernel for Slopes<'_> {
-    /// The bias's gradient.
-    type Output = Vec<f32>;
+impl Kernel for Backward<'_> {
+    /// The weights' if they are asked for, and the bias's.
+    type Output = (Vec<f32>, Vec<f32>);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { of: ConvAvg { conv, pool, activation, .. }, scales, map, grad, slopes } = self;
-        let mut bias = vec![0.0; conv.c_out];
-        let (size, pooled) = (pool.h * pool.w, pool.oh * pool.ow);
-        let planes = slopes.chunks_exact_mut(size).zip(map.chunks_exact(size));
-        for (index, ((plane, map), grad)) in planes.zip(grad.chunks_exact(pooled)).enumerate() {
-            plane.fill(0.0);
-            ShareOut { shape: pool, scales, grad, plane: &mut *plane }.run(simd);
-            elementwise::activation_grad_in_place(plane, map, *activation);
-            bias[index % conv.c_out] += elementwise::sum(plane);
+    fn run<S: Simd>(self, simd: S) -> (Vec<f32>, Vec<f32>) {
+        let Self { of, scales, spread, for_x, for_weight, x, map, grad, x_grad } = self;
+        let &ConvAvg { conv, activation, pool, .. } = of;
+        let mut means = Scratch::dirty(pool.sample_len() * S::LANES);
+        into_lanes(simd, grad, (pool.channels, pool.oh, pool.ow), Padding2d::none(), &mut means);
+        let mut slopes = Scratch::dirty(conv.c_out * spread.plane() * S::LANES);
+        let mut held = Scratch::dirty(pool.h * pool.w * S::LANES);
+        let mut bias = Vec::with_capacity(conv.c_out);
+        let channels = slopes
+            .chunks_exact_mut(spread.plane() * S::LANES)
+            .zip(map.chunks_exact(held.len()))
+            .zip(means.chunks_exact(pool.oh * pool.ow * S::LANES));
+        for ((slopes, map), means) in channels {
+            held.fill(0.0);
+            for (index, (mean, &scale)) in means.chunks_exact(S::LANES).zip(scales).enumerate() {
+                // SAFETY: `mean` has `LANES` values.
+                let share = unsafe { simd.load(mean.as_ptr()) };
+                let share = simd.mul_add(share, simd.splat(scale), simd.splat(0.0));
+                for pixels in of.window(index / pool.ow, index % pool.ow) {
+                    let row = &mut held[pixels.start * S::LANES..pixels.end * S::LANES];
+                    for slope in row.chunks_exact_mut(S::LANES) {
+                        // SAFETY: `slope` has `LANES` values.
+                        unsafe {
+                            let sum = simd.add(simd.load(slope.as_ptr()), share);
+                            simd.store(slope.as_mut_ptr(), sum);
+                        }
+                    }
+                }
+            }
+            elementwise::activation_grad_in_place(&mut held, map, activation);
+            bias.push(elementwise::sum(&held));
+            slopes.fill(0.0);
+            spread.put::<S>(&held, slopes);
         }
-        bias
+        let mut weight = Vec::new();
+        if let Some(for_weight) = for_weight {
+            let mut padded = Scratch::dirty(of.padded_len() * S::LANES);
+            into_lanes(simd, x, (conv.c_in, conv.h, conv.w), conv.config.padding, &mut padded);
+            let mut room = Scratch::dirty(for_weight.room(S::LANES));
+            weight = for_weight.run(simd, &padded, &slopes, &mut room);
+        }
+        if let Some(for_x) = for_x {
+            let mut block = Scratch::dirty(of.sample_len() * S::LANES);
+            for_x.run(simd, &slopes, None, &mut block);
+            out_of_lanes(simd, &block, x_grad);
+        }
+        (weight, bias)
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod depthwise;
 pub(crate) mod depthwise_rows;
 pub(crate) mod dots;
 pub(crate) mod elementwise;
+pub(crate) mod lanes;
 pub(crate) mod norm;
 pub(crate) mod planes;
 pub(crate) mod pool;

@@ -344,11 +344,11 @@ impl Op {
             }
             Self::SoftmaxCrossEntropy { labels } => {
                 let run = if portable { portable::softmax_cross_entropy } else { ops::softmax_cross_entropy };
-                run(&args[0], &Tensor::new(labels.as_slice(), &Device::Cpu)?)
+                run(&args[0], &Tensor::new(labels.as_slice(), args[0].device())?)
             }
             Self::SoftCrossEntropy { targets } => {
                 let run = if portable { portable::soft_cross_entropy } else { ops::soft_cross_entropy };
-                run(&args[0], &Tensor::new(targets.clone(), &Device::Cpu)?.to_dtype(args[0].dtype())?)
+                run(&args[0], &Tensor::new(targets.clone(), args[0].device())?.to_dtype(args[0].dtype())?)
             }
             Self::Adam { .. } | Self::Sgd { .. } => candle_core::bail!("an optimiser gives no result"),
         }
@@ -357,10 +357,29 @@ impl Op {
     /// Everything that the op gives: its result, the gradients under `seed`, running statistics afterwards; or where an
     /// optimiser's parameters end.
     pub(crate) fn run(&self, inputs: &Tensors, dtype: DType, path: Path) -> Result<Tensors> {
-        if self.arguments().is_empty() {
-            return self.optimise(inputs, dtype);
-        }
-        let get = |name: &str| inputs[name].to_dtype(dtype)?.copy();
+        self.run_on(&Device::Cpu, inputs, dtype, path)
+    }
+
+    /// [`Self::run`] on a device; what comes out is on the CPU.
+    pub(crate) fn run_on(
+        &self,
+        device: &Device,
+        inputs: &Tensors,
+        dtype: DType,
+        path: Path,
+    ) -> Result<Tensors> {
+        let there = |(name, t): (&String, &Tensor)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(device)?));
+        let inputs: Tensors = inputs.iter().map(there).collect::<Result<_>>()?;
+        let results = if self.arguments().is_empty() {
+            self.optimise(&inputs)
+        } else {
+            self.differentiate(&inputs, path)
+        }?;
+        results.into_iter().map(|(name, t)| Ok((name, t.to_device(&Device::Cpu)?))).collect()
+    }
+
+    fn differentiate(&self, inputs: &Tensors, path: Path) -> Result<Tensors> {
+        let get = |name: &str| inputs[name].copy();
         let names = self.arguments();
         let vars: Vec<Var> = names.iter().map(|name| Var::from_tensor(&get(name)?)).collect::<Result<_>>()?;
         let args: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
@@ -432,10 +451,10 @@ impl Op {
     }
 
     /// A step for each row of `grads`, from `start`: where the parameters end, and the moments.
-    fn optimise(&self, inputs: &Tensors, dtype: DType) -> Result<Tensors> {
-        let param = Var::from_tensor(&inputs["start"].to_dtype(dtype)?)?;
+    fn optimise(&self, inputs: &Tensors) -> Result<Tensors> {
+        let param = Var::from_tensor(&inputs["start"].copy()?)?;
         let (m, v) = (param.zeros_like()?, param.zeros_like()?);
-        let grads = inputs["grads"].to_dtype(dtype)?;
+        let grads = &inputs["grads"];
         for i in 0..grads.dim(0)? {
             let (grad, step) = (grads.get(i)?, i as u64 + 1);
             match *self {
@@ -511,6 +530,14 @@ impl Generated {
     pub(crate) fn check(&self, reference: &Tensors, tolerance: f64, what: &str) {
         let ours = self.op.run(&self.inputs, DType::F32, Path::Dispatched).unwrap();
         assert_near(&ours, reference, &self.terms, tolerance, what);
+    }
+
+    /// [`Self::check`] on a device.
+    pub(crate) fn check_on(&self, device: &Device, what: &str) {
+        let reference = self.op.run(&self.inputs, DType::F64, Path::Portable).unwrap();
+        let ours = self.op.run_on(device, &self.inputs, DType::F32, Path::Dispatched);
+        let ours = ours.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_near(&ours, &reference, &self.terms, 1e-5, what);
     }
 
     /// [`Self::check`] against the portable path in float64.

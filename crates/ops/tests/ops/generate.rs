@@ -419,6 +419,14 @@ pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
             let pooled = Generated::new(Op::Conv2dMaxPool { conv, activation, pool }, &shapes, i as u64)?;
             cases.push((format!("{name}, max pool"), pooled));
         }
+        // LeNet-5's, in blocks of samples of which the last is not full; and a map too large for them.
+        if let 3 | 4 | 9 = i {
+            let pool = Pool { kernel: (2, 2), stride: (2, 2), padding: (0, 0), ceil: false };
+            let x = if i == 9 { x } else { [20, c, h, w] };
+            let shapes: [(&str, &[usize]); 3] = [("x", &x), ("weight", &weight), ("bias", &channels)];
+            let op = Op::Conv2dAvgPool { conv, activation: Function::Tanh, pool, count_include_pad: true };
+            cases.push((format!("{name}, mean pool"), Generated::new(op, &shapes, i as u64)?));
+        }
     }
     for (batch, n_in, n_out) in [(128, 4800, 55), (128, 960, 64), (16, 9216, 4096), (16, 2048, 1000)] {
         let shapes: [(&str, &[usize]); 3] =

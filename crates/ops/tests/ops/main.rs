@@ -3,6 +3,7 @@
 //! "Off by e" means: the largest difference from the reference's tensor, over the largest of its values, of the terms
 //! that batch norm's gradients are the difference of, and of [`cases::LEAST_SCALE`].
 
+mod accelerator;
 mod behaviour;
 mod cases;
 mod generate;
