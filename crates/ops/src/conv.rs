@@ -147,9 +147,14 @@ impl Conv {
             }
             return y;
         }
-        // Of values that are nearly equal one gets the gradient: the choice is held to the finer rounding.
+        let packed = if pooling.tracked {
+            // Of values that are nearly equal one gets the gradient: the choice is held to the finer rounding.
+            Packed::windows(&self.shape, weight)
+        } else {
+            Packed::new(&self.shape, weight, None)
+        };
         let mut map = vec![0.0; self.shape.output_len()];
-        Packed::windows(&self.shape, weight).forward(x, Some(bias), Activation::Identity, &mut map);
+        packed.forward(x, Some(bias), Activation::Identity, &mut map);
         let mut y = if pooling.tracked {
             let (y, mut places) = pool::max_forward(&pooling.shape, &map);
             let _ = pooling.places.set(if in_reach {

@@ -2,8 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tenso
 
 use crate::config::Activation;
 use crate::cpu;
-use crate::cpu::buffer::filled;
-use crate::cpu::product::{Left, Pixels, Target, Unfolded, multiply, multiply_over_pixels};
+use crate::cpu::product::{Left, Pixels, Unfolded, multiply_over_pixels, product};
 use crate::cpu::{dots, elementwise};
 use crate::portable;
 use crate::tape::hand_over_values;
@@ -176,28 +175,19 @@ impl CustomOp3 for Linear {
             elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, activation);
         let features = Pixels::flat(n_in, n_in);
         // left · right, where right has rows of `n_in` values.
-        let product = |left: Left, n_rows: usize, right: &[f32], right_rows: usize, arg: &Tensor| {
-            let mut product = filled(n_rows, n_in, |_, _| {});
+        let grad_of = |arg: &Tensor, left: Left, right: &[f32], right_rows: usize| {
             let right_rows = rows(right_rows, n_in);
-            let target = Target::new(&mut product, n_rows, n_in, features, 1);
-            multiply(
-                &left,
-                &Unfolded::new(right, &right_rows, features, 1),
-                None,
-                Activation::Identity,
-                &target,
-            );
-            hand_over_values(arg, product)
+            hand_over_values(arg, product(&left, &Unfolded::new(right, &right_rows, features, 1)))
         };
         let x_grad = if x.track_op() {
             let left = Left::of_rows(&slopes, (batch, n_out), None);
-            product(left, batch, cpu::data(weight).slice()?, n_out, x)?
+            grad_of(x, left, cpu::data(weight).slice()?, n_out)?
         } else {
             None
         };
         let weight_grad = if weight.track_op() {
             let left = Left::of_columns(&slopes, (n_out, batch));
-            product(left, n_out, cpu::data(x).slice()?, batch, weight)?
+            grad_of(weight, left, cpu::data(x).slice()?, batch)?
         } else {
             None
         };

@@ -368,6 +368,24 @@ pub(crate) fn multiply(
     });
 }
 
+/// left · right, row after row: (rows of `left`, columns of `right`).
+pub(crate) fn product(left: &Left, right: &Unfolded<'_>) -> Vec<f32> {
+    let (rows, columns) = (left.rows, right.columns());
+    let mut values = Vec::with_capacity(rows * columns);
+    let room = &mut values.spare_capacity_mut()[..rows * columns];
+    let target = Target {
+        data: room.as_mut_ptr().cast(),
+        row_stride: columns,
+        pixels: Pixels::flat(columns, columns),
+        columns,
+        _borrow: std::marker::PhantomData,
+    };
+    multiply(left, right, None, Activation::Identity, &target);
+    // SAFETY: each column of each row has been written.
+    unsafe { values.set_len(rows * columns) };
+    values
+}
+
 /// Some panels of rows of a product, at some columns.
 struct Piece<'a> {
     left: &'a Left,
@@ -394,6 +412,7 @@ impl Kernel for Piece<'_> {
         let single = longest == left.depth;
         let tile = ROWS * width;
         let mut tiles = Scratch::dirty(if single { tile } else { panels.len() * right_panels * tile });
+        let bounds = bounds(activation);
         // The segments of each panel of columns.
         let mut first_out = vec![0; right_panels + 1];
         for (i, out) in outs.iter().enumerate() {
@@ -410,6 +429,21 @@ impl Kernel for Piece<'_> {
                     let c = if single { 0 } else { (i * right_panels + j) * tile };
                     let c = &mut tiles[c..c + tile];
                     let used = (columns.len() - j * width).min(width);
+                    let outs = &outs[first_out[j]..first_out[j + 1]];
+                    if last && let ([out], Some(bounds), 1) = (outs, bounds, target.pixels.step) {
+                        let rows = panel * ROWS..left.rows.min((panel + 1) * ROWS);
+                        let bias = bias.map(|bias| &bias[rows.clone()]);
+                        let accumulated = (block.start > 0).then_some(&*c);
+                        // SAFETY: `Target::new` has shown that each row at each pixel lies in its data; no other task
+                        // has these rows and columns.
+                        unsafe {
+                            let data = target.data.add(rows.start * target.row_stride + out.place);
+                            let to =
+                                Corner { data, row_stride: target.row_stride, rows: rows.len(), cols: used };
+                            put_tile(simd, a, b, accumulated, (bias, bounds), to);
+                        }
+                        continue;
+                    }
                     sum_tile(simd, a, b, c, used.div_ceil(S::LANES), block.start > 0);
                     if !last {
                         continue;
@@ -424,7 +458,7 @@ impl Kernel for Piece<'_> {
                             }
                         }
                         elementwise::activate(values, activation);
-                        for out in &outs[first_out[j]..first_out[j + 1]] {
+                        for out in outs {
                             let values = &values[out.column - j * width..][..out.len];
                             // SAFETY: `Target::new` has shown that each row at each pixel lies in its data; no
                             // other task has these rows and columns.
@@ -434,6 +468,109 @@ impl Kernel for Piece<'_> {
                             }
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Between what an activation keeps its values, if that is all it does.
+fn bounds(activation: Activation) -> Option<(f32, f32)> {
+    match activation {
+        Activation::Identity => Some((f32::NEG_INFINITY, f32::INFINITY)),
+        Activation::Relu => Some((0.0, f32::INFINITY)),
+        Activation::Relu6 => Some((0.0, 6.0)),
+        Activation::Tanh | Activation::LeakyRelu(_) => None,
+    }
+}
+
+/// Where a tile goes: some rows of `cols` values, `row_stride` apart.
+#[derive(Clone, Copy)]
+struct Corner {
+    data: *mut f32,
+    row_stride: usize,
+    rows: usize,
+    cols: usize,
+}
+
+/// Writes a·b, plus what has been `accumulated`, plus the rows' `bias`, kept between `bounds`, for the rows and columns
+/// that `to` has: a and b as in [`sum_tile`].
+///
+/// # Safety
+/// `to` is valid for writing, and has at least one row and column, and no more than a tile.
+#[inline(always)]
+unsafe fn put_tile<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    accumulated: Option<&[f32]>,
+    (bias, bounds): (Option<&[f32]>, (f32, f32)),
+    to: Corner,
+) {
+    let width = width::<S>();
+    let depth = a.len() / ROWS;
+    assert!(b.len() == depth * width && to.rows <= ROWS && to.cols <= width);
+    assert!(bias.is_none_or(|bias| bias.len() == to.rows));
+    assert!(accumulated.is_none_or(|sums| sums.len() == ROWS * width));
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    macro_rules! rows {
+        ($rows:literal) => {
+            for first in (0..to.rows).step_by($rows) {
+                // SAFETY: by this function's contract; `a` has `depth` rows of `ROWS` values, `b` of `width`, and what
+                // is accumulated `ROWS` rows of `width`, as asserted; at most `VECTORS` vectors make a width.
+                unsafe {
+                    let data = to.data.add(first * to.row_stride);
+                    let to = Corner { data, rows: to.rows - first, ..to };
+                    let accumulated = accumulated.map(|sums| sums.as_ptr().add(first * width));
+                    let bias = bias.map(|bias| bias.as_ptr().add(first));
+                    let ending = (accumulated, bias, bounds);
+                    match to.cols.div_ceil(S::LANES) {
+                        1 => put_sums::<S, $rows, 1>(simd, depth, a.add(first), b, ending, to),
+                        2 => put_sums::<S, $rows, 2>(simd, depth, a.add(first), b, ending, to),
+                        _ => put_sums::<S, $rows, 3>(simd, depth, a.add(first), b, ending, to),
+                    }
+                }
+            }
+        };
+    }
+    if S::LANES == 16 {
+        rows!(8);
+    } else {
+        rows!(4);
+    }
+}
+
+/// The first of `R` rows by `N` vectors, as many as `to` has.
+///
+/// # Safety
+/// That of [`sums`]; what is accumulated is valid for reading like a tile, the bias for as many values as `to` has rows;
+/// `to` for writing its columns, which end in the last of the vectors.
+#[inline(always)]
+unsafe fn put_sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    (accumulated, bias, bounds): (Option<*const f32>, Option<*const f32>, (f32, f32)),
+    to: Corner,
+) {
+    let (low, high) = (simd.splat(bounds.0), simd.splat(bounds.1));
+    let last = to.cols - (N - 1) * S::LANES;
+    // SAFETY: by this function's contract.
+    unsafe {
+        let sums = sums::<S, R, N>(simd, depth, a, b);
+        for (r, sums) in sums.into_iter().enumerate().take(to.rows) {
+            let bias = simd.splat(bias.map_or(0.0, |bias| *bias.add(r)));
+            for (v, mut sum) in sums.into_iter().enumerate() {
+                if let Some(accumulated) = accumulated {
+                    sum = simd.add(simd.load(accumulated.add(r * width::<S>() + v * S::LANES)), sum);
+                }
+                let value = simd.min(high, simd.max(low, simd.add(sum, bias)));
+                let data = to.data.add(r * to.row_stride + v * S::LANES);
+                if v + 1 < N || last == S::LANES {
+                    simd.store(data, value);
+                } else {
+                    simd.store_first(data, last, value);
                 }
             }
         }
@@ -500,21 +637,42 @@ pub(crate) fn sum_tile<S: Simd>(
 /// `R` rows by `N` vectors.
 ///
 /// # Safety
-/// For each k below `depth`, `a` is valid for reading `R` values at k·[`ROWS`] and `b` for `N` vectors at k·width;
-/// `c` is valid for reading and writing `N` vectors at each of the first `R` multiples of the width.
+/// That of [`sums`]; `c` is valid for reading and writing `N` vectors at each of the first `R` multiples of the width.
 #[inline(always)]
 unsafe fn sum<S: Simd, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
-    mut a: *const f32,
-    mut b: *const f32,
+    a: *const f32,
+    b: *const f32,
     c: *mut f32,
     accumulate: bool,
 ) {
     // SAFETY: by this function's contract.
     unsafe {
-        let mut sums = [[simd.splat(0.0); N]; R];
-        for _ in 0..depth {
+        for (r, sums) in sums::<S, R, N>(simd, depth, a, b).into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let c = c.add(r * width::<S>() + v * S::LANES);
+                simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
+            }
+        }
+    }
+}
+
+/// The sums of `R` rows by `N` vectors.
+///
+/// # Safety
+/// For each k below `depth`, `a` is valid for reading `R` values at k·[`ROWS`] and `b` for `N` vectors at k·width.
+#[inline(always)]
+unsafe fn sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+) -> [[S::V; N]; R] {
+    let mut sums = [[simd.splat(0.0); N]; R];
+    for _ in 0..depth {
+        // SAFETY: by this function's contract.
+        unsafe {
             let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
             for (r, sums) in sums.iter_mut().enumerate() {
                 let row = simd.splat(*a.add(r));
@@ -525,13 +683,8 @@ unsafe fn sum<S: Simd, const R: usize, const N: usize>(
             a = a.add(ROWS);
             b = b.add(width::<S>());
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                let c = c.add(r * width::<S>() + v * S::LANES);
-                simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
-            }
-        }
     }
+    sums
 }
 
 /// Σₙ left\[i, n\]·right\[j, n\] over the pixels of all samples, row after row: (rows of `left`, rows of `right`).

@@ -47,6 +47,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a where it is larger than b, else b: b too where either is no number.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a where it is smaller than b, else b: b too where either is no number.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// One step of a running maximum: lanes where `tap` is larger than `best`, or no number, take `tap` and `at`.
     fn larger(self, best: (Self::V, Self::V), tap: (Self::V, Self::V)) -> (Self::V, Self::V);
     /// Writes 8 rows of 8 values, `from_stride` apart, as columns `to_stride` apart.
@@ -234,6 +238,16 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
     fn larger(self, best: ([f32; 8], [f32; 8]), tap: ([f32; 8], [f32; 8])) -> ([f32; 8], [f32; 8]) {
         let takes: [bool; 8] = std::array::from_fn(|i| tap.0[i] > best.0[i] || tap.0[i].is_nan());
         (
@@ -258,10 +272,11 @@ mod x86 {
     use std::arch::x86_64::{
         __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_andnot_si256,
         _mm256_blendv_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_set1_epi32,
-        _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-        _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_or_ps,
+        _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps,
+        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+        _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Kernel, Simd};
@@ -351,6 +366,18 @@ mod x86 {
         fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
             // SAFETY: the token shows the instructions.
             unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm256_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm256_min_ps(a, b) }
         }
 
         #[inline(always)]
@@ -464,6 +491,18 @@ mod x86 {
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: the token shows the instructions.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token shows the instructions.
+            unsafe { _mm512_min_ps(a, b) }
         }
 
         #[inline(always)]
