@@ -37,6 +37,7 @@ use crate::interrupt::Interrupted;
 pub fn main() -> ExitCode {
     process::end_quietly_with_the_reader();
     process::keep_what_is_freed();
+    process::let_candle_s_threads_rest();
     let args = cli::Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()

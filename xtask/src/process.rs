@@ -15,6 +15,16 @@ pub(crate) fn keep_what_is_freed() {
     }
 }
 
+/// Lets candle's own threads, where two or three of its sums on the tape still run, rest soon after each: they would
+/// otherwise keep a processor from ours for a millisecond, waiting for the next. Who has set candle's variable decides.
+pub(crate) fn let_candle_s_threads_rest() {
+    const SPINS: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
+    if std::env::var_os(SPINS).is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(SPINS, "100") };
+    }
+}
+
 /// Lets a closed pipe end the process without a word, as it ends other Unix programs (`… --json | head`).
 pub(crate) fn end_quietly_with_the_reader() {
     #[cfg(unix)]

@@ -4,6 +4,8 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::cpu::elementwise::PIECE;
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::threads::many;
 use crate::error::{Error, expect_shape};
 use crate::{cpu, portable};
 
@@ -100,25 +102,64 @@ pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &Adam
     let grad = cpu::data(&grad);
     let grad = grad.slice()?;
     let AdamFactors { decay, alpha, root_scale } = factors;
-    let (decay, alpha, root_scale) = (decay as f32, alpha as f32, root_scale as f32);
-    let (beta1, beta2, epsilon) = (step.beta1 as f32, step.beta2 as f32, step.epsilon as f32);
-    let (rest1, rest2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+    let rates = AdamRates {
+        decay: decay as f32,
+        alpha: alpha as f32,
+        root_scale: root_scale as f32,
+        betas: [step.beta1 as f32, step.beta2 as f32],
+        rests: [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32],
+        epsilon: step.epsilon as f32,
+    };
     in_place(param, |param| {
         in_place(m, |m| {
             in_place(v, |v| {
-                let pieces =
-                    param.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
-                pieces.zip(grad.par_chunks(PIECE)).for_each(|(((param, m), v), grad)| {
-                    for (((param, m), v), grad) in param.iter_mut().zip(m).zip(v).zip(grad) {
-                        *m = beta1 * *m + rest1 * grad;
-                        *v = beta2 * *v + rest2 * (grad * grad);
-                        *param = decay * *param - alpha * *m / (v.sqrt() * root_scale + epsilon);
-                    }
-                });
+                let piece = |(((param, m), v), grad)| dispatch(AdamPiece { rates, param, m, v, grad });
+                if many(grad.len()) {
+                    let values = param.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE));
+                    let values = values.zip(v.par_chunks_mut(PIECE)).zip(grad.par_chunks(PIECE));
+                    values.for_each(piece);
+                } else {
+                    piece((((&mut *param, &mut *m), &mut *v), grad));
+                }
                 Ok(())
             })
         })
     })
+}
+
+/// [`AdamFactors`] and the means' decay.
+#[derive(Clone, Copy)]
+struct AdamRates {
+    decay: f32,
+    alpha: f32,
+    root_scale: f32,
+    betas: [f32; 2],
+    /// 1 − β
+    rests: [f32; 2],
+    epsilon: f32,
+}
+
+struct AdamPiece<'a> {
+    rates: AdamRates,
+    param: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    grad: &'a [f32],
+}
+
+impl Kernel for AdamPiece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { rates, param, m, v, grad } = self;
+        let AdamRates { decay, alpha, root_scale, betas, rests, epsilon } = rates;
+        for (((param, m), v), grad) in param.iter_mut().zip(m).zip(v).zip(grad) {
+            *m = betas[0] * *m + rests[0] * grad;
+            *v = betas[1] * *v + rests[1] * (grad * grad);
+            *param = decay * *param - alpha * *m / (v.sqrt() * root_scale + epsilon);
+        }
+    }
 }
 
 /// One step of stochastic gradient descent: `param` moves against `grad`; `velocity`, zeros before the first
@@ -137,21 +178,40 @@ pub fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -
     let grad = grad.contiguous()?;
     let grad = cpu::data(&grad);
     let grad = grad.slice()?;
-    let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
-    let nesterov = step.nesterov;
     in_place(param, |param| {
         in_place(velocity, |velocity| {
-            let pieces = param.par_chunks_mut(PIECE).zip(velocity.par_chunks_mut(PIECE));
-            pieces.zip(grad.par_chunks(PIECE)).for_each(|((param, velocity), grad)| {
-                for ((param, velocity), grad) in param.iter_mut().zip(velocity).zip(grad) {
-                    let grad = grad + decay * *param;
-                    *velocity = momentum * *velocity + grad;
-                    *param -= lr * if nesterov { grad + momentum * *velocity } else { *velocity };
-                }
-            });
+            let piece = |((param, velocity), grad)| dispatch(SgdPiece { step: *step, param, velocity, grad });
+            if many(grad.len()) {
+                let values = param.par_chunks_mut(PIECE).zip(velocity.par_chunks_mut(PIECE));
+                values.zip(grad.par_chunks(PIECE)).for_each(piece);
+            } else {
+                piece(((&mut *param, &mut *velocity), grad));
+            }
             Ok(())
         })
     })
+}
+
+struct SgdPiece<'a> {
+    step: SgdStep,
+    param: &'a mut [f32],
+    velocity: &'a mut [f32],
+    grad: &'a [f32],
+}
+
+impl Kernel for SgdPiece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { step, param, velocity, grad } = self;
+        let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
+        for ((param, velocity), grad) in param.iter_mut().zip(velocity).zip(grad) {
+            let grad = grad + decay * *param;
+            *velocity = momentum * *velocity + grad;
+            *param -= lr * if step.nesterov { grad + momentum * *velocity } else { *velocity };
+        }
+    }
 }
 
 fn contiguous(tensors: &[&Tensor]) -> bool {

@@ -1,8 +1,7 @@
 //! Activations, and the loops over long slices, split over threads in fixed pieces.
 
-use rayon::prelude::*;
-
 use super::simd::{Kernel, Simd, dispatch};
+use super::threads::for_each_chunk;
 use crate::config::Activation;
 
 /// Values per piece of work.
@@ -143,7 +142,9 @@ pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
             activate(self.0, self.1);
         }
     }
-    values.par_chunks_mut(PIECE).for_each(|values| dispatch(Run(values, activation)));
+    if activation != Activation::Identity {
+        for_each_chunk(values, PIECE, |_, values| dispatch(Run(values, activation)));
+    }
 }
 
 /// f′ at the input that gave the output `y`.
@@ -223,8 +224,7 @@ pub(crate) fn par_grad_before(grad: &mut [f32], x: &[f32], activation: Activatio
         }
     }
     if activation != Activation::Identity {
-        let pieces = grad.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE));
-        pieces.for_each(|(grad, x)| dispatch(Run(grad, x, activation)));
+        for_each_chunk(grad, PIECE, |index, grad| dispatch(Run(grad, piece(x, index), activation)));
     }
 }
 
@@ -239,11 +239,9 @@ pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activatio
         }
     }
     let mut result = vec![0.0; grad.len()];
-    result
-        .par_chunks_mut(PIECE)
-        .zip(grad.par_chunks(PIECE))
-        .zip(y.par_chunks(PIECE))
-        .for_each(|((result, grad), y)| dispatch(Run(result, grad, y, activation)));
+    for_each_chunk(&mut result, PIECE, |index, result| {
+        dispatch(Run(result, piece(grad, index), piece(y, index), activation));
+    });
     result
 }
 
@@ -257,10 +255,20 @@ pub(crate) fn add(target: &mut [f32], addend: &[f32]) {
 
 /// [`add`] of whole tensors.
 pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
-    target
-        .par_chunks_mut(PIECE)
-        .zip(addend.par_chunks(PIECE))
-        .for_each(|(target, addend)| add(target, addend));
+    struct Run<'a>(&'a mut [f32], &'a [f32]);
+    impl Kernel for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            add(self.0, self.1);
+        }
+    }
+    for_each_chunk(target, PIECE, |index, target| dispatch(Run(target, piece(addend, index))));
+}
+
+/// The piece of work of that index.
+fn piece(values: &[f32], index: usize) -> &[f32] {
+    &values[index * PIECE..values.len().min((index + 1) * PIECE)]
 }
 
 /// Sum in eight interleaved runs, as the vectors of any processor would take it.

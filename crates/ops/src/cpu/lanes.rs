@@ -62,26 +62,32 @@ impl Windows {
     }
 }
 
-/// Output channels that a tile holds: what registers hold with four or three pixels, whichever wastes less.
+/// Output channels that a tile holds: multiples of three or of four, whichever waste less.
 const fn tile_rows(lanes: usize, channels: usize) -> usize {
     let most = if lanes == 16 { 8 } else { 4 };
     let fewer = most / 4 * 3;
     if channels.next_multiple_of(fewer) < channels.next_multiple_of(most) { fewer } else { most }
 }
 
-/// Pixels, or taps, that a tile of so many rows holds.
-const fn tile_cols(tile_rows: usize) -> usize {
-    if tile_rows.is_multiple_of(3) { 4 } else { 3 }
+/// Pixels or taps that a tile holds beside rows in multiples of three or of four: as many as registers have room for.
+type TileCols = [usize; 2];
+
+const PIXELS: TileCols = [4, 3];
+/// Fewer, since a tile of sums over pixels needs registers for the slopes of all its rows.
+const TAPS: TileCols = [3, 2];
+
+const fn tile_cols(cols: TileCols, tile_rows: usize) -> usize {
+    if tile_rows.is_multiple_of(3) { cols[0] } else { cols[1] }
 }
 
 /// Calls `$f::<S, R, N>` for tiles of `$rows` = R rows.
 macro_rules! for_tile {
-    ($rows:expr, $f:ident $arguments:tt) => {
+    ($cols:ident, $rows:expr, $f:ident $arguments:tt) => {
         match (S::LANES, $rows) {
-            (16, 6) => $f::<S, 6, 4> $arguments,
-            (16, _) => $f::<S, 8, 3> $arguments,
-            (_, 3) => $f::<S, 3, 4> $arguments,
-            _ => $f::<S, 4, 3> $arguments,
+            (16, 6) => $f::<S, 6, { $cols[0] }> $arguments,
+            (16, _) => $f::<S, 8, { $cols[1] }> $arguments,
+            (_, 3) => $f::<S, 3, { $cols[0] }> $arguments,
+            _ => $f::<S, 4, { $cols[1] }> $arguments,
         }
     };
 }
@@ -151,14 +157,16 @@ impl Convolution {
         let tiles = rows.div_ceil(*tile_rows);
         for group in 0..*groups {
             let x = &x[group * group_stride * S::LANES..];
-            for first_pixel in (0..places.len()).step_by(tile_cols(*tile_rows)) {
+            for first_pixel in (0..places.len()).step_by(tile_cols(PIXELS, *tile_rows)) {
                 for tile in 0..tiles {
                     let len = taps.len() * tile_rows;
                     let weights = &weights[(group * tiles + tile) * len..][..len];
                     let to = Tile { group, rows: *rows, first_row: tile * tile_rows, first_pixel };
                     // SAFETY: each tap of each window of each group lies in `x`, each pixel of each channel in `out`,
                     // each channel in `bias`, as asserted.
-                    unsafe { for_tile!(*tile_rows, sum_windows(simd, windows, weights, x, bias, to, out)) };
+                    unsafe {
+                        for_tile!(PIXELS, *tile_rows, sum_windows(simd, windows, weights, x, bias, to, out))
+                    };
                 }
             }
         }
@@ -289,7 +297,7 @@ impl WeightGrad {
 
     /// Vectors of sums of one group.
     fn group_sums(&self) -> usize {
-        let tile_taps = tile_cols(self.tile_rows);
+        let tile_taps = tile_cols(TAPS, self.tile_rows);
         self.rows.next_multiple_of(self.tile_rows) * self.windows.taps.len().next_multiple_of(tile_taps)
     }
 
@@ -299,7 +307,7 @@ impl WeightGrad {
         /// Pixels that are visited for one tile before the next, so that they stay in the nearest cache.
         const STRIP: usize = 64;
         let Self { windows, rows, tile_rows, pixels, slopes_plane } = self;
-        let (rows, tile_rows, tile_taps) = (*rows, *tile_rows, tile_cols(*tile_rows));
+        let (rows, tile_rows, tile_taps) = (*rows, *tile_rows, tile_cols(TAPS, *tile_rows));
         let Windows { groups, taps, group_stride, .. } = windows;
         let furthest = pixels.iter().map(|pixel| pixel.1 + 1).max().unwrap_or(0);
         assert!(windows.end() * S::LANES <= x.len() && furthest <= *slopes_plane);
@@ -320,6 +328,7 @@ impl WeightGrad {
                         // `slopes`, as asserted; `sums` has a tile.
                         unsafe {
                             for_tile!(
+                                TAPS,
                                 tile_rows,
                                 sum_pixels(simd, x, &taps[first_tap..], slopes, planes, strip, sums)
                             );

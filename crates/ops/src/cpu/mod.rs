@@ -22,6 +22,7 @@ pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod threads;
 pub(crate) mod winograd;
 
 use std::ops::Deref;

@@ -12,6 +12,7 @@ use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch, transpose};
 use super::source::Pending;
+use super::threads::{for_each_chunk, map_tasks};
 use crate::config::Activation;
 
 /// Rows of a panel of the left side.
@@ -239,14 +240,13 @@ impl Left {
         (rows, depth): (usize, usize),
         fill: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
-        use rayon::prelude::*;
         let panels = rows.div_ceil(ROWS);
         let mut packed = Buffer::dirty(panels * ROWS * depth);
         let mut at = &mut *packed;
         for block in blocks(depth) {
             let (these, rest) = at.split_at_mut(panels * ROWS * block.len());
             at = rest;
-            these.par_chunks_exact_mut(ROWS * block.len()).enumerate().for_each(|(panel, into)| {
+            for_each_chunk(these, ROWS * block.len(), |panel, into| {
                 let panel = panel * ROWS..rows.min((panel + 1) * ROWS);
                 if panel.len() < ROWS {
                     into.fill(0.0);
@@ -347,7 +347,6 @@ pub(crate) fn multiply(
     activation: Activation,
     target: &Target<'_>,
 ) {
-    use rayon::prelude::*;
     let columns = right.columns();
     assert!(left.depth == right.taps.len() && columns == target.columns);
     assert!(bias.is_none_or(|bias| bias.len() == left.rows));
@@ -360,7 +359,7 @@ pub(crate) fn multiply(
     let most = (PACKED / longest / width).clamp(1, 24);
     let pieces = right_panels.div_ceil(most).next_multiple_of(wanted).min(right_panels);
     let splits = wanted.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
-    (0..pieces * splits).into_par_iter().for_each(|task| {
+    map_tasks(pieces * splits, left.rows * left.depth * columns, |task| {
         let (piece, split) = (task / splits, task % splits);
         let panels = part(panels, splits, split);
         let columns = panels_columns(part(right_panels, pieces, piece), width, columns);
@@ -691,7 +690,6 @@ unsafe fn sums<S: Simd, const R: usize, const N: usize>(
 ///
 /// The pixels are split into [`groups`], whose sums are added in their order.
 pub(crate) fn multiply_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
-    use rayon::prelude::*;
     assert_eq!(left.columns(), right.columns());
     let (rows, cols) = (left.taps.len(), right.taps.len());
     let lanes = super::simd::lanes();
@@ -700,7 +698,7 @@ pub(crate) fn multiply_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) ->
     if cost(cols, rows) < cost(rows, cols) {
         let turned = sum_over_pixels(right, left);
         let mut result = vec![0.0; rows * cols];
-        result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
+        for_each_chunk(&mut result, cols, |i, row| {
             row.iter_mut().zip(turned[i..].iter().step_by(rows)).for_each(|(to, from)| *to = *from);
         });
         return result;
@@ -709,7 +707,6 @@ pub(crate) fn multiply_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) ->
 }
 
 fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
-    use rayon::prelude::*;
     let (rows, cols) = (left.taps.len(), right.taps.len());
     let width = VECTORS * super::simd::lanes();
     let columns = left.columns();
@@ -718,21 +715,18 @@ fn sum_over_pixels(left: &Unfolded<'_>, right: &Unfolded<'_>) -> Vec<f32> {
     let right_panels = cols.div_ceil(width);
     let splits = (4 * rayon::current_num_threads()).div_ceil(groups).min(right_panels);
     let share = |split: usize| panels_columns(part(right_panels, splits, split), width, cols);
-    let partial: Vec<Buffer> = (0..groups * splits)
-        .into_par_iter()
-        .map(|task| {
-            let (group, split) = (task / splits, task % splits);
-            let pixels = part(columns, groups, group);
-            let right = right.rows(share(split));
-            let tiles = rows.div_ceil(ROWS) * right.taps.len().div_ceil(width);
-            let mut sums = Buffer::dirty(tiles * ROWS * width);
-            sums.fill(0.0);
-            dispatch(OverPixels { left, right: &right, pixels, sums: &mut sums });
-            sums
-        })
-        .collect();
+    let partial: Vec<Buffer> = map_tasks(groups * splits, rows * cols * columns, |task| {
+        let (group, split) = (task / splits, task % splits);
+        let pixels = part(columns, groups, group);
+        let right = right.rows(share(split));
+        let tiles = rows.div_ceil(ROWS) * right.taps.len().div_ceil(width);
+        let mut sums = Buffer::dirty(tiles * ROWS * width);
+        sums.fill(0.0);
+        dispatch(OverPixels { left, right: &right, pixels, sums: &mut sums });
+        sums
+    });
     let mut result = vec![0.0; rows * cols];
-    result.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
+    for_each_chunk(&mut result, cols, |i, row| {
         for split in 0..splits {
             let row = &mut row[share(split)];
             let panels = row.len().div_ceil(width);
