@@ -56,11 +56,11 @@ pub fn conv2d(
 /// in one case: where inputs that differ give outputs that are rounded to one number, the gradient goes to the
 /// largest of them, and not to the first.
 ///
-/// # Errors
-/// As for [`conv2d`] and [`crate::max_pool2d`].
-///
 /// Where no argument is on the tape, 5 × 5 windows may go through Winograd's tiles and be rounded otherwise, within 1e-5 of
 /// the largest.
+///
+/// # Errors
+/// As for [`conv2d`] and [`crate::max_pool2d`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
