@@ -48,7 +48,7 @@ impl ConvAvg {
     /// The means, and the map between, block by block, for the backward pass.
     pub(crate) fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<f32>, Buffer) {
         let (batch, lanes, pooled) = (self.conv.batch, lanes(), self.pool.sample_len());
-        let convolution = Convolution::forward(&self.conv, weight, lanes);
+        let convolution = Convolution::forward(&self.conv, weight);
         let scales = pool::scales(&self.pool, self.divisor);
         let mut map = Buffer::dirty(batch.div_ceil(lanes) * lanes * self.map_len());
         let mut y = vec![0.0; batch * pooled];
@@ -73,8 +73,8 @@ impl ConvAvg {
         let (lanes, sample, pooled) = (lanes(), self.sample_len(), self.pool.sample_len());
         let scales = pool::scales(&self.pool, self.divisor);
         let spread = if wants_x { Spread::rimmed(&self.conv) } else { Spread::plain(&self.conv) };
-        let for_x = wants_x.then(|| Convolution::x_grad(&self.conv, weight, lanes));
-        let for_weight = wants_weight.then(|| WeightGrad::new(&self.conv, &spread, lanes));
+        let for_x = wants_x.then(|| Convolution::x_grad(&self.conv, weight));
+        let for_weight = wants_weight.then(|| WeightGrad::new(&self.conv, &spread));
         let mut x_grad = if wants_x { vec![0.0; x.len()] } else { Vec::new() };
         let x_grads: Vec<&mut [f32]> = if wants_x {
             x_grad.chunks_mut(lanes * sample).collect()

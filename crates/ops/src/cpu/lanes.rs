@@ -4,7 +4,7 @@
 //! A block of as many samples as vectors have lanes is laid out (channel, row, column, lane). A pixel's place is counted
 //! in vectors.
 
-use super::simd::{Simd, transpose};
+use super::simd::{Simd, lanes, transpose};
 use crate::config::Padding2d;
 use crate::shape::ConvShape;
 
@@ -63,8 +63,8 @@ impl Windows {
 }
 
 /// Output channels that a tile holds: multiples of three or of four, whichever waste less.
-const fn tile_rows(lanes: usize, channels: usize) -> usize {
-    let most = if lanes == 16 { 8 } else { 4 };
+fn tile_rows(channels: usize) -> usize {
+    let most = if lanes() == 16 { 8 } else { 4 };
     let fewer = most / 4 * 3;
     if channels.next_multiple_of(fewer) < channels.next_multiple_of(most) { fewer } else { most }
 }
@@ -85,9 +85,10 @@ macro_rules! for_tile {
     ($cols:ident, $rows:expr, $f:ident $arguments:tt) => {
         match (S::LANES, $rows) {
             (16, 6) => $f::<S, 6, { $cols[0] }> $arguments,
-            (16, _) => $f::<S, 8, { $cols[1] }> $arguments,
-            (_, 3) => $f::<S, 3, { $cols[0] }> $arguments,
-            _ => $f::<S, 4, { $cols[1] }> $arguments,
+            (16, 8) => $f::<S, 8, { $cols[1] }> $arguments,
+            (8, 3) => $f::<S, 3, { $cols[0] }> $arguments,
+            (8, 4) => $f::<S, 4, { $cols[1] }> $arguments,
+            (lanes, rows) => unreachable!("a tile of {rows} rows was made for other vectors than those of {lanes} lanes"),
         }
     };
 }
@@ -104,8 +105,8 @@ pub(crate) struct Convolution {
 
 impl Convolution {
     /// `weight` gives that of an output channel of a group at a tap.
-    fn new(windows: Windows, rows: usize, lanes: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Self {
-        let tile_rows = tile_rows(lanes, rows);
+    fn new(windows: Windows, rows: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+        let tile_rows = tile_rows(rows);
         let mut weights = Vec::new();
         for group in 0..windows.groups {
             for first in (0..rows).step_by(tile_rows) {
@@ -119,14 +120,14 @@ impl Convolution {
     }
 
     /// w ∗ x of padded blocks.
-    pub(crate) fn forward(shape: &ConvShape, weight: &[f32], lanes: usize) -> Self {
+    pub(crate) fn forward(shape: &ConvShape, weight: &[f32]) -> Self {
         let windows = of_input(shape);
         let (rows, taps) = (shape.c_out / shape.config.groups, windows.taps.len());
-        Self::new(windows, rows, lanes, |group, row, tap| weight[(group * rows + row) * taps + tap])
+        Self::new(windows, rows, |group, row, tap| weight[(group * rows + row) * taps + tap])
     }
 
     /// The gradient for the input from [`Spread`] slopes with rims.
-    pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32], lanes: usize) -> Self {
+    pub(crate) fn x_grad(shape: &ConvShape, weight: &[f32]) -> Self {
         let &ConvShape { c_in, h, w, c_out, kh, kw, config, .. } = shape;
         let (groups, (dy, dx)) = (config.groups, config.dilation);
         let (group_in, group_out) = (c_in / groups, c_out / groups);
@@ -141,7 +142,7 @@ impl Convolution {
             group_stride: place(group_out, 0, 0),
         };
         let size = kh * kw;
-        Self::new(windows, group_in, lanes, |group, row, tap| {
+        Self::new(windows, group_in, |group, row, tap| {
             weight[((group * group_out + tap / size) * group_in + row) * size + tap % size]
         })
     }
@@ -287,12 +288,12 @@ pub(crate) struct WeightGrad {
 
 impl WeightGrad {
     /// From slopes in `spread`.
-    pub(crate) fn new(shape: &ConvShape, spread: &Spread, lanes: usize) -> Self {
+    pub(crate) fn new(shape: &ConvShape, spread: &Spread) -> Self {
         let windows = of_input(shape);
         let pairs = windows.places.iter().zip(&spread.places);
         let pixels = pairs.filter_map(|(&window, slope)| Some((window, (*slope)?))).collect();
         let rows = shape.c_out / shape.config.groups;
-        Self { windows, rows, tile_rows: tile_rows(lanes, rows), pixels, slopes_plane: spread.plane() }
+        Self { windows, rows, tile_rows: tile_rows(rows), pixels, slopes_plane: spread.plane() }
     }
 
     /// Vectors of sums of one group.
@@ -361,8 +362,8 @@ impl WeightGrad {
     }
 }
 
-/// Adds, for `R` channels of slopes and the first `N` of `taps`, their products at some pixels to `sums`, [row][tap][lane]; taps beyond
-/// the last are the last once more.
+/// Adds, for `R` channels of slopes and the first `N` of `taps`, their products at some pixels to `sums`,
+/// [row][tap][lane]; taps beyond the last are the last once more.
 ///
 /// # Safety
 /// Each tap of each window lies in `x`, each pixel of each of the planes in `slopes`; `sums` has `R`·`N` vectors.

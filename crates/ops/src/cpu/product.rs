@@ -324,18 +324,23 @@ impl<'a> Target<'a> {
         pixels: Pixels,
         samples: usize,
     ) -> Self {
+        Self::over(data.as_mut_ptr(), data.len(), rows, row_stride, (pixels, samples))
+    }
+
+    /// [`Target::new`] over `len` values that may never have been written.
+    fn over(
+        data: *mut f32,
+        len: usize,
+        rows: usize,
+        row_stride: usize,
+        (pixels, samples): (Pixels, usize),
+    ) -> Self {
         let (pixels, samples) = pixels.long_runs(samples);
         assert!(
-            rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= data.len(),
+            rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= len,
             "a product does not fit its target"
         );
-        Self {
-            data: data.as_mut_ptr(),
-            row_stride,
-            pixels,
-            columns: pixels.count * samples,
-            _borrow: std::marker::PhantomData,
-        }
+        Self { data, row_stride, pixels, columns: pixels.count * samples, _borrow: std::marker::PhantomData }
     }
 }
 
@@ -371,14 +376,10 @@ pub(crate) fn multiply(
 pub(crate) fn product(left: &Left, right: &Unfolded<'_>) -> Vec<f32> {
     let (rows, columns) = (left.rows, right.columns());
     let mut values = Vec::with_capacity(rows * columns);
-    let room = &mut values.spare_capacity_mut()[..rows * columns];
-    let target = Target {
-        data: room.as_mut_ptr().cast(),
-        row_stride: columns,
-        pixels: Pixels::flat(columns, columns),
-        columns,
-        _borrow: std::marker::PhantomData,
-    };
+    assert!(left.depth > 0, "a product without terms writes nothing");
+    let room = values.spare_capacity_mut();
+    let pixels = (Pixels::flat(columns, columns), 1);
+    let target = Target::over(room.as_mut_ptr().cast(), room.len(), rows, columns, pixels);
     multiply(left, right, None, Activation::Identity, &target);
     // SAFETY: each column of each row has been written.
     unsafe { values.set_len(rows * columns) };
