@@ -432,5 +432,5 @@ fn of_input(shape: &ConvShape) -> Windows {
 
 /// All (plane, row, column), row after row.
 fn grid(planes: usize, rows: usize, cols: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..planes).flat_map(move |c| (0..rows).flat_map(move |y| (0..cols).map(move |x| (c, y, x))))
+    (0..planes * rows * cols).map(move |i| (i / cols / rows, i / cols % rows, i % cols))
 }
