@@ -2,7 +2,7 @@
 
 use std::hash::Hasher as _;
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::Init;
 use candle_nn::init::{FanInOut, NormalOrUniform};
 use fnv::FnvHasher;
@@ -86,9 +86,9 @@ pub(crate) enum Tail {
     Cut,
 }
 
-/// The value of the variable `name`: drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it
+/// The variable `name`, its values drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it
 /// depends on no other variable. Uniform draws lie in [lo, up).
-pub(crate) fn tensor(
+pub(crate) fn var(
     init: Init,
     tail: Tail,
     shape: &Shape,
@@ -96,7 +96,7 @@ pub(crate) fn tensor(
     name: &str,
     dtype: DType,
     device: &Device,
-) -> Result<Tensor> {
+) -> Result<Var> {
     let rng = generator(seed, name);
     let n = shape.dims().iter().try_fold(1usize, |n, dim| n.checked_mul(*dim)).filter(|n| *n <= MAX_VALUES);
     let Some(n) = n else {
@@ -121,10 +121,13 @@ pub(crate) fn tensor(
     };
     if dtype == DType::F32 {
         let values: Vec<f32> = (0..n).map(|_| draw() as f32).collect();
-        return Tensor::from_vec(values, shape.clone(), device);
+        // Not by way of a tensor, which `Var::from_tensor` would copy.
+        return Var::from_vec(values, shape.clone(), device);
     }
     let values: Vec<f64> = (0..n).map(|_| draw()).collect();
-    Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+    Var::from_tensor(
+        &Tensor::from_vec(values, shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?,
+    )
 }
 
 fn uniform(mut rng: ChaCha8Rng, lo: f64, up: f64) -> Box<dyn FnMut() -> f64> {
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     fn draw(init: Init, dims: &[usize], seed: u64, name: &str) -> Vec<f32> {
-        let t = tensor(init, Tail::Kept, &Shape::from(dims), seed, name, DType::F32, &Device::Cpu).unwrap();
+        let t = var(init, Tail::Kept, &Shape::from(dims), seed, name, DType::F32, &Device::Cpu).unwrap();
         t.flatten_all().unwrap().to_vec1().unwrap()
     }
 
@@ -185,7 +188,7 @@ mod tests {
     fn truncated_normal_draws_stay_within_two_deviations() {
         let init = Scheme::TruncatedNormal.weight(&[100, 100]);
         let shape = Shape::from((100, 100));
-        let t = tensor(init, Tail::Cut, &shape, 4, "w", DType::F32, &Device::Cpu).unwrap();
+        let t = var(init, Tail::Cut, &shape, 4, "w", DType::F32, &Device::Cpu).unwrap();
         let a: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
         let most = a.iter().fold(0f32, |most, v| most.max(v.abs()));
         assert!(most <= 0.18 && most > 0.179, "{most}");

@@ -241,8 +241,7 @@ impl SimpleBackend for Params {
             }
             return Ok(self.tensor(name, var));
         }
-        let var =
-            Var::from_tensor(&init::tensor(init, self.tail, &shape, self.inner.seed, name, dtype, device)?)?;
+        let var = init::var(init, self.tail, &shape, self.inner.seed, name, dtype, device)?;
         let tensor = self.tensor(name, &var);
         vars.insert(name.to_owned(), var);
         Ok(tensor)

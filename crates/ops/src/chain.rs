@@ -176,7 +176,7 @@ pub fn conv_chain(x: &Tensor, chain: &ConvChain<'_>, train: bool) -> Result<Tens
     let tensors: Vec<&Tensor> = chain.arguments.iter().flat_map(Arguments::tensors).collect();
     let (slots, handles) = tape::handles(&tensors)?;
     let chain = Chain { slots, ..chain };
-    x.apply_op2(&handles, Computed { chain, run, y: Mutex::new(Some((y, dims))) })
+    x.apply_op2(&handles, Computed { chain, run: Mutex::new(Some(run)), y: Mutex::new(Some((y, dims))) })
 }
 
 impl ConvNormAct<'_> {
@@ -355,8 +355,27 @@ impl Chain {
         Ok(y)
     }
 
-    /// The gradient for x; those of the other arguments go to their slots.
-    fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor, run: &Run) -> Result<Option<Tensor>> {
+    /// A layer that has run, as its gradients read it.
+    fn ran<'a>(
+        &'a self,
+        i: usize,
+        locked: &'a [Locked<'_>],
+        kept: &'a [Kept],
+        y: &'a [f32],
+    ) -> Result<Ran<'a>> {
+        Ok(Ran::new(&self.stages[i], locked[i].parameters()?, &kept[i], y))
+    }
+
+    /// The gradient for x; those of the other arguments go to their slots. If this is the last pass, what a layer kept
+    /// is freed once its gradients are there.
+    fn backward(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+        Run { kept, places }: &mut Run,
+        last: bool,
+    ) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let (x_data, y_data, grad_data) = (cpu::data(x), cpu::data(y), cpu::data(&grad));
         let (x_values, y_values, grad_values) = (x_data.slice()?, y_data.slice()?, grad_data.slice()?);
@@ -364,16 +383,10 @@ impl Chain {
             .then(|| elementwise::par_activation_grad(grad_values, y_values, self.after));
         let grad_values = slopes.as_deref().unwrap_or(grad_values);
         let locked: Vec<Locked<'_>> = self.arguments.iter().map(Arguments::lock).collect();
-        let stages = self.stages.iter().zip(&locked).zip(&run.kept);
-        let ran = |((stage, locked), kept)| -> Result<Ran<'_>> {
-            let locked: &Locked<'_> = locked;
-            Ok(Ran::new(stage, locked.parameters()?, kept, y_values))
-        };
-        let ran: Vec<Ran<'_>> = stages.map(ran).collect::<Result<_>>()?;
         let mut last_slot = self.slots.len();
         let mut projected = None;
         let mut flow = match &self.pool {
-            Some(pool) => Flow::Given(Given::OfMaxima(pool, grad_values, &run.places)),
+            Some(pool) => Flow::Given(Given::OfMaxima(pool, grad_values, places)),
             None => Flow::Given(Given::Whole(grad_values)),
         };
         for (i, arguments) in self.arguments.iter().enumerate().rev() {
@@ -394,17 +407,32 @@ impl Chain {
             if i == self.n_layers {
                 let given = Flow::Given(Given::Whole(grad_values));
                 let from = Source::plain(x_values);
-                projected = leave(ran[i].backward(from, given, None, x.track_op(), wants_weight))?;
+                let ran = self.ran(i, &locked, kept, y_values)?;
+                let x_grad = x.track_op().then(|| Buffer::dirty(x_values.len()));
+                projected = leave(ran.backward(from, given, None, x_grad, wants_weight))?;
+                if last {
+                    kept[i].free();
+                }
                 continue;
             }
             let (from, earlier) = match i.checked_sub(1) {
-                Some(previous) => (run.kept[previous].result(&self.stages[previous]), Some(ran[previous])),
+                Some(previous) => {
+                    let from = kept[previous].result(&self.stages[previous]);
+                    (from, Some(self.ran(previous, &locked, kept, y_values)?))
+                }
                 None => (self.source(x_values), None),
             };
+            let ran = self.ran(i, &locked, kept, y_values)?;
+            // The first layer's goes to the tape.
+            let room = if i == 0 { Buffer::fresh } else { Buffer::dirty };
             let wants_x = x.track_op() || self.slots[..first_slot].iter().any(Slot::wants_grad);
-            match leave(ran[i].backward(from, flow, earlier, wants_x, wants_weight))? {
+            let x_grad = wants_x.then(|| room(from.values.len()));
+            match leave(ran.backward(from, flow, earlier, x_grad, wants_weight))? {
                 Some(grad) => flow = grad,
                 None => return Ok(None),
+            }
+            if last {
+                kept[i].free();
             }
         }
         match flow {
@@ -425,7 +453,8 @@ impl Chain {
 /// A chain that has run: its node on the tape.
 struct Computed {
     chain: Chain,
-    run: Run,
+    /// Until the last pass.
+    run: Mutex<Option<Run>>,
     /// Until the tape takes it.
     y: Mutex<Option<(Vec<f32>, Shape)>>,
 }
@@ -449,7 +478,18 @@ impl CustomOp2 for Computed {
         y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let x_grad = self.chain.backward(x, y, grad, &self.run)?;
+        let last = tape::is_last_pass();
+        let mut kept = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut run) = kept.take() else {
+            let rule = "firstsight_ops::backward is the last pass over a graph: it frees what chains keep";
+            let found = "another pass after it".to_owned();
+            return Err(Error::Setting { op: self.name(), rule, found }.into());
+        };
+        let x_grad = self.chain.backward(x, y, grad, &mut run, last);
+        if !last {
+            *kept = Some(run);
+        }
+        let x_grad = x_grad?;
         Ok((x_grad, if handles.track_op() { Some(handles.zeros_like()?) } else { None }))
     }
 }

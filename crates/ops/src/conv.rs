@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::conv_direct::{self, Plan};
 use crate::cpu::conv_product::Packed;
 use crate::cpu::conv_sparse::{Backward, Grads};
@@ -225,7 +226,7 @@ impl CustomOp3 for Conv {
                 Source::plain(x_values),
                 Flow::Given(Given::Whole(grad)),
                 None,
-                wants_x,
+                wants_x.then(|| Buffer::fresh(x_values.len())),
                 wants_weight,
             );
             let x = match grads.x {

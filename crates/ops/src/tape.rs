@@ -26,8 +26,12 @@ thread_local! {
 /// three at once. Here the first gradient of a variable that an op of this crate computes is taken as it is. Any other
 /// op is candle's affair, as in `loss.backward()`, which may be called as well.
 ///
+/// It is the last pass over its graph: what [`crate::conv_chain`] keeps between its layers is freed on the way, as in
+/// PyTorch without `retain_graph`. After it, gradients through such a chain need its forward pass again; after
+/// `loss.backward()` they don't.
+///
 /// # Errors
-/// Those of [`Tensor::backward`].
+/// Those of [`Tensor::backward`]; a chain that such a pass has gone through.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -53,6 +57,11 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
         grads.insert(&variable, grad);
     }
     Ok(grads)
+}
+
+/// Whether the gradients now asked for are [`backward`]'s.
+pub(crate) fn is_last_pass() -> bool {
+    COLLECTED.with_borrow(Option::is_some)
 }
 
 /// What the tape is given as gradient for `arg`: nothing if [`backward`] collects it.

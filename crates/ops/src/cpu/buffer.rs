@@ -1,7 +1,8 @@
 //! Large buffers that are used again: touching fresh memory costs more than the arithmetic of most layers.
 //!
-//! What a training step frees, the next one takes, so that the store grows to what one step needs at once and no
-//! further.
+//! What a training step frees, the next one takes. Of those that are large enough the smallest is taken, and where none
+//! is, as much is given back as is asked for: the store and what is in use come to what a step needs at once and little
+//! more.
 
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
@@ -9,38 +10,49 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+/// From the smallest to the largest.
 static STORE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// Values that go back to the store when dropped.
-pub(crate) struct Buffer(Vec<f32>);
+#[derive(Default)]
+pub(crate) struct Buffer {
+    /// Never shortened: lengthening them again would write zeros.
+    values: Vec<f32>,
+    len: usize,
+}
 
 impl Buffer {
     /// `len` values, whatever was in them before.
     pub(crate) fn dirty(len: usize) -> Self {
-        let kept = {
-            let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
-            // The smallest that is large enough, but not so large that a larger request would miss it.
-            let fitting =
-                store.iter().enumerate().filter(|(_, kept)| (len..=len + len / 4).contains(&kept.len()));
-            fitting.min_by_key(|(_, kept)| kept.len()).map(|(at, _)| at).map(|at| store.swap_remove(at))
-        };
-        match kept {
-            Some(mut kept) => {
-                kept.truncate(len);
-                Self(kept)
-            }
-            None => Self(vec![0.0; len]),
+        let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = store.partition_point(|kept| kept.len() < len);
+        if at < store.len() {
+            return Self { values: store.remove(at), len };
         }
+        let mut freed = 0;
+        while let Some(kept) = store.pop_if(|_| freed < len) {
+            freed += kept.len();
+        }
+        drop(store);
+        Self::fresh(len)
+    }
+
+    /// `len` zeros for the tape, which they don't come back from.
+    pub(crate) fn fresh(len: usize) -> Self {
+        Self { values: vec![0.0; len], len }
     }
 
     /// The buffer, which leaves an empty one.
     pub(crate) fn take(&mut self) -> Self {
-        Self(std::mem::take(&mut self.0))
+        std::mem::take(self)
     }
 
-    /// The values themselves, which then don't go back.
+    /// The values themselves, which then don't go back; of a larger buffer, a copy.
     pub(crate) fn into_vec(mut self) -> Vec<f32> {
-        std::mem::take(&mut self.0)
+        if self.len < self.values.len() {
+            return self.to_vec();
+        }
+        std::mem::take(&mut self.values)
     }
 }
 
@@ -62,7 +74,7 @@ pub(crate) fn filled(count: usize, len: usize, fill: impl Fn(usize, &mut [f32]) 
 
 /// Frees all buffers that wait for their next use.
 ///
-/// Ops keep the memory of large intermediate maps from one call to the next, at most as much as was in use at once.
+/// Ops keep the memory of large intermediate maps from one call to the next.
 pub fn release_buffers() {
     STORE.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
@@ -71,16 +83,14 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         /// More are not kept: a step of a deep network uses a few hundred.
         const MOST: usize = 1024;
-        let mut buffer = std::mem::take(&mut self.0);
-        if buffer.is_empty() {
+        let values = std::mem::take(&mut self.values);
+        if values.is_empty() {
             return;
         }
         let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
         if store.len() < MOST {
-            // What lies behind the length was values once; lengthening fills it with zeros.
-            let len = buffer.capacity();
-            buffer.resize(len, 0.0);
-            store.push(buffer);
+            let at = store.partition_point(|kept| kept.len() < values.len());
+            store.insert(at, values);
         }
     }
 }
@@ -88,12 +98,12 @@ impl Drop for Buffer {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values[..self.len]
     }
 }

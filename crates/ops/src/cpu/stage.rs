@@ -49,6 +49,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Frees the map: no more gradients come.
+    pub(crate) fn free(&mut self) {
+        self.map.take();
+    }
+
     /// What the stage's result is made of.
     pub(crate) fn result(&self, stage: &Stage) -> Source<'_> {
         match stage.norm {
@@ -267,13 +272,13 @@ impl Stage {
 
 impl Ran<'_> {
     /// Gradients from that of the result; also back through `earlier`'s normalisation and activation, whose result
-    /// `x` is, where that costs least here.
+    /// `x` is, where that costs least here. `x_grad` is room for that of `x`, if it is wanted.
     pub(crate) fn backward(
         &self,
         x: Source<'_>,
         flow: Flow<'_>,
         earlier: Option<Ran<'_>>,
-        wants_x: bool,
+        mut x_grad: Option<Buffer>,
         wants_weight: bool,
     ) -> StageGrads {
         let Self { stage, parameters, .. } = *self;
@@ -284,7 +289,6 @@ impl Ran<'_> {
             Flow::Convolved(grad, slopes) => (None, grad, Some(slopes)),
         };
         let planes = Planes::new(&mut grad, c_out, stage.outputs());
-        let mut x_grad = wants_x.then(|| Buffer::dirty(x.values.len()));
         let depthwise = stage.depthwise().then(|| Depthwise::new(&stage.shape));
         let x_planes = x_grad.as_mut().map(|grad| Planes::new(grad, c_in, h * w));
         let channel = |channel| {

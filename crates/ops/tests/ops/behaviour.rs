@@ -153,6 +153,22 @@ fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
         );
     }
     assert_eq!(with(Tensor::backward), expected);
+    // Candle's passes leave a graph as it was; ours is the last.
+    let loss_of_all = loss().unwrap();
+    for _ in 0..2 {
+        loss_of_all.backward().unwrap();
+    }
+    ops::backward(&loss_of_all).unwrap();
+    for again in [ops::backward(&loss_of_all), loss_of_all.backward()] {
+        let error = again.unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "conv_chain: firstsight_ops::backward is the last pass over a graph: it frees what chains keep, found \
+                 another pass after it"
+            ),
+            "{error}"
+        );
+    }
     // A pass that fails leaves nothing behind.
     let bad = dense.apply_op1(Fails).unwrap().sum_all().unwrap();
     assert!(ops::backward(&(loss().unwrap() + bad).unwrap()).is_err());

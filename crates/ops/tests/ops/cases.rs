@@ -385,10 +385,15 @@ impl Op {
         let args: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
         let running = self.running(&get)?;
         let y = self.apply(&args, &running, path, self.function().activation())?;
-        let grads = (&y * get("seed")?)?.sum_all()?.backward()?;
+        let loss = (&y * get("seed")?)?.sum_all()?;
+        let (grads, last) = (loss.backward()?, ops::backward(&loss)?);
         let mut results = Tensors::from([("y".to_owned(), y.detach())]);
         for (name, var) in names.iter().zip(&vars) {
             let Some(grad) = grads.get(var) else { candle_core::bail!("{name} got no gradient") };
+            let Some(again) = last.get(var) else { candle_core::bail!("{name} got no gradient from ours") };
+            if grad.ne(again)?.sum_all()?.to_scalar::<u8>()? != 0 {
+                candle_core::bail!("{name}: {again} from our pass, {grad} from candle's");
+            }
             results.insert(format!("grad_{name}"), grad.clone());
         }
         results.extend(self.statistics().iter().map(|name| format!("new_{name}")).zip(running));
