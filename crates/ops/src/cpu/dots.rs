@@ -11,9 +11,11 @@ use super::simd::{Kernel, Simd, dispatch};
 pub(crate) const FEW: usize = 32;
 /// Rows of a tile, on either side.
 const TILE: usize = 4;
-/// Values of the shared dimension that are taken together: a tile's rows of the right side lie in the first-level
-/// cache.
-const DEPTH: usize = 256;
+/// Values of a line of the cache; no vector is longer.
+const LINE: usize = 16;
+/// Values of the shared dimension that are taken together: of the left side, of a tile of the right and of a piece's
+/// sums as many as fit into the first-level cache.
+const DEPTH: usize = 16 * LINE;
 /// Rows of the right side in one piece of work.
 const PIECE: usize = 4 * TILE;
 
@@ -21,8 +23,9 @@ const PIECE: usize = 4 * TILE;
 pub(crate) fn multiply_rows(left: &[f32], right: &[f32], depth: usize) -> Vec<f32> {
     let (rows, cols) = (left.len() / depth, right.len() / depth);
     assert!(left.len() == rows * depth && right.len() == cols * depth);
+    let left = &Left::new(left, depth);
     let pieces: Vec<Vec<f32>> =
-        right.par_chunks(PIECE * depth).map(|right| dispatch(Dots { left, right, depth })).collect();
+        right.par_chunks(PIECE * depth).map(|right| dispatch(Dots { left, right })).collect();
     let mut result = vec![0.0; rows * cols];
     for (m, row) in result.chunks_exact_mut(cols).enumerate() {
         for (to, piece) in row.chunks_mut(PIECE).zip(&pieces) {
@@ -34,11 +37,33 @@ pub(crate) fn multiply_rows(left: &[f32], right: &[f32], depth: usize) -> Vec<f3
     result
 }
 
+/// The left side, line by line: [tile of its rows][line][row of the tile][value], and zeros where it has none.
+struct Left {
+    values: Scratch,
+    rows: usize,
+    depth: usize,
+}
+
+impl Left {
+    fn new(left: &[f32], depth: usize) -> Self {
+        let (rows, lines) = (left.len() / depth, depth.div_ceil(LINE));
+        let mut values = Scratch::zeroed(rows.div_ceil(TILE) * lines * TILE * LINE);
+        let tiles = values.chunks_exact_mut(lines * TILE * LINE).zip(left.chunks(TILE * depth));
+        for (to, tile) in tiles {
+            for (m, row) in tile.chunks_exact(depth).enumerate() {
+                for (to, line) in to.chunks_exact_mut(TILE * LINE).zip(row.chunks(LINE)) {
+                    to[m * LINE..][..line.len()].copy_from_slice(line);
+                }
+            }
+        }
+        Self { values, rows, depth }
+    }
+}
+
 /// Some rows of the right side: [tile of them][row of the left][row of the tile].
 struct Dots<'a> {
-    left: &'a [f32],
+    left: &'a Left,
     right: &'a [f32],
-    depth: usize,
 }
 
 impl Kernel for Dots<'_> {
@@ -46,48 +71,33 @@ impl Kernel for Dots<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { left, right, depth } = self;
-        let rows = left.len() / depth;
-        let tiles = right.chunks(TILE * depth);
-        let mut result = Vec::with_capacity(tiles.len() * TILE * rows);
-        let mut sums = Scratch::dirty(rows * TILE * S::LANES);
-        for right in tiles {
-            sums.fill(0.0);
-            for first in (0..depth).step_by(DEPTH) {
-                let these = first..depth.min(first + DEPTH);
-                let tiles = left.chunks(TILE * depth).zip(sums.chunks_mut(TILE * TILE * S::LANES));
-                for (left, sums) in tiles {
+        let Self { left: &Left { ref values, rows, depth }, right } = self;
+        let left_tiles = rows.div_ceil(TILE);
+        let tiles = right.len().div_ceil(TILE * depth);
+        let mut sums = Scratch::zeroed(tiles * left_tiles * TILE * TILE * S::LANES);
+        for first in (0..depth).step_by(DEPTH) {
+            let these = first..depth.min(first + DEPTH);
+            let tiles =
+                right.chunks(TILE * depth).zip(sums.chunks_exact_mut(left_tiles * TILE * TILE * S::LANES));
+            for (right, sums) in tiles {
+                let by_left = values
+                    .chunks_exact(values.len() / left_tiles)
+                    .zip(sums.chunks_exact_mut(TILE * TILE * S::LANES));
+                for (left, sums) in by_left {
                     let part = Part { left, right, depth, these: these.clone() };
-                    match (left.len() / depth, right.len() / depth) {
-                        (4, 4) => part.add::<S, 4, 4>(simd, sums),
-                        (3, 4) => part.add::<S, 3, 4>(simd, sums),
-                        (2, 4) => part.add::<S, 2, 4>(simd, sums),
-                        (1, 4) => part.add::<S, 1, 4>(simd, sums),
-                        (left_rows, right_rows) => {
-                            for m in 0..left_rows {
-                                for n in 0..right_rows {
-                                    let part = Part {
-                                        left: &left[m * depth..(m + 1) * depth],
-                                        right: &right[n * depth..(n + 1) * depth],
-                                        depth,
-                                        these: these.clone(),
-                                    };
-                                    part.add::<S, 1, 1>(simd, &mut sums[(m * TILE + n) * S::LANES..]);
-                                }
-                            }
-                        }
-                    }
+                    if rows == 1 { part.add::<S, 1>(simd, sums) } else { part.add::<S, TILE>(simd, sums) }
                 }
             }
-            for sums in sums.chunks_exact(S::LANES) {
-                result.push(sums.iter().sum());
-            }
+        }
+        let mut result = Vec::with_capacity(tiles * rows * TILE);
+        for sums in sums.chunks_exact(left_tiles * TILE * TILE * S::LANES) {
+            result.extend(sums.chunks_exact(S::LANES).take(rows * TILE).map(|sums| sums.iter().sum::<f32>()));
         }
         result
     }
 }
 
-/// Some rows of both sides, along a part of the shared dimension.
+/// A tile of the left side and one of the right, along a part of the shared dimension.
 struct Part<'a> {
     left: &'a [f32],
     right: &'a [f32],
@@ -96,32 +106,32 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Adds the products of `M` rows by `N` to vectors of `sums` [m][[`TILE`]], lane by lane.
+    /// Adds the products of the left tile's first `M` rows by the right one's to vectors of `sums` [m][[`TILE`]], lane
+    /// by lane. Where the right tile has fewer rows, its first stands for those that it lacks.
     #[inline(always)]
-    fn add<S: Simd, const M: usize, const N: usize>(self, simd: S, sums: &mut [f32]) {
+    fn add<S: Simd, const M: usize>(self, simd: S, sums: &mut [f32]) {
         let Self { left, right, depth, these } = self;
-        assert!(left.len() == M * depth && right.len() == N * depth && these.end <= depth);
-        assert!(N <= TILE && ((M - 1) * TILE + N) * S::LANES <= sums.len());
+        let n_rows = right.len() / depth;
+        assert!(n_rows > 0 && these.start.is_multiple_of(LINE) && these.end <= depth);
+        assert!(M <= TILE && these.end.div_ceil(LINE) * TILE * LINE <= left.len());
+        assert!(sums.len() >= M * TILE * S::LANES && LINE.is_multiple_of(S::LANES));
         let (left, right, at) = (left.as_ptr(), right.as_ptr(), sums.as_mut_ptr());
-        // SAFETY: `these` lies in each of the `M` and `N` rows; the sums' vectors lie in `sums`; both as asserted.
+        // SAFETY: `these` lies in each row of the right tile and, lines before and after it included, in the left
+        // one; the sums' vectors lie in `sums`; all as asserted.
         unsafe {
-            let mut held = [[simd.splat(0.0); N]; M];
-            let whole = these.end - these.len() % S::LANES;
-            for k in (these.start..whole).step_by(S::LANES) {
-                let columns: [S::V; N] = std::array::from_fn(|n| simd.load(right.add(n * depth + k)));
+            let rows: [*const f32; TILE] =
+                std::array::from_fn(|n| right.add(if n < n_rows { n * depth } else { 0 }));
+            let mut held = [[simd.splat(0.0); TILE]; M];
+            for k in these.clone().step_by(S::LANES) {
+                let rest = these.end - k;
+                let columns: [S::V; TILE] = if rest < S::LANES {
+                    rows.map(|row| simd.load_first(row.add(k), rest))
+                } else {
+                    rows.map(|row| simd.load(row.add(k)))
+                };
+                let left = left.add(k / LINE * TILE * LINE + k % LINE);
                 for (m, held) in held.iter_mut().enumerate() {
-                    let row = simd.load(left.add(m * depth + k));
-                    for (held, column) in held.iter_mut().zip(columns) {
-                        *held = simd.mul_add(row, column, *held);
-                    }
-                }
-            }
-            if whole < these.end {
-                let rest = these.end - whole;
-                let columns: [S::V; N] =
-                    std::array::from_fn(|n| simd.load_first(right.add(n * depth + whole), rest));
-                for (m, held) in held.iter_mut().enumerate() {
-                    let row = simd.load_first(left.add(m * depth + whole), rest);
+                    let row = simd.load(left.add(m * LINE));
                     for (held, column) in held.iter_mut().zip(columns) {
                         *held = simd.mul_add(row, column, *held);
                     }
@@ -144,7 +154,9 @@ mod tests {
 
     #[test]
     fn rows_are_multiplied_by_rows() {
-        for (rows, cols, depth) in [(1, 1, 1), (3, 5, 17), (4, 16, 1024), (7, 23, 1031), (16, 33, 2100)] {
+        let sizes =
+            [(1, 1, 1), (1, 22, 300), (3, 5, 17), (4, 16, 1024), (7, 23, 1031), (16, 33, 2100), (32, 3, 16)];
+        for (rows, cols, depth) in sizes {
             let value = |i: usize, step: usize| ((i * step % 101) as f32 - 50.0) / 50.0;
             let left: Vec<f32> = (0..rows * depth).map(|i| value(i, 37)).collect();
             let right: Vec<f32> = (0..cols * depth).map(|i| value(i, 29)).collect();
