@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
-use crate::cpu::buffer::Buffer;
+use crate::cpu::buffer::{self, Buffer};
 use crate::cpu::conv_direct::{self, Plan};
 use crate::cpu::conv_product::Packed;
 use crate::cpu::conv_sparse::{Backward, Grads};
@@ -136,7 +136,7 @@ impl Conv {
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let x = Source::plain(x);
         let Some(pooling) = &self.pooling else {
-            let mut y = vec![0.0; self.shape.output_len()];
+            let mut y = buffer::zeros(self.shape.output_len());
             let stage = Stage { shape: self.shape, norm: None, activation: self.activation };
             Prepared::of_bare(&stage, Parameters { weight, gamma: &[], beta: bias }).run(x, &mut y);
             return y;
@@ -158,7 +158,7 @@ impl Conv {
         } else {
             Packed::new(&self.shape, weight, None)
         };
-        let mut map = vec![0.0; self.shape.output_len()];
+        let mut map = Buffer::dirty(self.shape.output_len());
         packed.forward(x, Some(bias), Activation::Identity, &mut map);
         let mut y = if pooling.tracked {
             let (y, mut places) = pool::max_forward(&pooling.shape, &map);

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::threads::many;
+
 /// From the smallest to the largest.
 static STORE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
@@ -39,7 +41,7 @@ impl Buffer {
 
     /// `len` zeros for the tape, which they don't come back from.
     pub(crate) fn fresh(len: usize) -> Self {
-        Self { values: vec![0.0; len], len }
+        Self { values: zeros(len), len }
     }
 
     /// The buffer, which leaves an empty one.
@@ -69,6 +71,21 @@ pub(crate) fn filled(count: usize, len: usize, fill: impl Fn(usize, &mut [f32]) 
     });
     // SAFETY: the chunks are all of these values, and each has been written.
     unsafe { values.set_len(count * len) };
+    values
+}
+
+/// `len` zeros for a result, written on all threads if they are many.
+pub(crate) fn zeros<T: Copy + Default + Send>(len: usize) -> Vec<T> {
+    /// A page or more, and a few for each thread.
+    const CHUNK: usize = 1 << 14;
+    if !many(len) {
+        return vec![T::default(); len];
+    }
+    let mut values = Vec::with_capacity(len);
+    let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(CHUNK);
+    chunks.for_each(|chunk| chunk.fill(MaybeUninit::new(T::default())));
+    // SAFETY: the chunks are all of these values, and each has been written.
+    unsafe { values.set_len(len) };
     values
 }
 

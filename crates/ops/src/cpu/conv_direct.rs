@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::buffer::zeros;
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch, transpose};
@@ -84,10 +85,9 @@ impl Plan {
     ) -> Vec<f32> {
         let shape = &self.shape;
         let pixels = pool.oh * pool.ow;
-        let mut out = vec![0.0; shape.batch * shape.c_out * pixels];
+        let mut out = zeros(shape.batch * shape.c_out * pixels);
         if let Some(places) = &mut places {
-            places.clear();
-            places.resize(out.len(), 0);
+            **places = zeros(out.len());
         }
         let group_out = shape.c_out / shape.config.groups;
         // A small batch is split by blocks of channels too; each piece pads the input for itself.

@@ -8,6 +8,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::buffer::zeros;
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{self, Kernel, Simd, dispatch, transpose};
@@ -143,7 +144,7 @@ impl Backward<'_> {
         let blocks = ((4 << 20) / n_weights.max(1)).clamp(4, 32).min(shape.batch);
         let block = shape.batch.div_ceil(blocks);
         let x_block = block * shape.c_in * shape.h * shape.w;
-        let mut x_grad = vec![0.0; if wants_x { self.x.len() } else { 0 }];
+        let mut x_grad = zeros(if wants_x { self.x.len() } else { 0 });
         let x_blocks: Vec<Option<&mut [f32]>> = if wants_x {
             x_grad.chunks_mut(x_block).map(Some).collect()
         } else {

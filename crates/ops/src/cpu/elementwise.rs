@@ -1,5 +1,6 @@
 //! Activations, and the loops over long slices, split over threads in fixed pieces.
 
+use super::buffer::zeros;
 use super::simd::{Kernel, Simd, dispatch};
 use super::threads::for_each_chunk;
 use crate::config::Activation;
@@ -238,7 +239,7 @@ pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activatio
             activation_grad(self.0, self.1, self.2, self.3);
         }
     }
-    let mut result = vec![0.0; grad.len()];
+    let mut result = zeros(grad.len());
     for_each_chunk(&mut result, PIECE, |index, result| {
         dispatch(Run(result, piece(grad, index), piece(y, index), activation));
     });

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::filled;
+use super::buffer::{filled, zeros};
 use super::elementwise;
 use super::scratch::Scratch;
 use super::simd::{Kernel, Simd, dispatch};
@@ -13,8 +13,8 @@ use crate::shape::PoolShape;
 /// The maxima, and where in its plane each lies; the first of equals.
 pub(crate) fn max_forward(shape: &PoolShape, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
     let pixels = shape.oh * shape.ow;
-    let mut out = vec![0.0; shape.batch * shape.channels * pixels];
-    let mut places = vec![0u32; out.len()];
+    let mut out = zeros(shape.batch * shape.channels * pixels);
+    let mut places: Vec<u32> = zeros(out.len());
     out.par_chunks_exact_mut(pixels)
         .zip(places.par_chunks_exact_mut(pixels))
         .zip(x.par_chunks_exact(shape.h * shape.w))

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::{Buffer, filled};
+use super::buffer::{Buffer, filled, zeros};
 use super::conv_product::{self, Packed};
 use super::depthwise::{self, Depthwise};
 use super::elementwise;
@@ -259,8 +259,8 @@ impl Stage {
         };
         let from = kept.result(self);
         let pooled = pool.oh * pool.ow;
-        let mut places = vec![0; count * pooled];
-        let mut y = vec![0.0; count * pooled];
+        let mut places = zeros(count * pooled);
+        let mut y = zeros(count * pooled);
         let planes = y.par_chunks_exact_mut(pooled).zip(places.par_chunks_exact_mut(pooled)).enumerate();
         planes.for_each(|(index, (plane, places))| {
             let made = Made::Pooled(from, pool, places);
