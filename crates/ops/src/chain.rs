@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::config::{Activation, Conv2dConfig, Pool2dConfig};
-use crate::cpu::buffer::Buffer;
+use crate::cpu::buffer::{self, Buffer};
 use crate::cpu::source::{Pending, Source};
 use crate::cpu::stage::{Finish, Flow, Given, Kept, Norm, Parameters, Prepared, Ran, Stage, StageGrads};
 use crate::cpu::{self, elementwise, pool};
@@ -324,7 +324,7 @@ impl Chain {
         let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
         let (sample, result) =
             (x.len() / batch, self.pool.map_or(last.sample_len(), |pool| pool.sample_len()));
-        let mut y = vec![0.0; batch * result];
+        let mut y = buffer::zeros(batch * result);
         let groups = y.par_chunks_mut(together * result).zip(x.par_chunks(together * sample));
         groups.for_each(|(y, x)| {
             let samples = x.len() / sample;

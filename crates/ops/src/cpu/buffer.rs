@@ -44,11 +44,6 @@ impl Buffer {
         Self { values: zeros(len), len }
     }
 
-    /// The buffer, which leaves an empty one.
-    pub(crate) fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
     /// The values themselves, which then don't go back; of a larger buffer, a copy.
     pub(crate) fn into_vec(mut self) -> Vec<f32> {
         if self.len < self.values.len() {

@@ -51,7 +51,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Frees the map: no more gradients come.
     pub(crate) fn free(&mut self) {
-        self.map.take();
+        self.map = Buffer::default();
     }
 
     /// What the stage's result is made of.
@@ -233,7 +233,7 @@ impl Stage {
         let count = self.shape.batch * channels;
         let Some(pool) = finish.pool else {
             if self.norm.is_none() {
-                let mut y = kept.map.take();
+                let mut y = std::mem::take(&mut kept.map);
                 y.par_chunks_exact_mut(size).enumerate().for_each(|(index, plane)| {
                     dispatch(FinishPlane {
                         finish,
