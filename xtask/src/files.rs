@@ -1,10 +1,9 @@
 //! Output files: written whole or not at all.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use atomic_write_file::AtomicWriteFile;
+use firstsight_data::files::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,12 +24,7 @@ impl std::error::Error for Unwritable {}
 
 /// Writes under a temporary name beside `path`, syncs and renames.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Unwritable> {
-    let write = || {
-        let mut file = AtomicWriteFile::open(path)?;
-        file.write_all(bytes)?;
-        file.commit()
-    };
-    write().map_err(|source| Unwritable { path: path.to_path_buf(), source })
+    write_atomically(path, bytes).map_err(|source| Unwritable { path: path.to_path_buf(), source })
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT, Tensor, Var};
-use firstsight_data::{Batches as _, Decoded, ImageFolder, Loader, Order, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Params};
+use firstsight_data::{
+    Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, OnDecodeError, ResizeMode,
+    Sampling,
+};
+use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Callback, Ended, Epoch, History, Metric, Metrics, Predictions, RateCurve, evaluate, predict,
@@ -22,7 +25,7 @@ use crate::files;
 use crate::images::{self, Folders};
 use crate::json::Figures;
 use crate::progress::{self, TrainingProgress};
-use crate::run::{Preprocess as _, RunConfig, RunFolder, TrainingRecord};
+use crate::run::{RunConfig, RunFolder, TrainingRecord};
 use crate::training::{LOSS, METRICS, MONITOR, evaluation_batch, in_order};
 use crate::values::RateOrFind;
 
@@ -35,7 +38,7 @@ pub(crate) struct Request<'a> {
     pub(crate) pretrained: &'a Pretrained,
     pub(crate) input: InputSpec,
     /// How a photo that isn't square is brought to the input's size; of several, cross-validation takes one.
-    pub(crate) crops: Vec<CropMode>,
+    pub(crate) crops: Vec<ResizeMode>,
     pub(crate) preset: Preset,
     pub(crate) unfreeze_from: Option<String>,
     pub(crate) epochs: Option<usize>,
@@ -53,7 +56,7 @@ pub(crate) struct Request<'a> {
 
 /// A split with what the network makes of it.
 pub(crate) struct Measured {
-    pub(crate) images: Decoded,
+    pub(crate) images: ImageDataset,
     pub(crate) metrics: Metrics,
     pub(crate) predictions: Predictions,
 }
@@ -78,7 +81,7 @@ pub(crate) struct Tuned {
     /// What the network takes, with the crop that was chosen.
     pub(crate) input: InputSpec,
     /// The crops tried, with their lowest cross-validated loss.
-    pub(crate) crops: Vec<(CropMode, f64)>,
+    pub(crate) crops: Vec<(ResizeMode, f64)>,
     pub(crate) network: ImageClassifier,
     pub(crate) recipe: Recipe,
     pub(crate) head: Head,
@@ -164,7 +167,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     let mut crops = Vec::new();
     for &crop_mode in &request.crops {
         let mut input = InputSpec { crop_mode, ..request.input.clone() };
-        if crop_mode == CropMode::Squash {
+        if crop_mode == ResizeMode::Squash {
             // timm cuts the rim off after stretching unless the whole is kept.
             input.crop_pct = 1.0;
         }
@@ -180,7 +183,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
         best.context("no way to crop was named")?;
     let device = &env.device;
     if crops.len() > 1 {
-        eprintln!("{:?} crop, by cross-validation", request.input.crop_mode);
+        eprintln!("{} crop, by cross-validation", request.input.crop_mode);
     }
 
     let started = Instant::now();
@@ -209,7 +212,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     };
     stage.counts.1 = network.summary().total_params() - stage.counts.0;
     let started = Instant::now();
-    let measure = |images: &Decoded| -> Result<(Metrics, Predictions)> {
+    let measure = |images: &ImageDataset| -> Result<(Metrics, Predictions)> {
         let batches = in_order(images, &request.input, device)?;
         Ok((evaluate(&network, &batches, LOSS, &METRICS)?, predict(&network, &batches)?))
     };
@@ -237,7 +240,7 @@ pub(crate) fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, env
     if stage.kept != Kept::Head {
         (val_metrics, val_predictions) = measure(&val)?;
     }
-    let measured = |images: Decoded| -> Result<Measured> {
+    let measured = |images: ImageDataset| -> Result<Measured> {
         let (metrics, predictions) = measure(&images)?;
         Ok(Measured { images, metrics, predictions })
     };
@@ -274,7 +277,7 @@ struct FirstPart<'a> {
     network: ImageClassifier,
     params: Params,
     recipe: Recipe,
-    train: Decoded,
+    train: ImageDataset,
     train_features: Features,
     head: Head,
 }
@@ -293,7 +296,7 @@ fn first_part<'a>(
     let recipe = recipe(&request, &parts);
     if let Some(tuning) = &recipe.tuning {
         // A block that there is not should be heard of before the work, not after it.
-        let (input, n_classes) = (request.input.dims(), train.classes().len());
+        let (input, n_classes) = (Dims::from(&request.input), train.classes().len());
         PartlyFrozen::new(request.pretrained.model, input, n_classes, &params, &tuning.config)?;
     }
     if request.crops.first() == Some(&request.input.crop_mode) {
@@ -316,12 +319,18 @@ fn first_part<'a>(
     Ok(FirstPart { request, network, params, recipe, train, train_features, head })
 }
 
-fn decode(request: &Request<'_>, folder: &ImageFolder, what: &str, env: &Env) -> Result<Decoded> {
+fn decode(request: &Request<'_>, folder: &ImageFolder, what: &str, env: &Env) -> Result<ImageDataset> {
     let mut settings = request.input.decode_settings();
     if request.skip_unreadable {
-        settings.unreadable = Unreadable::Exclude;
+        settings.on_error = OnDecodeError::Exclude;
     }
-    Ok(progress::counted(what, |report| Decoded::decode(folder, &settings, Some(&env.cache), report))?)
+    Ok(progress::counted(what, |report| {
+        ImageDataset::decode_with(
+            folder,
+            &settings,
+            DecodeOptions { cache: Some(&env.cache), progress: Some(report) },
+        )
+    })?)
 }
 
 /// The pretrained network with a new last layer.
@@ -334,7 +343,7 @@ fn network(
     let params = Params::seeded(request.seed, device);
     let kind = pretrained.model;
     let mut network =
-        ImageClassifier::new(kind, request.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+        ImageClassifier::new(kind, Dims::from(&request.input), pretrained.n_classes, kind.scheme(), &params)?;
     params.load(&pretrained.weights)?;
     network.reset_classifier(n_classes, kind.scheme(), &params)?;
     let parts = blocks(kind, &params, network.head_name());
@@ -371,7 +380,7 @@ fn say_cost(
     recipe: &Recipe,
     parts: &[Block],
     network: &ImageClassifier,
-    train: &Decoded,
+    train: &ImageDataset,
     n_val: usize,
     device: &Device,
 ) -> Result<()> {
@@ -434,7 +443,7 @@ fn of_features(network: &ImageClassifier, features: &Features) -> Result<Metrics
     let all: Vec<usize> = (0..features.n_images()).collect();
     let (rows, labels) = features.of(&all, 1)?;
     let labels = Tensor::new(labels, rows.device())?;
-    let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Order::Sequential)?;
+    let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Sampling::Sequential)?;
     Ok(evaluate(&LastLayer(network), &batches, LOSS, &METRICS)?)
 }
 
@@ -443,8 +452,8 @@ fn accuracy(metrics: &Metrics) -> f64 {
 }
 
 struct TuningImages<'a> {
-    train: &'a Decoded,
-    val: &'a Decoded,
+    train: &'a ImageDataset,
+    val: &'a ImageDataset,
 }
 
 /// What the second part of a recipe leaves.
@@ -469,11 +478,11 @@ fn tune(
     let TuningImages { train, val } = *images;
     let mut config = tuning.config.clone();
     let (model, n_classes) = (request.pretrained.model, train.classes().len());
-    let partly = PartlyFrozen::new(model, request.input.dims(), n_classes, params, &config)?;
+    let partly = PartlyFrozen::new(model, Dims::from(&request.input), n_classes, params, &config)?;
     let counts = partly.counts(params);
     let (_, trained_rows) = partly.summary();
     eprintln!("{} parameters are trained, {} are frozen", counts.0, counts.1);
-    let shown = if request.balance { train.subset(&balanced(train)) } else { train.clone() };
+    let shown = if request.balance { train.balanced() } else { train.clone() };
     let loader = training_loader(request, tuning, &shown, &env.device)?;
     let val = in_order(val, &request.input, &env.device)?;
 
@@ -523,10 +532,10 @@ fn tune(
 fn training_loader(
     request: &Request<'_>,
     tuning: &Tuning,
-    images: &Decoded,
+    images: &ImageDataset,
     device: &Device,
 ) -> Result<Loader> {
-    let order = Order::Shuffled { seed: request.seed };
+    let order = Sampling::Shuffled { seed: request.seed };
     let loader = images::loader(images, &request.input, tuning.batch_size, order, device)?;
     Ok(match request.augmentation.augmentation(request.seed) {
         Some(augmentation) => loader.augmented(augmentation)?,
@@ -534,19 +543,8 @@ fn training_loader(
     })
 }
 
-/// The images with those of rare classes repeated until each class has as many as the largest.
-fn balanced(images: &Decoded) -> Vec<usize> {
-    let mut by_class = vec![Vec::new(); images.classes().len()];
-    images.labels().iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(i));
-    let most = by_class.iter().map(Vec::len).max().unwrap_or(0);
-    by_class
-        .iter()
-        .flat_map(|class| class.iter().copied().cycle().take(most.min(class.len() * most)))
-        .collect()
-}
-
 /// What a checkpoint must agree on to be resumed.
-fn identity(request: &Request<'_>, tuning: &Tuning, train: &Decoded) -> String {
+fn identity(request: &Request<'_>, tuning: &Tuning, train: &ImageDataset) -> String {
     format!(
         "{} from {}, {} preset, {} training images of {} classes, batches of {}, {:?}, augmented ({}), seed {}",
         request.pretrained.model,
@@ -565,7 +563,7 @@ fn run_config(
     request: &Request<'_>,
     recipe: &Recipe,
     network: &ImageClassifier,
-    train: &Decoded,
+    train: &ImageDataset,
 ) -> RunConfig {
     let (batch_size, learning_rate) = match &recipe.tuning {
         Some(tuning) => (tuning.batch_size, tuning.config.rate),

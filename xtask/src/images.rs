@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
+use firstsight_data::{
+    DatasetFolder, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, LoaderConfig, Sampling,
+};
 
-use firstsight_models::InputSpec;
 use fnv::FnvHasher;
 
 use crate::progress;
-use crate::run::Preprocess as _;
 
 /// The share of the training images that are set aside where the folder has no validation split.
 pub(crate) const VALIDATION_SHARE: f64 = 0.2;
@@ -72,9 +72,9 @@ impl Split {
 
 /// The decoded images of each split.
 pub(crate) struct Splits {
-    pub(crate) train: Decoded,
-    pub(crate) val: Decoded,
-    pub(crate) test: Option<Decoded>,
+    pub(crate) train: ImageDataset,
+    pub(crate) val: ImageDataset,
+    pub(crate) test: Option<ImageDataset>,
 }
 
 impl Splits {
@@ -109,9 +109,20 @@ impl Splits {
     }
 }
 
-pub(crate) fn decode(folder: &ImageFolder, what: &str, input: &InputSpec, cache: &Path) -> Result<Decoded> {
+pub(crate) fn decode(
+    folder: &ImageFolder,
+    what: &str,
+    input: &InputSpec,
+    cache: &Path,
+) -> Result<ImageDataset> {
     let settings = input.decode_settings();
-    Ok(progress::counted(what, |report| Decoded::decode(folder, &settings, Some(cache), report))?)
+    Ok(progress::counted(what, |report| {
+        ImageDataset::decode_with(
+            folder,
+            &settings,
+            DecodeOptions { cache: Some(cache), progress: Some(report) },
+        )
+    })?)
 }
 
 /// The files named, and of the folders named every image in them and in the folders below, sorted by path.
@@ -149,12 +160,12 @@ fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Batches of `images` as the network takes them.
 pub(crate) fn loader(
-    images: &Decoded,
+    images: &ImageDataset,
     input: &InputSpec,
     batch_size: usize,
-    order: Order,
+    sampling: Sampling,
     device: &Device,
 ) -> Result<Loader> {
-    let config = LoaderConfig { batch_size, order, normalize: input.normalize(), prefetch: PREFETCH };
+    let config = LoaderConfig { batch_size, sampling, normalize: input.normalize(), prefetch: PREFETCH };
     Ok(Loader::new(images.clone(), config, device)?)
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind};
+use firstsight_data::InputSpec;
+use firstsight_models::{ImageClassifier, ModelKind};
 
 use firstsight_transfer::Pretrained;
 

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use firstsight_data::Decoded;
-use firstsight_models::{ImageClassifier, InputSpec, Summary};
+use firstsight_data::{ImageDataset, InputSpec};
+use firstsight_models::{ImageClassifier, Summary};
 use firstsight_report::{
     Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
     number,
@@ -66,7 +66,7 @@ pub(crate) fn run_report(
 }
 
 /// The test images, or else the validation images.
-pub(crate) fn held_out(splits: &Splits) -> (&'static str, &Decoded) {
+pub(crate) fn held_out(splits: &Splits) -> (&'static str, &ImageDataset) {
     splits.test.as_ref().map_or(("validation", &splits.val), |test| ("test", test))
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn figures(section: &mut Section, rows: &[Beside], model: &str) {
 /// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries.
 pub(crate) fn mistakes(
     section: &mut Section,
-    images: &Decoded,
+    images: &ImageDataset,
     predictions: &Predictions,
     source: &str,
 ) -> Result<()> {
@@ -190,7 +190,7 @@ pub(crate) fn mistakes(
 /// Up to `n` mistakes as pictures, those first that the network is surest of.
 pub(crate) fn surest_mistakes(
     section: &mut Section,
-    images: &Decoded,
+    images: &ImageDataset,
     predictions: &Predictions,
     n: usize,
     source: &str,
@@ -254,7 +254,7 @@ fn confused_pairs(section: &mut Section, classes: &[String], predictions: &Predi
 }
 
 /// Image `i` as the network sees it.
-pub(crate) fn picture(images: &Decoded, i: usize) -> Result<Image> {
+pub(crate) fn picture(images: &ImageDataset, i: usize) -> Result<Image> {
     let (_, height, width, channels) = images.shape();
     Ok(Image::from_pixels(height, width, channels, images.image(i))?)
 }
@@ -262,7 +262,7 @@ pub(crate) fn picture(images: &Decoded, i: usize) -> Result<Image> {
 /// Probabilities of `network` over `images`.
 pub(crate) fn predictions(
     network: &ImageClassifier,
-    images: &Decoded,
+    images: &ImageDataset,
     input: &InputSpec,
     device: &Device,
 ) -> Result<Predictions> {

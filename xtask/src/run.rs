@@ -4,16 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind};
+use firstsight_data::InputSpec;
+use firstsight_models::{ImageClassifier, ModelKind};
 use firstsight_transfer::Pretrained;
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::Recipe;
 use crate::files;
-
-/// Files larger than this many pixels are refused from their header, before anything is allocated.
-pub(crate) const MAX_PIXELS: u64 = 100_000_000;
 
 pub(crate) struct RunFolder {
     path: PathBuf,
@@ -171,37 +168,4 @@ pub(crate) struct TrainingRecord {
     pub(crate) learning_rate: f64,
     #[serde(default)]
     pub(crate) augmentation: Recipe,
-}
-
-/// How image files become a network's input.
-pub(crate) trait Preprocess {
-    fn normalize(&self) -> Normalize;
-    fn decode_settings(&self) -> DecodeSettings;
-}
-
-impl Preprocess for InputSpec {
-    fn normalize(&self) -> Normalize {
-        Normalize { mean: self.mean.clone(), std: self.std.clone() }
-    }
-
-    fn decode_settings(&self) -> DecodeSettings {
-        let (channels, height, width) = self.input_size;
-        DecodeSettings {
-            height,
-            width,
-            color: if channels == 1 { ColorMode::Grey } else { ColorMode::Rgb },
-            filter: match self.interpolation {
-                Interpolation::Nearest => Filter::Nearest,
-                Interpolation::Bilinear => Filter::Bilinear,
-                Interpolation::Bicubic => Filter::Bicubic,
-                Interpolation::Lanczos => Filter::Lanczos,
-            },
-            fit: match self.crop_mode {
-                CropMode::Squash => Fit::Stretch,
-                CropMode::Center => Fit::CropCenter { pct: self.crop_pct },
-            },
-            unreadable: Unreadable::Fail,
-            max_pixels: MAX_PIXELS,
-        }
-    }
 }

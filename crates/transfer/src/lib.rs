@@ -18,7 +18,6 @@ pub mod candle_models;
 mod config;
 mod error;
 mod features;
-mod files;
 mod fine_tune;
 mod frozen;
 mod head;

@@ -1,14 +1,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_data::Decoded;
+use firstsight_data::ImageDataset;
 use firstsight_train::predict;
 
 use crate::env::Env;
 use crate::images;
 use crate::json::{GuessJson, PredictionJson};
 use crate::network::{NetworkArgs, Opened};
-use crate::run::Preprocess as _;
 use crate::training;
 use crate::values;
 
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         pixels.extend(firstsight_data::decode_image(path, &settings)?);
     }
     let unknown = vec![0; paths.len()];
-    let images = Decoded::from_pixels(pixels, (height, width, channels), unknown, label_names.clone())?;
+    let images = ImageDataset::from_pixels(pixels, (height, width, channels), unknown, label_names.clone())?;
     let predictions = predict(&network, &training::in_order(&images, &input, &env.device)?)?;
     let guess = |(index, probability): (usize, f32)| GuessJson {
         index,

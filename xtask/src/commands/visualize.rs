@@ -13,7 +13,6 @@ use crate::files;
 use crate::interrupt::Interrupted;
 use crate::network::{NetworkArgs, Opened};
 use crate::progress;
-use crate::run::Preprocess as _;
 use crate::values;
 use crate::visualization::{self as show, Evidence, Subject};
 

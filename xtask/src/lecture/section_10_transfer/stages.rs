@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::{ModuleT as _, Tensor};
-use firstsight_data::{Batches as _, Order, TensorBatches};
-use firstsight_models::{ImageClassifier, Params};
+use firstsight_data::{Batches as _, Sampling, TensorBatches};
+use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, fit,
@@ -19,7 +19,6 @@ use crate::env::Env;
 use crate::fine_tuning::LastLayer;
 use crate::images;
 use crate::progress::{self, TrainingProgress};
-use crate::run::Preprocess as _;
 use crate::training::{evaluation_batch, in_order};
 
 /// Keras's defaults: batches of 32, Adam's rate 0.001.
@@ -81,9 +80,9 @@ pub(super) fn transfer(
         metrics: vec![task.metric()],
         statistics: Statistics::Kept,
     };
-    let input = pretrained.input.dims();
+    let input = Dims::from(&pretrained.input);
     let thawed = PartlyFrozen::new(pretrained.model, input, task.n_outputs(), &params, &config)?;
-    let order = Order::Shuffled { seed: env.seed };
+    let order = Sampling::Shuffled { seed: env.seed };
     let train = images::loader(&task.train, &pretrained.input, BATCH, order, &env.device)?;
     let val = in_order(&task.val, &pretrained.input, &env.device)?;
     let mut progress = TrainingProgress::new("the whole network");
@@ -105,8 +104,13 @@ pub(super) fn transfer(
 fn start(pretrained: &Pretrained, task: &Task, env: &Env) -> Result<(ImageClassifier, Params)> {
     let kind = pretrained.model;
     let params = Params::seeded(env.seed, &env.device);
-    let mut network =
-        ImageClassifier::new(kind, pretrained.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+    let mut network = ImageClassifier::new(
+        kind,
+        Dims::from(&pretrained.input),
+        pretrained.n_classes,
+        kind.scheme(),
+        &params,
+    )?;
     params.load(&pretrained.weights)?;
     network.reset_classifier(task.n_outputs(), kind.scheme(), &params)?;
     Ok((network, params))
@@ -144,8 +148,8 @@ fn train_last_layer(
         let labels = Tensor::new(found.labels, &env.device)?;
         Ok(TensorBatches::new(found.rows, labels, BATCH, order)?)
     };
-    let train = batches(&task.train, Order::Shuffled { seed: env.seed })?;
-    let val = batches(&task.val, Order::Sequential)?;
+    let train = batches(&task.train, Sampling::Shuffled { seed: env.seed })?;
+    let val = batches(&task.val, Sampling::Sequential)?;
     let config = FitConfig {
         epochs,
         loss: task.loss(),
