@@ -1,148 +1,48 @@
-//! How training images are changed: recipes by name, and what the command line adds to them.
+//! Options of commands that change training images.
 
-use std::fmt;
-
-use firstsight_data::{Augmentation, Cover, Fill, Interpolation, Mix, Transform};
-use serde::{Deserialize, Serialize};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Mix};
 
 use crate::values;
-
-/// How a run augments its training images.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Recipe {
-    pub(crate) changes: Changes,
-    pub(crate) mix: Option<Mixing>,
-    pub(crate) label_smoothing: f64,
-}
-
-/// What is done to each image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Changes {
-    /// Nothing
-    #[default]
-    None,
-    /// Small turns, zooms and shifts of dark writing on paper
-    Characters,
-    /// The same for light digits on black
-    Digits,
-    /// Crops, mirroring, light and colour, for photos
-    Photos,
-}
-
-/// [`Mix`] as a run's configuration has it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Mixing {
-    Mixup(f64),
-    Cutmix(f64),
-}
 
 /// Options of commands that train.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How training images are changed, anew in each epoch
-    #[arg(long, value_enum, default_value_t = Changes::None, value_name = "RECIPE")]
-    augment: Changes,
+    /// Augmentation of the training images, drawn anew in each epoch
+    #[arg(long, value_parser = presets(), default_value = "none", value_name = "PRESET")]
+    augment: AugmentationPreset,
     /// Blend each example with another, the share drawn from Beta(ALPHA, ALPHA)
     #[arg(long, value_parser = values::rate, allow_negative_numbers = true, value_name = "ALPHA", conflicts_with = "cutmix")]
     mixup: Option<f64>,
-    /// Paste a piece of another example into each, the share drawn from Beta(ALPHA, ALPHA)
+    /// Paste a rectangle of another example into each, its area drawn from Beta(ALPHA, ALPHA)
     #[arg(long, value_parser = values::rate, allow_negative_numbers = true, value_name = "ALPHA")]
     cutmix: Option<f64>,
-    /// The share of each label that is spread over all classes
+    /// Share of each label that is spread over all classes
     #[arg(long, default_value_t = 0.0, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: f64,
 }
 
-impl From<&Args> for Recipe {
+impl From<&Args> for AugmentationConfig {
     fn from(args: &Args) -> Self {
         Self {
-            changes: args.augment,
-            mix: args.mixup.map(Mixing::Mixup).or(args.cutmix.map(Mixing::Cutmix)),
+            preset: args.augment,
+            mix: args.mixup.map(Mix::Mixup).or(args.cutmix.map(Mix::Cutmix)),
             label_smoothing: args.label_smoothing,
         }
     }
 }
 
-impl Recipe {
-    /// What the loader is to do; nothing where the recipe is empty.
-    pub(crate) fn augmentation(self, seed: u64) -> Option<Augmentation> {
-        if self == Self::default() {
-            return None;
-        }
-        let (transforms, fill) = self.changes.transforms();
-        let mix = self.mix.map(|mixing| match mixing {
-            Mixing::Mixup(alpha) => Mix::Mixup { alpha },
-            Mixing::Cutmix(alpha) => Mix::Cutmix { alpha },
-        });
-        let (interpolation, label_smoothing) = (Interpolation::Bilinear, self.label_smoothing);
-        Some(Augmentation { seed, transforms, interpolation, fill, mix, label_smoothing })
-    }
-}
-
-impl Changes {
-    /// The changes in their order, and what fills the gaps that they leave.
-    pub(crate) fn transforms(self) -> (Vec<Transform>, Fill) {
-        match self {
-            Self::None => (vec![], Fill::Edge),
-            // A mirrored character is another one, or none.
-            Self::Characters => (
-                vec![
-                    Transform::Rotate { degrees: (-8.0, 8.0) },
-                    Transform::Zoom { by: (-0.12, 0.12) },
-                    Transform::Translate { down: (-0.06, 0.06), right: (-0.06, 0.06) },
-                    Transform::Contrast { factor: (0.7, 1.3) },
-                ],
-                Fill::Edge,
-            ),
-            Self::Digits => (
-                vec![
-                    Transform::Rotate { degrees: (-12.0, 12.0) },
-                    Transform::Zoom { by: (-0.12, 0.12) },
-                    Transform::Translate { down: (-0.07, 0.07), right: (-0.07, 0.07) },
-                ],
-                Fill::Constant(0),
-            ),
-            Self::Photos => (
-                vec![
-                    Transform::CropResized {
-                        scale: (0.35, 1.0),
-                        ratio: (3.0 / 4.0, 4.0 / 3.0),
-                        interpolation: Interpolation::Bilinear,
-                    },
-                    Transform::FlipHorizontal { probability: 0.5 },
-                    Transform::ColorJitter { brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.02 },
-                    Transform::Erase {
-                        probability: 0.1,
-                        area: (0.02, 0.2),
-                        ratio: (0.3, 3.3),
-                        with: Cover::Noise,
-                    },
-                ],
-                Fill::Edge,
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Recipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes = match self.changes {
-            Changes::None => "no changes",
-            Changes::Characters => "characters",
-            Changes::Digits => "digits",
-            Changes::Photos => "photos",
-        };
-        f.write_str(changes)?;
-        match self.mix {
-            Some(Mixing::Mixup(alpha)) => write!(f, ", mixup {alpha}")?,
-            Some(Mixing::Cutmix(alpha)) => write!(f, ", cutmix {alpha}")?,
-            None => {}
-        }
-        if self.label_smoothing > 0.0 {
-            write!(f, ", label smoothing {}", self.label_smoothing)?;
-        }
-        Ok(())
-    }
+/// Parses a preset's name; the help lists them.
+pub(crate) fn presets() -> impl TypedValueParser<Value = AugmentationPreset> {
+    let names = AugmentationPreset::ALL.map(|preset| {
+        PossibleValue::new(preset.name()).help(match preset {
+            AugmentationPreset::Characters => {
+                "Small rotations, zooms and translations of dark writing on paper"
+            }
+            AugmentationPreset::Digits => "The same for light digits on black",
+            AugmentationPreset::Photos => "Crops, flips, color jitter and erasing, for photos",
+            _ => "No augmentation",
+        })
+    });
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<AugmentationPreset>())
 }

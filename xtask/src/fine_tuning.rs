@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT, Tensor, Var};
 use firstsight_data::{
-    Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, OnDecodeError, ResizeMode,
-    Sampling,
+    AugmentationConfig, Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader,
+    OnDecodeError, ResizeMode, Sampling,
 };
 use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
@@ -19,7 +19,6 @@ use firstsight_transfer::{
 };
 use serde::Serialize;
 
-use crate::augmentation;
 use crate::env::Env;
 use crate::files;
 use crate::images::{self, Folders};
@@ -47,7 +46,7 @@ pub(crate) struct Request<'a> {
     pub(crate) update_statistics: bool,
     pub(crate) balance: bool,
     /// How the images of the second part are changed.
-    pub(crate) augmentation: augmentation::Recipe,
+    pub(crate) augmentation: AugmentationConfig,
     pub(crate) skip_unreadable: bool,
     pub(crate) seed: u64,
     pub(crate) split_seed: u32,

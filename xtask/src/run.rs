@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use firstsight_data::InputSpec;
+use firstsight_data::{AugmentationConfig, InputSpec};
 use firstsight_models::{ImageClassifier, ModelKind};
 use firstsight_transfer::Pretrained;
 use serde::{Deserialize, Serialize};
 
-use crate::augmentation::Recipe;
 use crate::files;
 
 pub(crate) struct RunFolder {
@@ -167,5 +166,5 @@ pub(crate) struct TrainingRecord {
     pub(crate) batch_size: usize,
     pub(crate) learning_rate: f64,
     #[serde(default)]
-    pub(crate) augmentation: Recipe,
+    pub(crate) augmentation: AugmentationConfig,
 }

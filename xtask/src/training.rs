@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
+use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
@@ -13,7 +13,6 @@ use firstsight_train::{
 };
 use serde::Serialize;
 
-use crate::augmentation::Recipe;
 use crate::files;
 use crate::images::{self, Splits};
 use crate::interrupt::{CtrlC, Interrupted};
@@ -232,7 +231,7 @@ pub(crate) fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device
 fn identity(plan: &Plan, splits: &Splits) -> String {
     let (c, h, w) = plan.input.input_size;
     let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
-    let augmented = match augmentation == Recipe::default() {
+    let augmented = match augmentation == AugmentationConfig::default() {
         true => String::new(),
         false => format!(", augmented ({augmentation})"),
     };

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{DatasetFolder, ImageFolder, ResizeMode};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, DatasetFolder, ImageFolder, ResizeMode};
 use firstsight_models::ModelKind;
 use firstsight_transfer::Preset;
 
-use crate::augmentation::{Changes, Recipe};
+use crate::augmentation::presets;
 use crate::env::Env;
 use crate::fine_tuning::{self, Request};
 use crate::fine_tuning_page;
@@ -49,8 +49,8 @@ pub(crate) struct Args {
     #[arg(long, value_parser = values::positive, value_name = "N")]
     batch_size: Option<usize>,
     /// How the photos are changed, anew in each epoch of the second part
-    #[arg(long, value_enum, default_value_t = Changes::Photos, value_name = "RECIPE")]
-    augment: Changes,
+    #[arg(long, value_parser = presets(), default_value = "photos", value_name = "PRESET")]
+    augment: AugmentationPreset,
     /// The share of each label that is spread over all classes there
     #[arg(long, default_value_t = 0.1, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: f64,
@@ -112,7 +112,11 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
         batch_size: args.batch_size,
         update_statistics: args.update_statistics,
         balance: args.balance,
-        augmentation: Recipe { changes: args.augment, mix: None, label_smoothing: args.label_smoothing },
+        augmentation: AugmentationConfig {
+            preset: args.augment,
+            mix: None,
+            label_smoothing: args.label_smoothing,
+        },
         skip_unreadable: args.skip_unreadable,
         seed: env.seed,
         split_seed: args.split_seed,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::{DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
@@ -14,7 +14,6 @@ use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};
 use serde::Serialize;
 
-use crate::augmentation::Recipe;
 use crate::device;
 use crate::env::Env;
 use crate::images::{Folders, Splits};
@@ -116,7 +115,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
             split_seed: args.split_seed,
             batch_size,
             learning_rate,
-            augmentation: Recipe::default(),
+            augmentation: AugmentationConfig::default(),
         },
     })
 }

@@ -22,12 +22,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use firstsight_data::{DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_models::ModelKind;
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
-use crate::augmentation::Recipe;
 use crate::commands::dataset;
 use crate::device;
 use crate::env::Env;
@@ -345,7 +344,7 @@ impl<'a> Lecture<'a> {
                 split_seed: SPLIT_SEED,
                 batch_size: 128,
                 learning_rate: 0.001,
-                augmentation: Recipe::default(),
+                augmentation: AugmentationConfig::default(),
             },
         }
     }
