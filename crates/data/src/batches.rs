@@ -27,12 +27,12 @@ pub struct Batch {
 /// struct Zeros;
 ///
 /// impl Batches for Zeros {
-///     fn epoch(&self, _epoch: usize) -> impl Iterator<Item = Result<Batch>> {
-///         (0..self.n_batches()).map(|_| {
+///     fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+///         Box::new((0..self.n_batches()).map(|_| {
 ///             let inputs = Tensor::zeros((4, 1, 8, 6), DType::F32, &Device::Cpu)?;
 ///             let labels = Tensor::zeros(4, DType::U32, &Device::Cpu)?;
 ///             Ok(Batch { inputs, labels })
-///         })
+///         }))
 ///     }
 ///     fn n_batches(&self) -> usize {
 ///         3
@@ -45,7 +45,7 @@ pub struct Batch {
 /// ```
 pub trait Batches {
     /// The batches of one epoch, counted from 0. The same epoch gives the same batches each time.
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>>;
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
 
     /// The number of batches in an epoch.
     fn n_batches(&self) -> usize;
@@ -54,8 +54,8 @@ pub trait Batches {
     fn n_examples(&self) -> usize;
 }
 
-impl<B: Batches> Batches for &B {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
+impl<B: Batches + ?Sized> Batches for &B {
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         (**self).epoch(epoch)
     }
 
@@ -185,12 +185,12 @@ impl TensorBatches {
 }
 
 impl Batches for TensorBatches {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         let order = self.order.indices(self.n_examples(), epoch);
-        (0..self.n_batches()).map(move |i| {
+        Box::new((0..self.n_batches()).map(move |i| {
             let end = order.len().min((i + 1) * self.batch_size);
             self.batch(&order[i * self.batch_size..end])
-        })
+        }))
     }
 
     fn n_batches(&self) -> usize {

@@ -162,12 +162,12 @@ impl Loader {
 }
 
 impl Batches for Loader {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         let order = self.order.indices(self.n_examples(), epoch);
         let mut values = Values::start(self.source.clone(), epoch, order, self.prefetch);
         let n_batches = self.n_batches();
         let mut stopped = false;
-        (0..n_batches).map_while(move |found| {
+        Box::new((0..n_batches).map_while(move |found| {
             if stopped {
                 return None;
             }
@@ -176,7 +176,7 @@ impl Batches for Loader {
                 return Some(Err(Error::PrefetchStopped { expected: n_batches, found }));
             };
             Some(self.source.batch(values, &self.device))
-        })
+        }))
     }
 
     fn n_batches(&self) -> usize {
