@@ -15,6 +15,7 @@ use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, Schedule, evaluate, fit,
 };
+use firstsight_transfer::Runtime;
 use serde::Serialize;
 
 use super::housing::{FEATURES, Housing};
@@ -114,7 +115,7 @@ pub(super) fn write(
     let study = random_study()?;
     study.optimize(TRIALS, |trial| {
         let choice = one_layer(trial)?;
-        objective(&choice, trial.number(), &housing, &context.runtime.device)
+        objective(&choice, trial.number(), &housing, context.runtime)
     })?;
     let random = Search::finish(
         &study,
@@ -128,7 +129,7 @@ pub(super) fn write(
     let study = tpe_study()?;
     study.optimize(TRIALS, |trial| {
         let choice = layers(trial)?;
-        objective(&choice, trial.number(), &housing, &context.runtime.device)
+        objective(&choice, trial.number(), &housing, context.runtime)
     })?;
     let tpe =
         Search::finish(&study, layers(&mut Replay::new(&*study.best_trial()?))?, started, &housing, context)?;
@@ -150,10 +151,13 @@ pub(super) fn write(
     Ok(SearchMetrics { data: housing.source.clone(), random: metrics(&random), tpe: metrics(&tpe) })
 }
 
-fn objective(choice: &Choice, number: usize, housing: &Housing, device: &Device) -> Result<f64, Stop> {
-    let (_, loss) = train(choice, number as u64, housing, device).map_err(|e| Stop::Abort(e.into()))?;
+fn objective(choice: &Choice, number: usize, housing: &Housing, runtime: &Runtime) -> Result<f64, Stop> {
+    let (_, loss) =
+        train(choice, number as u64, housing, &runtime.device).map_err(|e| Stop::Abort(e.into()))?;
     let Choice { hidden, activation, rate } = choice;
-    eprintln!("trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})");
+    runtime.message(&format!(
+        "trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})"
+    ));
     Ok(loss)
 }
 

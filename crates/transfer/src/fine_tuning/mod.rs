@@ -523,9 +523,9 @@ fn tune(
         Some(epoch) if accuracy(&history.epochs[epoch].val) >= accuracy(head_val) => Kept::Epoch(epoch),
         _ => {
             match history.epochs.is_empty() {
-                true => runtime
-                    .message("no epoch of fine-tuning was finished: the last layer alone is kept"),
-                false => runtime.message("no epoch of fine-tuning was better than the last layer alone, which is kept"),
+                true => runtime.message("no epoch of fine-tuning was finished: the last layer alone is kept"),
+                false => runtime
+                    .message("no epoch of fine-tuning was better than the last layer alone, which is kept"),
             }
             for (var, value) in all.iter().zip(&before) {
                 var.set(value)?;
