@@ -13,7 +13,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("firstsight-hpo", &[]),
     ("firstsight-handwriting", &[]),
     ("firstsight-report", &[]),
-    ("firstsight-models", &["firstsight-ops"]),
+    // An `InputSpec` says how an image file becomes a network's input; networks need it without codecs.
+    ("firstsight-models", &["firstsight-ops", "firstsight-data"]),
     ("firstsight-train", &["firstsight-ops", "firstsight-data"]),
     ("firstsight-insight", &["firstsight-models", "firstsight-train"]),
     // A program gets the same report.html in its run folder as the command line.

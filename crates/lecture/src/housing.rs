@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use firstsight_data::{Order, Table, TensorBatches, train_test_split};
+use firstsight_data::{Sampling, Table, TensorBatches, train_test_split};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -72,7 +72,7 @@ impl Housing {
             let n = rows.len();
             Ok((Tensor::from_vec(x, (n, FEATURES.len()), device)?, Tensor::from_vec(y, n, device)?))
         };
-        let in_order = |(x, y)| TensorBatches::new(x, y, BATCH, Order::Sequential);
+        let in_order = |(x, y)| TensorBatches::new(x, y, BATCH, Sampling::Sequential);
         Ok(Self {
             source,
             real,
@@ -85,7 +85,7 @@ impl Housing {
     /// The training rows in batches of 256, shuffled from `seed`.
     pub(super) fn train(&self, seed: u64) -> Result<TensorBatches> {
         let (x, y) = self.train.clone();
-        Ok(TensorBatches::new(x, y, BATCH, Order::Shuffled { seed })?)
+        Ok(TensorBatches::new(x, y, BATCH, Sampling::Shuffled { seed })?)
     }
 
     /// Rows to train, validate and test on.

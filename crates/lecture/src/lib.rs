@@ -27,8 +27,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firstsight_data::DatasetFolder;
-use firstsight_models::{InputSpec, ModelKind};
+use firstsight_data::{DatasetFolder, InputSpec};
+use firstsight_models::ModelKind;
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
@@ -447,7 +447,7 @@ impl<'a> Lecture<'a> {
             classes: self.splits.n_classes(),
             train: self.splits.train.len(),
             val: self.splits.val.len(),
-            test: self.splits.test.as_ref().map(firstsight_data::Decoded::len),
+            test: self.splits.test.as_ref().map(firstsight_data::ImageDataset::len),
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Unreadable, decode_image};
+use firstsight_data::{DecodeSettings, Interpolation, ResizeMode, decode_image};
 use firstsight_report::escape_markup;
 
 use super::drawings::{Picture, scene};
 use crate::Result;
-use firstsight_transfer::MAX_PIXELS;
 
 /// The photo scaled and cropped to (height, width), with where it is from, for captions.
 pub(super) fn photo(path: Option<&Path>, (height, width): (usize, usize)) -> Result<(Picture, String)> {
@@ -15,13 +14,9 @@ pub(super) fn photo(path: Option<&Path>, (height, width): (usize, usize)) -> Res
         return Ok((scene(height, width), "a scene drawn by this program".to_owned()));
     };
     let settings = DecodeSettings {
-        height,
-        width,
-        color: ColorMode::Rgb,
-        filter: Filter::Bicubic,
-        fit: Fit::CropCenter { pct: 1.0 },
-        unreadable: Unreadable::Fail,
-        max_pixels: MAX_PIXELS,
+        interpolation: Interpolation::Bicubic,
+        resize_mode: ResizeMode::CenterCrop,
+        ..DecodeSettings::rgb(height, width)
     };
     let pixels = decode_image(path, &settings)?;
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::Device;
 use firstsight_data::{
-    Augmentation, Augmenter, Batches as _, Cover, Decoded, Fill, Filter, Interpolation, Loader, LoaderConfig,
-    Mix, Normalize, Order, Transform,
+    Augmentation, Augmenter, Batches as _, Cover, Fill, ImageDataset, Interpolation, Loader, LoaderConfig,
+    Mix, Normalize, Sampling, Transform,
 };
 use firstsight_models::ModelKind;
 use firstsight_report::{
@@ -87,7 +87,11 @@ const GROUPS: [Group; 3] = [
             ("crop, padded", Transform::CropPadded { padding: 12 }),
             (
                 "crop, resized",
-                Transform::CropResized { scale: (0.3, 1.0), ratio: (0.75, 1.33), filter: Filter::Bilinear },
+                Transform::CropResized {
+                    scale: (0.3, 1.0),
+                    ratio: (0.75, 1.33),
+                    interpolation: Interpolation::Bilinear,
+                },
             ),
         ],
         caption: "Six draws of each change of place. What is moved in from outside is the edge, going on (Keras’s fill mode \
@@ -173,12 +177,12 @@ fn mixed(section: &mut Section, pixels: &[u8], seed: u64, source: &str) -> Resul
     let negative = pixels.iter().map(|byte| 255 - byte);
     let both: Vec<u8> = pixels.iter().copied().chain(negative).collect();
     let classes = ["picture", "negative"].map(String::from).to_vec();
-    let data = Decoded::from_pixels(both, (height, width, 3), vec![0, 1], classes)?;
+    let data = ImageDataset::from_pixels(both, (height, width, 3), vec![0, 1], classes)?;
     let mut tiles = Vec::new();
     for (name, mix) in [("mixup", Mix::Mixup { alpha: 1.0 }), ("cutmix", Mix::Cutmix { alpha: 1.0 })] {
         let config = LoaderConfig {
             batch_size: 2,
-            order: Order::Sequential,
+            sampling: Sampling::Sequential,
             normalize: Normalize { mean: vec![0.0; 3], std: vec![1.0 / 255.0; 3] },
             prefetch: 0,
         };

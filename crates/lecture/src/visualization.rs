@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::Result;
 use candle_core::{Device, Tensor};
+use firstsight_data::InputSpec;
 use firstsight_insight::{Ascent, Layer, Pixels, Vision, activation, ascend, grad_cam, layers};
-use firstsight_models::{Dims, ImageClassifier, InputSpec, ModelKind, Params};
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
 
 /// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
@@ -36,7 +37,8 @@ impl Subject {
     ) -> Result<Self> {
         let params = Params::seeded(0, device);
         let frozen = params.freezing(|_| true);
-        let network = ImageClassifier::new(kind, input.dims(), label_names.len(), kind.scheme(), &frozen)?;
+        let network =
+            ImageClassifier::new(kind, Dims::from(&input), label_names.len(), kind.scheme(), &frozen)?;
         params.load(weights)?;
         Ok(Self { network, params, input, label_names, source, device: device.clone() })
     }

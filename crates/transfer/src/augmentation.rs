@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use firstsight_data::{Augmentation, Cover, Fill, Filter, Interpolation, Mix, Transform};
+use firstsight_data::{Augmentation, Cover, Fill, Interpolation, Mix, Transform};
 use serde::{Deserialize, Serialize};
 
 /// How a run augments its training images.
@@ -80,7 +80,7 @@ impl Changes {
                     Transform::CropResized {
                         scale: (0.35, 1.0),
                         ratio: (3.0 / 4.0, 4.0 / 3.0),
-                        filter: Filter::Bilinear,
+                        interpolation: Interpolation::Bilinear,
                     },
                     Transform::FlipHorizontal { probability: 0.5 },
                     Transform::ColorJitter { brightness: 0.3, contrast: 0.3, saturation: 0.3, hue: 0.02 },

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::Decoded;
-use firstsight_models::{ImageClassifier, InputSpec};
+use firstsight_data::{ImageDataset, InputSpec};
+use firstsight_models::ImageClassifier;
 use firstsight_train::{Predictions, predict};
 
 use crate::training::in_order;
-use crate::{Error, Preprocess as _, Pretrained, Result, RunFolder};
+use crate::{Error, Pretrained, Result, RunFolder};
 
 /// A network with its weights, its input and the names of its outputs.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Classifier {
         }
         let unknown = vec![0; paths.len()];
         let images =
-            Decoded::from_pixels(pixels, (height, width, channels), unknown, self.label_names.clone())?;
+            ImageDataset::from_pixels(pixels, (height, width, channels), unknown, self.label_names.clone())?;
         Ok(predict(&self.network, &in_order(&images, &self.input, &self.device)?)?)
     }
 

@@ -1,9 +1,8 @@
 //! Output files: written whole or not at all.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
+use firstsight_data::files::write_atomically;
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -23,14 +22,6 @@ impl WriteError {
         let path = path.to_path_buf();
         move |source| Self { path, source }
     }
-}
-
-/// Writes `bytes` under a temporary name beside `path`, syncs, and renames: `path` holds the old bytes or the new ones,
-/// never a part.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(bytes)?;
-    file.commit()
 }
 
 /// Writes a file whole or not at all.

@@ -59,6 +59,6 @@ pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};
-pub use run_folder::{MAX_PIXELS, Preprocess, RunConfig, RunFolder, TrainingRecord};
+pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};

@@ -1,8 +1,8 @@
 //! The report of a run, and the tables and figures that it shares with the lecture's sections.
 
 use candle_core::Device;
-use firstsight_data::Decoded;
-use firstsight_models::{ImageClassifier, InputSpec, Summary};
+use firstsight_data::{ImageDataset, InputSpec};
+use firstsight_models::{ImageClassifier, Summary};
 use firstsight_report::{
     Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
     number,
@@ -63,7 +63,7 @@ pub fn run_report(
 }
 
 /// The test images, or else the validation images.
-pub fn held_out(splits: &Splits) -> (&'static str, &Decoded) {
+pub fn held_out(splits: &Splits) -> (&'static str, &ImageDataset) {
     splits.test.as_ref().map_or(("validation", &splits.val), |test| ("test", test))
 }
 
@@ -143,7 +143,7 @@ pub fn figures(section: &mut Section, rows: &[Beside], model: &str) {
 /// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries.
 pub fn mistakes(
     section: &mut Section,
-    images: &Decoded,
+    images: &ImageDataset,
     predictions: &Predictions,
     source: &str,
 ) -> Result<()> {
@@ -187,7 +187,7 @@ pub fn mistakes(
 /// Up to `n` mistakes as pictures, those first that the network is surest of.
 pub fn surest_mistakes(
     section: &mut Section,
-    images: &Decoded,
+    images: &ImageDataset,
     predictions: &Predictions,
     n: usize,
     source: &str,
@@ -251,7 +251,7 @@ fn confused_pairs(section: &mut Section, classes: &[String], predictions: &Predi
 }
 
 /// Image `i` as the network sees it.
-pub fn picture(images: &Decoded, i: usize) -> Result<Image> {
+pub fn picture(images: &ImageDataset, i: usize) -> Result<Image> {
     let (_, height, width, channels) = images.shape();
     Ok(Image::from_pixels(height, width, channels, images.image(i))?)
 }
@@ -259,7 +259,7 @@ pub fn picture(images: &Decoded, i: usize) -> Result<Image> {
 /// Probabilities of `network` over `images`.
 pub fn predictions(
     network: &ImageClassifier,
-    images: &Decoded,
+    images: &ImageDataset,
     input: &InputSpec,
     device: &Device,
 ) -> Result<Predictions> {

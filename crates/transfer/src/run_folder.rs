@@ -3,15 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind};
+use firstsight_data::InputSpec;
+use firstsight_models::{ImageClassifier, ModelKind};
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::Recipe;
 use crate::{Error, Pretrained, Result, files};
-
-/// Files larger than this many pixels are refused from their header, before anything is allocated.
-pub const MAX_PIXELS: u64 = 100_000_000;
 
 pub struct RunFolder {
     path: PathBuf,
@@ -180,37 +177,4 @@ pub struct TrainingRecord {
     pub learning_rate: f64,
     #[serde(default)]
     pub augmentation: Recipe,
-}
-
-/// How image files become a network's input.
-pub trait Preprocess {
-    fn normalize(&self) -> Normalize;
-    fn decode_settings(&self) -> DecodeSettings;
-}
-
-impl Preprocess for InputSpec {
-    fn normalize(&self) -> Normalize {
-        Normalize { mean: self.mean.clone(), std: self.std.clone() }
-    }
-
-    fn decode_settings(&self) -> DecodeSettings {
-        let (channels, height, width) = self.input_size;
-        DecodeSettings {
-            height,
-            width,
-            color: if channels == 1 { ColorMode::Grey } else { ColorMode::Rgb },
-            filter: match self.interpolation {
-                Interpolation::Nearest => Filter::Nearest,
-                Interpolation::Bilinear => Filter::Bilinear,
-                Interpolation::Bicubic => Filter::Bicubic,
-                Interpolation::Lanczos => Filter::Lanczos,
-            },
-            fit: match self.crop_mode {
-                CropMode::Squash => Fit::Stretch,
-                CropMode::Center => Fit::CropCenter { pct: self.crop_pct },
-            },
-            unreadable: Unreadable::Fail,
-            max_pixels: MAX_PIXELS,
-        }
-    }
 }

@@ -4,12 +4,13 @@ use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{DatasetFolder, Decoded, ImageFolder, Loader, LoaderConfig, Order};
+use firstsight_data::{
+    DatasetFolder, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, LoaderConfig, Sampling,
+};
 
-use firstsight_models::InputSpec;
 use fnv::FnvHasher;
 
-use crate::{Error, Preprocess as _, Result, Runtime};
+use crate::{Error, Result, Runtime};
 
 /// The share of the training images that are set aside where the folder has no validation split.
 pub const VALIDATION_SHARE: f64 = 0.2;
@@ -73,9 +74,9 @@ impl Split {
 
 /// The decoded images of each split.
 pub struct Splits {
-    pub train: Decoded,
-    pub val: Decoded,
-    pub test: Option<Decoded>,
+    pub train: ImageDataset,
+    pub val: ImageDataset,
+    pub test: Option<ImageDataset>,
 }
 
 impl Splits {
@@ -111,9 +112,16 @@ impl Splits {
     }
 }
 
-pub fn decode(folder: &ImageFolder, what: &str, input: &InputSpec, runtime: &Runtime) -> Result<Decoded> {
+pub fn decode(
+    folder: &ImageFolder,
+    what: &str,
+    input: &InputSpec,
+    runtime: &Runtime,
+) -> Result<ImageDataset> {
     let (settings, cache) = (input.decode_settings(), runtime.cache.as_deref());
-    Ok(runtime.counted(what, |report| Decoded::decode(folder, &settings, cache, report))?)
+    Ok(runtime.counted(what, |report| {
+        ImageDataset::decode_with(folder, &settings, DecodeOptions { cache, progress: Some(report) })
+    })?)
 }
 
 /// The files named, and of the folders named every image in them and in the folders below, sorted by path.
@@ -151,12 +159,12 @@ fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Batches of `images` as the network takes them.
 pub fn loader(
-    images: &Decoded,
+    images: &ImageDataset,
     input: &InputSpec,
     batch_size: usize,
-    order: Order,
+    sampling: Sampling,
     device: &Device,
 ) -> Result<Loader> {
-    let config = LoaderConfig { batch_size, order, normalize: input.normalize(), prefetch: PREFETCH };
+    let config = LoaderConfig { batch_size, sampling, normalize: input.normalize(), prefetch: PREFETCH };
     Ok(Loader::new(images.clone(), config, device)?)
 }

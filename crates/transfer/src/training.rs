@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use candle_core::Device;
-use firstsight_data::{Decoded, Loader, Order};
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params};
+use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
@@ -78,8 +78,13 @@ impl Plan {
     pub fn network(&self, splits: &Splits, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
-        let network =
-            ImageClassifier::new(self.model, self.input.dims(), n_classes, self.model.scheme(), &params)?;
+        let network = ImageClassifier::new(
+            self.model,
+            Dims::from(&self.input),
+            n_classes,
+            self.model.scheme(),
+            &params,
+        )?;
         Ok((network, params))
     }
 
@@ -94,7 +99,7 @@ impl Plan {
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
         let TrainingRecord { seed, batch_size, learning_rate, augmentation, .. } = self.record;
-        let mut train = loader(&splits.train, &self.input, batch_size, Order::Shuffled { seed }, device)?;
+        let mut train = loader(&splits.train, &self.input, batch_size, Sampling::Shuffled { seed }, device)?;
         if let Some(augmentation) = augmentation.augmentation(seed) {
             train = train.augmented(augmentation)?;
         }
@@ -192,7 +197,7 @@ pub fn train(
     }
     params.save(&run.weights())?;
 
-    let measure = |images: &Decoded| -> Result<Metrics> {
+    let measure = |images: &ImageDataset| -> Result<Metrics> {
         Ok(evaluate(&network, &in_order(images, &plan.input, device)?, LOSS, &METRICS)?)
     };
     let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
@@ -205,7 +210,7 @@ pub fn train(
 /// Loss, metrics and class probabilities of `network` over `images`.
 pub fn measure(
     network: &ImageClassifier,
-    images: &Decoded,
+    images: &ImageDataset,
     input: &InputSpec,
     device: &Device,
 ) -> Result<(Metrics, Predictions)> {
@@ -214,8 +219,8 @@ pub fn measure(
 }
 
 /// `images` from first to last, for everything but training.
-pub fn in_order(images: &Decoded, input: &InputSpec, device: &Device) -> Result<Loader> {
-    loader(images, input, evaluation_batch(input), Order::Sequential, device)
+pub fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device) -> Result<Loader> {
+    loader(images, input, evaluation_batch(input), Sampling::Sequential, device)
 }
 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.

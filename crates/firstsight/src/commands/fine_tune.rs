@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{DatasetFolder, ImageFolder};
-use firstsight_models::{CropMode, ModelKind};
+use firstsight_data::{DatasetFolder, ImageFolder, ResizeMode};
+use firstsight_models::ModelKind;
 use firstsight_transfer::Preset;
 
 use crate::context::Context;
@@ -95,9 +95,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         input.input_size = (channels, height, width);
     }
     let crops = match args.crop {
-        Crop::Auto => vec![CropMode::Center, CropMode::Squash],
-        Crop::Squash => vec![CropMode::Squash],
-        Crop::Center => vec![CropMode::Center],
+        Crop::Auto => vec![ResizeMode::CenterCrop, ResizeMode::Squash],
+        Crop::Squash => vec![ResizeMode::Squash],
+        Crop::Center => vec![ResizeMode::CenterCrop],
     };
     let run = RunFolder::create(&args.out, args.resume)?;
     let request = Request {

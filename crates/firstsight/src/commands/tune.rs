@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::DatasetFolder;
+use firstsight_data::{DatasetFolder, InputSpec};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
-use firstsight_models::{InputSpec, ModelKind};
+use firstsight_models::ModelKind;
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Ended, EpochEnd, Flow};

@@ -14,7 +14,6 @@ use crate::values;
 use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_transfer::Classifier;
 use firstsight_transfer::Interrupted;
-use firstsight_transfer::Preprocess as _;
 use firstsight_transfer::files;
 
 #[derive(Debug, clap::Args)]

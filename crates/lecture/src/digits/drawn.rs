@@ -1,6 +1,6 @@
 //! Digits of this program's own, in MNIST's form.
 
-use firstsight_data::Decoded;
+use firstsight_data::ImageDataset;
 use firstsight_handwriting::{DIGITS, Image, Split, Writer, render};
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::Result;
 const BOX: usize = 20;
 
 /// `n` of each digit, the digits in turn, by the writers of `split`.
-pub(super) fn draw(split: Split, n: usize, seed: u64) -> Result<Decoded> {
+pub(super) fn draw(split: Split, n: usize, seed: u64) -> Result<ImageDataset> {
     let jobs: Vec<(usize, usize)> =
         (0..n).flat_map(|sample| (0..DIGITS.len()).map(move |digit| (sample, digit))).collect();
     let pixels: Vec<Vec<u8>> = jobs
@@ -23,7 +23,7 @@ pub(super) fn draw(split: Split, n: usize, seed: u64) -> Result<Decoded> {
         .collect::<Result<_>>()?;
     let labels = jobs.iter().map(|&(_, digit)| digit as u32).collect();
     let classes = DIGITS.map(String::from).to_vec();
-    Ok(Decoded::from_pixels(pixels.concat(), (SIDE, SIDE, 1), labels, classes)?)
+    Ok(ImageDataset::from_pixels(pixels.concat(), (SIDE, SIDE, 1), labels, classes)?)
 }
 
 /// Dark ink on white as MNIST has its digits: light on black, the ink's box scaled to 20 pixels, its centre of mass

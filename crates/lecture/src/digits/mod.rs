@@ -5,7 +5,7 @@ mod mnist;
 
 pub use self::mnist::MNIST_MIRROR;
 
-use firstsight_data::{Decoded, Mnist, train_test_split};
+use firstsight_data::{ImageDataset, Mnist, train_test_split};
 use firstsight_handwriting::Split;
 
 use super::SPLIT_SEED;
@@ -53,7 +53,7 @@ impl Digits {
         Ok(if quick { digits.first(6000, 600, 1400) } else { digits })
     }
 
-    fn new(train: &Decoded, test: Decoded, source: String, drawn: Option<String>) -> Result<Self> {
+    fn new(train: &ImageDataset, test: ImageDataset, source: String, drawn: Option<String>) -> Result<Self> {
         let (kept, val) = train_test_split(train.len(), VALIDATION_SHARE, SPLIT_SEED)?;
         let splits = Splits { train: train.subset(&kept), val: train.subset(&val), test: Some(test) };
         Ok(Self { splits, source, drawn })
@@ -61,7 +61,8 @@ impl Digits {
 
     /// The first images of each part.
     pub(super) fn first(&self, train: usize, val: usize, test: usize) -> Self {
-        let first = |images: &Decoded, n: usize| images.subset(&(0..n.min(images.len())).collect::<Vec<_>>());
+        let first =
+            |images: &ImageDataset, n: usize| images.subset(&(0..n.min(images.len())).collect::<Vec<_>>());
         let splits = Splits {
             train: first(&self.splits.train, train),
             val: first(&self.splits.val, val),

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use firstsight_data::{Decoded, Order};
-use firstsight_models::{ImageClassifier, InputSpec, ModelConfig, Params, ResNetConfig, Scheme};
+use firstsight_data::{ImageDataset, InputSpec, Sampling};
+use firstsight_models::{Dims, ImageClassifier, ModelConfig, Params, ResNetConfig, Scheme};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
@@ -82,7 +82,7 @@ pub(super) fn write(
 }
 
 /// Each image's means of 2×2 pixels.
-fn halved(images: &Decoded) -> Result<Decoded> {
+fn halved(images: &ImageDataset) -> Result<ImageDataset> {
     let mut pixels = Vec::with_capacity(images.len() * SMALL * SMALL);
     for i in 0..images.len() {
         let image = images.image(i);
@@ -92,7 +92,7 @@ fn halved(images: &Decoded) -> Result<Decoded> {
         }
     }
     let (labels, classes) = (images.labels().to_vec(), images.classes().to_vec());
-    Ok(Decoded::from_pixels(pixels, (SMALL, SMALL, 1), labels, classes)?)
+    Ok(ImageDataset::from_pixels(pixels, (SMALL, SMALL, 1), labels, classes)?)
 }
 
 fn says(section: &mut Section, experiment: &Experiment, images: usize) {
@@ -114,8 +114,8 @@ fn says(section: &mut Section, experiment: &Experiment, images: usize) {
 /// Trains one network. There is no run if it was interrupted before its first epoch ended.
 fn run(
     config: ResNetConfig,
-    train: &Decoded,
-    val: &Decoded,
+    train: &ImageDataset,
+    val: &ImageDataset,
     epochs: usize,
     context: &Context<'_>,
 ) -> Result<(Option<DepthRun>, Ended)> {
@@ -124,8 +124,8 @@ fn run(
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
     let model = ModelConfig::ResNet(config);
     let network =
-        ImageClassifier::build(&model, input.dims(), train.classes().len(), Scheme::Kaiming, &params)?;
-    let order = Order::Shuffled { seed: context.settings.seed };
+        ImageClassifier::build(&model, Dims::from(&input), train.classes().len(), Scheme::Kaiming, &params)?;
+    let order = Sampling::Shuffled { seed: context.settings.seed };
     let batches = images::loader(train, &input, BATCH, order, &context.runtime.device)?;
     let val = training::in_order(val, &input, &context.runtime.device)?;
     let config_of_fit = FitConfig {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use firstsight_models::{InputSpec, ModelKind};
+use firstsight_data::InputSpec;
+use firstsight_models::ModelKind;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Epoch, Metric, Metrics};
 use serde::Serialize;
@@ -136,7 +137,7 @@ fn says(section: &mut Section, plan: &Plan, digits: &Digits) {
         n(digits.splits.train.len()),
         plan.epochs,
         n(digits.splits.val.len()),
-        n(digits.splits.test.as_ref().map_or(0, firstsight_data::Decoded::len)),
+        n(digits.splits.test.as_ref().map_or(0, firstsight_data::ImageDataset::len)),
     ));
 }
 

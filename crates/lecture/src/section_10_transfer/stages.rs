@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use candle_core::{ModuleT as _, Tensor};
-use firstsight_data::{Batches as _, Order, TensorBatches};
-use firstsight_models::{ImageClassifier, Params};
+use firstsight_data::{Batches as _, Sampling, TensorBatches};
+use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, fit,
@@ -17,7 +17,6 @@ use super::task::Task;
 use crate::Context;
 use crate::Result;
 use firstsight_transfer as images;
-use firstsight_transfer::Preprocess as _;
 use firstsight_transfer::fine_tuning::LastLayer;
 use firstsight_transfer::training::{evaluation_batch, in_order};
 
@@ -80,9 +79,9 @@ pub(super) fn transfer(
         metrics: vec![task.metric()],
         statistics: Statistics::Kept,
     };
-    let input = pretrained.input.dims();
+    let input = Dims::from(&pretrained.input);
     let thawed = PartlyFrozen::new(pretrained.model, input, task.n_outputs(), &params, &config)?;
-    let order = Order::Shuffled { seed: context.settings.seed };
+    let order = Sampling::Shuffled { seed: context.settings.seed };
     let train = images::loader(&task.train, &pretrained.input, BATCH, order, &context.runtime.device)?;
     let val = in_order(&task.val, &pretrained.input, &context.runtime.device)?;
     let mut progress = context.runtime.training("the whole network");
@@ -104,8 +103,13 @@ pub(super) fn transfer(
 fn start(pretrained: &Pretrained, task: &Task, context: &Context<'_>) -> Result<(ImageClassifier, Params)> {
     let kind = pretrained.model;
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
-    let mut network =
-        ImageClassifier::new(kind, pretrained.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+    let mut network = ImageClassifier::new(
+        kind,
+        Dims::from(&pretrained.input),
+        pretrained.n_classes,
+        kind.scheme(),
+        &params,
+    )?;
     params.load(&pretrained.weights)?;
     network.reset_classifier(task.n_outputs(), kind.scheme(), &params)?;
     Ok((network, params))
@@ -145,8 +149,8 @@ fn train_last_layer(
         let labels = Tensor::new(found.labels, &context.runtime.device)?;
         Ok(TensorBatches::new(found.rows, labels, BATCH, order)?)
     };
-    let train = batches(&task.train, Order::Shuffled { seed: context.settings.seed })?;
-    let val = batches(&task.val, Order::Sequential)?;
+    let train = batches(&task.train, Sampling::Shuffled { seed: context.settings.seed })?;
+    let val = batches(&task.val, Sampling::Sequential)?;
     let config = FitConfig {
         epochs,
         loss: task.loss(),

@@ -1,7 +1,6 @@
 //! What a pretrained network is asked to tell apart.
 
-use firstsight_data::{DatasetFolder, Decoded, ImageFolder};
-use firstsight_models::InputSpec;
+use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
 use firstsight_train::{Loss, Metric};
 
@@ -11,8 +10,8 @@ use firstsight_transfer::{self as images, Folders};
 
 /// Images of a few classes.
 pub(super) struct Task {
-    pub(super) train: Decoded,
-    pub(super) val: Decoded,
+    pub(super) train: ImageDataset,
+    pub(super) val: ImageDataset,
     /// From which data, in words.
     pub(super) source: String,
 }
@@ -56,7 +55,7 @@ impl Task {
             });
         }
         let classes = [0, 1];
-        let decode = |folder: &ImageFolder, what: &str| -> Result<Decoded> {
+        let decode = |folder: &ImageFolder, what: &str| -> Result<ImageDataset> {
             let labels = folder.labels();
             let wanted: Vec<usize> =
                 (0..folder.len()).filter(|&i| classes.contains(&(labels[i] as usize))).collect();
@@ -80,7 +79,7 @@ impl Task {
 }
 
 /// The images of `classes` alone, numbered in their order, of each at most `most`.
-pub(super) fn restrict(images: &Decoded, classes: &[usize], most: usize) -> Result<Decoded> {
+pub(super) fn restrict(images: &ImageDataset, classes: &[usize], most: usize) -> Result<ImageDataset> {
     let (_, height, width, channels) = images.shape();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for (label, &class) in (0..).zip(classes) {
@@ -91,7 +90,7 @@ pub(super) fn restrict(images: &Decoded, classes: &[usize], most: usize) -> Resu
         }
     }
     let names = classes.iter().map(|&class| images.classes()[class].clone()).collect();
-    Ok(Decoded::from_pixels(pixels, (height, width, channels), labels, names)?)
+    Ok(ImageDataset::from_pixels(pixels, (height, width, channels), labels, names)?)
 }
 
 #[cfg(test)]
@@ -102,7 +101,7 @@ mod tests {
     fn classes_are_numbered_anew() {
         let names = ["a", "b", "c"].map(str::to_owned).to_vec();
         let images =
-            Decoded::from_pixels(vec![1, 2, 3, 4, 5], (1, 1, 1), vec![2, 0, 1, 2, 2], names).unwrap();
+            ImageDataset::from_pixels(vec![1, 2, 3, 4, 5], (1, 1, 1), vec![2, 0, 1, 2, 2], names).unwrap();
         let two = restrict(&images, &[2, 1], 2).unwrap();
         assert_eq!((two.classes(), two.labels()), (&["c".to_owned(), "b".to_owned()][..], &[0, 0, 1][..]));
         assert_eq!([two.image(0), two.image(1), two.image(2)], [[1], [4], [3]]);

@@ -1,6 +1,7 @@
 //! Which pretrained networks the section starts from, and why.
 
-use firstsight_models::{CropMode, Interpolation, ModelKind};
+use firstsight_data::{Interpolation, ResizeMode};
+use firstsight_models::ModelKind;
 use firstsight_transfer::Pretrained;
 
 use crate::Result;
@@ -61,7 +62,7 @@ fn of_any_network(text: &str, context: &Context<'_>) -> Result<Pretrained> {
 fn as_the_lecture(mut pretrained: Pretrained) -> Pretrained {
     let input = &mut pretrained.input;
     input.input_size = (3, SIDE, SIDE);
-    input.crop_mode = CropMode::Squash;
+    input.crop_mode = ResizeMode::Squash;
     input.crop_pct = 1.0;
     input.interpolation = Interpolation::Bilinear;
     pretrained

@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 use candle_core::{Device, ModuleT, Tensor, Var};
-use firstsight_data::{Batches as _, Decoded, ImageFolder, Loader, Order, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Params};
+use firstsight_data::{
+    Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, OnDecodeError, ResizeMode,
+    Sampling,
+};
+use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Callback, Ended, Epoch, History, Metric, Metrics, Predictions, RateCurve, evaluate, predict,
@@ -16,9 +19,9 @@ mod report;
 pub use self::report::report;
 use crate::training::{LOSS, METRICS, MONITOR, evaluation_batch, in_order};
 use crate::{
-    AugmentationRecipe, Block, Error, Extraction, Features, Figures, Folders, Head, PartlyFrozen,
-    Preprocess as _, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder, Runtime, Statistics,
-    TrainingRecord, Tuning, blocks, features, files, fingerprint, loader as batches_of,
+    AugmentationRecipe, Block, Error, Extraction, Features, Figures, Folders, Head, PartlyFrozen, Preset,
+    Pretrained, Recipe, Result, RunConfig, RunFolder, Runtime, Statistics, TrainingRecord, Tuning, blocks,
+    features, files, fingerprint, loader as batches_of,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -39,7 +42,7 @@ pub struct Request<'a> {
     pub pretrained: &'a Pretrained,
     pub input: InputSpec,
     /// How a photo that isn't square is brought to the input's size; of several, cross-validation takes one.
-    pub crops: Vec<CropMode>,
+    pub crops: Vec<ResizeMode>,
     pub preset: Preset,
     pub unfreeze_from: Option<String>,
     pub epochs: Option<usize>,
@@ -57,7 +60,7 @@ pub struct Request<'a> {
 
 /// A split with what the network makes of it.
 pub struct Measured {
-    pub images: Decoded,
+    pub images: ImageDataset,
     pub metrics: Metrics,
     pub predictions: Predictions,
 }
@@ -82,7 +85,7 @@ pub struct Tuned {
     /// What the network takes, with the crop that was chosen.
     pub input: InputSpec,
     /// The crops tried, with their lowest cross-validated loss.
-    pub crops: Vec<(CropMode, f64)>,
+    pub crops: Vec<(ResizeMode, f64)>,
     pub network: ImageClassifier,
     pub recipe: Recipe,
     pub head: Head,
@@ -168,7 +171,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     let mut crops = Vec::new();
     for &crop_mode in &request.crops {
         let mut input = InputSpec { crop_mode, ..request.input.clone() };
-        if crop_mode == CropMode::Squash {
+        if crop_mode == ResizeMode::Squash {
             // timm cuts the rim off after stretching unless the whole is kept.
             input.crop_pct = 1.0;
         }
@@ -184,7 +187,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
         .ok_or(Error::Setting { setting: "crops", expected: "at least one".into(), found: "none".into() })?;
     let device = &runtime.device;
     if crops.len() > 1 {
-        runtime.message(&format!("{:?} crop, by cross-validation", request.input.crop_mode));
+        runtime.message(&format!("{} crop, by cross-validation", request.input.crop_mode));
     }
 
     let started = Instant::now();
@@ -214,7 +217,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     };
     stage.counts.1 = network.summary().total_params() - stage.counts.0;
     let started = Instant::now();
-    let measure = |images: &Decoded| -> Result<(Metrics, Predictions)> {
+    let measure = |images: &ImageDataset| -> Result<(Metrics, Predictions)> {
         let batches = in_order(images, &request.input, device)?;
         Ok((evaluate(&network, &batches, LOSS, &METRICS)?, predict(&network, &batches)?))
     };
@@ -242,7 +245,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     if stage.kept != Kept::Head {
         (val_metrics, val_predictions) = measure(&val)?;
     }
-    let measured = |images: Decoded| -> Result<Measured> {
+    let measured = |images: ImageDataset| -> Result<Measured> {
         let (metrics, predictions) = measure(&images)?;
         Ok(Measured { images, metrics, predictions })
     };
@@ -279,7 +282,7 @@ struct FirstPart<'a> {
     network: ImageClassifier,
     params: Params,
     recipe: Recipe,
-    train: Decoded,
+    train: ImageDataset,
     train_features: Features,
     head: Head,
 }
@@ -298,7 +301,7 @@ fn first_part<'a>(
     let recipe = recipe(&request, &parts);
     if let Some(tuning) = &recipe.tuning {
         // A block that there is not should be heard of before the work, not after it.
-        let (input, n_classes) = (request.input.dims(), train.classes().len());
+        let (input, n_classes) = (Dims::from(&request.input), train.classes().len());
         PartlyFrozen::new(request.pretrained.model, input, n_classes, &params, &tuning.config)?;
     }
     if request.crops.first() == Some(&request.input.crop_mode) {
@@ -330,13 +333,23 @@ fn first_part<'a>(
     Ok(FirstPart { request, network, params, recipe, train, train_features, head })
 }
 
-fn decode(request: &Request<'_>, folder: &ImageFolder, what: &str, runtime: &Runtime) -> Result<Decoded> {
+fn decode(
+    request: &Request<'_>,
+    folder: &ImageFolder,
+    what: &str,
+    runtime: &Runtime,
+) -> Result<ImageDataset> {
     let mut settings = request.input.decode_settings();
     if request.skip_unreadable {
-        settings.unreadable = Unreadable::Exclude;
+        settings.on_error = OnDecodeError::Exclude;
     }
-    Ok(runtime
-        .counted(what, |report| Decoded::decode(folder, &settings, runtime.cache.as_deref(), report))?)
+    Ok(runtime.counted(what, |report| {
+        ImageDataset::decode_with(
+            folder,
+            &settings,
+            DecodeOptions { cache: runtime.cache.as_deref(), progress: Some(report) },
+        )
+    })?)
 }
 
 /// The pretrained network with a new last layer.
@@ -349,7 +362,7 @@ fn network(
     let params = Params::seeded(request.seed, device);
     let kind = pretrained.model;
     let mut network =
-        ImageClassifier::new(kind, request.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+        ImageClassifier::new(kind, Dims::from(&request.input), pretrained.n_classes, kind.scheme(), &params)?;
     params.load(&pretrained.weights)?;
     network.reset_classifier(n_classes, kind.scheme(), &params)?;
     let parts = blocks(kind, &params, network.head_name());
@@ -386,7 +399,7 @@ fn say_cost(
     recipe: &Recipe,
     parts: &[Block],
     network: &ImageClassifier,
-    train: &Decoded,
+    train: &ImageDataset,
     n_val: usize,
     runtime: &Runtime,
 ) -> Result<()> {
@@ -452,7 +465,7 @@ fn of_features(network: &ImageClassifier, features: &Features) -> Result<Metrics
     let all: Vec<usize> = (0..features.n_images()).collect();
     let (rows, labels) = features.of(&all, 1)?;
     let labels = Tensor::new(labels, rows.device())?;
-    let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Order::Sequential)?;
+    let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Sampling::Sequential)?;
     Ok(evaluate(&LastLayer(network), &batches, LOSS, &METRICS)?)
 }
 
@@ -461,8 +474,8 @@ fn accuracy(metrics: &Metrics) -> f64 {
 }
 
 struct TuningImages<'a> {
-    train: &'a Decoded,
-    val: &'a Decoded,
+    train: &'a ImageDataset,
+    val: &'a ImageDataset,
 }
 
 /// What the second part of a recipe leaves.
@@ -487,11 +500,11 @@ fn tune(
     let TuningImages { train, val } = *images;
     let mut config = tuning.config.clone();
     let (model, n_classes) = (request.pretrained.model, train.classes().len());
-    let partly = PartlyFrozen::new(model, request.input.dims(), n_classes, params, &config)?;
+    let partly = PartlyFrozen::new(model, Dims::from(&request.input), n_classes, params, &config)?;
     let counts = partly.counts(params);
     let (_, trained_rows) = partly.summary();
     runtime.message(&format!("{} parameters are trained, {} are frozen", counts.0, counts.1));
-    let shown = if request.balance { train.subset(&balanced(train)) } else { train.clone() };
+    let shown = if request.balance { train.balanced() } else { train.clone() };
     let loader = training_loader(request, tuning, &shown, &runtime.device)?;
     let val = in_order(val, &request.input, &runtime.device)?;
 
@@ -540,10 +553,10 @@ fn tune(
 fn training_loader(
     request: &Request<'_>,
     tuning: &Tuning,
-    images: &Decoded,
+    images: &ImageDataset,
     device: &Device,
 ) -> Result<Loader> {
-    let order = Order::Shuffled { seed: request.seed };
+    let order = Sampling::Shuffled { seed: request.seed };
     let loader = batches_of(images, &request.input, tuning.batch_size, order, device)?;
     Ok(match request.augmentation.augmentation(request.seed) {
         Some(augmentation) => loader.augmented(augmentation)?,
@@ -551,19 +564,8 @@ fn training_loader(
     })
 }
 
-/// The images with those of rare classes repeated until each class has as many as the largest.
-fn balanced(images: &Decoded) -> Vec<usize> {
-    let mut by_class = vec![Vec::new(); images.classes().len()];
-    images.labels().iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(i));
-    let most = by_class.iter().map(Vec::len).max().unwrap_or(0);
-    by_class
-        .iter()
-        .flat_map(|class| class.iter().copied().cycle().take(most.min(class.len() * most)))
-        .collect()
-}
-
 /// What a checkpoint must agree on to be resumed.
-fn identity(request: &Request<'_>, tuning: &Tuning, train: &Decoded) -> String {
+fn identity(request: &Request<'_>, tuning: &Tuning, train: &ImageDataset) -> String {
     format!(
         "{} from {}, {} preset, {} training images of {} classes, batches of {}, {:?}, augmented ({}), seed {}",
         request.pretrained.model,
@@ -582,7 +584,7 @@ fn run_config(
     request: &Request<'_>,
     recipe: &Recipe,
     network: &ImageClassifier,
-    train: &Decoded,
+    train: &ImageDataset,
 ) -> RunConfig {
     let (batch_size, learning_rate) = match &recipe.tuning {
         Some(tuning) => (tuning.batch_size, tuning.config.rate),

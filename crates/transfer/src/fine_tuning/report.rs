@@ -1,6 +1,6 @@
 //! The report of a fine-tuned run: what was done, how it went, where the network fails, and how far to trust it.
 
-use firstsight_models::CropMode;
+use firstsight_data::ResizeMode;
 use firstsight_report::{
     BarChart, Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number,
 };
@@ -86,8 +86,8 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
             Table::new("How photos are brought to the input's size, by cross-validation", columns);
         for (crop, loss) in &tuned.crops {
             let name = match crop {
-                CropMode::Center => "the centre",
-                CropMode::Squash => "the whole photo, stretched",
+                ResizeMode::CenterCrop => "the centre",
+                ResizeMode::Squash => "the whole photo, stretched",
             };
             let cells = [name.into(), (*loss).into()];
             if *crop == tuned.input.crop_mode {

@@ -11,17 +11,19 @@ mod chance;
 mod color;
 mod crop;
 mod erase;
+#[cfg(feature = "candle")]
 mod mix;
-#[cfg(test)]
+#[cfg(all(test, feature = "candle"))]
 mod tests;
 
 use std::fmt::Debug;
 
 pub use augmenter::Augmenter;
+#[cfg(feature = "candle")]
 pub(crate) use mix::Labels;
 
 use crate::error::{Error, Result};
-use crate::resize::Filter;
+use crate::input_spec::Interpolation;
 
 /// What is done to training images, and with which randomness.
 ///
@@ -125,7 +127,7 @@ pub enum Transform {
         /// into the image are followed by the largest part at the centre that does.
         ratio: (f64, f64),
         /// How the part is scaled.
-        filter: Filter,
+        interpolation: Interpolation,
     },
     /// Multiplies all values; what is above 255 becomes 255.
     Brightness {
@@ -168,15 +170,6 @@ pub enum Cover {
     Constant(u8),
     /// Bytes drawn uniformly. (torchvision's and timm's noise is normal, of normalised values.)
     Noise,
-}
-
-/// How pixels between pixels are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interpolation {
-    /// The nearest one.
-    Nearest,
-    /// From the four around, each weighted by its nearness; rounded down, as Pillow does.
-    Bilinear,
 }
 
 /// What stands where an image has been moved away.
@@ -223,6 +216,13 @@ impl Augmentation {
     /// [`Error::Invalid`] for what no random draw can follow.
     fn check(&self) -> Result<()> {
         self.transforms.iter().try_for_each(Transform::check)?;
+        if !matches!(self.interpolation, Interpolation::Nearest | Interpolation::Bilinear) {
+            return Err(Error::invalid(
+                "interpolation",
+                "Nearest or Bilinear",
+                format!("{:?}", self.interpolation),
+            ));
+        }
         if let Some(Mix::Mixup { alpha } | Mix::Cutmix { alpha }) = self.mix
             && !(alpha > 0.0 && alpha.is_finite())
         {
