@@ -230,7 +230,7 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
     };
-    let grey = (4, 4, 1);
+    let gray = (4, 4, 1);
     for (transform, word) in [
         (Transform::FlipHorizontal { probability: 1.5 }, "probability"),
         (Transform::Rotate { degrees: (10.0, -10.0) }, "least ≤ most"),
@@ -266,10 +266,10 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
             "ratio",
         ),
     ] {
-        refused(augmentation(vec![transform]), grey, word);
+        refused(augmentation(vec![transform]), gray, word);
     }
-    refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, grey, "label_smoothing");
-    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, grey, "alpha");
+    refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, gray, "label_smoothing");
+    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, gray, "alpha");
     refused(augmentation(vec![]), (4, 4, 2), "HxWx3");
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }

@@ -12,8 +12,8 @@ use crate::report::PAGE_CSS;
 const MARGIN: f64 = 16.0;
 
 impl Chart {
-    /// The chart as the light page shows it, at a wide page's size. The file says its fonts and colours itself,
-    /// without variables: few programs beside browsers know them.
+    /// The chart as in the page's light scheme, at a wide page's size. The file states its fonts and colors
+    /// without variables, which few programs except browsers know.
     pub(crate) fn to_svg(&self) -> String {
         let Canvas { width, height, body } = self.draw(WIDE);
         let (width, height) = (width.ceil() + 2.0 * MARGIN, height.ceil() + 2.0 * MARGIN);
@@ -50,7 +50,7 @@ fn style() -> String {
     style
 }
 
-/// `rule` with each `var(--name)` as `definitions` say first; what they lack stays as it is.
+/// `rule` with each `var(--name)` replaced by its first value in `definitions`, if it has one.
 fn fill_in(rule: &str, definitions: &str) -> String {
     let mut out = String::with_capacity(rule.len());
     let mut rest = rule;

@@ -1,3 +1,5 @@
+//! Line charts.
+
 use super::scale::{Axis, Scale, drawable, say_empty, x_axis, y_axis};
 use super::svg::{
     Anchor, Area, Canvas, Swatch, TEXT, WIDE, coordinate, legend, mark, series_class, shorten, text_width,
@@ -5,7 +7,7 @@ use super::svg::{
 use super::{Series, list};
 
 /// Lines over a common x axis, in one panel or several, each with its own y axis. Series of one name have
-/// one colour and dash in all panels.
+/// one color and dash in all panels.
 ///
 /// ```
 /// use firstsight_report::{LineChart, Series};
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_go_by_name() {
+    fn colors_go_by_name() {
         let chart = LineChart::new("epoch")
             .panel(
                 "loss",

@@ -1,10 +1,12 @@
+//! Parallel coordinates.
+
 use super::list;
 use super::scale::{Axis, Scale, say_empty};
 use super::svg::{Anchor, Area, Canvas, SMALL, TEXT, WIDE, coordinate, shorten, text_width};
 use crate::{Error, Result};
 
-/// Lines over several axes side by side, each line a thing with a value on every axis: the trials of a search, say,
-/// with their settings and what came of them. On a phone the axes lie below one another.
+/// Lines over several axes side by side, one line for each item with a value on every axis: the trials of a search,
+/// for example, with their settings and results. On a phone the axes lie below one another.
 ///
 /// ```
 /// use firstsight_report::{Axis, ParallelCoordinates};
@@ -44,6 +46,7 @@ impl ParallelCoordinates {
     /// Adds an axis of numbers, one for each line. A line ends before a number that is not on the axis.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are more or fewer numbers than on the first axis.
     pub fn axis(self, axis: impl Into<Axis>, values: impl IntoIterator<Item = f64>) -> Result<Self> {
         let (axis, values) = (axis.into(), values.into_iter().collect());
@@ -53,6 +56,7 @@ impl ParallelCoordinates {
     /// Adds an axis of choices, the first the lowest, and the place of each line's choice among them.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are more or fewer places than values on the first axis.
     pub fn choices(
         self,

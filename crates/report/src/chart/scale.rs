@@ -3,7 +3,7 @@
 use super::svg::{Anchor, Area, Canvas, TEXT, text_width};
 use crate::number;
 
-/// What an axis measures, with its unit, and how.
+/// An axis: its name, with the unit, and its scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     pub(super) label: String,
@@ -23,8 +23,7 @@ impl Axis {
         self
     }
 
-    /// A range of the caller's, both ends included. What lies outside is not drawn. A range that is empty or
-    /// endless is none.
+    /// Sets the range, both ends included; values outside are not drawn. An empty or infinite range is ignored.
     pub fn range(mut self, from: f64, to: f64) -> Self {
         self.range = drawable(from).zip(drawable(to)).filter(|(from, to)| from < to);
         self
@@ -53,7 +52,7 @@ pub(super) fn step(span: f64, most: usize) -> f64 {
     factor * power
 }
 
-/// `value`, where arithmetic on a scale can't overflow; what is next to nothing is nothing.
+/// `value`, limited so that arithmetic on a scale cannot overflow; tiny values become 0.
 pub(super) fn drawable(value: f64) -> Option<f64> {
     match value.abs() {
         ..1e-300 => Some(0.0),
@@ -192,7 +191,7 @@ impl Scale {
         self
     }
 
-    /// The pixel of `value`, or nothing where it is not on the scale.
+    /// The pixel of `value`, or `None` if it is not on the scale.
     pub(super) fn at(&self, value: f64) -> Option<f64> {
         let margin = if self.logarithmic { 0.0 } else { (self.hi - self.lo) * 1e-9 };
         if !value.is_finite() || value < self.lo - margin || value > self.hi + margin {
@@ -240,10 +239,10 @@ pub(super) fn y_axis(canvas: &mut Canvas, area: Area, y: &Scale, name: &str) {
     canvas.text("axis", (area.left - y.tick_width() - 6.0, area.top - 10.0), Anchor::Start, name);
 }
 
-/// Says that there is nothing to draw.
+/// Writes "no data".
 pub(super) fn say_empty(canvas: &mut Canvas, area: Area) {
-    let centre = ((area.left + area.right) / 2.0, (area.top + area.bottom) / 2.0 - 6.0);
-    canvas.text("note", centre, Anchor::Middle, "no data");
+    let center = ((area.left + area.right) / 2.0, (area.top + area.bottom) / 2.0 - 6.0);
+    canvas.text("note", center, Anchor::Middle, "no data");
 }
 
 /// Draws the base line of `area`, the labels of `x` below it as far as they don't touch, and the axis's

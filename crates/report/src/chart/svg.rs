@@ -120,7 +120,7 @@ impl Canvas {
         }
     }
 
-    /// A rectangle in a colour of its own, whatever the reader's scheme.
+    /// A rectangle in a color of its own, whatever the reader's scheme.
     pub(super) fn colored_rect(&mut self, area: Area, [r, g, b]: [u8; 3]) {
         let _ = writeln!(
             self.body,
@@ -158,7 +158,7 @@ pub(super) fn coordinate(x: f64) -> f64 {
     (x * 10.0).round() / 10.0 + 0.0
 }
 
-/// The class that gives element number `i` its colour, dash and shape.
+/// The class that gives element number `i` its color, dash and shape.
 pub(super) fn series_class(i: usize) -> String {
     format!("s{}", i % 6 + 1)
 }

@@ -1,4 +1,4 @@
-//! What a TPE sampler knows of the past, kept up to date trial by trial.
+//! The past trials as a TPE sampler sees them, kept up to date trial by trial.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -68,7 +68,7 @@ impl Observed {
     }
 }
 
-/// How good a trial is; less is better.
+/// The quality of a trial; less is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rank {
     /// By its loss.
@@ -151,7 +151,7 @@ impl History {
         }
     }
 
-    /// How many trials are complete or pruned.
+    /// The number of complete or pruned trials.
     pub(super) fn n_usable(&self) -> usize {
         self.usable.len()
     }
