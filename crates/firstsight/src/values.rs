@@ -3,8 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_lecture::SectionName;
 use firstsight_models::ModelKind;
-use firstsight_transfer::fine_tuning::LearningRate;
-use firstsight_transfer::{Changes, Split};
+use firstsight_transfer::{Changes, LearningRate, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,8 +24,7 @@ mod features;
 mod figures;
 pub mod files;
 mod fine_tune;
-#[allow(missing_docs)]
-pub mod fine_tuning;
+mod fine_tuning;
 mod frozen;
 mod head;
 mod hub;
@@ -38,10 +37,10 @@ pub mod report_sections;
 #[allow(missing_docs)]
 mod run_folder;
 mod runtime;
-#[allow(missing_docs)]
 mod splits;
 #[allow(missing_docs)]
 pub mod training;
+mod transfer_model;
 
 pub use augmentation::{Changes, Mixing, Recipe as AugmentationRecipe};
 pub use blocks::{Block, blocks};
@@ -52,6 +51,7 @@ pub use features::{Extraction, Features, View, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
 pub use fine_tune::{FineTuneConfig, PartlyFrozen, Statistics};
+pub use fine_tuning::{Evaluation, FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use head::{Candidate, Head, HeadConfig};
 pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
@@ -61,4 +61,5 @@ pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};
 pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
-pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use transfer_model::TransferModel;
