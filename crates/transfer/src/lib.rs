@@ -13,7 +13,6 @@
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
 #[allow(missing_docs)]
-mod augmentation;
 mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
@@ -42,7 +41,6 @@ mod splits;
 pub mod training;
 mod transfer_model;
 
-pub use augmentation::{Changes, Mixing, Recipe as AugmentationRecipe};
 pub use blocks::{Block, blocks};
 pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;

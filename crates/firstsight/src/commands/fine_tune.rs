@@ -1,11 +1,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{OnDecodeError, ResizeMode};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, ResizeMode};
 use firstsight_models::ModelKind;
-use firstsight_transfer::{
-    AugmentationRecipe, Changes, FineTuning, Interrupted, LearningRate, Preset, RunFolder, Splits,
-};
+use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, RunFolder, Splits};
 
 use crate::context::Context;
 use crate::data::DataArgs;
@@ -45,8 +43,8 @@ pub struct Args {
     #[arg(long, value_parser = values::positive, value_name = "N")]
     batch_size: Option<usize>,
     /// Random changes of the photos while the blocks are trained
-    #[arg(long, value_parser = values::changes(), default_value = "photos", value_name = "RECIPE")]
-    augment: Changes,
+    #[arg(long, value_parser = values::augmentation_preset(), default_value = "photos", value_name = "PRESET")]
+    augment: AugmentationPreset,
     /// Share of each label that is spread over all classes while the blocks are trained
     #[arg(long, default_value_t = 0.1, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: f64,
@@ -105,8 +103,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         batch_size: args.batch_size,
         update_statistics: args.update_statistics,
         class_balanced: args.class_balanced,
-        augmentation: AugmentationRecipe {
-            changes: args.augment,
+        augmentation: AugmentationConfig {
+            preset: args.augment,
             mix: None,
             label_smoothing: args.label_smoothing,
         },

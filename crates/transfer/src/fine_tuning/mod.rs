@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use candle_core::{ModuleT as _, Tensor, Var};
 use firstsight_data::{
-    Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, OnDecodeError, ResizeMode,
-    Sampling,
+    AugmentationConfig, AugmentationPreset, Batches as _, DecodeOptions, ImageDataset, ImageFolder,
+    InputSpec, Loader, OnDecodeError, ResizeMode, Sampling,
 };
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
@@ -19,8 +19,8 @@ use serde::Serialize;
 use crate::blocks::place;
 use crate::training::{LOSS, METRICS, MONITOR};
 use crate::{
-    AugmentationRecipe, Block, Changes, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result,
-    RunConfig, RunFolder, Runtime, Splits, Statistics, TrainingRecord, TransferModel, Tuning, files,
+    Block, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder, Runtime,
+    Splits, Statistics, TrainingRecord, TransferModel, Tuning, files,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -66,7 +66,7 @@ pub struct FineTuning {
     /// Show rare classes as often as frequent ones.
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
-    pub augmentation: AugmentationRecipe,
+    pub augmentation: AugmentationConfig,
     /// What a file does that cannot be decoded.
     pub on_decode_error: OnDecodeError,
 }
@@ -189,7 +189,11 @@ impl FineTuning {
             batch_size: None,
             update_statistics: false,
             class_balanced: false,
-            augmentation: AugmentationRecipe { changes: Changes::Photos, mix: None, label_smoothing: 0.1 },
+            augmentation: AugmentationConfig {
+                preset: AugmentationPreset::Photos,
+                mix: None,
+                label_smoothing: 0.1,
+            },
             on_decode_error: OnDecodeError::Fail,
         }
     }
