@@ -4,12 +4,12 @@ use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
 use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, evaluate, fit};
+use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, Trainable, evaluate, fit};
 
 use crate::training::{evaluation_batch, in_order};
 use crate::{
-    Block, Extraction, Features, FineTuneConfig, Head, PartlyFrozen, Pretrained, Result, Runtime, View,
-    blocks, features, fingerprint, loader,
+    Block, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result,
+    Runtime, blocks, features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -55,13 +55,13 @@ impl TransferModel {
     }
 
     /// The variables of the last layer.
-    pub fn head_vars(&self) -> Vec<Var> {
-        self.params.vars(|name| self.is_in_head(name))
+    pub fn head_vars(&self) -> Vec<(String, Var)> {
+        self.params.named().into_iter().filter(|(name, _)| self.is_in_head(name)).collect()
     }
 
     /// Number of parameters of the last layer.
     pub fn head_params(&self) -> usize {
-        self.head_vars().iter().map(|var| var.elem_count()).sum()
+        self.head_vars().iter().map(|(_, var)| var.elem_count()).sum()
     }
 
     /// Whether a variable belongs to the last layer.
@@ -74,8 +74,8 @@ impl TransferModel {
     /// # Errors
     ///
     /// Those of [`features`].
-    pub fn features(&self, task: &str, images: &ImageDataset, views: &[View]) -> Result<Features> {
-        let extraction = Extraction {
+    pub fn features(&self, task: &str, images: &ImageDataset, views: &[FeatureView]) -> Result<Features> {
+        let config = FeatureConfig {
             normalize: self.input.normalize(),
             views,
             batch_size: evaluation_batch(&self.input),
@@ -88,7 +88,7 @@ impl TransferModel {
         let Runtime { cache, device, .. } = &self.runtime;
         self.runtime.counted(task, |report| {
             let report = &mut |done, total| report(done, total);
-            features(self.network.backbone(), images, &extraction, cache.as_deref(), device, report)
+            features(self.network.backbone(), images, &config, cache.as_deref(), device, report)
         })
     }
 
@@ -111,7 +111,12 @@ impl TransferModel {
     /// # Errors
     ///
     /// Those of [`evaluate`].
-    pub fn evaluate_head(&self, features: &Features, loss: Loss, metrics: &[Metric]) -> Result<Metrics> {
+    pub fn evaluate_head(
+        &self,
+        features: &Features,
+        loss: &dyn Loss,
+        metrics: &[&dyn Metric],
+    ) -> Result<Metrics> {
         let all: Vec<usize> = (0..features.n_images()).collect();
         let (rows, labels) = features.of(&all, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
@@ -124,11 +129,17 @@ impl TransferModel {
     /// # Errors
     ///
     /// Those of [`fit`].
-    pub fn fit_head(&self, train: &impl Batches, val: &impl Batches, config: &FitConfig) -> Result<History> {
+    pub fn fit_head(&self, train: &dyn Batches, val: &dyn Batches, config: &FitConfig) -> Result<History> {
         self.runtime.interrupt.with_graceful_interrupt(|flag| {
             let mut interrupt = Interrupt(flag);
             let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt];
-            Ok(fit(&LastLayer(&self.network), self.head_vars(), train, val, config, callbacks)?)
+            Ok(fit(
+                &Trainable::new(&LastLayer(&self.network), self.head_vars()),
+                train,
+                Some(val),
+                config,
+                callbacks,
+            )?)
         })
     }
 
@@ -137,9 +148,9 @@ impl TransferModel {
     /// # Errors
     ///
     /// [`crate::Error::Setting`] for an unknown block.
-    pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<PartlyFrozen> {
+    pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<FineTuner> {
         let (dims, n_outputs) = (Dims::from(&self.input), self.network.n_classes());
-        PartlyFrozen::new(self.network.kind(), dims, n_outputs, &self.params, config)
+        FineTuner::new(self.network.kind(), dims, n_outputs, &self.params, config)
     }
 
     /// Batches of images as the network takes them.

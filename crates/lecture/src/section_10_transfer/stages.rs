@@ -5,10 +5,8 @@ use std::time::Instant;
 use candle_core::{ModuleT as _, Tensor};
 use firstsight_data::{Batches as _, Sampling, TensorBatches};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{
-    AdamEpsilon, Callback, Ended, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate,
-};
-use firstsight_transfer::{FineTuneConfig, Pretrained, Statistics, TransferModel, View};
+use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate};
+use firstsight_transfer::{BatchNormMode, FeatureView, FineTuneConfig, Pretrained, TransferModel};
 
 use super::task::Task;
 use crate::Context;
@@ -61,14 +59,14 @@ pub(super) fn transfer(
     let config = FineTuneConfig {
         unfreeze_from: model.blocks().first().map(|block| block.name.clone()).unwrap_or_default(),
         epochs: epochs.all,
-        rate: LOW_RATE,
-        rate_decay: 1.0,
+        lr: LOW_RATE,
+        layer_decay: 1.0,
         weight_decay: 0.0,
         schedule: Schedule::Constant,
         clip_norm: None,
         loss: task.loss(),
         metrics: vec![task.metric()],
-        statistics: Statistics::Kept,
+        batch_norm: BatchNormMode::Eval,
     };
     let unfrozen = model.unfreeze(&config)?;
     let train = model.loader(&task.train, BATCH, Sampling::Shuffled { seed })?;
@@ -77,12 +75,12 @@ pub(super) fn transfer(
     let history = runtime.interrupt.with_graceful_interrupt(|flag| {
         let mut interrupt = Interrupt(flag);
         let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt, &mut progress];
-        unfrozen.fit(&train, &val, &config, None, callbacks)
+        unfrozen.fit(&train, Some(&val), &config, callbacks)
     })?;
-    if history.ended == Ended::Interrupted {
+    if history.interrupted() {
         return Ok(None);
     }
-    let (trained, _) = unfrozen.counts(&model.params);
+    let (trained, _) = unfrozen.counts();
     let all = Stage::measure(history.epochs, trained, &model, task, started)?;
     let frozen_params = trained - frozen.trained_params;
     Ok(Some(Transferred { model, frozen_params, frozen, all }))
@@ -91,28 +89,15 @@ pub(super) fn transfer(
 /// The frozen network runs once over the images; the last layer is trained on their features.
 fn train_head(model: &TransferModel, task: &Task, epochs: usize, seed: u64) -> Result<Option<Vec<Epoch>>> {
     let batches = |images, sampling| -> Result<TensorBatches> {
-        let features = model.features("features", images, &[View::Plain])?;
+        let features = model.features("features", images, &[FeatureView::Plain])?;
         let labels = Tensor::new(features.labels, features.rows.device())?;
         Ok(TensorBatches::new(features.rows, labels, BATCH, sampling)?)
     };
     let train = batches(&task.train, Sampling::Shuffled { seed })?;
     let val = batches(&task.val, Sampling::Sequential)?;
-    let config = FitConfig {
-        epochs,
-        loss: task.loss(),
-        metrics: vec![task.metric()],
-        optimizer: OptimizerConfig::Adam {
-            rate: RATE,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume: None,
-    };
+    let config = FitConfig::new(epochs, task.loss(), OptimizerConfig::adam_keras(RATE)).metric(task.metric());
     let history = model.fit_head(&train, &val, &config)?;
-    Ok((history.ended != Ended::Interrupted).then_some(history.epochs))
+    Ok((!history.interrupted()).then_some(history.epochs))
 }
 
 impl Stage {
@@ -125,7 +110,7 @@ impl Stage {
     ) -> Result<Self> {
         let seconds = started.elapsed().as_secs_f64();
         let measure = |images| -> Result<Metrics> {
-            Ok(evaluate(&model.network, &model.in_order(images)?, task.loss(), &[task.metric()])?)
+            Ok(evaluate(&model.network, &model.in_order(images)?, &task.loss(), &[&task.metric()])?)
         };
         Ok(Self { history, trained_params, train: measure(&task.train)?, val: measure(&task.val)?, seconds })
     }

@@ -12,15 +12,15 @@ use firstsight_data::{
 };
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    Callback, Ended, Epoch, History, Metric, Metrics, Predictions, RateCurve, evaluate, predict,
+    Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate, predict,
 };
 use serde::Serialize;
 
 use crate::blocks::place;
-use crate::training::{LOSS, METRICS, MONITOR};
+use crate::training::{LOSS, METRICS, monitor};
 use crate::{
-    Block, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder, Runtime,
-    Splits, Statistics, TrainingRecord, TransferModel, Tuning, files,
+    BatchNormMode, Block, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig,
+    RunFolder, Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -127,7 +127,7 @@ pub struct FineTuneResult {
     /// For each row of the layer table, whether the layer was trained last.
     pub trained_rows: Vec<bool>,
     /// The range test of the learning rate.
-    pub lr_curve: Option<RateCurve>,
+    pub lr_curve: Option<LrCurve>,
     /// The epochs of training the blocks, or one for the last layer alone.
     pub history: History,
     /// The weights that the network has.
@@ -255,7 +255,7 @@ impl FineTuning {
         for (path, reason) in &excluded {
             runtime.message(&format!("left out: {}: {reason}", path.display()));
         }
-        let head_train = model.evaluate_head(&features, LOSS, &METRICS)?;
+        let head_train = model.evaluate_head(&features, &LOSS, &METRICS)?;
         let head_val = timed(&mut seconds.measuring, || evaluation(&model, val))?;
         runtime.message(&format!("last layer: val_accuracy {:.4}", accuracy(&head_val.metrics)));
 
@@ -360,7 +360,7 @@ impl FineTuning {
     ) -> Result<BlockStage> {
         let mut config = tuning.config.clone();
         let unfrozen = model.unfreeze(&config)?;
-        let (trained_params, frozen_params) = unfrozen.counts(&model.params);
+        let (trained_params, frozen_params) = unfrozen.counts();
         let (_, trained_rows) = unfrozen.summary();
         runtime.message(&format!("{trained_params} parameters are trained, {frozen_params} are frozen"));
         let shown = if self.class_balanced { train.balanced() } else { train.clone() };
@@ -369,37 +369,33 @@ impl FineTuning {
 
         let mut lr_curve = None;
         if self.lr == Some(LearningRate::Find) {
-            let curve = unfrozen.find_rate(&model.params, &loader, &config, RANGE_TEST_STEPS)?;
+            let curve = unfrozen.lr_find(&loader, &config, RANGE_TEST_STEPS)?;
             if let Some(lr) = curve.suggestion() {
                 runtime.message(&format!("learning rate: {lr:.2e}, by a range test"));
-                config.rate = lr;
+                config.lr = lr;
             }
             lr_curve = Some(curve);
         }
         let all: Vec<Var> = model.params.vars(|_| true);
         let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let mut stopping = EarlyStopping::new(MONITOR, tuning.patience, all.clone());
+        let mut stopping = EarlyStopping::new(monitor(), tuning.patience);
         let mut progress = runtime.training("fine-tuning");
         let mut csv = run.map(|(run, _)| CsvHistory::new(&run.history()));
-        let mut checkpoint = run.map(|(run, _)| {
+        let mut checkpoint = run.map(|(run, resume)| {
             let identity = self.identity(pretrained, tuning, train);
-            Checkpoint::new(&run.checkpoint(), MONITOR, model.params.named(), &identity)
+            Checkpoint::new(&run.checkpoint(), monitor(), &identity).resume(resume)
         });
-        let resume = match (&mut checkpoint, run) {
-            (Some(checkpoint), Some((_, true))) => checkpoint.load()?,
-            _ => None,
-        };
         let history = runtime.interrupt.with_graceful_interrupt(|flag| {
             let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
             let mut callbacks: Vec<&mut dyn Callback> = vec![&mut stop_on_nan, &mut interrupt, &mut stopping];
             callbacks.extend(csv.as_mut().map(|csv| csv as &mut dyn Callback));
             callbacks.push(&mut progress);
             callbacks.extend(checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback));
-            unfrozen.fit(&loader, &val, &config, resume, &mut callbacks)
+            unfrozen.fit(&loader, Some(&val), &config, &mut callbacks)
         })?;
-        let best = MONITOR.best(&history.epochs);
+        let best = monitor().best(&history.epochs);
         let kept = match best {
-            Some(epoch) if accuracy(&history.epochs[epoch].val) >= accuracy(&head_val.metrics) => {
+            Some(epoch) if monitor().value(&history.epochs[epoch]) >= accuracy(&head_val.metrics) => {
                 Kept::Epoch(epoch)
             }
             _ => {
@@ -438,13 +434,13 @@ impl FineTuning {
                 (config.epochs, tuning.patience) = (epochs, epochs);
             }
             if let Some(LearningRate::Value(lr)) = self.lr {
-                config.rate = lr;
+                config.lr = lr;
             }
             if let Some(batch_size) = self.batch_size {
                 tuning.batch_size = batch_size;
             }
             if self.update_statistics {
-                config.statistics = Statistics::Updated;
+                config.batch_norm = BatchNormMode::Train;
             }
             place(blocks, &config.unfreeze_from)?;
         }
@@ -547,7 +543,7 @@ struct HeadStage {
 struct BlockStage {
     history: History,
     kept: Kept,
-    lr_curve: Option<RateCurve>,
+    lr_curve: Option<LrCurve>,
     trained_params: usize,
     frozen_params: usize,
     trained_rows: Vec<bool>,
@@ -558,7 +554,7 @@ impl BlockStage {
     fn skipped(model: &TransferModel, train: &Metrics, val: &Metrics) -> Self {
         let summary = model.network.summary();
         let trained_params = model.head_params();
-        let epoch = Epoch { train: train.clone(), val: val.clone() };
+        let epoch = Epoch { train: train.clone(), val: Some(val.clone()) };
         Self {
             history: History { epochs: vec![epoch], ..History::default() },
             kept: Kept::Head,
@@ -577,18 +573,18 @@ impl BlockStage {
 /// Loss, metrics and predictions of images.
 fn evaluation(model: &TransferModel, images: ImageDataset) -> Result<Evaluation> {
     let batches = model.in_order(&images)?;
-    let metrics = evaluate(&model.network, &batches, LOSS, &METRICS)?;
+    let metrics = evaluate(&model.network, &batches, &LOSS, &METRICS)?;
     Ok(Evaluation { metrics, predictions: predict(&model.network, &batches)?, images })
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
-    metrics.get(Metric::Accuracy).unwrap_or(f64::NAN)
+    metrics.get(&Accuracy).unwrap_or(f64::NAN)
 }
 
 impl FineTuneResult {
     /// Whether a request to stop cut the training of the blocks short.
     pub fn interrupted(&self) -> bool {
-        self.history.ended == Ended::Interrupted
+        self.history.interrupted()
     }
 
     /// The measured splits with their names.
@@ -631,8 +627,8 @@ impl FineTuneResult {
 
     fn config(&self) -> RunConfig {
         let (batch_size, learning_rate) = match &self.recipe.tuning {
-            Some(tuning) => (tuning.batch_size, tuning.config.rate),
-            None => (self.recipe.head.batch_size, self.recipe.head.rate),
+            Some(tuning) => (tuning.batch_size, tuning.config.lr),
+            None => (self.recipe.head.batch_size, self.recipe.head.lr),
         };
         let classes = self.val.images.classes();
         RunConfig {
@@ -658,8 +654,11 @@ impl FineTuneResult {
             (Kept::Head, Some(_)) => (self.history.epochs.len(), None, "last layer"),
             (Kept::Head, None) => (0, None, "last layer"),
         };
-        let candidate =
-            |c: &crate::Candidate| CandidateJson { penalty: c.penalty, loss: c.loss, accuracy: c.accuracy };
+        let candidate = |c: &crate::CrossValidation| CandidateJson {
+            penalty: c.penalty,
+            loss: c.loss,
+            accuracy: c.accuracy,
+        };
         MetricsJson {
             preset: self.settings.preset.name(),
             weights: &self.pretrained.origin,
@@ -669,7 +668,7 @@ impl FineTuneResult {
             head: HeadJson {
                 penalty: self.head.penalty,
                 val: (&self.head_val).into(),
-                cross_validation: self.head.candidates.iter().map(candidate).collect(),
+                cross_validation: self.head.cross_validation.iter().map(candidate).collect(),
             },
             trained_params: self.trained_params,
             frozen_params: self.frozen_params,

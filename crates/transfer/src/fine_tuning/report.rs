@@ -79,10 +79,10 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
         seconds.features,
         seconds.head
     ));
-    if !result.head.candidates.is_empty() {
+    if !result.head.cross_validation.is_empty() {
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
         let mut table = Table::new("The last layer's cross-validation", columns);
-        for candidate in &result.head.candidates {
+        for candidate in &result.head.cross_validation {
             let cells = [candidate.penalty.into(), candidate.loss.into(), candidate.accuracy.into()];
             if candidate.penalty == result.head.penalty {
                 table.highlighted_row(cells)
@@ -123,8 +123,8 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
         result.history.epochs.len(),
         config.epochs,
         seconds.tuning,
-        config.rate,
-        config.rate_decay,
+        config.lr,
+        config.layer_decay,
         tuning.batch_size,
         result.settings.augmentation,
         if result.settings.update_statistics {
