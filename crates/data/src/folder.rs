@@ -335,7 +335,7 @@ fn is_class_folder(root: &Path, path: &Path) -> Result<bool> {
     let is_link = fs::symlink_metadata(path).map_err(Error::io("read", path))?.is_symlink();
     let is_folder = match fs::metadata(path) {
         Ok(metadata) => metadata.is_dir(),
-        // A link to nowhere or to a forbidden place is what it is; what is left is a link that does not end.
+        // A link to nowhere or to an inaccessible path keeps its error; any other is a link that does not end.
         Err(source)
             if is_link
                 && !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>

@@ -155,7 +155,7 @@ pub(crate) fn outline(strokes: &[Stroke], nib: f32) -> String {
 fn outline_leg(path: &mut String, dots: &[([f32; 2], [f32; 2], f32)]) {
     let left = dots.iter().map(|([x, y], side, radius)| (x + side[0], y + side[1], radius));
     let right = dots.iter().rev().map(|([x, y], side, radius)| (x - side[0], y - side[1], radius));
-    // Along the left rim, half a circle round the end, back along the right rim, half a circle round the start.
+    // Along the left edge, half a circle around the end, back along the right edge, half a circle around the start.
     let steps = left.clone().chain(right).chain(left.take(1));
     for (step, (x, y, radius)) in steps.enumerate() {
         // Writing to a string doesn't fail.

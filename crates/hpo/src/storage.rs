@@ -198,7 +198,7 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
 }
 
-/// The system attribute that holds the heartbeat where the format has no place of its own for it.
+/// The system attribute that holds the heartbeat where the format has no field for it.
 const HEARTBEAT: &str = "firstsight:heartbeat";
 
 /// Optuna's time stamps, to the microsecond.

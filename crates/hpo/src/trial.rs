@@ -69,7 +69,7 @@ impl Param {
 pub struct FrozenTrial {
     /// The storage's key.
     pub id: i64,
-    /// The place in the study, from 0.
+    /// The number of the trial in the study, from 0.
     pub number: usize,
     /// Where it stands.
     pub state: TrialState,
@@ -199,7 +199,7 @@ impl<'s> Trial<'s> {
         Self { study, sampler, record, fixed, relative: None }
     }
 
-    /// The place in the study, from 0.
+    /// The number of the trial in the study, from 0.
     pub fn number(&self) -> usize {
         self.record.number
     }

@@ -25,7 +25,7 @@ impl Figure {
         Self { content: content.into(), caption: caption.into(), source: source.into() }
     }
 
-    /// `room` is the whole width of the page or half of it.
+    /// `room` is the width available on the page: all or half of it.
     pub(crate) fn render(&self, out: &mut String, index: usize, room: Room) {
         let _ = writeln!(out, "<figure id=\"figure-{index}\">");
         match &self.content {
@@ -276,7 +276,7 @@ impl Sheet {
     fn render(&self, out: &mut String) {
         let (tallest, widest) = self.largest();
         let (tallest, widest) = (tallest as f64, widest as f64);
-        // Room for a short label beside its mark; longer ones wrap.
+        // Space for a short label next to its mark; longer ones wrap.
         let label = self.tiles.iter().map(|tile| text_width(&tile.label, 15.0)).fold(0.0, f64::max);
         let least = (label + 18.0).clamp(54.0, 100.0);
         let _ = writeln!(

@@ -19,7 +19,7 @@
 //! A page shows its Chinese characters on a machine without a font for them: the glyphs that it uses, and no
 //! others, are embedded as a font. They come from `fonts/firstsight-hanzi.ttf`, 877 kB, a subset of Noto Sans
 //! CJK SC with the 3,755 characters of GB 2312 level 1 and a few more (made by `fonts/make.py`, under the
-//! SIL Open Font License beside it). Characters that it lacks are left to the reader's fonts. The embedded
+//! SIL Open Font License). Characters that it lacks are left to the reader's fonts. The embedded
 //! font takes precedence, so that a character looks the same for every reader.
 //!
 //! The crate `font-subset` cuts the font: it has no dependencies and writes the `cmap` and `OS/2` tables that

@@ -112,8 +112,8 @@ impl Report {
     /// Writes each figure as a file of its own into `folder`, which is created if it does not exist, and returns the
     /// paths in the order of the page. A file has its figure's number: `figure-01.svg`, `figure-05.png`.
     ///
-    /// - A chart is an SVG file in the page's light colors on white, at a wide page's size whatever its place on
-    ///   the page. It names its fonts and embeds the Chinese characters that it uses, for programs that read
+    /// - A chart is an SVG file in the page's light colors on white, at a wide page's size regardless of its
+    ///   size on the page. It names its fonts and embeds the Chinese characters that it uses, for programs that read
     ///   fonts from SVG (browsers do); others need a Chinese font on the machine.
     /// - A picture is a PNG file of its own pixels. One [made of squares](crate::Picture::pixelated) is enlarged
     ///   by its scale, each pixel the nearest one, to a side of 16,384 pixels at most.

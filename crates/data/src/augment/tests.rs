@@ -1,4 +1,4 @@
-//! The cores against Pillow, torchvision and Keras; goldens/augment.py says what each array is.
+//! The transforms compared with Pillow, torchvision and Keras; goldens/augment.py describes the arrays.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -191,7 +191,7 @@ fn colors_are_torchvisions() {
     }
 }
 
-/// One image resampled by the composed map, beside two resamplings where no pixel is between pixels.
+/// One resampling by the composed map equals two resamplings, where no pixel falls between pixels.
 #[test]
 fn composed_maps_do_the_first_first() {
     let size = (5, 8);

@@ -18,7 +18,7 @@ fn augmentation(transforms: Vec<Transform>) -> Augmentation {
     }
 }
 
-/// One of each, with room to change something.
+/// One of each transform.
 fn all() -> Vec<Transform> {
     vec![
         Transform::FlipHorizontal { probability: 0.5 },
@@ -233,7 +233,7 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
     let gray = (4, 4, 1);
     for (transform, word) in [
         (Transform::FlipHorizontal { probability: 1.5 }, "probability"),
-        (Transform::Rotate { degrees: (10.0, -10.0) }, "least ≤ most"),
+        (Transform::Rotate { degrees: (10.0, -10.0) }, "low ≤ high"),
         (Transform::Rotate { degrees: (f64::NAN, 1.0) }, "degrees"),
         (Transform::Zoom { by: (-1.0, 0.0) }, "zoom"),
         (Transform::Translate { down: (0.0, f64::INFINITY), right: (0.0, 0.0) }, "down"),

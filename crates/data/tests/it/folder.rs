@@ -50,7 +50,7 @@ fn what_is_no_image_of_a_class_is_listed() {
         folder.skipped(),
         [
             skipped(".hidden", "hidden"),
-            skipped("readme.txt", "a file beside the class folders"),
+            skipped("readme.txt", "not a class folder"),
             skipped("a/.1.png", "hidden"),
             skipped("a/inner", "a folder inside a class folder"),
             skipped("b/2.png", "named like an image, but not a file"),

@@ -1,10 +1,10 @@
-//! What several tests need.
+//! Helpers of several tests.
 
 use std::path::{Path, PathBuf};
 
 use firstsight_data::{ColorMode, DecodeSettings};
 
-/// A file beside the scripts that made it.
+/// A golden file.
 pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }

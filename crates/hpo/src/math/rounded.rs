@@ -10,7 +10,7 @@
 
 use super::fused::fused;
 
-/// The number of a constant's binary places.
+/// The number of fractional bits of a constant.
 const PLACES: u32 = 120;
 const UNIT: f64 = 1.0 / (1u128 << PLACES) as f64;
 /// The coefficients that the series needs beyond a double's precision, and all of them.

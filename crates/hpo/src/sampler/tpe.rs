@@ -217,7 +217,7 @@ fn best_candidate(good: &Mixture, bad: &Mixture, candidates: &[Vec<f64>]) -> usi
     in_question[argmax(&difference(good.log_pdf(&rows), bad.log_pdf(&rows)))]
 }
 
-/// The place of the first greatest number, or of the first NaN.
+/// The index of the first greatest number, or of the first NaN.
 fn argmax(x: &[f64]) -> usize {
     let mut best = 0;
     for (i, &v) in x.iter().enumerate() {

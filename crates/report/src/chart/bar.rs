@@ -110,7 +110,7 @@ impl BarChart {
         let row = (per_bar * self.series.len() as f64 + 5.0).max(SMALL + 4.0);
         let left = widest.min(canvas.width * 0.4) + 8.0;
         let bottom = top + 20.0 + row * self.labels.len() as f64;
-        // Room for the value beside the longest bar.
+        // Space for the value next to the longest bar.
         let values = || self.series.iter().flat_map(|(_, values)| values.iter().copied());
         let beside = if self.series.len() == 1 {
             values().filter(|v| v.is_finite()).map(|v| text_width(&short(v), SMALL)).fold(0.0, f64::max) + 4.0

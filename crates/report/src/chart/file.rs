@@ -8,7 +8,7 @@ use crate::font;
 use crate::markup::escape;
 use crate::report::PAGE_CSS;
 
-/// The white around the drawing, in CSS pixels; a page has as much beside its text column.
+/// The white around the drawing, in CSS pixels; the same as a page's margin.
 const MARGIN: f64 = 16.0;
 
 impl Chart {

@@ -213,7 +213,7 @@ impl HeatMap {
     }
 }
 
-/// The opacity for a share of the whole: its root, which lets rare confusions be seen beside frequent ones.
+/// The opacity for a share of the whole: its square root, which keeps rare confusions visible.
 fn depth(share: f64) -> f64 {
     share.sqrt()
 }

@@ -8,12 +8,12 @@ use crate::number;
 /// The arrangement of the series of a [`Histogram`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrangement {
-    /// Outlines over one another.
+    /// Overlaid outlines.
     #[default]
     Overlaid,
-    /// Bars on top of one another.
+    /// Stacked bars.
     Stacked,
-    /// Bars beside one another.
+    /// Bars side by side.
     Grouped,
 }
 
@@ -188,7 +188,7 @@ impl Histogram {
         canvas
     }
 
-    /// The bars of one bin, on or beside one another.
+    /// The bars of one bin, stacked or side by side.
     fn draw_bin(
         &self,
         canvas: &mut Canvas,

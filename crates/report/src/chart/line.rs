@@ -35,7 +35,7 @@ impl LineChart {
         self
     }
 
-    /// Marks a place on the x axis, such as the best epoch, in every panel.
+    /// Marks a position on the x axis, such as the best epoch, in every panel.
     pub fn marker(mut self, x: f64, label: impl Into<String>) -> Self {
         self.marker = Some((x, label.into()));
         self

@@ -164,7 +164,7 @@ impl Scale {
             hi = candidates.iter().copied().find(|&c| c >= hi * (1.0 - 1e-9) && c > lo).unwrap_or(hi);
         }
         let decades = hi.log10() - lo.log10();
-        // The powers of ten alone where there is no room for more, every other one where there are many.
+        // Only the powers of ten if no more fit, and every other one if there are many.
         let every = (decades / 8.0).ceil().max(1.0);
         let shown = |c: f64| decades < 2.1 || (is_power_of_ten(c) && c.log10().round() % every == 0.0);
         let mut values: Vec<f64> = Self::log_candidates(lo, hi)
@@ -250,7 +250,7 @@ pub(super) fn say_empty(canvas: &mut Canvas, area: Area) {
 pub(super) fn x_axis(canvas: &mut Canvas, area: Area, x: &Scale, name: &str) {
     canvas.line("base", (area.left, area.bottom), (area.right, area.bottom));
     let mut taken: Vec<(f64, f64)> = Vec::new();
-    // On a logarithmic axis the powers of ten come first, and what is between them where there is room.
+    // On a logarithmic axis the powers of ten take precedence over the ticks between them.
     let power = |value: f64| !x.logarithmic || is_power_of_ten(value);
     let (first, second): (Vec<_>, Vec<_>) = x.ticks.iter().partition(|(value, _)| power(*value));
     for (value, text) in first.into_iter().chain(second) {

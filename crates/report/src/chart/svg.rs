@@ -10,7 +10,7 @@ pub(super) const NARROW: f64 = 352.0;
 
 /// The size of a chart's text, as chart.css sets it.
 pub(super) const TEXT: f64 = 12.0;
-/// The size of labels that stand close: classes below bars and beside cells.
+/// The font size of dense labels, such as classes below bars or next to cells.
 pub(super) const SMALL: f64 = 11.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

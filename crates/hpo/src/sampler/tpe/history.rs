@@ -109,7 +109,7 @@ fn float_order(a: f64, b: f64) -> Ordering {
 pub(super) struct Columns {
     pub(super) good: Vec<Vec<f64>>,
     pub(super) bad: Vec<Vec<f64>>,
-    /// The places of the bad observations of a single parameter, ascending by value, where that is known.
+    /// The indices of the bad observations of a single parameter, ascending by value, where that is known.
     pub(super) bad_order: Option<Vec<usize>>,
 }
 

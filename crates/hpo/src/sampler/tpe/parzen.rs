@@ -60,7 +60,7 @@ impl Mixture {
     /// The estimator of a space from the observations of each of its parameters, in internal form, or the logarithm of
     /// that where the range is logarithmic.
     ///
-    /// `sorted` has the places of a single parameter's observations, ascending by value, where the caller knows them.
+    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them.
     pub(super) fn new(
         space: &[&Distribution],
         observations: &[Vec<f64>],
