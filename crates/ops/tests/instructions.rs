@@ -11,7 +11,7 @@ mod cases;
 #[path = "ops/generate.rs"]
 mod generate;
 
-use firstsight_ops::testing::{Instructions, instructions, limit_instructions};
+use firstsight_ops::{Instructions, instructions, limit_instructions};
 
 #[test]
 fn every_set_of_instructions_gives_what_the_portable_path_gives() {
