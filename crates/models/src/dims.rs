@@ -1,4 +1,5 @@
 use candle_core::{Result, Tensor};
+use firstsight_data::InputSpec;
 
 /// The shape of one example, without the batch axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +15,14 @@ pub enum Dims {
     },
     /// Features: (F,) in a batch (B, F).
     Features(usize),
+}
+
+/// The shape of one input image.
+impl From<&InputSpec> for Dims {
+    fn from(input: &InputSpec) -> Self {
+        let (channels, height, width) = input.input_size;
+        Self::Map { channels, height, width }
+    }
 }
 
 impl Dims {

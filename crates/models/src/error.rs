@@ -55,14 +55,6 @@ pub enum Error {
         /// The side of the smallest square input.
         smallest: usize,
     },
-    /// A network's input takes no image, or none that preprocessing can make.
-    #[error("bad input spec: {rule}, found {found}")]
-    InputSpec {
-        /// What must hold.
-        rule: &'static str,
-        /// What was found.
-        found: String,
-    },
     /// A setting of a network makes no network.
     #[error("{model}: {rule}, found {found}")]
     Setting {

@@ -2,13 +2,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
 use crate::layers::{Layer, LayerSpec};
 use crate::table_network::TableNetwork;
 use crate::{
-    AlexNetConfig, AnyBackbone, Dims, Error, Framework, InputSpec, LeNet5Config, MobileNetV2,
-    MobileNetV2Config, ResNet, ResNetConfig, Result, Scheme, Xception, XceptionConfig, logistic, small_cnn,
+    AlexNetConfig, AnyBackbone, Dims, Error, Framework, LeNet5Config, MobileNetV2, MobileNetV2Config, ResNet,
+    ResNetConfig, Result, Scheme, Xception, XceptionConfig, logistic, small_cnn,
 };
 
 /// The networks, by the names that the command line and a run's configuration know them by.

@@ -12,14 +12,20 @@
 //!
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
+#[allow(missing_docs)]
+mod augmentation;
 mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
+mod classifier;
 mod config;
 mod error;
 mod features;
-mod files;
+mod figures;
+pub mod files;
 mod fine_tune;
+#[allow(missing_docs)]
+pub mod fine_tuning;
 mod frozen;
 mod head;
 mod hub;
@@ -27,11 +33,24 @@ mod imagenet;
 mod preset;
 mod pretrained;
 mod registry;
+#[allow(missing_docs)]
+pub mod report_sections;
+#[allow(missing_docs)]
+mod run_folder;
+mod runtime;
+#[allow(missing_docs)]
+mod splits;
+#[allow(missing_docs)]
+pub mod training;
 
+pub use augmentation::{Changes, Mixing, Recipe as AugmentationRecipe};
 pub use blocks::{Block, blocks};
+pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;
 pub use error::{Error, Result};
 pub use features::{Extraction, Features, View, features, fingerprint};
+pub use figures::{ClassFigures, EvaluationFigures, Figures};
+pub use files::WriteError;
 pub use fine_tune::{FineTuneConfig, PartlyFrozen, Statistics};
 pub use frozen::Frozen;
 pub use head::{Candidate, Head, HeadConfig};
@@ -40,3 +59,6 @@ pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};
+pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
+pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
+pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{Dims, ImageClassifier, InputSpec, ModelKind, Params, Scheme, WeightsHeader};
+use firstsight_data::InputSpec;
+use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme, WeightsHeader};
 
 use crate::hub::is_repository;
 use crate::imagenet::imagenet_classes;
@@ -176,8 +177,13 @@ impl Pretrained {
     /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
     pub fn load(&self, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(0, device);
-        let network =
-            ImageClassifier::new(self.model, self.input.dims(), self.n_classes, Scheme::Keras, &params)?;
+        let network = ImageClassifier::new(
+            self.model,
+            Dims::from(&self.input),
+            self.n_classes,
+            Scheme::Keras,
+            &params,
+        )?;
         params.load(&self.weights)?;
         Ok((network, params))
     }

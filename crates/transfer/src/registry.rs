@@ -1,6 +1,7 @@
 //! The pretrained weights that are known by name.
 
-use firstsight_models::{CropMode, InputSpec, Interpolation, ModelKind};
+use firstsight_data::{InputSpec, Interpolation, ResizeMode};
+use firstsight_models::ModelKind;
 
 /// Published ImageNet weights of one of the project's networks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,7 +50,7 @@ impl Input {
             input_size: (3, self.side, self.side),
             interpolation: self.interpolation,
             crop_pct: self.crop_pct,
-            crop_mode: CropMode::Center,
+            crop_mode: ResizeMode::CenterCrop,
             mean: self.mean.to_vec(),
             std: self.std.to_vec(),
         }
