@@ -54,6 +54,34 @@ impl Padding2d {
     }
 }
 
+/// A padding rule, as networks' tables state it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// No padding.
+    Valid,
+    /// TensorFlow's "same" ([`Padding2d::same`]).
+    Same,
+    /// So many pixels on every side, as in PyTorch.
+    Symmetric(usize),
+}
+
+impl Padding {
+    /// The pixels of padding for an input of `size`. Pairs are (height, width).
+    pub const fn resolve(
+        self,
+        size: (usize, usize),
+        kernel: (usize, usize),
+        stride: (usize, usize),
+        dilation: (usize, usize),
+    ) -> Padding2d {
+        match self {
+            Self::Valid => Padding2d::none(),
+            Self::Same => Padding2d::same(size, kernel, stride, dilation),
+            Self::Symmetric(pixels) => Padding2d::symmetric(pixels, pixels),
+        }
+    }
+}
+
 /// Settings of a convolution. Pairs are (height, width).
 ///
 /// The default is stride 1, no padding, no dilation, one group.

@@ -359,7 +359,7 @@ struct LayerTensors {
     shift: Shift,
 }
 
-/// What follows a layer's convolution.
+/// The operation after a layer's convolution.
 enum Shift {
     None,
     Bias(Tensor),
@@ -453,7 +453,7 @@ struct Block {
     slots: Vec<Slot>,
 }
 
-/// What a forward pass saves for the backward pass.
+/// The state that a forward pass saves for the backward pass.
 struct SavedBlock {
     /// In the order of the specs.
     layers: Vec<SavedActivations>,

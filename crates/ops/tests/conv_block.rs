@@ -1,41 +1,75 @@
-//! Chains of convolutions and batch norms: the kernels against the portable path in float64, results, running
-//! statistics and all gradients.
+//! Blocks of convolutions: kernels against the reference implementation in float64 (results, running
+//! statistics and all gradients).
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use firstsight_ops::{Instructions, limit_instructions};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvChain, ConvNormAct, Padding2d, Pool2dConfig, Rounding,
-    RunningVariance, Shortcut, conv_chain, portable,
+    Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Instructions, Padding2d, Pool2dConfig,
+    Rounding, RunningVariance, Shortcut, limit_instructions, reference,
 };
 
-/// One layer: output channels, kernel, stride, padding, dilation, groups, whether it normalises, what follows.
+/// A layer, by default normalized, with stride 1 and without padding.
 #[derive(Clone, Copy)]
-struct Spec(usize, usize, usize, usize, usize, usize, bool, Activation);
+struct Spec {
+    out: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+    groups: usize,
+    normalizes: bool,
+    activation: Activation,
+}
+
+fn conv(out: usize, kernel: usize, activation: Activation) -> Spec {
+    Spec { out, kernel, stride: 1, padding: 0, dilation: 1, groups: 1, normalizes: true, activation }
+}
+
+impl Spec {
+    fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    fn padding(self, padding: usize) -> Self {
+        Self { padding, ..self }
+    }
+
+    fn dilation(self, dilation: usize) -> Self {
+        Self { dilation, ..self }
+    }
+
+    fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    fn without_norm(self) -> Self {
+        Self { normalizes: false, ..self }
+    }
+}
 
 struct Case {
     x: [usize; 4],
     before: Activation,
     layers: Vec<Spec>,
     pool: Option<Pool2dConfig>,
-    beside: Beside,
+    shortcut: Branch,
     after: Activation,
 }
 
 #[derive(Clone, Copy)]
-enum Beside {
-    Nothing,
+enum Branch {
+    None,
     Input,
     Layer(Spec),
 }
 
 impl Case {
-    /// The layers alone.
+    /// A block of the layers alone.
     fn of(x: [usize; 4], before: Activation, layers: Vec<Spec>) -> Self {
-        Self { x, before, layers, pool: None, beside: Beside::Nothing, after: Activation::Identity }
+        Self { x, before, layers, pool: None, shortcut: Branch::None, after: Activation::Identity }
     }
 
     fn residual(x: [usize; 4], before: Activation, layers: Vec<Spec>) -> Self {
-        Self { beside: Beside::Input, ..Self::of(x, before, layers) }
+        Self { shortcut: Branch::Input, ..Self::of(x, before, layers) }
     }
 }
 
@@ -45,7 +79,7 @@ fn values(seed: usize, shape: &[usize]) -> Tensor {
     Tensor::from_iter((0..count).map(value), &Device::Cpu).unwrap().reshape(shape).unwrap()
 }
 
-type Op = fn(&Tensor, &ConvChain<'_>, bool) -> Result<Tensor>;
+type Op = fn(&Tensor, &ConvBlock<'_>, bool) -> Result<Tensor>;
 
 /// The result, the running statistics, and the gradients of x and of all parameters.
 fn run(case: &Case, dtype: DType, train: bool, tracked: bool, op: Op) -> Result<Vec<(String, Tensor)>> {
@@ -56,17 +90,17 @@ fn run(case: &Case, dtype: DType, train: bool, tracked: bool, op: Op) -> Result<
     let mut norms = Vec::new();
     let mut channels = case.x[1];
     let mut specs = case.layers.clone();
-    if let Beside::Layer(spec) = case.beside {
+    if let Branch::Layer(spec) = case.shortcut {
         specs.push(spec);
     }
-    for (i, &Spec(out, kernel, _, _, _, groups, normalises, _)) in specs.iter().enumerate() {
+    for (i, &Spec { out, kernel, groups, normalizes, .. }) in specs.iter().enumerate() {
         if i == case.layers.len() {
             channels = case.x[1];
         }
         let weight = var(10 + i, &[out, channels / groups, kernel, kernel])?;
         vars.push((format!("weight {i}"), weight.clone()));
         weights.push(weight);
-        norms.push(if normalises {
+        norms.push(if normalizes {
             let (gamma, beta) = (var(20 + i, &[out])?, var(30 + i, &[out])?);
             vars.push((format!("gamma {i}"), gamma.clone()));
             vars.push((format!("beta {i}"), beta.clone()));
@@ -95,30 +129,30 @@ fn run(case: &Case, dtype: DType, train: bool, tracked: bool, op: Op) -> Result<
         }
     }
     let weights: Vec<Tensor> = weights.iter().map(plain).collect();
-    let mut layers: Vec<ConvNormAct<'_>> = specs
-        .iter()
-        .zip(&weights)
-        .zip(&norms)
-        .map(|((&Spec(_, _, stride, padding, dilation, groups, _, activation), weight), norm)| ConvNormAct {
-            weight,
-            norm: norm.as_ref(),
-            config: Conv2dConfig {
-                stride: (stride, stride),
-                padding: Padding2d::symmetric(padding, padding),
-                dilation: (dilation, dilation),
-                groups,
-            },
-            activation,
-        })
-        .collect();
-    let shortcut = match (case.beside, layers.last()) {
-        (Beside::Input, _) => Shortcut::Identity,
-        (Beside::Layer(_), Some(&layer)) => Shortcut::Projection(layer),
-        _ => Shortcut::None,
+    let layers = specs.iter().zip(&weights).zip(&norms).map(|((spec, weight), norm)| {
+        let pair = |n| (n, n);
+        let config = Conv2dConfig {
+            stride: pair(spec.stride),
+            padding: Padding2d::symmetric(spec.padding, spec.padding),
+            dilation: pair(spec.dilation),
+            groups: spec.groups,
+        };
+        let layer = ConvLayer::new(weight, config).activation(spec.activation);
+        norm.as_ref().map_or(layer, |norm| layer.batch_norm(norm))
+    });
+    let mut layers: Vec<ConvLayer<'_>> = layers.collect();
+    let shortcut = match case.shortcut {
+        Branch::None => Shortcut::None,
+        Branch::Input => Shortcut::Identity,
+        Branch::Layer(_) => Shortcut::Projection(layers.pop().unwrap()),
     };
-    layers.truncate(case.layers.len());
-    let &Case { before, pool, after, .. } = case;
-    let y = op(&plain(&x), &ConvChain { before, pool, shortcut, after, layers: &layers }, train)?;
+    let rest = layers.split_off(1);
+    let mut block = rest.into_iter().fold(ConvBlock::new(layers[0]), ConvBlock::then);
+    block = block.pre_activation(case.before).shortcut(shortcut).post_activation(case.after);
+    if let Some(pool) = case.pool {
+        block = block.max_pool(pool);
+    }
+    let y = op(&plain(&x), &block, train)?;
     let mut results = vec![("result".to_owned(), y.clone())];
     for (i, norm) in norms.iter().enumerate() {
         if let Some(norm) = norm {
@@ -135,11 +169,15 @@ fn run(case: &Case, dtype: DType, train: bool, tracked: bool, op: Op) -> Result<
     Ok(results)
 }
 
+fn kernels(x: &Tensor, block: &ConvBlock<'_>, train: bool) -> Result<Tensor> {
+    block.forward_t(x, train)
+}
+
 fn compare(name: &str, case: &Case) -> Result<()> {
     for train in [true, false] {
         for tracked in [true, false] {
-            let ours = run(case, DType::F32, train, tracked, conv_chain)?;
-            let reference = run(case, DType::F64, train, tracked, portable::conv_chain)?;
+            let ours = run(case, DType::F32, train, tracked, kernels)?;
+            let reference = run(case, DType::F64, train, tracked, reference::conv_block)?;
             assert_eq!(ours.len(), reference.len());
             for ((what, ours), (_, reference)) in ours.into_iter().zip(reference) {
                 assert_eq!(ours.dims(), reference.dims(), "{name}: {what}");
@@ -154,18 +192,18 @@ fn compare(name: &str, case: &Case) -> Result<()> {
 }
 
 #[test]
-fn chains_are_their_layers() -> Result<()> {
+fn blocks_are_their_layers() -> Result<()> {
     use Activation::{Identity, LeakyRelu, Relu, Relu6, Tanh};
     let cases = [
-        ("pointwise", Case::of([2, 5, 7, 6], Identity, vec![Spec(9, 1, 1, 0, 1, 1, true, Relu)])),
-        ("one pixel", Case::residual([3, 4, 1, 1], Identity, vec![Spec(4, 1, 1, 0, 1, 1, true, Identity)])),
-        ("depthwise", Case::of([3, 6, 9, 8], Relu, vec![Spec(6, 3, 1, 1, 1, 6, true, Relu6)])),
+        ("pointwise", Case::of([2, 5, 7, 6], Identity, vec![conv(9, 1, Relu)])),
+        ("one pixel", Case::residual([3, 4, 1, 1], Identity, vec![conv(4, 1, Identity)])),
+        ("depthwise", Case::of([3, 6, 9, 8], Relu, vec![conv(6, 3, Relu6).padding(1).groups(6)])),
         (
             "stride 2",
             Case::of(
                 [2, 6, 9, 8],
                 Tanh,
-                vec![Spec(6, 3, 2, 1, 1, 6, true, Tanh), Spec(7, 1, 2, 0, 1, 1, true, LeakyRelu(0.1))],
+                vec![conv(6, 3, Tanh).stride(2).padding(1).groups(6), conv(7, 1, LeakyRelu(0.1)).stride(2)],
             ),
         ),
         (
@@ -173,7 +211,7 @@ fn chains_are_their_layers() -> Result<()> {
             Case::of(
                 [2, 3, 11, 13],
                 Identity,
-                vec![Spec(3, 5, 3, 2, 1, 3, true, Relu), Spec(5, 3, 2, 1, 1, 1, true, Relu)],
+                vec![conv(3, 5, Relu).stride(3).padding(2).groups(3), conv(5, 3, Relu).stride(2).padding(1)],
             ),
         ),
         (
@@ -181,7 +219,10 @@ fn chains_are_their_layers() -> Result<()> {
             Case::of(
                 [2, 3, 11, 13],
                 Identity,
-                vec![Spec(3, 3, 1, 2, 2, 3, true, Relu), Spec(4, 3, 1, 2, 2, 1, false, Relu)],
+                vec![
+                    conv(3, 3, Relu).padding(2).dilation(2).groups(3),
+                    conv(4, 3, Relu).padding(2).dilation(2).without_norm(),
+                ],
             ),
         ),
         (
@@ -189,7 +230,10 @@ fn chains_are_their_layers() -> Result<()> {
             Case::of(
                 [2, 6, 6, 5],
                 Identity,
-                vec![Spec(9, 3, 1, 1, 1, 3, true, Relu), Spec(18, 3, 1, 1, 1, 9, false, Tanh)],
+                vec![
+                    conv(9, 3, Relu).padding(1).groups(3),
+                    conv(18, 3, Tanh).padding(1).groups(9).without_norm(),
+                ],
             ),
         ),
         (
@@ -197,11 +241,7 @@ fn chains_are_their_layers() -> Result<()> {
             Case::residual(
                 [2, 10, 14, 14],
                 Identity,
-                vec![
-                    Spec(60, 1, 1, 0, 1, 1, true, Relu6),
-                    Spec(60, 3, 1, 1, 1, 60, true, Relu6),
-                    Spec(10, 1, 1, 0, 1, 1, true, Identity),
-                ],
+                vec![conv(60, 1, Relu6), conv(60, 3, Relu6).padding(1).groups(60), conv(10, 1, Identity)],
             ),
         ),
         (
@@ -210,10 +250,10 @@ fn chains_are_their_layers() -> Result<()> {
                 [4, 33, 5, 5],
                 Relu,
                 vec![
-                    Spec(33, 3, 1, 1, 1, 33, false, Identity),
-                    Spec(401, 1, 1, 0, 1, 1, true, Relu),
-                    Spec(401, 3, 1, 1, 1, 401, false, Identity),
-                    Spec(33, 1, 1, 0, 1, 1, true, Identity),
+                    conv(33, 3, Identity).padding(1).groups(33).without_norm(),
+                    conv(401, 1, Relu),
+                    conv(401, 3, Identity).padding(1).groups(401).without_norm(),
+                    conv(33, 1, Identity),
                 ],
             ),
         ),
@@ -222,7 +262,7 @@ fn chains_are_their_layers() -> Result<()> {
             Case::of(
                 [2, 3, 35, 121],
                 Identity,
-                vec![Spec(8, 3, 2, 0, 1, 1, true, Relu6), Spec(8, 3, 1, 1, 1, 8, true, Relu6)],
+                vec![conv(8, 3, Relu6).stride(2), conv(8, 3, Relu6).padding(1).groups(8)],
             ),
         ),
         (
@@ -234,15 +274,15 @@ fn chains_are_their_layers() -> Result<()> {
                     padding: (1, 1),
                     rounding: Rounding::Floor,
                 }),
-                beside: Beside::Layer(Spec(20, 1, 2, 0, 1, 1, true, Identity)),
+                shortcut: Branch::Layer(conv(20, 1, Identity).stride(2)),
                 ..Case::of(
                     [3, 9, 11, 10],
                     Relu,
                     vec![
-                        Spec(9, 3, 1, 1, 1, 9, false, Identity),
-                        Spec(20, 1, 1, 0, 1, 1, true, Relu),
-                        Spec(20, 3, 1, 1, 1, 20, false, Identity),
-                        Spec(20, 1, 1, 0, 1, 1, true, Identity),
+                        conv(9, 3, Identity).padding(1).groups(9).without_norm(),
+                        conv(20, 1, Relu),
+                        conv(20, 3, Identity).padding(1).groups(20).without_norm(),
+                        conv(20, 1, Identity),
                     ],
                 )
             },
@@ -256,7 +296,7 @@ fn chains_are_their_layers() -> Result<()> {
                     padding: (0, 1),
                     rounding: Rounding::Ceil,
                 }),
-                ..Case::of([2, 4, 9, 8], Identity, vec![Spec(5, 3, 1, 1, 1, 1, false, Relu6)])
+                ..Case::of([2, 4, 9, 8], Identity, vec![conv(5, 3, Relu6).padding(1).without_norm()])
             },
         ),
         (
@@ -266,19 +306,22 @@ fn chains_are_their_layers() -> Result<()> {
                 ..Case::residual(
                     [2, 20, 8, 9],
                     Identity,
-                    vec![Spec(20, 3, 1, 1, 1, 1, true, Relu), Spec(20, 3, 1, 1, 1, 1, true, Identity)],
+                    vec![conv(20, 3, Relu).padding(1), conv(20, 3, Identity).padding(1)],
                 )
             },
         ),
         (
             "residual block with a projection",
             Case {
-                beside: Beside::Layer(Spec(7, 1, 2, 0, 1, 1, true, Tanh)),
+                shortcut: Branch::Layer(conv(7, 1, Tanh).stride(2)),
                 after: LeakyRelu(0.2),
                 ..Case::of(
                     [2, 4, 8, 9],
                     Identity,
-                    vec![Spec(7, 3, 2, 1, 1, 1, true, Relu), Spec(7, 3, 1, 1, 1, 1, false, Identity)],
+                    vec![
+                        conv(7, 3, Relu).stride(2).padding(1),
+                        conv(7, 3, Identity).padding(1).without_norm(),
+                    ],
                 )
             },
         ),
@@ -297,22 +340,16 @@ fn chains_are_their_layers() -> Result<()> {
 fn shortcuts_that_do_not_fit_are_refused() {
     let x = values(1, &[1, 2, 6, 6]).to_dtype(DType::F32).unwrap();
     let weight = values(2, &[2, 2, 1, 1]).to_dtype(DType::F32).unwrap();
-    let layer =
-        |activation| ConvNormAct { weight: &weight, norm: None, config: Conv2dConfig::PLAIN, activation };
-    let (plain, active) = ([layer(Activation::Identity)], [layer(Activation::Relu)]);
-    let pooled = ConvChain { pool: Some(Pool2dConfig::square(2)), ..ConvChain::of(&plain) };
+    let layer = ConvLayer::new(&weight, Conv2dConfig::default());
+    let pooled = layer.max_pool(Pool2dConfig::square(2));
     let refused = [
-        (ConvChain { shortcut: Shortcut::Identity, ..pooled }, "[1, 2, 3, 3] beside [1, 2, 6, 6]"),
-        (
-            ConvChain { shortcut: Shortcut::Projection(plain[0]), ..pooled },
-            "[1, 2, 3, 3] beside [1, 2, 6, 6]",
-        ),
-        (ConvChain { shortcut: Shortcut::Identity, ..ConvChain::of(&active) }, "Relu"),
-        (ConvChain::of(&[]), "at least one layer"),
-        (ConvChain { pool: Some(Pool2dConfig::square(7)), ..pooled }, "does not fit"),
+        (pooled.clone().shortcut(Shortcut::Identity), "[1, 2, 3, 3] beside [1, 2, 6, 6]"),
+        (pooled.clone().shortcut(Shortcut::Projection(layer)), "[1, 2, 3, 3] beside [1, 2, 6, 6]"),
+        (ConvBlock::new(layer.activation(Activation::Relu)).shortcut(Shortcut::Identity), "Relu"),
+        (pooled.max_pool(Pool2dConfig::square(7)), "does not fit"),
     ];
-    for (chain, found) in refused {
-        let error = conv_chain(&x, &chain, false).unwrap_err().to_string();
+    for (block, found) in refused {
+        let error = block.forward(&x).unwrap_err().to_string();
         assert!(error.contains(found), "{error}");
     }
 }

@@ -135,7 +135,8 @@ impl Kernel for ArgmaxPlane<'_> {
     }
 }
 
-/// Where from\[i·step\] is larger than out\[i\], or NaN, takes it and its index, `at` + i·step.
+/// Updates each output and its index with from\[i·step\], at index `at` + i·step, if that is larger
+/// or NaN.
 #[inline(always)]
 fn update_argmax(out: &mut [f32], argmax: &mut [u32], from: &[f32], at: u32, step: usize) {
     macro_rules! each {

@@ -5,7 +5,7 @@ use crate::activation::Activation;
 use crate::cpu::batch_norm::Affine;
 use crate::cpu::elementwise;
 
-/// What a stored map lacks: an affine function of each channel, then the activation.
+/// The operations that a stored map lacks: an affine function of each channel, then the activation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     /// One per channel, or empty for the identity.

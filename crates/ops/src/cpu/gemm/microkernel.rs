@@ -89,7 +89,7 @@ pub(super) unsafe fn store_tile<S: Simd>(
 /// [`store_tile`] for the first `R` rows and `N` vectors, or as many rows as `to` has.
 ///
 /// # Safety
-/// That of [`tile_sums`]. The accumulated sums are valid for reads of a tile, the bias for as many
+/// As for [`tile_sums`]. The accumulated sums are valid for reads of a tile, the bias for as many
 /// values as `to` has rows; `to` is valid for writes of its columns, which end in the last of the
 /// vectors.
 #[inline(always)]
@@ -186,7 +186,7 @@ pub(crate) fn multiply_tile<S: Simd>(
 /// [`multiply_tile`] for `R` rows and `N` vectors.
 ///
 /// # Safety
-/// That of [`tile_sums`]; `c` is valid for reads and writes of `N` vectors at each of the first `R`
+/// As for [`tile_sums`]; `c` is valid for reads and writes of `N` vectors at each of the first `R`
 /// multiples of the width.
 #[inline(always)]
 unsafe fn write_sums<S: Simd, const R: usize, const N: usize>(

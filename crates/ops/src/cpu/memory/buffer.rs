@@ -1,9 +1,9 @@
 //! A pool of large buffers, since touching fresh memory costs more than the arithmetic of most
 //! layers.
 //!
-//! What one training step frees, the next one reuses. A request gets the smallest free buffer that is
-//! large enough. If there is none, at least as much memory is freed as is requested, so that the pool
-//! and the buffers in use add up to little more than what a step needs at once.
+//! Memory that one training step frees is reused by the next. A request gets the smallest free buffer
+//! that is large enough. If there is none, at least as much memory is freed as is requested, so that
+//! the pool and the buffers in use add up to little more than what a step needs at once.
 
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};

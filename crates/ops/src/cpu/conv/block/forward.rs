@@ -15,7 +15,7 @@ use crate::cpu::pool::ArgmaxPlane;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::shape::{ConvShape, PoolShape};
 
-/// What a layer's forward pass saves for its backward pass.
+/// The state that a layer's forward pass saves for its backward pass.
 pub(crate) struct SavedActivations {
     /// The convolution's output, or the layer's if it does not normalize. `None` once it has become the block's
     /// output, or was freed.
@@ -23,7 +23,7 @@ pub(crate) struct SavedActivations {
     pub(super) norm: Option<SavedNorm>,
 }
 
-/// What a batch normalization saves, one value per channel.
+/// The moments of a batch normalization and its affine functions, one per channel.
 pub(crate) struct SavedNorm {
     pub(super) moments: Vec<Moments>,
     pub(super) affines: Vec<Affine>,
@@ -50,7 +50,7 @@ impl SavedActivations {
     }
 }
 
-/// What follows the last layer of a block.
+/// The operations after the last layer of a block.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockTail<'a> {
     pub(crate) max_pool: Option<&'a PoolShape>,

@@ -1,18 +1,18 @@
-//! What the ops promise beyond their values: ties, threads, refusals, what is and isn't differentiated.
+//! Behavior beyond values: ties, threads, errors, what is and is not differentiated.
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, Var};
 use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
-use firstsight_ops::portable;
+use firstsight_ops::reference;
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvChain, ConvNormAct, Error, Padding2d, Pool2dConfig, Rounding,
-    RunningVariance,
+    Activation, BatchNorm, Conv2dConfig, ConvLayer, Error, Padding2d, Pool2dConfig, Rounding, RunningVariance,
 };
 
 const OVERLAPPING: Pool2dConfig =
     Pool2dConfig { kernel: (3, 3), stride: (2, 2), padding: (1, 1), rounding: Rounding::Floor };
-const SAME: Conv2dConfig = Conv2dConfig { padding: Padding2d::symmetric(1, 1), ..Conv2dConfig::PLAIN };
+const SAME: Conv2dConfig =
+    Conv2dConfig { stride: (1, 1), padding: Padding2d::symmetric(1, 1), dilation: (1, 1), groups: 1 };
 
 fn noise(seed: usize, shape: &[usize]) -> Tensor {
     let count: usize = shape.iter().product();
@@ -28,7 +28,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// candle gives 0.25 at each maximum, and refuses windows that overlap:
+/// candle's gradient is 0.25 at each maximum, and it refuses overlapping windows:
 /// <https://github.com/huggingface/candle/issues/1593>
 #[test]
 fn candle_1593_max_pool_gradient() {
@@ -36,15 +36,15 @@ fn candle_1593_max_pool_gradient() {
         Var::from_tensor(&Tensor::arange(0f32, 16., &Device::Cpu).unwrap().reshape((1, 1, 4, 4)).unwrap())
             .unwrap();
     let mut expected = [0f32; 16];
-    for place in [5, 7, 13, 15] {
-        expected[place] = 1.0;
+    for index in [5, 7, 13, 15] {
+        expected[index] = 1.0;
     }
-    for pool in [ops::max_pool2d, portable::max_pool2d] {
+    for pool in [ops::max_pool2d, reference::max_pool2d] {
         let grads = pool(&x, &Pool2dConfig::square(2)).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(flat(grads.get(&x).unwrap()), expected);
     }
     // 15 is the maximum of one window only: with padding 1, windows end at rows 1 and 3.
-    for pool in [ops::max_pool2d, portable::max_pool2d] {
+    for pool in [ops::max_pool2d, reference::max_pool2d] {
         let grads = pool(&x, &OVERLAPPING).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(flat(grads.get(&x).unwrap()), expected);
     }
@@ -54,17 +54,17 @@ fn candle_1593_max_pool_gradient() {
 fn the_first_of_equal_values_gets_the_gradient() {
     let x = Var::ones((1, 1, 4, 4), DType::F32, &Device::Cpu).unwrap();
     let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap();
-    let identity = Activation::Identity;
     let square = Pool2dConfig::square(2);
+    let pooled_conv = ConvLayer::new(&weight, Conv2dConfig::default()).max_pool(square);
     let mut expected = [0f32; 16];
-    for place in [0, 2, 8, 10] {
-        expected[place] = 1.0;
+    for index in [0, 2, 8, 10] {
+        expected[index] = 1.0;
     }
     for y in [
         ops::max_pool2d(&x, &square).unwrap(),
-        portable::max_pool2d(&x, &square).unwrap(),
-        ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &square).unwrap(),
-        portable::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &square).unwrap(),
+        reference::max_pool2d(&x, &square).unwrap(),
+        pooled_conv.forward(&x).unwrap(),
+        reference::conv_block(&x, &pooled_conv, false).unwrap(),
     ] {
         let grads = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(flat(grads.get(&x).unwrap()), expected);
@@ -72,26 +72,27 @@ fn the_first_of_equal_values_gets_the_gradient() {
 }
 
 #[test]
-fn what_is_no_number_comes_through() {
+fn nan_passes_through() {
     let mut values = [1f32; 16];
     values[6] = f32::NAN;
     let x = Tensor::from_slice(&values, (1, 1, 4, 4), &Device::Cpu).unwrap();
     let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu).unwrap();
     let square = Pool2dConfig::square(2);
+    let relu_conv = ConvLayer::new(&weight, Conv2dConfig::default()).activation(Activation::Relu);
     for y in [
         ops::max_pool2d(&x, &square).unwrap(),
-        portable::max_pool2d(&x, &square).unwrap(),
-        ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, Activation::Relu, &square).unwrap(),
+        reference::max_pool2d(&x, &square).unwrap(),
+        relu_conv.max_pool(square).forward(&x).unwrap(),
     ] {
         assert_eq!(flat(&y).iter().map(|v| v.is_nan()).collect::<Vec<_>>(), [false, true, false, false]);
     }
     for f in [Activation::Relu, Activation::Relu6, Activation::Tanh, Activation::LeakyRelu(0.1)] {
         assert!(flat(&ops::activate(&x, f).unwrap())[6].is_nan());
-        assert!(flat(&portable::activate(&x, f).unwrap())[6].is_nan());
+        assert!(flat(&reference::activate(&x, f).unwrap())[6].is_nan());
     }
 }
 
-/// An op without a way back.
+/// An op whose backward pass fails.
 struct Fails;
 
 impl CustomOp1 for Fails {
@@ -104,14 +105,15 @@ impl CustomOp1 for Fails {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        candle_core::bail!("no way back")
+        candle_core::bail!("no backward pass")
     }
 }
 
-/// `backward` gives what candle's gives: of variables that an op of ours reads, that several read, that candle's ops
-/// read too, and that only they read; and of layers of a chain. Candle's own way works before and after.
+/// `backward` gives the gradients of candle's backward pass: for variables that one of our ops reads,
+/// that several read, that candle's ops read too or alone, and for layers of a block. Candle's pass
+/// works before and after.
 #[test]
-fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
+fn backward_gives_the_gradients_of_candle() {
     let var = |seed, dims: &[usize]| Var::from_tensor(&noise(seed, dims)).unwrap();
     let x = var(1, &[2, 3, 6, 5]);
     let (shared, bias) = (var(2, &[3, 3, 3, 3]), var(3, &[3]));
@@ -129,10 +131,8 @@ fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
             epsilon: 1e-5,
             running_variance: RunningVariance::Unbiased,
         };
-        let config = Conv2dConfig::PLAIN;
-        let layer =
-            ConvNormAct { weight: &pointwise, norm: Some(&norm), config, activation: Activation::Relu };
-        let y = ops::conv_chain(&y, &ConvChain::of(&[layer]), true)?;
+        let layer = ConvLayer::new(&pointwise, Conv2dConfig::default()).batch_norm(&norm);
+        let y = layer.activation(Activation::Relu).forward_t(&y, true)?;
         let y = ops::linear(&ops::global_avg_pool2d(&y)?, &dense, None, Activation::Identity)?;
         let y =
             ops::softmax_cross_entropy(&y.broadcast_mul(&scale)?, &Tensor::new(&[1u32, 4], &Device::Cpu)?)?;
@@ -153,7 +153,7 @@ fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
         );
     }
     assert_eq!(with(Tensor::backward), expected);
-    // Candle's passes leave a graph as it was; ours is the last.
+    // Candle's passes do not change a graph; ours frees it.
     let loss_of_all = loss().unwrap();
     for _ in 0..2 {
         loss_of_all.backward().unwrap();
@@ -163,25 +163,26 @@ fn gradients_that_skip_the_tape_s_sums_are_those_of_the_tape() {
         let error = again.unwrap_err().to_string();
         assert!(
             error.starts_with(
-                "conv_chain: firstsight_ops::backward is the last pass over a graph: it frees what chains keep, found \
-                 another pass after it"
+                "conv_block: firstsight_ops::backward is the last pass over a graph, since it frees what blocks save; \
+                 found another pass after it"
             ),
             "{error}"
         );
     }
-    // A pass that fails leaves nothing behind.
+    // A failed pass leaves no state behind.
     let bad = dense.apply_op1(Fails).unwrap().sum_all().unwrap();
     assert!(ops::backward(&(loss().unwrap() + bad).unwrap()).is_err());
     assert_eq!(with(Tensor::backward), expected);
 }
 
-/// One training step of every op; all that it computes, bit by bit.
+/// One training step of every op, and all bits that it computes.
 fn training_step() -> Result<Vec<Vec<u32>>> {
     let x = Var::from_tensor(&noise(1, &[9, 3, 20, 18]))?;
     let shapes: [&[usize]; 6] = [&[20, 3, 3, 3], &[20], &[24, 20, 3, 3], &[24], &[7, 24 * 4 * 3], &[7]];
     let vars: Vec<Var> =
         shapes.iter().zip(2..).map(|(s, seed)| Var::from_tensor(&noise(seed, s))).collect::<Result<_>>()?;
-    let y = ops::conv2d_max_pool(&x, &vars[0], Some(&vars[1]), &SAME, Activation::Relu, &OVERLAPPING)?;
+    let layer = ConvLayer::new(&vars[0], SAME).bias(&vars[1]).activation(Activation::Relu);
+    let y = layer.max_pool(OVERLAPPING).forward(&x)?;
     let y = ops::conv2d(&y, &vars[2], Some(&vars[3]), &SAME, Activation::Tanh)?;
     let pool = Pool2dConfig { stride: (3, 3), ..OVERLAPPING };
     let y = ops::dropout(&ops::max_pool2d(&y, &pool)?, 0.2, 3)?.flatten_from(1)?;
@@ -209,7 +210,7 @@ fn training_step() -> Result<Vec<Vec<u32>>> {
 }
 
 #[test]
-fn the_number_of_threads_does_not_show() {
+fn the_number_of_threads_does_not_change_a_bit() {
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| training_step().unwrap())
@@ -222,17 +223,17 @@ fn the_number_of_threads_does_not_show() {
 }
 
 #[test]
-fn views_are_read_as_they_look() {
+fn views_are_read_by_their_layout() {
     let x = noise(1, &[2, 3, 6, 5]);
     let weight = noise(2, &[4, 3, 3, 3]);
     let y = ops::conv2d(&x, &weight, None, &SAME, Activation::Relu).unwrap();
-    let turned_x = x.transpose(2, 3).unwrap().contiguous().unwrap().transpose(2, 3).unwrap();
-    let turned_weight =
+    let transposed_x = x.transpose(2, 3).unwrap().contiguous().unwrap().transpose(2, 3).unwrap();
+    let transposed_weight =
         weight.permute((1, 0, 2, 3)).unwrap().contiguous().unwrap().permute((1, 0, 2, 3)).unwrap();
-    assert!(!turned_x.is_contiguous() && !turned_weight.is_contiguous());
-    let from_views = ops::conv2d(&turned_x, &turned_weight, None, &SAME, Activation::Relu).unwrap();
+    assert!(!transposed_x.is_contiguous() && !transposed_weight.is_contiguous());
+    let from_views = ops::conv2d(&transposed_x, &transposed_weight, None, &SAME, Activation::Relu).unwrap();
     assert_eq!(bits(&y), bits(&from_views));
-    let pooled = ops::max_pool2d(&turned_x, &OVERLAPPING).unwrap();
+    let pooled = ops::max_pool2d(&transposed_x, &OVERLAPPING).unwrap();
     assert_eq!(bits(&pooled), bits(&ops::max_pool2d(&x, &OVERLAPPING).unwrap()));
 
     // A gradient that is a view: the sum of a transposed result.
@@ -246,23 +247,23 @@ fn views_are_read_as_they_look() {
 }
 
 #[test]
-fn only_what_is_on_the_tape_gets_a_gradient() {
+fn only_tracked_arguments_get_a_gradient() {
     let x = noise(1, &[2, 1, 6, 6]);
     let weight = Var::from_tensor(&noise(2, &[3, 1, 3, 3])).unwrap();
     let pool = Pool2dConfig::square(2);
     for y in [
         ops::conv2d(&x, &weight, None, &SAME, Activation::Relu).unwrap(),
-        ops::conv2d_max_pool(&x, &weight, None, &SAME, Activation::Relu, &pool).unwrap(),
+        ConvLayer::new(&weight, SAME).max_pool(pool).forward(&x).unwrap(),
     ] {
         let grads = y.sum_all().unwrap().backward().unwrap();
         assert!(grads.get(&weight).is_some() && grads.get(&x).is_none());
     }
-    let y = ops::conv2d_max_pool(&x, &weight.detach(), None, &SAME, Activation::Relu, &pool).unwrap();
+    let y = ConvLayer::new(&weight.detach(), SAME).max_pool(pool).forward(&x).unwrap();
     assert!(!y.track_op());
 }
 
 #[test]
-fn ops_mix_with_candle_s_own() {
+fn ops_mix_with_those_of_candle() {
     let x = Var::from_tensor(&noise(1, &[2, 2, 6, 6])).unwrap();
     let weight = Var::from_tensor(&noise(2, &[3, 2, 3, 3])).unwrap();
     let run = |conv: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<(Vec<u32>, Tensor, Tensor)> {
@@ -271,8 +272,8 @@ fn ops_mix_with_candle_s_own() {
         Ok((bits(&y), grads.get(&x).unwrap().clone(), grads.get(&weight).unwrap().clone()))
     };
     let ours = run(&|x| ops::conv2d(x, &weight, None, &SAME, Activation::Identity)).unwrap();
-    let candle_s = run(&|x| x.conv2d(&weight, 1, 1, 1, 1)).unwrap();
-    for (a, b) in [(&ours.1, &candle_s.1), (&ours.2, &candle_s.2)] {
+    let candle = run(&|x| x.conv2d(&weight, 1, 1, 1, 1)).unwrap();
+    for (a, b) in [(&ours.1, &candle.1), (&ours.2, &candle.2)] {
         for (a, b) in flat(a).into_iter().zip(flat(b)) {
             assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{a} for {b}");
         }
@@ -306,9 +307,9 @@ fn refusals_state_the_rule_and_the_values() {
             Activation::Relu,
         );
         // Only the first line: a backtrace may follow, if the environment asks for one.
-        let [ours, portable_s] =
+        let [ours, reference_s] =
             [error, double.unwrap_err()].map(|e| e.to_string().lines().next().unwrap().to_owned());
-        assert_eq!(ours, portable_s);
+        assert_eq!(ours, reference_s);
         ours
     };
     let grouped = Conv2dConfig { groups: 2, ..SAME };
@@ -345,15 +346,16 @@ fn shapes_that_overflow_are_refused() {
         assert!(error.contains("more elements than memory can hold"), "{what}: {error}");
     };
     let (weight, pool) = (noise(1, &[2, 4, 1, 1]), Pool2dConfig::square(2));
-    // 2⁶⁴ elements, which wrap around to none; some more, which wrap around to few; 2⁶² elements, which don't.
+    // 2⁶⁴ elements, which wrap around to none; some more, which wrap around to few; and 2⁶²
+    // elements, which do not wrap.
     for (batch, side) in [(1 << 42, 1 << 10), ((1 << 42) + 1, 1 << 10), (1 << 40, 1 << 10)] {
         let x = huge(&[batch, 4, side, side]);
-        refused("conv2d", ops::conv2d(&x, &weight, None, &Conv2dConfig::PLAIN, Activation::Relu));
+        refused("conv2d", ops::conv2d(&x, &weight, None, &Conv2dConfig::default(), Activation::Relu));
         let identity = Activation::Identity;
-        let pooled = ops::conv2d_max_pool(&x, &weight, None, &Conv2dConfig::PLAIN, identity, &pool);
-        refused("conv2d_max_pool", pooled);
+        let layer = ConvLayer::new(&weight, Conv2dConfig::default());
+        refused("conv2d_max_pool", layer.max_pool(pool).forward(&x));
         refused("max_pool2d", ops::max_pool2d(&x, &pool));
-        refused("avg_pool2d", ops::avg_pool2d(&x, &pool, ops::Divisor::Valid));
+        refused("avg_pool2d", ops::avg_pool2d(&x, &pool, ops::PadCounting::Exclude));
         refused("global_avg_pool2d", ops::global_avg_pool2d(&x));
         let ones = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
         let norm = ops::BatchNorm {
@@ -367,14 +369,9 @@ fn shapes_that_overflow_are_refused() {
         };
         for train in [true, false] {
             refused("batch_norm", ops::batch_norm(&x, &norm, identity, train));
-            let normed = ops::conv2d_batch_norm(
-                &x,
-                &huge(&[4, 4, 1, 1]),
-                &norm,
-                &Conv2dConfig::PLAIN,
-                identity,
-                train,
-            );
+            let weight = huge(&[4, 4, 1, 1]);
+            let normed =
+                ConvLayer::new(&weight, Conv2dConfig::default()).batch_norm(&norm).forward_t(&x, train);
             refused("conv2d_batch_norm", normed);
         }
     }
@@ -385,7 +382,7 @@ fn shapes_that_overflow_are_refused() {
 }
 
 #[test]
-fn an_optimiser_s_arguments_must_not_share_memory() {
+fn arguments_of_an_optimizer_must_not_share_memory() {
     let param = Var::ones(4, DType::F32, &Device::Cpu).unwrap();
     let grad = param.ones_like().unwrap();
     let moment = param.zeros_like().unwrap();
@@ -405,9 +402,10 @@ fn an_optimiser_s_arguments_must_not_share_memory() {
     assert_eq!(flat(&param), [1.0; 4]);
 }
 
-/// The kernel against the portable path in float64, result and gradient, with targets that don't sum to 1.
+/// The kernel against the reference implementation in float64, result and gradient, with targets that
+/// do not sum to 1.
 #[test]
-fn soft_cross_entropy_is_the_portable_path_s() -> candle_core::Result<()> {
+fn soft_cross_entropy_equals_its_reference() -> candle_core::Result<()> {
     let values = |seed: f64, n: usize| {
         candle_core::Tensor::from_iter(
             (0..n).map(move |i| ((i as f64 + seed) * 0.754_877_666).fract()),
