@@ -3,22 +3,21 @@
 use std::time::Instant;
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
+use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
-    Predictions, Resume, Schedule, evaluate, fit, predict,
+    Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
+    Predictions, Schedule, TopK, Trainable, evaluate, fit, predict,
 };
 use serde::Serialize;
 
-use crate::augmentation::Recipe;
 use crate::{
-    Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, Splits, TrainingRecord, files, loader,
+    DecodedSplits, Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, TrainingRecord, files, loader,
 };
 
-pub const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
-pub const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
+pub const LOSS: CrossEntropy = CrossEntropy;
+pub const METRICS: [&dyn Metric; 2] = [&Accuracy, &TopK(5)];
 
 /// Images at a time outside training: a function of the input alone, so that a figure is the same wherever it is
 /// measured. Large images go by fewer, since every map of a batch is in memory at once.
@@ -49,17 +48,11 @@ pub enum Optimization {
 }
 
 impl Optimization {
-    fn config(self, rate: f64) -> (OptimizerConfig, Schedule) {
-        let (beta1, beta2) = (0.9, 0.999);
+    fn config(self, lr: f64) -> (OptimizerConfig, Schedule) {
         match self {
-            Self::Adam => {
-                let epsilon = AdamEpsilon::Keras(1e-7);
-                (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, Schedule::Constant)
-            }
+            Self::Adam => (OptimizerConfig::adam_keras(lr), Schedule::Constant),
             Self::AdamWCosine { decay } => {
-                let epsilon = AdamEpsilon::PyTorch(1e-8);
-                let schedule = Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 };
-                (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, schedule)
+                (OptimizerConfig::adamw(lr, decay), Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 })
             }
         }
     }
@@ -75,7 +68,7 @@ impl Optimization {
 
 impl Plan {
     /// The network with its initial weights.
-    pub fn network(&self, splits: &Splits, device: &Device) -> Result<(ImageClassifier, Params)> {
+    pub fn network(&self, splits: &DecodedSplits, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
         let network = ImageClassifier::new(
@@ -93,8 +86,7 @@ impl Plan {
         &self,
         network: &ImageClassifier,
         params: &Params,
-        splits: &Splits,
-        resume: Option<Resume>,
+        splits: &DecodedSplits,
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
@@ -105,16 +97,9 @@ impl Plan {
         }
         let val = in_order(&splits.val, &self.input, device)?;
         let (optimizer, schedule) = self.optimization.config(learning_rate);
-        let config = FitConfig {
-            epochs: self.epochs,
-            loss: LOSS,
-            metrics: METRICS.to_vec(),
-            optimizer,
-            schedule,
-            clip_norm: None,
-            resume,
-        };
-        Ok(fit(network, params.trainable(), &train, &val, &config, callbacks)?)
+        let config =
+            FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).metric(TopK(5)).schedule(schedule);
+        Ok(fit(&Trainable::new(network, params.named()), &train, Some(&val), &config, callbacks)?)
     }
 }
 
@@ -141,11 +126,11 @@ pub struct RunMetrics {
 impl Trained {
     /// The epoch whose weights the network has, from 0.
     pub fn best_epoch(&self) -> Option<usize> {
-        MONITOR.best(&self.history.epochs)
+        monitor().best(&self.history.epochs)
     }
 
     pub fn interrupted(&self) -> bool {
-        self.history.ended == Ended::Interrupted
+        self.history.interrupted()
     }
 
     pub fn metrics(&self) -> RunMetrics {
@@ -160,13 +145,15 @@ impl Trained {
 }
 
 /// What tells a better epoch from a worse one.
-pub const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+pub fn monitor() -> Monitor {
+    Monitor::val(Accuracy)
+}
 
 /// Trains with early stopping on validation accuracy, brings the best weights back, measures every split
 /// and fills the run folder.
 pub fn train(
     plan: &Plan,
-    splits: &Splits,
+    splits: &DecodedSplits,
     run: &RunFolder,
     resume: bool,
     runtime: &Runtime,
@@ -174,10 +161,10 @@ pub fn train(
     let started = Instant::now();
     let device = &runtime.device;
     let (network, params) = plan.network(splits, device)?;
-    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity(plan, splits));
-    let resume = if resume { checkpoint.load()? } else { None };
+    let mut checkpoint =
+        Checkpoint::new(&run.checkpoint(), monitor(), &identity(plan, splits)).resume(resume);
     files::write_json(&run.config(), &run_config(plan, splits, &network).document()?)?;
-    let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
+    let mut early_stopping = EarlyStopping::new(monitor(), plan.patience);
     let mut csv = CsvHistory::new(&run.history());
     let mut progress = runtime.training(plan.model.name());
     let history = runtime.interrupt.with_graceful_interrupt(|pressed| {
@@ -190,7 +177,7 @@ pub fn train(
             &mut progress,
             &mut checkpoint,
         ];
-        plan.fit(&network, &params, splits, resume, device, callbacks)
+        plan.fit(&network, &params, splits, device, callbacks)
     })?;
     if history.epochs.is_empty() {
         return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
@@ -198,7 +185,7 @@ pub fn train(
     params.save(&run.weights())?;
 
     let measure = |images: &ImageDataset| -> Result<Metrics> {
-        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, LOSS, &METRICS)?)
+        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, &LOSS, &METRICS)?)
     };
     let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
     let test = splits.test.as_ref().map(measure).transpose()?;
@@ -215,7 +202,7 @@ pub fn measure(
     device: &Device,
 ) -> Result<(Metrics, Predictions)> {
     let batches = in_order(images, input, device)?;
-    Ok((evaluate(network, &batches, LOSS, &METRICS)?, predict(network, &batches)?))
+    Ok((evaluate(network, &batches, &LOSS, &METRICS)?, predict(network, &batches)?))
 }
 
 /// `images` from first to last, for everything but training.
@@ -224,10 +211,10 @@ pub fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device) -> Re
 }
 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
-fn identity(plan: &Plan, splits: &Splits) -> String {
+fn identity(plan: &Plan, splits: &DecodedSplits) -> String {
     let (c, h, w) = plan.input.input_size;
     let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
-    let augmented = match augmentation == Recipe::default() {
+    let augmented = match augmentation == AugmentationConfig::default() {
         true => String::new(),
         false => format!(", augmented ({augmentation})"),
     };
@@ -249,7 +236,7 @@ fn identity(plan: &Plan, splits: &Splits) -> String {
     )
 }
 
-fn run_config(plan: &Plan, splits: &Splits, network: &ImageClassifier) -> RunConfig {
+fn run_config(plan: &Plan, splits: &DecodedSplits, network: &ImageClassifier) -> RunConfig {
     RunConfig {
         architecture: plan.model.architecture().to_owned(),
         num_classes: splits.n_classes(),

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use firstsight_data::InputSpec;
+use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
 use firstsight_models::ModelKind;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
-use firstsight_train::{Epoch, Metric, Metrics};
+use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use serde::Serialize;
 
 use crate::Context;
@@ -16,7 +16,6 @@ use crate::digits::{Digits, SIDE};
 use firstsight_transfer::Figures;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan, RunMetrics, Trained};
-use firstsight_transfer::{AugmentationRecipe as Recipe, Changes};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// Weight decay.
@@ -31,15 +30,17 @@ pub(super) struct LenetMetrics {
 
 #[derive(Serialize)]
 struct LenetRun {
-    augmentation: Recipe,
+    augmentation: AugmentationConfig,
     #[serde(flatten)]
     metrics: RunMetrics,
     seconds: f64,
 }
 
 /// The trainings: what becomes of the training digits, in words, by name, and the folder of the run.
-const RUNS: [(&str, Changes, &str); 2] =
-    [("as they are", Changes::None, "lenet5"), ("changed", Changes::Digits, "lenet5-augmented")];
+const RUNS: [(&str, AugmentationPreset, &str); 2] = [
+    ("as they are", AugmentationPreset::None, "lenet5"),
+    ("changed", AugmentationPreset::Digits, "lenet5-augmented"),
+];
 
 /// Returns the figures and whether a training was interrupted.
 pub(super) fn write(
@@ -55,7 +56,11 @@ pub(super) fn write(
     let mut runs: Vec<(&str, Trained)> = Vec::new();
     let mut metrics = LenetMetrics { params: 0, runs: Vec::new() };
     for (name, changes, folder) in RUNS {
-        let plan = plan(Recipe { changes, ..Recipe::default() }, quick, context.settings.seed);
+        let plan = plan(
+            AugmentationConfig { preset: changes, ..AugmentationConfig::default() },
+            quick,
+            context.settings.seed,
+        );
         if runs.is_empty() {
             says(section, &plan, digits);
         }
@@ -80,7 +85,7 @@ pub(super) fn write(
     Ok((metrics, runs.iter().any(|(_, trained)| trained.interrupted())))
 }
 
-fn plan(augmentation: Recipe, quick: bool, seed: u64) -> Plan {
+fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Plan {
     let epochs = if quick { 6 } else { 20 };
     Plan {
         model: ModelKind::LeNet5,
@@ -142,7 +147,7 @@ fn says(section: &mut Section, plan: &Plan, digits: &Digits) {
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
-    metrics.get(Metric::Accuracy).unwrap_or(f64::NAN)
+    metrics.get(&Accuracy).unwrap_or(f64::NAN)
 }
 
 fn curves(section: &mut Section, runs: &[(&str, Trained)], digits: &Digits) {
@@ -152,7 +157,7 @@ fn curves(section: &mut Section, runs: &[(&str, Trained)], digits: &Digits) {
     };
     let chart = LineChart::new("epoch")
         .panel("training loss", series(&|epoch| epoch.train.loss))
-        .panel("validation accuracy", series(&|epoch| accuracy(&epoch.val)));
+        .panel("validation accuracy", series(&|epoch| Monitor::val(Accuracy).value(epoch)));
     section.figure(Figure::new(
         chart,
         "LeNet-5 on digits as they are and on changed ones: the mean loss over each epoch’s batches, and the accuracy on \

@@ -1,12 +1,14 @@
 //! What a pretrained network is asked to tell apart.
 
-use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder, InputSpec};
+use std::sync::Arc;
+
+use firstsight_data::{ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
-use firstsight_train::{Loss, Metric};
+use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
 
 use crate::Result;
 use crate::{Lecture, SPLIT_SEED, Settings};
-use firstsight_transfer::{self as images, Folders};
+use firstsight_transfer::{self as images, Splits};
 
 /// Images of a few classes.
 pub(super) struct Task {
@@ -25,12 +27,12 @@ impl Task {
         }
     }
 
-    pub(super) fn loss(&self) -> Loss {
-        if self.n_outputs() == 1 { Loss::BinaryCrossEntropy } else { Loss::SparseCategoricalCrossEntropy }
+    pub(super) fn loss(&self) -> Arc<dyn Loss> {
+        if self.n_outputs() == 1 { Arc::new(BinaryCrossEntropy) } else { Arc::new(CrossEntropy) }
     }
 
-    pub(super) fn metric(&self) -> Metric {
-        if self.n_outputs() == 1 { Metric::BinaryAccuracy } else { Metric::Accuracy }
+    pub(super) fn metric(&self) -> Arc<dyn Metric> {
+        if self.n_outputs() == 1 { Arc::new(BinaryAccuracy) } else { Arc::new(Accuracy) }
     }
 
     /// The classes, for a sentence.
@@ -46,7 +48,7 @@ impl Task {
     pub(super) fn for_pretrained(args: &Settings, lecture: &Lecture<'_>, input: &InputSpec) -> Result<Self> {
         let cache = lecture.context.runtime;
         if let Some(photos) = &args.photos {
-            let folders = Folders::new(DatasetFolder::scan(photos)?, SPLIT_SEED)?;
+            let folders = Splits::scan(photos, SPLIT_SEED)?;
             let name = photos.file_name().unwrap_or_else(|| photos.as_os_str());
             return Ok(Self {
                 train: images::decode(&folders.train, "photos", input, cache)?,
