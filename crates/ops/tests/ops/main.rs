@@ -10,6 +10,5 @@ mod generate;
 mod goldens;
 mod gradients;
 mod kernels;
-mod nn;
 mod pytorch;
 mod threads;
