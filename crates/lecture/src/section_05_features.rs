@@ -7,16 +7,15 @@ use firstsight_insight::{FeatureVisConfig, Parametrization};
 use firstsight_models::ModelKind;
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
-use firstsight_transfer::Pretrained;
+use firstsight_transfer::{Pretrained, RunFolder, report_sections as pages, training::Trained};
 
 use super::photo::photo;
 use super::{Lecture, input};
-use crate::Result;
-use crate::visualization::{self as show, Evidence, Subject};
-use crate::weights as hub;
-use firstsight_transfer::RunFolder;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::Trained;
+use crate::{
+    Result,
+    visualization::{self as show, Evidence, Subject},
+    weights as hub,
+};
 
 pub(super) const NUMBER: &str = "5";
 pub(super) const TITLE: &str = "What the layers learn";

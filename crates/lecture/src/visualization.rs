@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::Result;
 use candle_core::{Device, Tensor};
 use firstsight_data::InputSpec;
 use firstsight_insight::{
@@ -10,6 +9,8 @@ use firstsight_insight::{
 };
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
+
+use crate::Result;
 
 /// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
 pub const STROKES: f64 = 1.5;

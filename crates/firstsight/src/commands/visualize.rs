@@ -4,17 +4,13 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
 use firstsight_insight::{FeatureVisConfig, Layer};
+use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_models::{Dims, ModelKind};
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
+use firstsight_transfer::{Classifier, Interrupted, files};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::network::NetworkArgs;
-use crate::values;
-use firstsight_lecture::visualization::{self as show, Evidence, Subject};
-use firstsight_transfer::Classifier;
-use firstsight_transfer::Interrupted;
-use firstsight_transfer::files;
+use crate::{context::Context, network::NetworkArgs, values};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
