@@ -60,8 +60,8 @@ fn bench(c: &mut Criterion) {
         ("crop, padded", augmentation(&[Transform::CropPadded { padding: 4 }], None)),
         ("crop, resized", augmentation(&[crop], None)),
         ("erase", augmentation(&[erase], None)),
-        ("mixup", augmentation(&[], Some(Mix::Mixup { alpha: 0.2 }))),
-        ("cutmix", augmentation(&[], Some(Mix::Cutmix { alpha: 1.0 }))),
+        ("mixup", augmentation(&[], Some(Mix::Mixup(0.2)))),
+        ("cutmix", augmentation(&[], Some(Mix::Cutmix(1.0)))),
     ] {
         let mut loader = Loader::new(images.clone(), config.clone(), &Device::Cpu).unwrap();
         if let Some(augmentation) = augmentation {

@@ -13,14 +13,15 @@ mod crop;
 mod erase;
 #[cfg(feature = "candle")]
 mod mix;
+mod preset;
 #[cfg(all(test, feature = "candle"))]
 mod tests;
-
-use std::fmt::Debug;
 
 pub use augmenter::Augmenter;
 #[cfg(feature = "candle")]
 pub(crate) use mix::Labels;
+pub use preset::{AugmentationConfig, AugmentationPreset};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::input_spec::Interpolation;
@@ -188,22 +189,18 @@ pub enum Fill {
     Wrap,
 }
 
-/// Mixes each example with the one before it in the batch (the first with the last), as torchvision pairs them. The
-/// share λ that an example keeps is drawn from Beta(α, α) for each example, as in timm's mode `elem`. Its label
-/// becomes λ of its own and 1 − λ of the other's.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Mixes each example with the one before it in the batch (the first with the last), the pairing of torchvision.
+///
+/// The share λ that an example keeps is drawn from Beta(α, α) for each example, as in timm's mode `elem`. Its label
+/// becomes λ of its own and 1 − λ of the other's. α is above 0: small values mix little, 1 draws λ uniformly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mix {
-    /// λ·x + (1 − λ)·x′ (Zhang et al. 2018).
-    Mixup {
-        /// Above 0: small values mix little, 1 draws λ uniformly.
-        alpha: f64,
-    },
-    /// A rectangle of the area 1 − λ comes from the other example; λ is then what its cut edges have left of it
-    /// (Yun et al. 2019).
-    Cutmix {
-        /// Above 0.
-        alpha: f64,
-    },
+    /// λ·x + (1 − λ)·x′, with this α (Zhang et al. 2018).
+    Mixup(f64),
+    /// A rectangle of area 1 − λ comes from the other example, with this α. Where the image's edge cuts the rectangle, λ
+    /// is corrected (Yun et al. 2019).
+    Cutmix(f64),
 }
 
 impl Augmentation {
@@ -223,7 +220,7 @@ impl Augmentation {
                 format!("{:?}", self.interpolation),
             ));
         }
-        if let Some(Mix::Mixup { alpha } | Mix::Cutmix { alpha }) = self.mix
+        if let Some(Mix::Mixup(alpha) | Mix::Cutmix(alpha)) = self.mix
             && !(alpha > 0.0 && alpha.is_finite())
         {
             return Err(Error::invalid("alpha", "a number above 0", alpha));

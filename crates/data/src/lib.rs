@@ -63,7 +63,9 @@ mod resize;
 mod sampling;
 mod split;
 
-pub use augment::{Augmentation, Augmenter, Cover, Fill, Mix, Transform};
+pub use augment::{
+    Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Cover, Fill, Mix, Transform,
+};
 #[cfg(feature = "candle")]
 pub use batches::{Batch, Batches, TensorBatches};
 #[cfg(feature = "decode")]

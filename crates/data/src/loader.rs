@@ -109,7 +109,7 @@ impl Loader {
     ///     transforms: vec![Transform::FlipHorizontal { probability: 0.5 }],
     ///     interpolation: Interpolation::Bilinear,
     ///     fill: Fill::Edge,
-    ///     mix: Some(Mix::Mixup { alpha: 0.2 }),
+    ///     mix: Some(Mix::Mixup(0.2)),
     ///     label_smoothing: 0.0,
     /// };
     /// let loader = Loader::new(images, config, &Device::Cpu)?.augmented(augmentation)?;

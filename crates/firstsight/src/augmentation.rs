@@ -1,14 +1,14 @@
 //! Augmentation flags of commands that train.
 
-use firstsight_transfer::{AugmentationRecipe, Changes, Mixing};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Mix};
 
 use crate::values;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Random changes of the training images in each epoch
-    #[arg(long, value_parser = values::changes(), default_value = "none", value_name = "RECIPE")]
-    augment: Changes,
+    #[arg(long, value_parser = values::augmentation_preset(), default_value = "none", value_name = "PRESET")]
+    augment: AugmentationPreset,
     /// Mixup: blend each example with another, the share drawn from Beta(ALPHA, ALPHA)
     #[arg(long, value_parser = values::rate, allow_negative_numbers = true, value_name = "ALPHA", conflicts_with = "cutmix")]
     mixup: Option<f64>,
@@ -20,11 +20,11 @@ pub(crate) struct Args {
     label_smoothing: f64,
 }
 
-impl From<&Args> for AugmentationRecipe {
+impl From<&Args> for AugmentationConfig {
     fn from(args: &Args) -> Self {
         Self {
-            changes: args.augment,
-            mix: args.mixup.map(Mixing::Mixup).or(args.cutmix.map(Mixing::Cutmix)),
+            preset: args.augment,
+            mix: args.mixup.map(Mix::Mixup).or(args.cutmix.map(Mix::Cutmix)),
             label_smoothing: args.label_smoothing,
         }
     }

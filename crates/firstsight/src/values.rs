@@ -1,10 +1,11 @@
 //! Values of arguments, parsed from text once.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use firstsight_data::AugmentationPreset;
 use firstsight_lecture::SectionName;
 use firstsight_models::ModelKind;
+use firstsight_transfer::Split;
 use firstsight_transfer::fine_tuning::LearningRate;
-use firstsight_transfer::{Changes, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,12 +120,16 @@ pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
     one_of(&[(Split::Train, "train", ""), (Split::Val, "val", ""), (Split::Test, "test", "")])
 }
 
-/// The changes of an augmentation recipe.
-pub(crate) fn changes() -> impl TypedValueParser<Value = Changes> {
+/// An augmentation preset, by name.
+pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = AugmentationPreset> {
     one_of(&[
-        (Changes::None, "none", "No changes"),
-        (Changes::Characters, "characters", "Small rotations, zooms and shifts of dark writing on paper"),
-        (Changes::Digits, "digits", "The same for light digits on black"),
-        (Changes::Photos, "photos", "Crops, mirroring, light and color, for photos"),
+        (AugmentationPreset::None, "none", "No augmentation"),
+        (
+            AugmentationPreset::Characters,
+            "characters",
+            "Small rotations, zooms and translations of dark writing on paper",
+        ),
+        (AugmentationPreset::Digits, "digits", "The same for light digits on black"),
+        (AugmentationPreset::Photos, "photos", "Crops, flips, color jitter and erasing, for photos"),
     ])
 }

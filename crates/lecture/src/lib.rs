@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firstsight_data::{DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_models::ModelKind;
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
@@ -36,7 +36,6 @@ pub use self::digits::MNIST_MIRROR;
 pub use self::error::{Error, Result};
 use firstsight_transfer::{HubConfig, Runtime};
 
-use firstsight_transfer::AugmentationRecipe as Recipe;
 use firstsight_transfer::files;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan, Trained};
@@ -415,7 +414,7 @@ impl<'a> Lecture<'a> {
                 split_seed: SPLIT_SEED,
                 batch_size: 128,
                 learning_rate: 0.001,
-                augmentation: Recipe::default(),
+                augmentation: AugmentationConfig::default(),
             },
         }
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::Device;
 use firstsight_data::{
-    Augmentation, Augmenter, Batches as _, Cover, Fill, ImageDataset, Interpolation, Loader, LoaderConfig,
-    Mix, Normalize, Sampling, Transform,
+    Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Batches as _, Cover, Fill, ImageDataset,
+    Interpolation, Loader, LoaderConfig, Mix, Normalize, Sampling, Transform,
 };
 use firstsight_models::ModelKind;
 use firstsight_report::{
@@ -21,7 +21,6 @@ use firstsight_transfer::Figures;
 use firstsight_transfer::RunFolder;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, RunMetrics, Trained};
-use firstsight_transfer::{AugmentationRecipe as Recipe, Changes};
 
 /// Height and width of the photo on the sheets.
 const SIZE: (usize, usize) = (72, 96);
@@ -33,7 +32,7 @@ const SHOWN: usize = 6;
 #[derive(Serialize)]
 pub(super) struct AugmentationMetrics {
     epochs: usize,
-    recipe: Recipe,
+    recipe: AugmentationConfig,
     without: RunMetrics,
     with: RunMetrics,
     seconds_without: f64,
@@ -179,7 +178,7 @@ fn mixed(section: &mut Section, pixels: &[u8], seed: u64, source: &str) -> Resul
     let classes = ["picture", "negative"].map(String::from).to_vec();
     let data = ImageDataset::from_pixels(both, (height, width, 3), vec![0, 1], classes)?;
     let mut tiles = Vec::new();
-    for (name, mix) in [("mixup", Mix::Mixup { alpha: 1.0 }), ("cutmix", Mix::Cutmix { alpha: 1.0 })] {
+    for (name, mix) in [("mixup", Mix::Mixup(1.0)), ("cutmix", Mix::Cutmix(1.0))] {
         let config = LoaderConfig {
             batch_size: 2,
             sampling: Sampling::Sequential,
@@ -206,7 +205,7 @@ fn mixed(section: &mut Section, pixels: &[u8], seed: u64, source: &str) -> Resul
     Ok(())
 }
 
-/// The recipe that is measured, on one training image.
+/// The augmentation that is measured, on one training image.
 fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
     section.subsection("What the characters go through");
     section.text(
@@ -215,8 +214,7 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
     );
     let images = &lecture.splits.train;
     let (_, height, width, channels) = images.shape();
-    let (transforms, fill) = Changes::Characters.transforms();
-    let augmentation = Augmentation { fill, ..augmentation(lecture.context.settings.seed, transforms, None) };
+    let augmentation = Augmentation::characters(lecture.context.settings.seed);
     let augmenter = Augmenter::new(augmentation, (height, width, channels))?;
     let mut tiles = Vec::new();
     for index in [0, images.len() / 2] {
@@ -240,14 +238,15 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
 fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<AugmentationMetrics>> {
     section.subsection("What it does to accuracy");
     let epochs = lecture.training.augmentation_epochs;
-    let recipe = Recipe { changes: Changes::Characters, ..Recipe::default() };
-    let train = |name: &str, recipe: Recipe| -> Result<Trained> {
+    let recipe =
+        AugmentationConfig { preset: AugmentationPreset::Characters, ..AugmentationConfig::default() };
+    let train = |name: &str, recipe: AugmentationConfig| -> Result<Trained> {
         let mut plan = lecture.plan(ModelKind::SmallCnn);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
         let run = RunFolder::reopen(&lecture.out.join("runs").join(name), lecture.resume)?;
         Ok(training::train(&plan, &lecture.splits, &run, lecture.resume, lecture.context.runtime)?)
     };
-    let without = train("small-cnn-plain", Recipe::default())?;
+    let without = train("small-cnn-plain", AugmentationConfig::default())?;
     if without.interrupted() {
         section.note("The training was interrupted.");
         return Ok(None);

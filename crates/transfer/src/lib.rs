@@ -13,7 +13,6 @@
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
 #[allow(missing_docs)]
-mod augmentation;
 mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
@@ -43,7 +42,6 @@ mod splits;
 #[allow(missing_docs)]
 pub mod training;
 
-pub use augmentation::{Changes, Mixing, Recipe as AugmentationRecipe};
 pub use blocks::{Block, blocks};
 pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::InputSpec;
+use firstsight_data::{AugmentationConfig, InputSpec};
 use firstsight_models::{ImageClassifier, ModelKind};
 use serde::{Deserialize, Serialize};
 
-use crate::augmentation::Recipe;
 use crate::{Error, Pretrained, Result, files};
 
 pub struct RunFolder {
@@ -176,5 +175,5 @@ pub struct TrainingRecord {
     pub batch_size: usize,
     pub learning_rate: f64,
     #[serde(default)]
-    pub augmentation: Recipe,
+    pub augmentation: AugmentationConfig,
 }

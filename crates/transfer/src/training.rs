@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
+use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
@@ -12,7 +12,6 @@ use firstsight_train::{
 };
 use serde::Serialize;
 
-use crate::augmentation::Recipe;
 use crate::{
     Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, Splits, TrainingRecord, files, loader,
 };
@@ -227,7 +226,7 @@ pub fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device) -> Re
 fn identity(plan: &Plan, splits: &Splits) -> String {
     let (c, h, w) = plan.input.input_size;
     let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
-    let augmented = match augmentation == Recipe::default() {
+    let augmented = match augmentation == AugmentationConfig::default() {
         true => String::new(),
         false => format!(", augmented ({augmentation})"),
     };

@@ -161,7 +161,7 @@ fn batches_do_not_depend_on_threads_batch_size_or_order() {
 fn mixup_blends_an_example_with_the_one_before_it_as_its_label_says() {
     let data = images(7, (4, 5, 1));
     let plain = epoch(&loader(data.clone(), 7, 0), 1);
-    let mix = Augmentation { mix: Some(Mix::Mixup { alpha: 1.0 }), ..augmentation(vec![]) };
+    let mix = Augmentation { mix: Some(Mix::Mixup(1.0)), ..augmentation(vec![]) };
     let (inputs, shares) = epoch(&loader(data, 7, 2).augmented(mix).unwrap(), 1);
     let (n, k) = (20, 3);
     let mut different = 0;
@@ -190,7 +190,7 @@ fn cutmix_takes_the_share_of_pixels_that_its_label_says() {
     let pixels: Vec<u8> = (0..9u8).flat_map(|i| vec![10 * i; 12 * 10]).collect();
     let classes: Vec<String> = (0..9).map(|i| i.to_string()).collect();
     let data = ImageDataset::from_pixels(pixels, (12, 10, 1), (0..9).collect(), classes).unwrap();
-    let mix = Augmentation { mix: Some(Mix::Cutmix { alpha: 1.0 }), ..augmentation(vec![]) };
+    let mix = Augmentation { mix: Some(Mix::Cutmix(1.0)), ..augmentation(vec![]) };
     let loader = loader(data, 9, 0).augmented(mix).unwrap();
     let (mut mixed, mut total) = (0, 0.0);
     for e in 0..30 {
@@ -269,7 +269,7 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
         refused(augmentation(vec![transform]), grey, word);
     }
     refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, grey, "label_smoothing");
-    refused(Augmentation { mix: Some(Mix::Mixup { alpha: 0.0 }), ..augmentation(vec![]) }, grey, "alpha");
+    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, grey, "alpha");
     refused(augmentation(vec![]), (4, 4, 2), "HxWx3");
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{DatasetFolder, ImageFolder, ResizeMode};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, DatasetFolder, ImageFolder, ResizeMode};
 use firstsight_models::ModelKind;
 use firstsight_transfer::Preset;
 
@@ -12,7 +12,6 @@ use firstsight_transfer::Folders;
 use firstsight_transfer::Interrupted;
 use firstsight_transfer::RunFolder;
 use firstsight_transfer::fine_tuning::{self, LearningRate, Request};
-use firstsight_transfer::{AugmentationRecipe as Recipe, Changes};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,8 +47,8 @@ pub struct Args {
     #[arg(long, value_parser = values::positive, value_name = "N")]
     batch_size: Option<usize>,
     /// How the photos are changed, anew in each epoch of the second part
-    #[arg(long, value_parser = values::changes(), default_value = "photos", value_name = "RECIPE")]
-    augment: Changes,
+    #[arg(long, value_parser = values::augmentation_preset(), default_value = "photos", value_name = "PRESET")]
+    augment: AugmentationPreset,
     /// The share of each label that is spread over all classes there
     #[arg(long, default_value_t = 0.1, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: f64,
@@ -111,7 +110,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         batch_size: args.batch_size,
         update_statistics: args.update_statistics,
         balance: args.balance,
-        augmentation: Recipe { changes: args.augment, mix: None, label_smoothing: args.label_smoothing },
+        augmentation: AugmentationConfig {
+            preset: args.augment,
+            mix: None,
+            label_smoothing: args.label_smoothing,
+        },
         skip_unreadable: args.skip_unreadable,
         seed: context.seed,
         split_seed: args.split_seed,

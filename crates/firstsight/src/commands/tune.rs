@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::{DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
@@ -19,7 +19,6 @@ use crate::progress::{SearchProgress, TrialProgress};
 use crate::values::{self, InputSize};
 use firstsight_lecture::search_report;
 use firstsight_lecture::search_report::TrialJson;
-use firstsight_transfer::AugmentationRecipe as Recipe;
 use firstsight_transfer::Interrupted;
 use firstsight_transfer::TrainingRecord;
 use firstsight_transfer::training::{MONITOR, Optimization, Plan};
@@ -115,7 +114,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
             split_seed: args.split_seed,
             batch_size,
             learning_rate,
-            augmentation: Recipe::default(),
+            augmentation: AugmentationConfig::default(),
         },
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use firstsight_data::InputSpec;
+use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
 use firstsight_models::ModelKind;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Epoch, Metric, Metrics};
@@ -16,7 +16,6 @@ use crate::digits::{Digits, SIDE};
 use firstsight_transfer::Figures;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan, RunMetrics, Trained};
-use firstsight_transfer::{AugmentationRecipe as Recipe, Changes};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// Weight decay.
@@ -31,15 +30,17 @@ pub(super) struct LenetMetrics {
 
 #[derive(Serialize)]
 struct LenetRun {
-    augmentation: Recipe,
+    augmentation: AugmentationConfig,
     #[serde(flatten)]
     metrics: RunMetrics,
     seconds: f64,
 }
 
 /// The trainings: what becomes of the training digits, in words, by name, and the folder of the run.
-const RUNS: [(&str, Changes, &str); 2] =
-    [("as they are", Changes::None, "lenet5"), ("changed", Changes::Digits, "lenet5-augmented")];
+const RUNS: [(&str, AugmentationPreset, &str); 2] = [
+    ("as they are", AugmentationPreset::None, "lenet5"),
+    ("changed", AugmentationPreset::Digits, "lenet5-augmented"),
+];
 
 /// Returns the figures and whether a training was interrupted.
 pub(super) fn write(
@@ -55,7 +56,11 @@ pub(super) fn write(
     let mut runs: Vec<(&str, Trained)> = Vec::new();
     let mut metrics = LenetMetrics { params: 0, runs: Vec::new() };
     for (name, changes, folder) in RUNS {
-        let plan = plan(Recipe { changes, ..Recipe::default() }, quick, context.settings.seed);
+        let plan = plan(
+            AugmentationConfig { preset: changes, ..AugmentationConfig::default() },
+            quick,
+            context.settings.seed,
+        );
         if runs.is_empty() {
             says(section, &plan, digits);
         }
@@ -80,7 +85,7 @@ pub(super) fn write(
     Ok((metrics, runs.iter().any(|(_, trained)| trained.interrupted())))
 }
 
-fn plan(augmentation: Recipe, quick: bool, seed: u64) -> Plan {
+fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Plan {
     let epochs = if quick { 6 } else { 20 };
     Plan {
         model: ModelKind::LeNet5,

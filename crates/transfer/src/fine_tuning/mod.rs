@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use candle_core::{Device, ModuleT, Tensor, Var};
 use firstsight_data::{
-    Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, OnDecodeError, ResizeMode,
-    Sampling,
+    AugmentationConfig, Batches as _, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader,
+    OnDecodeError, ResizeMode, Sampling,
 };
 use firstsight_models::{Dims, ImageClassifier, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
@@ -19,9 +19,9 @@ mod report;
 pub use self::report::report;
 use crate::training::{LOSS, METRICS, MONITOR, evaluation_batch, in_order};
 use crate::{
-    AugmentationRecipe, Block, Error, Extraction, Features, Figures, Folders, Head, PartlyFrozen, Preset,
-    Pretrained, Recipe, Result, RunConfig, RunFolder, Runtime, Statistics, TrainingRecord, Tuning, blocks,
-    features, files, fingerprint, loader as batches_of,
+    Block, Error, Extraction, Features, Figures, Folders, Head, PartlyFrozen, Preset, Pretrained, Recipe,
+    Result, RunConfig, RunFolder, Runtime, Statistics, TrainingRecord, Tuning, blocks, features, files,
+    fingerprint, loader as batches_of,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -51,7 +51,7 @@ pub struct Request<'a> {
     pub update_statistics: bool,
     pub balance: bool,
     /// How the images of the second part are changed.
-    pub augmentation: AugmentationRecipe,
+    pub augmentation: AugmentationConfig,
     pub skip_unreadable: bool,
     pub seed: u64,
     pub split_seed: u32,
