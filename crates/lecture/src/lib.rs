@@ -412,9 +412,9 @@ impl<'a> Lecture<'a> {
 
     /// Whether early stopping with the lecture's patience would not have ended a training within its epochs.
     fn would_go_on(&self, begun: &Trained) -> bool {
-        let epochs = &begun.history.epochs;
+        let (epochs, monitor) = (&begun.history.epochs, training::monitor());
         (1..=epochs.len()).all(|n| {
-            let best = training::MONITOR.best(&epochs[..n]).map_or(0, |best| best + 1);
+            let best = monitor.best(&epochs[..n]).map_or(0, |best| best + 1);
             n - best < self.training.patience
         })
     }
