@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use firstsight_models::ModelKind;
 use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
 
@@ -24,6 +24,25 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -
         ),
         (_, located) => Ok(located?),
     }
+}
+
+/// The weights of the network that the weights name where no model is given, or else of MobileNetV2.
+pub(crate) fn locate_any(
+    model: Option<ModelKind>,
+    typed: Option<&str>,
+    runtime: &Runtime,
+) -> Result<Pretrained> {
+    let (None, Some(text)) = (model, typed) else {
+        return locate(model.unwrap_or(ModelKind::MobileNetV2), typed, runtime);
+    };
+    Ok(match WeightsSource::parse(text)? {
+        WeightsSource::Local(path) if path.is_dir() => Pretrained::folder(&path)?,
+        WeightsSource::Local(_) => bail!("{text} is a file of weights: name its network with --backbone"),
+        _ => {
+            let hub = Hub::new(config()?)?;
+            Pretrained::hub(text, &hub, &mut |progress| runtime.report(&Event::Download(progress)))?
+        }
+    })
 }
 
 /// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.

@@ -1,10 +1,10 @@
-//! Firstsight's command line, as a library: [`main`] is the command `firstsight`, and [`main_with`] lets another program
-//! offer the same commands with its own beside them.
+#![doc = include_str!("../README.md")]
 
 mod augmentation;
 mod cli;
 mod commands;
 mod context;
+mod data;
 pub mod device;
 mod hub;
 mod interrupt;
@@ -38,7 +38,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     process::tune_glibc_malloc();
     process::limit_candle_spin();
     let command = cli::Args::<C>::command().name(program.name).bin_name(program.name);
-    let args = match cli::Args::<C>::from_arg_matches(&command.get_matches()) {
+    let args = match cli::Args::<C>::from_arg_matches(&command.clone().get_matches()) {
         Ok(args) => args,
         Err(error) => error.exit(),
     };
@@ -46,7 +46,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     let filter: Targets = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
-    match args.common.context(program).and_then(|context| run(&args.command, &context)) {
+    match args.common.context(program, command).and_then(|context| run(&args.command, &context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", describe(&error));

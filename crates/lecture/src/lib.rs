@@ -1,4 +1,4 @@
-//! A lecture on computer vision, reproduced as one HTML report: each section in a file of its own.
+#![doc = include_str!("../README.md")]
 
 mod digits;
 mod drawings;
@@ -39,7 +39,7 @@ use firstsight_transfer::{HubConfig, Runtime};
 use firstsight_transfer::files;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan, Trained};
-use firstsight_transfer::{Folders, Splits};
+use firstsight_transfer::{DecodedSplits, Splits};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// The seed of the lecture's 80/20 split.
@@ -81,6 +81,29 @@ pub struct Settings {
     pub hub: HubConfig,
     /// How MNIST's mirror is reached.
     pub mirror: HubConfig,
+}
+
+impl Settings {
+    /// Every section in its full form, on generated data and published weights.
+    pub fn new(out: impl Into<PathBuf>, datasets: impl Into<PathBuf>, seed: u64, hub: HubConfig) -> Self {
+        Self {
+            data: None,
+            quick: false,
+            housing: None,
+            photo: None,
+            mnist: None,
+            mnist_mirror: None,
+            weights: Vec::new(),
+            photos: None,
+            sections: Vec::new(),
+            out: out.into(),
+            resume: false,
+            seed,
+            datasets: datasets.into(),
+            mirror: HubConfig { endpoint: MNIST_MIRROR.to_owned(), token: None, ..hub.clone() },
+            hub,
+        }
+    }
 }
 
 /// A section of the lecture.
@@ -187,8 +210,8 @@ struct Lecture<'a> {
     source: String,
     /// Whether the classes are the lecture's characters, so that its figures may stand beside ours.
     lectures_characters: bool,
-    folders: Folders,
-    splits: Splits,
+    folders: Splits,
+    splits: DecodedSplits,
     training: Training,
 }
 
@@ -348,13 +371,14 @@ fn characters(
 impl<'a> Lecture<'a> {
     /// Finds or draws the images, splits and decodes them.
     fn prepare(args: &'a Settings, context: &Context<'a>) -> Result<Self> {
-        let (dataset, source) = match &args.data {
+        let (root, dataset, source) = match &args.data {
             Some(data) => {
                 let dataset = DatasetFolder::scan(data)?;
                 let name = data
                     .file_name()
                     .map_or_else(|| data.display().to_string(), |n| n.to_string_lossy().into_owned());
                 (
+                    data.clone(),
                     if args.quick { thin_out(dataset) } else { dataset },
                     format!("images of the folder {}", escape_markup(&name)),
                 )
@@ -369,13 +393,14 @@ impl<'a> Lecture<'a> {
                     firstsight_handwriting::generate(&folder, &settings, report)
                 })?;
                 (
+                    folder.clone(),
                     DatasetFolder::scan(&folder)?,
                     format!("handwriting drawn by this program, seed {}", context.settings.seed),
                 )
             }
         };
-        let folders = Folders::new(dataset, SPLIT_SEED)?;
-        let splits = Splits::decode(&folders, &input(), context.runtime)?;
+        let folders = Splits::new(&root, dataset, SPLIT_SEED)?;
+        let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
         let training = if args.quick {
             Training { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {

@@ -3,9 +3,9 @@
 
 use candle_core::{ModuleT, Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, ConvChain, Shortcut};
+use firstsight_ops::{self as ops, Activation, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, layers};
+use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, block};
 use crate::trace::{Kind, Trace};
 use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
 
@@ -206,12 +206,14 @@ impl Block {
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        let expand = self.expand.iter().map(ConvNorm::link);
-        let links: Vec<_> = expand.chain([self.depthwise.link(), self.project.link()]).collect();
         let (_, _, height, width) = xs.dims4()?;
-        let (layers, _) = layers((height, width), &links)?;
+        let (depthwise, project) = (self.depthwise.link(), self.project.link());
+        let (block, _) = match &self.expand {
+            Some(expand) => block((height, width), expand.link(), [depthwise, project]),
+            None => block((height, width), depthwise, [project]),
+        }?;
         let shortcut = if self.residual { Shortcut::Identity } else { Shortcut::None };
-        ops::conv_chain(xs, &ConvChain { shortcut, ..ConvChain::of(&layers) }, train)
+        block.shortcut(shortcut).forward_t(xs, train)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -1,16 +1,4 @@
-//! Pretrained backbones for [candle](https://github.com/huggingface/candle) networks: from published weights to a
-//! classifier of one's own images.
-//!
-//! 1. [`Pretrained::locate`] finds weights: the [`PUBLISHED`] ones or any repository in timm's layout, fetched by
-//!    [`Hub`] into the cache that Python shares; a local folder or file.
-//! 2. [`features()`] runs the frozen backbone once over the images, and keeps what comes out in a file.
-//! 3. [`Head::train`] trains a last layer on the features in seconds, and chooses its regularisation by
-//!    cross-validation.
-//! 4. [`FineTuner`] trains the upper blocks on: the frozen ones record no graph, and batch norm keeps its statistics.
-//!
-//! With the feature `candle-transformers`, the networks of that crate serve as backbones: see `candle_models`.
-//!
-//! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
+#![doc = include_str!("../README.md")]
 
 #[allow(missing_docs)]
 mod blocks;
@@ -23,8 +11,7 @@ mod features;
 mod figures;
 pub mod files;
 mod fine_tune;
-#[allow(missing_docs)]
-pub mod fine_tuning;
+mod fine_tuning;
 mod frozen;
 mod head;
 mod hub;
@@ -37,10 +24,10 @@ pub mod report_sections;
 #[allow(missing_docs)]
 mod run_folder;
 mod runtime;
-#[allow(missing_docs)]
 mod splits;
 #[allow(missing_docs)]
 pub mod training;
+mod transfer_model;
 
 pub use blocks::{Block, blocks};
 pub use classifier::{Classifier, Prediction};
@@ -50,6 +37,7 @@ pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
 pub use fine_tune::{BatchNormMode, FineTuneConfig, FineTuner};
+pub use fine_tuning::{Evaluation, FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use head::{CrossValidation, Head, HeadConfig};
 pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
@@ -59,4 +47,5 @@ pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};
 pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
-pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use transfer_model::TransferModel;
