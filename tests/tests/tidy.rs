@@ -53,15 +53,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates whose README does not yet show an example.
-const READMES_WITHOUT_CODE: [&str; 7] = [
-    "firstsight-ops",
-    "firstsight-hpo",
-    "firstsight-handwriting",
-    "firstsight-report",
-    "firstsight-models",
-    "firstsight-train",
-    "firstsight-insight",
-];
+const READMES_WITHOUT_CODE: [&str; 4] =
+    ["firstsight-ops", "firstsight-models", "firstsight-train", "firstsight-insight"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
