@@ -1,4 +1,4 @@
-//! The arguments as typed; each command resolves its own.
+//! The arguments of all commands; each command resolves its own.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[allow(missing_docs)]
 mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;

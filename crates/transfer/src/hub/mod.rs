@@ -1,7 +1,7 @@
 //! Files of the Hugging Face hub, through the cache that Python's `huggingface_hub` keeps.
 //!
 //! A file lies under `blobs/` by its hash; `snapshots/COMMIT/FILE` is a symbolic link to it, and `refs/REVISION` holds
-//! the commit that a branch or tag stood for. Half a file lies beside the blobs as `.incomplete`, and is gone on with.
+//! the commit that a branch or tag stood for. A partial file lies next to the blobs as `.incomplete` and is resumed.
 
 mod cache;
 mod download;
@@ -20,7 +20,7 @@ pub use self::error::HubError;
 use self::http::{Failure, Http, Method, Reply, text};
 pub use self::web::WebFile;
 
-/// How the hub is reached and where its files are kept. Nothing is read from the environment: the caller does that.
+/// Connection settings and cache folder of the Hub. Nothing is read from the environment: the caller does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubConfig {
     /// The hub or a mirror of it: `https://huggingface.co`.
@@ -73,7 +73,7 @@ pub struct HubFile<'a> {
     pub sha256: Option<&'a str>,
 }
 
-/// How far a file has come.
+/// Progress of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HubProgress<'a> {
     /// The file's path in the repository.
@@ -114,7 +114,7 @@ impl Hub {
         Ok(Self { config, http })
     }
 
-    /// How it was made.
+    /// The settings.
     pub fn config(&self) -> &HubConfig {
         &self.config
     }
@@ -130,7 +130,7 @@ impl Hub {
 
     /// Where the file lies in the cache, after it was fetched if it did not.
     ///
-    /// What is cached is used without asking the network whether the branch has moved on. A download goes on where an
+    /// A cached file is used without asking the network whether the branch has moved on. A download resumes where an
     /// earlier one stopped, waits as long as the hub asks, and gets its final name only when it is whole and its hash
     /// right. `progress` is called at every piece.
     ///
@@ -252,7 +252,7 @@ impl HubConfig {
     }
 }
 
-/// What the hub says of a file.
+/// The Hub's description of a file.
 struct Found {
     commit: String,
     etag: String,
