@@ -5,14 +5,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT, Tensor, Var};
 use firstsight_data::{Batches as _, Decoded, ImageFolder, Loader, Order, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Params};
+use firstsight_models::{Block, CropMode, ImageClassifier, InputSpec, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Callback, Ended, Epoch, History, Metric, Metrics, Predictions, RateCurve, evaluate, predict,
 };
 use firstsight_transfer::{
-    Block, Extraction, Features, Head, PartlyFrozen, Preset, Pretrained, Recipe, Statistics, Tuning, blocks,
-    features, fingerprint,
+    Extraction, Features, Head, PartlyFrozen, Preset, Pretrained, Recipe, Statistics, Tuning, features,
+    fingerprint,
 };
 use serde::Serialize;
 
@@ -334,10 +334,10 @@ fn network(
     let params = Params::seeded(request.seed, device);
     let kind = pretrained.model;
     let mut network =
-        ImageClassifier::new(kind, request.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+        ImageClassifier::new(kind, request.input.dims(), pretrained.n_classes, kind.init, &params)?;
     params.load(&pretrained.weights)?;
-    network.reset_classifier(n_classes, kind.scheme(), &params)?;
-    let parts = blocks(kind, &params, network.head_name());
+    network.reset_classifier(n_classes)?;
+    let parts = network.blocks();
     Ok((network, params, parts))
 }
 

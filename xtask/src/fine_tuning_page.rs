@@ -47,7 +47,7 @@ pub(crate) fn report(request: &Request<'_>, tuned: &Tuned, source: &str, env: &E
     ));
 
     what_was_done(request, tuned, report.section(None, "What was done"), source);
-    figures(tuned, report.section(None, "The figures"), model.name());
+    figures(tuned, report.section(None, "The figures"), model.name);
     let source = format!("{source}, {name} images");
     pages::mistakes(
         report.section(None, &format!("What it gets wrong: the {name} images")),

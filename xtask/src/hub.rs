@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_transfer::{Error, Hub, HubConfig, Pretrained, WeightsSource};
 
 use crate::progress;
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
-pub(crate) fn locate(model: ModelKind, typed: Option<&str>) -> Result<Pretrained> {
+pub(crate) fn locate(model: &'static ModelInfo, typed: Option<&str>) -> Result<Pretrained> {
     let source = match typed {
         Some(text) => WeightsSource::parse(text)?,
         None => WeightsSource::Published,
@@ -39,7 +39,7 @@ pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
 }
 
 /// The published weights of `model`, if they lie in the cache. The network is not asked.
-pub(crate) fn cached(model: ModelKind) -> Result<Option<Pretrained>> {
+pub(crate) fn cached(model: &'static ModelInfo) -> Result<Option<Pretrained>> {
     let hub = Hub::new(HubConfig { offline: true, ..config()? })?;
     match Pretrained::locate(model, &WeightsSource::Published, &hub, &mut |_| ()) {
         Ok(found) => Ok(Some(found)),

@@ -1,7 +1,8 @@
 //! The documents of `--json` and of `metrics.json`.
 
 use firstsight_hpo::FrozenTrial;
-use firstsight_models::{Dims, Style, Summary};
+use firstsight_models::summary::Style;
+use firstsight_models::{InputShape, Summary};
 use firstsight_train::{Metric, Metrics, Predictions};
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +35,11 @@ struct LayerJson {
 
 impl From<&Summary> for SummaryJson {
     fn from(summary: &Summary) -> Self {
-        let axes = |dims: Dims| match summary.style {
+        let axes = |dims: InputShape| match summary.style {
             Style::Timm => dims.channels_first(),
             _ => dims.channels_last(),
         };
-        let layer = |row: &firstsight_models::Row| LayerJson {
+        let layer = |row: &firstsight_models::summary::Row| LayerJson {
             name: row.name.clone(),
             kind: row.kind.to_owned(),
             output_shape: axes(row.output),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind};
+use firstsight_models::{ImageClassifier, InputSpec, ModelInfo};
 
 use firstsight_transfer::Pretrained;
 
@@ -19,7 +19,7 @@ pub(crate) struct NetworkArgs {
     run: Option<PathBuf>,
     /// A pretrained network instead: mobilenet-v2, xception
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    pretrained: Option<ModelKind>,
+    pretrained: Option<&'static ModelInfo>,
     /// Its weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]
@@ -61,7 +61,7 @@ impl NetworkArgs {
         }
     }
 
-    fn open_pretrained(&self, model: ModelKind, device: &Device) -> Result<Opened> {
+    fn open_pretrained(&self, model: &'static ModelInfo, device: &Device) -> Result<Opened> {
         let pretrained = hub::locate(model, self.weights.as_deref())?;
         let (network, _) = pretrained.load(device)?;
         let n = network.n_classes();

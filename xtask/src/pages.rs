@@ -53,7 +53,7 @@ pub(crate) fn run_report(
         Beside { split: "validation", ours: (&trained.val).into(), lecture: None },
     ];
     rows.extend(trained.test.as_ref().map(|test| Beside { split: "test", ours: test.into(), lecture: None }));
-    figures(section, &rows, plan.model.name());
+    figures(section, &rows, plan.model.name);
     let (name, images) = held_out(splits);
     let (_, predictions) = training::measure(&trained.network, images, &plan.input, on)?;
     mistakes(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Normalize, Unreadable};
-use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, ModelKind};
+use firstsight_models::{CropMode, ImageClassifier, InputSpec, Interpolation, registry};
 use firstsight_transfer::Pretrained;
 use serde::{Deserialize, Serialize};
 
@@ -95,8 +95,8 @@ impl RunFolder {
     /// The trained network with its configuration: a run of ours, or a folder that timm wrote.
     pub(crate) fn load(&self, device: &Device) -> Result<(ImageClassifier, RunConfig)> {
         let StatedConfig { architecture, label_names, training } = files::read_json(&self.config())?;
-        let kind = ModelKind::from_architecture(&architecture)
-            .with_context(|| format!("in {}", self.config().display()))?;
+        let kind =
+            registry::find(&architecture).with_context(|| format!("in {}", self.config().display()))?;
         let found = Pretrained::local(kind, &self.path)?;
         let n = found.n_classes;
         if let (Some(names), None) = (&label_names, &found.label_names) {
@@ -146,13 +146,8 @@ impl RunConfig {
     /// The file's content: with what timm wants to know in `pretrained_cfg` of networks that it has.
     pub(crate) fn document(&self) -> Result<serde_json::Value> {
         let mut document = serde_json::to_value(self)?;
-        let kind = ModelKind::from_architecture(&self.architecture)?;
-        let first = match kind {
-            ModelKind::MobileNetV2 => Some("conv_stem"),
-            ModelKind::Xception => Some("conv1"),
-            _ => None,
-        };
-        if let Some(first) = first {
+        let kind = registry::find(&self.architecture)?;
+        if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
             let fields = &mut document["pretrained_cfg"];
             fields["num_classes"] = self.num_classes.into();
             fields["first_conv"] = first.into();

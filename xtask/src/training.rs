@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_data::{Decoded, Loader, Order};
-use firstsight_models::{ImageClassifier, InputSpec, ModelKind, Params};
+use firstsight_models::{ImageClassifier, InputSpec, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
@@ -35,7 +35,7 @@ pub(crate) fn evaluation_batch(input: &InputSpec) -> usize {
 /// What is trained, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) model: ModelKind,
+    pub(crate) model: &'static ModelInfo,
     pub(crate) input: InputSpec,
     pub(crate) epochs: usize,
     pub(crate) patience: usize,
@@ -83,7 +83,7 @@ impl Plan {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
         let network =
-            ImageClassifier::new(self.model, self.input.dims(), n_classes, self.model.scheme(), &params)?;
+            ImageClassifier::new(self.model, self.input.dims(), n_classes, self.model.init, &params)?;
         Ok((network, params))
     }
 
@@ -179,7 +179,7 @@ pub(crate) fn train(
     files::write_json(&run.config(), &run_config(plan, splits, &network).document()?)?;
     let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
     let mut csv = CsvHistory::new(&run.history());
-    let mut progress = TrainingProgress::new(plan.model.name());
+    let mut progress = TrainingProgress::new(plan.model.name);
     let history = ctrl_c.patiently(|pressed| {
         let mut interrupt = Interrupt(pressed);
         let callbacks: &mut [&mut dyn Callback] = &mut [

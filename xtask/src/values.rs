@@ -1,6 +1,6 @@
 //! Values of arguments, parsed from text once.
 
-use firstsight_models::ModelKind;
+use firstsight_models::{ModelInfo, registry};
 
 /// Height, width and channels, typed as `HxWxC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,9 +12,9 @@ pub(crate) struct InputSize {
 
 impl InputSize {
     /// What was typed, or the model's usual size.
-    pub(crate) fn or_usual(typed: Option<Self>, model: ModelKind) -> Self {
+    pub(crate) fn or_usual(typed: Option<Self>, model: &'static ModelInfo) -> Self {
         typed.unwrap_or_else(|| {
-            let (channels, height, width) = model.usual_input();
+            let (channels, height, width) = model.usual_input;
             Self { height, width, channels }
         })
     }
@@ -80,6 +80,6 @@ pub(crate) fn rate_or_find(text: &str) -> Result<RateOrFind, String> {
 }
 
 /// A model's name.
-pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
-    name.parse()
+pub(crate) fn model(name: &str) -> Result<&'static ModelInfo, firstsight_models::Error> {
+    registry::find(name)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use firstsight_insight::{Ascent, Layer, Pixels, Vision, activation, ascend, grad_cam, layers};
-use firstsight_models::{Dims, ImageClassifier, InputSpec, ModelKind, Params};
+use firstsight_models::{ImageClassifier, InputShape, InputSpec, ModelInfo, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
 
 /// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
@@ -27,7 +27,7 @@ pub(crate) struct Subject {
 impl Subject {
     /// The network `kind` with the weights of a file.
     pub(crate) fn load(
-        kind: ModelKind,
+        kind: &'static ModelInfo,
         weights: &Path,
         input: InputSpec,
         label_names: Vec<String>,
@@ -35,8 +35,8 @@ impl Subject {
         device: &Device,
     ) -> Result<Self> {
         let params = Params::seeded(0, device);
-        let frozen = params.freezing(|_| true);
-        let network = ImageClassifier::new(kind, input.dims(), label_names.len(), kind.scheme(), &frozen)?;
+        let frozen = params.frozen(|_| true);
+        let network = ImageClassifier::new(kind, input.dims(), label_names.len(), kind.init, &frozen)?;
         params.load(weights)?;
         Ok(Self { network, params, input, label_names, source, device: device.clone() })
     }
@@ -106,8 +106,8 @@ impl Subject {
 
     /// The kernels of the first convolution, if the network begins with one.
     fn first_filters(&self) -> Option<Tensor> {
-        let names = ["conv_stem.weight", "conv1.weight"];
-        let weight = names.iter().find_map(|name| self.params.get(name))?.as_tensor().detach();
+        let name = self.network.info().first_conv?;
+        let weight = self.params.get(&format!("{name}.weight"))?.as_tensor().detach();
         (weight.rank() == 4 && weight.dims()[1] == self.input.input_size.0).then_some(weight)
     }
 }
@@ -237,9 +237,8 @@ pub(crate) fn evidence(subject: &Subject, cases: &[Evidence<'_>], layer: &str) -
 
 /// The last layer of maps, or, before it, the last one of at least 8 pixels a side: where Grad-CAM looks.
 pub(crate) fn layer_for_evidence(layers: &[Layer]) -> Option<&Layer> {
-    let maps = || layers.iter().rev().filter(|layer| matches!(layer.output, Dims::Map { .. }));
-    let fine =
-        |layer: &&Layer| matches!(layer.output, Dims::Map { height, width, .. } if height.min(width) >= 7);
+    let maps = || layers.iter().rev().filter(|layer| matches!(layer.output, InputShape::Map { .. }));
+    let fine = |layer: &&Layer| matches!(layer.output, InputShape::Map { height, width, .. } if height.min(width) >= 7);
     maps().find(fine).or_else(|| maps().next())
 }
 

@@ -1,7 +1,7 @@
 //! Gradient ascent on the input.
 
 use candle_core::{DType, Device, Tensor, Var};
-use firstsight_models::{ImageClassifier, Stage};
+use firstsight_models::{ImageClassifier, NamedLayer};
 use firstsight_train::{AdamEpsilon, Optimizer, OptimizerConfig, backward_step};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
@@ -76,7 +76,7 @@ pub fn ascend(
     go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Vec<Vision>> {
     settings.check()?;
-    let mut stages = network.stages();
+    let mut stages = network.named_layers();
     stages.truncate(place(&stages, layer)? + 1);
     if channels.is_empty() {
         return Ok(Vec::new());
@@ -123,7 +123,7 @@ pub fn ascend(
 /// What is climbed.
 struct Climb<'a> {
     /// Up to the layer.
-    stages: Vec<Stage<'a>>,
+    stages: Vec<NamedLayer<'a>>,
     layer: &'a str,
     channels: &'a [usize],
     pixels: &'a Pixels,

@@ -6,16 +6,17 @@
 //! - [`grad_cam`] says where in an image the evidence for a class is.
 //!
 //! Nothing here trains: parameters stay as they are. A network that was built from
-//! [`Params::freezing`](firstsight_models::Params::freezing) costs least, since no gradient of its weights is computed.
+//! [`Params::frozen`](firstsight_models::Params::frozen) costs least, since no gradient of its weights is computed.
 //!
 //! ```
 //! use candle_core::Device;
 //! use firstsight_insight::{Ascent, Painting, Pixels, ascend};
-//! use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+//! use firstsight_models::networks::SMALL_CNN;
+//! use firstsight_models::{ImageClassifier, InputShape, Params};
 //!
-//! let params = Params::seeded(1, &Device::Cpu).freezing(|_| true);
-//! let input = Dims::Map { channels: 1, height: 32, width: 32 };
-//! let network = ImageClassifier::new(ModelKind::SmallCnn, input, 10, ModelKind::SmallCnn.scheme(), &params)?;
+//! let params = Params::seeded(1, &Device::Cpu).frozen(|_| true);
+//! let input = InputShape::Map { channels: 1, height: 32, width: 32 };
+//! let network = ImageClassifier::new(&SMALL_CNN, input, 10, SMALL_CNN.init, &params)?;
 //! let settings = Ascent {
 //!     steps: 20,
 //!     rate: 0.05,

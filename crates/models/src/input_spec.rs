@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Dims, Error, Result};
+use crate::{Error, InputShape, Result};
 
 /// What a network's input is, and how an image file becomes it: timm's `pretrained_cfg`, as `config.json` holds it.
 ///
@@ -91,9 +91,9 @@ impl InputSpec {
     }
 
     /// The shape of one input.
-    pub fn dims(&self) -> Dims {
+    pub fn dims(&self) -> InputShape {
         let (channels, height, width) = self.input_size;
-        Dims::Map { channels, height, width }
+        InputShape::Map { channels, height, width }
     }
 
     /// # Errors

@@ -1,12 +1,11 @@
 use firstsight_data::Batches;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Summary, is_buffer};
+use firstsight_models::{Block, ImageClassifier, InputShape, ModelInfo, Params, Summary, is_buffer};
 use firstsight_train::{
     AdamEpsilon, Callback, FitConfig, Group, History, Loss, Metric, Optimizer, OptimizerConfig, RateCurve,
     Resume, Schedule, find_rate, fit,
 };
 
-use crate::blocks::{Block, blocks, place};
-use crate::{Frozen, Result};
+use crate::{Error, Frozen, Result};
 
 /// What batch norm does while its network is fine-tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Statistics {
 /// How the upper part of a network is trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FineTuneConfig {
-    /// The first block that is trained, of [`blocks`]; those nearer the input stay frozen.
+    /// The first block that is trained, of [`ImageClassifier::blocks`]; those nearer the input stay frozen.
     pub unfreeze_from: String,
     /// The most epochs.
     pub epochs: usize,
@@ -59,18 +58,18 @@ impl PartlyFrozen {
     /// # Errors
     /// [`crate::Error::Setting`] for a block that there is not.
     pub fn new(
-        model: ModelKind,
-        input: Dims,
+        model: &'static ModelInfo,
+        input: InputShape,
         n_classes: usize,
         params: &Params,
         config: &FineTuneConfig,
     ) -> Result<Self> {
-        let parts = blocks(model, params, model.head_name());
-        let first = place(&parts, &config.unfreeze_from)?;
+        let parts = ImageClassifier::new(model, input, n_classes, model.init, params)?.blocks();
+        let first = index(&parts, &config.unfreeze_from)?;
         let frozen = parts[..first].to_vec();
         let is_frozen = move |name: &str| frozen.iter().any(|block| block.holds(name));
-        let view = params.freezing(is_frozen);
-        let network = ImageClassifier::new(model, input, n_classes, model.scheme(), &view)?;
+        let view = params.frozen(is_frozen);
+        let network = ImageClassifier::new(model, input, n_classes, model.init, &view)?;
         let groups = groups(&parts, first, params, config.rate_decay);
         Ok(Self { network, groups, blocks: parts, first })
     }
@@ -170,6 +169,18 @@ fn fit_config(config: &FineTuneConfig, resume: Option<Resume>) -> FitConfig {
         clip_norm: config.clip_norm,
         resume,
     }
+}
+
+/// The index of the block called `name`.
+fn index(blocks: &[Block], name: &str) -> Result<usize> {
+    blocks.iter().position(|block| block.name == name).ok_or_else(|| {
+        let names: Vec<&str> = blocks.iter().map(|block| block.name.as_str()).collect();
+        Error::Setting {
+            setting: "the block to unfreeze from",
+            expected: format!("one of {}", names.join(", ")),
+            found: name.to_owned(),
+        }
+    })
 }
 
 /// Two groups a block: weights, and norms and biases, which don't decay.

@@ -1,7 +1,7 @@
 //! Pretrained backbones for [candle](https://github.com/huggingface/candle) networks: from published weights to a
 //! classifier of one's own images.
 //!
-//! 1. [`Pretrained::locate`] finds weights: the [`PUBLISHED`] ones or any repository in timm's layout, fetched by
+//! 1. [`Pretrained::locate`] finds weights: the [published](firstsight_models::Weights) ones or any repository in timm's layout, fetched by
 //!    [`Hub`] into the cache that Python shares; a local folder or file.
 //! 2. [`features()`] runs the frozen backbone once over the images, and keeps what comes out in a file.
 //! 3. [`Head::train`] trains a last layer on the features in seconds, and chooses its regularisation by
@@ -12,7 +12,6 @@
 //!
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
-mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
 mod config;
@@ -26,9 +25,7 @@ mod hub;
 mod imagenet;
 mod preset;
 mod pretrained;
-mod registry;
 
-pub use blocks::{Block, blocks};
 pub use config::HubModelConfig;
 pub use error::{Error, Result};
 pub use features::{Extraction, Features, View, features, fingerprint};
@@ -39,4 +36,3 @@ pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
-pub use registry::{Input, PUBLISHED, Published, published};

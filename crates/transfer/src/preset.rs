@@ -1,8 +1,9 @@
 //! What to do with a folder of photos, by how long the user would wait.
 
+use firstsight_models::Block;
 use firstsight_train::{Loss, Metric, Schedule};
 
-use crate::{Block, FineTuneConfig, HeadConfig, Statistics, View};
+use crate::{FineTuneConfig, HeadConfig, Statistics, View};
 
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

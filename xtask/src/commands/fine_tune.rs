@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_data::{DatasetFolder, ImageFolder};
-use firstsight_models::{CropMode, ModelKind};
+use firstsight_models::{CropMode, ModelInfo};
 use firstsight_transfer::Preset;
 
 use crate::augmentation::{Changes, Recipe};
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     data: PathBuf,
     /// The pretrained network: mobilenet-v2, xception
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    backbone: ModelKind,
+    backbone: &'static ModelInfo,
     /// Its weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_data::DatasetFolder;
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 
 use crate::augmentation;
 use crate::env::Env;
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     data: PathBuf,
     /// The model
     #[arg(long, value_parser = values::model)]
-    model: ModelKind,
+    model: &'static ModelInfo,
     /// Size that images are brought to [default: the model's usual one]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,

@@ -23,7 +23,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use firstsight_data::DatasetFolder;
-use firstsight_models::{InputSpec, ModelKind};
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
+use firstsight_models::{InputSpec, ModelInfo};
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
@@ -251,13 +252,13 @@ fn characters(
         section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
-        let trained = lecture.train(ModelKind::Logistic)?;
+        let trained = lecture.train(&LOGISTIC)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn)?;
+        let trained = lecture.train(&SMALL_CNN)?;
         metrics.add("cnn", &trained);
         if wanted(SectionName::Cnn) {
             section_08_cnn::write(lecture, &trained, report)?;
@@ -322,9 +323,9 @@ impl<'a> Lecture<'a> {
     }
 
     /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy.
-    fn train(&self, model: ModelKind) -> Result<Trained> {
+    fn train(&self, model: &'static ModelInfo) -> Result<Trained> {
         let plan = self.plan(model);
-        let path = self.out.join("runs").join(model.name());
+        let path = self.out.join("runs").join(model.name);
         let run = RunFolder::reopen(&path, self.resume)?;
         let trained =
             training::train(&plan, &self.splits, &run, self.resume, &self.env.device, &self.env.ctrl_c)?;
@@ -333,7 +334,7 @@ impl<'a> Lecture<'a> {
         Ok(trained)
     }
 
-    fn plan(&self, model: ModelKind) -> Plan {
+    fn plan(&self, model: &'static ModelInfo) -> Plan {
         Plan {
             model,
             input: input(),

@@ -8,7 +8,7 @@ use firstsight_data::{
     Augmentation, Augmenter, Batches as _, Cover, Decoded, Fill, Filter, Interpolation, Loader, LoaderConfig,
     Mix, Normalize, Order, Transform,
 };
-use firstsight_models::ModelKind;
+use firstsight_models::networks::SMALL_CNN;
 use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
@@ -238,7 +238,7 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<Augment
     let epochs = lecture.training.augmentation_epochs;
     let recipe = Recipe { changes: Changes::Characters, ..Recipe::default() };
     let train = |name: &str, recipe: Recipe| -> Result<Trained> {
-        let mut plan = lecture.plan(ModelKind::SmallCnn);
+        let mut plan = lecture.plan(&SMALL_CNN);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
         let run = RunFolder::reopen(&lecture.out.join("runs").join(name), lecture.resume)?;
         let env = lecture.env;

@@ -9,7 +9,7 @@ use firstsight_hpo::{
     Averaged, Direction, Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, grid_cost, over_seeds,
 };
-use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
@@ -157,7 +157,7 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
         activation: choice.activation,
         n_out: 1,
         output: MlpOutput::Exponential,
-        scheme: Scheme::Keras,
+        init: Init::Keras,
     };
     let mlp = Mlp::new(&config, &params.builder())?;
     let config = FitConfig {

@@ -1,4 +1,4 @@
-//! What the networks are made of.
+//! Layers of the networks.
 
 mod adaptive_pool;
 mod conv;
@@ -9,7 +9,7 @@ mod subsampling;
 
 pub(crate) use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::NormConfig;
-pub(crate) use conv::{Conv, ConvNorm, ConvSpec, KerasNames, Link, layers};
+pub(crate) use conv::{Conv, ConvNorm, ConvSpec, Link, layers};
 pub(crate) use dropout::Dropout;
 pub use rbf::Rbf;
 pub use sequential::{Layer, LayerSpec, Padding, Sequential};

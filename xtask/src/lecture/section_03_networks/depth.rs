@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use firstsight_data::{Decoded, Order};
-use firstsight_models::{ImageClassifier, InputSpec, ModelConfig, Params, ResNetConfig, Scheme};
+use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+use firstsight_models::{ImageClassifier, Init, InputSpec, Params};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
@@ -123,9 +124,10 @@ fn run(
     let started = Instant::now();
     let input = InputSpec::bytes(1, SMALL, SMALL);
     let params = Params::seeded(env.seed, &env.device);
-    let model = ModelConfig::ResNet(config);
+    let model = ResNet::new(&config, Init::Kaiming, &params.builder_for(Init::Kaiming))?;
+    let head = (RESNET_SMALL.head)(train.classes().len());
     let network =
-        ImageClassifier::build(&model, input.dims(), train.classes().len(), Scheme::Kaiming, &params)?;
+        ImageClassifier::from_network(&RESNET_SMALL, model, head, input.dims(), Init::Kaiming, &params)?;
     let order = Order::Shuffled { seed: env.seed };
     let batches = images::loader(train, &input, BATCH, order, &env.device)?;
     let val = training::in_order(val, &input, &env.device)?;

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use firstsight_models::{InputSpec, ModelKind};
+use firstsight_models::InputSpec;
+use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Epoch, Metric, Metrics};
 use serde::Serialize;
@@ -82,7 +83,7 @@ pub(super) fn write(
 fn plan(augmentation: Recipe, quick: bool, seed: u64) -> Plan {
     let epochs = if quick { 6 } else { 20 };
     Plan {
-        model: ModelKind::LeNet5,
+        model: &LENET5,
         input: InputSpec::bytes(1, SIDE, SIDE),
         epochs,
         // No training stops early: the rate has to fall.

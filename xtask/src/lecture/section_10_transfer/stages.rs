@@ -11,7 +11,7 @@ use firstsight_train::{
     AdamEpsilon, Callback, Ended, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, fit,
 };
 use firstsight_transfer::{
-    Extraction, FineTuneConfig, PartlyFrozen, Pretrained, Statistics, View, blocks, features, fingerprint,
+    Extraction, FineTuneConfig, PartlyFrozen, Pretrained, Statistics, View, features, fingerprint,
 };
 
 use super::task::Task;
@@ -68,7 +68,7 @@ pub(super) fn transfer(
     let frozen = Stage::measure(history, trained, &network, pretrained, task, started, env)?;
 
     let started = Instant::now();
-    let parts = blocks(pretrained.model, &params, network.head_name());
+    let parts = network.blocks();
     let config = FineTuneConfig {
         unfreeze_from: parts.first().map(|block| block.name.clone()).unwrap_or_default(),
         epochs: epochs.all,
@@ -106,9 +106,9 @@ fn start(pretrained: &Pretrained, task: &Task, env: &Env) -> Result<(ImageClassi
     let kind = pretrained.model;
     let params = Params::seeded(env.seed, &env.device);
     let mut network =
-        ImageClassifier::new(kind, pretrained.input.dims(), pretrained.n_classes, kind.scheme(), &params)?;
+        ImageClassifier::new(kind, pretrained.input.dims(), pretrained.n_classes, kind.init, &params)?;
     params.load(&pretrained.weights)?;
-    network.reset_classifier(task.n_outputs(), kind.scheme(), &params)?;
+    network.reset_classifier(task.n_outputs())?;
     Ok((network, params))
 }
 

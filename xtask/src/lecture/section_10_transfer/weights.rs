@@ -1,7 +1,8 @@
 //! Which pretrained networks the section starts from, and why.
 
 use anyhow::{Result, bail};
-use firstsight_models::{CropMode, Interpolation, ModelKind};
+use firstsight_models::networks::{MOBILENET_V2, XCEPTION};
+use firstsight_models::{CropMode, Interpolation, ModelInfo};
 use firstsight_transfer::Pretrained;
 
 use crate::hub;
@@ -24,8 +25,7 @@ pub(super) fn find(typed: &[String], quick: bool) -> Result<Weights> {
         let found = typed.iter().map(|text| of_any_network(text)).collect::<Result<_>>()?;
         return Ok(Weights::Pretrained(found));
     }
-    let wanted: &[ModelKind] =
-        if quick { &[ModelKind::MobileNetV2] } else { &[ModelKind::MobileNetV2, ModelKind::Xception] };
+    let wanted: &[&'static ModelInfo] = if quick { &[&MOBILENET_V2] } else { &[&MOBILENET_V2, &XCEPTION] };
     let mut found = Vec::new();
     for &model in wanted {
         match hub::locate(model, None) {
@@ -44,7 +44,7 @@ pub(super) fn find(typed: &[String], quick: bool) -> Result<Weights> {
 /// The weights that `text` names, of whichever network they are.
 fn of_any_network(text: &str) -> Result<Pretrained> {
     let mut last = None;
-    for model in [ModelKind::MobileNetV2, ModelKind::Xception] {
+    for model in [&MOBILENET_V2, &XCEPTION] {
         match hub::locate(model, Some(text)) {
             Ok(pretrained) => return Ok(as_the_lecture(pretrained)),
             Err(error) if hub::are_anothers(&error) => last = Some(error),
