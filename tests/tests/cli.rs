@@ -231,7 +231,7 @@ fn outputs_that_cannot_be_written_are_named() {
     let output = cli(folder.path(), &train("file/run", "logistic", "1"));
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("can't write") && said.contains("file/run"), "{said}");
+    assert!(said.contains("cannot write") && said.contains("file/run"), "{said}");
 }
 
 #[test]

@@ -29,8 +29,8 @@ fn pattern(n: usize, k: u64) -> impl Iterator<Item = f64> {
 struct Hashed;
 
 impl Batches for Hashed {
-    fn epoch(&self, _epoch: usize) -> impl Iterator<Item = Result<Batch, Error>> {
-        (0..self.n_batches()).map(|step| {
+    fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = Result<Batch, Error>> + '_> {
+        Box::new((0..self.n_batches()).map(|step| {
             let bytes: Vec<f32> =
                 pattern(BATCH * PIXELS, 1000 + step as u64).map(|v| (256.0 * v).floor() as f32).collect();
             let labels: Vec<u32> = (0..BATCH).map(|i| ((7 * i + 3 * step) % CLASSES) as u32).collect();
@@ -38,7 +38,7 @@ impl Batches for Hashed {
                 inputs: Tensor::from_vec(bytes, (BATCH, 1, 80, 60), &Device::Cpu)?,
                 labels: Tensor::from_vec(labels, BATCH, &Device::Cpu)?,
             })
-        })
+        }))
     }
 
     fn n_batches(&self) -> usize {

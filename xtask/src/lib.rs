@@ -1,86 +1,33 @@
-//! Firstsight's command line and the lecture. `cargo xtask help` lists the commands.
+//! Firstsight inside a clone: every command of `firstsight`, and those for developers. `cargo xtask help` lists them.
 
-mod augmentation;
 mod bench;
-mod cli;
-mod commands;
-mod device;
-mod env;
-mod files;
-mod fine_tuning;
-mod fine_tuning_page;
-mod hub;
-mod images;
-mod interrupt;
-mod json;
-mod lecture;
-mod network;
-mod pages;
-mod process;
-mod progress;
-mod run;
-mod search_pages;
-mod training;
-mod values;
-mod visualization;
 
-use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use firstsight::Program;
 
-use crate::interrupt::Interrupted;
+/// A command.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Product(firstsight::Command),
+    /// Time the training steps and forward passes of six networks, beside PyTorch where a Python with torch is given
+    Bench(bench::Args),
+}
 
-/// Reads the arguments, runs the command and says how it went: 0, 2 for bad input, 1 for output that could not be
-/// written, 130 after Ctrl-C.
+/// Runs `cargo xtask`.
 pub fn main() -> ExitCode {
-    process::end_quietly_with_the_reader();
-    process::keep_what_is_freed();
-    process::let_candle_s_threads_rest();
-    let args = cli::Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    match cli::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", describe(&error));
-            exit_code(&error)
-        }
-    }
+    let program = Program { name: "cargo xtask", workspace: Some(workspace()) };
+    firstsight::main_with::<Command>(&program, |command, context| match command {
+        Command::Product(command) => command.run(context),
+        Command::Bench(args) => bench::run(args, context),
+    })
 }
 
-/// The error and its causes, each said once: a library's message may hold its cause's already.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<Interrupted>() {
-        ExitCode::from(130)
-    } else if error.chain().any(is_about_output) {
-        ExitCode::from(1)
-    } else {
-        ExitCode::from(2)
-    }
-}
-
-/// Whether the cause is a place that can't be written to: a full disk, a read-only one, a limit.
-fn is_about_output(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
-    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    cause.is::<files::Unwritable>()
-        || matches!(kind, Some(FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WriteZero))
+/// The workspace, by cargo's variable for the package that runs; else the current folder.
+fn workspace() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .and_then(|package| PathBuf::from(package).parent().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("."))
 }

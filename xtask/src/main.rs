@@ -1,4 +1,4 @@
-//! Firstsight's command line.
+//! `cargo xtask`.
 
 fn main() -> std::process::ExitCode {
     xtask::main()

@@ -1,62 +1,37 @@
-//! Lists a folder of images, decodes it to 80x60 grey with Lanczos, and times an epoch of batches.
+//! Scans a folder of images, decodes it, and prints the shapes of its batches.
 //!
-//! `cargo run --release --package firstsight-data --example folder -- DIR [CACHE]`
+//! `cargo run --release --package firstsight-data --example folder -- DIR`
 
-use std::path::Path;
-use std::time::Instant;
+use std::path::PathBuf;
 
 use candle_core::Device;
 use firstsight_data::{
-    Batches, ColorMode, DatasetFolder, DecodeSettings, Decoded, Filter, Fit, Loader, LoaderConfig, Normalize,
-    Order, Unreadable,
+    Batches, DatasetFolder, DecodeSettings, ImageDataset, Loader, LoaderConfig, Normalize, Sampling,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let root = arguments.next().ok_or("expected the folder of images")?;
-    let cache = arguments.next();
+    let root = PathBuf::from(std::env::args().nth(1).ok_or("usage: folder DIR")?);
 
-    let start = Instant::now();
-    let folder = DatasetFolder::scan(Path::new(&root))?.train;
-    println!(
-        "{} images of {} classes, scanned in {:.2?}",
-        folder.len(),
-        folder.classes().len(),
-        start.elapsed()
-    );
-    for skipped in folder.skipped() {
-        println!("skipped {}: {}", skipped.path.display(), skipped.reason);
-    }
+    // root/{Train,Test}/<class>/<image>, or root/<class>/<image>. Names and labels, no pixels yet.
+    let data = DatasetFolder::scan(&root)?;
+    // The split of scikit-learn's train_test_split(test_size=0.2, random_state=123), index for index.
+    let (train, val) = data.train.split(0.2, 123)?;
+    println!("{} training and {} validation images", train.len(), val.len());
 
-    let settings = DecodeSettings {
-        height: 80,
-        width: 60,
-        color: ColorMode::Grey,
-        filter: Filter::Lanczos,
-        fit: Fit::Stretch,
-        unreadable: Unreadable::Exclude,
-        max_pixels: 100_000_000,
-    };
-    let start = Instant::now();
-    let images = Decoded::decode(&folder, &settings, cache.as_deref().map(Path::new), &|_, _| ())?;
-    println!("{} decoded in {:.2?}", images.len(), start.elapsed());
-    for (path, reason) in images.excluded() {
-        println!("excluded {}: {reason}", path.display());
-    }
+    // All images in parallel, one gray channel of 80x60.
+    let images = ImageDataset::decode(&train, &DecodeSettings::gray(80, 60))?;
 
     let config = LoaderConfig {
         batch_size: 128,
-        order: Order::Shuffled { seed: 0 },
+        sampling: Sampling::Shuffled { seed: 0 },
         normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
         prefetch: 2,
     };
     let loader = Loader::new(images, config, &Device::Cpu)?;
-    for epoch in 0..3 {
-        let start = Instant::now();
-        for batch in loader.epoch(epoch) {
-            batch?;
-        }
-        println!("epoch {epoch}: {} batches in {:.2?}", loader.n_batches(), start.elapsed());
+    for batch in loader.epoch(0) {
+        let batch = batch?;
+        // (B, 1, 80, 60) f32 and (B,) u32
+        println!("{:?} {:?}", batch.inputs.shape(), batch.labels.shape());
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
+//! Batches of tensors, epoch by epoch.
+
 use candle_core::{DType, Tensor};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::error::{Error, Result};
+use crate::sampling::Sampling;
 
 /// Examples that one step of training sees.
 #[derive(Debug, Clone)]
@@ -27,12 +28,12 @@ pub struct Batch {
 /// struct Zeros;
 ///
 /// impl Batches for Zeros {
-///     fn epoch(&self, _epoch: usize) -> impl Iterator<Item = Result<Batch>> {
-///         (0..self.n_batches()).map(|_| {
+///     fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+///         Box::new((0..self.n_batches()).map(|_| {
 ///             let inputs = Tensor::zeros((4, 1, 8, 6), DType::F32, &Device::Cpu)?;
 ///             let labels = Tensor::zeros(4, DType::U32, &Device::Cpu)?;
 ///             Ok(Batch { inputs, labels })
-///         })
+///         }))
 ///     }
 ///     fn n_batches(&self) -> usize {
 ///         3
@@ -45,7 +46,7 @@ pub struct Batch {
 /// ```
 pub trait Batches {
     /// The batches of one epoch, counted from 0. The same epoch gives the same batches each time.
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>>;
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
 
     /// The number of batches in an epoch.
     fn n_batches(&self) -> usize;
@@ -54,8 +55,8 @@ pub trait Batches {
     fn n_examples(&self) -> usize;
 }
 
-impl<B: Batches> Batches for &B {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
+impl<B: Batches + ?Sized> Batches for &B {
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         (**self).epoch(epoch)
     }
 
@@ -65,50 +66,6 @@ impl<B: Batches> Batches for &B {
 
     fn n_examples(&self) -> usize {
         (**self).n_examples()
-    }
-}
-
-/// The order of the examples in an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As they lie.
-    Sequential,
-    /// Shuffled anew in each epoch.
-    Shuffled {
-        /// The order is a function of this, the epoch and the number of examples alone.
-        seed: u64,
-    },
-}
-
-impl Order {
-    /// The place of each example in the data, in the order of `epoch`.
-    ///
-    /// Shuffled: Fisher–Yates from the end, drawing from ChaCha8 whose key is the seed and whose stream is the
-    /// epoch, so that no epoch's order depends on another's having been drawn.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use firstsight_data::Order;
-    ///
-    /// let shuffled = Order::Shuffled { seed: 7 };
-    /// assert_ne!(shuffled.indices(100, 0), shuffled.indices(100, 1));
-    /// assert_eq!(Order::Sequential.indices(3, 1), [0, 1, 2]);
-    /// ```
-    pub fn indices(self, n: usize, epoch: usize) -> Vec<usize> {
-        let mut indices: Vec<usize> = (0..n).collect();
-        if let Self::Shuffled { seed } = self {
-            let mut key = [0; 32];
-            key[..8].copy_from_slice(&seed.to_le_bytes());
-            let mut rng = ChaCha8Rng::from_seed(key);
-            rng.set_stream(epoch as u64);
-            for i in (1..n).rev() {
-                // 64 random bits scaled to 0..=i: off uniform by less than n / 2^64.
-                let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;
-                indices.swap(i, j as usize);
-            }
-        }
-        indices
     }
 }
 
@@ -130,11 +87,11 @@ pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use firstsight_data::{Batches, Order, TensorBatches};
+/// use firstsight_data::{Batches, Sampling, TensorBatches};
 ///
 /// let inputs = Tensor::arange(0f32, 10., &Device::Cpu)?.reshape((5, 2))?;
 /// let labels = Tensor::arange(0u32, 5, &Device::Cpu)?;
-/// let batches = TensorBatches::new(inputs, labels, 2, Order::Sequential)?;
+/// let batches = TensorBatches::new(inputs, labels, 2, Sampling::Sequential)?;
 /// let last = batches.epoch(0).last().unwrap()?;
 /// assert_eq!(last.inputs.to_vec2::<f32>()?, [[8., 9.]]);
 /// assert_eq!(last.labels.to_vec1::<u32>()?, [4]);
@@ -145,7 +102,7 @@ pub struct TensorBatches {
     inputs: Tensor,
     labels: Tensor,
     batch_size: usize,
-    order: Order,
+    sampling: Sampling,
 }
 
 impl TensorBatches {
@@ -155,7 +112,7 @@ impl TensorBatches {
     ///
     /// [`Error::Invalid`] if there are no examples, the numbers of inputs and labels differ, a dtype is another, or
     /// the batch size is 0.
-    pub fn new(inputs: Tensor, labels: Tensor, batch_size: usize, order: Order) -> Result<Self> {
+    pub fn new(inputs: Tensor, labels: Tensor, batch_size: usize, sampling: Sampling) -> Result<Self> {
         check_batch_size(batch_size)?;
         let n = inputs.dims().first().copied().unwrap_or(0);
         if n == 0 || inputs.dtype() != DType::F32 {
@@ -166,12 +123,12 @@ impl TensorBatches {
             let found = format!("{:?} {:?}", labels.shape(), labels.dtype());
             return Err(Error::invalid("labels", format!("shape ({n},), dtype U32 or F32"), found));
         }
-        Ok(Self { inputs, labels, batch_size, order })
+        Ok(Self { inputs, labels, batch_size, sampling })
     }
 
     fn batch(&self, indices: &[usize]) -> Result<Batch> {
-        let (inputs, labels) = match (self.order, indices) {
-            (Order::Sequential, [first, ..]) => {
+        let (inputs, labels) = match (self.sampling, indices) {
+            (Sampling::Sequential, [first, ..]) => {
                 (self.inputs.narrow(0, *first, indices.len())?, self.labels.narrow(0, *first, indices.len())?)
             }
             _ => {
@@ -185,12 +142,12 @@ impl TensorBatches {
 }
 
 impl Batches for TensorBatches {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
-        let order = self.order.indices(self.n_examples(), epoch);
-        (0..self.n_batches()).map(move |i| {
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+        let order = self.sampling.indices(self.n_examples(), epoch);
+        Box::new((0..self.n_batches()).map(move |i| {
             let end = order.len().min((i + 1) * self.batch_size);
             self.batch(&order[i * self.batch_size..end])
-        })
+        }))
     }
 
     fn n_batches(&self) -> usize {

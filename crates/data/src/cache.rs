@@ -13,11 +13,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fnv::FnvHasher;
 use rayon::prelude::*;
 
-use crate::decode::{ColorMode, DecodeSettings, Unreadable};
+use crate::decode_settings::{ColorMode, DecodeSettings, OnDecodeError};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::write_atomically_with;
 use crate::folder::ImageFolder;
-use crate::resize::{Filter, Fit};
+use crate::input_spec::{Interpolation, ResizeMode};
 
 /// To be changed with the layout of the file and with anything that changes what is decoded.
 const MAGIC: [u8; 16] = *b"firstsight img 2";
@@ -37,22 +37,22 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     number(settings.height as u64);
     number(settings.width as u64);
     number(match settings.color {
-        ColorMode::Grey => 0,
+        ColorMode::Gray => 0,
         ColorMode::Rgb => 1,
     });
-    number(match settings.filter {
-        Filter::Nearest => 0,
-        Filter::Bilinear => 1,
-        Filter::Bicubic => 2,
-        Filter::Lanczos => 3,
+    number(match settings.interpolation {
+        Interpolation::Nearest => 0,
+        Interpolation::Bilinear => 1,
+        Interpolation::Bicubic => 2,
+        Interpolation::Lanczos => 3,
     });
-    number(match settings.fit {
-        Fit::Stretch => 0,
-        Fit::CropCenter { pct } => pct.to_bits(),
+    number(match settings.resize_mode {
+        ResizeMode::Squash => 0,
+        ResizeMode::CenterCrop => settings.crop_pct.to_bits(),
     });
-    number(match settings.unreadable {
-        Unreadable::Fail => 0,
-        Unreadable::Exclude => 1,
+    number(match settings.on_error {
+        OnDecodeError::Fail => 0,
+        OnDecodeError::Exclude => 1,
     });
     number(settings.max_pixels);
     number(folder.len() as u64);
@@ -124,16 +124,16 @@ fn try_read(
     let mut expected_length = MAGIC.len() as u64 + 6 * 8 + pixels as u64 + 4;
     let mut excluded = Vec::new();
     for _ in 0..n_excluded {
-        let place = reader.number()?;
+        let index = reader.number()?;
         let bytes = reader.number()?;
         expected_length = expected_length.saturating_add(16).saturating_add(bytes);
-        if place >= n as u64 || expected_length > length {
+        if index >= n as u64 || expected_length > length {
             return Err(damaged("the list of excluded files is not whole"));
         }
         let mut reason = vec![0; bytes as usize];
         reader.read_exact(&mut reason)?;
         let reason = String::from_utf8(reason).map_err(|_| damaged("a reason is not UTF-8"))?;
-        excluded.push((place as usize, reason));
+        excluded.push((index as usize, reason));
     }
     // Before the pixels' memory is taken.
     if length != expected_length {
@@ -154,22 +154,26 @@ fn try_read(
 pub(crate) fn write(path: &Path, key: u64, size: (usize, usize, usize), content: &Content) -> Result<()> {
     let (height, width, channels) = size;
     let n = content.pixels.len() / (height * width * channels);
-    write_atomically(path, |file| {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io("write", path))?;
+    }
+    let written = write_atomically_with(path, |file| {
         let mut writer = Checked { inner: file, crc: crc32fast::Hasher::new() };
         writer.write_all(&MAGIC)?;
         let header = [n, height, width, channels, content.excluded.len()].map(|value| value as u64);
         for value in [key].into_iter().chain(header) {
             writer.write_all(&value.to_le_bytes())?;
         }
-        for (place, reason) in &content.excluded {
-            writer.write_all(&(*place as u64).to_le_bytes())?;
+        for (index, reason) in &content.excluded {
+            writer.write_all(&(*index as u64).to_le_bytes())?;
             writer.write_all(&(reason.len() as u64).to_le_bytes())?;
             writer.write_all(reason.as_bytes())?;
         }
         writer.write_all(&content.pixels)?;
         let crc = writer.crc.clone().finalize();
         writer.inner.write_all(&crc.to_le_bytes())
-    })
+    });
+    written.map_err(Error::io("write", path))
 }
 
 /// Sums what passes through.

@@ -1,4 +1,8 @@
-use std::path::{Path, PathBuf};
+//! The crate's error type.
+
+#[cfg(feature = "decode")]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -159,17 +163,19 @@ pub enum Error {
         found: usize,
     },
 
-    /// candle refused a tensor operation.
+    /// A tensor operation failed.
+    #[cfg(feature = "candle")]
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 fn extensions() -> String {
-    crate::folder::EXTENSIONS.join(", ")
+    crate::image_name::EXTENSIONS.join(", ")
 }
 
 impl Error {
     /// For `map_err`: attaches what was tried and on which file.
+    #[cfg(feature = "decode")]
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }

@@ -1,28 +1,44 @@
-use std::fs::File;
+//! Files that are written whole or not at all.
+
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use atomic_write_file::AtomicWriteFile;
 
-/// Writes to a temporary name beside `path`, syncs and renames, so that `path` holds the old content or the whole
-/// new one. The temporary file is removed if anything fails; the error names `path`.
-pub(crate) fn write_atomically(
+/// Writes `bytes` to a temporary file in the same folder, syncs it and renames it to `path`, so that `path` holds the
+/// old content or all of the new content, never a part.
+///
+/// # Errors
+///
+/// The operating system's error; `path` is then unchanged and the temporary file removed.
+///
+/// # Examples
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("metrics.json");
+/// firstsight_data::files::write_atomically(&path, b"{}\n")?;
+/// assert_eq!(std::fs::read(&path)?, b"{}\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicWriteFile::open(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// As [`write_atomically`], with the content produced by `write`, which gets a buffered writer.
+///
+/// # Errors
+///
+/// The error of `write` or the operating system's; `path` is then unchanged and the temporary file removed.
+pub fn write_atomically_with(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
-) -> Result<()> {
-    let try_write = || -> io::Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-        write(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        temporary.as_file().sync_all()?;
-        temporary.persist(path)?;
-        Ok(())
-    };
-    try_write().map_err(Error::io("write", path))
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 20, AtomicWriteFile::open(path)?);
+    write(&mut writer)?;
+    writer.into_inner()?.commit()
 }
 
 #[cfg(test)]
@@ -30,17 +46,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_fills_up_leaves_the_old_file_and_nothing_else() {
+    fn a_full_disk_leaves_the_old_file_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kept");
-        write_atomically(&path, |w| w.write_all(b"old")).unwrap();
-        let error = write_atomically(&path, |w| {
-            w.write_all(&vec![7; 3 << 20])?;
+        write_atomically(&path, b"old").unwrap();
+        write_atomically_with(&path, |file| {
+            file.write_all(&vec![7; 3 << 20])?;
             Err(io::ErrorKind::StorageFull.into())
         })
         .unwrap_err();
-        assert!(error.to_string().contains("kept"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        write_atomically_with(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 }

@@ -1,3 +1,5 @@
+//! Folders of images on disk.
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -7,11 +9,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::decode;
 use crate::error::{Error, Result};
-use crate::{decode, train_test_split};
-
-/// Names of image files end in one of these, in any letter case.
-pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "gif", "bmp", "webp"];
+use crate::image_name::is_image_name;
+use crate::split::train_test_split;
 
 /// One image file and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,13 +326,6 @@ fn list_images(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
 
 fn is_hidden(name: &OsString) -> bool {
     name.as_encoded_bytes().starts_with(b".")
-}
-
-/// Whether a file of this name is taken for an image: by its extension, in any letter case.
-pub fn is_image_name(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
 }
 
 /// Whether `path` is a folder, through symbolic links; a link that never ends or that leads above itself is an

@@ -1,3 +1,5 @@
+//! Batches of decoded images.
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -6,42 +8,11 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::augment::{Augmentation, Augmenter, Labels};
-use crate::batches::{Batch, Batches, Order, check_batch_size, n_batches};
-use crate::decoded::Decoded;
+use crate::batches::{Batch, Batches, check_batch_size, n_batches};
 use crate::error::{Error, Result};
-
-/// `(x / 255 - mean) / std` for each channel.
-///
-/// A mean of 0 and a std of 1/255 leave the bytes as they are: 0.0 to 255.0, exactly.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Normalize {
-    /// One for each channel.
-    pub mean: Vec<f32>,
-    /// One for each channel.
-    pub std: Vec<f32>,
-}
-
-impl Normalize {
-    /// For each channel what each byte becomes, as `(x - 255 mean) / (255 std)`: 255 times the f32 next to 1/255
-    /// is 1, where dividing by 255 first would leave an error in the last place.
-    fn tables(&self, channels: usize) -> Result<Vec<[f32; 256]>> {
-        if self.mean.len() != channels || self.std.len() != channels {
-            let found = format!("{} and {}", self.mean.len(), self.std.len());
-            return Err(Error::invalid("normalize", format!("{channels} means and as many stds"), found));
-        }
-        if let Some(std) = self.std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
-            return Err(Error::invalid("normalize", "stds that are finite and above 0", std));
-        }
-        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
-            return Err(Error::invalid("normalize", "means that are finite", mean));
-        }
-        let table = |(&mean, &std): (&f32, &f32)| {
-            let (mean, std) = (255.0 * mean, 255.0 * std);
-            std::array::from_fn(|byte| (byte as f32 - mean) / std)
-        };
-        Ok(self.mean.iter().zip(&self.std).map(table).collect())
-    }
-}
+use crate::image_dataset::ImageDataset;
+use crate::normalize::Normalize;
+use crate::sampling::Sampling;
 
 /// How a [`Loader`] makes batches.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +20,7 @@ pub struct LoaderConfig {
     /// Examples in a batch; the last of an epoch may be smaller, as Keras has it.
     pub batch_size: usize,
     /// Shuffled or not.
-    pub order: Order,
+    pub sampling: Sampling,
     /// From bytes to what the network sees.
     pub normalize: Normalize,
     /// Batches that a thread prepares ahead while the caller trains; 0 prepares each when it is asked for.
@@ -65,13 +36,13 @@ pub struct LoaderConfig {
 ///
 /// ```
 /// use candle_core::Device;
-/// use firstsight_data::{Batches, Decoded, Loader, LoaderConfig, Normalize, Order};
+/// use firstsight_data::{Batches, ImageDataset, Loader, LoaderConfig, Normalize, Sampling};
 ///
 /// let classes = vec!["dark".to_owned(), "light".to_owned()];
-/// let images = Decoded::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
+/// let images = ImageDataset::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
 /// let config = LoaderConfig {
 ///     batch_size: 2,
-///     order: Order::Sequential,
+///     sampling: Sampling::Sequential,
 ///     normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
 ///     prefetch: 2,
 /// };
@@ -84,7 +55,7 @@ pub struct LoaderConfig {
 #[derive(Debug, Clone)]
 pub struct Loader {
     source: Arc<Source>,
-    order: Order,
+    sampling: Sampling,
     prefetch: usize,
     device: Device,
 }
@@ -96,7 +67,7 @@ impl Loader {
     ///
     /// [`Error::Invalid`] for no images, a batch size of 0, or a normalisation for another number of channels, or
     /// one that divides by 0.
-    pub fn new(data: Decoded, config: LoaderConfig, device: &Device) -> Result<Self> {
+    pub fn new(data: ImageDataset, config: LoaderConfig, device: &Device) -> Result<Self> {
         check_batch_size(config.batch_size)?;
         let (n, _, _, channels) = data.shape();
         if n == 0 {
@@ -104,7 +75,7 @@ impl Loader {
         }
         let tables = config.normalize.tables(channels)?;
         let source = Arc::new(Source { data, tables, batch_size: config.batch_size, augmenter: None });
-        Ok(Self { source, order: config.order, prefetch: config.prefetch, device: device.clone() })
+        Ok(Self { source, sampling: config.sampling, prefetch: config.prefetch, device: device.clone() })
     }
 
     /// The same batches of images that `augmentation` changes anew in each epoch. For training alone: what is
@@ -122,14 +93,14 @@ impl Loader {
     /// ```
     /// use candle_core::Device;
     /// use firstsight_data::{
-    ///     Augmentation, Batches, Decoded, Fill, Interpolation, Loader, LoaderConfig, Mix, Normalize, Order, Transform,
+    ///     Augmentation, Batches, ImageDataset, Fill, Interpolation, Loader, LoaderConfig, Mix, Normalize, Sampling, Transform,
     /// };
     ///
     /// let classes = vec!["dark".to_owned(), "light".to_owned()];
-    /// let images = Decoded::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
+    /// let images = ImageDataset::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
     /// let config = LoaderConfig {
     ///     batch_size: 2,
-    ///     order: Order::Shuffled { seed: 0 },
+    ///     sampling: Sampling::Shuffled { seed: 0 },
     ///     normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
     ///     prefetch: 2,
     /// };
@@ -138,7 +109,7 @@ impl Loader {
     ///     transforms: vec![Transform::FlipHorizontal { probability: 0.5 }],
     ///     interpolation: Interpolation::Bilinear,
     ///     fill: Fill::Edge,
-    ///     mix: Some(Mix::Mixup { alpha: 0.2 }),
+    ///     mix: Some(Mix::Mixup(0.2)),
     ///     label_smoothing: 0.0,
     /// };
     /// let loader = Loader::new(images, config, &Device::Cpu)?.augmented(augmentation)?;
@@ -156,18 +127,18 @@ impl Loader {
     }
 
     /// The images behind the batches.
-    pub fn data(&self) -> &Decoded {
+    pub fn data(&self) -> &ImageDataset {
         &self.source.data
     }
 }
 
 impl Batches for Loader {
-    fn epoch(&self, epoch: usize) -> impl Iterator<Item = Result<Batch>> {
-        let order = self.order.indices(self.n_examples(), epoch);
+    fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+        let order = self.sampling.indices(self.n_examples(), epoch);
         let mut values = Values::start(self.source.clone(), epoch, order, self.prefetch);
         let n_batches = self.n_batches();
         let mut stopped = false;
-        (0..n_batches).map_while(move |found| {
+        Box::new((0..n_batches).map_while(move |found| {
             if stopped {
                 return None;
             }
@@ -176,7 +147,7 @@ impl Batches for Loader {
                 return Some(Err(Error::PrefetchStopped { expected: n_batches, found }));
             };
             Some(self.source.batch(values, &self.device))
-        })
+        }))
     }
 
     fn n_batches(&self) -> usize {
@@ -198,7 +169,7 @@ struct BatchValues {
 /// What a worker needs to prepare any batch.
 #[derive(Debug)]
 struct Source {
-    data: Decoded,
+    data: ImageDataset,
     tables: Vec<[f32; 256]>,
     batch_size: usize,
     augmenter: Option<Augmenter>,

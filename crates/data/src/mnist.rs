@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::decoded::Decoded;
 use crate::error::{Error, Result};
 use crate::idx;
+use crate::image_dataset::ImageDataset;
 
 /// How many digits there are.
 const CLASSES: usize = 10;
@@ -25,9 +25,9 @@ const CLASSES: usize = 10;
 #[derive(Debug, Clone)]
 pub struct Mnist {
     /// From `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
-    pub train: Decoded,
+    pub train: ImageDataset,
     /// From `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
-    pub test: Decoded,
+    pub test: ImageDataset,
 }
 
 impl Mnist {
@@ -66,7 +66,7 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-fn part(folder: &Path, part: &str, side: usize) -> Result<Decoded> {
+fn part(folder: &Path, part: &str, side: usize) -> Result<ImageDataset> {
     let (images_path, labels_path) = files(folder, part)?;
     let images = idx::read_images(&images_path)?;
     let labels: Vec<u32> = idx::read_labels(&labels_path)?.into_iter().map(u32::from).collect();
@@ -86,7 +86,7 @@ fn part(folder: &Path, part: &str, side: usize) -> Result<Decoded> {
         ));
     }
     let classes = (0..CLASSES).map(|digit| digit.to_string()).collect();
-    Decoded::from_pixels(framed(&images, side), (side, side, 1), labels, classes)
+    ImageDataset::from_pixels(framed(&images, side), (side, side, 1), labels, classes)
 }
 
 /// Each image in the middle of a square of zeros; where the rim is odd, right and bottom have the more.

@@ -14,7 +14,7 @@ use crate::{
 
 /// A network with a last layer: images (B, C, H, W) float32 to logits (B, n_classes).
 ///
-/// The values of the images are those of the network's [`InputSpec`](crate::InputSpec).
+/// The values of the images are those of the network's [`InputSpec`](firstsight_data::InputSpec).
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};

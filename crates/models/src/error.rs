@@ -65,14 +65,6 @@ pub enum Error {
         /// Side of the smallest square input.
         smallest: usize,
     },
-    /// A network's input takes no image, or none that preprocessing can make.
-    #[error("bad input spec: {rule}, found {found}")]
-    InputSpec {
-        /// What must hold.
-        rule: &'static str,
-        /// What was found.
-        found: String,
-    },
     /// A setting of a network is out of range.
     #[error("{model}: {rule}, found {found}")]
     Setting {

@@ -5,10 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 
 use crate::summary::keras_names;
 use crate::summary::{Entry, Row};
-use crate::{Error, Framework, Init, InputShape, InputSpec, LayerSpec, Network, Result};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
 
 /// A network by its name, with everything that is known about it: how it is built, what its input is, which weights are
 /// published.

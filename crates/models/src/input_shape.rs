@@ -1,4 +1,5 @@
 use candle_core::{Result, Tensor};
+use firstsight_data::InputSpec;
 
 /// Shape of one example at a layer's input or output, without the batch axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +15,14 @@ pub enum InputShape {
     },
     /// Features: (F,) in a batch (B, F).
     Features(usize),
+}
+
+impl From<&InputSpec> for InputShape {
+    /// Shape of one input image.
+    fn from(input: &InputSpec) -> Self {
+        let (channels, height, width) = input.input_size;
+        Self::Map { channels, height, width }
+    }
 }
 
 impl InputShape {

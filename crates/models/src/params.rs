@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use atomic_write_file::AtomicWriteFile;
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init as Distribution, VarBuilder};
+use firstsight_data::files::write_atomically;
 use safetensors::SafeTensors;
 
 use crate::init::{self, Init, Tail};
@@ -340,10 +339,4 @@ impl std::fmt::Display for Mismatch {
         }
         Ok(())
     }
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(bytes)?;
-    file.commit()
 }

@@ -19,14 +19,14 @@
 //! ```
 //! use candle_core::{Device, Module, Tensor, Var};
 //! use candle_nn::Linear;
-//! use firstsight_data::{Order, TensorBatches};
+//! use firstsight_data::{Sampling, TensorBatches};
 //! use firstsight_train::{AdamEpsilon, FitConfig, Loss, Metric, OptimizerConfig, Schedule, fit};
 //!
 //! // Two clouds on a line, told apart by one weight and one bias for each class.
 //! let x = Tensor::new(&[[-2f32], [-1.5], [-1.0], [1.0], [1.5], [2.0]], &Device::Cpu)?;
 //! let y = Tensor::new(&[0u32, 0, 0, 1, 1, 1], &Device::Cpu)?;
-//! let train = TensorBatches::new(x.clone(), y.clone(), 2, Order::Shuffled { seed: 1 })?;
-//! let val = TensorBatches::new(x, y, 6, Order::Sequential)?;
+//! let train = TensorBatches::new(x.clone(), y.clone(), 2, Sampling::Shuffled { seed: 1 })?;
+//! let val = TensorBatches::new(x, y, 6, Sampling::Sequential)?;
 //! let weight = Var::zeros((2, 1), candle_core::DType::F32, &Device::Cpu)?;
 //! let bias = Var::zeros(2, candle_core::DType::F32, &Device::Cpu)?;
 //! let model = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
@@ -49,7 +49,6 @@ mod calibration;
 pub mod callbacks;
 mod error;
 mod evaluate;
-mod files;
 mod fit;
 mod groups;
 mod history;

@@ -90,9 +90,9 @@ struct Repeated<'a, B> {
 }
 
 impl<B: Batches> Batches for Repeated<'_, B> {
-    fn epoch(&self, _epoch: usize) -> impl Iterator<Item = firstsight_data::Result<Batch>> {
+    fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = firstsight_data::Result<Batch>> + '_> {
         let epochs = self.steps.div_ceil(self.of.n_batches().max(1));
-        (0..epochs).flat_map(|epoch| self.of.epoch(epoch)).take(self.steps)
+        Box::new((0..epochs).flat_map(|epoch| self.of.epoch(epoch)).take(self.steps))
     }
 
     fn n_batches(&self) -> usize {
@@ -107,8 +107,8 @@ impl<B: Batches> Batches for Repeated<'_, B> {
 struct NoBatches;
 
 impl Batches for NoBatches {
-    fn epoch(&self, _epoch: usize) -> impl Iterator<Item = firstsight_data::Result<Batch>> {
-        std::iter::empty()
+    fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = firstsight_data::Result<Batch>> + '_> {
+        Box::new(std::iter::empty())
     }
 
     fn n_batches(&self) -> usize {

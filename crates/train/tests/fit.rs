@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Tensor, Var};
-use firstsight_data::{Order, TensorBatches};
+use firstsight_data::{Sampling, TensorBatches};
 use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
@@ -17,7 +17,7 @@ use firstsight_train::{
 const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
 
 /// Three classes on a spiral, a little too hard for the network.
-fn spiral(n: usize, order: Order) -> TensorBatches {
+fn spiral(n: usize, sampling: Sampling) -> TensorBatches {
     let mut x = Vec::new();
     let mut y = Vec::new();
     for i in 0..n {
@@ -27,7 +27,7 @@ fn spiral(n: usize, order: Order) -> TensorBatches {
         y.push(class as u32);
     }
     let inputs = Tensor::from_vec(x, (n, 2), &Device::Cpu).unwrap();
-    TensorBatches::new(inputs, Tensor::new(y, &Device::Cpu).unwrap(), 16, order).unwrap()
+    TensorBatches::new(inputs, Tensor::new(y, &Device::Cpu).unwrap(), 16, sampling).unwrap()
 }
 
 fn mlp(seed: u64) -> (Mlp, Params) {
@@ -71,7 +71,7 @@ fn train(folder: &Path, epochs: usize, seed: u64, extra: &mut dyn Callback) -> (
     let config = config(epochs, checkpoint.load().unwrap());
     let mut stopping = EarlyStopping::new(MONITOR, 100, params.vars(|_| true));
     let mut csv = CsvHistory::new(&folder.join("history.csv"));
-    let (train, val) = (spiral(120, Order::Shuffled { seed: 4 }), spiral(90, Order::Sequential));
+    let (train, val) = (spiral(120, Sampling::Shuffled { seed: 4 }), spiral(90, Sampling::Sequential));
     let mut callbacks: [&mut dyn Callback; 4] = [extra, &mut stopping, &mut csv, &mut checkpoint];
     let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut callbacks).unwrap();
     (history, params)
@@ -174,7 +174,7 @@ fn only_a_strictly_better_epoch_is_best() {
 #[test]
 fn early_stopping_ends_patience_epochs_after_the_best_and_brings_it_back() {
     let (mlp, params) = mlp(1);
-    let (train, val) = (spiral(60, Order::Shuffled { seed: 1 }), spiral(30, Order::Sequential));
+    let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
     let mut stopping = EarlyStopping::new(MONITOR, 4, params.vars(|_| true));
     let history =
         fit(&mlp, params.trainable(), &train, &val, &config(500, None), &mut [&mut stopping]).unwrap();
@@ -196,7 +196,7 @@ fn a_training_that_had_stopped_early_does_not_go_on() {
         let mut checkpoint = checkpoint(folder.path(), &params);
         let config = config(epochs, checkpoint.load().unwrap());
         let mut stopping = EarlyStopping::new(MONITOR, 2, params.vars(|_| true));
-        let (train, val) = (spiral(60, Order::Shuffled { seed: 1 }), spiral(30, Order::Sequential));
+        let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
         let history =
             fit(&mlp, params.trainable(), &train, &val, &config, &mut [&mut stopping, &mut checkpoint])
                 .unwrap();
@@ -215,7 +215,7 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     x[2 * 20] = f32::NAN;
     let inputs = Tensor::from_vec(x, (40, 2), &Device::Cpu).unwrap();
     let labels = Tensor::zeros(40, DType::U32, &Device::Cpu).unwrap();
-    let batches = TensorBatches::new(inputs, labels, 16, Order::Sequential).unwrap();
+    let batches = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
     let error = fit(&mlp, params.trainable(), &batches, &batches, &config(3, None), &mut [&mut StopOnNan])
         .unwrap_err();
     assert!(matches!(error, Error::NonFinite { epoch: 0, batch: 1, .. }), "{error}");
@@ -257,7 +257,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (mlp, params) = mlp(1);
     let mut checkpoint = checkpoint(&folder.path().join("gone"), &params);
-    let batches = spiral(30, Order::Sequential);
+    let batches = spiral(30, Sampling::Sequential);
     let error = fit(&mlp, params.trainable(), &batches, &batches, &config(1, None), &mut [&mut checkpoint])
         .unwrap_err();
     assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("gone"), "{error}");
@@ -266,7 +266,7 @@ fn a_folder_that_cannot_be_written_is_named() {
 #[test]
 fn predictions_are_probabilities_in_order() {
     let (mlp, _) = mlp(1);
-    let batches = spiral(30, Order::Sequential);
+    let batches = spiral(30, Sampling::Sequential);
     let predictions = predict(&mlp, &batches).unwrap();
     assert_eq!((predictions.len(), predictions.n_classes), (30, 3));
     assert!((0..30).all(|i| (predictions.row(i).iter().sum::<f32>() - 1.0).abs() < 1e-5));
@@ -281,7 +281,7 @@ fn predictions_are_probabilities_in_order() {
 fn the_rate_finder_suggests_a_rate_and_changes_nothing() {
     let (mlp, params) = mlp(3);
     let before = bytes(&params);
-    let train = spiral(120, Order::Shuffled { seed: 4 });
+    let train = spiral(120, Sampling::Shuffled { seed: 4 });
     let vars = params.vars(|_| true);
     // The configured rate is 0.01: the test runs from 1e-5 to 10.
     let curve =
@@ -301,7 +301,7 @@ fn the_rate_finder_suggests_a_rate_and_changes_nothing() {
         clip_norm: Some(1.0),
         ..config(40, None)
     };
-    let val = spiral(90, Order::Sequential);
+    let val = spiral(90, Sampling::Sequential);
     let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut []).unwrap();
     let (first, last) = (&history.epochs[0].train, &history.epochs[39].train);
     assert!(last.loss < 0.85 * first.loss, "{} after {}", last.loss, first.loss);

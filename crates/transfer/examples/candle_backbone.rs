@@ -4,9 +4,7 @@
 //! `resnet50`; WEIGHTS a `model.safetensors` of timm's; DIR holds `train` and `val` of class folders.
 
 use candle_core::{Device, ModuleT as _};
-use firstsight_data::{
-    ColorMode, DatasetFolder, DecodeSettings, Decoded, Filter, Fit, ImageFolder, Normalize, Unreadable,
-};
+use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder};
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
 use firstsight_transfer::{Extraction, Features, Head, HeadConfig, View, features, fingerprint};
 
@@ -19,24 +17,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model: CandleModel = name.parse()?;
     let (backbone, params) = CandleBackbone::load(model, weights.as_ref(), &device)?;
     let input = model.input();
-    let (_, height, width) = input.input_size;
-    let settings = DecodeSettings {
-        height,
-        width,
-        color: ColorMode::Rgb,
-        filter: Filter::Bicubic,
-        fit: Fit::CropCenter { pct: input.crop_pct },
-        unreadable: Unreadable::Fail,
-        max_pixels: 100_000_000,
-    };
     let extraction = Extraction {
-        normalize: Normalize { mean: input.mean.clone(), std: input.std.clone() },
+        normalize: input.normalize(),
         views: &[View::Plain],
         batch_size: 16,
         identity: fingerprint(&params, |_| true)?,
     };
     let of = |folder: &ImageFolder| -> Result<Features, Box<dyn std::error::Error>> {
-        let images = Decoded::decode(folder, &settings, None, &|_, _| ())?;
+        let images = ImageDataset::decode(folder, &input.decode_settings())?;
         Ok(features(&backbone, &images, &extraction, None, &device, &mut |done, of| {
             eprint!("\r{done}/{of} ")
         })?)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firstsight_models::{CropMode, InputSpec, Interpolation};
+use firstsight_data::{InputSpec, Interpolation, ResizeMode};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -132,10 +132,10 @@ fn interpolation(value: &Value) -> Option<Interpolation> {
     }
 }
 
-fn crop_mode(value: &Value) -> Option<CropMode> {
+fn crop_mode(value: &Value) -> Option<ResizeMode> {
     match value.as_str()? {
-        "center" | "border" => Some(CropMode::Center),
-        "squash" => Some(CropMode::Squash),
+        "center" | "border" => Some(ResizeMode::CenterCrop),
+        "squash" => Some(ResizeMode::Squash),
         _ => None,
     }
 }
@@ -162,7 +162,7 @@ mod tests {
             "tag": "a_in21k_ft_in1k"}"#;
         let found = HubModelConfig::parse(flat, &usual()).unwrap();
         assert!(found.is_imagenet());
-        assert_eq!((found.input.crop_mode, found.input.crop_pct), (CropMode::Squash, 0.875));
+        assert_eq!((found.input.crop_mode, found.input.crop_pct), (ResizeMode::Squash, 0.875));
         assert_eq!((found.num_classes, found.input.mean[0]), (None, 0.5));
     }
 

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::HubError;
+use crate::{HubError, Interrupted, WriteError};
 
 /// What can go wrong between a folder of photos and a fine-tuned network.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,31 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// An output file or folder that cannot be written.
+    #[error("{0}")]
+    Write(#[from] WriteError),
+    /// A training that was interrupted before there was a result.
+    #[error("{0}")]
+    Interrupted(#[from] Interrupted),
+    /// A folder that is not the run that was expected.
+    #[error("{path} {reason}", path = path.display())]
+    Run {
+        /// The folder.
+        path: PathBuf,
+        /// The rule and what was found.
+        reason: String,
+    },
+    /// A data set that cannot be used.
+    #[error("{path} {reason}", path = path.display())]
+    Dataset {
+        /// The folder.
+        path: PathBuf,
+        /// The rule and what was found.
+        reason: String,
+    },
+    /// From a report.
+    #[error(transparent)]
+    Report(Box<firstsight_report::Error>),
     /// From networks and their weights.
     #[error(transparent)]
     Models(Box<firstsight_models::Error>),
@@ -84,6 +109,12 @@ impl From<firstsight_models::Error> for Error {
 impl From<firstsight_train::Error> for Error {
     fn from(error: firstsight_train::Error) -> Self {
         Self::Train(Box::new(error))
+    }
+}
+
+impl From<firstsight_report::Error> for Error {
+    fn from(error: firstsight_report::Error) -> Self {
+        Self::Report(Box::new(error))
     }
 }
 

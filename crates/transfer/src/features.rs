@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, ModuleT, Tensor};
-use firstsight_data::{Batches, Decoded, Loader, LoaderConfig, Normalize, Order};
+use firstsight_data::files::write_atomically;
+use firstsight_data::{Batches as _, ImageDataset, Loader, LoaderConfig, Normalize, Sampling};
 use firstsight_models::Params;
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
 
-use crate::files::write_atomically;
 use crate::{Error, Result};
 
 /// How an image is shown to the backbone.
@@ -105,7 +105,7 @@ pub struct Extraction<'a> {
 /// Those of the backbone and the batches; [`Error::Io`] where the cache can't be written.
 pub fn features(
     backbone: &impl ModuleT,
-    images: &Decoded,
+    images: &ImageDataset,
     extraction: &Extraction<'_>,
     cache: Option<&Path>,
     device: &Device,
@@ -127,14 +127,14 @@ pub fn features(
 
 fn extract(
     backbone: &impl ModuleT,
-    images: &Decoded,
+    images: &ImageDataset,
     extraction: &Extraction<'_>,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Tensor> {
     let config = LoaderConfig {
         batch_size: extraction.batch_size,
-        order: Order::Sequential,
+        sampling: Sampling::Sequential,
         normalize: extraction.normalize.clone(),
         prefetch: 2,
     };
@@ -177,7 +177,7 @@ struct CacheFile {
 }
 
 impl CacheFile {
-    fn new(folder: &Path, images: &Decoded, extraction: &Extraction<'_>) -> Self {
+    fn new(folder: &Path, images: &ImageDataset, extraction: &Extraction<'_>) -> Self {
         let mut hasher = Sha256::new();
         let Extraction { normalize, views, identity, batch_size: _ } = extraction;
         let views: Vec<&str> = views.iter().map(|view| view.name()).collect();

@@ -2,7 +2,7 @@
 
 use candle_core::{Module as _, ModuleT, Tensor};
 use candle_nn::Init;
-use firstsight_data::{Order, TensorBatches};
+use firstsight_data::{Sampling, TensorBatches, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
     AdamEpsilon, Callback, FitConfig, Group, Loss, Metric, Metrics, OptimizerConfig, Schedule, evaluate, fit,
@@ -110,7 +110,7 @@ impl Head {
     fn measure(&self, features: &Features, images: &[usize]) -> Result<Metrics> {
         let (rows, labels) = features.of(images, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
-        let batches = TensorBatches::new(rows, labels, 4096, Order::Sequential)?;
+        let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
         Ok(evaluate(self, &batches, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy])?)
     }
 }
@@ -125,7 +125,7 @@ impl ModuleT for Head {
 fn folds(labels: &[u32], n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
     let n = config.folds.min(labels.len()).max(2);
     let mut folds = vec![Vec::new(); n];
-    let order = Order::Shuffled { seed: config.seed }.indices(labels.len(), 0);
+    let order = Sampling::Shuffled { seed: config.seed }.indices(labels.len(), 0);
     let mut next = 0;
     for class in 0..n_classes as u32 {
         for &i in order.iter().filter(|i| labels[**i] == class) {
@@ -139,7 +139,10 @@ fn folds(labels: &[u32], n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize
 
 fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadConfig) -> Result<Head> {
     let images = match config.balanced {
-        true => balanced(images, &features.labels, features.n_classes),
+        true => {
+            let labels: Vec<u32> = images.iter().map(|&i| features.labels[i]).collect();
+            balanced(&labels).into_iter().map(|i| images[i]).collect()
+        }
         false => images.to_vec(),
     };
     let (rows, labels) = features.of(&images, features.n_views())?;
@@ -147,11 +150,12 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
     let rows = scaling.apply(&rows)?;
     let device = rows.device().clone();
     let labels = Tensor::new(labels, &device)?;
-    let order = Order::Shuffled { seed: config.seed };
+    let order = Sampling::Shuffled { seed: config.seed };
     let train = TensorBatches::new(rows.clone(), labels.clone(), config.batch_size, order)?;
     // The training rows' own first ones stand in for validation images, which this training does not look at.
     let few = rows.dim(0)?.min(8);
-    let val = TensorBatches::new(rows.narrow(0, 0, few)?, labels.narrow(0, 0, few)?, few, Order::Sequential)?;
+    let val =
+        TensorBatches::new(rows.narrow(0, 0, few)?, labels.narrow(0, 0, few)?, few, Sampling::Sequential)?;
 
     let params = Params::seeded(config.seed, &device);
     let vb = params.builder();
@@ -185,17 +189,6 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
         callbacks,
     )?;
     scaling.fold(&layer, penalty)
-}
-
-/// Images with those of rare classes repeated, so that each class has about as many as the largest.
-fn balanced(images: &[usize], labels: &[u32], n_classes: usize) -> Vec<usize> {
-    let mut by_class = vec![Vec::new(); n_classes];
-    images.iter().for_each(|&i| by_class[labels[i] as usize].push(i));
-    let most = by_class.iter().map(Vec::len).max().unwrap_or(0);
-    let repeat = |class: &Vec<usize>| {
-        class.iter().copied().cycle().take(if class.is_empty() { 0 } else { most }).collect::<Vec<_>>()
-    };
-    by_class.iter().flat_map(repeat).collect()
 }
 
 struct Plain<'a>(&'a candle_nn::Linear);

@@ -1,8 +1,8 @@
 //! Pretrained backbones for [candle](https://github.com/huggingface/candle) networks: from published weights to a
 //! classifier of one's own images.
 //!
-//! 1. [`Pretrained::locate`] finds weights: the [published](firstsight_models::Weights) ones or any repository in timm's layout, fetched by
-//!    [`Hub`] into the cache that Python shares; a local folder or file.
+//! 1. [`Pretrained::locate`] finds weights: the [published](firstsight_models::Weights) ones or any repository in timm's
+//!    layout, fetched by [`Hub`] into the cache that Python shares; a local folder or file.
 //! 2. [`features()`] runs the frozen backbone once over the images, and keeps what comes out in a file.
 //! 3. [`Head::train`] trains a last layer on the features in seconds, and chooses its regularisation by
 //!    cross-validation.
@@ -12,23 +12,40 @@
 //!
 //! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
 
+#[allow(missing_docs)]
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
+mod classifier;
 mod config;
 mod error;
 mod features;
-mod files;
+mod figures;
+pub mod files;
 mod fine_tune;
+#[allow(missing_docs)]
+pub mod fine_tuning;
 mod frozen;
 mod head;
 mod hub;
 mod imagenet;
 mod preset;
 mod pretrained;
+#[allow(missing_docs)]
+pub mod report_sections;
+#[allow(missing_docs)]
+mod run_folder;
+mod runtime;
+#[allow(missing_docs)]
+mod splits;
+#[allow(missing_docs)]
+pub mod training;
 
+pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;
 pub use error::{Error, Result};
 pub use features::{Extraction, Features, View, features, fingerprint};
+pub use figures::{ClassFigures, EvaluationFigures, Figures};
+pub use files::WriteError;
 pub use fine_tune::{FineTuneConfig, PartlyFrozen, Statistics};
 pub use frozen::Frozen;
 pub use head::{Candidate, Head, HeadConfig};
@@ -36,3 +53,6 @@ pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
+pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
+pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
+pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};

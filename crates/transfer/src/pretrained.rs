@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, InputShape, InputSpec, ModelInfo, Params, WeightsHeader, registry};
+use firstsight_data::InputSpec;
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, WeightsHeader, registry};
 
 use crate::hub::is_repository;
 use crate::imagenet::imagenet_classes;
@@ -175,8 +176,13 @@ impl Pretrained {
     /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
     pub fn load(&self, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(0, device);
-        let network =
-            ImageClassifier::new(self.model, self.input.dims(), self.n_classes, self.model.init, &params)?;
+        let network = ImageClassifier::new(
+            self.model,
+            InputShape::from(&self.input),
+            self.n_classes,
+            self.model.init,
+            &params,
+        )?;
         params.load(&self.weights)?;
         Ok((network, params))
     }

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use candle_core::{Device, ModuleT as _, Tensor};
-use firstsight_data::{Decoded, Normalize};
-use firstsight_models::{Interpolation, Params, is_buffer};
+use firstsight_data::{ImageDataset, Interpolation, Normalize};
+use firstsight_models::{Params, is_buffer};
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel, Family};
 use firstsight_transfer::{Error, Extraction, Head, HeadConfig, View, features};
 use serde_json::Value;
@@ -166,7 +166,7 @@ fn a_file_of_timms_is_read_and_another_networks_refused() {
 }
 
 /// Photos, so to speak: reddish and bluish noise.
-fn photos(n: usize, side: usize) -> Decoded {
+fn photos(n: usize, side: usize) -> ImageDataset {
     let mut pixels = Vec::new();
     for i in 0..n {
         for (place, u) in pattern(side * side * 3, 100 + i as u64).enumerate() {
@@ -176,7 +176,7 @@ fn photos(n: usize, side: usize) -> Decoded {
     }
     let labels = (0..n as u32).map(|i| i % 2).collect();
     let classes = vec!["red".to_owned(), "blue".to_owned()];
-    Decoded::from_pixels(pixels, (side, side, 3), labels, classes).unwrap()
+    ImageDataset::from_pixels(pixels, (side, side, 3), labels, classes).unwrap()
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn any_function_of_images_is_a_backbone() {
 }
 
 /// Extracts features, trains a last layer on 28 images, and expects it to know the other 12.
-fn learns(backbone: &CandleBackbone, images: &Decoded, mean: Vec<f32>, std: Vec<f32>) {
+fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std: Vec<f32>) {
     let extraction = Extraction {
         normalize: Normalize { mean, std },
         views: &[View::Plain],

@@ -1,7 +1,7 @@
 //! Cached features, heads and freezing, on small networks and made-up images.
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
-use firstsight_data::{Decoded, Normalize, Order, TensorBatches};
+use firstsight_data::{ImageDataset, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Loss, Metric, Schedule};
@@ -81,10 +81,10 @@ fn rare_classes_count_as_much_when_balanced() {
     assert!(balanced > plain, "{balanced} of 40 with balance, {plain} without");
 }
 
-fn images(n: usize, side: usize, channels: usize) -> Decoded {
+fn images(n: usize, side: usize, channels: usize) -> ImageDataset {
     let pixels = noise(n * side * side * channels, 5).map(|v| ((v + 0.5) * 255.0) as u8).collect();
     let labels = (0..n as u32).map(|i| i % 2).collect();
-    Decoded::from_pixels(pixels, (side, side, channels), labels, vec!["a".into(), "b".into()]).unwrap()
+    ImageDataset::from_pixels(pixels, (side, side, channels), labels, vec!["a".into(), "b".into()]).unwrap()
 }
 
 fn network(params: &Params) -> ImageClassifier {
@@ -106,7 +106,7 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
         identity: identity.to_owned(),
     };
     let mut calls = 0;
-    let mut extract = |images: &Decoded, identity: &str| {
+    let mut extract = |images: &ImageDataset, identity: &str| {
         calls = 0;
         let cache = Some(folder.path());
         let mut progress = |_, _| calls += 1;
@@ -168,7 +168,7 @@ fn changed(unfreeze_from: &str, statistics: Statistics) -> Vec<String> {
     let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
     let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
-    let batches = TensorBatches::new(inputs, labels, 4, Order::Sequential).unwrap();
+    let batches = TensorBatches::new(inputs, labels, 4, Sampling::Sequential).unwrap();
     tuned.fit(&batches, &batches, &config, None, &mut []).unwrap();
     let named = params.named();
     let differs = |(i, (_, var)): &(usize, &(String, candle_core::Var))| {

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::worker::{Malloc, Memory, PyTorch, Worker};
 use super::{Item, Mode};
-use crate::cli;
-use crate::env::Env;
+use firstsight::Context;
 
 /// How an item is timed.
 #[derive(Debug, Clone)]
@@ -71,9 +70,9 @@ struct Contestant {
 
 impl Contest {
     /// Our side alone, or in turn with PyTorch's: each of its ways takes one turn, and the best with each malloc take all.
-    pub(crate) fn run(&self, python: Option<&Path>, env: &Env) -> Result<Outcome> {
+    pub(crate) fn run(&self, python: Option<&Path>, context: &Context) -> Result<Outcome> {
         let scouted = python.map(|python| self.scout(python)).transpose()?.unwrap_or_default();
-        let mut ours = Contestant::new(Worker::ours(self.item, self.mode, self.threads, env)?);
+        let mut ours = Contestant::new(Worker::ours(self.item, self.mode, self.threads, context)?);
         let mut rivals = Vec::new();
         for malloc in [Malloc::Default, Malloc::Keeping] {
             let ways = scouted.iter().filter(|scouted| scouted.how.malloc == malloc);
@@ -120,7 +119,7 @@ impl Contest {
     }
 
     fn pytorch(&self, python: &Path, how: PyTorch) -> Result<Worker> {
-        let script: PathBuf = cli::workspace().join("benches").join("peers").join("steps.py");
+        let script: PathBuf = crate::workspace().join("benches").join("peers").join("steps.py");
         ensure!(script.is_file(), "{} is missing: run from the workspace", script.display());
         Worker::pytorch(python, &script, how, self.item, self.mode, self.threads)
             .with_context(|| format!("{} ({how}) does not run", python.display()))

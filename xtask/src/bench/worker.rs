@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Item, Mode};
-use crate::device;
-use crate::env::Env;
+use firstsight::Context;
+use firstsight::device;
 
 /// Steps before the first that counts.
 const WARM_UP: usize = 3;
@@ -42,12 +42,9 @@ pub(crate) struct Memory {
 }
 
 /// Is our worker: runs the item's steps as standard input asks for them.
-pub(crate) fn serve(item: Item, mode: Mode, threads: Option<usize>, env: &Env) -> Result<()> {
-    if let Some(threads) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    }
+pub(crate) fn serve(item: Item, mode: Mode, context: &Context) -> Result<()> {
     let base_mib = memory("VmRSS:");
-    let (mut step, params) = item.step(mode, env.seed, &env.device)?;
+    let (mut step, params) = item.step(mode, context.seed, &context.runtime.device)?;
     for _ in 0..WARM_UP {
         step()?;
     }
@@ -152,15 +149,15 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts our side, warmed up.
-    pub(crate) fn ours(item: Item, mode: Mode, threads: Option<usize>, env: &Env) -> Result<Self> {
+    pub(crate) fn ours(item: Item, mode: Mode, threads: Option<usize>, context: &Context) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("can't find this program")?);
         command.args([
             "bench",
             "--serve",
             "--seed",
-            &env.seed.to_string(),
+            &context.seed.to_string(),
             "--device",
-            device::argument(&env.device),
+            &device::argument(&context.runtime.device),
         ]);
         Self::start(command, item, mode, threads).context("our own worker does not run")
     }

@@ -1,6 +1,7 @@
 //! Maps of the plane that keep straight lines straight, and images resampled by them.
 
-use super::{Fill, Interpolation};
+use super::Fill;
+use crate::input_spec::Interpolation;
 
 /// Where an output pixel's centre (x + ½, y + ½) comes from: (a·x + b·y + c, d·x + e·y + f), Pillow's coefficients.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,7 +85,8 @@ pub(super) fn resample<const C: usize>(
     match (map.whole_pixels(), interpolation) {
         (Some((down, right)), _) => source.copy(map, down, right, fill, target),
         (None, Interpolation::Nearest) => source.nearest(map, fill, target),
-        (None, Interpolation::Bilinear) => source.bilinear(map, fill, target),
+        // No other filter passes the check of an `Augmentation`.
+        (None, _) => source.bilinear(map, fill, target),
     }
 }
 

@@ -67,9 +67,9 @@ impl Augmenter {
             }
             self.resample::<C>(&mut pixels, &mut map);
             match *transform {
-                Transform::CropResized { scale, ratio, filter } => {
+                Transform::CropResized { scale, ratio, interpolation } => {
                     let part = crop::draw(chance, size, scale, ratio);
-                    pixels = crop::resized(&pixels, self.shape, part, filter);
+                    pixels = crop::resized(&pixels, self.shape, part, interpolation);
                 }
                 Transform::Brightness { factor } => color::brightness(&mut pixels, chance.within(factor)),
                 Transform::Contrast { factor } => color::contrast::<C>(&mut pixels, chance.within(factor)),

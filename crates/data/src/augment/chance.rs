@@ -5,6 +5,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     Image,
+    #[cfg(feature = "candle")]
     Mix,
 }
 
@@ -46,6 +47,7 @@ impl Chance {
     }
 
     /// The generator, for distributions of `rand_distr`.
+    #[cfg(feature = "candle")]
     pub(super) fn rng(&mut self) -> &mut ChaCha8Rng {
         &mut self.0
     }

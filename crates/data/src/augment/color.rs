@@ -1,6 +1,6 @@
 //! Brightness, contrast, saturation and hue of bytes, as Pillow's `ImageEnhance` and torchvision compute them.
 
-use crate::decode::luma;
+use crate::raster::luma;
 
 /// Pillow's `Image.blend(degenerate, image, factor)` for one byte: in f32, rounded down.
 fn blend(degenerate: u8, byte: u8, factor: f32) -> u8 {

@@ -1,8 +1,10 @@
 //! Parts of images, scaled to the whole's size.
 
 use super::chance::Chance;
-use crate::decode::{ColorMode, Raster};
-use crate::resize::{Filter, scale};
+use crate::decode_settings::ColorMode;
+use crate::input_spec::Interpolation;
+use crate::raster::Raster;
+use crate::resize::scale;
 
 /// A part of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +49,15 @@ pub(super) fn resized(
     pixels: &[u8],
     (height, width, channels): (usize, usize, usize),
     part: Part,
-    filter: Filter,
+    interpolation: Interpolation,
 ) -> Vec<u8> {
     let rows = pixels.chunks_exact(width * channels).skip(part.top).take(part.height);
     let data = rows.flat_map(|row| &row[part.left * channels..][..part.width * channels]).copied().collect();
-    let color = if channels == 1 { ColorMode::Grey } else { ColorMode::Rgb };
-    scale(Raster { width: part.width as u32, height: part.height as u32, color, data }, width, height, filter)
+    let color = if channels == 1 { ColorMode::Gray } else { ColorMode::Rgb };
+    scale(
+        Raster { width: part.width as u32, height: part.height as u32, color, data },
+        width,
+        height,
+        interpolation,
+    )
 }

@@ -52,12 +52,12 @@ impl Augmenter {
     fn mix_one(&self, mix: Mix, own: &mut [f32], other: &[f32], chance: &mut Chance) -> f32 {
         let (height, width, _) = self.shape;
         match mix {
-            Mix::Mixup { alpha } => {
+            Mix::Mixup(alpha) => {
                 let kept = beta(alpha, chance) as f32;
                 blend(own, other, kept);
                 kept
             }
-            Mix::Cutmix { alpha } => {
+            Mix::Cutmix(alpha) => {
                 let reach = 0.5 * (1.0 - beta(alpha, chance)).sqrt();
                 // `CutMix.make_params` of torchvision.
                 let mut side = |size: usize| {

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use super::affine::{Affine, resample};
 use super::chance::{Chance, Purpose};
 use super::crop::{self, Part};
-use super::{Fill, Interpolation, color};
-use crate::resize::Filter;
+use super::{Fill, color};
+use crate::input_spec::Interpolation;
 
 struct Golden {
     arrays: HashMap<String, Tensor>,
@@ -146,15 +146,15 @@ fn flips_and_padded_crops_are_torchvisions() {
 #[test]
 fn resized_crops_are_torchvisions() {
     Golden::load().each("resized", 24, |parts, image, array| {
-        let filter = match parts[1] {
-            "bilinear" => Filter::Bilinear,
-            "bicubic" => Filter::Bicubic,
-            _ => Filter::Lanczos,
+        let interpolation = match parts[1] {
+            "bilinear" => Interpolation::Bilinear,
+            "bicubic" => Interpolation::Bicubic,
+            _ => Interpolation::Lanczos,
         };
         let sides: Vec<usize> = parts[2].split(',').map(number).collect();
         let part = Part { top: sides[0], left: sides[1], height: sides[2], width: sides[3] };
         let (height, width) = image.size;
-        let found = crop::resized(&image.values, (height, width, image.channels), part, filter);
+        let found = crop::resized(&image.values, (height, width, image.channels), part, interpolation);
         assert_eq!(found, expected(array), "{parts:?}");
     });
 }

@@ -2,8 +2,8 @@
 
 use candle_core::Device;
 use firstsight_data::{
-    Augmentation, Augmenter, Batches, Cover, Decoded, Error, Fill, Filter, Interpolation, Loader,
-    LoaderConfig, Mix, Normalize, Order, Transform,
+    Augmentation, Augmenter, Batches, Cover, Error, Fill, ImageDataset, Interpolation, Loader, LoaderConfig,
+    Mix, Normalize, Sampling, Transform,
 };
 use proptest::prelude::*;
 
@@ -27,7 +27,11 @@ fn all() -> Vec<Transform> {
         Transform::Zoom { by: (-0.3, 0.3) },
         Transform::Translate { down: (-0.2, 0.2), right: (-0.2, 0.2) },
         Transform::CropPadded { padding: 2 },
-        Transform::CropResized { scale: (0.3, 1.0), ratio: (0.75, 1.33), filter: Filter::Bilinear },
+        Transform::CropResized {
+            scale: (0.3, 1.0),
+            ratio: (0.75, 1.33),
+            interpolation: Interpolation::Bilinear,
+        },
         Transform::Brightness { factor: (0.5, 1.5) },
         Transform::Contrast { factor: (0.5, 1.5) },
         Transform::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 },
@@ -35,17 +39,17 @@ fn all() -> Vec<Transform> {
     ]
 }
 
-fn images(n: usize, (height, width, channels): (usize, usize, usize)) -> Decoded {
+fn images(n: usize, (height, width, channels): (usize, usize, usize)) -> ImageDataset {
     let pixels = (0..n * height * width * channels).map(|i| (i * 89 % 251) as u8).collect();
     let labels = (0..n).map(|i| (i % 3) as u32).collect();
     let classes = ["a", "b", "c"].map(String::from).into();
-    Decoded::from_pixels(pixels, (height, width, channels), labels, classes).unwrap()
+    ImageDataset::from_pixels(pixels, (height, width, channels), labels, classes).unwrap()
 }
 
-fn loader(data: Decoded, batch_size: usize, prefetch: usize) -> Loader {
+fn loader(data: ImageDataset, batch_size: usize, prefetch: usize) -> Loader {
     let channels = data.shape().3;
     let normalize = Normalize { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] };
-    let config = LoaderConfig { batch_size, order: Order::Shuffled { seed: 4 }, normalize, prefetch };
+    let config = LoaderConfig { batch_size, sampling: Sampling::Shuffled { seed: 4 }, normalize, prefetch };
     Loader::new(data, config, &Device::Cpu).unwrap()
 }
 
@@ -106,7 +110,11 @@ fn changes_that_change_nothing_leave_every_byte() {
         Transform::Rotate { degrees: (0.0, 0.0) },
         Transform::Zoom { by: (0.0, 0.0) },
         Transform::CropPadded { padding: 0 },
-        Transform::CropResized { scale: (1.0, 1.0), ratio: (0.8, 0.8), filter: Filter::Lanczos },
+        Transform::CropResized {
+            scale: (1.0, 1.0),
+            ratio: (0.8, 0.8),
+            interpolation: Interpolation::Lanczos,
+        },
         Transform::Brightness { factor: (1.0, 1.0) },
         Transform::Contrast { factor: (1.0, 1.0) },
         Transform::Erase { probability: 0.0, area: (0.1, 0.2), ratio: (1.0, 1.0), with: Cover::Noise },
@@ -138,7 +146,7 @@ fn batches_do_not_depend_on_threads_batch_size_or_order() {
         let other = loader(data.clone(), batch_size, prefetch).augmented(augmentation(all())).unwrap();
         assert_eq!(epoch(&other, 2), (inputs.clone(), labels.clone()));
     }
-    for (place, &i) in (Order::Shuffled { seed: 4 }).indices(20, 2).iter().enumerate() {
+    for (place, &i) in (Sampling::Shuffled { seed: 4 }).indices(20, 2).iter().enumerate() {
         let image = augmenter.apply(data.image(i), 2, i);
         let plane = 9 * 7;
         let red: Vec<f32> = image.iter().step_by(3).map(|&byte| f32::from(byte)).collect();
@@ -153,7 +161,7 @@ fn batches_do_not_depend_on_threads_batch_size_or_order() {
 fn mixup_blends_an_example_with_the_one_before_it_as_its_label_says() {
     let data = images(7, (4, 5, 1));
     let plain = epoch(&loader(data.clone(), 7, 0), 1);
-    let mix = Augmentation { mix: Some(Mix::Mixup { alpha: 1.0 }), ..augmentation(vec![]) };
+    let mix = Augmentation { mix: Some(Mix::Mixup(1.0)), ..augmentation(vec![]) };
     let (inputs, shares) = epoch(&loader(data, 7, 2).augmented(mix).unwrap(), 1);
     let (n, k) = (20, 3);
     let mut different = 0;
@@ -181,8 +189,8 @@ fn cutmix_takes_the_share_of_pixels_that_its_label_says() {
     // Every image of one value, so that each pixel tells whose it is.
     let pixels: Vec<u8> = (0..9u8).flat_map(|i| vec![10 * i; 12 * 10]).collect();
     let classes: Vec<String> = (0..9).map(|i| i.to_string()).collect();
-    let data = Decoded::from_pixels(pixels, (12, 10, 1), (0..9).collect(), classes).unwrap();
-    let mix = Augmentation { mix: Some(Mix::Cutmix { alpha: 1.0 }), ..augmentation(vec![]) };
+    let data = ImageDataset::from_pixels(pixels, (12, 10, 1), (0..9).collect(), classes).unwrap();
+    let mix = Augmentation { mix: Some(Mix::Cutmix(1.0)), ..augmentation(vec![]) };
     let loader = loader(data, 9, 0).augmented(mix).unwrap();
     let (mut mixed, mut total) = (0, 0.0);
     for e in 0..30 {
@@ -229,8 +237,22 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
         (Transform::Rotate { degrees: (f64::NAN, 1.0) }, "degrees"),
         (Transform::Zoom { by: (-1.0, 0.0) }, "zoom"),
         (Transform::Translate { down: (0.0, f64::INFINITY), right: (0.0, 0.0) }, "down"),
-        (Transform::CropResized { scale: (0.0, 1.0), ratio: (1.0, 1.0), filter: Filter::Bilinear }, "scale"),
-        (Transform::CropResized { scale: (0.5, 1.5), ratio: (1.0, 1.0), filter: Filter::Bilinear }, "scale"),
+        (
+            Transform::CropResized {
+                scale: (0.0, 1.0),
+                ratio: (1.0, 1.0),
+                interpolation: Interpolation::Bilinear,
+            },
+            "scale",
+        ),
+        (
+            Transform::CropResized {
+                scale: (0.5, 1.5),
+                ratio: (1.0, 1.0),
+                interpolation: Interpolation::Bilinear,
+            },
+            "scale",
+        ),
         (Transform::Brightness { factor: (-0.1, 1.0) }, "brightness"),
         (Transform::Contrast { factor: (2.0, 1.0) }, "contrast"),
         (Transform::ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.6 }, "hue"),
@@ -247,7 +269,7 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
         refused(augmentation(vec![transform]), grey, word);
     }
     refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, grey, "label_smoothing");
-    refused(Augmentation { mix: Some(Mix::Mixup { alpha: 0.0 }), ..augmentation(vec![]) }, grey, "alpha");
+    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, grey, "alpha");
     refused(augmentation(vec![]), (4, 4, 2), "HxWx3");
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }

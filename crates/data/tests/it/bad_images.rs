@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firstsight_data::{
-    ColorMode, DecodeSettings, Decoded, Error, Fit, ImageFolder, Unreadable, decode_image,
+    ColorMode, DecodeSettings, Error, ImageDataset, ImageFolder, OnDecodeError, ResizeMode, decode_image,
 };
 
 use rand_chacha::ChaCha8Rng;
@@ -154,8 +154,11 @@ fn a_thin_image_whose_crop_would_need_a_huge_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("thin.png");
     image::GrayImage::new(1, 60_000).save(&path).unwrap();
-    let settings =
-        DecodeSettings { fit: Fit::CropCenter { pct: 0.875 }, ..settings(224, 224, ColorMode::Rgb) };
+    let settings = DecodeSettings {
+        resize_mode: ResizeMode::CenterCrop,
+        crop_pct: 0.875,
+        ..settings(224, 224, ColorMode::Rgb)
+    };
     let error = decode_image(&path, &settings).unwrap_err();
     assert!(matches!(error, Error::TooManyPixels { width: 256, height: 15_360_000, .. }), "{error}");
 }
@@ -173,9 +176,9 @@ fn settings_out_of_range_are_refused() {
     for bad in [
         DecodeSettings { height: 0, ..good.clone() },
         DecodeSettings { width: 0, ..good.clone() },
-        DecodeSettings { fit: Fit::CropCenter { pct: 0.0 }, ..good.clone() },
-        DecodeSettings { fit: Fit::CropCenter { pct: 1.5 }, ..good.clone() },
-        DecodeSettings { fit: Fit::CropCenter { pct: f64::NAN }, ..good },
+        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 0.0, ..good.clone() },
+        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 1.5, ..good.clone() },
+        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: f64::NAN, ..good },
     ] {
         let error = decode_image(&path, &bad).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
@@ -207,12 +210,12 @@ fn unreadable_images_fail_or_are_excluded_and_listed() {
         fs::write(path, "text").unwrap();
     }
     let folder = ImageFolder::scan(root.path()).unwrap();
-    let fail = settings(4, 5, ColorMode::Grey);
-    let error = Decoded::decode(&folder, &fail, None, &|_, _| ()).unwrap_err();
+    let fail = settings(4, 5, ColorMode::Gray);
+    let error = ImageDataset::decode(&folder, &fail).unwrap_err();
     assert!(matches!(&error, Error::NotAnImage { path, .. } if *path == bad[0]), "{error}");
 
-    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..fail };
-    let decoded = Decoded::decode(&folder, &exclude, None, &|_, _| ()).unwrap();
+    let exclude = DecodeSettings { on_error: OnDecodeError::Exclude, ..fail };
+    let decoded = ImageDataset::decode(&folder, &exclude).unwrap();
     assert_eq!(decoded.labels(), [0, 0, 1]);
     assert_eq!((0..3).map(|i| decoded.image(i)[0]).collect::<Vec<_>>(), [10, 30, 40]);
     assert_eq!(decoded.paths()[1], root.path().join("a/3.png"));
@@ -227,7 +230,7 @@ fn a_class_that_exclusion_leaves_empty_is_refused() {
     write_image(&root.path().join("b/1.png"), 0);
     fs::write(root.path().join("b/1.png"), "text").unwrap();
     let folder = ImageFolder::scan(root.path()).unwrap();
-    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..settings(4, 5, ColorMode::Grey) };
-    let error = Decoded::decode(&folder, &exclude, None, &|_, _| ()).unwrap_err();
+    let exclude = DecodeSettings { on_error: OnDecodeError::Exclude, ..settings(4, 5, ColorMode::Gray) };
+    let error = ImageDataset::decode(&folder, &exclude).unwrap_err();
     assert!(matches!(&error, Error::EmptyClass { class, .. } if class == "b"), "{error}");
 }

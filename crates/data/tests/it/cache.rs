@@ -2,7 +2,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firstsight_data::{ColorMode, DecodeSettings, Decoded, Error, Filter, ImageFolder, Unreadable};
+use firstsight_data::{
+    ColorMode, DecodeOptions, DecodeSettings, Error, ImageDataset, ImageFolder, Interpolation, OnDecodeError,
+    ResizeMode,
+};
 
 use crate::support::{folder, golden, settings};
 
@@ -18,15 +21,20 @@ fn images() -> tempfile::TempDir {
     root
 }
 
-fn decode(root: &Path, settings: &DecodeSettings, cache: Option<&Path>) -> Decoded {
-    Decoded::decode(&ImageFolder::scan(root).unwrap(), settings, cache, &|_, _| ()).unwrap()
+fn decode(root: &Path, settings: &DecodeSettings, cache: Option<&Path>) -> ImageDataset {
+    ImageDataset::decode_with(
+        &ImageFolder::scan(root).unwrap(),
+        settings,
+        DecodeOptions { cache, progress: None },
+    )
+    .unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-fn pixels(decoded: &Decoded) -> Vec<&[u8]> {
+fn pixels(decoded: &ImageDataset) -> Vec<&[u8]> {
     (0..decoded.len()).map(|i| decoded.image(i)).collect()
 }
 
@@ -59,10 +67,10 @@ fn every_setting_and_every_file_has_a_cache_of_its_own() {
     let variants = [
         small(),
         DecodeSettings { height: 6, width: 8, ..small() },
-        DecodeSettings { color: ColorMode::Grey, ..small() },
-        DecodeSettings { filter: Filter::Nearest, ..small() },
-        DecodeSettings { fit: firstsight_data::Fit::CropCenter { pct: 0.875 }, ..small() },
-        DecodeSettings { unreadable: Unreadable::Exclude, ..small() },
+        DecodeSettings { color: ColorMode::Gray, ..small() },
+        DecodeSettings { interpolation: Interpolation::Nearest, ..small() },
+        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 0.875, ..small() },
+        DecodeSettings { on_error: OnDecodeError::Exclude, ..small() },
         DecodeSettings { max_pixels: 1 << 20, ..small() },
     ];
     for (i, settings) in variants.iter().enumerate() {
@@ -86,7 +94,7 @@ fn a_damaged_cache_is_made_anew() {
     let root = images();
     let bad = root.path().join("a/3.png");
     fs::write(&bad, "text").unwrap();
-    let exclude = DecodeSettings { unreadable: Unreadable::Exclude, ..small() };
+    let exclude = DecodeSettings { on_error: OnDecodeError::Exclude, ..small() };
     let cache = root.path().join(".cache");
     let expected = decode(root.path(), &exclude, Some(&cache));
     let [file] = &files(&cache)[..] else { panic!("expected one file") };
@@ -133,7 +141,9 @@ fn a_cache_folder_that_cannot_be_written_is_an_error_that_names_it() {
     let folder = ImageFolder::scan(root.path()).unwrap();
     // A file in the place of the folder stops root as well.
     let cache = root.path().join("a/1.png/cache");
-    let error = Decoded::decode(&folder, &small(), Some(&cache), &|_, _| ()).unwrap_err();
+    let error =
+        ImageDataset::decode_with(&folder, &small(), DecodeOptions { cache: Some(&cache), progress: None })
+            .unwrap_err();
     assert!(matches!(&error, Error::Io { action: "write", path, .. } if path.starts_with(&cache)), "{error}");
 }
 
@@ -148,8 +158,12 @@ fn a_full_disk_leaves_nothing_half_written() {
     let root = images();
     let folder = ImageFolder::scan(root.path()).unwrap();
     let cache = Path::new(&disk).join("cache");
-    let error =
-        Decoded::decode(&folder, &settings(300, 300, ColorMode::Rgb), Some(&cache), &|_, _| ()).unwrap_err();
+    let error = ImageDataset::decode_with(
+        &folder,
+        &settings(300, 300, ColorMode::Rgb),
+        DecodeOptions { cache: Some(&cache), progress: None },
+    )
+    .unwrap_err();
     let full = |source: &std::io::Error| source.kind() == std::io::ErrorKind::StorageFull;
     assert!(
         matches!(&error, Error::Io { path, source, .. } if path.starts_with(&cache) && full(source)),
@@ -169,9 +183,19 @@ fn progress_counts_to_the_number_of_images() {
         largest.fetch_max(done, Ordering::Relaxed);
     };
     let cache = root.path().join(".cache");
-    Decoded::decode(&folder, &small(), Some(&cache), &progress).unwrap();
+    ImageDataset::decode_with(
+        &folder,
+        &small(),
+        DecodeOptions { cache: Some(&cache), progress: Some(&progress) },
+    )
+    .unwrap();
     assert_eq!((calls.load(Ordering::Relaxed), largest.load(Ordering::Relaxed)), (5, 5));
-    Decoded::decode(&folder, &small(), Some(&cache), &progress).unwrap();
+    ImageDataset::decode_with(
+        &folder,
+        &small(),
+        DecodeOptions { cache: Some(&cache), progress: Some(&progress) },
+    )
+    .unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 6);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, decode_image};
+use firstsight_data::{ColorMode, DecodeSettings, Interpolation, ResizeMode, decode_image};
 
 use crate::support::{golden, settings};
 
@@ -17,7 +17,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 }
 
 fn color(mode: &str) -> ColorMode {
-    if mode == "L" { ColorMode::Grey } else { ColorMode::Rgb }
+    if mode == "L" { ColorMode::Gray } else { ColorMode::Rgb }
 }
 
 /// The largest difference of a byte.
@@ -63,14 +63,14 @@ fn resizing_is_pillows_bit_for_bit() {
     for (key, expected) in goldens() {
         let Some(case) = key.strip_prefix("resize/") else { continue };
         let [mode, filter, _, file] = case.split('/').collect::<Vec<_>>()[..] else { panic!("{key}") };
-        let filter = match filter {
-            "nearest" => Filter::Nearest,
-            "bilinear" => Filter::Bilinear,
-            "bicubic" => Filter::Bicubic,
-            _ => Filter::Lanczos,
+        let interpolation = match filter {
+            "nearest" => Interpolation::Nearest,
+            "bilinear" => Interpolation::Bilinear,
+            "bicubic" => Interpolation::Bicubic,
+            _ => Interpolation::Lanczos,
         };
         let (height, width) = (expected.dim(0).unwrap(), expected.dim(1).unwrap());
-        let settings = DecodeSettings { filter, ..settings(height, width, color(mode)) };
+        let settings = DecodeSettings { interpolation, ..settings(height, width, color(mode)) };
         let found = decode_image(&golden("images").join(file), &settings).unwrap();
         assert_eq!(found, bytes(&expected), "{key}");
         compared += 1;
@@ -85,9 +85,13 @@ fn the_centre_crop_is_timms() {
         let Some(case) = key.strip_prefix("timm/") else { continue };
         let [file, _, pct] = case.split('/').collect::<Vec<_>>()[..] else { panic!("{key}") };
         let (height, width) = (expected.dim(0).unwrap(), expected.dim(1).unwrap());
-        let fit = Fit::CropCenter { pct: pct.parse().unwrap() };
-        let settings =
-            DecodeSettings { fit, filter: Filter::Bicubic, ..settings(height, width, ColorMode::Rgb) };
+        let crop_pct = pct.parse().unwrap();
+        let settings = DecodeSettings {
+            resize_mode: ResizeMode::CenterCrop,
+            crop_pct,
+            interpolation: Interpolation::Bicubic,
+            ..settings(height, width, ColorMode::Rgb)
+        };
         let found = decode_image(&golden("images").join(file), &settings).unwrap();
         assert_eq!(found, bytes(&expected), "{key}");
         compared += 1;

@@ -2,22 +2,23 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use firstsight_data::{
-    Batch, Batches, Decoded, Error, Loader, LoaderConfig, Normalize, Order, Result, TensorBatches,
+    Batch, Batches, Error, ImageDataset, Loader, LoaderConfig, Normalize, Result, Sampling, TensorBatches,
 };
 
 /// `n` images of 2x3 pixels and `channels` channels, in which every byte tells where it lies.
-fn images(n: usize, channels: usize) -> Decoded {
+fn images(n: usize, channels: usize) -> ImageDataset {
     let pixels = (0..n * 6 * channels).map(|i| (i % 251) as u8).collect();
     let labels = (0..n).map(|i| (i % 3) as u32).collect();
-    Decoded::from_pixels(pixels, (2, 3, channels), labels, ["a", "b", "c"].map(String::from).into()).unwrap()
+    ImageDataset::from_pixels(pixels, (2, 3, channels), labels, ["a", "b", "c"].map(String::from).into())
+        .unwrap()
 }
 
 fn bytes_as_they_are(channels: usize) -> Normalize {
     Normalize { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] }
 }
 
-fn config(batch_size: usize, order: Order, prefetch: usize) -> LoaderConfig {
-    LoaderConfig { batch_size, order, normalize: bytes_as_they_are(1), prefetch }
+fn config(batch_size: usize, sampling: Sampling, prefetch: usize) -> LoaderConfig {
+    LoaderConfig { batch_size, sampling, normalize: bytes_as_they_are(1), prefetch }
 }
 
 fn loader(n: usize, config: LoaderConfig) -> Loader {
@@ -35,8 +36,8 @@ fn values(batches: impl Iterator<Item = Result<Batch>>) -> Vec<(Vec<f32>, Vec<u3
 #[test]
 fn a_mean_of_0_and_a_std_of_1_255_leave_all_bytes_as_they_are() {
     let pixels: Vec<u8> = (0..=255).collect();
-    let images = Decoded::from_pixels(pixels, (16, 16, 1), vec![0], vec!["a".to_owned()]).unwrap();
-    let loader = Loader::new(images, config(1, Order::Sequential, 0), &Device::Cpu).unwrap();
+    let images = ImageDataset::from_pixels(pixels, (16, 16, 1), vec![0], vec!["a".to_owned()]).unwrap();
+    let loader = Loader::new(images, config(1, Sampling::Sequential, 0), &Device::Cpu).unwrap();
     let expected: Vec<f32> = (0..=255).map(|byte| byte as f32).collect();
     assert_eq!(values(loader.epoch(0))[0].0, expected);
 }
@@ -46,7 +47,7 @@ fn channels_come_first_and_each_has_its_own_mean_and_std() {
     let (mean, std) = ([0.485f32, 0.456, 0.406], [0.229f32, 0.224, 0.225]);
     let config = LoaderConfig {
         batch_size: 2,
-        order: Order::Sequential,
+        sampling: Sampling::Sequential,
         normalize: Normalize { mean: mean.into(), std: std.into() },
         prefetch: 0,
     };
@@ -78,7 +79,7 @@ impl Planes for Tensor {
 #[test]
 fn the_last_batch_may_be_smaller_and_every_example_comes_once() {
     for (n, batch_size, sizes) in [(7, 3, vec![3, 3, 1]), (6, 3, vec![3, 3]), (2, 5, vec![2])] {
-        let loader = loader(n, config(batch_size, Order::Shuffled { seed: 1 }, 2));
+        let loader = loader(n, config(batch_size, Sampling::Shuffled { seed: 1 }, 2));
         let batches = values(loader.epoch(4));
         assert_eq!(batches.iter().map(|(_, labels)| labels.len()).collect::<Vec<_>>(), sizes);
         assert_eq!((loader.n_batches(), loader.n_examples()), (sizes.len(), n));
@@ -91,7 +92,7 @@ fn the_last_batch_may_be_smaller_and_every_example_comes_once() {
 
 #[test]
 fn prefetching_changes_no_batch() {
-    for order in [Order::Sequential, Order::Shuffled { seed: 5 }] {
+    for order in [Sampling::Sequential, Sampling::Shuffled { seed: 5 }] {
         let expected = values(loader(29, config(4, order, 0)).epoch(3));
         for prefetch in [1, 2, 100] {
             assert_eq!(values(loader(29, config(4, order, prefetch)).epoch(3)), expected);
@@ -101,16 +102,16 @@ fn prefetching_changes_no_batch() {
 
 #[test]
 fn the_order_is_a_function_of_seed_and_epoch() {
-    let order = |seed, epoch| Order::Shuffled { seed }.indices(1000, epoch);
+    let order = |seed, epoch| Sampling::Shuffled { seed }.indices(1000, epoch);
     assert_eq!(order(1, 2), order(1, 2));
     assert_ne!(order(1, 2), order(1, 3));
     assert_ne!(order(1, 2), order(2, 2));
     let mut sorted = order(1, 2);
     sorted.sort();
-    assert_eq!(sorted, Order::Sequential.indices(1000, 2));
+    assert_eq!(sorted, Sampling::Sequential.indices(1000, 2));
     // The orders of version 0.1.0: what a seed means must not change unnoticed.
-    assert_eq!(Order::Shuffled { seed: 0 }.indices(10, 0), [9, 2, 3, 4, 6, 7, 0, 1, 5, 8]);
-    assert_eq!(Order::Shuffled { seed: 123 }.indices(10, 7), [5, 3, 2, 1, 9, 6, 4, 0, 8, 7]);
+    assert_eq!(Sampling::Shuffled { seed: 0 }.indices(10, 0), [9, 2, 3, 4, 6, 7, 0, 1, 5, 8]);
+    assert_eq!(Sampling::Shuffled { seed: 123 }.indices(10, 7), [5, 3, 2, 1, 9, 6, 4, 0, 8, 7]);
 }
 
 /// Over 6,000 shuffles of 4 each of the 24 orders is to come 250 times; the chi-squared sum of 23 degrees of
@@ -119,7 +120,7 @@ fn the_order_is_a_function_of_seed_and_epoch() {
 fn every_order_is_as_likely() {
     let mut counts = std::collections::BTreeMap::<Vec<usize>, usize>::new();
     for epoch in 0..6000 {
-        *counts.entry(Order::Shuffled { seed: 9 }.indices(4, epoch)).or_default() += 1;
+        *counts.entry(Sampling::Shuffled { seed: 9 }.indices(4, epoch)).or_default() += 1;
     }
     let chi_squared: f64 = counts.values().map(|&n| (n as f64 - 250.0).powi(2) / 250.0).sum();
     assert_eq!(counts.len(), 24);
@@ -129,7 +130,7 @@ fn every_order_is_as_likely() {
 #[test]
 fn an_epoch_that_is_left_early_ends_at_once() {
     for prefetch in [1, 3, 1000] {
-        let loader = loader(5000, config(1, Order::Sequential, prefetch));
+        let loader = loader(5000, config(1, Sampling::Sequential, prefetch));
         let start = Instant::now();
         for taken in [0, 1, 10] {
             assert_eq!(values(loader.epoch(0).take(taken)).len(), taken);
@@ -140,7 +141,7 @@ fn an_epoch_that_is_left_early_ends_at_once() {
 
 #[test]
 fn what_makes_no_batches_is_refused() {
-    let good = config(4, Order::Sequential, 0);
+    let good = config(4, Sampling::Sequential, 0);
     let normalize = |mean: &[f32], std: &[f32]| Normalize { mean: mean.into(), std: std.into() };
     for bad in [
         LoaderConfig { batch_size: 0, ..good.clone() },
@@ -159,15 +160,15 @@ fn what_makes_no_batches_is_refused() {
 #[test]
 fn pixels_and_labels_must_agree() {
     let classes = || vec!["a".to_owned(), "b".to_owned()];
-    assert!(Decoded::from_pixels(vec![0; 11], (2, 3, 1), vec![0, 1], classes()).is_err());
-    assert!(Decoded::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 2], classes()).is_err());
-    assert!(Decoded::from_pixels(vec![], (0, 3, 3), vec![0, 1], classes()).is_err());
-    assert!(Decoded::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 1], classes()).is_ok());
+    assert!(ImageDataset::from_pixels(vec![0; 11], (2, 3, 1), vec![0, 1], classes()).is_err());
+    assert!(ImageDataset::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 2], classes()).is_err());
+    assert!(ImageDataset::from_pixels(vec![], (0, 3, 3), vec![0, 1], classes()).is_err());
+    assert!(ImageDataset::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 1], classes()).is_ok());
 }
 
 #[test]
 fn tensors_are_batched_in_the_same_order_as_images() {
-    let order = Order::Shuffled { seed: 3 };
+    let order = Sampling::Shuffled { seed: 3 };
     let inputs = Tensor::arange(0f32, 22., &Device::Cpu).unwrap().reshape((11, 2)).unwrap();
     let labels = Tensor::arange(0f32, 11., &Device::Cpu).unwrap();
     let batches = TensorBatches::new(inputs.clone(), labels.clone(), 4, order).unwrap();

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use firstsight_data::{
-    ColorMode, DatasetFolder, DecodeSettings, Decoded, Filter, Table, decode_image, idx, train_test_split,
+    ColorMode, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, Interpolation, Table,
+    decode_image, idx, train_test_split,
 };
 
 use crate::support::settings;
@@ -36,7 +37,7 @@ fn characters_and_photos_are_pillows_bit_for_bit() {
     for (key, expected) in &goldens {
         let expected_bytes = bytes(expected);
         if let Some(file) = key.strip_suffix("/L/80x60") {
-            let found = decode_image(&datasets.join(file), &settings(80, 60, ColorMode::Grey)).unwrap();
+            let found = decode_image(&datasets.join(file), &settings(80, 60, ColorMode::Gray)).unwrap();
             assert_eq!(found, expected_bytes, "{file}");
             characters += 1;
             continue;
@@ -44,7 +45,10 @@ fn characters_and_photos_are_pillows_bit_for_bit() {
         let key = key.strip_suffix("/224x224").unwrap_or(key);
         let file = key.strip_suffix("/RGB").unwrap();
         let (height, width) = (expected.dims()[0], expected.dims()[1]);
-        let settings = DecodeSettings { filter: Filter::Bicubic, ..settings(height, width, ColorMode::Rgb) };
+        let settings = DecodeSettings {
+            interpolation: Interpolation::Bicubic,
+            ..settings(height, width, ColorMode::Rgb)
+        };
         assert!(decode_image(&datasets.join(file), &settings).unwrap() == expected_bytes, "{file}");
         photos += 1;
     }
@@ -67,14 +71,15 @@ fn all_characters_are_decoded_and_cached() {
     assert!(sizes.iter().all(|size| (23..=152).contains(&size.0) && (39..=194).contains(&size.1)));
 
     let cache = tempfile::tempdir().unwrap();
-    let settings = settings(80, 60, ColorMode::Grey);
+    let settings = settings(80, 60, ColorMode::Gray);
     for (name, cache) in [
         ("decoded", None),
         ("decoded and cached", Some(cache.path())),
         ("from the cache", Some(cache.path())),
     ] {
         let start = Instant::now();
-        let decoded = Decoded::decode(&train, &settings, cache, &|_, _| ()).unwrap();
+        let decoded =
+            ImageDataset::decode_with(&train, &settings, DecodeOptions { cache, progress: None }).unwrap();
         println!("{name}: {} images in {:.2?}", decoded.len(), start.elapsed());
         assert_eq!(decoded.shape(), (32_176, 80, 60, 1));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use firstsight_data::{ColorMode, DecodeSettings, Filter, Fit, Unreadable};
+use firstsight_data::{ColorMode, DecodeSettings};
 
 /// A file beside the scripts that made it.
 pub(crate) fn golden(name: &str) -> PathBuf {
@@ -10,15 +10,7 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 }
 
 pub(crate) fn settings(height: usize, width: usize, color: ColorMode) -> DecodeSettings {
-    DecodeSettings {
-        height,
-        width,
-        color,
-        filter: Filter::Lanczos,
-        fit: Fit::Stretch,
-        unreadable: Unreadable::Fail,
-        max_pixels: 100_000_000,
-    }
+    DecodeSettings { color, ..DecodeSettings::rgb(height, width) }
 }
 
 /// A folder for one test, with an image of one grey at each of the names.

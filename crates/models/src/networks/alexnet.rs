@@ -1,10 +1,11 @@
 //! AlexNet: Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, 2012.
 
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
 use super::table::{TableNetwork, head};
 use crate::summary::keras_names;
-use crate::{Init, InputSpec, Layer, LayerSpec, ModelInfo, Padding};
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
 
 /// The lecture's AlexNet, for bytes. For torchvision's, see [`AlexNetConfig`].
 pub static ALEXNET: ModelInfo = ModelInfo {

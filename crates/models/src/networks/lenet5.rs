@@ -1,10 +1,11 @@
 //! LeNet-5: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998, fig. 2.
 
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
 use super::table::{TableNetwork, head};
 use crate::summary::keras_names;
-use crate::{Init, InputSpec, Layer, LayerSpec, ModelInfo, Padding};
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
 
 /// LeNet-5 with average pooling and a dense output, for bytes of white ink on black. For the others of its variants, see
 /// [`LeNet5Config`].

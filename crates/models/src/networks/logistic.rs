@@ -1,8 +1,10 @@
 //! Multinomial logistic regression on pixels.
 
+use firstsight_data::InputSpec;
+
 use super::table::{TableNetwork, head};
 use crate::summary::keras_names;
-use crate::{Init, InputSpec, Layer, LayerSpec, ModelInfo};
+use crate::{Init, Layer, LayerSpec, ModelInfo};
 
 /// Logistic regression on bytes: each pixel times 1/255, then one dense layer.
 ///

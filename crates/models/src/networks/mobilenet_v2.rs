@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, ConvChain, Shortcut};
 
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, layers};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{
-    Error, Framework, Init, InputShape, InputSpec, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights,
-};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
 /// MobileNetV2 1.0 with timm's tensor names (`mobilenetv2_100`). For other widths and output strides, see
 /// [`MobileNetV2Config`].

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, ConvChain, Divisor, Pool2dConfig, Shortcut};
 
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, layers};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{Error, Init, InputShape, InputSpec, LayerSpec, ModelInfo, NamedLayer, Network, Result};
+use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result};
 
 /// ResNet-20 for small images of bytes, with torchvision's scheme of names. For deeper ones and plain networks, see
 /// [`ResNetConfig`].

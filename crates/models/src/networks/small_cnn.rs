@@ -1,10 +1,11 @@
 //! The lecture's convolutional network.
 
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
 use super::table::{TableNetwork, head};
 use crate::summary::keras_names;
-use crate::{Init, InputSpec, Layer, LayerSpec, ModelInfo, Padding};
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
 
 /// The lecture's CNN on bytes: three 3×3 convolutions of 16, 32 and 64 filters with max pooling by 2, 2 and 4, then
 /// dense layers of 64 units and of logits.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, ConvChain, Pool2dConfig, Rounding, Shortcut};
 
 use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, layers};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{
-    Error, Framework, Init, InputShape, InputSpec, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights,
-};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
 /// Xception with timm's tensor names (`legacy_xception`). For narrower ones, see [`XceptionConfig`].
 pub static XCEPTION: ModelInfo = ModelInfo {

@@ -6,7 +6,8 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Callback, EpochEnd, Flow, SavedState};
-use crate::files::write_atomically;
+use firstsight_data::files::write_atomically;
+
 use crate::{Epoch, Error, Monitor, Optimizer, Result, Resume};
 
 const LAST: &str = "last.safetensors";
@@ -110,7 +111,7 @@ impl Checkpoint {
             None => None,
         };
         let bytes = safetensors::serialize(tensors, metadata).map_err(|e| bad(e.to_string()))?;
-        write_atomically(&path, &bytes)
+        write_atomically(&path, &bytes).map_err(|source| Error::Io { path, source })
     }
 }
 

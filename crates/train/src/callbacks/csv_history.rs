@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Callback, EpochEnd, Flow};
-use crate::files::write_atomically;
+use firstsight_data::files::write_atomically;
+
 use crate::{Epoch, Error, Result};
 
 /// Writes the history to a CSV file after every epoch: `epoch,loss,accuracy,…,val_loss,val_accuracy,…`, epochs
@@ -24,7 +25,7 @@ impl CsvHistory {
     pub fn write(&self, history: &[Epoch]) -> Result<()> {
         let bytes =
             csv_bytes(history).map_err(|e| Error::Io { path: self.path.clone(), source: e.into() })?;
-        write_atomically(&self.path, &bytes)
+        write_atomically(&self.path, &bytes).map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 }
 

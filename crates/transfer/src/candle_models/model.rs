@@ -7,7 +7,7 @@ use candle_core::Result as CandleResult;
 use candle_nn::{Func, VarBuilder};
 use candle_transformers::models::efficientnet::MBConvConfig;
 use candle_transformers::models::{convnext, mobilenetv4, resnet};
-use firstsight_models::InputSpec;
+use firstsight_data::InputSpec;
 
 use crate::{Error, Result};
 

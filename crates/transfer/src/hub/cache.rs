@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use firstsight_data::files::write_atomically;
 use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::{HubError, is_commit};
-use crate::files::write_atomically;
 
 /// A repository in the cache.
 pub(super) struct CachedRepo {

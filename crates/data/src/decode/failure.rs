@@ -1,0 +1,39 @@
+//! Why an image could not be decoded.
+
+use std::path::Path;
+
+use super::format::Format;
+use crate::error::Error;
+
+/// The error of a format's reader. The caller adds the file's name.
+pub(super) enum Failure {
+    TooManyPixels(u64, u64),
+    Undecodable(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Undecodable(error.to_string())
+    }
+}
+
+impl Failure {
+    pub(super) fn on(self, path: &Path, format: Format, max_pixels: u64) -> Error {
+        let path = path.to_owned();
+        match self {
+            Self::TooManyPixels(width, height) => Error::TooManyPixels { path, width, height, max_pixels },
+            Self::Undecodable(message) => Error::Undecodable { path, format: format.name(), message },
+        }
+    }
+}
+
+pub(super) fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Failure> {
+    let (width, height) = (u64::from(width), u64::from(height));
+    if width == 0 || height == 0 {
+        return Err(Failure::Undecodable(format!("expected at least one pixel, found {width}x{height}")));
+    }
+    if width * height > max_pixels {
+        return Err(Failure::TooManyPixels(width, height));
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! An image scaled and cropped to the target size.
+
+use std::path::Path;
+
+use crate::decode_settings::DecodeSettings;
+use crate::error::{Error, Result};
+use crate::input_spec::ResizeMode;
+use crate::raster::Raster;
+use crate::resize::scale;
+
+/// The size to scale to, and the target's corner in the scaled image.
+struct Plan {
+    /// Width and height to scale to.
+    scaled: (u64, u64),
+    /// Column and row of the target's corner in it.
+    corner: (u64, u64),
+}
+
+impl Plan {
+    /// For a source and a target of (width, height).
+    fn new(settings: &DecodeSettings, source: (u32, u32), target: (u32, u32)) -> Result<Self> {
+        let pct = settings.crop_pct;
+        match settings.resize_mode {
+            ResizeMode::Squash => {
+                return Ok(Self { scaled: (target.0.into(), target.1.into()), corner: (0, 0) });
+            }
+            ResizeMode::CenterCrop if !(pct > 0.0 && pct <= 1.0) => {
+                return Err(Error::invalid("crop_pct", "a share in (0, 1]", pct));
+            }
+            ResizeMode::CenterCrop => {}
+        }
+        let cover = |side: u32| (f64::from(side) / pct).floor();
+        let (width, height) = (f64::from(source.0), f64::from(source.1));
+        let scaled = if target.0 == target.1 {
+            // torchvision's `Resize(size)`: the longer side is truncated.
+            let short = cover(target.0);
+            let long = (short * width.max(height) / width.min(height)) as u64;
+            if width <= height { (short as u64, long) } else { (long, short as u64) }
+        } else {
+            // timm's `ResizeKeepRatio(size)`: both are rounded, ties to even as Python does.
+            let ratio = (width / cover(target.0)).min(height / cover(target.1));
+            ((width / ratio).round_ties_even() as u64, (height / ratio).round_ties_even() as u64)
+        };
+        let corner =
+            |scaled: u64, target: u32| ((scaled - u64::from(target)) as f64 / 2.0).round_ties_even() as u64;
+        Ok(Self { scaled, corner: (corner(scaled.0, target.0), corner(scaled.1, target.1)) })
+    }
+}
+
+/// Scales and crops an image to the size in `settings`. `path` is for error messages.
+pub(super) fn resize(path: &Path, source: Raster, settings: &DecodeSettings) -> Result<Vec<u8>> {
+    let side = |name, side: usize| match u32::try_from(side) {
+        Ok(side) if side > 0 => Ok(side),
+        _ => Err(Error::invalid(name, "a size of 1 to 4294967295 pixels", side)),
+    };
+    let target = (side("width", settings.width)?, side("height", settings.height)?);
+    let plan = Plan::new(settings, (source.width, source.height), target)?;
+    let (width, height) = plan.scaled;
+    if width.saturating_mul(height) > settings.max_pixels.max(u64::from(target.0) * u64::from(target.1)) {
+        return Err(Error::TooManyPixels {
+            path: path.to_owned(),
+            width,
+            height,
+            max_pixels: settings.max_pixels,
+        });
+    }
+    let scaled = scale(source, width as usize, height as usize, settings.interpolation);
+    if plan.scaled == (target.0.into(), target.1.into()) {
+        return Ok(scaled);
+    }
+    let channels = settings.color.channels();
+    let (stride, row_bytes) = (width as usize * channels, settings.width * channels);
+    let (left, top) = (plan.corner.0 as usize * channels, plan.corner.1 as usize);
+    let mut cropped = Vec::with_capacity(settings.height * row_bytes);
+    for row in scaled.chunks_exact(stride).skip(top).take(settings.height) {
+        cropped.extend_from_slice(&row[left..left + row_bytes]);
+    }
+    Ok(cropped)
+}

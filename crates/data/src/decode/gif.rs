@@ -1,0 +1,53 @@
+//! GIF files.
+
+use std::fs::File;
+use std::io::BufReader;
+
+use super::failure::{Failure, check_pixels};
+use crate::decode_settings::ColorMode;
+use crate::raster::Raster;
+
+/// Width and height from the header.
+pub(super) fn dimensions(reader: BufReader<File>) -> Result<(u32, u32), Failure> {
+    let decoder = gif::DecodeOptions::new().read_info(reader)?;
+    Ok((decoder.width().into(), decoder.height().into()))
+}
+
+/// The first frame on the animation's canvas.
+///
+/// As in Pillow, the canvas around the frame has the transparent color if there is one, otherwise the first color.
+pub(super) fn read(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::Indexed);
+    let mut decoder = options.read_info(reader)?;
+    let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));
+    check_pixels(screen_width, screen_height, max_pixels)?;
+    let Some(frame) = decoder.next_frame_info()? else {
+        return Err(Failure::Undecodable("expected an image, found none".to_owned()));
+    };
+    let (left, top) = (usize::from(frame.left), usize::from(frame.top));
+    let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
+    let background = frame.transparent.unwrap_or(0);
+    let colors = frame.palette.clone().or(global).unwrap_or_default();
+    let width = screen_width.max((left + frame_width) as u32);
+    let height = screen_height.max((top + frame_height) as u32);
+    check_pixels(width, height, max_pixels)?;
+    check_pixels(frame_width as u32, frame_height as u32, max_pixels)?;
+
+    let mut frame = vec![0; decoder.buffer_size()];
+    decoder.read_into_buffer(&mut frame)?;
+    let stride = width as usize;
+    let mut canvas = vec![background; stride * height as usize];
+    for (row, pixels) in frame.chunks_exact(frame_width).enumerate() {
+        let start = (top + row) * stride + left;
+        canvas[start..start + frame_width].copy_from_slice(pixels);
+    }
+
+    let colors = colors.as_chunks::<3>().0;
+    // Beyond the file's colors, Pillow's palette is a gray ramp.
+    let palette: [[u8; 3]; 256] =
+        std::array::from_fn(|index| colors.get(index).copied().unwrap_or([index as u8; 3]));
+    let data = canvas.iter().flat_map(|&index| palette[usize::from(index)]).collect();
+    Ok(Raster { width, height, color: ColorMode::Rgb, data })
+}

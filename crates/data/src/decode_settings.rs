@@ -1,0 +1,93 @@
+//! Settings that turn an image file into bytes of one size.
+
+use crate::input_spec::{Interpolation, ResizeMode};
+
+/// The channels to decode to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorMode {
+    /// One channel, Pillow's mode `L`: `(19595 R + 38470 G + 7471 B + 32768) >> 16`.
+    Gray,
+    /// Three channels, Pillow's mode `RGB`.
+    Rgb,
+}
+
+impl ColorMode {
+    /// The number of channels.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+        }
+    }
+}
+
+/// What to do with a file that is named like an image but cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDecodeError {
+    /// Stop with an error that names the file.
+    Fail,
+    /// Leave the file out and list it in [`ImageDataset::excluded`](crate::ImageDataset::excluded).
+    Exclude,
+}
+
+/// Settings that turn an image file into bytes of one size.
+///
+/// # Examples
+///
+/// Start from [`rgb`](Self::rgb) or [`gray`](Self::gray) and change what differs:
+///
+/// ```
+/// use firstsight_data::{DecodeSettings, Interpolation, ResizeMode};
+///
+/// let settings = DecodeSettings {
+///     interpolation: Interpolation::Bicubic,
+///     resize_mode: ResizeMode::CenterCrop,
+///     crop_pct: 0.875,
+///     ..DecodeSettings::rgb(224, 224)
+/// };
+/// assert_eq!(settings.max_pixels, DecodeSettings::MAX_PIXELS);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodeSettings {
+    /// Height of the result in pixels.
+    pub height: usize,
+    /// Width of the result in pixels.
+    pub width: usize,
+    /// Channels of the result.
+    pub color: ColorMode,
+    /// Resampling filter.
+    pub interpolation: Interpolation,
+    /// How an image of another aspect ratio is brought to this size.
+    pub resize_mode: ResizeMode,
+    /// Share of the shorter side that [`ResizeMode::CenterCrop`] keeps, in (0, 1]: 0.875 for most ImageNet weights.
+    pub crop_pct: f64,
+    /// What to do with a file that cannot be decoded, when a whole folder is decoded.
+    pub on_error: OnDecodeError,
+    /// Maximum number of pixels of an image, in the file and after scaling. A larger image is refused before memory
+    /// is allocated for it. Pillow warns above 89,478,485.
+    pub max_pixels: u64,
+}
+
+impl DecodeSettings {
+    /// A limit that no ordinary photo reaches: 100 megapixels.
+    pub const MAX_PIXELS: u64 = 100_000_000;
+
+    /// RGB, squashed to `height` × `width` with Lanczos; an unreadable file is an error.
+    pub fn rgb(height: usize, width: usize) -> Self {
+        Self {
+            height,
+            width,
+            color: ColorMode::Rgb,
+            interpolation: Interpolation::Lanczos,
+            resize_mode: ResizeMode::Squash,
+            crop_pct: 1.0,
+            on_error: OnDecodeError::Fail,
+            max_pixels: Self::MAX_PIXELS,
+        }
+    }
+
+    /// One gray channel, otherwise as [`rgb`](Self::rgb).
+    pub fn gray(height: usize, width: usize) -> Self {
+        Self { color: ColorMode::Gray, ..Self::rgb(height, width) }
+    }
+}

@@ -1,0 +1,154 @@
+//! Decoded images in memory.
+
+#[cfg(feature = "decode")]
+mod decode;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[cfg(feature = "decode")]
+pub use decode::DecodeOptions;
+
+use crate::error::{Error, Result};
+use crate::sampling::balanced;
+
+/// Images in memory with their labels: 8-bit, all of one size, shape (N, H, W, C).
+///
+/// The pixels are shared: a clone or a [`subset`](Self::subset) copies indices and names but no pixels.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::ImageDataset;
+///
+/// let classes = vec!["dark".to_owned(), "light".to_owned()];
+/// let images = ImageDataset::from_pixels(vec![0, 10, 240, 250], (1, 2, 1), vec![0, 1], classes)?;
+/// assert_eq!(images.shape(), (2, 1, 2, 1));
+/// assert_eq!(images.image(1), [240, 250]);
+/// assert_eq!(images.subset(&[1, 0]).labels(), [1, 0]);
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ImageDataset {
+    pixels: Arc<Vec<u8>>,
+    /// Height, width, channels.
+    size: (usize, usize, usize),
+    /// Index of each image in `pixels`.
+    indices: Vec<usize>,
+    labels: Vec<u32>,
+    classes: Arc<[String]>,
+    /// One path for each image, or none.
+    paths: Vec<PathBuf>,
+    excluded: Arc<[(PathBuf, String)]>,
+}
+
+impl ImageDataset {
+    /// A data set of `pixels` in memory, which holds the images one after the other, each (H, W, C).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the numbers of bytes and labels disagree, a side is 0, or a label has no class.
+    pub fn from_pixels(
+        pixels: Vec<u8>,
+        (height, width, channels): (usize, usize, usize),
+        labels: Vec<u32>,
+        classes: Vec<String>,
+    ) -> Result<Self> {
+        if height == 0 || width == 0 || channels == 0 {
+            return Err(Error::invalid(
+                "pixels",
+                "sides of at least 1",
+                format!("{height}x{width}x{channels}"),
+            ));
+        }
+        let expected = height.saturating_mul(width).saturating_mul(channels).saturating_mul(labels.len());
+        if pixels.len() != expected {
+            let rule = format!("{} images of {height}x{width}x{channels}: {expected} bytes", labels.len());
+            return Err(Error::invalid("pixels", rule, format!("{} bytes", pixels.len())));
+        }
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes.len()) {
+            return Err(Error::invalid("labels", format!("labels less than {}", classes.len()), label));
+        }
+        Ok(Self {
+            pixels: Arc::new(pixels),
+            size: (height, width, channels),
+            indices: (0..labels.len()).collect(),
+            labels,
+            classes: classes.into(),
+            paths: Vec::new(),
+            excluded: [].into(),
+        })
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// The shape of the images, (N, H, W, C).
+    pub fn shape(&self) -> (usize, usize, usize, usize) {
+        let (height, width, channels) = self.size;
+        (self.len(), height, width, channels)
+    }
+
+    /// The pixels of one image, (H, W, C), rows first, channels last.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`len`](Self::len).
+    pub fn image(&self, i: usize) -> &[u8] {
+        let (height, width, channels) = self.size;
+        let bytes = height * width * channels;
+        &self.pixels[self.indices[i] * bytes..][..bytes]
+    }
+
+    /// The label of each image.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The class names, by label.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The file of each image; empty if the images came from memory.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The files that could not be decoded, each with the reason.
+    pub fn excluded(&self) -> &[(PathBuf, String)] {
+        &self.excluded
+    }
+
+    /// The images at `indices`, in this order, with the same classes; the pixels are shared.
+    ///
+    /// # Panics
+    ///
+    /// If an index is not less than [`len`](Self::len).
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        Self {
+            indices: indices.iter().map(|&i| self.indices[i]).collect(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            paths: if self.paths.is_empty() {
+                Vec::new()
+            } else {
+                indices.iter().map(|&i| self.paths[i].clone()).collect()
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The images with those of rare classes repeated, so that every class has as many as the largest.
+    ///
+    /// The images are grouped by class; see [`balanced`](crate::balanced).
+    pub fn balanced(&self) -> Self {
+        self.subset(&balanced(&self.labels))
+    }
+}

@@ -1,0 +1,181 @@
+//! A folder decoded in parallel, with a cache.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::ImageDataset;
+use crate::cache::{self, Content};
+use crate::decode::decode_image;
+use crate::decode_settings::{DecodeSettings, OnDecodeError};
+use crate::error::{Error, Result};
+use crate::folder::ImageFolder;
+
+/// Optional parts of [`ImageDataset::decode_with`]; the default has none.
+#[derive(Clone, Copy, Default)]
+pub struct DecodeOptions<'a> {
+    /// Folder in which decoded pixels are kept and looked up.
+    ///
+    /// A cache file is named by a hash of the images' class names, file names, sizes and modification times and of the
+    /// settings, so a change to any of these decodes again. A truncated or corrupt file is decoded again, with a
+    /// warning. Files are written atomically, so runs at the same time do not disturb each other.
+    pub cache: Option<&'a Path>,
+    /// Called with (images finished, total number of images), from several threads and not always in order.
+    pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
+}
+
+impl ImageDataset {
+    /// Decodes every image of a folder, in parallel.
+    ///
+    /// The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// The error of [`decode_image`] for the first unreadable file, unless `settings.on_error` excludes such files;
+    /// [`Error::EmptyClass`] if a class has no readable image.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use firstsight_data::{DecodeSettings, ImageDataset, ImageFolder};
+    ///
+    /// # let root = tempfile::tempdir().unwrap();
+    /// # for (name, gray) in [("ants/1.png", 10), ("ants/2.png", 20), ("bees/1.png", 30)] {
+    /// #     let path = root.path().join(name);
+    /// #     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    /// #     image::GrayImage::from_pixel(4, 3, image::Luma([gray])).save(path).unwrap();
+    /// # }
+    /// # let root = root.path();
+    /// let folder = ImageFolder::scan(root)?;
+    /// let images = ImageDataset::decode(&folder, &DecodeSettings::gray(8, 6))?;
+    /// assert_eq!(images.shape(), (3, 8, 6, 1));
+    /// assert_eq!(images.labels(), [0, 0, 1]);
+    /// assert_eq!(images.image(2), [30; 8 * 6]);
+    /// # Ok::<(), firstsight_data::Error>(())
+    /// ```
+    pub fn decode(folder: &ImageFolder, settings: &DecodeSettings) -> Result<Self> {
+        Self::decode_with(folder, settings, DecodeOptions::default())
+    }
+
+    /// As [`decode`](Self::decode), with a cache on disk or reports of progress.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`decode`](Self::decode), and [`Error::Io`] if the cache cannot be written.
+    pub fn decode_with(
+        folder: &ImageFolder,
+        settings: &DecodeSettings,
+        options: DecodeOptions<'_>,
+    ) -> Result<Self> {
+        let size = (settings.height, settings.width, settings.color.channels());
+        let progress = options.progress.unwrap_or(&|_, _| ());
+        let content = match options.cache {
+            None => decode_all(folder, settings, size, progress)?,
+            Some(cache) => {
+                let key = cache::key(folder, settings)?;
+                let path = cache.join(format!("{key:016x}.images"));
+                match cache::read(&path, key, folder.len(), size) {
+                    Some(content) => {
+                        progress(folder.len(), folder.len());
+                        content
+                    }
+                    None => {
+                        let content = decode_all(folder, settings, size, progress)?;
+                        cache::write(&path, key, size, &content)?;
+                        content
+                    }
+                }
+            }
+        };
+        Self::assemble(folder, size, content)
+    }
+
+    fn assemble(folder: &ImageFolder, size: (usize, usize, usize), content: Content) -> Result<Self> {
+        let Content { pixels, excluded } = content;
+        let mut is_excluded = vec![false; folder.len()];
+        for (index, _) in &excluded {
+            is_excluded[*index] = true;
+        }
+        let indices: Vec<usize> = (0..folder.len()).filter(|&i| !is_excluded[i]).collect();
+        let kept = folder.subset(&indices);
+        let lost =
+            folder.counts().iter().zip(kept.counts()).position(|(&before, after)| before > 0 && after == 0);
+        if let Some(label) = lost {
+            let class = folder.classes()[label].clone();
+            let path = folder.root().join(&class);
+            return Err(Error::EmptyClass { class, path });
+        }
+        Ok(Self {
+            pixels: Arc::new(pixels),
+            size,
+            indices,
+            labels: kept.labels(),
+            classes: folder.classes().into(),
+            paths: kept.samples().iter().map(|sample| sample.path.clone()).collect(),
+            excluded: excluded
+                .into_iter()
+                .map(|(index, reason)| (folder.samples()[index].path.clone(), reason))
+                .collect(),
+        })
+    }
+}
+
+fn decode_all(
+    folder: &ImageFolder,
+    settings: &DecodeSettings,
+    (height, width, channels): (usize, usize, usize),
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Content> {
+    let total = folder.len();
+    let bytes = [height, width, channels]
+        .into_iter()
+        .try_fold(1usize, |product, side| product.checked_mul(side))
+        .filter(|&bytes| bytes > 0 && bytes.checked_mul(total).is_some_and(|all| all <= isize::MAX as usize));
+    let Some(bytes) = bytes else {
+        let found = format!("{total}x{height}x{width}x{channels}");
+        return Err(Error::invalid("height and width", "sides of at least 1 that fit into memory", found));
+    };
+    let mut pixels = vec![0; total * bytes];
+    let finished = AtomicUsize::new(0);
+    let decode = |(target, index): (&mut [u8], usize)| -> Result<Option<(usize, String)>> {
+        let result = decode_image(&folder.samples()[index].path, settings);
+        let outcome = match result {
+            Ok(image) => {
+                target.copy_from_slice(&image);
+                None
+            }
+            Err(
+                error @ (Error::Io { .. }
+                | Error::NotAnImage { .. }
+                | Error::Undecodable { .. }
+                | Error::TooManyPixels { .. }),
+            ) if settings.on_error == OnDecodeError::Exclude => Some((index, error.to_string())),
+            Err(error) => return Err(error),
+        };
+        progress(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
+        Ok(outcome)
+    };
+    // `find_map_first` returns the first error by index, whatever the order of the threads.
+    let excluded = std::sync::Mutex::new(Vec::new());
+    let failed =
+        pixels.par_chunks_exact_mut(bytes).zip(0..total).map(decode).find_map_first(
+            |outcome| match outcome {
+                Ok(None) => None,
+                Ok(Some(unreadable)) => {
+                    if let Ok(mut excluded) = excluded.lock() {
+                        excluded.push(unreadable);
+                    }
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        );
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut excluded = excluded.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    excluded.sort();
+    Ok(Content { pixels, excluded })
+}

@@ -1,0 +1,132 @@
+//! The arguments as typed; each command resolves its own.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use firstsight_transfer::Runtime;
+
+use crate::context::Context;
+use crate::device::{self, DeviceName};
+use crate::{commands, interrupt, progress, values};
+
+/// A program that offers the commands.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its name in help and errors.
+    pub name: &'static str,
+    /// The clone that it works in, whose `datasets` holds data sets and caches. An installed program uses the user's
+    /// cache folder.
+    pub workspace: Option<PathBuf>,
+}
+
+impl Program {
+    /// The installed command.
+    pub const INSTALLED: Self = Self { name: "firstsight", workspace: None };
+}
+
+/// Image classification in Rust on candle: the lecture, training, evaluation, prediction.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Args<C: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: C,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Common {
+    /// cpu, cuda or metal [default: the best one built in]
+    #[arg(long, global = true, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+    /// Seed of initial weights, shuffling and generated data
+    #[arg(long, global = true, default_value_t = 123, value_name = "N")]
+    seed: u64,
+    /// Number of threads [default: that of the processor]
+    #[arg(long, global = true, value_parser = values::positive, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder for decoded images and generated data [default: the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the lecture and write it as one report
+    ReproduceLecture(commands::reproduce_lecture::Args),
+    /// Print a model's layers, output shapes and parameters
+    Summary(commands::summary::Args),
+    /// Train a model from scratch on a folder of images
+    Train(commands::train::Args),
+    /// Fine-tune a pretrained network on a folder of images
+    FineTune(commands::fine_tune::Args),
+    /// Measure a run on a split: loss, top-1, top-5, per class
+    Evaluate(commands::evaluate::Args),
+    /// Label images with probabilities
+    Predict(commands::predict::Args),
+    /// Draw what a network's layers see
+    Visualize(commands::visualize::Args),
+    /// Search for a good learning rate, batch size and model
+    Tune(commands::tune::Args),
+    /// Count, measure and make data sets
+    #[command(subcommand)]
+    Dataset(commands::dataset::Args),
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Bad input, or output that cannot be written.
+    pub fn run(&self, context: &Context) -> Result<()> {
+        match self {
+            Self::ReproduceLecture(args) => commands::reproduce_lecture::run(args, context),
+            Self::Summary(args) => commands::summary::run(args, context),
+            Self::Train(args) => commands::train::run(args, context),
+            Self::FineTune(args) => commands::fine_tune::run(args, context),
+            Self::Evaluate(args) => commands::evaluate::run(args, context),
+            Self::Predict(args) => commands::predict::run(args, context),
+            Self::Visualize(args) => commands::visualize::run(args, context),
+            Self::Tune(args) => commands::tune::run(args, context),
+            Self::Dataset(args) => commands::dataset::run(args, context),
+        }
+    }
+}
+
+impl Common {
+    pub(crate) fn context(self, program: &Program) -> Result<Context> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        }
+        let device = device::open(self.device)?;
+        let (datasets, cache) = match (&program.workspace, self.cache) {
+            (Some(workspace), cache) => {
+                let datasets = workspace.join("datasets");
+                let cache = cache.unwrap_or_else(|| datasets.join("cache"));
+                (datasets, cache)
+            }
+            (None, cache) => {
+                let cache = cache.map_or_else(user_cache, Ok)?;
+                (cache.join("datasets"), cache.join("images"))
+            }
+        };
+        let name = device::describe(&device);
+        let terminal = progress::Terminal::default();
+        let runtime = Runtime::new(device)
+            .device_name(name)
+            .cache(cache)
+            .interrupt(interrupt::install()?)
+            .progress(move |event| terminal.show(event));
+        Ok(Context { runtime, seed: self.seed, threads: self.threads, datasets })
+    }
+}
+
+/// The user's cache folder for this program.
+fn user_cache() -> Result<PathBuf> {
+    let folder = dirs::cache_dir().context("there is no cache folder: name one with --cache")?;
+    Ok(folder.join("firstsight"))
+}

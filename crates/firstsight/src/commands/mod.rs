@@ -1,0 +1,11 @@
+//! One file a command.
+
+pub(crate) mod dataset;
+pub(crate) mod evaluate;
+pub(crate) mod fine_tune;
+pub(crate) mod predict;
+pub(crate) mod reproduce_lecture;
+pub(crate) mod summary;
+pub(crate) mod train;
+pub(crate) mod tune;
+pub(crate) mod visualize;

@@ -1,0 +1,63 @@
+use anyhow::Result;
+use firstsight_models::summary::Style;
+use firstsight_models::{Framework, ImageClassifier, Init, InputShape, ModelInfo, Params};
+
+use crate::context::Context;
+use crate::json::SummaryJson;
+use crate::values::{self, InputSize};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model
+    #[arg(value_parser = values::model)]
+    model: &'static ModelInfo,
+    /// Input size [default: the model's usual one]
+    #[arg(long, value_name = "HxWxC")]
+    input: Option<InputSize>,
+    /// Classes [default: as many as in the lecture or the paper]
+    #[arg(long, value_parser = values::positive, value_name = "N")]
+    classes: Option<usize>,
+    /// Whose names, classes and counts
+    #[arg(long, default_value = "firstsight")]
+    style: StyleName,
+    /// Leave out what comes after the last maps, as Keras's include_top=False
+    #[arg(long)]
+    no_head: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum StyleName {
+    /// The modules that have tensors or change the shape, with multiply-adds and memory
+    Firstsight,
+    /// Every layer by Keras's name, running statistics counted as parameters
+    Keras,
+    /// timm's modules and PyTorch's classes, channels first
+    Timm,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
+    let params = Params::seeded(context.seed, &context.runtime.device);
+    let input = InputShape::Map { channels, height, width };
+    let classes = args.classes.unwrap_or(args.model.usual_classes);
+    let (style, framework) = match args.style {
+        StyleName::Firstsight => (Style::Firstsight, Framework::Torch),
+        StyleName::Keras => (Style::Keras, Framework::Keras),
+        StyleName::Timm => (Style::Timm, Framework::Torch),
+    };
+    let network =
+        ImageClassifier::with_framework(args.model, framework, input, classes, Init::Keras, &params)?;
+    let mut summary = network.summary_as(style);
+    if args.no_head {
+        summary = summary.without_head();
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&SummaryJson::from(&summary))?);
+    } else {
+        print!("{summary}");
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use firstsight_data::DatasetFolder;
+use firstsight_models::ModelInfo;
+
+use crate::augmentation;
+use crate::context::Context;
+use crate::values::{self, InputSize};
+use firstsight_transfer::Interrupted;
+use firstsight_transfer::report_sections as pages;
+use firstsight_transfer::training::{self, Optimization, Plan};
+use firstsight_transfer::{Folders, Splits};
+use firstsight_transfer::{RunFolder, TrainingRecord};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of images: Train/Test or train/val/test of class folders, or one folder of class folders
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The model
+    #[arg(long, value_parser = values::model)]
+    model: &'static ModelInfo,
+    /// Size that images are brought to [default: the model's usual one]
+    #[arg(long, value_name = "HxWxC")]
+    input: Option<InputSize>,
+    /// The most epochs
+    #[arg(long, default_value_t = 100, value_parser = values::positive, value_name = "N")]
+    epochs: usize,
+    /// Images a step
+    #[arg(long, default_value_t = 128, value_parser = values::positive, value_name = "N")]
+    batch_size: usize,
+    /// Adam's learning rate
+    #[arg(long, default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
+    learning_rate: f64,
+    /// Epochs without a better validation accuracy after which training stops
+    #[arg(long, default_value_t = 15, value_parser = values::positive, value_name = "N")]
+    patience: usize,
+    /// Seed of the split where the folder has no validation images
+    #[arg(long, default_value_t = 123, value_name = "N")]
+    split_seed: u32,
+    #[command(flatten)]
+    augmentation: augmentation::Args,
+    /// Folder for weights, configuration, history, figures, report and checkpoint
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Go on from RUN's checkpoint
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
+    let plan = Plan {
+        model: args.model,
+        input: args.model.input_spec(channels, height, width),
+        epochs: args.epochs,
+        patience: args.patience,
+        optimization: Optimization::Adam,
+        record: TrainingRecord {
+            seed: context.seed,
+            split_seed: args.split_seed,
+            batch_size: args.batch_size,
+            learning_rate: args.learning_rate,
+            augmentation: (&args.augmentation).into(),
+        },
+    };
+    let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
+    let run = RunFolder::create(&args.out, args.resume)?;
+    let splits = Splits::decode(&folders, &plan.input, &context.runtime)?;
+    let trained = training::train(&plan, &splits, &run, args.resume, &context.runtime)?;
+    let source = firstsight_report::escape_markup(&args.data.display().to_string());
+    pages::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
+    let side = |name: &str, m: &firstsight_train::Metrics| {
+        let f = firstsight_transfer::Figures::from(m);
+        println!(
+            "{name:10} loss {:.4}  accuracy {:.4}  top-5 {:.4}  ({} images)",
+            f.loss, f.accuracy, f.top5_accuracy, f.n
+        );
+    };
+    side("train", &trained.train);
+    side("validation", &trained.val);
+    if let Some(test) = &trained.test {
+        side("test", test);
+    }
+    println!("{}", run.report().display());
+    if trained.interrupted() {
+        return Err(Interrupted(format!("`--resume` goes on from {}", run.checkpoint().display())).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
+use firstsight_hpo::{
+    Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
+    Suggest, Tpe, TpeConfig, Trial, TrialState,
+};
+use firstsight_models::ModelInfo;
+use firstsight_report::{Report, escape_markup, number};
+use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
+use firstsight_train::{Callback, Ended, EpochEnd, Flow};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::progress::{SearchProgress, TrialProgress};
+use crate::values::{self, InputSize};
+use firstsight_lecture::search_report;
+use firstsight_lecture::search_report::TrialJson;
+use firstsight_transfer::Interrupted;
+use firstsight_transfer::TrainingRecord;
+use firstsight_transfer::training::{MONITOR, Optimization, Plan};
+use firstsight_transfer::{Folders, Splits};
+
+/// The study's attribute that says what it is about.
+const SETTINGS: &str = "firstsight";
+
+/// A worker that has given no sign of life for twice as long is taken for dead.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of images, as for `train`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The model; several make it part of the search
+    #[arg(long, required = true, value_parser = values::model)]
+    model: Vec<&'static ModelInfo>,
+    /// Size that images are brought to
+    #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
+    input: InputSize,
+    /// Trials in all; a stored study goes on up to this number
+    #[arg(long, value_parser = values::positive, value_name = "N")]
+    trials: usize,
+    /// What proposes settings
+    #[arg(long, default_value = "tpe")]
+    sampler: SamplerName,
+    /// Let every trial run to its end, also one that is worse than the median of those before it
+    #[arg(long)]
+    no_pruning: bool,
+    /// The most epochs of a trial
+    #[arg(long, default_value_t = 20, value_parser = values::positive, value_name = "N")]
+    epochs: usize,
+    /// Epochs without a better validation accuracy after which a trial stops
+    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "N")]
+    patience: usize,
+    /// Trials at a time
+    #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
+    workers: usize,
+    /// Journal file that keeps the study, in Optuna's format; several processes may share it
+    #[arg(long, value_name = "FILE")]
+    storage: Option<PathBuf>,
+    /// The study's name in the journal
+    #[arg(long, default_value = "firstsight", value_name = "NAME")]
+    study: String,
+    /// Seed of the split where the folder has no validation images
+    #[arg(long, default_value_t = 123, value_name = "N")]
+    split_seed: u32,
+    /// Write the search as a page: every trial, history, slices, parallel coordinates, importances
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SamplerName {
+    Random,
+    Tpe,
+}
+
+#[derive(Serialize)]
+struct TuneJson {
+    study: String,
+    best: TrialJson,
+    trials: Vec<TrialJson>,
+}
+
+/// The search space: a learning rate, a batch size and, where several are named, the model.
+fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Result<Plan> {
+    let learning_rate = trial.float("learning_rate", FloatRange::new(1e-4, 1e-2).log())?;
+    let batch_size = trial.categorical("batch_size", &[32usize, 64, 128, 256])?;
+    let model = match args.model[..] {
+        [only] => only,
+        ref several => {
+            let labelled: Vec<(&str, &'static ModelInfo)> =
+                several.iter().map(|kind| (kind.name, *kind)).collect();
+            trial.one_of("model", &labelled)?
+        }
+    };
+    let InputSize { height, width, channels } = args.input;
+    // Every model sees the same decoded images, each normalised as its own layers want them.
+    let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
+    Ok(Plan {
+        model,
+        input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
+        epochs: args.epochs,
+        patience: args.patience,
+        optimization: Optimization::Adam,
+        record: TrainingRecord {
+            seed,
+            split_seed: args.split_seed,
+            batch_size,
+            learning_rate,
+            augmentation: AugmentationConfig::default(),
+        },
+    })
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
+    let InputSize { height, width, channels } = args.input;
+    let splits = Splits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;
+    let study = study(args, context, &splits)?;
+    let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
+    let finished = study.trials()?.iter().filter(of_use).count();
+    if finished > 0 {
+        eprintln!("{} holds {finished} finished trials", args.study);
+    }
+    let started = Instant::now();
+    let progress = SearchProgress::new(finished, args.trials);
+    let interrupted = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
+        let objective = |trial: &mut Trial<'_>| {
+            let bar = progress.trial(trial.number());
+            let value = objective(trial, args, context, &splits, Interrupt(pressed.clone()), bar);
+            let best = study.best_trial().ok().and_then(|best| best.value);
+            let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(f64::max);
+            progress.finished(&line(trial, &value), best);
+            if pressed.load(std::sync::atomic::Ordering::Relaxed) {
+                study.stop();
+            }
+            value
+        };
+        study.optimize_parallel(args.workers, args.trials.saturating_sub(finished), objective)?;
+        anyhow::Ok(pressed.load(std::sync::atomic::Ordering::Relaxed))
+    })?;
+    drop(progress);
+    if interrupted {
+        let how = match &args.storage {
+            Some(file) => format!("the same command goes on with the study in {}", file.display()),
+            None => "the study is lost; `--storage FILE` keeps one".to_owned(),
+        };
+        return Err(Interrupted(how).into());
+    }
+    let best = study.best_trial()?;
+    if let Some(file) = &args.report {
+        page(args, context, &splits, &study.trials()?, &best, started.elapsed())?.write(file)?;
+        eprintln!("{}", file.display());
+    }
+    if args.json {
+        let trials = study.trials()?.iter().map(|trial| (&**trial).into()).collect();
+        let document = TuneJson { study: args.study.clone(), best: (&*best).into(), trials };
+        println!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    let Plan { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
+    println!("best: trial {}, validation accuracy {:.4}", best.number, best.value.unwrap_or(f64::NAN));
+    println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
+    println!(
+        "to train it: cargo xtask train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
+         --seed {} --split-seed {} --epochs {} --patience {} --out RUN",
+        args.data,
+        args.input,
+        record.learning_rate,
+        record.batch_size,
+        record.seed,
+        record.split_seed,
+        args.epochs,
+        args.patience
+    );
+    Ok(())
+}
+
+/// The study, new or stored. A stored one must be about the same data, models and training.
+fn study(args: &Args, context: &Context, splits: &Splits) -> Result<Study> {
+    let seed = u32::try_from(context.seed)
+        .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", context.seed))?;
+    let builder = Study::builder(&args.study).direction(Direction::Maximize).heartbeat(HEARTBEAT);
+    let builder = match args.sampler {
+        SamplerName::Random => builder.sampler(Random::new(seed)),
+        SamplerName::Tpe => builder
+            .sampler(Tpe::new(TpeConfig { constant_liar: args.workers > 1, ..TpeConfig::optuna4(seed) })?),
+    };
+    let builder =
+        if args.no_pruning { builder } else { builder.pruner(Percentile::new(PercentileConfig::median())?) };
+    let study = match &args.storage {
+        Some(file) => builder.storage(Journal::open(file)?).load_or_create()?,
+        None => builder.create()?,
+    };
+    let settings = settings(args, context, splits);
+    let stored = study.storage().studies()?.into_iter().find(|record| record.name == args.study);
+    match stored.and_then(|record| record.user_attrs.get(SETTINGS)?.as_str().map(str::to_owned)) {
+        Some(stored) if stored != settings => bail!(
+            "the study {} is about another search: expected {settings}, found {stored}; name another with --study",
+            args.study
+        ),
+        Some(_) => {}
+        None => study.set_user_attr(SETTINGS, settings)?,
+    }
+    Ok(study)
+}
+
+/// What a study is about, its sampler and length apart.
+fn settings(args: &Args, context: &Context, splits: &Splits) -> String {
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
+    format!(
+        "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
+        models.join(" or "),
+        args.input,
+        splits.n_classes(),
+        splits.fingerprint(),
+        args.epochs,
+        args.patience,
+        context.seed
+    )
+}
+
+/// The best validation accuracy of a training with the trial's settings.
+fn objective(
+    trial: &mut Trial<'_>,
+    args: &Args,
+    context: &Context,
+    splits: &Splits,
+    mut interrupt: Interrupt,
+    mut bar: TrialProgress,
+) -> Result<f64, Stop> {
+    let plan = plan(trial, args, context.seed)?;
+    let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
+    let (network, params) = plan.network(splits, &context.runtime.device).map_err(failed)?;
+    let mut stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
+    let mut pruning = Pruning { trial, pruned: false, error: None };
+    let callbacks: &mut [&mut dyn Callback] =
+        &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
+    let history =
+        plan.fit(&network, &params, splits, None, &context.runtime.device, callbacks).map_err(failed)?;
+    if let Some(error) = pruning.error {
+        return Err(error.into());
+    }
+    if pruning.pruned {
+        return Err(Stop::Pruned);
+    }
+    if history.ended == Ended::Interrupted {
+        return Err(Stop::failed("interrupted"));
+    }
+    let best =
+        MONITOR.best(&history.epochs).ok_or_else(|| Stop::failed("no epoch had a validation accuracy"))?;
+    Ok(MONITOR.value(&history.epochs[best]))
+}
+
+/// Reports each epoch's validation accuracy to the trial, and stops a training that is not worth going on with.
+struct Pruning<'t, 's> {
+    trial: &'t mut Trial<'s>,
+    pruned: bool,
+    error: Option<firstsight_hpo::Error>,
+}
+
+impl Callback for Pruning<'_, '_> {
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<Flow> {
+        let epoch = end.history.len() - 1;
+        let value = MONITOR.value(&end.history[epoch]);
+        let asked = self.trial.report(value, epoch as u64).and_then(|()| self.trial.should_prune());
+        match asked {
+            Ok(prune) => self.pruned = prune,
+            Err(error) => self.error = Some(error),
+        }
+        Ok(if self.pruned || self.error.is_some() { Flow::Stop } else { Flow::Continue })
+    }
+}
+
+/// The search as a page.
+fn page(
+    args: &Args,
+    context: &Context,
+    splits: &Splits,
+    trials: &[Arc<FrozenTrial>],
+    best: &FrozenTrial,
+    time: Duration,
+) -> Result<Report> {
+    let source = escape_markup(&args.data.display().to_string());
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
+    let count = |state| trials.iter().filter(|trial| trial.state == state).count();
+    let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
+    report.facts(&[
+        ("data", source.clone()),
+        ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
+        ("classes", splits.n_classes().to_string()),
+        (
+            "trials",
+            format!(
+                "{} complete, {} pruned, {} failed",
+                count(TrialState::Complete),
+                count(TrialState::Pruned),
+                count(TrialState::Failed)
+            ),
+        ),
+        ("training", format!("at most {} epochs, patience {}", args.epochs, args.patience)),
+        ("seed", context.seed.to_string()),
+        ("device", context.runtime.device_name.clone()),
+        ("time", format!("{} for the trials of this call", number::duration(time))),
+    ]);
+    let search = search_report::Search {
+        trials,
+        best,
+        direction: Direction::Maximize,
+        value: "validation accuracy",
+        limit: None,
+        source: &source,
+        seed: 0,
+    };
+    search.show(report.section(None, "The trials"), "The search")?;
+    Ok(report)
+}
+
+/// What became of a trial.
+fn line(trial: &Trial<'_>, value: &Result<f64, Stop>) -> String {
+    let settings: Vec<String> =
+        trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();
+    let how = match value {
+        Ok(value) => format!("validation accuracy {value:.4}"),
+        Err(Stop::Pruned) => {
+            let last = trial.record().last_report().map_or(f64::NAN, |(_, value)| value);
+            format!("{} at {last:.4}", TrialState::Pruned)
+        }
+        Err(Stop::Failed(error) | Stop::Abort(error)) => format!("failed: {error}"),
+    };
+    format!("trial {}: {how} ({})", trial.number(), settings.join(", "))
+}

@@ -1,0 +1,257 @@
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, bail};
+use candle_core::ModuleT as _;
+use firstsight_insight::{Ascent, Layer, Painting};
+use firstsight_models::InputShape;
+use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::network::NetworkArgs;
+use crate::values;
+use firstsight_lecture::visualization::{self as show, Evidence, Subject};
+use firstsight_transfer::Classifier;
+use firstsight_transfer::Interrupted;
+use firstsight_transfer::files;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// A layer by its name, as `summary --style timm` has it (may be repeated) [default: some, first to last]
+    #[arg(long, value_name = "NAME")]
+    layer: Vec<String>,
+    /// A channel of these layers (may be repeated) [default: six of each layer]
+    #[arg(long, value_name = "N")]
+    channel: Vec<usize>,
+    /// An image whose way through the layers is shown, and the evidence for what the network takes it for
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Steps of gradient ascent
+    #[arg(long, default_value_t = 256, value_parser = values::positive, value_name = "N")]
+    steps: usize,
+    /// What the ascent turns
+    #[arg(long, value_enum, default_value_t = What::Frequencies, value_name = "WHAT")]
+    painting: What,
+    /// How much total variation counts against a picture
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_name = "WEIGHT")]
+    total_variation: f64,
+    /// Side of the pictures, for networks that take any size [default: 160, or the network's input if smaller]
+    #[arg(long, value_parser = values::positive, value_name = "PIXELS")]
+    side: Option<usize>,
+    /// Folder for report.html and the pictures
+    #[arg(long, default_value = "visualize", value_name = "DIR")]
+    out: PathBuf,
+    /// Print one JSON document: each picture with its channel's activation before and after
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The frequencies that a picture is made of
+    Frequencies,
+    /// Its pixels
+    Pixels,
+}
+
+/// One picture.
+#[derive(Serialize)]
+struct Drawn {
+    layer: String,
+    channel: usize,
+    /// The channel's mean activation for noise.
+    start: f64,
+    /// The same for the picture.
+    reached: f64,
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let Classifier { network, weights, origin, input, label_names, .. } = args.network.open(context)?;
+    let kind = network.info();
+    let source = format!("{kind}, {origin}");
+    let subject = Subject::load(kind, &weights, input, label_names, source, &context.runtime.device)?;
+    let size = args.size(&subject)?;
+    let layers = subject.layers(size)?;
+    let chosen = args.chosen(&layers)?;
+    files::create_dir(&args.out)?;
+
+    let mut report = Report::new("Firstsight: what a network sees");
+    report.facts(&[
+        ("network", kind.to_string()),
+        ("weights", origin),
+        ("steps", args.steps.to_string()),
+        ("seed", context.seed.to_string()),
+    ]);
+    let section = report.section(None, "What excites its channels");
+    section.text(
+        "Each picture began as faint noise, and was changed step by step along the gradient of one channel’s mean activation, \
+         shifted and zoomed a little before each step. It shows what the channel responds to most, not what it usually sees.",
+    );
+    show::show_filters(section, &subject)?;
+    let (drawn, interrupted) = draw(args, context, &subject, &chosen, size, section)?;
+    if let Some(path) = args.image.as_deref().filter(|_| !interrupted) {
+        image(path, &subject, &chosen, report.section(None, "One image layer by layer"))?;
+    }
+    let page = args.out.join("report.html");
+    report.write(&page)?;
+    report.write_pictures(&args.out.join("pictures"))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&drawn)?);
+    } else {
+        println!("{}", page.display());
+    }
+    if interrupted {
+        return Err(Interrupted(format!("{} finished pictures are kept", drawn.len())).into());
+    }
+    Ok(())
+}
+
+/// The pictures of each layer; each is a file as soon as its layer is done. Returns whether it was interrupted.
+fn draw(
+    args: &Args,
+    context: &Context,
+    subject: &Subject,
+    chosen: &[(Layer, Vec<usize>)],
+    size: (usize, usize),
+    section: &mut Section,
+) -> Result<(Vec<Drawn>, bool)> {
+    let mut drawn = Vec::new();
+    let settings = &args.settings(size, subject.input.input_size.0, context.seed);
+    let interrupted = context.runtime.interrupt.with_graceful_interrupt(|pressed| -> Result<bool> {
+        for (layer, channels) in chosen {
+            let visions = context.runtime.counted(&layer.name, |report| {
+                subject.draw(&layer.name, channels, size, settings, &mut |done, total| {
+                    report(done + 1, total);
+                    !pressed.load(Ordering::Relaxed)
+                })
+            })?;
+            if pressed.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            for vision in &visions {
+                let file = args.out.join(format!("{}-{}.png", layer.name, vision.channel));
+                files::write(&file, show::picture(&vision.picture)?.png())?;
+                let (layer, channel) = (layer.name.clone(), vision.channel);
+                drawn.push(Drawn { layer, channel, start: vision.start, reached: vision.reached, file });
+            }
+            show::show_visions(section, subject, &layer.name, &visions)?;
+        }
+        Ok(false)
+    })?;
+    Ok((drawn, interrupted))
+}
+
+/// One image's maps, and where the evidence for its most probable classes is.
+fn image(
+    path: &std::path::Path,
+    subject: &Subject,
+    chosen: &[(Layer, Vec<usize>)],
+    section: &mut Section,
+) -> Result<()> {
+    let bytes = firstsight_data::decode_image(path, &subject.input.decode_settings())?;
+    let name = show::named(path);
+    let (channels, height, width) = subject.input.input_size;
+    let whole = firstsight_report::Image::from_pixels(height, width, channels, &bytes)?;
+    let layers = subject.layers(subject.size())?;
+    for (layer, _) in chosen.iter().filter(|(layer, _)| matches!(layer.output, InputShape::Map { .. })) {
+        show::show_maps(section, subject, &bytes, &layer.name, 16, &name)?;
+    }
+    let logits: Vec<f32> =
+        subject.network.forward_t(&subject.batch(&[&bytes])?, false)?.squeeze(0)?.to_vec1()?;
+    let most = logits.iter().fold(f32::NEG_INFINITY, |most, v| most.max(*v));
+    let sum: f32 = logits.iter().map(|v| (v - most).exp()).sum();
+    let mut best: Vec<usize> = (0..logits.len()).collect();
+    best.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    best.truncate(3);
+    let Some(layer) = show::layer_for_evidence(&layers) else { return Ok(()) };
+    let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: &bytes, class }).collect();
+    let mut tiles = vec![Tile::new(whole, "the image")];
+    for (picture, class) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(best) {
+        let probability = f64::from((logits[class] - most).exp() / sum);
+        let tile = Tile::new(picture, subject.label_names[class].clone());
+        tiles.push(tile.sublabel(number::percent(probability, 1)));
+    }
+    let caption = format!(
+        "Where in {name} the evidence for its most probable classes is, by Grad-CAM at `{}`: the redder, the more",
+        layer.name
+    );
+    section.figure(Figure::new(Sheet::new(tiles, 4), caption, subject.source.clone()));
+    Ok(())
+}
+
+impl Args {
+    /// Height and width of the pictures.
+    fn size(&self, subject: &Subject) -> Result<(usize, usize)> {
+        const USUAL: usize = 160;
+        let (height, width) = subject.size();
+        let network = &subject.network;
+        let any = network.backbone().takes_any_size();
+        let smallest = network.info().smallest_input;
+        match self.side {
+            Some(side) if !any && (side, side) != (height, width) => {
+                bail!("{} takes images of {height}x{width} alone: leave --side out", network.info())
+            }
+            Some(side) if side < smallest || side > 1024 => {
+                bail!("--side must lie in {smallest}..=1024 for {}, found {side}", network.info())
+            }
+            Some(side) => Ok((side, side)),
+            None if any => Ok((height.min(USUAL), width.min(USUAL))),
+            None => Ok((height, width)),
+        }
+    }
+
+    /// The layers and their channels; what does not exist is an error.
+    fn chosen(&self, layers: &[Layer]) -> Result<Vec<(Layer, Vec<usize>)>> {
+        const LAYERS: usize = 5;
+        const CHANNELS: usize = 6;
+        let known = || layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>().join(", ");
+        let named: Vec<&Layer> = if self.layer.is_empty() {
+            let maps: Vec<&Layer> = layers
+                .iter()
+                .filter(|layer| {
+                    matches!(layer.output, InputShape::Map { .. }) && layer.name.starts_with(['b', 'c'])
+                })
+                .collect();
+            let spread = show::spread(maps.len(), LAYERS);
+            spread.into_iter().map(|i| maps[i]).chain(layers.last()).collect()
+        } else {
+            let find = |name: &String| match layers.iter().find(|layer| layer.name == *name) {
+                Some(layer) => Ok(layer),
+                None => bail!("the network has no layer called '{name}'; its layers are {}", known()),
+            };
+            self.layer.iter().map(find).collect::<Result<_>>()?
+        };
+        let with_channels = |layer: &Layer| -> Result<(Layer, Vec<usize>)> {
+            let n = layer.n_channels();
+            if let Some(channel) = self.channel.iter().find(|&&channel| channel >= n) {
+                bail!("{} has no channel {channel}: it has channels 0 to {}", layer.name, n - 1);
+            }
+            let channels = match self.channel.is_empty() {
+                true => show::spread(n, CHANNELS),
+                false => self.channel.clone(),
+            };
+            Ok((layer.clone(), channels))
+        };
+        named.into_iter().map(with_channels).collect()
+    }
+
+    fn settings(&self, (height, width): (usize, usize), channels: usize, seed: u64) -> Ascent {
+        Ascent {
+            steps: self.steps,
+            rate: 0.05,
+            painting: match self.painting {
+                What::Frequencies => Painting::Fourier { decay: 1.0 },
+                What::Pixels => Painting::Pixels,
+            },
+            jitter: height.min(width) as f64 / 20.0,
+            zoom: (0.9, 1.1),
+            total_variation: self.total_variation,
+            noise: if channels == 1 { show::STROKES } else { show::COLORS },
+            seed,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What every command runs with.
+
+use std::path::PathBuf;
+
+use firstsight_transfer::Runtime;
+
+/// What every command runs with.
+#[derive(Debug)]
+pub struct Context {
+    /// Device, cache, progress and the request to stop.
+    pub runtime: Runtime,
+    /// Seed of initial weights, shuffling and generated data.
+    pub seed: u64,
+    /// Threads, where their number was given.
+    pub threads: Option<usize>,
+    /// Folder for generated and downloaded data sets.
+    pub datasets: PathBuf,
+}

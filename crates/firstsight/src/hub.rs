@@ -1,0 +1,98 @@
+//! The Hugging Face hub as the environment sets it: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
+//! HF_HUB_DOWNLOAD_TIMEOUT and the proxies' usual variables, with the meanings that Python's `huggingface_hub` gives
+//! them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use firstsight_models::ModelInfo;
+use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
+
+/// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
+pub(crate) fn locate(
+    model: &'static ModelInfo,
+    typed: Option<&str>,
+    runtime: &Runtime,
+) -> Result<Pretrained> {
+    let source = match typed {
+        Some(text) => WeightsSource::parse(text)?,
+        None => WeightsSource::Published,
+    };
+    let hub = Hub::new(config()?)?;
+    let report = &mut |progress: HubProgress<'_>| runtime.report(&Event::Download(progress));
+    let located = Pretrained::locate(model, &source, &hub, report);
+    match (typed, located) {
+        (None, Err(Error::Hub(error))) => Err(*error).context(
+            "can't fetch the published weights; `--weights` takes a folder, a file or another repository instead",
+        ),
+        (_, located) => Ok(located?),
+    }
+}
+
+/// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.
+pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
+    let config = config()?;
+    Ok(HubConfig { endpoint: address.to_owned(), token: None, proxy: proxy(address), retries: 1, ..config })
+}
+
+/// The hub as the environment sets it.
+pub(crate) fn config() -> Result<HubConfig> {
+    let home = match variable("HF_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => match variable("XDG_CACHE_HOME") {
+            Some(cache) => PathBuf::from(cache).join("huggingface"),
+            None => {
+                let home = std::env::home_dir().context("there is no home folder: set HF_HOME")?;
+                home.join(".cache").join("huggingface")
+            }
+        },
+    };
+    let cache = variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
+    let mut config = HubConfig::new(std::path::absolute(&cache).unwrap_or(cache));
+    if let Some(endpoint) = variable("HF_ENDPOINT") {
+        config.endpoint = endpoint;
+    }
+    config.token = variable("HF_TOKEN").or_else(|| {
+        let path = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
+        Some(std::fs::read_to_string(path).ok()?.trim().to_owned()).filter(|token| !token.is_empty())
+    });
+    config.offline = variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
+    config.proxy = proxy(&config.endpoint);
+    if let Some(text) = variable("HF_HUB_DOWNLOAD_TIMEOUT") {
+        let seconds: u64 = text
+            .parse()
+            .ok()
+            .filter(|s| *s > 0)
+            .with_context(|| format!("HF_HUB_DOWNLOAD_TIMEOUT should be seconds, found '{text}'"))?;
+        config.timeout = Duration::from_secs(seconds);
+    }
+    Ok(config)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value.to_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
+}
+
+/// The proxy that is set for the endpoint's scheme, unless NO_PROXY names its host.
+fn proxy(endpoint: &str) -> Option<String> {
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let host = rest.split(['/', ':']).next()?;
+    let excluded = either("NO_PROXY").is_some_and(|list| {
+        let matches = |entry: &str| entry == "*" || host == entry || host.ends_with(&format!(".{entry}"));
+        list.split(',').any(|entry| matches(entry.trim().trim_start_matches('.')))
+    });
+    if excluded {
+        return None;
+    }
+    either(if scheme == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" }).or_else(|| either("ALL_PROXY"))
+}
+
+/// A variable in upper or lower case.
+fn either(name: &str) -> Option<String> {
+    variable(name).or_else(|| variable(&name.to_lowercase()))
+}

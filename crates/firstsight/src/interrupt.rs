@@ -1,0 +1,19 @@
+//! Ctrl-C: a training ends after its batch and leaves its checkpoint; anything else ends at once.
+
+use anyhow::{Context as _, Result};
+use firstsight_transfer::InterruptFlag;
+
+/// Installs the process's Ctrl-C handler, which raises the flag. Where no work heeds it, and for the second time, it ends
+/// the process.
+pub(crate) fn install() -> Result<InterruptFlag> {
+    let flag = InterruptFlag::default();
+    let handler = flag.clone();
+    ctrlc::set_handler(move || {
+        let again = handler.is_raised();
+        if !handler.raise() || again {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot install the Ctrl-C handler")?;
+    Ok(flag)
+}

@@ -1,0 +1,89 @@
+//! Firstsight's command line, as a library: [`main`] is the command `firstsight`, and [`main_with`] lets another program
+//! offer the same commands with its own beside them.
+
+mod augmentation;
+mod cli;
+mod commands;
+mod context;
+pub mod device;
+mod hub;
+mod interrupt;
+mod json;
+mod network;
+mod process;
+mod progress;
+pub mod values;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
+use firstsight_transfer::{Interrupted, WriteError};
+use tracing_subscriber::EnvFilter;
+
+pub use cli::{Command, Program};
+pub use context::Context;
+
+/// Runs the command `firstsight`: reads the arguments, runs a command and says how it went.
+///
+/// The exit code is 0, 2 for bad input, 1 for output that could not be written, 130 after Ctrl-C.
+pub fn main() -> ExitCode {
+    main_with::<Command>(&Program::INSTALLED, |command, context| command.run(context))
+}
+
+/// Runs a program whose commands are `C`, as [`main`] does with [`Command`].
+pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context) -> Result<()>) -> ExitCode {
+    process::reset_sigpipe();
+    process::tune_glibc_malloc();
+    process::limit_candle_spin();
+    let command = cli::Args::<C>::command().name(program.name).bin_name(program.name);
+    let args = match cli::Args::<C>::from_arg_matches(&command.get_matches()) {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match args.common.context(program).and_then(|context| run(&args.command, &context)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", describe(&error));
+            exit_code(&error)
+        }
+    }
+}
+
+/// The error and its causes, each said once: a library's message may hold its cause's already.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+        ExitCode::from(130)
+    } else if error.chain().any(is_about_output) {
+        ExitCode::from(1)
+    } else {
+        ExitCode::from(2)
+    }
+}
+
+/// Whether the cause is a place that can't be written to: a full disk, a read-only one, a limit.
+fn is_about_output(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
+    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    cause.is::<WriteError>()
+        || matches!(kind, Some(FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WriteZero))
+}

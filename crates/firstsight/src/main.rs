@@ -1,0 +1,5 @@
+//! The command `firstsight`.
+
+fn main() -> std::process::ExitCode {
+    firstsight::main()
+}

@@ -1,0 +1,55 @@
+//! The network that a command looks at: a run's, or a pretrained one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use firstsight_models::ModelInfo;
+use firstsight_transfer::Classifier;
+
+use crate::context::Context;
+use crate::{hub, values};
+
+/// Which network, as typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NetworkArgs {
+    /// The run whose network it is
+    #[arg(long, required_unless_present = "pretrained", conflicts_with = "pretrained", value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// A pretrained network instead: mobilenet-v2, xception
+    #[arg(long, value_parser = values::model, value_name = "MODEL")]
+    pretrained: Option<&'static ModelInfo>,
+    /// Its weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
+    /// [default: the published ones, from the hub]
+    #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]
+    weights: Option<String>,
+    /// The names of its classes in the order of its outputs, one a line [default: those of its config.json, or
+    /// ImageNet's where it says so]
+    #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "FILE")]
+    labels: Option<PathBuf>,
+}
+
+impl NetworkArgs {
+    pub(crate) fn open(&self, context: &Context) -> Result<Classifier> {
+        let device = &context.runtime.device;
+        match (&self.run, self.pretrained) {
+            (Some(run), _) => Ok(Classifier::open(run, device)?),
+            (None, Some(model)) => {
+                let pretrained = hub::locate(model, self.weights.as_deref(), &context.runtime)?;
+                let names =
+                    self.labels.as_deref().map(|path| names(path, pretrained.n_classes)).transpose()?;
+                Ok(Classifier::pretrained(pretrained, names, device)?)
+            }
+            (None, None) => bail!("expected --run RUN or --pretrained MODEL"),
+        }
+    }
+}
+
+/// The names of `n` classes, one a line.
+fn names(path: &Path, n: usize) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let names: Vec<String> = text.lines().map(str::to_owned).collect();
+    if names.len() != n {
+        bail!("{} names {} classes, and the network has {n}", path.display(), names.len());
+    }
+    Ok(names)
+}

@@ -1,0 +1,135 @@
+//! Values of arguments, parsed from text once.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use firstsight_data::AugmentationPreset;
+use firstsight_lecture::SectionName;
+use firstsight_models::{ModelInfo, registry};
+use firstsight_transfer::Split;
+use firstsight_transfer::fine_tuning::LearningRate;
+
+/// Height, width and channels, typed as `HxWxC`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InputSize {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+}
+
+impl InputSize {
+    /// What was typed, or the model's usual size.
+    pub(crate) fn or_usual(typed: Option<Self>, model: &'static ModelInfo) -> Self {
+        typed.unwrap_or_else(|| {
+            let (channels, height, width) = model.usual_input;
+            Self { height, width, channels }
+        })
+    }
+}
+
+impl std::str::FromStr for InputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rule = || format!("'{text}' is not HxWxC, such as 80x60x1");
+        let numbers: Vec<usize> =
+            text.split('x').map(|n| n.parse().map_err(|_| rule())).collect::<Result<_, _>>()?;
+        let [height, width, channels] = numbers[..] else { return Err(rule()) };
+        if !(1..=2048).contains(&height) || !(1..=2048).contains(&width) {
+            return Err(format!("height and width must lie in 1..=2048, found {height} and {width}"));
+        }
+        if channels != 1 && channels != 3 {
+            return Err(format!("channels must be 1 (grey) or 3 (RGB), found {channels}"));
+        }
+        Ok(Self { height, width, channels })
+    }
+}
+
+impl std::fmt::Display for InputSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
+    }
+}
+
+/// A whole number of at least 1.
+///
+/// # Errors
+///
+/// Any other text.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= 1 => Ok(n),
+        _ => Err(format!("'{text}' is not a whole number of at least 1")),
+    }
+}
+
+/// A finite number above 0.
+///
+/// # Errors
+///
+/// Any other text.
+pub fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err(format!("'{text}' is not a number above 0")),
+    }
+}
+
+/// A share in [0, 1).
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err(format!("'{text}' is not a number of at least 0 and below 1")),
+    }
+}
+
+/// A learning rate, or the wish to have one found.
+pub(crate) fn rate_or_find(text: &str) -> Result<LearningRate, String> {
+    if text == "find" { Ok(LearningRate::Find) } else { rate(text).map(LearningRate::Value) }
+}
+
+/// A model's name.
+pub(crate) fn model(name: &str) -> Result<&'static ModelInfo, firstsight_models::Error> {
+    registry::find(name)
+}
+
+/// A value by its name, each with what `--help` says of it.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    values: &'static [(T, &'static str, &'static str)],
+) -> impl TypedValueParser<Value = T> {
+    let possible = values.iter().map(|(_, name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(possible).try_map(move |typed| {
+        let found = values.iter().find(|(_, name, _)| *name == typed);
+        found.map(|(value, ..)| *value).ok_or_else(|| format!("'{typed}' is not expected"))
+    })
+}
+
+/// A section of the lecture, by name or number.
+pub(crate) fn section() -> impl TypedValueParser<Value = SectionName> {
+    let possible = SectionName::ALL.map(|section| {
+        let help = format!("{}. {}", section.number(), section.title());
+        PossibleValue::new(section.name()).alias(section.number()).help(help)
+    });
+    PossibleValuesParser::new(possible).try_map(|typed| {
+        let mut all = SectionName::ALL.into_iter();
+        let found = all.find(|section| section.name() == typed || section.number() == typed);
+        found.ok_or_else(|| format!("'{typed}' is no section"))
+    })
+}
+
+/// A part of a data set.
+pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
+    one_of(&[(Split::Train, "train", ""), (Split::Val, "val", ""), (Split::Test, "test", "")])
+}
+
+/// An augmentation preset, by name.
+pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = AugmentationPreset> {
+    one_of(&[
+        (AugmentationPreset::None, "none", "No augmentation"),
+        (
+            AugmentationPreset::Characters,
+            "characters",
+            "Small rotations, zooms and translations of dark writing on paper",
+        ),
+        (AugmentationPreset::Digits, "digits", "The same for light digits on black"),
+        (AugmentationPreset::Photos, "photos", "Crops, flips, color jitter and erasing, for photos"),
+    ])
+}

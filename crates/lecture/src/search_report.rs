@@ -1,0 +1,234 @@
+//! What a reader is shown of a search: its trials, and the usual plots of them.
+
+use std::sync::Arc;
+
+use crate::Result;
+use firstsight_hpo::{
+    Direction, Distribution, Error, ForestConfig, FrozenTrial, TrialState, param_importances, plots,
+};
+use firstsight_report::{
+    Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Scatter, Section, Series, Table, number,
+};
+use serde::Serialize;
+
+/// A search, and how its figures speak of it.
+pub struct Search<'a> {
+    /// Every trial, by number.
+    pub trials: &'a [Arc<FrozenTrial>],
+    pub best: &'a FrozenTrial,
+    pub direction: Direction,
+    /// What the objective's value is.
+    pub value: &'a str,
+    /// The worst value that the figures show. A trial that failed to learn would press all others into a corner.
+    pub limit: Option<f64>,
+    /// From which data, in words.
+    pub source: &'a str,
+    /// Where the random numbers of the importances' forest begin.
+    pub seed: u32,
+}
+
+impl Search<'_> {
+    /// Writes the table and the figures.
+    pub fn show(&self, section: &mut Section, title: &str) -> Result<()> {
+        section.table(self.table(title));
+        for row in self.history_and_slices() {
+            section.figure_row(row);
+        }
+        section.figure(self.parallel_coordinates()?);
+        match self.importances()? {
+            Some(figure) => section.figure(figure),
+            None => section.text("Too few trials with different values to say which parameter matters."),
+        };
+        Ok(())
+    }
+
+    fn shown(&self, value: f64) -> bool {
+        self.limit.is_none_or(|limit| self.direction.loss(value) <= self.direction.loss(limit))
+    }
+
+    /// The complete trials that the figures show.
+    fn complete(&self) -> Vec<Arc<FrozenTrial>> {
+        let shown = |trial: &&Arc<FrozenTrial>| {
+            trial.state == TrialState::Complete && trial.value.is_some_and(|value| self.shown(value))
+        };
+        self.trials.iter().filter(shown).cloned().collect()
+    }
+
+    /// Names of parameters, in the order in which the trials asked for them.
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for param in self.trials.iter().flat_map(|trial| &trial.params) {
+            if !names.contains(&&*param.name) {
+                names.push(&param.name);
+            }
+        }
+        names
+    }
+
+    fn table(&self, title: &str) -> Table {
+        let names = self.names();
+        let all_complete = self.trials.iter().all(|trial| trial.state == TrialState::Complete);
+        let mut columns = vec![Column::number("trial")];
+        columns.extend(names.iter().map(|&name| Column::number(name)));
+        columns.push(Column::number(self.value));
+        columns.extend((!all_complete).then(|| Column::text("state")));
+        let mut table = Table::new(format!("{title}: every trial, the best one marked"), columns);
+        for trial in self.trials {
+            let mut cells: Vec<Cell> = vec![trial.number.into()];
+            cells.extend(
+                names.iter().map(|name| trial.param(name).map_or(Cell::Missing, |p| cell(&p.value()))),
+            );
+            cells.push(trial.value.into());
+            cells.extend((!all_complete).then(|| trial.state.to_string().into()));
+            if trial.number == self.best.number {
+                table.highlighted_row(cells)
+            } else {
+                table.row(cells)
+            };
+        }
+        table
+    }
+
+    /// The values by trial, and by each parameter that is a number; two in a row.
+    fn history_and_slices(&self) -> Vec<Vec<Figure>> {
+        let history = plots::history(self.trials, self.direction);
+        let left_out = history.iter().filter(|point| !self.shown(point.value)).count();
+        let note = match (left_out, self.limit) {
+            (1.., Some(limit)) => {
+                format!(". {left_out} worse than {} are left out, here and below", number::decimal(limit, 4))
+            }
+            _ => String::new(),
+        };
+        let series = |name: &str, of: fn(&plots::HistoryPoint) -> f64| {
+            let points = history.iter().map(|point| (point.number as f64, of(point)));
+            Series::new(name, points.filter(|(_, value)| self.shown(*value)))
+        };
+        let by_trial = Scatter::new("trial", self.value)
+            .series(series("trials", |point| point.value))
+            .series(series("best so far", |point| point.best));
+        let caption = format!("The {} of each complete trial, in the order of the trials{note}", self.value);
+        let mut figures = vec![Figure::new(by_trial, caption, self.source)];
+        for name in self.names() {
+            let slice = plots::slice(self.trials, name);
+            let points: Vec<(f64, f64)> = slice
+                .iter()
+                .filter_map(|point| Some((point.param.as_f64()?, point.value)))
+                .filter(|(_, value)| self.shown(*value))
+                .collect();
+            let axis = if points.iter().all(|point| point.0 > 0.0) && self.is_logarithmic(name) {
+                Axis::new(name).logarithmic()
+            } else {
+                Axis::new(name)
+            };
+            if !points.is_empty() {
+                let chart = Scatter::new(axis, self.value).series(Series::new("trials", points));
+                figures.push(Figure::new(chart, format!("The same by `{name}`"), self.source));
+            }
+        }
+        let mut rows: Vec<Vec<Figure>> = Vec::new();
+        for figure in figures {
+            match rows.last_mut() {
+                Some(row) if row.len() < 2 => row.push(figure),
+                _ => rows.push(vec![figure]),
+            }
+        }
+        rows
+    }
+
+    /// Whether a parameter's values spread over orders of magnitude: by its range, or as choices.
+    fn is_logarithmic(&self, name: &str) -> bool {
+        let distribution = self.trials.iter().find_map(|trial| Some(&trial.param(name)?.distribution));
+        match distribution {
+            Some(Distribution::Float { log, .. } | Distribution::Int { log, .. }) => *log,
+            Some(Distribution::Categorical { choices }) => {
+                let numbers = || choices.iter().filter_map(serde_json::Value::as_f64);
+                numbers().fold(0.0, f64::max) > 4.0 * numbers().fold(f64::INFINITY, f64::min)
+            }
+            None => false,
+        }
+    }
+
+    /// Every complete trial as a line over the parameters that all have.
+    fn parallel_coordinates(&self) -> Result<Figure> {
+        let complete = self.complete();
+        let plots::ParallelCoordinates { names, lines } = plots::parallel_coordinates(&complete);
+        let mut chart = ParallelCoordinates::new("trials");
+        for (k, name) in names.iter().enumerate() {
+            let values = || lines.iter().map(|(params, _)| &params[k]);
+            let distribution = complete.first().and_then(|trial| Some(&trial.param(name)?.distribution));
+            chart = match distribution {
+                Some(Distribution::Categorical { choices }) => {
+                    let place =
+                        |value| choices.iter().position(|choice| choice == value).unwrap_or(usize::MAX);
+                    chart.choices(name, choices.iter().map(plain), values().map(place))?
+                }
+                _ => {
+                    let axis = Axis::new(name);
+                    let axis = if self.is_logarithmic(name) { axis.logarithmic() } else { axis };
+                    chart.axis(axis, values().map(|value| value.as_f64().unwrap_or(f64::NAN)))?
+                }
+            };
+        }
+        chart = chart.axis(self.value, lines.iter().map(|(_, value)| *value))?;
+        if let Some(best) = complete.iter().position(|trial| trial.number == self.best.number) {
+            chart = chart.mark(best, format!("the best trial, number {}", self.best.number));
+        }
+        let some_lack = names.len() < self.names().len();
+        let which = if some_lack { "the settings that every trial has" } else { "their settings" };
+        let caption = format!(
+            "The complete trials as lines over {which}; the nearer a trial comes to the best one, the darker its line"
+        );
+        Ok(Figure::new(chart, caption, self.source))
+    }
+
+    /// What each parameter explains of the values; nothing where too few trials are complete.
+    fn importances(&self) -> Result<Option<Figure>> {
+        let importances = match param_importances(self.trials, ForestConfig::optuna4(self.seed)) {
+            Ok(importances) => importances,
+            Err(Error::InvalidSetting { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let names = importances.iter().map(|importance| importance.name.clone());
+        let shares = importances.iter().map(|importance| importance.share);
+        let bars = BarChart::new("parameter", "share of the variance", names).series("importance", shares)?;
+        let n = self.trials.iter().filter(|trial| trial.state == TrialState::Complete).count();
+        let rough = if n < 30 { format!("; from {n} trials it is a rough guess") } else { String::new() };
+        let caption = format!(
+            "How much of the variance of the {} each parameter explains by itself, among those that every complete \
+             trial has (fANOVA over a random forest{rough})",
+            self.value
+        );
+        Ok(Some(Figure::new(bars, caption, self.source)))
+    }
+}
+
+/// A parameter's value in a table.
+fn cell(value: &serde_json::Value) -> Cell {
+    match value.as_f64() {
+        Some(x) if value.is_f64() && x.abs() < 0.01 => format!("{x:.3e}").into(),
+        Some(x) if value.is_f64() => number::decimal(x, 4).into(),
+        _ => plain(value).into(),
+    }
+}
+
+/// A choice as text: a string without its quotes.
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A trial of a study.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrialJson {
+    number: usize,
+    state: String,
+    /// What the objective gave.
+    value: Option<f64>,
+    params: serde_json::Map<String, serde_json::Value>,
+}
+
+impl From<&FrozenTrial> for TrialJson {
+    fn from(trial: &FrozenTrial) -> Self {
+        let (number, value) = (trial.number, trial.value);
+        Self { number, state: trial.state.to_string(), value, params: trial.params_json() }
+    }
+}

@@ -1,0 +1,221 @@
+//! The report of a fine-tuned run: what was done, how it went, where the network fails, and how far to trust it.
+
+use firstsight_data::ResizeMode;
+use firstsight_report::{
+    BarChart, Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number,
+};
+use firstsight_train::{Metrics, Predictions};
+
+use super::{BINS, Kept, Measured, Request, Tuned};
+use crate::report_sections::{self as pages, Beside};
+use crate::{Figures, Preset, Result, Runtime};
+
+pub fn report(request: &Request<'_>, tuned: &Tuned, source: &str, runtime: &Runtime) -> Result<Report> {
+    let model = request.pretrained.model;
+    let mut report = Report::new(&format!("Firstsight: {model}, fine-tuned"));
+    let classes = tuned.val.images.classes();
+    let seconds = tuned.seconds;
+    let total = seconds.features + seconds.head + seconds.tuning + seconds.measuring;
+    let mut facts = vec![
+        ("data", source.to_owned()),
+        ("images", format!("{} training, {} validation", tuned.n_train, tuned.val.images.len())),
+        ("classes", classes.len().to_string()),
+        ("weights", escape_markup(&request.pretrained.origin)),
+        ("preset", request.preset.name().to_owned()),
+        ("seed", request.seed.to_string()),
+        ("device", runtime.device_name.clone()),
+        ("time", number::duration(std::time::Duration::from_secs_f64(total))),
+    ];
+    if let Some(licence) = request.pretrained.licence {
+        facts.push(("licence of the weights", licence.to_owned()));
+    }
+    report.facts(&facts);
+    let (name, held_out) = tuned.held_out();
+    let part = if tuned.test.is_none() && request.preset != Preset::Quick {
+        "which chose the epoch and played no other part in training"
+    } else {
+        "which played no part in training"
+    };
+    report.lead(&format!(
+        "Of {} {name} images, {part}, **{}** are recognised.",
+        held_out.images.len(),
+        number::percent(held_out.figures().accuracy, 1)
+    ));
+
+    what_was_done(request, tuned, report.section(None, "What was done"), source);
+    figures(tuned, report.section(None, "The figures"), model.name);
+    let source = format!("{source}, {name} images");
+    pages::mistakes(
+        report.section(None, &format!("What it gets wrong: the {name} images")),
+        &held_out.images,
+        &held_out.predictions,
+        &source,
+    )?;
+    per_class(held_out, report.section(None, "Class by class"));
+    calibration(&held_out.predictions, report.section(None, "How far to trust its confidence"), &source)?;
+    layers(tuned, report.section(None, "The network"));
+    Ok(report)
+}
+
+fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, source: &str) {
+    let seconds = tuned.seconds;
+    section.text(&format!(
+        "The pretrained network ran once over the training images{}, which took {:.1} s, and a new last layer learned \
+         from what came out, which took {:.1} s. Five-fold cross-validation on the training images chose how much it is \
+         regularised.",
+        if tuned.recipe.views.len() > 1 { ", as they are and mirrored" } else { "" },
+        seconds.features,
+        seconds.head
+    ));
+    if !tuned.head.candidates.is_empty() {
+        let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
+        let mut table = Table::new("The last layer's cross-validation", columns);
+        for candidate in &tuned.head.candidates {
+            let cells = [candidate.penalty.into(), candidate.loss.into(), candidate.accuracy.into()];
+            if candidate.penalty == tuned.head.penalty {
+                table.highlighted_row(cells)
+            } else {
+                table.row(cells)
+            };
+        }
+        section.table(table);
+    }
+    if tuned.crops.len() > 1 {
+        let columns = [Column::text("crop"), Column::number("lowest loss")];
+        let mut table =
+            Table::new("How photos are brought to the input's size, by cross-validation", columns);
+        for (crop, loss) in &tuned.crops {
+            let name = match crop {
+                ResizeMode::CenterCrop => "the centre",
+                ResizeMode::Squash => "the whole photo, stretched",
+            };
+            let cells = [name.into(), (*loss).into()];
+            if *crop == tuned.input.crop_mode {
+                table.highlighted_row(cells)
+            } else {
+                table.row(cells)
+            };
+        }
+        section.table(table);
+    }
+    for (path, reason) in &tuned.excluded {
+        let text = format!("{}: {reason}", path.display());
+        section.note(&format!("Left out: {}", escape_markup(&text)));
+    }
+    let Some(tuning) = &tuned.recipe.tuning else { return };
+    let config = &tuning.config;
+    section.text(&format!(
+        "Then the network from {} up was trained on for {} of at most {} epochs, which took {:.1} s: AdamW at a rate of \
+         {:.1e} for the last layer and {} times as much for each block before it, batches of {}, images changed by `{}`. {}",
+        escape_markup(&config.unfreeze_from),
+        tuned.history.epochs.len(),
+        config.epochs,
+        seconds.tuning,
+        config.rate,
+        config.rate_decay,
+        tuning.batch_size,
+        request.augmentation,
+        if request.update_statistics {
+            "Batch norm followed the new images."
+        } else {
+            "Batch norm kept the pretraining's statistics."
+        }
+    ));
+    if let Some(curve) = &tuned.rate_curve {
+        let (x, y): (Vec<f64>, Vec<f64>) =
+            curve.points.iter().map(|(rate, loss)| (rate.log10(), *loss)).unzip();
+        let series = Series::new("loss", x.into_iter().zip(y));
+        let chart = LineChart::new("logarithm of the learning rate").panel("smoothed loss", vec![series]);
+        section.figure(Figure::new(chart, "The learning rate's range test", source));
+    }
+    let best = match tuned.kept {
+        Kept::Epoch(epoch) => Some(epoch),
+        Kept::Head => None,
+    };
+    if tuned.history.epochs.is_empty() {
+        section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
+        return;
+    }
+    pages::epochs(section, &tuned.history.epochs, best, source);
+    if tuned.kept == Kept::Head {
+        section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");
+    }
+}
+
+fn figures(tuned: &Tuned, section: &mut Section, model: &str) {
+    let row = |split, metrics: &Metrics| Beside { split, ours: Figures::from(metrics), lecture: None };
+    let mut rows: Vec<Beside> = tuned.train.iter().map(|train| row("training", train)).collect();
+    if tuned.kept != Kept::Head {
+        rows.push(row("validation, last layer alone", &tuned.head_val));
+    }
+    rows.push(row("validation", &tuned.val.metrics));
+    rows.extend(tuned.test.iter().map(|test| row("test", &test.metrics)));
+    pages::figures(section, &rows, model);
+}
+
+fn per_class(measured: &Measured, section: &mut Section) {
+    let columns = [
+        Column::text("class"),
+        Column::number("images"),
+        Column::number("precision"),
+        Column::number("recall"),
+    ];
+    let mut table = Table::new(
+        "Precision: the share of the images called so that are so. Recall: the share of those that are so that are \
+         called so",
+        columns,
+    );
+    for (class, figures) in measured.images.classes().iter().zip(measured.predictions.per_class()) {
+        table.row([class.as_str().into(), figures.n.into(), figures.precision.into(), figures.recall.into()]);
+    }
+    section.table(table);
+}
+
+fn calibration(predictions: &Predictions, section: &mut Section, source: &str) -> Result<()> {
+    section.text(&format!(
+        "The expected calibration error is {:.3}: so far, on average, the share of right predictions lies from the \
+         confidence that they were made with.",
+        predictions.expected_calibration_error(BINS)
+    ));
+    let bins: Vec<_> = predictions.reliability(BINS).into_iter().filter(|bin| bin.n > 0).collect();
+    let names = bins
+        .iter()
+        .map(|bin| format!("{} to {} ({})", number::percent(bin.from, 0), number::percent(bin.to, 0), bin.n));
+    let chart = BarChart::new("confidence (images)", "share", names.collect::<Vec<_>>())
+        .series("right", bins.iter().map(|bin| bin.accuracy.unwrap_or(f64::NAN)))?
+        .series("mean confidence", bins.iter().map(|bin| bin.confidence.unwrap_or(f64::NAN)))?;
+    let caption = "The reliability diagram: predictions by their confidence, with the share of them that is right. Where \
+                   the bars differ, the confidence misleads";
+    section.figure(Figure::new(chart, caption, source));
+    Ok(())
+}
+
+fn layers(tuned: &Tuned, section: &mut Section) {
+    section.text(&format!(
+        "{} parameters were trained, {} stayed as they were pretrained.",
+        number::count(tuned.trained_params as u64),
+        number::count(tuned.frozen_params as u64)
+    ));
+    let columns = [
+        Column::text("layer"),
+        Column::text("kind"),
+        Column::text("output (H, W, C)"),
+        Column::number("parameters"),
+        Column::text("trained"),
+    ];
+    let summary = tuned.network.summary();
+    let mut table = Table::new(format!("The layers of {}", summary.model), columns);
+    for (row, trained) in summary.rows.iter().zip(&tuned.trained_rows) {
+        let axes: Vec<String> = row.output.channels_last().iter().map(usize::to_string).collect();
+        let cells = [
+            row.name.as_str().into(),
+            row.kind.into(),
+            axes.join("×").into(),
+            row.params.into(),
+            if *trained { "yes" } else { "" }.into(),
+        ];
+        table.row(cells);
+    }
+    table.footer(["total".into(), "".into(), "".into(), summary.total_params().into(), "".into()]);
+    section.table(table);
+}

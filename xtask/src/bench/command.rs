@@ -1,0 +1,169 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::{Contest, Item, Memory, Mode, Outcome, Peak, Rival, Scouted, Work, serve};
+use firstsight::Context;
+use firstsight::values;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Items, A to F [default: all]
+    #[arg(long, num_args = 1.., value_name = "ITEM")]
+    item: Vec<Item>,
+    /// forward, train, features or fine-tune [default: what the table has of each item]
+    #[arg(long)]
+    mode: Option<Mode>,
+    /// A Python with torch, to be timed in turn with our side
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// How often each side takes its turn
+    #[arg(long, default_value_t = 3, value_parser = values::positive, value_name = "N")]
+    rounds: usize,
+    /// How long a turn is, three steps at least
+    #[arg(long, default_value_t = 1.0, value_parser = values::rate, value_name = "SECONDS")]
+    seconds: f64,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Be our side's process: run steps as standard input asks for them
+    #[arg(long, hide = true)]
+    serve: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.serve {
+        let (&[item], Some(mode)) = (args.item.as_slice(), args.mode) else {
+            bail!("a worker needs one item and a mode");
+        };
+        return serve(item, mode, context);
+    }
+    let threads = match context.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().context("can't count the processor's threads")?.get(),
+    };
+    let peak = Peak::measure(threads);
+    if !args.json {
+        let Peak { gflops, gigabytes } = peak;
+        println!(
+            "peak of {threads} threads: {gflops:.0} GFLOP/s in multiply-adds, {gigabytes:.1} GB/s in a triad"
+        );
+        println!("{HEADER}");
+    }
+    let mut timings = Vec::new();
+    for (item, mode) in args.selected() {
+        let work = item.work(mode)?;
+        let contest =
+            Contest { item, mode, threads: context.threads, rounds: args.rounds, seconds: args.seconds };
+        let timing = Timing::new(item, mode, work, peak, contest.run(args.python.as_deref(), context)?);
+        if !args.json {
+            println!("{timing}");
+        }
+        timings.push(timing);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&timings)?);
+    }
+    Ok(())
+}
+
+impl Args {
+    fn selected(&self) -> Vec<(Item, Mode)> {
+        let items = if self.item.is_empty() { Item::ALL.to_vec() } else { self.item.clone() };
+        let pairs = |item: Item| match self.mode {
+            Some(mode) => vec![(item, mode)],
+            None => item.modes().iter().map(|&mode| (item, mode)).collect(),
+        };
+        items.into_iter().flat_map(pairs).collect()
+    }
+}
+
+/// A row of the table, an element of `--json`.
+#[derive(Serialize)]
+struct Timing {
+    item: &'static str,
+    network: &'static str,
+    batch: usize,
+    mode: &'static str,
+    /// Milliseconds a step: the median of the turns' medians.
+    ms: f64,
+    turns: Vec<f64>,
+    threads: usize,
+    #[serde(flatten)]
+    memory: Memory,
+    #[serde(flatten)]
+    work: Work,
+    peak: Peak,
+    /// How much of the peak arithmetic the step is, directly computed.
+    arithmetic_share: f64,
+    /// How much of the peak traffic the step is, at the least.
+    bandwidth_share: f64,
+    /// PyTorch's best with each malloc.
+    pytorch: Vec<RivalTiming>,
+    /// One turn of each of PyTorch's ways.
+    scouted: Vec<Scouted>,
+}
+
+#[derive(Serialize)]
+struct RivalTiming {
+    #[serde(flatten)]
+    rival: Rival,
+    /// PyTorch's milliseconds over ours.
+    ratio: f64,
+}
+
+impl Timing {
+    fn new(item: Item, mode: Mode, work: Work, peak: Peak, outcome: Outcome) -> Self {
+        let Outcome { ours, rivals, scouted } = outcome;
+        let ms = ours.ms;
+        Self {
+            item: item.name(),
+            network: item.model().name,
+            batch: item.batch(),
+            mode: mode.name(),
+            ms,
+            turns: ours.turns,
+            threads: ours.threads,
+            memory: ours.memory,
+            work,
+            peak,
+            arithmetic_share: work.gflop / (ms / 1e3) / peak.gflops,
+            bandwidth_share: work.gigabytes / (ms / 1e3) / peak.gigabytes,
+            pytorch: rivals
+                .into_iter()
+                .map(|rival| RivalTiming { ratio: rival.side.ms / ms, rival })
+                .collect(),
+            scouted,
+        }
+    }
+}
+
+const HEADER: &str = "\
+item  network       batch  mode        ms  of peak flops  of bandwidth  memory MiB  PyTorch ms (ratio, memory, way)
+──────────────────────────────────────────────────────────────────────────────────────────────────────────────";
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { item, network, batch, mode, ms, .. } = self;
+        let (arithmetic, bandwidth) = (100.0 * self.arithmetic_share, 100.0 * self.bandwidth_share);
+        let memory = mib(&self.memory);
+        write!(
+            f,
+            "{item:4}  {network:12}  {batch:5}  {mode:7} {ms:6.1}  {arithmetic:11.0} %  {bandwidth:10.0} %  {memory:>10}"
+        )?;
+        for RivalTiming { rival, ratio } in &self.pytorch {
+            write!(f, "  {:.1} ({ratio:.2}, {}, {})", rival.side.ms, mib(&rival.side.memory), rival.how)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the steps need of memory: the peak less what the process held before there was a network.
+fn mib(memory: &Memory) -> String {
+    match (memory.base_mib, memory.peak_mib) {
+        (Some(base), Some(peak)) => format!("{:.0}", peak - base),
+        _ => "?".to_owned(),
+    }
+}
