@@ -1,6 +1,7 @@
 //! Five Adam steps of the lecture's two networks against Keras, from the same weights and batches
 //! (goldens/training_steps.py).
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -8,7 +9,7 @@ use firstsight_data::{Batch, Batches, Error};
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params};
 use firstsight_train::{
-    AdamEpsilon, BatchEnd, Callback, FitConfig, Flow, Loss, OptimizerConfig, Schedule, fit,
+    BatchEnd, Callback, CrossEntropy, FitConfig, OptimizerConfig, StopReason, Trainable, fit,
 };
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ struct Compare<'a> {
 }
 
 impl Callback for Compare<'_> {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let step = &self.steps[end.batch];
         let expected = step["loss"].as_f64().unwrap();
         assert!(
@@ -82,7 +83,7 @@ impl Callback for Compare<'_> {
                 end.batch
             );
         }
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -103,22 +104,10 @@ fn five_steps(kind: &'static ModelInfo, layers: &[&str]) {
         let values: Vec<f32> = pattern(bias.elem_count(), 100 + k as u64).map(|v| (0.1 * v) as f32).collect();
         bias.set(&Tensor::from_vec(values, bias.shape(), &Device::Cpu).unwrap()).unwrap();
     }
-    let config = FitConfig {
-        epochs: 1,
-        loss: Loss::SparseCategoricalCrossEntropy,
-        metrics: vec![],
-        optimizer: OptimizerConfig::Adam {
-            rate: 0.001,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume: None,
-    };
+    let config = FitConfig::new(1, CrossEntropy, OptimizerConfig::adam_keras(0.001));
+    let model = Trainable::new(&network, params.named());
     let mut compare = Compare { steps: &golden[kind.name], params: &params };
-    let history = fit(&network, params.trainable(), &Hashed, &Hashed, &config, &mut [&mut compare]).unwrap();
+    let history = fit(&model, &Hashed, None, &config, &mut [&mut compare]).unwrap();
     assert_eq!(history.epochs.len(), 1);
 }
 

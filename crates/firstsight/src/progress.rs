@@ -1,14 +1,15 @@
 //! Progress: a bar on a terminal, plain lines elsewhere, always on standard error.
 
 use std::io::IsTerminal as _;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use firstsight_train::callbacks::Callback;
-use firstsight_train::{BatchEnd, Ended, Epoch, EpochEnd, Flow, TrainBegin};
+use firstsight_train::{BatchEnd, Epoch, EpochEnd, StopReason, TrainBegin};
 use firstsight_transfer::{Event, HubProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use firstsight_transfer::training::MONITOR;
+use firstsight_transfer::training::monitor;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
 const BYTES_BAR: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
@@ -57,10 +58,12 @@ impl Terminal {
             Event::TrainEnd { task, history } => {
                 shown.clear();
                 let n = history.epochs.len();
-                match history.ended {
-                    Ended::AllEpochs => {}
-                    Ended::EarlyStopped => eprintln!("{task}: stopped after epoch {n}, no longer improving"),
-                    Ended::Interrupted => eprintln!("{task}: interrupted after epoch {n}"),
+                match &history.stopped {
+                    None => {}
+                    Some(StopReason::Callback(reason)) => {
+                        eprintln!("{task}: stopped after epoch {n}: {reason}");
+                    }
+                    Some(StopReason::Interrupted) => eprintln!("{task}: interrupted after epoch {n}"),
                 }
             }
             Event::Message(text) => shown.say(text),
@@ -160,25 +163,28 @@ pub(crate) struct TrialProgress {
 }
 
 impl Callback for TrialProgress {
-    fn on_train_begin(&mut self, begin: &TrainBegin<'_>) -> firstsight_train::Result<Flow> {
+    fn on_train_begin(
+        &mut self,
+        begin: &TrainBegin<'_>,
+    ) -> firstsight_train::Result<ControlFlow<StopReason>> {
         self.epochs = begin.config.epochs;
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if end.batch == 0 {
             self.bar.set_prefix(format!("{} epoch {}/{}", self.what, end.epoch + 1, self.epochs));
             self.bar.set_length(end.n_batches as u64);
         }
         self.bar.set_position(end.batch as u64 + 1);
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<Flow> {
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if let Some(epoch) = end.history.last() {
-            self.bar.set_message(format!("validation accuracy {:.4}", MONITOR.value(epoch)));
+            self.bar.set_message(format!("validation accuracy {:.4}", monitor().value(epoch)));
         }
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -190,10 +196,11 @@ impl Drop for TrialProgress {
 
 fn figures(epoch: &Epoch) -> String {
     let side = |prefix: &str, m: &firstsight_train::Metrics| {
-        let values: String = m.values.iter().map(|(k, v)| format!(", {prefix}{} {v:.4}", k.name())).collect();
+        let values: String = m.values.iter().map(|(k, v)| format!(", {prefix}{k} {v:.4}")).collect();
         format!("{prefix}loss {:.4}{values}", m.loss)
     };
-    format!("{}, {}", side("", &epoch.train), side("val_", &epoch.val))
+    let val = epoch.val.as_ref().map(|val| format!(", {}", side("val_", val)));
+    format!("{}{}", side("", &epoch.train), val.unwrap_or_default())
 }
 
 fn bar(what: &str, template: &str) -> ProgressBar {

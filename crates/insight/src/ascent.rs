@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use firstsight_models::{ImageClassifier, NamedLayer};
-use firstsight_train::{AdamEpsilon, Optimizer, OptimizerConfig, backward_step};
+use firstsight_train::{Optimizer, OptimizerConfig, backward_step};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -92,12 +92,7 @@ pub fn ascend(
 
     let climb = Climb { stages, layer, channels, pixels };
     let start = climb.height(&canvas.paint(parameters.as_tensor())?)?.to_vec1::<f32>()?;
-    let adam = OptimizerConfig::Adam {
-        rate: settings.rate,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: AdamEpsilon::PyTorch(1e-8),
-    };
+    let adam = OptimizerConfig::adam_torch(settings.rate);
     let mut optimizer = Optimizer::new(adam, vec![parameters.clone()])?;
     for step in 0..settings.steps {
         if !go_on(step, settings.steps) {

@@ -11,7 +11,7 @@ use firstsight_models::networks::SMALL_CNN;
 use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
-use firstsight_train::{Metric, Metrics};
+use firstsight_train::{Accuracy, Metrics};
 use serde::Serialize;
 
 use super::Lecture;
@@ -271,7 +271,7 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<Augment
             Column::text("time"),
         ],
     );
-    let accuracy = |metrics: &Metrics| metrics.get(Metric::Accuracy);
+    let accuracy = |metrics: &Metrics| metrics.get(&Accuracy);
     for (name, trained) in [("as they are", &without), ("changed", &with)] {
         table.row([
             name.into(),
@@ -308,14 +308,17 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<Augment
 }
 
 fn curves(section: &mut Section, without: &Trained, with: &Trained, source: &str) {
-    let accuracy = |metrics: &Metrics| metrics.get(Metric::Accuracy).unwrap_or(f64::NAN);
+    let accuracy = |metrics: &Metrics| metrics.get(&Accuracy).unwrap_or(f64::NAN);
     let series = |of: &dyn Fn(&Metrics) -> f64| {
         let runs = [("as they are", without), ("changed", with)];
         let each = runs.into_iter().flat_map(|(name, trained)| {
             let epochs = &trained.history.epochs;
             [
                 Series::per_epoch(format!("{name}, training"), epochs.iter().map(|epoch| of(&epoch.train))),
-                Series::per_epoch(format!("{name}, validation"), epochs.iter().map(|epoch| of(&epoch.val))),
+                Series::per_epoch(
+                    format!("{name}, validation"),
+                    epochs.iter().map(|epoch| epoch.val.as_ref().map_or(f64::NAN, of)),
+                ),
             ]
         });
         each.collect::<Vec<_>>()

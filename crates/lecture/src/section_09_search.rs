@@ -12,9 +12,7 @@ use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
-use firstsight_train::{
-    AdamEpsilon, Callback, FitConfig, Loss, Monitor, OptimizerConfig, Schedule, evaluate, fit,
-};
+use firstsight_train::{Callback, FitConfig, Monitor, OptimizerConfig, Poisson, Trainable, evaluate, fit};
 use firstsight_transfer::Runtime;
 use serde::Serialize;
 
@@ -174,24 +172,12 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
         init: Init::Keras,
     };
     let mlp = Mlp::new(&config, &params.builder())?;
-    let config = FitConfig {
-        epochs: 100,
-        loss: Loss::Poisson,
-        metrics: vec![],
-        optimizer: OptimizerConfig::Adam {
-            rate: choice.rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume: None,
-    };
-    let mut stopping = EarlyStopping::new(Monitor::ValLoss, 3, params.trainable());
+    let config = FitConfig::new(100, Poisson, OptimizerConfig::adam_keras(choice.rate));
+    let mut stopping = EarlyStopping::new(Monitor::val_loss(), 3);
     let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut stopping];
-    fit(&mlp, params.trainable(), &housing.train(seed)?, &housing.val, &config, callbacks)?;
-    let loss = evaluate(&mlp, &housing.val, Loss::Poisson, &[])?.loss;
+    let model = Trainable::new(&mlp, params.named());
+    fit(&model, &housing.train(seed)?, Some(&housing.val), &config, callbacks)?;
+    let loss = evaluate(&mlp, &housing.val, &Poisson, &[])?.loss;
     Ok((mlp, loss))
 }
 
@@ -207,7 +193,7 @@ impl Search {
         let best = study.best_trial()?;
         let seconds = started.elapsed().as_secs_f64();
         let (mlp, rebuilt) = train(&choice, best.number as u64, housing, &context.runtime.device)?;
-        let test = evaluate(&mlp, &housing.test, Loss::Poisson, &[])?.loss;
+        let test = evaluate(&mlp, &housing.test, &Poisson, &[])?.loss;
         let over_seeds = over_seeds(1000..1000 + SEEDS, |seed| {
             train(&choice, seed, housing, &context.runtime.device).map(|(_, loss)| loss)
         })?;

@@ -1,18 +1,19 @@
 use candle_core::{D, DType, ModuleT};
 use firstsight_data::Batches;
 
-use crate::metrics::{Meter, argmax};
+use crate::metric::{Meter, argmax};
 use crate::{Error, Loss, Metric, Metrics, Result};
 
-/// The loss and metrics of `model` over `batches`, in inference mode.
+/// Loss and metrics of `model` over `batches`, in inference mode.
 ///
 /// # Errors
+///
 /// [`Error::Empty`] without examples; errors of the data and the model.
 pub fn evaluate(
     model: &impl ModuleT,
-    batches: &impl Batches,
-    loss: Loss,
-    metrics: &[Metric],
+    batches: &dyn Batches,
+    loss: &dyn Loss,
+    metrics: &[&dyn Metric],
 ) -> Result<Metrics> {
     let mut meter = Meter::new(metrics);
     for batch in batches.epoch(0) {
@@ -92,7 +93,7 @@ impl Predictions {
 ///
 /// # Errors
 /// [`Error::Empty`] without examples; errors of the data and the model.
-pub fn predict(model: &impl ModuleT, batches: &impl Batches) -> Result<Predictions> {
+pub fn predict(model: &impl ModuleT, batches: &dyn Batches) -> Result<Predictions> {
     let mut predictions = Predictions { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 };
     for batch in batches.epoch(0) {
         let batch = batch?;

@@ -5,7 +5,7 @@
 //!
 //! - [`Loss`] and [`Metric`] say what is minimised and what is reported;
 //! - [`OptimizerConfig`] says how: SGD with momentum, Adam, AdamW; a [`Schedule`] changes its rate from step to step, and
-//!   a [`Group`] of variables may have a rate and a weight decay of its own;
+//!   a [`ParamGroup`] of variables may have a rate and a weight decay of its own;
 //! - a [`Callback`] sees the end of each batch and epoch, and may end the training:
 //!   [`EarlyStopping`](callbacks::EarlyStopping), [`Checkpoint`](callbacks::Checkpoint),
 //!   [`CsvHistory`](callbacks::CsvHistory), [`StopOnNan`](callbacks::StopOnNan),
@@ -20,7 +20,7 @@
 //! use candle_core::{Device, Module, Tensor, Var};
 //! use candle_nn::Linear;
 //! use firstsight_data::{Sampling, TensorBatches};
-//! use firstsight_train::{AdamEpsilon, FitConfig, Loss, Metric, OptimizerConfig, Schedule, fit};
+//! use firstsight_train::{Accuracy, CrossEntropy, FitConfig, OptimizerConfig, Trainable, fit};
 //!
 //! // Two clouds on a line, told apart by one weight and one bias for each class.
 //! let x = Tensor::new(&[[-2f32], [-1.5], [-1.0], [1.0], [1.5], [2.0]], &Device::Cpu)?;
@@ -29,44 +29,39 @@
 //! let val = TensorBatches::new(x, y, 6, Sampling::Sequential)?;
 //! let weight = Var::zeros((2, 1), candle_core::DType::F32, &Device::Cpu)?;
 //! let bias = Var::zeros(2, candle_core::DType::F32, &Device::Cpu)?;
-//! let model = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
-//! let config = FitConfig {
-//!     epochs: 20,
-//!     loss: Loss::SparseCategoricalCrossEntropy,
-//!     metrics: vec![Metric::Accuracy],
-//!     optimizer: OptimizerConfig::Adam { rate: 0.05, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) },
-//!     schedule: Schedule::Constant,
-//!     clip_norm: None,
-//!     resume: None,
-//! };
-//! let history = fit(&model, vec![weight, bias], &train, &val, &config, &mut [])?;
-//! let last = history.epochs.last().unwrap();
-//! assert_eq!(last.val.get(Metric::Accuracy), Some(1.0));
+//! let linear = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()));
+//! let model = Trainable::new(&linear, vec![("weight".to_owned(), weight), ("bias".to_owned(), bias)]);
+//! let config = FitConfig::new(20, CrossEntropy, OptimizerConfig::adam_keras(0.05)).metric(Accuracy);
+//! let history = fit(&model, &train, Some(&val), &config, &mut [])?;
+//! let last = history.epochs.last().unwrap().val.as_ref().unwrap();
+//! assert_eq!(last.get(&Accuracy), Some(1.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod calibration;
 pub mod callbacks;
+mod config;
 mod error;
 mod evaluate;
 mod fit;
-mod groups;
 mod history;
 mod loss;
-mod metrics;
+mod lr_find;
+mod metric;
+mod model;
 mod optim;
-mod rate_finder;
 mod schedule;
 
 pub use calibration::{ClassFigures, ConfidenceBin};
-pub use callbacks::{BatchEnd, Callback, EpochEnd, Flow, SavedState, TrainBegin};
+pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainEnd};
+pub use config::FitConfig;
 pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, predict};
-pub use fit::{FitConfig, Resume, backward_step, fit, gradient};
-pub use groups::{Group, Trainable};
-pub use history::{Ended, Epoch, History, Monitor};
-pub use loss::Loss;
-pub use metrics::{Metric, Metrics};
+pub use fit::{backward_step, fit, gradient};
+pub use history::{Epoch, History, Monitor, StopReason};
+pub use loss::{BinaryCrossEntropy, CrossEntropy, Loss, Poisson};
+pub use lr_find::{LrCurve, lr_find};
+pub use metric::{Accumulator, Accuracy, BatchOutputs, BinaryAccuracy, Metric, Metrics, TopK};
+pub use model::{Model, ParamGroup, ParamGroups, Trainable};
 pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};
-pub use rate_finder::{RateCurve, find_rate};
 pub use schedule::Schedule;

@@ -1,32 +1,43 @@
+use std::collections::BTreeMap;
+
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
 
-use crate::{Result, Trainable};
+use crate::{ParamGroups, Result};
 
-/// Where Adam adds its ε, and which: the frameworks differ.
+/// Adam's ε and the place where it is added, in which the frameworks differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AdamEpsilon {
-    /// Beside √v before the bias correction, the "ε hat" of Kingma and Ba's section 2. Keras's default is 1e-7.
+    /// Added to √v before the bias correction, the "ε hat" of Kingma and Ba's section 2. Keras's default is 1e-7.
     Keras(f64),
-    /// Beside √v̂ after the correction, as in their algorithm 1. PyTorch's default is 1e-8.
+    /// Added to √v̂ after the correction, as in their algorithm 1. PyTorch's default is 1e-8.
     PyTorch(f64),
 }
 
-/// How variables follow their gradients.
+/// An optimizer and its settings.
+///
+/// ```
+/// use firstsight_train::{AdamEpsilon, OptimizerConfig};
+///
+/// let adam = OptimizerConfig::adam_keras(1e-3);
+/// let spelled_out =
+///     OptimizerConfig::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) };
+/// assert_eq!(adam, spelled_out);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OptimizerConfig {
-    /// v ← μ·v + g; w ← w − rate·v (PyTorch's convention of momentum).
+    /// Gradient descent with momentum: v ← μ·v + g; w ← w − lr·v (PyTorch's convention).
     Sgd {
         /// Learning rate.
-        rate: f64,
+        lr: f64,
         /// μ in [0, 1).
         momentum: f64,
     },
     /// Adam (Kingma and Ba 2015).
     Adam {
         /// Learning rate.
-        rate: f64,
+        lr: f64,
         /// Decay of the first moment.
         beta1: f64,
         /// Decay of the second moment.
@@ -34,10 +45,10 @@ pub enum OptimizerConfig {
         /// ε.
         epsilon: AdamEpsilon,
     },
-    /// Adam with decoupled weight decay: w ← w − rate·decay·w first (Loshchilov and Hutter 2019).
+    /// Adam with decoupled weight decay, w ← w − lr·weight_decay·w before the step (Loshchilov and Hutter 2019).
     AdamW {
         /// Learning rate.
-        rate: f64,
+        lr: f64,
         /// Decay of the first moment.
         beta1: f64,
         /// Decay of the second moment.
@@ -45,20 +56,41 @@ pub enum OptimizerConfig {
         /// ε.
         epsilon: AdamEpsilon,
         /// Weight decay.
-        decay: f64,
+        weight_decay: f64,
     },
 }
 
 impl OptimizerConfig {
+    /// Keras's `Adam(lr)`: β₁ 0.9, β₂ 0.999, ε 1e-7 before the bias correction.
+    pub fn adam_keras(lr: f64) -> Self {
+        Self::Adam { lr, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) }
+    }
+
+    /// PyTorch's `Adam(lr)`: β₁ 0.9, β₂ 0.999, ε 1e-8 after the bias correction.
+    pub fn adam_torch(lr: f64) -> Self {
+        Self::Adam { lr, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::PyTorch(1e-8) }
+    }
+
+    /// PyTorch's `AdamW(lr, weight_decay)`: β₁ 0.9, β₂ 0.999, ε 1e-8 after the bias correction.
+    pub fn adamw(lr: f64, weight_decay: f64) -> Self {
+        let epsilon = AdamEpsilon::PyTorch(1e-8);
+        Self::AdamW { lr, beta1: 0.9, beta2: 0.999, epsilon, weight_decay }
+    }
+
+    /// PyTorch's `SGD(lr, momentum)`.
+    pub fn sgd(lr: f64, momentum: f64) -> Self {
+        Self::Sgd { lr, momentum }
+    }
+
     /// The learning rate.
-    pub fn rate(self) -> f64 {
-        match self {
-            Self::Sgd { rate, .. } | Self::Adam { rate, .. } | Self::AdamW { rate, .. } => rate,
+    pub fn lr(&self) -> f64 {
+        match *self {
+            Self::Sgd { lr, .. } | Self::Adam { lr, .. } | Self::AdamW { lr, .. } => lr,
         }
     }
 }
 
-/// An optimiser over some variables, with its moments and step count.
+/// An optimizer over some variables, with its moments and step count.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
@@ -66,42 +98,61 @@ pub struct Optimizer {
     steps: u64,
 }
 
-/// A variable with what the optimiser keeps for it.
+/// A variable with its settings and moments.
 #[derive(Debug)]
 struct Slot {
     var: Var,
-    rate: f64,
-    decay: f64,
+    lr_scale: f64,
+    weight_decay: f64,
     l2: f64,
     /// [velocity] for SGD, [m, v] for Adam.
     moments: Vec<Tensor>,
 }
 
 impl Optimizer {
-    /// An optimiser at step 0 with moments of zero.
-    pub fn new(config: OptimizerConfig, trainable: impl Into<Trainable>) -> Result<Self> {
+    /// An optimizer at step 0, with moments of zero.
+    ///
+    /// # Errors
+    ///
+    /// A device that is out of memory.
+    pub fn new(config: OptimizerConfig, groups: impl Into<ParamGroups>) -> Result<Self> {
         let n = match config {
             OptimizerConfig::Sgd { .. } => 1,
             OptimizerConfig::Adam { .. } | OptimizerConfig::AdamW { .. } => 2,
         };
         let mut slots = Vec::new();
-        for group in trainable.into().groups {
+        for group in groups.into().0 {
             for var in group.vars {
                 let moments = (0..n).map(|_| var.zeros_like()).collect::<candle_core::Result<_>>()?;
-                slots.push(Slot { var, rate: group.rate, decay: group.decay, l2: group.l2, moments });
+                let (lr_scale, weight_decay) = (group.lr_scale, group.weight_decay);
+                slots.push(Slot { var, lr_scale, weight_decay, l2: group.l2, moments });
             }
         }
         Ok(Self { config, slots, steps: 0 })
     }
 
-    /// Moves every variable that has a gradient, at the configured rate.
+    /// Takes a step of every variable that has a gradient, at the configured learning rate.
+    ///
+    /// # Errors
+    ///
+    /// Gradients whose shapes are not the variables'.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
         self.step_scaled(gradients, 1.0, None)
     }
 
-    /// [`Optimizer::step`] with every rate multiplied by `factor`, and, with `clip_norm`, with all gradients scaled
-    /// down together where their norm exceeds it: g ← g · clip / max(clip, ‖g‖) (Pascanu et al. 2013, algorithm 1).
-    pub fn step_scaled(&mut self, gradients: &GradStore, factor: f64, clip_norm: Option<f64>) -> Result<()> {
+    /// Takes a [step](Optimizer::step) with all learning rates multiplied by `lr_scale`. With `clip_norm`, all gradients
+    /// are scaled down together where their norm exceeds it: g ← g · clip / max(clip, ‖g‖) (Pascanu et al. 2013,
+    /// algorithm 1).
+    ///
+    /// # Errors
+    ///
+    /// Gradients whose shapes are not the variables'.
+    pub fn step_scaled(
+        &mut self,
+        gradients: &GradStore,
+        lr_scale: f64,
+        clip_norm: Option<f64>,
+    ) -> Result<()> {
         self.steps += 1;
         let scale = match clip_norm {
             Some(clip) => clip / self.norm(gradients)?.max(clip),
@@ -116,7 +167,7 @@ impl Optimizer {
             if slot.l2 > 0.0 {
                 gradient = (gradient + (slot.var.as_tensor() * slot.l2)?)?.detach();
             }
-            self.move_one(slot, &gradient, factor)?;
+            self.update(slot, &gradient, lr_scale)?;
         }
         Ok(())
     }
@@ -130,31 +181,34 @@ impl Optimizer {
         Ok(sum.sqrt())
     }
 
-    fn move_one(&self, slot: &Slot, gradient: &Tensor, factor: f64) -> Result<()> {
-        let factor = factor * slot.rate;
+    fn update(&self, slot: &Slot, gradient: &Tensor, lr_scale: f64) -> Result<()> {
+        let lr_scale = lr_scale * slot.lr_scale;
         let var = &slot.var;
         match (self.config, slot.moments.as_slice()) {
-            (OptimizerConfig::Sgd { rate, momentum }, [velocity]) => {
-                let step = SgdStep { lr: rate * factor, momentum, nesterov: false, weight_decay: 0.0 };
+            (OptimizerConfig::Sgd { lr, momentum }, [velocity]) => {
+                let step = SgdStep { lr: lr * lr_scale, momentum, nesterov: false, weight_decay: 0.0 };
                 sgd_step(var, gradient, velocity, &step)?;
             }
-            (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, [m, v]) => {
-                let step = adam(rate * factor, (beta1, beta2), epsilon, 0.0, self.steps);
+            (OptimizerConfig::Adam { lr, beta1, beta2, epsilon }, [m, v]) => {
+                let step = adam(lr * lr_scale, (beta1, beta2), epsilon, 0.0, self.steps);
                 adam_step(var, gradient, m, v, &step)?;
             }
-            (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, [m, v]) => {
-                let step = adam(rate * factor, (beta1, beta2), epsilon, decay * slot.decay, self.steps);
+            (OptimizerConfig::AdamW { lr, beta1, beta2, epsilon, weight_decay }, [m, v]) => {
+                let weight_decay = weight_decay * slot.weight_decay;
+                let step = adam(lr * lr_scale, (beta1, beta2), epsilon, weight_decay, self.steps);
                 adam_step(var, gradient, m, v, &step)?;
             }
             (config, moments) => {
                 let n = moments.len();
-                return Err(candle_core::Error::Msg(format!("{config:?} with {n} moments a variable")).into());
+                return Err(
+                    candle_core::Error::Msg(format!("{config:?} with {n} moments per variable")).into()
+                );
             }
         }
         Ok(())
     }
 
-    /// Steps taken.
+    /// The number of steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -166,21 +220,19 @@ impl Optimizer {
         })
     }
 
-    /// Takes the moments and step count of a checkpoint.
-    pub(crate) fn restore(
-        &mut self,
-        steps: u64,
-        state: impl Fn(&str) -> Option<Tensor>,
-    ) -> Result<(), String> {
+    /// Sets the moments and the step count from a checkpoint.
+    pub(crate) fn restore(&mut self, steps: u64, saved: &BTreeMap<String, Tensor>) -> Result<(), String> {
         for (i, slot) in self.slots.iter_mut().enumerate() {
             for (j, moment) in slot.moments.iter_mut().enumerate() {
                 let name = format!("{i:04}.{j}");
-                let saved = state(&name).ok_or_else(|| format!("optimiser moment {name} is missing"))?;
+                let saved = saved.get(&name).ok_or_else(|| format!("optimizer moment {name} is missing"))?;
                 if saved.dims() != moment.dims() {
                     let (expected, found) = (moment.dims(), saved.dims());
-                    return Err(format!("optimiser moment {name} is {found:?}, expected {expected:?}"));
+                    return Err(format!(
+                        "optimizer moment {name}: expected shape {expected:?}, found {found:?}"
+                    ));
                 }
-                *moment = saved;
+                *moment = saved.clone();
             }
         }
         self.steps = steps;
@@ -188,10 +240,10 @@ impl Optimizer {
     }
 }
 
-fn adam(rate: f64, (beta1, beta2): (f64, f64), epsilon: AdamEpsilon, decay: f64, step: u64) -> AdamStep {
+fn adam(lr: f64, (beta1, beta2): (f64, f64), epsilon: AdamEpsilon, weight_decay: f64, step: u64) -> AdamStep {
     let (epsilon, epsilon_placement) = match epsilon {
         AdamEpsilon::Keras(e) => (e, EpsilonPlacement::Keras),
         AdamEpsilon::PyTorch(e) => (e, EpsilonPlacement::PyTorch),
     };
-    AdamStep { lr: rate, beta1, beta2, epsilon, epsilon_placement, weight_decay: decay, step }
+    AdamStep { lr, beta1, beta2, epsilon, epsilon_placement, weight_decay, step }
 }

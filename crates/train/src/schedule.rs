@@ -1,4 +1,4 @@
-//! How the learning rate changes from step to step: factors by which every group's rate is multiplied.
+//! How the learning rate changes from step to step: scales by which every group's rate is multiplied.
 
 use std::f64::consts::PI;
 
@@ -8,9 +8,9 @@ use std::f64::consts::PI;
 /// use firstsight_train::Schedule;
 ///
 /// let schedule = Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 };
-/// assert_eq!(schedule.factor(0, 100), 0.1);
-/// assert_eq!(schedule.factor(9, 100), 1.0);
-/// assert!((schedule.factor(55, 100) - 0.5).abs() < 1e-12);
+/// assert_eq!(schedule.lr_scale(0, 100), 0.1);
+/// assert_eq!(schedule.lr_scale(9, 100), 1.0);
+/// assert!((schedule.lr_scale(55, 100) - 0.5).abs() < 1e-12);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
@@ -35,7 +35,7 @@ pub enum Schedule {
 
 impl Schedule {
     /// The factor of step `step`, counted from 0, of `steps`.
-    pub fn factor(self, step: u64, steps: u64) -> f64 {
+    pub fn lr_scale(self, step: u64, steps: u64) -> f64 {
         let (t, total) = (step as f64, steps as f64);
         match self {
             Self::Constant => 1.0,
@@ -59,18 +59,18 @@ mod tests {
     #[test]
     fn the_rate_rises_to_one_and_falls_to_the_floor() {
         let schedule = Schedule::WarmupCosine { warmup: 0.25, floor: 0.1 };
-        let factors: Vec<f64> = (0..8).map(|t| schedule.factor(t, 8)).collect();
-        assert_eq!(factors[..3], [0.5, 1.0, 1.0]);
-        assert!(factors[2..].windows(2).all(|w| w[1] < w[0]), "{factors:?}");
-        assert!((schedule.factor(8, 8) - 0.1).abs() < 1e-12);
-        assert_eq!(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 }.factor(0, 1), 1.0);
+        let scales: Vec<f64> = (0..8).map(|t| schedule.lr_scale(t, 8)).collect();
+        assert_eq!(scales[..3], [0.5, 1.0, 1.0]);
+        assert!(scales[2..].windows(2).all(|w| w[1] < w[0]), "{scales:?}");
+        assert!((schedule.lr_scale(8, 8) - 0.1).abs() < 1e-12);
+        assert_eq!(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 }.lr_scale(0, 1), 1.0);
     }
 
     #[test]
     fn the_range_is_covered_geometrically() {
         let schedule = Schedule::Exponential { from: 1e-4, to: 1.0 };
-        let factors: Vec<f64> = (0..5).map(|t| schedule.factor(t, 5)).collect();
-        for (factor, expected) in factors.iter().zip([1e-4, 1e-3, 1e-2, 1e-1, 1.0]) {
+        let scales: Vec<f64> = (0..5).map(|t| schedule.lr_scale(t, 5)).collect();
+        for (factor, expected) in scales.iter().zip([1e-4, 1e-3, 1e-2, 1e-1, 1.0]) {
             assert!((factor / expected - 1.0).abs() < 1e-12);
         }
     }

@@ -1,5 +1,6 @@
 //! The loop and its callbacks.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,13 @@ use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    AdamEpsilon, BatchEnd, Callback, Ended, Epoch, Error, FitConfig, Flow, History, Loss, Metric, Metrics,
-    Monitor, OptimizerConfig, Resume, Schedule, evaluate, find_rate, fit, predict,
+    Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Metric as _, Metrics,
+    Monitor, OptimizerConfig, Schedule, StopReason, TopK, Trainable, evaluate, fit, lr_find, predict,
 };
 
-const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+fn monitor() -> Monitor {
+    Monitor::val(Accuracy)
+}
 
 /// Three classes on a spiral, a little too hard for the network.
 fn spiral(n: usize, sampling: Sampling) -> TensorBatches {
@@ -43,37 +46,24 @@ fn mlp(seed: u64) -> (Mlp, Params) {
     (Mlp::new(&config, &params.builder()).unwrap(), params)
 }
 
-fn config(epochs: usize, resume: Option<Resume>) -> FitConfig {
-    FitConfig {
-        epochs,
-        loss: Loss::SparseCategoricalCrossEntropy,
-        metrics: vec![Metric::Accuracy, Metric::TopK(2)],
-        optimizer: OptimizerConfig::Adam {
-            rate: 0.01,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume,
-    }
+fn config(epochs: usize) -> FitConfig {
+    FitConfig::new(epochs, CrossEntropy, OptimizerConfig::adam_keras(0.01)).metric(Accuracy).metric(TopK(2))
 }
 
-fn checkpoint(folder: &Path, params: &Params) -> Checkpoint {
-    Checkpoint::new(folder, MONITOR, params.named(), "mlp on spirals")
+fn checkpoint(folder: &Path) -> Checkpoint {
+    Checkpoint::new(folder, monitor(), "mlp on spirals").resume(true)
 }
 
-/// Trains into `folder`, going on from its checkpoint if there is one.
+/// Trains into `folder`, resuming from its checkpoint if there is one.
 fn train(folder: &Path, epochs: usize, seed: u64, extra: &mut dyn Callback) -> (History, Params) {
     let (mlp, params) = mlp(seed);
-    let mut checkpoint = checkpoint(folder, &params);
-    let config = config(epochs, checkpoint.load().unwrap());
-    let mut stopping = EarlyStopping::new(MONITOR, 100, params.vars(|_| true));
+    let mut checkpoint = checkpoint(folder);
+    let mut stopping = EarlyStopping::new(monitor(), 100);
     let mut csv = CsvHistory::new(&folder.join("history.csv"));
     let (train, val) = (spiral(120, Sampling::Shuffled { seed: 4 }), spiral(90, Sampling::Sequential));
     let mut callbacks: [&mut dyn Callback; 4] = [extra, &mut stopping, &mut csv, &mut checkpoint];
-    let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut callbacks).unwrap();
+    let model = Trainable::new(&mlp, params.named());
+    let history = fit(&model, &train, Some(&val), &config(epochs), &mut callbacks).unwrap();
     (history, params)
 }
 
@@ -95,7 +85,7 @@ struct PressAt {
 }
 
 impl Callback for PressAt {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if (end.epoch, end.batch) == (self.epoch, self.batch) {
             self.flag.store(true, Ordering::Relaxed);
         }
@@ -107,11 +97,12 @@ impl Callback for PressAt {
 fn it_learns() {
     let folder = tempfile::tempdir().unwrap();
     let (history, _) = train(folder.path(), 40, 1, &mut Nothing);
-    assert_eq!((history.epochs.len(), history.ended), (40, Ended::AllEpochs));
+    assert_eq!((history.epochs.len(), history.stopped.clone()), (40, None));
     let (first, last) = (&history.epochs[0], &history.epochs[39]);
     assert!(last.train.loss < 0.9 * first.train.loss, "{} after {}", last.train.loss, first.train.loss);
-    assert!(last.val.get(Metric::Accuracy) > first.val.get(Metric::Accuracy));
-    assert_eq!((last.train.n, last.val.n), (120, 90));
+    let (first, train, last) = (first.val.as_ref().unwrap(), &last.train, last.val.as_ref().unwrap());
+    assert!(last.get(&Accuracy) > first.get(&Accuracy));
+    assert_eq!((train.n, last.n), (120, 90));
 }
 
 #[test]
@@ -133,7 +124,7 @@ fn an_interrupted_and_resumed_training_equals_one_that_ran_through() {
     let folder = tempfile::tempdir().unwrap();
     let flag = Arc::new(AtomicBool::new(false));
     let (history, _) = train(folder.path(), 9, 1, &mut PressAt { epoch: 4, batch: 3, flag });
-    assert_eq!((history.epochs.len(), history.ended), (4, Ended::Interrupted));
+    assert_eq!((history.epochs.len(), history.interrupted()), (4, true));
     // The resumed network starts from other weights: all that counts is in the checkpoint.
     let (history, params) = train(folder.path(), 9, 99, &mut Nothing);
 
@@ -154,18 +145,19 @@ fn the_history_file_reads_back_to_the_same_values() {
     assert_eq!(lines[0], "epoch,loss,accuracy,top2_accuracy,val_loss,val_accuracy,val_top2_accuracy");
     let last: Vec<f64> = lines[2].split(',').map(|v| v.parse().unwrap()).collect();
     let epoch = &history.epochs[1];
-    assert_eq!((last[0], last[1], last[4]), (2.0, epoch.train.loss, epoch.val.loss));
-    assert_eq!(last[5], epoch.val.get(Metric::Accuracy).unwrap());
+    let val = epoch.val.as_ref().unwrap();
+    assert_eq!((last[0], last[1], last[4]), (2.0, epoch.train.loss, val.loss));
+    assert_eq!(last[5], val.get(&Accuracy).unwrap());
 }
 
 fn epoch(val_accuracy: f64) -> Epoch {
-    let metrics = Metrics { loss: 1.0, values: vec![(Metric::Accuracy, val_accuracy)], n: 1 };
-    Epoch { train: metrics.clone(), val: metrics }
+    let metrics = Metrics { loss: 1.0, values: vec![(Accuracy.name(), val_accuracy)], n: 1 };
+    Epoch { train: metrics.clone(), val: Some(metrics) }
 }
 
 #[test]
 fn only_a_strictly_better_epoch_is_best() {
-    let best = |values: &[f64]| MONITOR.best(&values.iter().map(|&v| epoch(v)).collect::<Vec<_>>());
+    let best = |values: &[f64]| monitor().best(&values.iter().map(|&v| epoch(v)).collect::<Vec<_>>());
     assert_eq!(best(&[]), None);
     assert_eq!(best(&[0.5, 0.7, 0.7, 0.6]), Some(1));
     assert_eq!(best(&[f64::NAN, 0.1, f64::NAN]), Some(1));
@@ -175,37 +167,32 @@ fn only_a_strictly_better_epoch_is_best() {
 fn early_stopping_ends_patience_epochs_after_the_best_and_brings_it_back() {
     let (mlp, params) = mlp(1);
     let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
-    let mut stopping = EarlyStopping::new(MONITOR, 4, params.vars(|_| true));
-    let history =
-        fit(&mlp, params.trainable(), &train, &val, &config(500, None), &mut [&mut stopping]).unwrap();
-    let best = MONITOR.best(&history.epochs).unwrap();
-    assert_eq!(history.ended, Ended::EarlyStopped);
+    let mut stopping = EarlyStopping::new(monitor(), 4);
+    let model = Trainable::new(&mlp, params.named());
+    let history = fit(&model, &train, Some(&val), &config(500), &mut [&mut stopping]).unwrap();
+    let best = monitor().best(&history.epochs).unwrap();
+    let reason = "no better val_accuracy in 4 epochs".to_owned();
+    assert_eq!(history.stopped, Some(StopReason::Callback(reason)));
     assert_eq!(history.epochs.len(), best + 1 + 4);
-    let metrics =
-        evaluate(&mlp, &val, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy, Metric::TopK(2)])
-            .unwrap();
-    assert_eq!(metrics, history.epochs[best].val);
+    let metrics = evaluate(&mlp, &val, &CrossEntropy, &[&Accuracy, &TopK(2)]).unwrap();
+    assert_eq!(Some(metrics), history.epochs[best].val);
 }
 
 #[test]
 fn a_training_that_had_stopped_early_does_not_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, params) = mlp(1);
     let run = |epochs| {
         let (mlp, params) = mlp(1);
-        let mut checkpoint = checkpoint(folder.path(), &params);
-        let config = config(epochs, checkpoint.load().unwrap());
-        let mut stopping = EarlyStopping::new(MONITOR, 2, params.vars(|_| true));
+        let (mut checkpoint, mut stopping) = (checkpoint(folder.path()), EarlyStopping::new(monitor(), 2));
         let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
-        let history =
-            fit(&mlp, params.trainable(), &train, &val, &config, &mut [&mut stopping, &mut checkpoint])
-                .unwrap();
+        let model = Trainable::new(&mlp, params.named());
+        let callbacks: &mut [&mut dyn Callback] = &mut [&mut stopping, &mut checkpoint];
+        let history = fit(&model, &train, Some(&val), &config(epochs), callbacks).unwrap();
         (history, bytes(&params))
     };
     let first = run(500);
-    assert_eq!(first.0.ended, Ended::EarlyStopped);
+    assert!(matches!(first.0.stopped, Some(StopReason::Callback(_))));
     assert_eq!(run(500), first);
-    drop(params);
 }
 
 #[test]
@@ -216,8 +203,8 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     let inputs = Tensor::from_vec(x, (40, 2), &Device::Cpu).unwrap();
     let labels = Tensor::zeros(40, DType::U32, &Device::Cpu).unwrap();
     let batches = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
-    let error = fit(&mlp, params.trainable(), &batches, &batches, &config(3, None), &mut [&mut StopOnNan])
-        .unwrap_err();
+    let model = Trainable::new(&mlp, params.named());
+    let error = fit(&model, &batches, None, &config(3), &mut [&mut StopOnNan]).unwrap_err();
     assert!(matches!(error, Error::NonFinite { epoch: 0, batch: 1, .. }), "{error}");
 }
 
@@ -227,12 +214,11 @@ fn a_checkpoint_of_another_training_is_refused_and_changes_nothing() {
     train(folder.path(), 1, 1, &mut Nothing);
     let (_, params) = mlp(2);
     let before = bytes(&params);
-    let other = Checkpoint::new(folder.path(), MONITOR, params.named(), "something else");
-    let error = other.load().unwrap_err().to_string();
+    let other = Checkpoint::new(folder.path(), monitor(), "something else");
+    let error = other.load(&params.named()).unwrap_err().to_string();
     assert!(error.contains("last.safetensors") && error.contains("mlp on spirals"), "{error}");
-    let named = params.named().into_iter().map(|(name, var)| (format!("x.{name}"), var)).collect();
-    let error =
-        Checkpoint::new(folder.path(), MONITOR, named, "mlp on spirals").load().unwrap_err().to_string();
+    let named: Vec<_> = params.named().into_iter().map(|(name, var)| (format!("x.{name}"), var)).collect();
+    let error = checkpoint(folder.path()).load(&named).unwrap_err().to_string();
     assert!(error.contains("x.layers.0.bias is missing"), "{error}");
     assert_eq!(bytes(&params), before);
 }
@@ -241,13 +227,13 @@ fn a_checkpoint_of_another_training_is_refused_and_changes_nothing() {
 fn a_damaged_checkpoint_is_an_error_and_none_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let (_, params) = mlp(2);
-    assert!(checkpoint(folder.path(), &params).load().unwrap().is_none());
+    assert!(checkpoint(folder.path()).load(&params.named()).unwrap().is_none());
     train(folder.path(), 1, 1, &mut Nothing);
     let path = folder.path().join("last.safetensors");
     let whole = std::fs::read(&path).unwrap();
     for cut in [0, 4, 100, whole.len() - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        let error = checkpoint(folder.path(), &params).load().unwrap_err().to_string();
+        let error = checkpoint(folder.path()).load(&params.named()).unwrap_err().to_string();
         assert!(error.contains("last.safetensors"), "{error}");
     }
 }
@@ -256,10 +242,10 @@ fn a_damaged_checkpoint_is_an_error_and_none_is_none() {
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (mlp, params) = mlp(1);
-    let mut checkpoint = checkpoint(&folder.path().join("gone"), &params);
+    let mut checkpoint = checkpoint(&folder.path().join("gone"));
     let batches = spiral(30, Sampling::Sequential);
-    let error = fit(&mlp, params.trainable(), &batches, &batches, &config(1, None), &mut [&mut checkpoint])
-        .unwrap_err();
+    let model = Trainable::new(&mlp, params.named());
+    let error = fit(&model, &batches, Some(&batches), &config(1), &mut [&mut checkpoint]).unwrap_err();
     assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("gone"), "{error}");
 }
 
@@ -270,39 +256,66 @@ fn predictions_are_probabilities_in_order() {
     let predictions = predict(&mlp, &batches).unwrap();
     assert_eq!((predictions.len(), predictions.n_classes), (30, 3));
     assert!((0..30).all(|i| (predictions.row(i).iter().sum::<f32>() - 1.0).abs() < 1e-5));
-    let metrics = evaluate(&mlp, &batches, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy]).unwrap();
+    let metrics = evaluate(&mlp, &batches, &CrossEntropy, &[&Accuracy]).unwrap();
     let confusion = predictions.confusion();
     let right = confusion[0] + confusion[4] + confusion[8];
     assert_eq!(confusion.iter().sum::<usize>(), 30);
-    assert_eq!(metrics.get(Metric::Accuracy), Some(right as f64 / 30.0));
+    assert_eq!(metrics.get(&Accuracy), Some(right as f64 / 30.0));
 }
 
 #[test]
-fn the_rate_finder_suggests_a_rate_and_changes_nothing() {
+fn lr_find_suggests_a_learning_rate_and_changes_nothing() {
     let (mlp, params) = mlp(3);
     let before = bytes(&params);
     let train = spiral(120, Sampling::Shuffled { seed: 4 });
-    let vars = params.vars(|_| true);
-    // The configured rate is 0.01: the test runs from 1e-5 to 10.
-    let curve =
-        find_rate(&mlp, params.trainable(), &vars, &train, &config(1, None), (1e-3, 1e3), 60).unwrap();
+    let model = Trainable::new(&mlp, params.named());
+    // The configured learning rate is 0.01: the test runs from 1e-5 to 10.
+    let curve = lr_find(&model, &train, &config(1), (1e-3, 1e3), 60).unwrap();
     assert_eq!(bytes(&params), before);
     assert!(curve.points.windows(2).all(|w| w[0].0 < w[1].0));
-    let rate = curve.suggestion().unwrap();
-    assert!((1e-4..0.5).contains(&rate), "{rate}");
-    let config = FitConfig {
-        optimizer: OptimizerConfig::Adam {
-            rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 },
-        clip_norm: Some(1.0),
-        ..config(40, None)
-    };
-    let val = spiral(90, Sampling::Sequential);
-    let history = fit(&mlp, params.trainable(), &train, &val, &config, &mut []).unwrap();
+    let lr = curve.suggestion().unwrap();
+    assert!((1e-4..0.5).contains(&lr), "{lr}");
+    let config = FitConfig::new(40, CrossEntropy, OptimizerConfig::adam_keras(lr))
+        .schedule(Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 })
+        .clip_norm(1.0);
+    let history = fit(&model, &train, None, &config, &mut []).unwrap();
     let (first, last) = (&history.epochs[0].train, &history.epochs[39].train);
     assert!(last.loss < 0.85 * first.loss, "{} after {}", last.loss, first.loss);
+}
+
+#[test]
+fn without_validation_data_training_figures_can_be_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mlp, params) = mlp(1);
+    let train = spiral(60, Sampling::Shuffled { seed: 1 });
+    let monitor = Monitor::train_loss();
+    let mut stopping = EarlyStopping::new(monitor.clone(), 2);
+    let mut csv = CsvHistory::new(&folder.path().join("history.csv"));
+    let callbacks: &mut [&mut dyn Callback] = &mut [&mut stopping, &mut csv];
+    let model = Trainable::new(&mlp, params.named());
+    let history = fit(&model, &train, None, &config(3), callbacks).unwrap();
+    assert!(history.epochs.iter().all(|epoch| epoch.val.is_none()));
+    assert_eq!((monitor.best(&history.epochs), monitor.name()), (Some(2), "loss".to_owned()));
+    let text = std::fs::read_to_string(folder.path().join("history.csv")).unwrap();
+    assert!(text.starts_with("epoch,loss,accuracy,top2_accuracy\n"), "{text}");
+}
+
+#[test]
+fn a_checkpoint_of_version_1_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (expected, _) = train(folder.path(), 2, 1, &mut Nothing);
+    let path = folder.path().join("last.safetensors");
+    let file = std::fs::read(&path).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+    let header = metadata.metadata().as_ref().unwrap()["firstsight"].clone();
+    let old = header
+        .replace("\"version\":2", "\"version\":1")
+        .replace("\"accuracy\"", "\"Accuracy\"")
+        .replace("\"top2_accuracy\"", "{\"TopK\":2}");
+    assert_ne!(old, header);
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let metadata = std::collections::HashMap::from([("firstsight".to_owned(), old)]);
+    std::fs::write(&path, safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap()).unwrap();
+    let (history, _) = train(folder.path(), 2, 99, &mut Nothing);
+    assert_eq!(history.epochs, expected.epochs);
 }

@@ -1,7 +1,7 @@
-//! Three steps of each optimiser against PyTorch and Keras (goldens/optimizers.py).
+//! Three steps of each optimizer against PyTorch and Keras (goldens/optimizers.py).
 
 use candle_core::{Device, Tensor, Var};
-use firstsight_train::{AdamEpsilon, Group, Optimizer, OptimizerConfig};
+use firstsight_train::{AdamEpsilon, Optimizer, OptimizerConfig, ParamGroup};
 
 /// Minimises Σ a·w²/2 for three steps.
 fn three_steps(config: OptimizerConfig) -> Vec<f64> {
@@ -25,7 +25,7 @@ fn check(config: OptimizerConfig, expected: [f64; 3]) {
 #[test]
 fn sgd_with_momentum_is_pytorchs() {
     check(
-        OptimizerConfig::Sgd { rate: 0.02, momentum: 0.9 },
+        OptimizerConfig::Sgd { lr: 0.02, momentum: 0.9 },
         [0.8897120000000001, -1.9977563839840002, -0.42700000000000005],
     );
 }
@@ -34,7 +34,7 @@ fn sgd_with_momentum_is_pytorchs() {
 fn adam_with_pytorchs_epsilon() {
     let epsilon = AdamEpsilon::PyTorch(1e-2);
     check(
-        OptimizerConfig::Adam { rate: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
+        OptimizerConfig::Adam { lr: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
         [0.7053259420978122, -1.8015425592749386, 0.20656039376876725],
     );
 }
@@ -43,7 +43,7 @@ fn adam_with_pytorchs_epsilon() {
 fn adamw_decays_apart_from_the_gradient() {
     let epsilon = AdamEpsilon::PyTorch(1e-2);
     check(
-        OptimizerConfig::AdamW { rate: 0.1, beta1: 0.8, beta2: 0.95, epsilon, decay: 0.3 },
+        OptimizerConfig::AdamW { lr: 0.1, beta1: 0.8, beta2: 0.95, epsilon, weight_decay: 0.3 },
         [0.6277781201903304, -1.6342569504097764, 0.17331029861410108],
     );
 }
@@ -52,7 +52,7 @@ fn adamw_decays_apart_from_the_gradient() {
 fn adam_with_kerass_epsilon() {
     let epsilon = AdamEpsilon::Keras(1e-2);
     check(
-        OptimizerConfig::Adam { rate: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
+        OptimizerConfig::Adam { lr: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
         [0.7124517136078174, -1.8883531231914028, 0.20705747417329695],
     );
 }
@@ -68,15 +68,19 @@ fn values(vars: &[Var]) -> Vec<f64> {
 }
 
 #[test]
-fn groups_have_rates_and_decays_of_their_own() {
+fn groups_scale_learning_rate_and_weight_decay() {
     let vars = [1f64, 1.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
-    let group = |i: usize, rate, decay| Group { vars: vec![vars[i].clone()], rate, decay, l2: 0.0 };
+    let group = |i: usize, lr_scale, weight_decay| ParamGroup {
+        lr_scale,
+        weight_decay,
+        ..ParamGroup::new(vec![vars[i].clone()])
+    };
     let config = OptimizerConfig::AdamW {
-        rate: 0.1,
+        lr: 0.1,
         beta1: 0.9,
         beta2: 0.999,
         epsilon: AdamEpsilon::PyTorch(0.0),
-        decay: 0.5,
+        weight_decay: 0.5,
     };
     let mut optimizer = Optimizer::new(config, vec![group(0, 1.0, 1.0), group(1, 0.5, 0.0)]).unwrap();
     // The first step of Adam without ε is the rate's length; decay comes before it.
@@ -92,7 +96,7 @@ fn long_gradients_are_clipped_together_and_short_ones_left() {
     // The gradient is (3, 4): its norm is 5.
     for (clip, scale) in [(1.0, 0.2), (5.0, 1.0), (100.0, 1.0)] {
         let vars = [3f64, 4.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
-        let config = OptimizerConfig::Sgd { rate: 0.1, momentum: 0.0 };
+        let config = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0 };
         let mut optimizer = Optimizer::new(config, vars.to_vec()).unwrap();
         optimizer.step_scaled(&gradients(&vars), 1.0, Some(clip)).unwrap();
         for (found, w) in values(&vars).into_iter().zip([3.0, 4.0]) {
@@ -104,8 +108,8 @@ fn long_gradients_are_clipped_together_and_short_ones_left() {
 #[test]
 fn a_penalty_adds_to_the_gradient() {
     let vars = [3f64, 4.0].map(|w| Var::new(&[w], &Device::Cpu).unwrap());
-    let group = |i: usize, l2| Group { vars: vec![vars[i].clone()], rate: 1.0, decay: 1.0, l2 };
-    let config = OptimizerConfig::Sgd { rate: 0.1, momentum: 0.0 };
+    let group = |i: usize, l2| ParamGroup { l2, ..ParamGroup::new(vec![vars[i].clone()]) };
+    let config = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0 };
     let mut optimizer = Optimizer::new(config, vec![group(0, 0.5), group(1, 0.0)]).unwrap();
     optimizer.step(&gradients(&vars)).unwrap();
     for (found, expected) in values(&vars).into_iter().zip([3.0 * (1.0 - 0.1 * 1.5), 4.0 * 0.9]) {

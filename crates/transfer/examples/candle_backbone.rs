@@ -6,7 +6,7 @@
 use candle_core::{Device, ModuleT as _};
 use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder};
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
-use firstsight_transfer::{Extraction, Features, Head, HeadConfig, View, features, fingerprint};
+use firstsight_transfer::{FeatureConfig, FeatureView, Features, Head, HeadConfig, features, fingerprint};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,9 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model: CandleModel = name.parse()?;
     let (backbone, params) = CandleBackbone::load(model, weights.as_ref(), &device)?;
     let input = model.input();
-    let extraction = Extraction {
+    let extraction = FeatureConfig {
         normalize: input.normalize(),
-        views: &[View::Plain],
+        views: &[FeatureView::Plain],
         batch_size: 16,
         identity: fingerprint(&params, |_| true)?,
     };
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         folds: 5,
         steps: 200,
         batch_size: 256,
-        rate: 0.01,
+        lr: 0.01,
         balanced: false,
         seed: 1,
     };

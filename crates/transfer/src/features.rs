@@ -14,14 +14,14 @@ use crate::{Error, Result};
 
 /// How an image is shown to the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum View {
+pub enum FeatureView {
     /// As it is.
     Plain,
     /// Left and right exchanged.
     Mirrored,
 }
 
-impl View {
+impl FeatureView {
     fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -82,11 +82,11 @@ impl Features {
 
 /// What features are extracted with.
 #[derive(Debug, Clone)]
-pub struct Extraction<'a> {
+pub struct FeatureConfig<'a> {
     /// From bytes to the backbone's input.
     pub normalize: Normalize,
     /// Each costs a pass over the images.
-    pub views: &'a [View],
+    pub views: &'a [FeatureView],
     /// Images at a time.
     pub batch_size: usize,
     /// Stands for the backbone's weights and the preprocessing before the bytes: [`fingerprint`] and the input's
@@ -106,19 +106,19 @@ pub struct Extraction<'a> {
 pub fn features(
     backbone: &impl ModuleT,
     images: &ImageDataset,
-    extraction: &Extraction<'_>,
+    config: &FeatureConfig<'_>,
     cache: Option<&Path>,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Features> {
     let (labels, n_classes) = (images.labels().to_vec(), images.classes().len());
-    let n_rows = images.len() * extraction.views.len();
-    let file = cache.map(|folder| CacheFile::new(folder, images, extraction));
+    let n_rows = images.len() * config.views.len();
+    let file = cache.map(|folder| CacheFile::new(folder, images, config));
     if let Some(rows) = file.as_ref().and_then(|file| file.read(n_rows, device)) {
         progress(n_rows, n_rows);
         return Ok(Features { rows, labels, n_classes });
     }
-    let rows = extract(backbone, images, extraction, device, progress)?;
+    let rows = extract(backbone, images, config, device, progress)?;
     if let Some(file) = file {
         file.write(&rows)?;
     }
@@ -128,23 +128,23 @@ pub fn features(
 fn extract(
     backbone: &impl ModuleT,
     images: &ImageDataset,
-    extraction: &Extraction<'_>,
+    config: &FeatureConfig<'_>,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Tensor> {
-    let config = LoaderConfig {
-        batch_size: extraction.batch_size,
+    let loading = LoaderConfig {
+        batch_size: config.batch_size,
         sampling: Sampling::Sequential,
-        normalize: extraction.normalize.clone(),
+        normalize: config.normalize.clone(),
         prefetch: 2,
     };
-    let batches = Loader::new(images.clone(), config, device)?;
-    let total = images.len() * extraction.views.len();
-    let mut by_view = vec![Vec::new(); extraction.views.len()];
+    let batches = Loader::new(images.clone(), loading, device)?;
+    let total = images.len() * config.views.len();
+    let mut by_view = vec![Vec::new(); config.views.len()];
     let mut done = 0;
     for batch in batches.epoch(0) {
         let inputs = batch?.inputs;
-        for (view, rows) in extraction.views.iter().zip(&mut by_view) {
+        for (view, rows) in config.views.iter().zip(&mut by_view) {
             rows.push(backbone.forward_t(&view.apply(&inputs)?, false)?.detach());
             done += inputs.dim(0)?;
             progress(done, total);
@@ -177,9 +177,9 @@ struct CacheFile {
 }
 
 impl CacheFile {
-    fn new(folder: &Path, images: &ImageDataset, extraction: &Extraction<'_>) -> Self {
+    fn new(folder: &Path, images: &ImageDataset, config: &FeatureConfig<'_>) -> Self {
         let mut hasher = Sha256::new();
-        let Extraction { normalize, views, identity, batch_size: _ } = extraction;
+        let FeatureConfig { normalize, views, identity, batch_size: _ } = config;
         let views: Vec<&str> = views.iter().map(|view| view.name()).collect();
         hasher.update(format!("{identity} {normalize:?} {views:?} {:?}", images.shape()));
         for i in 0..images.len() {

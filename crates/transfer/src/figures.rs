@@ -1,6 +1,6 @@
 //! Loss, top-1 and top-5 as `metrics.json` and `evaluate --json` have them.
 
-use firstsight_train::{Metric, Metrics, Predictions};
+use firstsight_train::{Accuracy, Metric, Metrics, Predictions, TopK};
 use serde::{Deserialize, Serialize};
 
 /// Loss, top-1 and top-5 accuracy over a split.
@@ -18,13 +18,8 @@ pub struct Figures {
 
 impl From<&Metrics> for Figures {
     fn from(metrics: &Metrics) -> Self {
-        let value = |metric| metrics.get(metric).unwrap_or(f64::NAN);
-        Self {
-            loss: metrics.loss,
-            accuracy: value(Metric::Accuracy),
-            top5_accuracy: value(Metric::TopK(5)),
-            n: metrics.n,
-        }
+        let value = |metric: &dyn Metric| metrics.get(metric).unwrap_or(f64::NAN);
+        Self { loss: metrics.loss, accuracy: value(&Accuracy), top5_accuracy: value(&TopK(5)), n: metrics.n }
     }
 }
 

@@ -1,62 +1,67 @@
+use std::sync::Arc;
+
+use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
 use firstsight_models::{Block, ImageClassifier, InputShape, ModelInfo, Params, Summary, is_buffer};
 use firstsight_train::{
-    AdamEpsilon, Callback, FitConfig, Group, History, Loss, Metric, Optimizer, OptimizerConfig, RateCurve,
-    Resume, Schedule, find_rate, fit,
+    Callback, FitConfig, History, Loss, LrCurve, Metric, Model, Optimizer, OptimizerConfig, ParamGroup,
+    ParamGroups, Schedule, fit, lr_find,
 };
 
-use crate::{Error, Frozen, Result};
+use crate::{Error, Result};
 
-/// What batch norm does while its network is fine-tuned.
+/// The statistics that batch norm uses while its network is fine-tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Statistics {
-    /// It uses the pretraining's running statistics and leaves them (Keras's `training=False`). Right for small data.
-    Kept,
-    /// It uses each batch's, and follows them.
-    Updated,
+pub enum BatchNormMode {
+    /// The pretraining's running statistics, which stay as they are (Keras's `training=False`). Right for small data.
+    Eval,
+    /// Each batch's own; the running statistics follow them.
+    Train,
 }
 
-/// How the upper part of a network is trained on.
-#[derive(Debug, Clone, PartialEq)]
+/// How the upper blocks of a network are fine-tuned.
+#[derive(Debug, Clone)]
 pub struct FineTuneConfig {
-    /// The first block that is trained, of [`ImageClassifier::blocks`]; those nearer the input stay frozen.
+    /// Name of the first of the [blocks](ImageClassifier::blocks) to train; those nearer the input stay frozen.
     pub unfreeze_from: String,
-    /// The most epochs.
+    /// Maximum number of epochs.
     pub epochs: usize,
-    /// AdamW's rate for the last layer.
-    pub rate: f64,
-    /// What the rate is multiplied by from each block to the one before it (Howard and Ruder 2018, section 3.2).
-    pub rate_decay: f64,
+    /// AdamW's learning rate for the last layer.
+    pub lr: f64,
+    /// Factor of the learning rate from each block to the one before it (Howard and Ruder 2018, section 3.2).
+    pub layer_decay: f64,
     /// AdamW's weight decay; not on norms and biases.
     pub weight_decay: f64,
-    /// The share of all steps in which the rate rises, before it falls to 0 on a cosine.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// The norm that the gradients of a step are scaled down to.
+    /// Largest norm of a step's gradients; longer ones are scaled down to it.
     pub clip_norm: Option<f64>,
-    /// What is minimised.
-    pub loss: Loss,
-    /// What is reported beside it.
-    pub metrics: Vec<Metric>,
-    /// What batch norm does.
-    pub statistics: Statistics,
+    /// Loss to minimize.
+    pub loss: Arc<dyn Loss>,
+    /// Metrics to report next to the loss.
+    pub metrics: Vec<Arc<dyn Metric>>,
+    /// The statistics that batch norm uses.
+    pub batch_norm: BatchNormMode,
 }
 
 /// A network whose lower blocks are frozen: they record no graph and cost no backward pass.
 #[derive(Debug, Clone)]
-pub struct PartlyFrozen {
-    /// The network; its variables are those of the set that it was built from.
+pub struct FineTuner {
+    /// The network. It shares the variables of the [`Params`] that it was built from.
     pub network: ImageClassifier,
-    groups: Vec<Group>,
+    params: Params,
+    groups: Vec<ParamGroup>,
     blocks: Vec<Block>,
     first: usize,
 }
 
-impl PartlyFrozen {
-    /// The network of this kind over the variables of `params`, which exist, with the blocks before
+impl FineTuner {
+    /// The network of this kind over the existing variables of `params`, with the blocks before
     /// `config.unfreeze_from` frozen.
     ///
     /// # Errors
-    /// [`crate::Error::Setting`] for a block that there is not.
+    ///
+    /// [`crate::Error::Setting`] lists the blocks if `config` names another.
     pub fn new(
         model: &'static ModelInfo,
         input: InputShape,
@@ -70,21 +75,20 @@ impl PartlyFrozen {
         let is_frozen = move |name: &str| frozen.iter().any(|block| block.holds(name));
         let view = params.frozen(is_frozen);
         let network = ImageClassifier::new(model, input, n_classes, model.init, &view)?;
-        let groups = groups(&parts, first, params, config.rate_decay);
-        Ok(Self { network, groups, blocks: parts, first })
+        let groups = groups(&parts, first, params, config.layer_decay);
+        Ok(Self { network, params: params.clone(), groups, blocks: parts, first })
     }
 
-    /// How many parameters are trained, and how many are frozen.
-    pub fn counts(&self, params: &Params) -> (usize, usize) {
-        let count =
-            |(name, var): &(String, candle_core::Var)| if is_buffer(name) { 0 } else { var.elem_count() };
-        let total: usize = params.named().iter().map(count).sum();
+    /// The numbers of trained and of frozen parameters.
+    pub fn counts(&self) -> (usize, usize) {
+        let count = |(name, var): &(String, Var)| if is_buffer(name) { 0 } else { var.elem_count() };
+        let total: usize = self.params.named().iter().map(count).sum();
         let trained: usize =
             self.groups.iter().flat_map(|group| &group.vars).map(|var| var.elem_count()).sum();
         (trained, total - trained)
     }
 
-    /// The layer table's rows with whether each layer is trained.
+    /// The layer table, and for each of its rows whether the layer is trained.
     pub fn summary(&self) -> (Summary, Vec<bool>) {
         let summary = self.network.summary();
         let trained = summary
@@ -98,77 +102,72 @@ impl PartlyFrozen {
         (summary, trained)
     }
 
-    /// Trains the unfrozen blocks: AdamW, its rate falling from block to block towards the input and from step to step
-    /// as the schedule says.
+    /// Trains the unfrozen blocks with AdamW. The learning rate falls from block to block towards the input, and from
+    /// step to step by the schedule.
     ///
     /// # Errors
-    /// Those of [`fit`].
+    ///
+    /// Those of [`fit()`].
     pub fn fit(
         &self,
-        train: &impl Batches,
-        val: &impl Batches,
+        train: &dyn Batches,
+        val: Option<&dyn Batches>,
         config: &FineTuneConfig,
-        resume: Option<Resume>,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
-        let fit_config = fit_config(config, resume);
-        let groups = self.groups.clone();
-        Ok(match config.statistics {
-            Statistics::Kept => {
-                fit(&Frozen(self.network.clone()), groups, train, val, &fit_config, callbacks)?
-            }
-            Statistics::Updated => fit(&self.network, groups, train, val, &fit_config, callbacks)?,
-        })
+        Ok(fit(&Tuned { tuner: self, mode: config.batch_norm }, train, val, &fit_config(config), callbacks)?)
     }
 
-    /// The optimiser that [`PartlyFrozen::fit`] steps with, for what measures single steps.
+    /// The optimizer of [`FineTuner::fit`], for code that measures single steps.
     ///
     /// # Errors
-    /// Unsound rates.
+    ///
+    /// A device that is out of memory.
     pub fn optimizer(&self, config: &FineTuneConfig) -> Result<Optimizer> {
-        Ok(Optimizer::new(fit_config(config, None).optimizer, self.groups.clone())?)
+        Ok(Optimizer::new(fit_config(config).optimizer, self.groups.clone())?)
     }
 
-    /// The loss at rates from a thousandth to a hundred times the configured one, for a value to train with. The
-    /// variables come back as they were.
+    /// Measures the loss at learning rates from a thousandth to a hundred times the configured one, over `steps` steps,
+    /// and restores the variables.
     ///
     /// # Errors
-    /// Those of [`find_rate`].
-    pub fn find_rate(
-        &self,
-        params: &Params,
-        train: &impl Batches,
-        config: &FineTuneConfig,
-        steps: usize,
-    ) -> Result<RateCurve> {
-        let (groups, all) = (self.groups.clone(), params.vars(|_| true));
-        let fit_config = fit_config(config, None);
-        let range = (1e-3, 1e2);
-        Ok(match config.statistics {
-            Statistics::Kept => {
-                find_rate(&Frozen(self.network.clone()), groups, &all, train, &fit_config, range, steps)?
-            }
-            Statistics::Updated => find_rate(&self.network, groups, &all, train, &fit_config, range, steps)?,
-        })
+    ///
+    /// Those of [`lr_find()`].
+    pub fn lr_find(&self, train: &dyn Batches, config: &FineTuneConfig, steps: usize) -> Result<LrCurve> {
+        let tuned = Tuned { tuner: self, mode: config.batch_norm };
+        Ok(lr_find(&tuned, train, &fit_config(config), (1e-3, 1e2), steps)?)
     }
 }
 
-fn fit_config(config: &FineTuneConfig, resume: Option<Resume>) -> FitConfig {
-    FitConfig {
-        epochs: config.epochs,
-        loss: config.loss,
-        metrics: config.metrics.clone(),
-        optimizer: OptimizerConfig::AdamW {
-            rate: config.rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::PyTorch(1e-8),
-            decay: config.weight_decay,
-        },
-        schedule: config.schedule,
-        clip_norm: config.clip_norm,
-        resume,
+/// A network with its variables, its groups, and batch norm in the configured mode.
+struct Tuned<'a> {
+    tuner: &'a FineTuner,
+    mode: BatchNormMode,
+}
+
+impl ModuleT for Tuned<'_> {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+        self.tuner.network.forward_t(xs, train && self.mode == BatchNormMode::Train)
     }
+}
+
+impl Model for Tuned<'_> {
+    fn named_vars(&self) -> Vec<(String, Var)> {
+        self.tuner.params.named()
+    }
+
+    fn param_groups(&self) -> ParamGroups {
+        self.tuner.groups.clone().into()
+    }
+}
+
+fn fit_config(config: &FineTuneConfig) -> FitConfig {
+    let optimizer = OptimizerConfig::adamw(config.lr, config.weight_decay);
+    let mut fit_config = FitConfig::new(config.epochs, config.loss.clone(), optimizer)
+        .schedule(config.schedule)
+        .clip_norm(config.clip_norm);
+    fit_config.metrics.clone_from(&config.metrics);
+    fit_config
 }
 
 /// The index of the block called `name`.
@@ -183,24 +182,28 @@ fn index(blocks: &[Block], name: &str) -> Result<usize> {
     })
 }
 
-/// Two groups a block: weights, and norms and biases, which don't decay.
-fn groups(blocks: &[Block], first: usize, params: &Params, rate_decay: f64) -> Vec<Group> {
+/// Two groups per block: weights, and norms and biases, which do not decay.
+fn groups(blocks: &[Block], first: usize, params: &Params, layer_decay: f64) -> Vec<ParamGroup> {
     let last = blocks.len() - 1;
-    let group = |block: &Block, rate: f64, decays: bool| {
+    let group = |block: &Block, lr_scale: f64, decays: bool| {
         // Scales of norms and all biases have one axis.
         let vars = params
             .named()
             .into_iter()
             .filter(|(name, var)| block.holds(name) && !is_buffer(name) && (var.rank() > 1) == decays);
-        Group { vars: vars.map(|(_, var)| var).collect(), rate, decay: f64::from(u8::from(decays)), l2: 0.0 }
+        ParamGroup {
+            lr_scale,
+            weight_decay: f64::from(u8::from(decays)),
+            ..ParamGroup::new(vars.map(|(_, var)| var).collect())
+        }
     };
     blocks
         .iter()
         .enumerate()
         .skip(first)
         .flat_map(|(i, block)| {
-            let rate = rate_decay.powi((last - i) as i32);
-            [group(block, rate, true), group(block, rate, false)]
+            let lr_scale = layer_decay.powi((last - i) as i32);
+            [group(block, lr_scale, true), group(block, lr_scale, false)]
         })
         .filter(|group| !group.vars.is_empty())
         .collect()

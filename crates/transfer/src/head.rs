@@ -2,10 +2,11 @@
 
 use candle_core::{Module as _, ModuleT, Tensor};
 use candle_nn::Init;
-use firstsight_data::{Sampling, TensorBatches, balanced};
+use firstsight_data::{Batches as _, Sampling, TensorBatches, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
-    AdamEpsilon, Callback, FitConfig, Group, Loss, Metric, Metrics, OptimizerConfig, Schedule, evaluate, fit,
+    Accuracy, CrossEntropy, FitConfig, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate,
+    fit,
 };
 
 use crate::{Error, Features, Result};
@@ -23,8 +24,8 @@ pub struct HeadConfig {
     pub steps: usize,
     /// Rows a step.
     pub batch_size: usize,
-    /// Adam's rate, which falls to 0 on a cosine.
-    pub rate: f64,
+    /// Adam's learning rate, which falls to 0 on a cosine.
+    pub lr: f64,
     /// Whether rare classes count as much as frequent ones.
     pub balanced: bool,
     /// Of the order of the rows and of the folds.
@@ -33,7 +34,7 @@ pub struct HeadConfig {
 
 /// A penalty with what cross-validation found of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
+pub struct CrossValidation {
     /// λ.
     pub penalty: f64,
     /// The mean loss of the images held out.
@@ -52,13 +53,13 @@ pub struct Head {
     /// The penalty it was trained with.
     pub penalty: f64,
     /// The cross-validation; empty where there was one penalty only.
-    pub candidates: Vec<Candidate>,
+    pub cross_validation: Vec<CrossValidation>,
 }
 
 impl Head {
     /// The lowest loss of the cross-validation; infinite where there was none.
     pub fn cross_validated_loss(&self) -> f64 {
-        self.candidates.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)
+        self.cross_validation.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)
     }
 
     /// Trains on all rows of `features`, with the penalty that cross-validation over its images takes. `progress` is told
@@ -78,7 +79,7 @@ impl Head {
         let folds = folds(&features.labels, features.n_classes, config);
         let trainings = if config.penalties.len() > 1 { config.penalties.len() * folds.len() } else { 0 };
         let mut done = 0;
-        let mut candidates = Vec::new();
+        let mut cross_validation = Vec::new();
         if config.penalties.len() > 1 {
             for &penalty in &config.penalties {
                 let (mut loss, mut right) = (0.0, 0.0);
@@ -87,15 +88,15 @@ impl Head {
                     let head = train_one(features, &rest, penalty, config)?;
                     let metrics = head.measure(features, held_out)?;
                     loss += metrics.loss * metrics.n as f64;
-                    right += metrics.get(Metric::Accuracy).unwrap_or(0.0) * metrics.n as f64;
+                    right += metrics.get(&Accuracy).unwrap_or(0.0) * metrics.n as f64;
                     done += 1;
                     progress(done, trainings + 1);
                 }
                 let n = all.len() as f64;
-                candidates.push(Candidate { penalty, loss: loss / n, accuracy: right / n });
+                cross_validation.push(CrossValidation { penalty, loss: loss / n, accuracy: right / n });
             }
         }
-        let best = candidates.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|c| c.penalty);
+        let best = cross_validation.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|c| c.penalty);
         let penalty = best.or(config.penalties.first().copied()).ok_or_else(|| Error::Setting {
             setting: "penalties",
             expected: "at least one".to_owned(),
@@ -103,7 +104,7 @@ impl Head {
         })?;
         let head = train_one(features, &all, penalty, config)?;
         progress(trainings + 1, trainings + 1);
-        Ok(Self { candidates, ..head })
+        Ok(Self { cross_validation, ..head })
     }
 
     /// Loss and accuracy on some images in their first view.
@@ -111,7 +112,7 @@ impl Head {
         let (rows, labels) = features.of(images, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
         let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
-        Ok(evaluate(self, &batches, Loss::SparseCategoricalCrossEntropy, &[Metric::Accuracy])?)
+        Ok(evaluate(self, &batches, &CrossEntropy, &[&Accuracy])?)
     }
 }
 
@@ -151,11 +152,7 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
     let device = rows.device().clone();
     let labels = Tensor::new(labels, &device)?;
     let order = Sampling::Shuffled { seed: config.seed };
-    let train = TensorBatches::new(rows.clone(), labels.clone(), config.batch_size, order)?;
-    // The training rows' own first ones stand in for validation images, which this training does not look at.
-    let few = rows.dim(0)?.min(8);
-    let val =
-        TensorBatches::new(rows.narrow(0, 0, few)?, labels.narrow(0, 0, few)?, few, Sampling::Sequential)?;
+    let train = TensorBatches::new(rows, labels, config.batch_size, order)?;
 
     let params = Params::seeded(config.seed, &device);
     let vb = params.builder();
@@ -164,30 +161,14 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
         vb.get_with_hints(shape, "weight", Init::Const(0.0))?,
         Some(vb.get_with_hints(features.n_classes, "bias", Init::Const(0.0))?),
     );
-    let group = |name: &str, l2| Group { vars: params.vars(|n| n == name), rate: 1.0, decay: 0.0, l2 };
-    let fit_config = FitConfig {
-        epochs: config.steps.div_ceil(firstsight_data::Batches::n_batches(&train)).max(1),
-        loss: Loss::SparseCategoricalCrossEntropy,
-        metrics: vec![],
-        optimizer: OptimizerConfig::Adam {
-            rate: config.rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::PyTorch(1e-8),
-        },
-        schedule: Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 },
-        clip_norm: None,
-        resume: None,
-    };
-    let callbacks: &mut [&mut dyn Callback] = &mut [];
-    fit(
-        &Plain(&layer),
-        vec![group("weight", penalty), group("bias", 0.0)],
-        &train,
-        &val,
-        &fit_config,
-        callbacks,
-    )?;
+    let group = |name: &str, l2| ParamGroup { l2, ..ParamGroup::new(params.vars(|n| n == name)) };
+    let plain = Plain(&layer);
+    let model =
+        Trainable::new(&plain, params.named()).groups(vec![group("weight", penalty), group("bias", 0.0)]);
+    let epochs = config.steps.div_ceil(train.n_batches()).max(1);
+    let fit_config = FitConfig::new(epochs, CrossEntropy, OptimizerConfig::adam_torch(config.lr))
+        .schedule(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 });
+    fit(&model, &train, None, &fit_config, &mut [])?;
     scaling.fold(&layer, penalty)
 }
 
@@ -227,6 +208,6 @@ impl Scaling {
             Some(bias) => (bias.detach() - shift)?,
             None => shift.neg()?,
         };
-        Ok(Head { weight, bias, penalty, candidates: Vec::new() })
+        Ok(Head { weight, bias, penalty, cross_validation: Vec::new() })
     }
 }

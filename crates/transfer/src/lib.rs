@@ -6,7 +6,7 @@
 //! 2. [`features()`] runs the frozen backbone once over the images, and keeps what comes out in a file.
 //! 3. [`Head::train`] trains a last layer on the features in seconds, and chooses its regularisation by
 //!    cross-validation.
-//! 4. [`PartlyFrozen`] trains the upper blocks on: the frozen ones record no graph, and batch norm keeps its statistics.
+//! 4. [`FineTuner`] trains the upper blocks on: the frozen ones record no graph, and batch norm keeps its statistics.
 //!
 //! With the feature `candle-transformers`, the networks of that crate serve as backbones: see `candle_models`.
 //!
@@ -43,12 +43,12 @@ pub mod training;
 pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;
 pub use error::{Error, Result};
-pub use features::{Extraction, Features, View, features, fingerprint};
+pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
-pub use fine_tune::{FineTuneConfig, PartlyFrozen, Statistics};
+pub use fine_tune::{BatchNormMode, FineTuneConfig, FineTuner};
 pub use frozen::Frozen;
-pub use head::{Candidate, Head, HeadConfig};
+pub use head::{CrossValidation, Head, HeadConfig};
 pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};

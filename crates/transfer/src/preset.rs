@@ -1,9 +1,11 @@
 //! What to do with a folder of photos, by how long the user would wait.
 
-use firstsight_models::Block;
-use firstsight_train::{Loss, Metric, Schedule};
+use std::sync::Arc;
 
-use crate::{FineTuneConfig, HeadConfig, Statistics, View};
+use firstsight_models::Block;
+use firstsight_train::{Accuracy, CrossEntropy, Schedule, TopK};
+
+use crate::{BatchNormMode, FeatureView, FineTuneConfig, HeadConfig};
 
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,25 +38,25 @@ impl Preset {
             folds: 5,
             steps: 120,
             batch_size: 1024,
-            rate: 0.02,
+            lr: 0.02,
             balanced: false,
             seed,
         };
         let from = |place: usize| blocks.get(place).map(|block| block.name.clone()).unwrap_or_default();
-        let tuning = |place: usize, epochs: usize, rate: f64| Tuning {
+        let tuning = |place: usize, epochs: usize, lr: f64| Tuning {
             batch_size: 16,
             patience: epochs,
             config: FineTuneConfig {
                 unfreeze_from: from(place),
                 epochs,
-                rate,
-                rate_decay: 0.8,
+                lr,
+                layer_decay: 0.8,
                 weight_decay: 0.05,
                 schedule: Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 },
                 clip_norm: Some(1.0),
-                loss: Loss::SparseCategoricalCrossEntropy,
-                metrics: vec![Metric::Accuracy, Metric::TopK(5)],
-                statistics: Statistics::Kept,
+                loss: Arc::new(CrossEntropy),
+                metrics: vec![Arc::new(Accuracy), Arc::new(TopK(5))],
+                batch_norm: BatchNormMode::Eval,
             },
         };
         let n = blocks.len();
@@ -63,7 +65,7 @@ impl Preset {
             Self::Standard => Some(tuning(n.saturating_sub(n.div_ceil(3)), 6, 2e-4)),
             Self::Thorough => Some(tuning(1.min(n.saturating_sub(1)), 20, 3e-4)),
         };
-        Recipe { views: vec![View::Plain, View::Mirrored], head, tuning }
+        Recipe { views: vec![FeatureView::Plain, FeatureView::Mirrored], head, tuning }
     }
 }
 
@@ -80,10 +82,10 @@ impl std::str::FromStr for Preset {
 }
 
 /// All that is done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Recipe {
     /// Each a pass of the frozen network over the training images.
-    pub views: Vec<View>,
+    pub views: Vec<FeatureView>,
     /// The last layer.
     pub head: HeadConfig,
     /// What is trained on after it, if anything is.
@@ -91,7 +93,7 @@ pub struct Recipe {
 }
 
 /// The second part of a recipe.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tuning {
     /// Images a step.
     pub batch_size: usize,

@@ -7,7 +7,7 @@ use firstsight_report::{
     Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
     number,
 };
-use firstsight_train::{Epoch, Metric, Metrics, Predictions};
+use firstsight_train::{Accuracy, Epoch, Metrics, Predictions};
 
 use crate::training::{self, Plan, Trained};
 use crate::{Figures, Result, Runtime, Splits};
@@ -91,12 +91,12 @@ pub fn curves(section: &mut Section, trained: &Trained, source: &str) {
 
 /// [`curves`] of any epochs, `best` being the place of the one whose weights are kept.
 pub fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
-    let accuracy = |m: &Metrics| m.get(Metric::Accuracy).unwrap_or(f64::NAN);
+    let accuracy = |m: &Metrics| m.get(&Accuracy).unwrap_or(f64::NAN);
     let series = |of: &dyn Fn(&Metrics) -> f64| {
-        let side = |name: &str, pick: fn(&Epoch) -> &Metrics| {
-            Series::per_epoch(name, epochs.iter().map(|e| of(pick(e))))
+        let side = |name: &str, pick: fn(&Epoch) -> Option<&Metrics>| {
+            Series::per_epoch(name, epochs.iter().map(|e| pick(e).map_or(f64::NAN, of)))
         };
-        vec![side("training", |e| &e.train), side("validation", |e| &e.val)]
+        vec![side("training", |e| Some(&e.train)), side("validation", |e| e.val.as_ref())]
     };
     let mut chart =
         LineChart::new("epoch").panel("loss", series(&|m| m.loss)).panel("accuracy", series(&accuracy));

@@ -1,5 +1,6 @@
 //! Where work runs, how it reports progress, and how it is asked to stop.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use firstsight_train::callbacks::Callback;
-use firstsight_train::{BatchEnd, Epoch, EpochEnd, Flow, History, TrainBegin};
+use firstsight_train::{BatchEnd, Epoch, EpochEnd, History, StopReason, TrainBegin, TrainEnd};
 
 use crate::HubProgress;
 
@@ -202,15 +203,18 @@ pub struct TrainingProgress<'a> {
 }
 
 impl Callback for TrainingProgress<'_> {
-    fn on_train_begin(&mut self, begin: &TrainBegin<'_>) -> firstsight_train::Result<Flow> {
+    fn on_train_begin(
+        &mut self,
+        begin: &TrainBegin<'_>,
+    ) -> firstsight_train::Result<ControlFlow<StopReason>> {
         self.epochs = begin.config.epochs;
         let (task, epochs, resumed) = (&*self.task, self.epochs, begin.history.len());
         self.runtime.report(&Event::TrainBegin { task, epochs, resumed });
         self.epoch_started = Instant::now();
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<Flow> {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if end.batch == 0 {
             self.loss_sum = 0.0;
         }
@@ -223,10 +227,10 @@ impl Callback for TrainingProgress<'_> {
             n_batches: end.n_batches,
             loss: self.loss_sum / (end.batch + 1) as f64,
         });
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<Flow> {
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if let Some(result) = end.history.last() {
             self.runtime.report(&Event::EpochEnd {
                 task: &self.task,
@@ -237,11 +241,11 @@ impl Callback for TrainingProgress<'_> {
             });
         }
         self.epoch_started = Instant::now();
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn on_train_end(&mut self, history: &History) -> firstsight_train::Result<()> {
-        self.runtime.report(&Event::TrainEnd { task: &self.task, history });
+    fn on_train_end(&mut self, end: &TrainEnd<'_>) -> firstsight_train::Result<()> {
+        self.runtime.report(&Event::TrainEnd { task: &self.task, history: end.history });
         Ok(())
     }
 }

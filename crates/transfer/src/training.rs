@@ -7,8 +7,8 @@ use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampl
 use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    AdamEpsilon, Callback, Ended, FitConfig, History, Loss, Metric, Metrics, Monitor, OptimizerConfig,
-    Predictions, Resume, Schedule, evaluate, fit, predict,
+    Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
+    Predictions, Schedule, TopK, Trainable, evaluate, fit, predict,
 };
 use serde::Serialize;
 
@@ -16,8 +16,8 @@ use crate::{
     Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, Splits, TrainingRecord, files, loader,
 };
 
-pub const LOSS: Loss = Loss::SparseCategoricalCrossEntropy;
-pub const METRICS: [Metric; 2] = [Metric::Accuracy, Metric::TopK(5)];
+pub const LOSS: CrossEntropy = CrossEntropy;
+pub const METRICS: [&dyn Metric; 2] = [&Accuracy, &TopK(5)];
 
 /// Images at a time outside training: a function of the input alone, so that a figure is the same wherever it is
 /// measured. Large images go by fewer, since every map of a batch is in memory at once.
@@ -48,17 +48,11 @@ pub enum Optimization {
 }
 
 impl Optimization {
-    fn config(self, rate: f64) -> (OptimizerConfig, Schedule) {
-        let (beta1, beta2) = (0.9, 0.999);
+    fn config(self, lr: f64) -> (OptimizerConfig, Schedule) {
         match self {
-            Self::Adam => {
-                let epsilon = AdamEpsilon::Keras(1e-7);
-                (OptimizerConfig::Adam { rate, beta1, beta2, epsilon }, Schedule::Constant)
-            }
+            Self::Adam => (OptimizerConfig::adam_keras(lr), Schedule::Constant),
             Self::AdamWCosine { decay } => {
-                let epsilon = AdamEpsilon::PyTorch(1e-8);
-                let schedule = Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 };
-                (OptimizerConfig::AdamW { rate, beta1, beta2, epsilon, decay }, schedule)
+                (OptimizerConfig::adamw(lr, decay), Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 })
             }
         }
     }
@@ -93,7 +87,6 @@ impl Plan {
         network: &ImageClassifier,
         params: &Params,
         splits: &Splits,
-        resume: Option<Resume>,
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
@@ -104,16 +97,9 @@ impl Plan {
         }
         let val = in_order(&splits.val, &self.input, device)?;
         let (optimizer, schedule) = self.optimization.config(learning_rate);
-        let config = FitConfig {
-            epochs: self.epochs,
-            loss: LOSS,
-            metrics: METRICS.to_vec(),
-            optimizer,
-            schedule,
-            clip_norm: None,
-            resume,
-        };
-        Ok(fit(network, params.trainable(), &train, &val, &config, callbacks)?)
+        let config =
+            FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).metric(TopK(5)).schedule(schedule);
+        Ok(fit(&Trainable::new(network, params.named()), &train, Some(&val), &config, callbacks)?)
     }
 }
 
@@ -140,11 +126,11 @@ pub struct RunMetrics {
 impl Trained {
     /// The epoch whose weights the network has, from 0.
     pub fn best_epoch(&self) -> Option<usize> {
-        MONITOR.best(&self.history.epochs)
+        monitor().best(&self.history.epochs)
     }
 
     pub fn interrupted(&self) -> bool {
-        self.history.ended == Ended::Interrupted
+        self.history.interrupted()
     }
 
     pub fn metrics(&self) -> RunMetrics {
@@ -159,7 +145,9 @@ impl Trained {
 }
 
 /// What tells a better epoch from a worse one.
-pub const MONITOR: Monitor = Monitor::Val(Metric::Accuracy);
+pub fn monitor() -> Monitor {
+    Monitor::val(Accuracy)
+}
 
 /// Trains with early stopping on validation accuracy, brings the best weights back, measures every split
 /// and fills the run folder.
@@ -173,10 +161,10 @@ pub fn train(
     let started = Instant::now();
     let device = &runtime.device;
     let (network, params) = plan.network(splits, device)?;
-    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity(plan, splits));
-    let resume = if resume { checkpoint.load()? } else { None };
+    let mut checkpoint =
+        Checkpoint::new(&run.checkpoint(), monitor(), &identity(plan, splits)).resume(resume);
     files::write_json(&run.config(), &run_config(plan, splits, &network).document()?)?;
-    let mut early_stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
+    let mut early_stopping = EarlyStopping::new(monitor(), plan.patience);
     let mut csv = CsvHistory::new(&run.history());
     let mut progress = runtime.training(plan.model.name);
     let history = runtime.interrupt.with_graceful_interrupt(|pressed| {
@@ -189,7 +177,7 @@ pub fn train(
             &mut progress,
             &mut checkpoint,
         ];
-        plan.fit(&network, &params, splits, resume, device, callbacks)
+        plan.fit(&network, &params, splits, device, callbacks)
     })?;
     if history.epochs.is_empty() {
         return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
@@ -197,7 +185,7 @@ pub fn train(
     params.save(&run.weights())?;
 
     let measure = |images: &ImageDataset| -> Result<Metrics> {
-        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, LOSS, &METRICS)?)
+        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, &LOSS, &METRICS)?)
     };
     let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
     let test = splits.test.as_ref().map(measure).transpose()?;
@@ -214,7 +202,7 @@ pub fn measure(
     device: &Device,
 ) -> Result<(Metrics, Predictions)> {
     let batches = in_order(images, input, device)?;
-    Ok((evaluate(network, &batches, LOSS, &METRICS)?, predict(network, &batches)?))
+    Ok((evaluate(network, &batches, &LOSS, &METRICS)?, predict(network, &batches)?))
 }
 
 /// `images` from first to last, for everything but training.

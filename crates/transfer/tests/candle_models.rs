@@ -7,7 +7,7 @@ use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_data::{ImageDataset, Interpolation, Normalize};
 use firstsight_models::{Params, is_buffer};
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel, Family};
-use firstsight_transfer::{Error, Extraction, Head, HeadConfig, View, features};
+use firstsight_transfer::{Error, FeatureConfig, FeatureView, Head, HeadConfig, features};
 use serde_json::Value;
 
 /// Networks with more values than this are not built: their tables are those of smaller ones, only wider or deeper.
@@ -213,9 +213,9 @@ fn any_function_of_images_is_a_backbone() {
 
 /// Extracts features, trains a last layer on 28 images, and expects it to know the other 12.
 fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std: Vec<f32>) {
-    let extraction = Extraction {
+    let extraction = FeatureConfig {
         normalize: Normalize { mean, std },
-        views: &[View::Plain],
+        views: &[FeatureView::Plain],
         batch_size: 8,
         identity: backbone.name().to_owned(),
     };
@@ -231,7 +231,7 @@ fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std:
         folds: 3,
         steps: 60,
         batch_size: 32,
-        rate: 0.02,
+        lr: 0.02,
         balanced: false,
         seed: 1,
     };

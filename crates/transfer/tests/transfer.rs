@@ -1,13 +1,15 @@
 //! Cached features, heads and freezing, on small networks and made-up images.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_data::{ImageDataset, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
-use firstsight_train::{Loss, Metric, Schedule};
+use firstsight_train::{Accuracy, CrossEntropy, Schedule};
 use firstsight_transfer::{
-    Error, Extraction, Features, FineTuneConfig, Head, HeadConfig, PartlyFrozen, Preset, Statistics, View,
-    features, fingerprint,
+    BatchNormMode, Error, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, HeadConfig,
+    Preset, features, fingerprint,
 };
 
 fn noise(n: usize, seed: u32) -> impl Iterator<Item = f32> {
@@ -35,7 +37,7 @@ fn head_config() -> HeadConfig {
         folds: 5,
         steps: 100,
         batch_size: 64,
-        rate: 0.02,
+        lr: 0.02,
         balanced: false,
         seed: 1,
     }
@@ -47,11 +49,11 @@ fn a_head_learns_and_its_penalty_is_chosen() {
     let mut told = Vec::new();
     let head = Head::train(&features, &head_config(), &mut |done, of| told.push((done, of))).unwrap();
     assert_eq!(told.last(), Some(&(16, 16)));
-    assert_eq!(head.candidates.len(), 3);
+    assert_eq!(head.cross_validation.len(), 3);
     assert!(
-        head.candidates
+        head.cross_validation
             .iter()
-            .all(|c| c.loss >= head.candidates.iter().find(|d| d.penalty == head.penalty).unwrap().loss)
+            .all(|c| c.loss >= head.cross_validation.iter().find(|d| d.penalty == head.penalty).unwrap().loss)
     );
     assert!(head.penalty < 100.0, "a penalty that forbids everything was chosen");
     let logits = head.forward_t(&features.rows, false).unwrap();
@@ -98,8 +100,8 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
     let params = Params::seeded(3, &Device::Cpu);
     let network = network(&params);
     let images = images(6, 32, 3);
-    let views = [View::Plain, View::Mirrored];
-    let extraction = |identity: &str| Extraction {
+    let views = [FeatureView::Plain, FeatureView::Mirrored];
+    let extraction = |identity: &str| FeatureConfig {
         normalize: Normalize { mean: vec![0.5; 3], std: vec![0.5; 3] },
         views: &views,
         batch_size: 4,
@@ -142,34 +144,34 @@ fn fingerprints_follow_values() {
     assert_eq!(norms(&a), norms(&b));
 }
 
-fn config(unfreeze_from: &str, statistics: Statistics) -> FineTuneConfig {
+fn config(unfreeze_from: &str, batch_norm: BatchNormMode) -> FineTuneConfig {
     FineTuneConfig {
         unfreeze_from: unfreeze_from.to_owned(),
         epochs: 1,
-        rate: 1e-3,
-        rate_decay: 0.5,
+        lr: 1e-3,
+        layer_decay: 0.5,
         weight_decay: 0.01,
         schedule: Schedule::Constant,
         clip_norm: Some(1.0),
-        loss: Loss::SparseCategoricalCrossEntropy,
-        metrics: vec![Metric::Accuracy],
-        statistics,
+        loss: Arc::new(CrossEntropy),
+        metrics: vec![Arc::new(Accuracy)],
+        batch_norm,
     }
 }
 
 /// The names of the variables that one epoch of fine-tuning changes.
-fn changed(unfreeze_from: &str, statistics: Statistics) -> Vec<String> {
+fn changed(unfreeze_from: &str, batch_norm: BatchNormMode) -> Vec<String> {
     let params = Params::seeded(3, &Device::Cpu);
     network(&params);
     let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
-    let config = config(unfreeze_from, statistics);
+    let config = config(unfreeze_from, batch_norm);
     let input = InputShape::Map { channels: 3, height: 32, width: 32 };
-    let tuned = PartlyFrozen::new(&MOBILENET_V2, input, 2, &params, &config).unwrap();
+    let tuned = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap();
     let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
     let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
     let batches = TensorBatches::new(inputs, labels, 4, Sampling::Sequential).unwrap();
-    tuned.fit(&batches, &batches, &config, None, &mut []).unwrap();
+    tuned.fit(&batches, Some(&batches), &config, &mut []).unwrap();
     let named = params.named();
     let differs = |(i, (_, var)): &(usize, &(String, candle_core::Var))| {
         let difference = (var.as_tensor() - &before[*i]).unwrap().abs().unwrap().sum_all().unwrap();
@@ -180,14 +182,14 @@ fn changed(unfreeze_from: &str, statistics: Statistics) -> Vec<String> {
 
 #[test]
 fn frozen_blocks_and_statistics_stay_as_they_were() {
-    let kept = changed("blocks.6", Statistics::Kept);
+    let kept = changed("blocks.6", BatchNormMode::Eval);
     let allowed = ["blocks.6.", "conv_head.", "bn2.", "classifier."];
     assert!(kept.iter().all(|name| allowed.iter().any(|a| name.starts_with(a))), "{kept:?}");
     assert!(!kept.iter().any(|name| name.contains("running")), "{kept:?}");
     for name in ["blocks.6.0.conv_dw.weight", "blocks.6.0.bn3.bias", "bn2.weight", "classifier.weight"] {
         assert!(kept.iter().any(|n| n == name), "{name} did not change: {kept:?}");
     }
-    let updated = changed("blocks.6", Statistics::Updated);
+    let updated = changed("blocks.6", BatchNormMode::Train);
     assert!(updated.iter().any(|name| name == "bn2.running_mean"));
 }
 
@@ -197,16 +199,16 @@ fn counts_and_the_summary_tell_trained_from_frozen() {
     let total = network(&params).summary().total_params();
     let input = InputShape::Map { channels: 3, height: 32, width: 32 };
     let of = |from: &str| {
-        let config = config(from, Statistics::Kept);
-        PartlyFrozen::new(&MOBILENET_V2, input, 2, &params, &config).unwrap()
+        let config = config(from, BatchNormMode::Eval);
+        FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap()
     };
-    assert_eq!(of("classifier").counts(&params), (2 * 1280 + 2, total - 2562));
-    assert_eq!(of("stem").counts(&params), (total, 0));
+    assert_eq!(of("classifier").counts(), (2 * 1280 + 2, total - 2562));
+    assert_eq!(of("stem").counts(), (total, 0));
     let (summary, trained) = of("conv_head").summary();
     let counted: usize =
         summary.rows.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(row, _)| row.params).sum();
-    assert_eq!(counted, of("conv_head").counts(&params).0);
-    let error = PartlyFrozen::new(&MOBILENET_V2, input, 2, &params, &config("blocks.9", Statistics::Kept));
+    assert_eq!(counted, of("conv_head").counts().0);
+    let error = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config("blocks.9", BatchNormMode::Eval));
     let Err(Error::Setting { expected, .. }) = error else { panic!("no such block") };
     assert!(expected.contains("blocks.6") && expected.contains("classifier"));
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_models::networks::{ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, SMALL_CNN, XCEPTION};
 use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, Summary};
-use firstsight_train::{AdamEpsilon, Loss, Optimizer, OptimizerConfig, backward_step};
-use firstsight_transfer::{FineTuneConfig, Frozen, PartlyFrozen, Preset};
+use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step};
+use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset};
 use serde::Serialize;
 
 /// One row of the table. `benches/peers/steps.py` has the same.
@@ -123,10 +123,10 @@ impl Item {
             return Ok((Box::new(step), n_params));
         }
         if mode == Mode::FineTune {
-            let (partly, config) = self.partly_frozen(&params)?;
-            let (n_trained, _) = partly.counts(&params);
-            let mut optimizer = partly.optimizer(&config)?;
-            let network = Frozen(partly.network);
+            let (tuner, config) = self.fine_tuner(&params)?;
+            let (n_trained, _) = tuner.counts();
+            let mut optimizer = tuner.optimizer(&config)?;
+            let network = Frozen(tuner.network);
             let step = move || {
                 let loss = config.loss.compute(&network.forward_t(&images, true)?, &labels)?;
                 backward_step(&loss, &mut optimizer)?;
@@ -134,12 +134,10 @@ impl Item {
             };
             return Ok((Box::new(step), n_trained));
         }
-        let adam =
-            OptimizerConfig::Adam { rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: AdamEpsilon::Keras(1e-7) };
-        let mut optimizer = Optimizer::new(adam, params.trainable())?;
+        let mut optimizer = Optimizer::new(OptimizerConfig::adam_keras(1e-4), params.trainable())?;
         let step = move || {
             let logits = network.forward_t(&images, true)?;
-            let loss = Loss::SparseCategoricalCrossEntropy.compute(&logits, &labels)?;
+            let loss = CrossEntropy.compute(&logits, &labels)?;
             backward_step(&loss, &mut optimizer)?;
             Ok(images.device().synchronize()?)
         };
@@ -151,8 +149,8 @@ impl Item {
         let params = Params::seeded(0, &Device::Cpu);
         match mode {
             Mode::FineTune => {
-                let (partly, _) = self.partly_frozen(&params)?;
-                let (summary, trained) = partly.summary();
+                let (tuner, _) = self.fine_tuner(&params)?;
+                let (summary, trained) = tuner.summary();
                 Ok(Work::count(&summary, self.batch(), mode, &trained))
             }
             _ => {
@@ -176,11 +174,11 @@ impl Item {
         Ok(tuning.context("the standard preset fine-tunes")?.config)
     }
 
-    fn partly_frozen(self, params: &Params) -> Result<(PartlyFrozen, FineTuneConfig)> {
+    fn fine_tuner(self, params: &Params) -> Result<(FineTuner, FineTuneConfig)> {
         let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
         let config = self.fine_tuning(params)?;
         let input = InputShape::Map { channels, height, width };
-        Ok((PartlyFrozen::new(model, input, n_classes, params, &config)?, config))
+        Ok((FineTuner::new(model, input, n_classes, params, &config)?, config))
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         preset: args.preset,
         unfreeze_from: args.unfreeze_from.clone(),
         epochs: args.epochs,
-        rate: args.learning_rate,
+        lr: args.learning_rate,
         batch_size: args.batch_size,
         update_statistics: args.update_statistics,
         balance: args.balance,

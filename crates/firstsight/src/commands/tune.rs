@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use firstsight_hpo::{
 use firstsight_models::ModelInfo;
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
-use firstsight_train::{Callback, Ended, EpochEnd, Flow};
+use firstsight_train::{Callback, EpochEnd, StopReason};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -21,7 +22,7 @@ use firstsight_lecture::search_report;
 use firstsight_lecture::search_report::TrialJson;
 use firstsight_transfer::Interrupted;
 use firstsight_transfer::TrainingRecord;
-use firstsight_transfer::training::{MONITOR, Optimization, Plan};
+use firstsight_transfer::training::{Optimization, Plan, monitor};
 use firstsight_transfer::{Folders, Splits};
 
 /// The study's attribute that says what it is about.
@@ -240,24 +241,23 @@ fn objective(
     let plan = plan(trial, args, context.seed)?;
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let (network, params) = plan.network(splits, &context.runtime.device).map_err(failed)?;
-    let mut stopping = EarlyStopping::new(MONITOR, plan.patience, params.vars(|_| true));
+    let mut stopping = EarlyStopping::new(monitor(), plan.patience);
     let mut pruning = Pruning { trial, pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
-    let history =
-        plan.fit(&network, &params, splits, None, &context.runtime.device, callbacks).map_err(failed)?;
+    let history = plan.fit(&network, &params, splits, &context.runtime.device, callbacks).map_err(failed)?;
     if let Some(error) = pruning.error {
         return Err(error.into());
     }
     if pruning.pruned {
         return Err(Stop::Pruned);
     }
-    if history.ended == Ended::Interrupted {
+    if history.interrupted() {
         return Err(Stop::failed("interrupted"));
     }
     let best =
-        MONITOR.best(&history.epochs).ok_or_else(|| Stop::failed("no epoch had a validation accuracy"))?;
-    Ok(MONITOR.value(&history.epochs[best]))
+        monitor().best(&history.epochs).ok_or_else(|| Stop::failed("no epoch had a validation accuracy"))?;
+    Ok(monitor().value(&history.epochs[best]))
 }
 
 /// Reports each epoch's validation accuracy to the trial, and stops a training that is not worth going on with.
@@ -268,15 +268,18 @@ struct Pruning<'t, 's> {
 }
 
 impl Callback for Pruning<'_, '_> {
-    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<Flow> {
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let epoch = end.history.len() - 1;
-        let value = MONITOR.value(&end.history[epoch]);
+        let value = monitor().value(&end.history[epoch]);
         let asked = self.trial.report(value, epoch as u64).and_then(|()| self.trial.should_prune());
         match asked {
             Ok(prune) => self.pruned = prune,
             Err(error) => self.error = Some(error),
         }
-        Ok(if self.pruned || self.error.is_some() { Flow::Stop } else { Flow::Continue })
+        Ok(match self.pruned || self.error.is_some() {
+            true => ControlFlow::Break(StopReason::Callback("pruned".to_owned())),
+            false => ControlFlow::Continue(()),
+        })
     }
 }
 

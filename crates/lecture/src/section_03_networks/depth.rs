@@ -7,9 +7,7 @@ use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
 use firstsight_models::{ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{
-    AdamEpsilon, Callback, Ended, FitConfig, History, Metric, Metrics, OptimizerConfig, Schedule, fit,
-};
+use firstsight_train::{Accuracy, Callback, FitConfig, Metrics, Monitor, OptimizerConfig, Trainable, fit};
 use serde::Serialize;
 
 use crate::Context;
@@ -73,9 +71,9 @@ pub(super) fn write(
                 continue;
             }
             let config = ResNetConfig { channels: 1, residual, ..ResNetConfig::of(blocks) };
-            let (run, ended) = run(config, &train, &val, epochs, context)?;
+            let (run, stopped) = run(config, &train, &val, epochs, context)?;
             metrics.runs.extend(run);
-            interrupted |= ended == Ended::Interrupted;
+            interrupted |= stopped;
         }
     }
     show(section, &metrics, source);
@@ -112,14 +110,14 @@ fn says(section: &mut Section, experiment: &Experiment, images: usize) {
     ));
 }
 
-/// Trains one network. There is no run if it was interrupted before its first epoch ended.
+/// Trains one network; returns whether it was interrupted. There is no run if that was before its first epoch ended.
 fn run(
     config: ResNetConfig,
     train: &ImageDataset,
     val: &ImageDataset,
     epochs: usize,
     context: &Context<'_>,
-) -> Result<(Option<DepthRun>, Ended)> {
+) -> Result<(Option<DepthRun>, bool)> {
     let started = Instant::now();
     let input = InputSpec::bytes(1, SMALL, SMALL);
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
@@ -135,37 +133,26 @@ fn run(
     let order = Sampling::Shuffled { seed: context.settings.seed };
     let batches = images::loader(train, &input, BATCH, order, &context.runtime.device)?;
     let val = training::in_order(val, &input, &context.runtime.device)?;
-    let config_of_fit = FitConfig {
-        epochs,
-        loss: LOSS,
-        metrics: vec![Metric::Accuracy],
-        optimizer: OptimizerConfig::Adam {
-            rate: RATE,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::PyTorch(1e-8),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume: None,
-    };
+    let fit_config = FitConfig::new(epochs, LOSS, OptimizerConfig::adam_torch(RATE)).metric(Accuracy);
+    let model = Trainable::new(&network, params.named());
     let mut progress = context.runtime.training(&name(config.depth(), config.residual));
-    let History { epochs, ended } = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
+    let history = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let mut interrupt = Interrupt(pressed);
         let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt, &mut progress];
-        fit(&network, params.trainable(), &batches, &val, &config_of_fit, callbacks)
+        fit(&model, &batches, Some(&val), &fit_config, callbacks)
     })?;
-    let accuracy = |metrics: &Metrics| metrics.get(Metric::Accuracy).unwrap_or(f64::NAN);
+    let accuracy = |metrics: &Metrics| metrics.get(&Accuracy).unwrap_or(f64::NAN);
+    let epochs = &history.epochs;
     let run = epochs.last().map(|last| DepthRun {
         layers: config.depth(),
         residual: config.residual,
         params: network.summary().total_params(),
         train_losses: epochs.iter().map(|epoch| epoch.train.loss).collect(),
         train_accuracy: accuracy(&last.train),
-        val_accuracy: accuracy(&last.val),
+        val_accuracy: Monitor::val(Accuracy).value(last),
         seconds: started.elapsed().as_secs_f64(),
     });
-    Ok((run, ended))
+    Ok((run, history.interrupted()))
 }
 
 fn name(layers: usize, residual: bool) -> String {

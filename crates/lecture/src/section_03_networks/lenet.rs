@@ -6,7 +6,7 @@ use std::time::Duration;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
 use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
-use firstsight_train::{Epoch, Metric, Metrics};
+use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use serde::Serialize;
 
 use crate::Context;
@@ -147,7 +147,7 @@ fn says(section: &mut Section, plan: &Plan, digits: &Digits) {
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
-    metrics.get(Metric::Accuracy).unwrap_or(f64::NAN)
+    metrics.get(&Accuracy).unwrap_or(f64::NAN)
 }
 
 fn curves(section: &mut Section, runs: &[(&str, Trained)], digits: &Digits) {
@@ -157,7 +157,7 @@ fn curves(section: &mut Section, runs: &[(&str, Trained)], digits: &Digits) {
     };
     let chart = LineChart::new("epoch")
         .panel("training loss", series(&|epoch| epoch.train.loss))
-        .panel("validation accuracy", series(&|epoch| accuracy(&epoch.val)));
+        .panel("validation accuracy", series(&|epoch| Monitor::val(Accuracy).value(epoch)));
     section.figure(Figure::new(
         chart,
         "LeNet-5 on digits as they are and on changed ones: the mean loss over each epoch’s batches, and the accuracy on \

@@ -11,7 +11,7 @@ use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
-use firstsight_train::{Metric, Metrics};
+use firstsight_train::{Accuracy, Metrics};
 use firstsight_transfer::Pretrained;
 use serde::Serialize;
 
@@ -215,7 +215,7 @@ fn of_our_own(
         names.len(),
         trained.history.epochs.len(),
         number::count(trained.train.n as u64),
-        number::percent(trained.val.get(Metric::Accuracy).unwrap_or(f64::NAN), 1),
+        number::percent(trained.val.get(&Accuracy).unwrap_or(f64::NAN), 1),
         new.len(),
     ));
     let mut transfers = Vec::new();
@@ -270,7 +270,7 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     let device = &lecture.context.runtime.device;
     let splits = Splits { train: task.train.clone(), val: task.val.clone(), test: None };
     let (network, params) = plan.network(&splits, device)?;
-    plan.fit(&network, &params, &splits, None, device, &mut [])?;
+    plan.fit(&network, &params, &splits, device, &mut [])?;
     Ok(training::measure(&network, &task.val, &plan.input, device)?.0)
 }
 
@@ -343,7 +343,10 @@ fn curves(task: &Task, done: &Transferred, section: &mut Section) {
     let series = |of: &dyn Fn(&Metrics) -> f64| {
         vec![
             Series::per_epoch("training", epochs.iter().map(|epoch| of(&epoch.train))),
-            Series::per_epoch("validation", epochs.iter().map(|epoch| of(&epoch.val))),
+            Series::per_epoch(
+                "validation",
+                epochs.iter().map(|epoch| epoch.val.as_ref().map_or(f64::NAN, of)),
+            ),
         ]
     };
     let chart = LineChart::new("epoch")

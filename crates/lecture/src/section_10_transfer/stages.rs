@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use candle_core::{ModuleT as _, Tensor};
+use candle_core::{ModuleT as _, Tensor, Var};
 use firstsight_data::{Batches as _, Sampling, TensorBatches};
 use firstsight_models::{ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
-    AdamEpsilon, Callback, Ended, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, fit,
+    Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, Trainable, evaluate, fit,
 };
 use firstsight_transfer::{
-    Extraction, FineTuneConfig, PartlyFrozen, Pretrained, Statistics, View, features, fingerprint,
+    BatchNormMode, FeatureConfig, FeatureView, FineTuneConfig, FineTuner, Pretrained, features, fingerprint,
 };
 
 use super::task::Task;
@@ -62,7 +62,7 @@ pub(super) fn transfer(
     let Some(history) = train_last_layer(&network, &params, pretrained, task, epochs.frozen, context)? else {
         return Ok(None);
     };
-    let trained = last_layer(&network, &params).iter().map(|var| var.elem_count()).sum();
+    let trained = last_layer(&network, &params).iter().map(|(_, var)| var.elem_count()).sum();
     let frozen = Stage::measure(history, trained, &network, pretrained, task, started, context)?;
 
     let started = Instant::now();
@@ -70,17 +70,17 @@ pub(super) fn transfer(
     let config = FineTuneConfig {
         unfreeze_from: parts.first().map(|block| block.name.clone()).unwrap_or_default(),
         epochs: epochs.all,
-        rate: LOW_RATE,
-        rate_decay: 1.0,
+        lr: LOW_RATE,
+        layer_decay: 1.0,
         weight_decay: 0.0,
         schedule: Schedule::Constant,
         clip_norm: None,
         loss: task.loss(),
         metrics: vec![task.metric()],
-        statistics: Statistics::Kept,
+        batch_norm: BatchNormMode::Eval,
     };
     let input = InputShape::from(&pretrained.input);
-    let thawed = PartlyFrozen::new(pretrained.model, input, task.n_outputs(), &params, &config)?;
+    let tuner = FineTuner::new(pretrained.model, input, task.n_outputs(), &params, &config)?;
     let order = Sampling::Shuffled { seed: context.settings.seed };
     let train = images::loader(&task.train, &pretrained.input, BATCH, order, &context.runtime.device)?;
     let val = in_order(&task.val, &pretrained.input, &context.runtime.device)?;
@@ -88,12 +88,12 @@ pub(super) fn transfer(
     let history = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let mut interrupt = Interrupt(pressed);
         let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt, &mut progress];
-        thawed.fit(&train, &val, &config, None, callbacks)
+        tuner.fit(&train, Some(&val), &config, callbacks)
     })?;
-    if history.ended == Ended::Interrupted {
+    if history.interrupted() {
         return Ok(None);
     }
-    let (trained, _) = thawed.counts(&params);
+    let (trained, _) = tuner.counts();
     let all = Stage::measure(history.epochs, trained, &network, pretrained, task, started, context)?;
     let frozen_params = trained - frozen.trained_params;
     Ok(Some(Transferred { network, frozen_params, frozen, all }))
@@ -115,9 +115,9 @@ fn start(pretrained: &Pretrained, task: &Task, context: &Context<'_>) -> Result<
     Ok((network, params))
 }
 
-fn last_layer(network: &ImageClassifier, params: &Params) -> Vec<candle_core::Var> {
+fn last_layer(network: &ImageClassifier, params: &Params) -> Vec<(String, Var)> {
     let prefix = format!("{}.", network.head_name());
-    params.vars(|name| name.starts_with(&prefix))
+    params.named().into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect()
 }
 
 /// The frozen network runs once over the images; the last layer is trained on what comes out.
@@ -130,9 +130,9 @@ fn train_last_layer(
     context: &Context<'_>,
 ) -> Result<Option<Vec<Epoch>>> {
     let prefix = format!("{}.", network.head_name());
-    let extraction = Extraction {
+    let extraction = FeatureConfig {
         normalize: pretrained.input.normalize(),
-        views: &[View::Plain],
+        views: &[FeatureView::Plain],
         batch_size: evaluation_batch(&pretrained.input),
         identity: format!(
             "{} {:?}",
@@ -151,26 +151,15 @@ fn train_last_layer(
     };
     let train = batches(&task.train, Sampling::Shuffled { seed: context.settings.seed })?;
     let val = batches(&task.val, Sampling::Sequential)?;
-    let config = FitConfig {
-        epochs,
-        loss: task.loss(),
-        metrics: vec![task.metric()],
-        optimizer: OptimizerConfig::Adam {
-            rate: RATE,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: AdamEpsilon::Keras(1e-7),
-        },
-        schedule: Schedule::Constant,
-        clip_norm: None,
-        resume: None,
-    };
+    let config = FitConfig::new(epochs, task.loss(), OptimizerConfig::adam_keras(RATE)).metric(task.metric());
+    let head = LastLayer(network);
+    let model = Trainable::new(&head, last_layer(network, params));
     let history = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let mut interrupt = Interrupt(pressed);
         let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt];
-        fit(&LastLayer(network), last_layer(network, params), &train, &val, &config, callbacks)
+        fit(&model, &train, Some(&val), &config, callbacks)
     })?;
-    Ok((history.ended != Ended::Interrupted).then_some(history.epochs))
+    Ok((!history.interrupted()).then_some(history.epochs))
 }
 
 impl Stage {
@@ -186,7 +175,7 @@ impl Stage {
         let seconds = started.elapsed().as_secs_f64();
         let measure = |images| -> Result<Metrics> {
             let batches = in_order(images, &pretrained.input, &context.runtime.device)?;
-            Ok(evaluate(network, &batches, task.loss(), &[task.metric()])?)
+            Ok(evaluate(network, &batches, &task.loss(), &[&task.metric()])?)
         };
         Ok(Self { history, trained_params, train: measure(&task.train)?, val: measure(&task.val)?, seconds })
     }

@@ -1,8 +1,10 @@
 //! What a pretrained network is asked to tell apart.
 
+use std::sync::Arc;
+
 use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
-use firstsight_train::{Loss, Metric};
+use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
 
 use crate::Result;
 use crate::{Lecture, SPLIT_SEED, Settings};
@@ -25,12 +27,12 @@ impl Task {
         }
     }
 
-    pub(super) fn loss(&self) -> Loss {
-        if self.n_outputs() == 1 { Loss::BinaryCrossEntropy } else { Loss::SparseCategoricalCrossEntropy }
+    pub(super) fn loss(&self) -> Arc<dyn Loss> {
+        if self.n_outputs() == 1 { Arc::new(BinaryCrossEntropy) } else { Arc::new(CrossEntropy) }
     }
 
-    pub(super) fn metric(&self) -> Metric {
-        if self.n_outputs() == 1 { Metric::BinaryAccuracy } else { Metric::Accuracy }
+    pub(super) fn metric(&self) -> Arc<dyn Metric> {
+        if self.n_outputs() == 1 { Arc::new(BinaryAccuracy) } else { Arc::new(Accuracy) }
     }
 
     /// The classes, for a sentence.

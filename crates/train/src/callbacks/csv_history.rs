@@ -1,26 +1,30 @@
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{Callback, EpochEnd, Flow};
 use firstsight_data::files::write_atomically;
 
-use crate::{Epoch, Error, Result};
+use super::{Callback, EpochEnd};
+use crate::{Epoch, Error, Metrics, Result, StopReason};
 
-/// Writes the history to a CSV file after every epoch: `epoch,loss,accuracy,…,val_loss,val_accuracy,…`, epochs
-/// from 1, numbers in the shortest form that reads back to the same value.
+/// Writes the history to a CSV file after every epoch: `epoch,loss,accuracy,…,val_loss,val_accuracy,…`.
+///
+/// Epochs count from 1. Numbers are in the shortest form that reads back to the same value. Without validation data
+/// there are no `val_` columns.
 #[derive(Debug)]
 pub struct CsvHistory {
     path: PathBuf,
 }
 
 impl CsvHistory {
-    /// Writes to `path`, whole each time, under a temporary name first.
+    /// Replaces the file at `path` atomically after every epoch.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_path_buf() }
     }
 
-    /// Writes `history`, as after an epoch.
+    /// Writes `history` now.
     ///
     /// # Errors
+    ///
     /// [`Error::Io`] names the file.
     pub fn write(&self, history: &[Epoch]) -> Result<()> {
         let bytes =
@@ -30,20 +34,22 @@ impl CsvHistory {
 }
 
 impl Callback for CsvHistory {
-    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<Flow> {
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {
         self.write(end.history)?;
-        Ok(Flow::Continue)
+        Ok(ControlFlow::Continue(()))
     }
 }
 
 fn csv_bytes(history: &[Epoch]) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let sides = |epoch: &Epoch| [("", epoch.train.clone()), ("val_", epoch.val.clone())];
+    fn sides(epoch: &Epoch) -> impl Iterator<Item = (&'static str, &Metrics)> {
+        std::iter::once(("", &epoch.train)).chain(epoch.val.as_ref().map(|val| ("val_", val)))
+    }
     if let Some(first) = history.first() {
         let mut header = vec!["epoch".to_owned()];
         for (prefix, metrics) in sides(first) {
             header.push(format!("{prefix}loss"));
-            header.extend(metrics.values.iter().map(|(metric, _)| format!("{prefix}{}", metric.name())));
+            header.extend(metrics.values.iter().map(|(name, _)| format!("{prefix}{name}")));
         }
         writer.write_record(header)?;
     }

@@ -1,100 +1,109 @@
-//! What watches a training, and may end it.
+//! Observers of a training, which may end it.
 
 mod checkpoint;
 mod csv_history;
 mod early_stopping;
 mod interrupt;
+mod notifier;
 mod stop_on_nan;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
-pub use self::checkpoint::Checkpoint;
+pub use self::checkpoint::{Checkpoint, Resume};
 pub use self::csv_history::CsvHistory;
 pub use self::early_stopping::EarlyStopping;
 pub use self::interrupt::Interrupt;
+pub(crate) use self::notifier::Notifier;
 pub use self::stop_on_nan::StopOnNan;
-use crate::{Epoch, FitConfig, History, Optimizer, Result};
+use crate::{Epoch, FitConfig, History, Optimizer, Result, StopReason};
 
-/// Watches a training. Every method does nothing unless it is written.
+/// An observer of a training. Every method does nothing by default.
 pub trait Callback {
-    /// Before the first batch.
-    fn on_train_begin(&mut self, _begin: &TrainBegin<'_>) -> Result<Flow> {
-        Ok(Flow::Continue)
+    /// Sets the variables to those of an earlier training and returns where it stood, or `None` to start anew. Called
+    /// before all else; the first callback that returns something decides.
+    fn resume(&mut self, _vars: &[(String, Var)]) -> Result<Option<Resume>> {
+        Ok(None)
     }
 
-    /// After a step. [`Flow::Stop`] and [`Flow::Interrupt`] leave the epoch unfinished and out of the history.
-    fn on_batch_end(&mut self, _end: &BatchEnd) -> Result<Flow> {
-        Ok(Flow::Continue)
+    /// Called before the first batch.
+    fn on_train_begin(&mut self, _begin: &TrainBegin<'_>) -> Result<ControlFlow<StopReason>> {
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// After an epoch and its validation.
-    fn on_epoch_end(&mut self, _end: &EpochEnd<'_>) -> Result<Flow> {
-        Ok(Flow::Continue)
+    /// Called after a batch. A break leaves the epoch unfinished and out of the history.
+    fn on_batch_end(&mut self, _end: &BatchEnd) -> Result<ControlFlow<StopReason>> {
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// Adds what a checkpoint must hold for this callback to go on after a resumption. Called after
-    /// [`Callback::on_epoch_end`]; the callbacks behind this one see it there.
+    /// Called after an epoch and its validation.
+    fn on_epoch_end(&mut self, _end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds the tensors that a checkpoint must hold for this callback to continue after a resumption. Called after
+    /// [`Callback::on_epoch_end`], before the next callback's.
     fn save_state(&self, _state: &mut SavedState) {}
 
-    /// At the end, also of an interrupted training, but not after an error.
-    fn on_train_end(&mut self, _history: &History) -> Result<()> {
+    /// Called at the end, also of an interrupted training, but not after an error.
+    fn on_train_end(&mut self, _end: &TrainEnd<'_>) -> Result<()> {
         Ok(())
     }
 }
 
-/// Whether the training goes on. `Interrupt` outweighs `Stop`, which outweighs `Continue`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flow {
-    /// It does.
-    Continue,
-    /// It has reached its end.
-    Stop,
-    /// The user wants it to stop now; it may be resumed.
-    Interrupt,
-}
-
-impl Flow {
-    pub(crate) fn or(self, other: Self) -> Self {
-        self.max(other)
-    }
-}
-
-/// A training about to begin.
+/// A training that is about to begin.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TrainBegin<'a> {
-    /// The epochs finished before a resumption.
+    /// The epochs that were finished before a resumption.
     pub history: &'a [Epoch],
-    /// What the callbacks saved then.
-    pub state: Option<&'a SavedState>,
-    /// What the training does.
+    /// All variables of the model, by name.
+    pub vars: &'a [(String, Var)],
+    /// The tensors that the callbacks saved before a resumption.
+    pub state: &'a SavedState,
+    /// The settings of the training.
     pub config: &'a FitConfig,
 }
 
-/// A step just taken.
+/// A batch that was just trained on.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct BatchEnd {
     /// The epoch, from 0.
     pub epoch: usize,
-    /// The batch within it, from 0.
+    /// The batch within the epoch, from 0.
     pub batch: usize,
-    /// Batches an epoch.
+    /// The number of batches in an epoch.
     pub n_batches: usize,
-    /// The batch's loss before the step.
+    /// The batch's loss, measured before the step.
     pub loss: f64,
 }
 
-/// An epoch just finished.
+/// An epoch that was just finished.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct EpochEnd<'a> {
     /// All epochs so far, this one last.
     pub history: &'a [Epoch],
-    /// The optimiser after the epoch.
+    /// All variables of the model, by name.
+    pub vars: &'a [(String, Var)],
+    /// The optimizer after the epoch.
     pub optimizer: &'a Optimizer,
-    /// What the callbacks before this one have saved of themselves.
+    /// The tensors that the callbacks before this one have saved.
     pub state: &'a SavedState,
 }
 
-/// Tensors that callbacks keep in a checkpoint, by a name that begins with the callback's.
+/// A training that has just ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TrainEnd<'a> {
+    /// The course of the training.
+    pub history: &'a History,
+    /// All variables of the model, by name.
+    pub vars: &'a [(String, Var)],
+}
+
+/// Tensors that callbacks keep in a checkpoint, by names that begin with the callback's own.
 pub type SavedState = BTreeMap<String, Tensor>;

@@ -10,17 +10,17 @@ use firstsight_data::{
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    Callback, Ended, Epoch, History, Metric, Metrics, Predictions, RateCurve, evaluate, predict,
+    Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate, predict,
 };
 use serde::Serialize;
 
 mod report;
 
 pub use self::report::report;
-use crate::training::{LOSS, METRICS, MONITOR, evaluation_batch, in_order};
+use crate::training::{LOSS, METRICS, evaluation_batch, in_order, monitor};
 use crate::{
-    Error, Extraction, Features, Figures, Folders, Head, PartlyFrozen, Preset, Pretrained, Recipe, Result,
-    RunConfig, RunFolder, Runtime, Statistics, TrainingRecord, Tuning, features, files, fingerprint,
+    BatchNormMode, Error, FeatureConfig, Features, Figures, FineTuner, Folders, Head, Preset, Pretrained,
+    Recipe, Result, RunConfig, RunFolder, Runtime, TrainingRecord, Tuning, features, files, fingerprint,
     loader as batches_of,
 };
 
@@ -46,7 +46,7 @@ pub struct Request<'a> {
     pub preset: Preset,
     pub unfreeze_from: Option<String>,
     pub epochs: Option<usize>,
-    pub rate: Option<LearningRate>,
+    pub lr: Option<LearningRate>,
     pub batch_size: Option<usize>,
     pub update_statistics: bool,
     pub balance: bool,
@@ -94,7 +94,7 @@ pub struct Tuned {
     pub frozen_params: usize,
     /// The layer table's rows with whether each layer was trained.
     pub trained_rows: Vec<bool>,
-    pub rate_curve: Option<RateCurve>,
+    pub lr_curve: Option<LrCurve>,
     pub history: History,
     pub kept: Kept,
     pub n_train: usize,
@@ -117,7 +117,7 @@ pub struct Seconds {
 
 impl Tuned {
     pub fn interrupted(&self) -> bool {
-        self.history.ended == Ended::Interrupted
+        self.history.interrupted()
     }
 
     pub fn measured(&self) -> Vec<(&'static str, &Measured)> {
@@ -206,7 +206,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     let mut stage = Stage {
         history: History::default(),
         kept: Kept::Head,
-        rate_curve: None,
+        lr_curve: None,
         counts: (params_of_head(&network, &params), 0),
         trained_rows: network
             .summary()
@@ -219,7 +219,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     let started = Instant::now();
     let measure = |images: &ImageDataset| -> Result<(Metrics, Predictions)> {
         let batches = in_order(images, &request.input, device)?;
-        Ok((evaluate(&network, &batches, LOSS, &METRICS)?, predict(&network, &batches)?))
+        Ok((evaluate(&network, &batches, &LOSS, &METRICS)?, predict(&network, &batches)?))
     };
     let (head_val, mut val_predictions) = measure(&val)?;
     runtime.message(&format!("last layer: val_accuracy {:.4}", accuracy(&head_val)));
@@ -228,7 +228,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
     let started = Instant::now();
     match &recipe.tuning {
         None => {
-            stage.history.epochs = vec![Epoch { train: head_train.clone(), val: head_val.clone() }];
+            stage.history.epochs = vec![Epoch { train: head_train.clone(), val: Some(head_val.clone()) }];
             CsvHistory::new(&run.history()).write(&stage.history.epochs)?;
         }
         Some(tuning) => {
@@ -260,7 +260,7 @@ pub fn run(request: &Request<'_>, folders: &Folders, run: &RunFolder, runtime: &
         trained_params: stage.counts.0,
         frozen_params: stage.counts.1,
         trained_rows: stage.trained_rows,
-        rate_curve: stage.rate_curve,
+        lr_curve: stage.lr_curve,
         history: stage.history,
         train: (stage.kept == Kept::Head).then_some(head_train),
         kept: stage.kept,
@@ -302,13 +302,13 @@ fn first_part<'a>(
     if let Some(tuning) = &recipe.tuning {
         // A block that there is not should be heard of before the work, not after it.
         let (input, n_classes) = (InputShape::from(&request.input), train.classes().len());
-        PartlyFrozen::new(request.pretrained.model, input, n_classes, &params, &tuning.config)?;
+        FineTuner::new(request.pretrained.model, input, n_classes, &params, &tuning.config)?;
     }
     if request.crops.first() == Some(&request.input.crop_mode) {
         say_cost(&request, &recipe, &parts, &network, &train, folders.val.len(), runtime)?;
     }
     let started = Instant::now();
-    let extraction = Extraction {
+    let extraction = FeatureConfig {
         normalize: request.input.normalize(),
         views: recipe.views.as_slice(),
         batch_size: evaluation_batch(&request.input),
@@ -385,14 +385,14 @@ fn recipe(request: &Request<'_>, parts: &[Block]) -> Recipe {
         if let Some(epochs) = request.epochs {
             (config.epochs, tuning.patience) = (epochs, epochs);
         }
-        if let Some(LearningRate::Value(rate)) = request.rate {
-            config.rate = rate;
+        if let Some(LearningRate::Value(lr)) = request.lr {
+            config.lr = lr;
         }
         if let Some(batch_size) = request.batch_size {
             tuning.batch_size = batch_size;
         }
         if request.update_statistics {
-            config.statistics = Statistics::Updated;
+            config.batch_norm = BatchNormMode::Train;
         }
     }
     recipe
@@ -471,11 +471,11 @@ fn of_features(network: &ImageClassifier, features: &Features) -> Result<Metrics
     let (rows, labels) = features.of(&all, 1)?;
     let labels = Tensor::new(labels, rows.device())?;
     let batches = firstsight_data::TensorBatches::new(rows, labels, 1024, Sampling::Sequential)?;
-    Ok(evaluate(&LastLayer(network), &batches, LOSS, &METRICS)?)
+    Ok(evaluate(&LastLayer(network), &batches, &LOSS, &METRICS)?)
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
-    metrics.get(Metric::Accuracy).unwrap_or(f64::NAN)
+    metrics.get(&Accuracy).unwrap_or(f64::NAN)
 }
 
 struct TuningImages<'a> {
@@ -487,7 +487,7 @@ struct TuningImages<'a> {
 struct Stage {
     history: History,
     kept: Kept,
-    rate_curve: Option<RateCurve>,
+    lr_curve: Option<LrCurve>,
     counts: (usize, usize),
     trained_rows: Vec<bool>,
 }
@@ -505,40 +505,39 @@ fn tune(
     let TuningImages { train, val } = *images;
     let mut config = tuning.config.clone();
     let (model, n_classes) = (request.pretrained.model, train.classes().len());
-    let partly = PartlyFrozen::new(model, InputShape::from(&request.input), n_classes, params, &config)?;
-    let counts = partly.counts(params);
-    let (_, trained_rows) = partly.summary();
+    let tuner = FineTuner::new(model, InputShape::from(&request.input), n_classes, params, &config)?;
+    let counts = tuner.counts();
+    let (_, trained_rows) = tuner.summary();
     runtime.message(&format!("{} parameters are trained, {} are frozen", counts.0, counts.1));
     let shown = if request.balance { train.balanced() } else { train.clone() };
     let loader = training_loader(request, tuning, &shown, &runtime.device)?;
     let val = in_order(val, &request.input, &runtime.device)?;
 
-    let mut rate_curve = None;
-    if request.rate == Some(LearningRate::Find) {
-        let curve = partly.find_rate(params, &loader, &config, 60)?;
-        if let Some(rate) = curve.suggestion() {
-            runtime.message(&format!("learning rate: {rate:.2e}, by a range test"));
-            config.rate = rate;
+    let mut lr_curve = None;
+    if request.lr == Some(LearningRate::Find) {
+        let curve = tuner.lr_find(&loader, &config, 60)?;
+        if let Some(lr) = curve.suggestion() {
+            runtime.message(&format!("learning rate: {lr:.2e}, by a range test"));
+            config.lr = lr;
         }
-        rate_curve = Some(curve);
+        lr_curve = Some(curve);
     }
     let identity = identity(request, tuning, train);
     let all: Vec<Var> = params.vars(|_| true);
     let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
-    let mut checkpoint = Checkpoint::new(&run.checkpoint(), MONITOR, params.named(), &identity);
-    let resume = if request.resume { checkpoint.load()? } else { None };
-    let mut stopping = EarlyStopping::new(MONITOR, tuning.patience, all.clone());
+    let mut checkpoint = Checkpoint::new(&run.checkpoint(), monitor(), &identity).resume(request.resume);
+    let mut stopping = EarlyStopping::new(monitor(), tuning.patience);
     let mut csv = CsvHistory::new(&run.history());
     let mut progress = runtime.training("fine-tuning");
     let history = runtime.interrupt.with_graceful_interrupt(|pressed| {
         let mut interrupt = Interrupt(pressed);
         let callbacks: &mut [&mut dyn Callback] =
             &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut csv, &mut progress, &mut checkpoint];
-        partly.fit(&loader, &val, &config, resume, callbacks)
+        tuner.fit(&loader, Some(&val), &config, callbacks)
     })?;
-    let best = MONITOR.best(&history.epochs);
+    let best = monitor().best(&history.epochs);
     let kept = match best {
-        Some(epoch) if accuracy(&history.epochs[epoch].val) >= accuracy(head_val) => Kept::Epoch(epoch),
+        Some(epoch) if monitor().value(&history.epochs[epoch]) >= accuracy(head_val) => Kept::Epoch(epoch),
         _ => {
             match history.epochs.is_empty() {
                 true => runtime.message("no epoch of fine-tuning was finished: the last layer alone is kept"),
@@ -551,7 +550,7 @@ fn tune(
             Kept::Head
         }
     };
-    Ok(Stage { history, kept, rate_curve, counts, trained_rows })
+    Ok(Stage { history, kept, lr_curve, counts, trained_rows })
 }
 
 /// Shuffled batches as the recipe has them.
@@ -592,8 +591,8 @@ fn run_config(
     train: &ImageDataset,
 ) -> RunConfig {
     let (batch_size, learning_rate) = match &recipe.tuning {
-        Some(tuning) => (tuning.batch_size, tuning.config.rate),
-        None => (recipe.head.batch_size, recipe.head.rate),
+        Some(tuning) => (tuning.batch_size, tuning.config.lr),
+        None => (recipe.head.batch_size, recipe.head.lr),
     };
     RunConfig {
         architecture: request.pretrained.model.architecture().to_owned(),
@@ -619,7 +618,7 @@ fn metrics<'a>(request: &'a Request<'_>, tuned: &Tuned) -> TunedMetrics<'a> {
         (Kept::Head, None) => (0, None, "last layer"),
     };
     let candidate =
-        |c: &crate::Candidate| CandidateJson { penalty: c.penalty, loss: c.loss, accuracy: c.accuracy };
+        |c: &crate::CrossValidation| CandidateJson { penalty: c.penalty, loss: c.loss, accuracy: c.accuracy };
     TunedMetrics {
         preset: request.preset.name(),
         weights: &request.pretrained.origin,
@@ -629,7 +628,7 @@ fn metrics<'a>(request: &'a Request<'_>, tuned: &Tuned) -> TunedMetrics<'a> {
         head: HeadMetrics {
             penalty: tuned.head.penalty,
             val: (&tuned.head_val).into(),
-            cross_validation: tuned.head.candidates.iter().map(candidate).collect(),
+            cross_validation: tuned.head.cross_validation.iter().map(candidate).collect(),
         },
         trained_params: tuned.trained_params,
         frozen_params: tuned.frozen_params,

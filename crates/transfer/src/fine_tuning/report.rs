@@ -67,10 +67,10 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
         seconds.features,
         seconds.head
     ));
-    if !tuned.head.candidates.is_empty() {
+    if !tuned.head.cross_validation.is_empty() {
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
         let mut table = Table::new("The last layer's cross-validation", columns);
-        for candidate in &tuned.head.candidates {
+        for candidate in &tuned.head.cross_validation {
             let cells = [candidate.penalty.into(), candidate.loss.into(), candidate.accuracy.into()];
             if candidate.penalty == tuned.head.penalty {
                 table.highlighted_row(cells)
@@ -111,8 +111,8 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
         tuned.history.epochs.len(),
         config.epochs,
         seconds.tuning,
-        config.rate,
-        config.rate_decay,
+        config.lr,
+        config.layer_decay,
         tuning.batch_size,
         request.augmentation,
         if request.update_statistics {
@@ -121,9 +121,8 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
             "Batch norm kept the pretraining's statistics."
         }
     ));
-    if let Some(curve) = &tuned.rate_curve {
-        let (x, y): (Vec<f64>, Vec<f64>) =
-            curve.points.iter().map(|(rate, loss)| (rate.log10(), *loss)).unzip();
+    if let Some(curve) = &tuned.lr_curve {
+        let (x, y): (Vec<f64>, Vec<f64>) = curve.points.iter().map(|(lr, loss)| (lr.log10(), *loss)).unzip();
         let series = Series::new("loss", x.into_iter().zip(y));
         let chart = LineChart::new("logarithm of the learning rate").panel("smoothed loss", vec![series]);
         section.figure(Figure::new(chart, "The learning rate's range test", source));

@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use crate::{Loss, Metric, OptimizerConfig, Schedule};
+
+/// The settings of a training: what an experiment chooses in [`FitConfig::new`], all else by further methods.
+///
+/// ```
+/// use firstsight_train::{Accuracy, CrossEntropy, FitConfig, OptimizerConfig, Schedule};
+///
+/// let config = FitConfig::new(20, CrossEntropy, OptimizerConfig::adamw(1e-3, 0.05))
+///     .metric(Accuracy)
+///     .schedule(Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 })
+///     .clip_norm(1.0);
+/// assert_eq!(config.epochs, 20);
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FitConfig {
+    /// Maximum number of epochs, those before a resumption included.
+    pub epochs: usize,
+    /// Loss to minimize.
+    pub loss: Arc<dyn Loss>,
+    /// Metrics to report next to the loss.
+    pub metrics: Vec<Arc<dyn Metric>>,
+    /// Optimizer and learning rate.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate schedule over all epochs.
+    pub schedule: Schedule,
+    /// Largest norm of all gradients together; longer ones are scaled down to it.
+    pub clip_norm: Option<f64>,
+}
+
+impl FitConfig {
+    /// Trains for at most `epochs` epochs: without metrics, at a constant learning rate, without clipping.
+    pub fn new(epochs: usize, loss: impl Loss + 'static, optimizer: OptimizerConfig) -> Self {
+        Self {
+            epochs,
+            loss: Arc::new(loss),
+            metrics: Vec::new(),
+            optimizer,
+            schedule: Schedule::Constant,
+            clip_norm: None,
+        }
+    }
+
+    /// Adds a metric.
+    pub fn metric(mut self, metric: impl Metric + 'static) -> Self {
+        self.metrics.push(Arc::new(metric));
+        self
+    }
+
+    /// Sets the learning rate schedule.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Sets the norm that the gradients of a step are scaled down to: a number, or `None` for no clipping.
+    pub fn clip_norm(mut self, norm: impl Into<Option<f64>>) -> Self {
+        self.clip_norm = norm.into();
+        self
+    }
+}
