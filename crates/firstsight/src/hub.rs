@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use firstsight_models::ModelInfo;
+use firstsight_models::networks::MOBILENET_V2;
 use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
@@ -28,6 +29,25 @@ pub(crate) fn locate(
         ),
         (_, located) => Ok(located?),
     }
+}
+
+/// The weights of the network that the weights name where no model is given, or else of MobileNetV2.
+pub(crate) fn locate_any(
+    model: Option<&'static ModelInfo>,
+    typed: Option<&str>,
+    runtime: &Runtime,
+) -> Result<Pretrained> {
+    let (None, Some(text)) = (model, typed) else {
+        return locate(model.unwrap_or(&MOBILENET_V2), typed, runtime);
+    };
+    Ok(match WeightsSource::parse(text)? {
+        WeightsSource::Local(path) if path.is_dir() => Pretrained::folder(&path)?,
+        WeightsSource::Local(_) => bail!("{text} is a file of weights: name its network with --backbone"),
+        _ => {
+            let hub = Hub::new(config()?)?;
+            Pretrained::hub(text, &hub, &mut |progress| runtime.report(&Event::Download(progress)))?
+        }
+    })
 }
 
 /// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.

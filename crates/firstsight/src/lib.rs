@@ -5,6 +5,7 @@ mod augmentation;
 mod cli;
 mod commands;
 mod context;
+mod data;
 pub mod device;
 mod hub;
 mod interrupt;

@@ -4,8 +4,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_data::AugmentationPreset;
 use firstsight_lecture::SectionName;
 use firstsight_models::{ModelInfo, registry};
-use firstsight_transfer::Split;
-use firstsight_transfer::fine_tuning::LearningRate;
+use firstsight_transfer::{LearningRate, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

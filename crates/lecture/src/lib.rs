@@ -40,7 +40,7 @@ use firstsight_transfer::{HubConfig, Runtime};
 use firstsight_transfer::files;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan, Trained};
-use firstsight_transfer::{Folders, Splits};
+use firstsight_transfer::{DecodedSplits, Splits};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// The seed of the lecture's 80/20 split.
@@ -188,8 +188,8 @@ struct Lecture<'a> {
     source: String,
     /// Whether the classes are the lecture's characters, so that its figures may stand beside ours.
     lectures_characters: bool,
-    folders: Folders,
-    splits: Splits,
+    folders: Splits,
+    splits: DecodedSplits,
     training: Training,
 }
 
@@ -347,13 +347,14 @@ fn characters(
 impl<'a> Lecture<'a> {
     /// Finds or draws the images, splits and decodes them.
     fn prepare(args: &'a Settings, context: &Context<'a>) -> Result<Self> {
-        let (dataset, source) = match &args.data {
+        let (root, dataset, source) = match &args.data {
             Some(data) => {
                 let dataset = DatasetFolder::scan(data)?;
                 let name = data
                     .file_name()
                     .map_or_else(|| data.display().to_string(), |n| n.to_string_lossy().into_owned());
                 (
+                    data.clone(),
                     if args.quick { thin_out(dataset) } else { dataset },
                     format!("images of the folder {}", escape_markup(&name)),
                 )
@@ -368,13 +369,14 @@ impl<'a> Lecture<'a> {
                     firstsight_handwriting::generate(&folder, &settings, report)
                 })?;
                 (
+                    folder.clone(),
                     DatasetFolder::scan(&folder)?,
                     format!("handwriting drawn by this program, seed {}", context.settings.seed),
                 )
             }
         };
-        let folders = Folders::new(dataset, SPLIT_SEED)?;
-        let splits = Splits::decode(&folders, &input(), context.runtime)?;
+        let folders = Splits::new(&root, dataset, SPLIT_SEED)?;
+        let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
         let training = if args.quick {
             Training { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {

@@ -210,9 +210,9 @@ impl ImageClassifier {
         self.params.named()
     }
 
-    /// Variables of the last layer, in the order of names.
-    pub fn head_vars(&self) -> Vec<Var> {
-        self.params.vars(|name| self.in_head(name))
+    /// Variables of the last layer with their names, in the order of names.
+    pub fn head_vars(&self) -> Vec<(String, Var)> {
+        self.named_vars().into_iter().filter(|(name, _)| self.in_head(name)).collect()
     }
 
     /// Whether the variable of this name belongs to the last layer.

@@ -70,7 +70,7 @@ impl FineTuner {
         config: &FineTuneConfig,
     ) -> Result<Self> {
         let parts = ImageClassifier::new(model, input, n_classes, model.init, params)?.blocks();
-        let first = index(&parts, &config.unfreeze_from)?;
+        let first = block_index(&parts, &config.unfreeze_from)?;
         let frozen = parts[..first].to_vec();
         let is_frozen = move |name: &str| frozen.iter().any(|block| block.holds(name));
         let view = params.frozen(is_frozen);
@@ -171,7 +171,7 @@ fn fit_config(config: &FineTuneConfig) -> FitConfig {
 }
 
 /// The index of the block called `name`.
-fn index(blocks: &[Block], name: &str) -> Result<usize> {
+pub(crate) fn block_index(blocks: &[Block], name: &str) -> Result<usize> {
     blocks.iter().position(|block| block.name == name).ok_or_else(|| {
         let names: Vec<&str> = blocks.iter().map(|block| block.name.as_str()).collect();
         Error::Setting {

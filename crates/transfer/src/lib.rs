@@ -22,8 +22,7 @@ mod features;
 mod figures;
 pub mod files;
 mod fine_tune;
-#[allow(missing_docs)]
-pub mod fine_tuning;
+mod fine_tuning;
 mod frozen;
 mod head;
 mod hub;
@@ -35,10 +34,10 @@ pub mod report_sections;
 #[allow(missing_docs)]
 mod run_folder;
 mod runtime;
-#[allow(missing_docs)]
 mod splits;
 #[allow(missing_docs)]
 pub mod training;
+mod transfer_model;
 
 pub use classifier::{Classifier, Prediction};
 pub use config::HubModelConfig;
@@ -47,6 +46,7 @@ pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
 pub use fine_tune::{BatchNormMode, FineTuneConfig, FineTuner};
+pub use fine_tuning::{Evaluation, FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use head::{CrossValidation, Head, HeadConfig};
 pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
@@ -55,4 +55,5 @@ pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
-pub use splits::{Folders, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use transfer_model::TransferModel;

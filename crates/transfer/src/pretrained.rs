@@ -136,6 +136,31 @@ impl Pretrained {
         Self::read(model, weights, config.exists().then_some(config), origin, None)
     }
 
+    /// The weights in a folder whose `config.json` names the network, such as a run of ours or a clone of a hub
+    /// repository.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a folder whose configuration names no known network; those of [`Pretrained::local`].
+    pub fn folder(path: &Path) -> Result<Self> {
+        let config = path.join(CONFIG);
+        Self::local(stated_model(&config)?, path)
+    }
+
+    /// The weights of a hub repository whose `config.json` names the network: `owner/name` or `owner/name@revision`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::locate`].
+    pub fn hub(id: &str, hub: &Hub, progress: &mut dyn FnMut(HubProgress<'_>)) -> Result<Self> {
+        let source = WeightsSource::parse(id)?;
+        let WeightsSource::Repository { repository, revision } = &source else {
+            return Err(Error::NoSource(id.to_owned()));
+        };
+        let config = hub.fetch(&HubFile { repository, revision, file: CONFIG, sha256: None }, progress)?;
+        Self::locate(stated_model(&config)?, &source, hub, progress)
+    }
+
     fn read(
         model: &'static ModelInfo,
         weights: PathBuf,
@@ -186,6 +211,14 @@ impl Pretrained {
         params.load(&self.weights)?;
         Ok((network, params))
     }
+}
+
+/// The network that a `config.json` names.
+fn stated_model(config: &Path) -> Result<&'static ModelInfo> {
+    let wrong = |reason: String| Error::Config { path: config.to_path_buf(), reason };
+    let stated = HubModelConfig::read(config, &InputSpec::imagenet(3, 224, 224))?;
+    let architecture = stated.architecture.ok_or_else(|| wrong("architecture is missing".to_owned()))?;
+    registry::find(&architecture).map_err(|e| wrong(e.to_string()))
 }
 
 fn imagenet_names() -> Vec<String> {

@@ -10,7 +10,7 @@ use firstsight_report::{
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions};
 
 use crate::training::{self, Plan, Trained};
-use crate::{Figures, Result, Runtime, Splits};
+use crate::{DecodedSplits, Figures, Result, Runtime};
 
 /// The lecture's figures beside ours, where it has them.
 pub struct Beside {
@@ -22,7 +22,7 @@ pub struct Beside {
 /// The report of one run: layers, curves, figures, confusions, failures.
 pub fn run_report(
     plan: &Plan,
-    splits: &Splits,
+    splits: &DecodedSplits,
     trained: &Trained,
     source: &str,
     runtime: &Runtime,
@@ -63,7 +63,7 @@ pub fn run_report(
 }
 
 /// The test images, or else the validation images.
-pub fn held_out(splits: &Splits) -> (&'static str, &ImageDataset) {
+pub fn held_out(splits: &DecodedSplits) -> (&'static str, &ImageDataset) {
     splits.test.as_ref().map_or(("validation", &splits.val), |test| ("test", test))
 }
 

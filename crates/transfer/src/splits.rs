@@ -1,4 +1,4 @@
-//! A folder of images as decoded splits.
+//! A folder of images as training, validation and test images.
 
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
@@ -12,33 +12,86 @@ use fnv::FnvHasher;
 
 use crate::{Error, Result, Runtime};
 
-/// The share of the training images that are set aside where the folder has no validation split.
+/// Share of the training images that is set aside for validation where the folder has no validation split.
 pub const VALIDATION_SHARE: f64 = 0.2;
 
 /// Batches prepared ahead.
 const PREFETCH: usize = 4;
 
-/// Which images train, validate and test.
-pub struct Folders {
+/// The image files of a data set, by split.
+#[derive(Debug, Clone)]
+pub struct Splits {
+    /// The data set's folder.
+    pub root: PathBuf,
+    /// Training images.
     pub train: ImageFolder,
+    /// Validation images.
     pub val: ImageFolder,
+    /// Test images.
     pub test: Option<ImageFolder>,
     /// Whether the validation images were set aside from the training images, rather than given.
     pub val_is_split_off: bool,
+    /// Seed of that split.
+    pub split_seed: u32,
 }
 
-impl Folders {
-    /// The folder's own splits; without a validation split, a fifth of the training images is set aside.
-    pub fn new(dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
+impl Splits {
+    /// Scans a folder with `Train`/`Test` or `train`/`val`/`test` of class folders, or one folder of class splits.
+    /// Without validation images, a fifth of the training images is set aside.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for a folder without classes or images.
+    pub fn scan(root: &Path, split_seed: u32) -> Result<Self> {
+        Self::new(root, DatasetFolder::scan(root)?, split_seed)
+    }
+
+    /// The splits of a folder that has been scanned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for too few images to set some aside.
+    pub fn new(root: &Path, dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
         let DatasetFolder { train, val, test, .. } = dataset;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
             Some(val) => (train, val),
             None => train.split(VALIDATION_SHARE, split_seed)?,
         };
-        Ok(Self { train, val, test, val_is_split_off })
+        Ok(Self { root: root.to_path_buf(), train, val, test, val_is_split_off, split_seed })
     }
 
+    /// Checks that a classifier can be trained on the classes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dataset`] for names that differ in letter case alone, and for a class without training images.
+    pub fn check_classes(&self) -> Result<()> {
+        let error = |reason| Err(Error::Dataset { path: self.train.root().to_path_buf(), reason });
+        let classes = self.train.classes();
+        for (i, class) in classes.iter().enumerate() {
+            let alike = classes[..i].iter().find(|other| other.to_lowercase() == class.to_lowercase());
+            if let Some(alike) = alike {
+                return error(format!(
+                    "has classes '{alike}' and '{class}', which differ in letter case alone: rename or join them"
+                ));
+            }
+        }
+        if let Some(empty) = self.train.counts().iter().position(|n| *n == 0) {
+            return error(format!(
+                "has no training image of class '{}' after validation images were set aside: expected at least a few \
+                 images per class",
+                classes[empty]
+            ));
+        }
+        Ok(())
+    }
+
+    /// The images of one split.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dataset`] where there are no test images.
     pub fn get(self, split: Split) -> Result<ImageFolder> {
         match split {
             Split::Train => Ok(self.train),
@@ -57,12 +110,16 @@ impl Folders {
 /// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
+    /// Training images.
     Train,
+    /// Validation images.
     Val,
+    /// Test images.
     Test,
 }
 
 impl Split {
+    /// Its name: `train`, `val` or `test`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -72,24 +129,34 @@ impl Split {
     }
 }
 
-/// The decoded images of each split.
-pub struct Splits {
+/// The decoded images of a data set, by split.
+#[derive(Debug, Clone)]
+pub struct DecodedSplits {
+    /// Training images.
     pub train: ImageDataset,
+    /// Validation images.
     pub val: ImageDataset,
+    /// Test images.
     pub test: Option<ImageDataset>,
 }
 
-impl Splits {
-    pub fn decode(folders: &Folders, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
+impl DecodedSplits {
+    /// Decodes every split for a network's input.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for a file that cannot be decoded.
+    pub fn decode(splits: &Splits, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
         let test =
-            folders.test.as_ref().map(|test| decode(test, "test images", input, runtime)).transpose()?;
+            splits.test.as_ref().map(|test| decode(test, "test images", input, runtime)).transpose()?;
         Ok(Self {
-            train: decode(&folders.train, "training images", input, runtime)?,
-            val: decode(&folders.val, "validation images", input, runtime)?,
+            train: decode(&splits.train, "training images", input, runtime)?,
+            val: decode(&splits.val, "validation images", input, runtime)?,
             test,
         })
     }
 
+    /// Number of classes.
     pub fn n_classes(&self) -> usize {
         self.train.classes().len()
     }
@@ -112,6 +179,11 @@ impl Splits {
     }
 }
 
+/// Decodes a folder for a network's input.
+///
+/// # Errors
+///
+/// [`Error::Data`] for a file that cannot be decoded.
 pub fn decode(
     folder: &ImageFolder,
     what: &str,
@@ -124,7 +196,11 @@ pub fn decode(
     })?)
 }
 
-/// The files named, and of the folders named every image in them and in the folders below, sorted by path.
+/// Image files, and the images in folders and the folders below them, sorted by path.
+///
+/// # Errors
+///
+/// [`Error::Dataset`] for a folder without images, [`Error::Io`] for one that cannot be listed.
 pub fn list_images(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in named {
@@ -157,7 +233,11 @@ fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Batches of `images` as the network takes them.
+/// Batches of images as a network takes them.
+///
+/// # Errors
+///
+/// [`Error::Data`] for images of another size.
 pub fn loader(
     images: &ImageDataset,
     input: &InputSpec,

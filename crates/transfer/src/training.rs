@@ -13,7 +13,7 @@ use firstsight_train::{
 use serde::Serialize;
 
 use crate::{
-    Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, Splits, TrainingRecord, files, loader,
+    DecodedSplits, Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, TrainingRecord, files, loader,
 };
 
 pub const LOSS: CrossEntropy = CrossEntropy;
@@ -68,7 +68,7 @@ impl Optimization {
 
 impl Plan {
     /// The network with its initial weights.
-    pub fn network(&self, splits: &Splits, device: &Device) -> Result<(ImageClassifier, Params)> {
+    pub fn network(&self, splits: &DecodedSplits, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
         let network = ImageClassifier::new(
@@ -86,7 +86,7 @@ impl Plan {
         &self,
         network: &ImageClassifier,
         params: &Params,
-        splits: &Splits,
+        splits: &DecodedSplits,
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
@@ -153,7 +153,7 @@ pub fn monitor() -> Monitor {
 /// and fills the run folder.
 pub fn train(
     plan: &Plan,
-    splits: &Splits,
+    splits: &DecodedSplits,
     run: &RunFolder,
     resume: bool,
     runtime: &Runtime,
@@ -211,7 +211,7 @@ pub fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device) -> Re
 }
 
 /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
-fn identity(plan: &Plan, splits: &Splits) -> String {
+fn identity(plan: &Plan, splits: &DecodedSplits) -> String {
     let (c, h, w) = plan.input.input_size;
     let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
     let augmented = match augmentation == AugmentationConfig::default() {
@@ -236,7 +236,7 @@ fn identity(plan: &Plan, splits: &Splits) -> String {
     )
 }
 
-fn run_config(plan: &Plan, splits: &Splits, network: &ImageClassifier) -> RunConfig {
+fn run_config(plan: &Plan, splits: &DecodedSplits, network: &ImageClassifier) -> RunConfig {
     RunConfig {
         architecture: plan.model.architecture().to_owned(),
         num_classes: splits.n_classes(),

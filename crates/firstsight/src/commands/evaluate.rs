@@ -1,13 +1,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::DatasetFolder;
 
 use crate::context::Context;
 use crate::values;
 use firstsight_transfer::EvaluationFigures;
 use firstsight_transfer::training;
-use firstsight_transfer::{self as images, Folders, Split};
+use firstsight_transfer::{self as images, Split, Splits};
 use firstsight_transfer::{RunConfig, RunFolder};
 
 /// Of folders without validation images, for a run whose configuration states no other.
@@ -32,7 +31,7 @@ pub struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (network, config) = RunFolder::open(&args.run)?.load(&context.runtime.device)?;
     let split_seed = config.training.map_or(SPLIT_SEED, |training| training.split_seed);
-    let folders = Folders::new(DatasetFolder::scan(&args.data)?, split_seed)?;
+    let folders = Splits::scan(&args.data, split_seed)?;
     let split = args.split.unwrap_or(if folders.test.is_some() { Split::Test } else { Split::Val });
     let folder = folders.get(split)?;
     let names = class_names(&config, folder.classes(), &args.data)?;

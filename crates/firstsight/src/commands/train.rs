@@ -1,37 +1,36 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_data::DatasetFolder;
 use firstsight_models::ModelInfo;
 
 use crate::augmentation;
 use crate::context::Context;
+use crate::data::DataArgs;
 use crate::values::{self, InputSize};
 use firstsight_transfer::Interrupted;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Optimization, Plan};
-use firstsight_transfer::{Folders, Splits};
+use firstsight_transfer::{DecodedSplits, Splits};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of images: Train/Test or train/val/test of class folders, or one folder of class folders
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The model
-    #[arg(long, value_parser = values::model)]
+    #[command(flatten)]
+    data: DataArgs,
+    /// Model to train
+    #[arg(long, value_parser = values::model, value_name = "MODEL")]
     model: &'static ModelInfo,
-    /// Size that images are brought to [default: the model's usual one]
+    /// Input size [default: the model's usual one]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
-    /// The most epochs
+    /// Maximum number of epochs
     #[arg(long, default_value_t = 100, value_parser = values::positive, value_name = "N")]
     epochs: usize,
-    /// Images a step
+    /// Batch size
     #[arg(long, default_value_t = 128, value_parser = values::positive, value_name = "N")]
     batch_size: usize,
-    /// Adam's learning rate
-    #[arg(long, default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
+    /// Learning rate of Adam
+    #[arg(long, visible_alias = "lr", default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
     learning_rate: f64,
     /// Epochs without a better validation accuracy after which training stops
     #[arg(long, default_value_t = 15, value_parser = values::positive, value_name = "N")]
@@ -41,10 +40,10 @@ pub struct Args {
     split_seed: u32,
     #[command(flatten)]
     augmentation: augmentation::Args,
-    /// Folder for weights, configuration, history, figures, report and checkpoint
+    /// Folder for weights, configuration, history, figures, report and checkpoint [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
-    out: PathBuf,
-    /// Go on from RUN's checkpoint
+    out: Option<PathBuf>,
+    /// Resume from the checkpoint in the run folder
     #[arg(long)]
     resume: bool,
 }
@@ -65,11 +64,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             augmentation: (&args.augmentation).into(),
         },
     };
-    let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
-    let run = RunFolder::create(&args.out, args.resume)?;
-    let splits = Splits::decode(&folders, &plan.input, &context.runtime)?;
+    let folders = Splits::scan(args.data.path(), args.split_seed)?;
+    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
+    let run = RunFolder::create(&out, args.resume)?;
+    let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
     let trained = training::train(&plan, &splits, &run, args.resume, &context.runtime)?;
-    let source = firstsight_report::escape_markup(&args.data.display().to_string());
+    let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     pages::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
     let side = |name: &str, m: &firstsight_train::Metrics| {
         let f = firstsight_transfer::Figures::from(m);
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     println!("{}", run.report().display());
     if trained.interrupted() {
-        return Err(Interrupted(format!("`--resume` goes on from {}", run.checkpoint().display())).into());
+        return Err(Interrupted(format!("`--resume` continues from {}", run.checkpoint().display())).into());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, InputSpec};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
@@ -16,6 +16,7 @@ use firstsight_train::{Callback, EpochEnd, StopReason};
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::data::DataArgs;
 use crate::progress::{SearchProgress, TrialProgress};
 use crate::values::{self, InputSize};
 use firstsight_lecture::search_report;
@@ -23,7 +24,7 @@ use firstsight_lecture::search_report::TrialJson;
 use firstsight_transfer::Interrupted;
 use firstsight_transfer::TrainingRecord;
 use firstsight_transfer::training::{Optimization, Plan, monitor};
-use firstsight_transfer::{Folders, Splits};
+use firstsight_transfer::{DecodedSplits, Splits};
 
 /// The study's attribute that says what it is about.
 const SETTINGS: &str = "firstsight";
@@ -33,43 +34,42 @@ const HEARTBEAT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of images, as for `train`
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The model; several make it part of the search
-    #[arg(long, required = true, value_parser = values::model)]
+    #[command(flatten)]
+    data: DataArgs,
+    /// Model to train; several make it part of the search
+    #[arg(long, required = true, value_parser = values::model, value_name = "MODEL")]
     model: Vec<&'static ModelInfo>,
-    /// Size that images are brought to
+    /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
-    /// Trials in all; a stored study goes on up to this number
+    /// Number of trials, those of a stored study included
     #[arg(long, value_parser = values::positive, value_name = "N")]
     trials: usize,
-    /// What proposes settings
-    #[arg(long, default_value = "tpe")]
+    /// Sampler of settings
+    #[arg(long, default_value = "tpe", value_name = "SAMPLER")]
     sampler: SamplerName,
-    /// Let every trial run to its end, also one that is worse than the median of those before it
+    /// Disable pruning of trials that are worse than the median of those before
     #[arg(long)]
     no_pruning: bool,
-    /// The most epochs of a trial
+    /// Maximum number of epochs per trial
     #[arg(long, default_value_t = 20, value_parser = values::positive, value_name = "N")]
     epochs: usize,
     /// Epochs without a better validation accuracy after which a trial stops
     #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "N")]
     patience: usize,
-    /// Trials at a time
+    /// Number of parallel workers
     #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     workers: usize,
     /// Journal file that keeps the study, in Optuna's format; several processes may share it
     #[arg(long, value_name = "FILE")]
     storage: Option<PathBuf>,
-    /// The study's name in the journal
+    /// Name of the study in the journal
     #[arg(long, default_value = "firstsight", value_name = "NAME")]
     study: String,
     /// Seed of the split where the folder has no validation images
     #[arg(long, default_value_t = 123, value_name = "N")]
     split_seed: u32,
-    /// Write the search as a page: every trial, history, slices, parallel coordinates, importances
+    /// HTML file for the search: every trial, history, slices, parallel coordinates, importances
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Print one JSON document
@@ -122,9 +122,10 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let folders = Folders::new(DatasetFolder::scan(&args.data)?, args.split_seed)?;
+    let folders = Splits::scan(args.data.path(), args.split_seed)?;
     let InputSize { height, width, channels } = args.input;
-    let splits = Splits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;
+    let splits =
+        DecodedSplits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;
     let study = study(args, context, &splits)?;
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
     let finished = study.trials()?.iter().filter(of_use).count();
@@ -173,7 +174,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     println!(
         "to train it: cargo xtask train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
          --seed {} --split-seed {} --epochs {} --patience {} --out RUN",
-        args.data,
+        args.data.path(),
         args.input,
         record.learning_rate,
         record.batch_size,
@@ -186,7 +187,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// The study, new or stored. A stored one must be about the same data, models and training.
-fn study(args: &Args, context: &Context, splits: &Splits) -> Result<Study> {
+fn study(args: &Args, context: &Context, splits: &DecodedSplits) -> Result<Study> {
     let seed = u32::try_from(context.seed)
         .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", context.seed))?;
     let builder = Study::builder(&args.study).direction(Direction::Maximize).heartbeat(HEARTBEAT);
@@ -215,7 +216,7 @@ fn study(args: &Args, context: &Context, splits: &Splits) -> Result<Study> {
 }
 
 /// What a study is about, its sampler and length apart.
-fn settings(args: &Args, context: &Context, splits: &Splits) -> String {
+fn settings(args: &Args, context: &Context, splits: &DecodedSplits) -> String {
     let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     format!(
         "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
@@ -234,7 +235,7 @@ fn objective(
     trial: &mut Trial<'_>,
     args: &Args,
     context: &Context,
-    splits: &Splits,
+    splits: &DecodedSplits,
     mut interrupt: Interrupt,
     mut bar: TrialProgress,
 ) -> Result<f64, Stop> {
@@ -287,12 +288,12 @@ impl Callback for Pruning<'_, '_> {
 fn page(
     args: &Args,
     context: &Context,
-    splits: &Splits,
+    splits: &DecodedSplits,
     trials: &[Arc<FrozenTrial>],
     best: &FrozenTrial,
     time: Duration,
 ) -> Result<Report> {
-    let source = escape_markup(&args.data.display().to_string());
+    let source = escape_markup(&args.data.path().display().to_string());
     let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));

@@ -11,7 +11,7 @@ use firstsight_handwriting::Split;
 use super::SPLIT_SEED;
 use crate::Context;
 use crate::Result;
-use firstsight_transfer::Splits;
+use firstsight_transfer::DecodedSplits;
 
 /// Pixels on a side, as LeNet-5 takes them.
 pub(super) const SIDE: usize = 32;
@@ -21,7 +21,7 @@ const VALIDATION_SHARE: f64 = 1.0 / 12.0;
 
 /// Digits to train, validate and test on.
 pub(super) struct Digits {
-    pub(super) splits: Splits,
+    pub(super) splits: DecodedSplits,
     /// From which data, in words, for captions.
     pub(super) source: String,
     /// Why they are drawn, if they are.
@@ -55,7 +55,7 @@ impl Digits {
 
     fn new(train: &ImageDataset, test: ImageDataset, source: String, drawn: Option<String>) -> Result<Self> {
         let (kept, val) = train_test_split(train.len(), VALIDATION_SHARE, SPLIT_SEED)?;
-        let splits = Splits { train: train.subset(&kept), val: train.subset(&val), test: Some(test) };
+        let splits = DecodedSplits { train: train.subset(&kept), val: train.subset(&val), test: Some(test) };
         Ok(Self { splits, source, drawn })
     }
 
@@ -63,7 +63,7 @@ impl Digits {
     pub(super) fn first(&self, train: usize, val: usize, test: usize) -> Self {
         let first =
             |images: &ImageDataset, n: usize| images.subset(&(0..n.min(images.len())).collect::<Vec<_>>());
-        let splits = Splits {
+        let splits = DecodedSplits {
             train: first(&self.splits.train, train),
             val: first(&self.splits.val, val),
             test: self.splits.test.as_ref().map(|images| first(images, test)),

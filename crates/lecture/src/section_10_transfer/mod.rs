@@ -20,8 +20,8 @@ use self::task::{Task, restrict};
 use self::weights::{SIDE, Weights};
 use super::{Lecture, Settings};
 use crate::Result;
+use firstsight_transfer::DecodedSplits;
 use firstsight_transfer::RunFolder;
-use firstsight_transfer::Splits;
 use firstsight_transfer::report_sections as pages;
 use firstsight_transfer::training::{self, Trained};
 
@@ -179,7 +179,7 @@ fn of_imagenet(
         section.subsection(&format!("{} on {}", pretrained.model, task.classes()));
         let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (licence: {licence})"));
         section.text(&format!("The weights are those of {}{licence}.", escape_markup(&pretrained.origin)));
-        show(lecture, pretrained, &task, &done, None, section)?;
+        show(pretrained, &task, &done, None, section)?;
         transfers.push(json(pretrained, &task, &done, None));
     }
     Ok(Some(TransferMetrics { without_hub: None, pretraining: None, transfers }))
@@ -236,7 +236,7 @@ fn of_our_own(
             task.train.len() / classes.len(),
             task.val.len()
         ));
-        show(lecture, &pretrained, &task, &done, scratch.as_ref(), section)?;
+        show(&pretrained, &task, &done, scratch.as_ref(), section)?;
         transfers.push(json(&pretrained, &task, &done, scratch.as_ref()));
     }
     Ok(Some(TransferMetrics { without_hub: Some(reason), pretraining: Some(trained.metrics()), transfers }))
@@ -244,7 +244,7 @@ fn of_our_own(
 
 /// The CNN trained on some of the characters, and its weights as pretrained ones.
 fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result<(Trained, Pretrained)> {
-    let splits = Splits {
+    let splits = DecodedSplits {
         train: restrict(&lecture.splits.train, classes, usize::MAX)?,
         val: restrict(&lecture.splits.val, classes, usize::MAX)?,
         test: None,
@@ -268,7 +268,7 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     plan.epochs = epochs;
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
-    let splits = Splits { train: task.train.clone(), val: task.val.clone(), test: None };
+    let splits = DecodedSplits { train: task.train.clone(), val: task.val.clone(), test: None };
     let (network, params) = plan.network(&splits, device)?;
     plan.fit(&network, &params, &splits, device, &mut [])?;
     Ok(training::measure(&network, &task.val, &plan.input, device)?.0)
@@ -276,7 +276,6 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
 
 /// Curves, figures and pictures of one transfer.
 fn show(
-    lecture: &Lecture<'_>,
     pretrained: &Pretrained,
     task: &Task,
     done: &Transferred,
@@ -333,7 +332,7 @@ fn show(
         ));
     }
     if task.n_outputs() == 1 {
-        pictures(lecture, pretrained, task, done, section)?;
+        pictures(task, done, section)?;
     }
     Ok(())
 }
@@ -359,14 +358,8 @@ fn curves(task: &Task, done: &Transferred, section: &mut Section) {
 }
 
 /// Validation images, the least certain first, with how probable their own class is thought to be.
-fn pictures(
-    lecture: &Lecture<'_>,
-    pretrained: &Pretrained,
-    task: &Task,
-    done: &Transferred,
-    section: &mut Section,
-) -> Result<()> {
-    let second = stages::probabilities(&done.network, pretrained, task, &lecture.context)?;
+fn pictures(task: &Task, done: &Transferred, section: &mut Section) -> Result<()> {
+    let second = stages::probabilities(&done.model, task)?;
     let (classes, labels) = (task.val.classes(), task.val.labels());
     let of_truth = |i: usize| if labels[i] == 1 { second[i] } else { 1.0 - second[i] };
     let mut order: Vec<usize> = (0..task.val.len()).collect();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder, InputSpec};
+use firstsight_data::{ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
 use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
 
 use crate::Result;
 use crate::{Lecture, SPLIT_SEED, Settings};
-use firstsight_transfer::{self as images, Folders};
+use firstsight_transfer::{self as images, Splits};
 
 /// Images of a few classes.
 pub(super) struct Task {
@@ -48,7 +48,7 @@ impl Task {
     pub(super) fn for_pretrained(args: &Settings, lecture: &Lecture<'_>, input: &InputSpec) -> Result<Self> {
         let cache = lecture.context.runtime;
         if let Some(photos) = &args.photos {
-            let folders = Folders::new(DatasetFolder::scan(photos)?, SPLIT_SEED)?;
+            let folders = Splits::scan(photos, SPLIT_SEED)?;
             let name = photos.file_name().unwrap_or_else(|| photos.as_os_str());
             return Ok(Self {
                 train: images::decode(&folders.train, "photos", input, cache)?,

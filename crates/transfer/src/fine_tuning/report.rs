@@ -6,32 +6,44 @@ use firstsight_report::{
 };
 use firstsight_train::{Metrics, Predictions};
 
-use super::{BINS, Kept, Measured, Request, Tuned};
+use super::{BINS, Evaluation, FineTuneResult, Kept};
 use crate::report_sections::{self as pages, Beside};
-use crate::{Figures, Preset, Result, Runtime};
+use crate::{Figures, Preset, Result};
 
-pub fn report(request: &Request<'_>, tuned: &Tuned, source: &str, runtime: &Runtime) -> Result<Report> {
-    let model = request.pretrained.model;
+impl FineTuneResult {
+    /// The report of the run.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Report`] for figures that cannot be drawn.
+    pub fn report(&self) -> Result<Report> {
+        report(self)
+    }
+}
+
+fn report(result: &FineTuneResult) -> Result<Report> {
+    let model = result.pretrained.model;
+    let source = &escape_markup(&result.data.display().to_string());
     let mut report = Report::new(&format!("Firstsight: {model}, fine-tuned"));
-    let classes = tuned.val.images.classes();
-    let seconds = tuned.seconds;
+    let classes = result.val.images.classes();
+    let seconds = result.seconds;
     let total = seconds.features + seconds.head + seconds.tuning + seconds.measuring;
     let mut facts = vec![
-        ("data", source.to_owned()),
-        ("images", format!("{} training, {} validation", tuned.n_train, tuned.val.images.len())),
+        ("data", source.clone()),
+        ("images", format!("{} training, {} validation", result.n_train, result.val.images.len())),
         ("classes", classes.len().to_string()),
-        ("weights", escape_markup(&request.pretrained.origin)),
-        ("preset", request.preset.name().to_owned()),
-        ("seed", request.seed.to_string()),
-        ("device", runtime.device_name.clone()),
+        ("weights", escape_markup(&result.pretrained.origin)),
+        ("preset", result.settings.preset.name().to_owned()),
+        ("seed", result.settings.seed.to_string()),
+        ("device", result.device_name.clone()),
         ("time", number::duration(std::time::Duration::from_secs_f64(total))),
     ];
-    if let Some(licence) = request.pretrained.licence {
+    if let Some(licence) = result.pretrained.licence {
         facts.push(("licence of the weights", licence.to_owned()));
     }
     report.facts(&facts);
-    let (name, held_out) = tuned.held_out();
-    let part = if tuned.test.is_none() && request.preset != Preset::Quick {
+    let (name, held_out) = result.held_out();
+    let part = if result.test.is_none() && result.settings.preset != Preset::Quick {
         "which chose the epoch and played no other part in training"
     } else {
         "which played no part in training"
@@ -42,8 +54,8 @@ pub fn report(request: &Request<'_>, tuned: &Tuned, source: &str, runtime: &Runt
         number::percent(held_out.figures().accuracy, 1)
     ));
 
-    what_was_done(request, tuned, report.section(None, "What was done"), source);
-    figures(tuned, report.section(None, "The figures"), model.name);
+    what_was_done(result, report.section(None, "What was done"), source);
+    figures(result, report.section(None, "The figures"), model.name);
     let source = format!("{source}, {name} images");
     pages::mistakes(
         report.section(None, &format!("What it gets wrong: the {name} images")),
@@ -53,26 +65,26 @@ pub fn report(request: &Request<'_>, tuned: &Tuned, source: &str, runtime: &Runt
     )?;
     per_class(held_out, report.section(None, "Class by class"));
     calibration(&held_out.predictions, report.section(None, "How far to trust its confidence"), &source)?;
-    layers(tuned, report.section(None, "The network"));
+    layers(result, report.section(None, "The network"));
     Ok(report)
 }
 
-fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, source: &str) {
-    let seconds = tuned.seconds;
+fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
+    let seconds = result.seconds;
     section.text(&format!(
         "The pretrained network ran once over the training images{}, which took {:.1} s, and a new last layer learned \
          from what came out, which took {:.1} s. Five-fold cross-validation on the training images chose how much it is \
          regularised.",
-        if tuned.recipe.views.len() > 1 { ", as they are and mirrored" } else { "" },
+        if result.recipe.views.len() > 1 { ", as they are and mirrored" } else { "" },
         seconds.features,
         seconds.head
     ));
-    if !tuned.head.cross_validation.is_empty() {
+    if !result.head.cross_validation.is_empty() {
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
         let mut table = Table::new("The last layer's cross-validation", columns);
-        for candidate in &tuned.head.cross_validation {
+        for candidate in &result.head.cross_validation {
             let cells = [candidate.penalty.into(), candidate.loss.into(), candidate.accuracy.into()];
-            if candidate.penalty == tuned.head.penalty {
+            if candidate.penalty == result.head.penalty {
                 table.highlighted_row(cells)
             } else {
                 table.row(cells)
@@ -80,17 +92,17 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
         }
         section.table(table);
     }
-    if tuned.crops.len() > 1 {
+    if result.resize_modes.len() > 1 {
         let columns = [Column::text("crop"), Column::number("lowest loss")];
         let mut table =
             Table::new("How photos are brought to the input's size, by cross-validation", columns);
-        for (crop, loss) in &tuned.crops {
+        for (crop, loss) in &result.resize_modes {
             let name = match crop {
                 ResizeMode::CenterCrop => "the centre",
                 ResizeMode::Squash => "the whole photo, stretched",
             };
             let cells = [name.into(), (*loss).into()];
-            if *crop == tuned.input.crop_mode {
+            if *crop == result.model.input.crop_mode {
                 table.highlighted_row(cells)
             } else {
                 table.row(cells)
@@ -98,61 +110,62 @@ fn what_was_done(request: &Request<'_>, tuned: &Tuned, section: &mut Section, so
         }
         section.table(table);
     }
-    for (path, reason) in &tuned.excluded {
+    for (path, reason) in &result.excluded {
         let text = format!("{}: {reason}", path.display());
         section.note(&format!("Left out: {}", escape_markup(&text)));
     }
-    let Some(tuning) = &tuned.recipe.tuning else { return };
+    let Some(tuning) = &result.recipe.tuning else { return };
     let config = &tuning.config;
     section.text(&format!(
         "Then the network from {} up was trained on for {} of at most {} epochs, which took {:.1} s: AdamW at a rate of \
          {:.1e} for the last layer and {} times as much for each block before it, batches of {}, images changed by `{}`. {}",
         escape_markup(&config.unfreeze_from),
-        tuned.history.epochs.len(),
+        result.history.epochs.len(),
         config.epochs,
         seconds.tuning,
         config.lr,
         config.layer_decay,
         tuning.batch_size,
-        request.augmentation,
-        if request.update_statistics {
+        result.settings.augmentation,
+        if result.settings.update_statistics {
             "Batch norm followed the new images."
         } else {
             "Batch norm kept the pretraining's statistics."
         }
     ));
-    if let Some(curve) = &tuned.lr_curve {
-        let (x, y): (Vec<f64>, Vec<f64>) = curve.points.iter().map(|(lr, loss)| (lr.log10(), *loss)).unzip();
+    if let Some(curve) = &result.lr_curve {
+        let (x, y): (Vec<f64>, Vec<f64>) =
+            curve.points.iter().map(|(rate, loss)| (rate.log10(), *loss)).unzip();
         let series = Series::new("loss", x.into_iter().zip(y));
         let chart = LineChart::new("logarithm of the learning rate").panel("smoothed loss", vec![series]);
         section.figure(Figure::new(chart, "The learning rate's range test", source));
     }
-    let best = match tuned.kept {
+    let best = match result.kept {
         Kept::Epoch(epoch) => Some(epoch),
         Kept::Head => None,
     };
-    if tuned.history.epochs.is_empty() {
+    if result.history.epochs.is_empty() {
         section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
         return;
     }
-    pages::epochs(section, &tuned.history.epochs, best, source);
-    if tuned.kept == Kept::Head {
+    pages::epochs(section, &result.history.epochs, best, source);
+    if result.kept == Kept::Head {
         section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");
     }
 }
 
-fn figures(tuned: &Tuned, section: &mut Section, model: &str) {
+fn figures(result: &FineTuneResult, section: &mut Section, model: &str) {
     let row = |split, metrics: &Metrics| Beside { split, ours: Figures::from(metrics), lecture: None };
-    let mut rows: Vec<Beside> = tuned.train.iter().map(|train| row("training", train)).collect();
-    if tuned.kept != Kept::Head {
-        rows.push(row("validation, last layer alone", &tuned.head_val));
+    let mut rows: Vec<Beside> = result.train.iter().map(|train| row("training", train)).collect();
+    if result.kept != Kept::Head {
+        rows.push(row("validation, last layer alone", &result.head_val));
     }
-    rows.push(row("validation", &tuned.val.metrics));
-    rows.extend(tuned.test.iter().map(|test| row("test", &test.metrics)));
+    rows.push(row("validation", &result.val.metrics));
+    rows.extend(result.test.iter().map(|test| row("test", &test.metrics)));
     pages::figures(section, &rows, model);
 }
 
-fn per_class(measured: &Measured, section: &mut Section) {
+fn per_class(measured: &Evaluation, section: &mut Section) {
     let columns = [
         Column::text("class"),
         Column::number("images"),
@@ -189,11 +202,11 @@ fn calibration(predictions: &Predictions, section: &mut Section, source: &str) -
     Ok(())
 }
 
-fn layers(tuned: &Tuned, section: &mut Section) {
+fn layers(result: &FineTuneResult, section: &mut Section) {
     section.text(&format!(
         "{} parameters were trained, {} stayed as they were pretrained.",
-        number::count(tuned.trained_params as u64),
-        number::count(tuned.frozen_params as u64)
+        number::count(result.trained_params as u64),
+        number::count(result.frozen_params as u64)
     ));
     let columns = [
         Column::text("layer"),
@@ -202,9 +215,9 @@ fn layers(tuned: &Tuned, section: &mut Section) {
         Column::number("parameters"),
         Column::text("trained"),
     ];
-    let summary = tuned.network.summary();
+    let summary = result.model.network.summary();
     let mut table = Table::new(format!("The layers of {}", summary.model), columns);
-    for (row, trained) in summary.rows.iter().zip(&tuned.trained_rows) {
+    for (row, trained) in summary.rows.iter().zip(&result.trained_rows) {
         let axes: Vec<String> = row.output.channels_last().iter().map(usize::to_string).collect();
         let cells = [
             row.name.as_str().into(),

@@ -1,0 +1,172 @@
+//! A pretrained network that is given a new last layer, and the steps that train it.
+
+use candle_core::{ModuleT, Tensor, Var};
+use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
+use firstsight_models::{Block, ImageClassifier, InputShape, Params};
+use firstsight_train::callbacks::{Interrupt, StopOnNan};
+use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, Trainable, evaluate, fit};
+
+use crate::training::{evaluation_batch, in_order};
+use crate::{
+    FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
+    features, fingerprint, loader,
+};
+
+/// Rows at a time when a last layer is measured on features.
+const FEATURE_BATCH: usize = 1024;
+
+/// A pretrained network with a new last layer.
+#[derive(Debug, Clone)]
+pub struct TransferModel {
+    /// The network.
+    pub network: ImageClassifier,
+    /// Its variables.
+    pub params: Params,
+    /// How an image becomes its input.
+    pub input: InputSpec,
+    runtime: Runtime,
+}
+
+impl TransferModel {
+    /// The network for images of `input`, with `n_outputs` outputs initialized from the seed.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Models`] for weights that do not fit.
+    pub fn new(
+        pretrained: &Pretrained,
+        input: InputSpec,
+        n_outputs: usize,
+        seed: u64,
+        runtime: &Runtime,
+    ) -> Result<Self> {
+        let model = pretrained.model;
+        let params = Params::seeded(seed, &runtime.device);
+        let dims = InputShape::from(&input);
+        let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
+        params.load(&pretrained.weights)?;
+        network.reset_classifier(n_outputs)?;
+        Ok(Self { network, params, input, runtime: runtime.clone() })
+    }
+
+    /// Its blocks from the input to the last layer, for gradual unfreezing.
+    pub fn blocks(&self) -> Vec<Block> {
+        self.network.blocks()
+    }
+
+    /// The variables of the last layer.
+    pub fn head_vars(&self) -> Vec<(String, Var)> {
+        self.network.head_vars()
+    }
+
+    /// Number of parameters of the last layer.
+    pub fn head_params(&self) -> usize {
+        self.head_vars().iter().map(|(_, var)| var.elem_count()).sum()
+    }
+
+    /// Features of images: the input of the last layer, computed once by the frozen backbone and kept in the cache.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`features`].
+    pub fn features(&self, task: &str, images: &ImageDataset, views: &[FeatureView]) -> Result<Features> {
+        let config = FeatureConfig {
+            normalize: self.input.normalize(),
+            views,
+            batch_size: evaluation_batch(&self.input),
+            identity: format!(
+                "{} {:?}",
+                fingerprint(&self.params, |name| !self.network.in_head(name))?,
+                self.input
+            ),
+        };
+        let Runtime { cache, device, .. } = &self.runtime;
+        self.runtime.counted(task, |report| {
+            let report = &mut |done, total| report(done, total);
+            features(self.network.backbone(), images, &config, cache.as_deref(), device, report)
+        })
+    }
+
+    /// Gives the last layer the weights of a trained head.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Models`] for a head of another shape.
+    pub fn set_head(&self, head: &Head) -> Result<()> {
+        Ok(self.network.set_head(&head.weight, &head.bias)?)
+    }
+
+    /// Loss and metrics of the last layer on features of images as they are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`evaluate`].
+    pub fn evaluate_head(
+        &self,
+        features: &Features,
+        loss: &dyn Loss,
+        metrics: &[&dyn Metric],
+    ) -> Result<Metrics> {
+        let all: Vec<usize> = (0..features.n_images()).collect();
+        let (rows, labels) = features.of(&all, 1)?;
+        let labels = Tensor::new(labels, rows.device())?;
+        let batches = TensorBatches::new(rows, labels, FEATURE_BATCH, Sampling::Sequential)?;
+        Ok(evaluate(&LastLayer(&self.network), &batches, loss, metrics)?)
+    }
+
+    /// Trains the last layer on batches of features.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fit`].
+    pub fn fit_head(&self, train: &dyn Batches, val: &dyn Batches, config: &FitConfig) -> Result<History> {
+        self.runtime.interrupt.with_graceful_interrupt(|flag| {
+            let mut interrupt = Interrupt(flag);
+            let callbacks: &mut [&mut dyn Callback] = &mut [&mut StopOnNan, &mut interrupt];
+            Ok(fit(
+                &Trainable::new(&LastLayer(&self.network), self.head_vars()),
+                train,
+                Some(val),
+                config,
+                callbacks,
+            )?)
+        })
+    }
+
+    /// The network with the blocks before `config.unfreeze_from` frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Setting`] for an unknown block.
+    pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<FineTuner> {
+        let (dims, n_outputs) = (InputShape::from(&self.input), self.network.n_classes());
+        FineTuner::new(self.network.info(), dims, n_outputs, &self.params, config)
+    }
+
+    /// Batches of images as the network takes them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`loader`].
+    pub fn loader(&self, images: &ImageDataset, batch_size: usize, sampling: Sampling) -> Result<Loader> {
+        loader(images, &self.input, batch_size, sampling, &self.runtime.device)
+    }
+
+    /// Batches of images in order, for everything but training.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`loader`].
+    pub fn in_order(&self, images: &ImageDataset) -> Result<Loader> {
+        in_order(images, &self.input, &self.runtime.device)
+    }
+}
+
+/// A network's last layer alone, on features.
+struct LastLayer<'a>(&'a ImageClassifier);
+
+impl ModuleT for LastLayer<'_> {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+        self.0.classify(xs, train)
+    }
+}
