@@ -1,4 +1,4 @@
-//! The command line, as the tests of this package run it.
+//! `cargo xtask`, for tests: cargo tells them the path of this package's binaries alone.
 
 fn main() -> std::process::ExitCode {
     xtask::main()

@@ -52,6 +52,17 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
 ];
 
+/// Crates whose README does not yet show an example.
+const READMES_WITHOUT_CODE: [&str; 7] = [
+    "firstsight-ops",
+    "firstsight-hpo",
+    "firstsight-handwriting",
+    "firstsight-report",
+    "firstsight-models",
+    "firstsight-train",
+    "firstsight-insight",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
@@ -201,7 +212,7 @@ fn there_is_one_training_loop() {
         places
     };
     assert_eq!(places("ops::backward("), BTreeSet::from([PathBuf::from("train/src/fit.rs")]));
-    assert_eq!(places(".backward()"), BTreeSet::from([PathBuf::from("ops/src/tape.rs")]));
+    assert_eq!(places(".backward()"), BTreeSet::from([PathBuf::from("ops/src/autograd.rs")]));
 }
 
 /// Ascent on an input takes single steps; nothing else in the libraries does.
@@ -256,6 +267,35 @@ fn the_architecture_page_lists_every_crate() {
         assert!(page.contains(name), "ARCHITECTURE.md does not name {name}");
         let crate_folder = root().join("crates").join(name.trim_start_matches("firstsight-"));
         assert!(crate_folder.join("README.md").is_file(), "{name} has no README.md");
+    }
+}
+
+/// A crate's README shows an example that is compiled and short.
+#[test]
+fn readmes_show_their_crates_examples() {
+    for (name, _) in ARROWS {
+        let folder = root().join("crates").join(name.trim_start_matches("firstsight-"));
+        let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        let Some((_, block)) = readme.split_once("```rust") else {
+            assert!(READMES_WITHOUT_CODE.contains(&name), "the README of {name} shows no code");
+            continue;
+        };
+        let shown = block.split_once('\n').unwrap().1.split_once("```").unwrap().0.trim();
+        let examples = match folder.join("examples") {
+            examples if examples.is_dir() => files(&examples, ".rs"),
+            _ => Vec::new(),
+        };
+        let is_shown = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code: Vec<&str> = text.lines().filter(|line| !line.starts_with("//!")).collect();
+            code.join("\n").trim() == shown
+        };
+        let shows = examples.iter().any(is_shown);
+        assert!(
+            shows || READMES_WITHOUT_CODE.contains(&name),
+            "the first code block of {name}'s README is none of its examples"
+        );
+        assert!(!shows || shown.lines().count() <= 40, "{name}'s example has more than 40 lines");
     }
 }
 

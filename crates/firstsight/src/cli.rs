@@ -35,10 +35,10 @@ pub(crate) struct Args<C: Subcommand> {
     pub(crate) common: Common,
 }
 
-/// What every command takes.
+/// Flags of every command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Common {
-    /// cpu, cuda or metal [default: the best one built in]
+    /// Device: cpu, cuda, cuda:N or metal [default: the best one built in]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<DeviceName>,
     /// Seed of initial weights, shuffling and generated data
@@ -67,13 +67,17 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
-    /// Draw what a network's layers see
+    /// Visualize what a network's layers respond to
     Visualize(commands::visualize::Args),
     /// Search for a good learning rate, batch size and model
     Tune(commands::tune::Args),
     /// Count, measure and make data sets
     #[command(subcommand)]
     Dataset(commands::dataset::Args),
+    /// Print the completions of a shell
+    Completions(commands::completions::Args),
+    /// Print the man page
+    Man,
 }
 
 impl Command {
@@ -93,12 +97,14 @@ impl Command {
             Self::Visualize(args) => commands::visualize::run(args, context),
             Self::Tune(args) => commands::tune::run(args, context),
             Self::Dataset(args) => commands::dataset::run(args, context),
+            Self::Completions(args) => commands::completions::run(args, context),
+            Self::Man => commands::completions::man(context),
         }
     }
 }
 
 impl Common {
-    pub(crate) fn context(self, program: &Program) -> Result<Context> {
+    pub(crate) fn context(self, program: &Program, command: clap::Command) -> Result<Context> {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
@@ -121,7 +127,7 @@ impl Common {
             .cache(cache)
             .interrupt(interrupt::install()?)
             .progress(move |event| terminal.show(event));
-        Ok(Context { runtime, seed: self.seed, threads: self.threads, datasets })
+        Ok(Context { command, runtime, seed: self.seed, threads: self.threads, datasets })
     }
 }
 

@@ -7,6 +7,8 @@ use firstsight_transfer::Runtime;
 /// What every command runs with.
 #[derive(Debug)]
 pub struct Context {
+    /// The program's arguments.
+    pub(crate) command: clap::Command,
     /// Device, cache, progress and the request to stop.
     pub runtime: Runtime,
     /// Seed of initial weights, shuffling and generated data.

@@ -1,5 +1,4 @@
-//! Firstsight's command line, as a library: [`main`] is the command `firstsight`, and [`main_with`] lets another program
-//! offer the same commands with its own beside them.
+#![doc = include_str!("../README.md")]
 
 mod augmentation;
 mod cli;
@@ -39,7 +38,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     process::tune_glibc_malloc();
     process::limit_candle_spin();
     let command = cli::Args::<C>::command().name(program.name).bin_name(program.name);
-    let args = match cli::Args::<C>::from_arg_matches(&command.get_matches()) {
+    let args = match cli::Args::<C>::from_arg_matches(&command.clone().get_matches()) {
         Ok(args) => args,
         Err(error) => error.exit(),
     };
@@ -50,7 +49,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match args.common.context(program).and_then(|context| run(&args.command, &context)) {
+    match args.common.context(program, command).and_then(|context| run(&args.command, &context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", describe(&error));

@@ -12,18 +12,18 @@ use crate::{hub, values};
 /// Which network, as typed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NetworkArgs {
-    /// The run whose network it is
+    /// Run of a trained network
     #[arg(long, required_unless_present = "pretrained", conflicts_with = "pretrained", value_name = "RUN")]
     run: Option<PathBuf>,
-    /// A pretrained network instead: mobilenet-v2, xception
+    /// Pretrained network: mobilenet-v2 or xception
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
     pretrained: Option<&'static ModelInfo>,
-    /// Its weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
+    /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]
     weights: Option<String>,
-    /// The names of its classes in the order of its outputs, one a line [default: those of its config.json, or
-    /// ImageNet's where it says so]
+    /// File of class names in the order of the network's outputs, one per line [default: those of the weights'
+    /// config.json, or ImageNet's]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "FILE")]
     labels: Option<PathBuf>,
 }

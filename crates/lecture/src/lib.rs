@@ -1,4 +1,4 @@
-//! A lecture on computer vision, reproduced as one HTML report: each section in a file of its own.
+#![doc = include_str!("../README.md")]
 
 mod digits;
 mod drawings;
@@ -82,6 +82,29 @@ pub struct Settings {
     pub hub: HubConfig,
     /// How MNIST's mirror is reached.
     pub mirror: HubConfig,
+}
+
+impl Settings {
+    /// Every section in its full form, on generated data and published weights.
+    pub fn new(out: impl Into<PathBuf>, datasets: impl Into<PathBuf>, seed: u64, hub: HubConfig) -> Self {
+        Self {
+            data: None,
+            quick: false,
+            housing: None,
+            photo: None,
+            mnist: None,
+            mnist_mirror: None,
+            weights: Vec::new(),
+            photos: None,
+            sections: Vec::new(),
+            out: out.into(),
+            resume: false,
+            seed,
+            datasets: datasets.into(),
+            mirror: HubConfig { endpoint: MNIST_MIRROR.to_owned(), token: None, ..hub.clone() },
+            hub,
+        }
+    }
 }
 
 /// A section of the lecture.

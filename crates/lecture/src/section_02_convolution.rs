@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, IndexOp as _, Tensor};
 use firstsight_models::{Init, Params};
 use firstsight_ops::{
-    Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, avg_pool2d, conv2d, max_pool2d,
+    Activation, Conv2dConfig, PadCounting, Padding2d, Pool2dConfig, Rounding, avg_pool2d, conv2d, max_pool2d,
 };
 use firstsight_report::{
     Column, Figure, Grid, Grids, Image, Picture, Report, Section, Sheet, Table, Tile, number,
@@ -52,7 +52,7 @@ impl Photo {
     fn new(path: Option<&Path>, device: &Device) -> Result<Self> {
         let (drawings::Picture { height, width, pixels }, source) = photo(path, SIZE)?;
         let rgb = tensor(&pixels, (height, width), device)?;
-        let grey = filter(&rgb, &[0.299, 0.587, 0.114], (1, 1), &Conv2dConfig::PLAIN)?;
+        let grey = filter(&rgb, &[0.299, 0.587, 0.114], (1, 1), &Conv2dConfig::default())?;
         Ok(Self { rgb, grey, source })
     }
 }
@@ -77,7 +77,7 @@ fn filter_same(x: &Tensor, named: &NamedFilter) -> Result<Tensor> {
 /// Settings of a 3×3 window with TensorFlow's "same" rim.
 fn same(size: (usize, usize), stride: usize) -> Conv2dConfig {
     let stride = (stride, stride);
-    Conv2dConfig { stride, padding: Padding2d::same(size, (3, 3), stride, (1, 1)), ..Conv2dConfig::PLAIN }
+    Conv2dConfig { stride, padding: Padding2d::same(size, (3, 3), stride, (1, 1)), ..Default::default() }
 }
 
 /// Channel `c` of (1, C, H, W) row by row.
@@ -160,7 +160,7 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
     ];
     for (name, color) in colors {
         let pixel = tensor(&color, (1, 1), &Device::Cpu)?;
-        let response = values(&filter(&pixel, &YELLOW, (1, 1), &Conv2dConfig::PLAIN)?, 0)?[0];
+        let response = values(&filter(&pixel, &YELLOW, (1, 1), &Conv2dConfig::default())?, 0)?[0];
         let channels = color.map(|c| u32::from(c).into());
         table.row([name.into()].into_iter().chain(channels).chain([short(response).into()]));
     }
@@ -168,7 +168,7 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
 
     // 510, the response to pure yellow, is shown as white; 0 and below as black.
     let half = |value: f32| value / 2.0;
-    let response = filter(&photo.rgb, &YELLOW, (1, 1), &Conv2dConfig::PLAIN)?;
+    let response = filter(&photo.rgb, &YELLOW, (1, 1), &Conv2dConfig::default())?;
     section.figure_row(vec![
         Figure::new(
             Picture::new(color_picture(&photo.rgb)?),
@@ -187,7 +187,7 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
     }
     for (name, drawings::Picture { height, width, pixels }) in sprites() {
         let x = tensor(&pixels, (height, width), photo.rgb.device())?;
-        let response = filter(&x, &YELLOW, (1, 1), &Conv2dConfig::PLAIN)?;
+        let response = filter(&x, &YELLOW, (1, 1), &Conv2dConfig::default())?;
         let total: f32 = values(&response, 0)?.iter().map(|v| v.max(0.0)).sum();
         let mean = number::decimal(f64::from(total) / (height * width) as f64, 1);
         tiles.push(Tile::new(picture(&response, 0, half)?, name).sublabel(format!("mean {mean}")));
@@ -208,7 +208,7 @@ fn windows(section: &mut Section) -> Result<()> {
     let (_, disc) = &sprites()[2];
     let image = (tensor(&disc.pixels, (disc.height, disc.width), &Device::Cpu)? / 255.0)?;
     let image = image.i((.., ..1, 2..8, 6..12))?.contiguous()?;
-    let output = filter(&image, &across.kernel(), (3, 3), &Conv2dConfig::PLAIN)?;
+    let output = filter(&image, &across.kernel(), (3, 3), &Conv2dConfig::default())?;
     section.text(
         "A larger filter weighs a pixel and its neighbours. The kernel is laid on the top left corner of the image, each of \
          its weights is multiplied by the pixel beneath, and the nine products are added: that is the first number of the \
@@ -276,7 +276,7 @@ fn padding_and_stride(section: &mut Section) -> Result<()> {
     );
     let ones = [1.0; 9];
     let image = Tensor::ones((1, 1, 5, 5), candle_core::DType::F32, &Device::Cpu)?;
-    let valid = filter(&image, &ones, (3, 3), &Conv2dConfig::PLAIN)?;
+    let valid = filter(&image, &ones, (3, 3), &Conv2dConfig::default())?;
     let padded = filter(&image, &ones, (3, 3), &same((5, 5), 1))?;
     section.figure(Figure::new(
         Grids::new([
@@ -296,7 +296,7 @@ fn padding_and_stride(section: &mut Section) -> Result<()> {
     let image = Tensor::arange(11f32, 60.0, &Device::Cpu)?.reshape((1, 1, 7, 7))?;
     let mut grids = vec![grid("image, 7 × 7", &image, 0, 60.0)?];
     for stride in 1..=3 {
-        let config = Conv2dConfig { stride: (stride, stride), ..Conv2dConfig::PLAIN };
+        let config = Conv2dConfig { stride: (stride, stride), ..Default::default() };
         let output = filter(&image, &FILTERS[0].weights, (3, 3), &config)?;
         let title = format!("stride {stride}, {}", by((output.dim(2)?, output.dim(3)?)));
         grids.push(grid(&title, &output, 0, 60.0)?);
@@ -316,7 +316,7 @@ fn channels(section: &mut Section, photo: &Photo) -> Result<()> {
     let weights: Vec<f32> = YELLOW.iter().flat_map(|c| across.weights.map(|w| w * c)).collect();
     let bias = 10.0;
     // Where the response is largest, there is something to see.
-    let whole = filter(&photo.rgb, &weights, (3, 3), &Conv2dConfig::PLAIN)?;
+    let whole = filter(&photo.rgb, &weights, (3, 3), &Conv2dConfig::default())?;
     let responses = values(&whole, 0)?;
     let best = (0..responses.len()).fold(0, |best, i| if responses[i] > responses[best] { i } else { best });
     let (row, column) = (best / whole.dim(3)?, best % whole.dim(3)?);
@@ -350,7 +350,7 @@ fn channels(section: &mut Section, photo: &Photo) -> Result<()> {
     table.row(["bias".into(), short(bias).into()]).row(["together".into(), short(sum).into()]);
     let weight = Tensor::new(weights.as_slice(), window.device())?.reshape((1, 3, 3, 3))?;
     let bias = Tensor::new(&[bias], window.device())?;
-    let output = conv2d(&window, &weight, Some(&bias), &Conv2dConfig::PLAIN, Activation::Identity)?;
+    let output = conv2d(&window, &weight, Some(&bias), &Conv2dConfig::default(), Activation::Identity)?;
     table.footer(["what conv2d computes".into(), short(values(&output, 0)?[0]).into()]);
     section.table(table);
     Ok(())
@@ -362,7 +362,7 @@ fn four_over_six(section: &mut Section, photo: &Photo, context: &Context<'_>) ->
     let (height, width) = SIZE;
     let edges =
         |x: &Tensor| -> Result<Vec<Tensor>> { SOBEL.iter().map(|named| filter_same(x, named)).collect() };
-    let yellow = filter(&photo.rgb, &YELLOW, (1, 1), &Conv2dConfig::PLAIN)?;
+    let yellow = filter(&photo.rgb, &YELLOW, (1, 1), &Conv2dConfig::default())?;
     let mut six: Vec<Tensor> = (0..3).map(|c| photo.rgb.narrow(1, c, 1)).collect::<Result<_, _>>()?;
     six.push(yellow);
     six.extend(edges(&photo.grey)?);
@@ -429,7 +429,7 @@ fn pooling(section: &mut Section, photo: &Photo) -> Result<()> {
         Grids::new([
             grid("map, 5 × 5", &image, 0, 8.0)?,
             grid("max 2 × 2 of its 4 × 4", &max_pool2d(&four, &two)?, 0, 8.0)?,
-            grid("mean 2 × 2 of its 4 × 4", &avg_pool2d(&four, &two, Divisor::Valid)?, 0, 8.0)?,
+            grid("mean 2 × 2 of its 4 × 4", &avg_pool2d(&four, &two, PadCounting::Exclude)?, 0, 8.0)?,
             grid("max 3 × 3, stride 2", &max_pool2d(&image, &OVERLAPPING)?, 0, 8.0)?,
         ]),
         "Max and mean of windows side by side, and of windows that overlap",
@@ -440,7 +440,7 @@ fn pooling(section: &mut Section, photo: &Photo) -> Result<()> {
         let config = Pool2dConfig::square(size);
         for (name, pooled) in [
             ("max", max_pool2d(&photo.grey, &config)?),
-            ("mean", avg_pool2d(&photo.grey, &config, Divisor::Valid)?),
+            ("mean", avg_pool2d(&photo.grey, &config, PadCounting::Exclude)?),
         ] {
             let tile = Tile::new(picture(&pooled, 0, |v| v)?, format!("{name} {}", by((size, size))));
             tiles.push(tile.sublabel(by((pooled.dim(2)?, pooled.dim(3)?))));
@@ -486,7 +486,7 @@ fn output_sizes(section: &mut Section, photo: &Photo) -> Result<()> {
     );
     let conv = |kernel, stride: usize, padding| Window::Conv {
         kernel,
-        config: Conv2dConfig { stride: (stride, stride), padding, ..Conv2dConfig::PLAIN },
+        config: Conv2dConfig { stride: (stride, stride), padding, ..Default::default() },
     };
     let none = Padding2d::none();
     let rim = |size, kernel, stride| Padding2d::same(size, (kernel, kernel), (stride, stride), (1, 1));
@@ -524,7 +524,7 @@ fn output_sizes(section: &mut Section, photo: &Photo) -> Result<()> {
                 max_pool2d(&x, &config)?,
             ),
             Window::MeanPool(config) => {
-                let output = avg_pool2d(&x, &config, Divisor::Valid)?;
+                let output = avg_pool2d(&x, &config, PadCounting::Exclude)?;
                 ("mean pooling", config.kernel.0, config.stride.0, config.output_size(size)?, output)
             }
         };

@@ -9,9 +9,8 @@ use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, RunningVariance,
-    avg_pool2d, batch_norm, conv2d, conv2d_batch_norm, conv2d_max_pool, linear, max_pool2d,
-    softmax_cross_entropy,
+    Activation, BatchNorm, Conv2dConfig, ConvLayer, PadCounting, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance, avg_pool2d, batch_norm, conv2d, linear, max_pool2d, softmax_cross_entropy,
 };
 
 const OVERLAPPING: Pool2dConfig =
@@ -49,10 +48,10 @@ fn convolutions(c: &mut Criterion) {
         ("depthwise 96 stride 2, 112×112", ((4, 96, 112), (96, 3), 2, 96)),
     ];
     for (name, ((batch, c_in, side), (c_out, kernel), stride, groups)) in convs {
-        let rim = if kernel > 7 { 0 } else { kernel / 2 };
+        let pixels = if kernel > 7 { 0 } else { kernel / 2 };
         let config = Conv2dConfig {
             stride: (stride, stride),
-            padding: Padding2d::symmetric(rim, rim),
+            padding: Padding2d::symmetric(pixels, pixels),
             dilation: (1, 1),
             groups,
         };
@@ -62,14 +61,16 @@ fn convolutions(c: &mut Criterion) {
         if name.starts_with("pointwise") || name.starts_with("depthwise") {
             let norm = norm(c_out);
             both(c, &format!("{name}, batch norm"), &shapes[..2], |a| {
-                conv2d_batch_norm(&a[0], &a[1], &norm, &config, Activation::Relu6, true)
+                let layer = ConvLayer::new(&a[1], config).batch_norm(&norm).activation(Activation::Relu6);
+                layer.forward_t(&a[0], true)
             });
         }
     }
-    let same = Conv2dConfig { padding: Padding2d::symmetric(1, 1), ..Conv2dConfig::PLAIN };
+    let same = Conv2dConfig { padding: Padding2d::symmetric(1, 1), ..Default::default() };
     let pool = Pool2dConfig::square(2);
     both(c, "conv 16→32 and max pool 2, 40×30", &[&[32, 16, 40, 30], &[32, 16, 3, 3], &[32]], |a| {
-        conv2d_max_pool(&a[0], &a[1], Some(&a[2]), &same, Activation::Relu, &pool)
+        let layer = ConvLayer::new(&a[1], same).bias(&a[2]).activation(Activation::Relu);
+        layer.max_pool(pool).forward(&a[0])
     });
 }
 
@@ -89,7 +90,9 @@ fn norm(channels: usize) -> BatchNorm {
 fn others(c: &mut Criterion) {
     let maps: [&[usize]; 1] = [&[8, 128, 73, 73]];
     both(c, "max pool 3 stride 2, 73×73", &maps, |a| max_pool2d(&a[0], &OVERLAPPING));
-    both(c, "average pool 3 stride 2, 73×73", &maps, |a| avg_pool2d(&a[0], &OVERLAPPING, Divisor::Valid));
+    both(c, "average pool 3 stride 2, 73×73", &maps, |a| {
+        avg_pool2d(&a[0], &OVERLAPPING, PadCounting::Exclude)
+    });
     let norm = norm(128);
     both(c, "batch norm, 73×73", &maps, |a| batch_norm(&a[0], &norm, Activation::Relu, true));
     both(c, "dense 4800→55", &[&[128, 4800], &[55, 4800], &[55]], |a| {

@@ -1,37 +1,8 @@
-//! Settings of the ops, and the one place where output sizes are computed.
+//! Settings of convolution and pooling, and the sizes of their outputs.
 
 use crate::error::{Error, Result, checked_count};
 
-/// A function applied to every value, in the same pass as the op before it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Activation {
-    /// x
-    Identity,
-    /// max(x, 0). Its gradient at 0 is 0, as PyTorch's and Keras's (candle's own is 1).
-    Relu,
-    /// min(max(x, 0), 6). Its gradient at 0 and at 6 is 0.
-    Relu6,
-    /// tanh(x)
-    Tanh,
-    /// x where x > 0, else `slope`·x, with a slope of at least 0 (Keras's default is 0.2, PyTorch's 0.01).
-    LeakyRelu(f64),
-}
-
-impl Activation {
-    pub(crate) fn check(self, op: &'static str) -> Result<()> {
-        match self {
-            // A negative slope would make the function fall and rise, and its sign no longer tell the input's.
-            Self::LeakyRelu(slope) if !(slope >= 0.0 && slope.is_finite()) => Err(Error::Setting {
-                op,
-                rule: "a leaky ReLU's slope must be at least 0",
-                found: slope.to_string(),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Rim of zeros around a map, in pixels.
+/// Zero padding of a map, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Padding2d {
     /// Rows above.
@@ -45,7 +16,7 @@ pub struct Padding2d {
 }
 
 impl Padding2d {
-    /// No rim ("valid").
+    /// No padding ("valid").
     pub const fn none() -> Self {
         Self::symmetric(0, 0)
     }
@@ -55,12 +26,12 @@ impl Padding2d {
         Self { top: height, bottom: height, left: width, right: width }
     }
 
-    /// TensorFlow's "same": the rim that gives ⌈input / stride⌉ outputs for an input of `size`, the odd pixel
-    /// at the bottom and right.
+    /// TensorFlow's "same" padding, which gives ⌈input / stride⌉ outputs for an input of `size`. The odd pixel is at the
+    /// bottom and right. Pairs are (height, width).
     ///
     /// ```
     /// use firstsight_ops::Padding2d;
-    /// // Keras and PyTorch's padding=1 differ where the stride is 2 and the size even.
+    /// // Keras's "same" and PyTorch's padding=1 differ for stride 2 and even sizes.
     /// let same = Padding2d::same((224, 224), (3, 3), (2, 2), (1, 1));
     /// assert_eq!(same, Padding2d { top: 0, bottom: 1, left: 0, right: 1 });
     /// ```
@@ -83,26 +54,73 @@ impl Padding2d {
     }
 }
 
-/// How a convolution's kernel moves. Pairs are (height, width).
+/// A padding rule, as networks' tables state it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// No padding.
+    Valid,
+    /// TensorFlow's "same" ([`Padding2d::same`]).
+    Same,
+    /// So many pixels on every side, as in PyTorch.
+    Symmetric(usize),
+}
+
+impl Padding {
+    /// The pixels of padding for an input of `size`. Pairs are (height, width).
+    pub const fn resolve(
+        self,
+        size: (usize, usize),
+        kernel: (usize, usize),
+        stride: (usize, usize),
+        dilation: (usize, usize),
+    ) -> Padding2d {
+        match self {
+            Self::Valid => Padding2d::none(),
+            Self::Same => Padding2d::same(size, kernel, stride, dilation),
+            Self::Symmetric(pixels) => Padding2d::symmetric(pixels, pixels),
+        }
+    }
+}
+
+/// Settings of a convolution. Pairs are (height, width).
+///
+/// The default is stride 1, no padding, no dilation, one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv2dConfig {
-    /// Steps between windows, at least 1.
+    /// Distance between windows, at least 1.
     pub stride: (usize, usize),
     /// Zeros around the input.
     pub padding: Padding2d,
-    /// Distance between a kernel's taps, at least 1.
+    /// Distance between kernel elements, at least 1.
     pub dilation: (usize, usize),
-    /// Independent groups of channels, at least 1; as many as input channels is a depthwise convolution.
+    /// Number of independent groups of channels, at least 1. With as many as input channels, the convolution is depthwise.
     pub groups: usize,
 }
 
-impl Conv2dConfig {
-    /// Stride 1, no padding, no dilation, one group: the starting point for struct update syntax.
-    pub const PLAIN: Self = Self { stride: (1, 1), padding: Padding2d::none(), dilation: (1, 1), groups: 1 };
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self { stride: (1, 1), padding: Padding2d::none(), dilation: (1, 1), groups: 1 }
+    }
+}
 
+/// Candle's square settings.
+impl From<candle_nn::Conv2dConfig> for Conv2dConfig {
+    fn from(config: candle_nn::Conv2dConfig) -> Self {
+        let candle_nn::Conv2dConfig { padding, stride, dilation, groups, .. } = config;
+        Self {
+            stride: (stride, stride),
+            padding: Padding2d::symmetric(padding, padding),
+            dilation: (dilation, dilation),
+            groups,
+        }
+    }
+}
+
+impl Conv2dConfig {
     /// Height and width of the output: ⌊(size + padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
     ///
     /// # Errors
+    ///
     /// A zero stride, dilation or kernel, or a window larger than the padded input.
     pub fn output_size(&self, size: (usize, usize), kernel: (usize, usize)) -> Result<(usize, usize)> {
         let Padding2d { top, bottom, left, right } = self.padding;
@@ -128,30 +146,30 @@ impl Conv2dConfig {
     }
 }
 
-/// What happens to a last window that hangs over the edge.
+/// The treatment of a last window that extends past the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rounding {
-    /// It is dropped.
+    /// The window is dropped.
     Floor,
-    /// It is kept if it starts inside the input or the padding before it, as PyTorch's `ceil_mode`.
+    /// The window counts if it starts inside the input or the padding before it, as with PyTorch's `ceil_mode`.
     Ceil,
 }
 
-/// How a pooling window moves. Pairs are (height, width).
+/// Settings of a pooling. Pairs are (height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pool2dConfig {
     /// Size of the window, at least 1.
     pub kernel: (usize, usize),
-    /// Steps between windows, at least 1.
+    /// Distance between windows, at least 1.
     pub stride: (usize, usize),
-    /// Padding on either side, less than the kernel.
+    /// Padding on each side, less than the kernel.
     pub padding: (usize, usize),
-    /// Whether a window may hang over the bottom and right edge.
+    /// Whether windows may extend past the bottom and right edge.
     pub rounding: Rounding,
 }
 
 impl Pool2dConfig {
-    /// Square windows beside each other, without padding: Keras's and PyTorch's default.
+    /// Adjacent square windows without padding, the default of Keras and PyTorch.
     pub const fn square(size: usize) -> Self {
         Self { kernel: (size, size), stride: (size, size), padding: (0, 0), rounding: Rounding::Floor }
     }
@@ -159,6 +177,7 @@ impl Pool2dConfig {
     /// Height and width of the output, as PyTorch computes them.
     ///
     /// # Errors
+    ///
     /// A zero kernel or stride, padding as large as the kernel, or a window larger than the padded input.
     pub fn output_size(&self, size: (usize, usize)) -> Result<(usize, usize)> {
         let axis = |size, padding, kernel, stride| {
@@ -179,13 +198,13 @@ impl Pool2dConfig {
     }
 }
 
-/// What average pooling divides a window's sum by, where the window reaches into the padding.
+/// The pixels that average pooling counts in a window that reaches into the padding (PyTorch's `count_include_pad`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Divisor {
-    /// The pixels of the window that lie in the input or its padding (PyTorch's default).
-    CountIncludePad,
-    /// The pixels of the window that lie in the input (Keras's and TensorFlow's).
-    Valid,
+pub enum PadCounting {
+    /// Pixels of the input and its padding: the default of PyTorch.
+    Include,
+    /// Pixels of the input: Keras and TensorFlow.
+    Exclude,
 }
 
 /// One axis of a sliding window.
@@ -257,13 +276,13 @@ mod tests {
 
     #[test]
     fn refusals_name_the_values() {
-        let config = Conv2dConfig { stride: (0, 1), ..Conv2dConfig::PLAIN };
+        let config = Conv2dConfig { stride: (0, 1), ..Default::default() };
         assert!(config.output_size((5, 5), (3, 3)).unwrap_err().to_string().contains("stride 0"));
-        let error = Conv2dConfig::PLAIN.output_size((2, 5), (3, 3)).unwrap_err();
+        let error = Conv2dConfig::default().output_size((2, 5), (3, 3)).unwrap_err();
         assert_eq!(error, Error::WindowTooLarge { op: "conv2d", window: 3, padded: 2 });
-        let config = Conv2dConfig { dilation: (usize::MAX, 1), ..Conv2dConfig::PLAIN };
+        let config = Conv2dConfig { dilation: (usize::MAX, 1), ..Default::default() };
         assert!(matches!(config.output_size((5, 5), (3, 3)), Err(Error::Overflow { .. })));
-        let config = Conv2dConfig { padding: Padding2d::symmetric(usize::MAX, 0), ..Conv2dConfig::PLAIN };
+        let config = Conv2dConfig { padding: Padding2d::symmetric(usize::MAX, 0), ..Default::default() };
         assert!(matches!(config.output_size((5, 5), (3, 3)), Err(Error::Overflow { .. })));
         let pool = Pool2dConfig { padding: (2, 0), ..Pool2dConfig::square(2) };
         assert!(pool.output_size((5, 5)).unwrap_err().to_string().contains("padding 2, kernel 2"));

@@ -1,6 +1,8 @@
+//! Errors of the ops.
+
 use candle_core::Tensor;
 
-/// What an op refuses, and the values it found. Reaches the caller wrapped in a [`candle_core::Error`].
+/// Invalid arguments of an op. Callers get it wrapped in a [`candle_core::Error`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,9 +13,9 @@ pub enum Error {
         op: &'static str,
         /// The argument's name.
         argument: &'static str,
-        /// The shape that fits.
+        /// The expected shape.
         expected: String,
-        /// The shape given.
+        /// The shape found.
         found: Vec<usize>,
     },
     /// A setting outside its range.
@@ -21,12 +23,12 @@ pub enum Error {
     Setting {
         /// The operation.
         op: &'static str,
-        /// What must hold.
+        /// The rule that the value breaks.
         rule: &'static str,
-        /// The value given.
+        /// The value found.
         found: String,
     },
-    /// A window that does not fit into the padded input.
+    /// A window that is larger than the padded input.
     #[error("{op}: a window of {window} (dilation included) does not fit into {padded} padded pixels")]
     WindowTooLarge {
         /// The operation.
@@ -36,7 +38,7 @@ pub enum Error {
         /// Extent of the input with its padding, in pixels.
         padded: usize,
     },
-    /// Sizes whose product is no valid tensor size.
+    /// Sizes whose product is not a valid tensor size.
     #[error("{op}: {what} has more elements than memory can hold")]
     Overflow {
         /// The operation.
@@ -44,27 +46,42 @@ pub enum Error {
         /// The tensor or buffer that would be too large.
         what: &'static str,
     },
-    /// A label that is no class.
+    /// A label that is not a class.
     #[error("{op}: label {label} of example {example} is not below the number of classes, {n_classes}")]
     Label {
         /// The operation.
         op: &'static str,
-        /// The label.
+        /// The label found.
         label: u32,
-        /// Its place in the batch.
+        /// Index of the example in the batch.
         example: usize,
         /// Number of classes.
         n_classes: usize,
     },
-    /// Two arguments of an in-place step that share memory.
+    /// Two arguments of an in-place op that share memory.
     #[error("{op}: {first} and {second} must not share memory")]
     Aliased {
         /// The operation.
         op: &'static str,
-        /// One argument.
+        /// The first argument.
         first: &'static str,
-        /// The other.
+        /// The second argument.
         second: &'static str,
+    },
+    /// A backward pass through a result that was computed without gradients.
+    #[error("{op}: no backward pass through a result that was computed without gradients")]
+    NotTracked {
+        /// The operation.
+        op: &'static str,
+    },
+    /// A second backward pass through a block after [`crate::backward`].
+    #[error(
+        "{op}: firstsight_ops::backward is the last pass over a graph, since it frees what blocks save; found \
+         another pass after it"
+    )]
+    Freed {
+        /// The operation.
+        op: &'static str,
     },
 }
 
@@ -74,7 +91,7 @@ impl From<Error> for candle_core::Error {
     }
 }
 
-/// The result of the crate's own checks.
+/// The result of this crate's own checks.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub(crate) fn expect_shape(
@@ -90,7 +107,7 @@ pub(crate) fn expect_shape(
     }
 }
 
-/// The product of `sizes`, if a float64 tensor of so many elements can be addressed.
+/// The product of `sizes`, if a float64 tensor of so many elements is addressable.
 pub(crate) fn checked_count(op: &'static str, what: &'static str, sizes: &[usize]) -> Result<usize> {
     sizes
         .iter()

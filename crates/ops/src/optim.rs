@@ -1,53 +1,53 @@
-//! Optimiser steps on one variable, in place.
+//! In-place optimizer steps on one variable.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::cpu::elementwise::PIECE;
+use crate::cpu::elementwise::CHUNK;
+use crate::cpu::memory::threads::worth_threads;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
-use crate::cpu::threads::many;
 use crate::error::{Error, expect_shape};
-use crate::{cpu, portable};
+use crate::{cpu, reference};
 
-/// Where Adam's epsilon goes.
+/// The position of ε in Adam's update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EpsilonPlacement {
-    /// θ −= α·m / (√v + ε) with α = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ): Keras, and the end of section 2 of Kingma and Ba
-    /// (2015), who call it ε̂.
+    /// θ −= α·m / (√v + ε) with α = lr·√(1 − β₂ᵗ) / (1 − β₁ᵗ), as in Keras and at the end of section 2 of Kingma and
+    /// Ba (2015), where it is called ε̂.
     Keras,
-    /// θ −= lr·m̂ / (√v̂ + ε) with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ): PyTorch, and Algorithm 1 of the paper.
+    /// θ −= lr·m̂ / (√v̂ + ε) with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ): as in PyTorch and Algorithm 1 of the paper.
     PyTorch,
 }
 
-/// The numbers of one Adam or AdamW step.
+/// Settings of an Adam or AdamW step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamStep {
     /// Learning rate.
     pub lr: f64,
-    /// Decay of the mean of gradients, in [0, 1).
+    /// Decay of the running mean of gradients, in [0, 1).
     pub beta1: f64,
-    /// Decay of the mean of squared gradients, in [0, 1).
+    /// Decay of the running mean of squared gradients, in [0, 1).
     pub beta2: f64,
-    /// Keeps the divisor from 0.
+    /// ε, which keeps the divisor from 0.
     pub epsilon: f64,
-    /// Where `epsilon` goes.
+    /// The position of ε.
     pub epsilon_placement: EpsilonPlacement,
-    /// Decoupled decay (AdamW, Loshchilov and Hutter 2019): θ −= lr·decay·θ before the step. 0 is Adam.
+    /// Decoupled decay (AdamW, Loshchilov and Hutter 2019): θ −= lr·decay·θ before the step. Adam has 0.
     pub weight_decay: f64,
-    /// The number of this step, from 1.
+    /// Number of this step, counted from 1.
     pub step: u64,
 }
 
-/// The numbers of one step of stochastic gradient descent, in PyTorch's convention.
+/// Settings of a step of stochastic gradient descent, in PyTorch's convention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdStep {
     /// Learning rate.
     pub lr: f64,
-    /// How much of the velocity stays: u ← momentum·u + g, without dampening; θ −= lr·u.
+    /// The share of the velocity that is kept: u ← momentum·u + g, without dampening; θ −= lr·u.
     pub momentum: f64,
-    /// Nesterov's form: θ −= lr·(g + momentum·u) with the new u.
+    /// Whether to use Nesterov's form, θ −= lr·(g + momentum·u) with the new u.
     pub nesterov: bool,
-    /// L2 decay added to the gradient: g ← g + decay·θ.
+    /// L2 decay, added to the gradient: g ← g + decay·θ.
     pub weight_decay: f64,
 }
 
@@ -84,18 +84,21 @@ impl AdamStep {
     }
 }
 
-/// One Adam step: `param` moves against `grad`; `m` and `v`, zeros before the first step, hold the running means
-/// of the gradient and of its square. All four have one shape, dtype and device; `m` and `v` are contiguous.
+/// Updates `param` by one Adam step.
+///
+/// `m` and `v` are the running means of the gradient and of its square, zeros before the first step. All four tensors
+/// have one shape, dtype and device; `m` and `v` are contiguous.
 ///
 /// # Errors
-/// Shapes that differ, settings out of range.
+///
+/// Tensors that share memory, shapes that differ, settings out of range.
 pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamStep) -> Result<()> {
     let factors = step.factors()?;
     for (argument, tensor) in [("grad", grad), ("m", m), ("v", v)] {
         expect_shape("adam_step", argument, tensor, param.dims())?;
     }
     if !cpu::has_kernels(&[param, grad, m, v]) || !contiguous(&[param, m, v]) {
-        return portable::optim::adam_step(param, grad, m, v, step, &factors);
+        return reference::optim::adam_step(param, grad, m, v, step, &factors);
     }
     distinct("adam_step", &[("param", param), ("grad", grad), ("m", m), ("v", v)])?;
     let grad = grad.contiguous()?;
@@ -113,13 +116,13 @@ pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &Adam
     in_place(param, |param| {
         in_place(m, |m| {
             in_place(v, |v| {
-                let piece = |(((param, m), v), grad)| dispatch(AdamPiece { rates, param, m, v, grad });
-                if many(grad.len()) {
-                    let values = param.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE));
-                    let values = values.zip(v.par_chunks_mut(PIECE)).zip(grad.par_chunks(PIECE));
-                    values.for_each(piece);
+                let chunk = |(((param, m), v), grad)| dispatch(AdamChunk { rates, param, m, v, grad });
+                if worth_threads(grad.len()) {
+                    let values = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK));
+                    let values = values.zip(v.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+                    values.for_each(chunk);
                 } else {
-                    piece((((&mut *param, &mut *m), &mut *v), grad));
+                    chunk((((&mut *param, &mut *m), &mut *v), grad));
                 }
                 Ok(())
             })
@@ -127,7 +130,7 @@ pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &Adam
     })
 }
 
-/// [`AdamFactors`] and the means' decay.
+/// The constants of an Adam step in float32.
 #[derive(Clone, Copy)]
 struct AdamRates {
     decay: f32,
@@ -139,7 +142,7 @@ struct AdamRates {
     epsilon: f32,
 }
 
-struct AdamPiece<'a> {
+struct AdamChunk<'a> {
     rates: AdamRates,
     param: &'a mut [f32],
     m: &'a mut [f32],
@@ -147,7 +150,7 @@ struct AdamPiece<'a> {
     grad: &'a [f32],
 }
 
-impl Kernel for AdamPiece<'_> {
+impl Kernel for AdamChunk<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -162,17 +165,20 @@ impl Kernel for AdamPiece<'_> {
     }
 }
 
-/// One step of stochastic gradient descent: `param` moves against `grad`; `velocity`, zeros before the first
-/// step, holds the decaying sum of gradients. All three have one shape, dtype and device; `velocity` is contiguous.
+/// Updates `param` by one step of stochastic gradient descent.
+///
+/// `velocity` is the decaying sum of gradients, zeros before the first step. All three tensors have one shape, dtype and
+/// device; `velocity` is contiguous.
 ///
 /// # Errors
-/// Shapes that differ.
+///
+/// Tensors that share memory, shapes that differ.
 pub fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -> Result<()> {
     for (argument, tensor) in [("grad", grad), ("velocity", velocity)] {
         expect_shape("sgd_step", argument, tensor, param.dims())?;
     }
     if !cpu::has_kernels(&[param, grad, velocity]) || !contiguous(&[param, velocity]) {
-        return portable::optim::sgd_step(param, grad, velocity, step);
+        return reference::optim::sgd_step(param, grad, velocity, step);
     }
     distinct("sgd_step", &[("param", param), ("grad", grad), ("velocity", velocity)])?;
     let grad = grad.contiguous()?;
@@ -180,26 +186,26 @@ pub fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -
     let grad = grad.slice()?;
     in_place(param, |param| {
         in_place(velocity, |velocity| {
-            let piece = |((param, velocity), grad)| dispatch(SgdPiece { step: *step, param, velocity, grad });
-            if many(grad.len()) {
-                let values = param.par_chunks_mut(PIECE).zip(velocity.par_chunks_mut(PIECE));
-                values.zip(grad.par_chunks(PIECE)).for_each(piece);
+            let chunk = |((param, velocity), grad)| dispatch(SgdChunk { step: *step, param, velocity, grad });
+            if worth_threads(grad.len()) {
+                let values = param.par_chunks_mut(CHUNK).zip(velocity.par_chunks_mut(CHUNK));
+                values.zip(grad.par_chunks(CHUNK)).for_each(chunk);
             } else {
-                piece(((&mut *param, &mut *velocity), grad));
+                chunk(((&mut *param, &mut *velocity), grad));
             }
             Ok(())
         })
     })
 }
 
-struct SgdPiece<'a> {
+struct SgdChunk<'a> {
     step: SgdStep,
     param: &'a mut [f32],
     velocity: &'a mut [f32],
     grad: &'a [f32],
 }
 
-impl Kernel for SgdPiece<'_> {
+impl Kernel for SgdChunk<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -218,7 +224,7 @@ fn contiguous(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.is_contiguous())
 }
 
-/// Locking one storage twice for writing would wait for ever.
+/// Fails if tensors share memory, since locking one storage twice for writing would deadlock.
 fn distinct(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
     let starts: Vec<*const f32> =
         tensors.iter().map(|(_, tensor)| cpu::storage_start(tensor)).collect::<Result<_>>()?;
@@ -230,7 +236,7 @@ fn distinct(op: &'static str, tensors: &[(&'static str, &Tensor)]) -> Result<()>
     Ok(())
 }
 
-/// Gives `change` the values of a contiguous float32 tensor on the CPU, to be changed.
+/// Calls `change` with the values of a contiguous float32 tensor on the CPU.
 fn in_place(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
     struct Change<F>(std::cell::Cell<Option<F>>);
     impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Change<F> {
@@ -243,7 +249,7 @@ fn in_place(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> Result<()>) -> R
                 (CpuStorage::F32(values), Some((start, end)), Some(change)) => {
                     change(&mut values[start..end])
                 }
-                _ => candle_core::bail!("in_place: only for contiguous float32 on the CPU"),
+                _ => candle_core::bail!("in_place: expected a contiguous float32 tensor on the CPU"),
             }
         }
     }

@@ -1,25 +1,30 @@
+//! Max and average pooling.
+
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::config::{Divisor, Pool2dConfig, Rounding};
+use crate::autograd::route_values;
+use crate::config::{PadCounting, Pool2dConfig, Rounding};
 use crate::cpu::{self, pool};
-use crate::portable;
+use crate::error::Error;
+use crate::reference;
 use crate::shape::PoolShape;
-use crate::tape::hand_over_values;
 
 /// Maxima of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
-/// Padding never wins; of equal values the first wins, row by row, and gets the gradient, as in PyTorch. A value
-/// that is no number wins over all others.
+///
+/// Padding is never the maximum. The first of equal values in row-major order gets the gradient, as in PyTorch. NaN is
+/// larger than any number.
 ///
 /// # Errors
+///
 /// A window that does not fit, see [`Pool2dConfig::output_size`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
 /// use firstsight_ops::{Pool2dConfig, Rounding, max_pool2d};
 ///
-/// // AlexNet's: windows that overlap.
+/// // AlexNet's pooling, whose windows overlap.
 /// let x = Var::from_tensor(&Tensor::arange(0f32, 25., &Device::Cpu)?.reshape((1, 1, 5, 5))?)?;
 /// let config = Pool2dConfig { kernel: (3, 3), stride: (2, 2), padding: (0, 0), rounding: Rounding::Floor };
 /// let y = max_pool2d(&x, &config)?;
@@ -29,39 +34,41 @@ use crate::tape::hand_over_values;
 /// ```
 pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return portable::max_pool2d(x, config);
+        return reference::max_pool2d(x, config);
     }
-    let shape = PoolShape::new(x, config)?;
-    x.contiguous()?.apply_op1(MaxPool { shape, tracked: x.track_op(), places: OnceLock::new() })
+    let shape = PoolShape::new(x.dims(), config)?;
+    x.contiguous()?.apply_op1(MaxPool { shape, tracked: x.track_op(), argmax: OnceLock::new() })
 }
 
 /// Means of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
 ///
 /// # Errors
+///
 /// A window that does not fit, see [`Pool2dConfig::output_size`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use firstsight_ops::{Divisor, Pool2dConfig, avg_pool2d};
+/// use firstsight_ops::{PadCounting, Pool2dConfig, avg_pool2d};
 ///
 /// let x = Tensor::ones((1, 1, 4, 4), DType::F32, &Device::Cpu)?;
 /// let config = Pool2dConfig { padding: (1, 1), ..Pool2dConfig::square(2) };
-/// let corner = |divisor| avg_pool2d(&x, &config, divisor)?.flatten_all()?.get(0)?.to_scalar::<f32>();
-/// assert_eq!(corner(Divisor::CountIncludePad)?, 0.25);
-/// assert_eq!(corner(Divisor::Valid)?, 1.0);
+/// let corner = |counting| avg_pool2d(&x, &config, counting)?.flatten_all()?.get(0)?.to_scalar::<f32>();
+/// assert_eq!(corner(PadCounting::Include)?, 0.25);
+/// assert_eq!(corner(PadCounting::Exclude)?, 1.0);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, divisor: Divisor) -> Result<Tensor> {
+pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, counting: PadCounting) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return portable::avg_pool2d(x, config, divisor);
+        return reference::avg_pool2d(x, config, counting);
     }
-    let shape = PoolShape::new(x, config)?;
-    x.contiguous()?.apply_op1(AvgPool { shape, divisor })
+    let shape = PoolShape::new(x.dims(), config)?;
+    x.contiguous()?.apply_op1(AvgPool { shape, counting })
 }
 
 /// The mean of each channel: `x` (B, C, H, W) to (B, C).
 ///
 /// # Errors
+///
 /// An input of another rank, or without pixels.
 ///
 /// ```
@@ -73,15 +80,15 @@ pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, divisor: Divisor) -> Result
 pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     let config = Pool2dConfig { kernel: (h, w), stride: (1, 1), padding: (0, 0), rounding: Rounding::Floor };
-    avg_pool2d(x, &config, Divisor::Valid)?.flatten_from(1)
+    avg_pool2d(x, &config, PadCounting::Exclude)?.flatten_from(1)
 }
 
 struct MaxPool {
     shape: PoolShape,
-    /// Whether a backward pass may come.
+    /// Whether a backward pass may follow.
     tracked: bool,
-    /// Where in its plane each maximum lay in the forward pass.
-    places: OnceLock<Vec<u32>>,
+    /// The index of each maximum in its plane.
+    argmax: OnceLock<Vec<u32>>,
 }
 
 impl CustomOp1 for MaxPool {
@@ -92,8 +99,8 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = cpu::slice(x, layout)?;
         let y = if self.tracked {
-            let (y, places) = pool::max_forward(&self.shape, x);
-            let _ = self.places.set(places);
+            let (y, argmax) = pool::max_forward(&self.shape, x);
+            let _ = self.argmax.set(argmax);
             y
         } else {
             pool::max_values(&self.shape, x)
@@ -102,18 +109,18 @@ impl CustomOp1 for MaxPool {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let Some(places) = self.places.get() else {
-            candle_core::bail!("max_pool2d: backward of a result that was made without gradients");
+        let Some(argmax) = self.argmax.get() else {
+            return Err(Error::NotTracked { op: self.name() }.into());
         };
         let grad = grad.contiguous()?;
-        let x_grad = pool::max_backward(&self.shape, cpu::data(&grad).slice()?, places);
-        hand_over_values(x, x_grad)
+        let x_grad = pool::max_backward(&self.shape, cpu::data(&grad).slice()?, argmax);
+        route_values(x, x_grad)
     }
 }
 
 struct AvgPool {
     shape: PoolShape,
-    divisor: Divisor,
+    counting: PadCounting,
 }
 
 impl CustomOp1 for AvgPool {
@@ -122,14 +129,14 @@ impl CustomOp1 for AvgPool {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = pool::avg_forward(&self.shape, cpu::slice(x, layout)?, self.divisor);
+        let y = pool::avg_forward(&self.shape, cpu::slice(x, layout)?, self.counting);
         Ok((CpuStorage::F32(y), output_shape(&self.shape)))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        let x_grad = pool::avg_backward(&self.shape, cpu::data(&grad).slice()?, self.divisor);
-        hand_over_values(x, x_grad)
+        let x_grad = pool::avg_backward(&self.shape, cpu::data(&grad).slice()?, self.counting);
+        route_values(x, x_grad)
     }
 }
 

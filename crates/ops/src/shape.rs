@@ -1,12 +1,12 @@
-//! The checked shapes of an op's arguments and result, shared by the portable path and the kernels.
+//! The shapes of ops' arguments and results, validated once for kernels and reference implementations.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use crate::config::{Conv2dConfig, Pool2dConfig};
+use crate::config::{Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::error::{Error, Result, checked_count, expect_shape};
 
-/// Shape of a convolution: x (`batch`, `c_in`, `h`, `w`) by weight (`c_out`, `c_in / groups`, `kh`, `kw`) to
-/// (`batch`, `c_out`, `oh`, `ow`).
+/// The shape of a convolution: x (`batch`, `c_in`, `h`, `w`) by weight (`c_out`, `c_in / groups`,
+/// `kh`, `kw`) to (`batch`, `c_out`, `oh`, `ow`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ConvShape {
     pub(crate) batch: usize,
@@ -22,17 +22,12 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
+    /// Validates a convolution of an input of shape `x`.
+    ///
+    /// # Errors
+    ///
+    /// Shapes or settings that do not fit each other, or sizes that overflow.
     pub(crate) fn new(
-        x: &Tensor,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        config: &Conv2dConfig,
-    ) -> Result<Self> {
-        Self::of(x.dims(), weight, bias, config)
-    }
-
-    /// For an input of shape `x`.
-    pub(crate) fn of(
         x: &[usize],
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -61,9 +56,61 @@ impl ConvShape {
         Ok(shape)
     }
 
-    /// Values of the result.
+    /// Number of inputs per sample.
+    pub(crate) fn input_sample_len(&self) -> usize {
+        self.c_in * self.h * self.w
+    }
+
+    /// Number of inputs per sample, padding included.
+    pub(crate) fn padded_sample_len(&self) -> usize {
+        self.c_in * self.padded_h() * self.padded_w()
+    }
+
+    /// Number of outputs per sample.
+    pub(crate) fn output_sample_len(&self) -> usize {
+        self.c_out * self.oh * self.ow
+    }
+
+    /// The shape of the output.
+    pub(crate) fn output_dims(&self) -> [usize; 4] {
+        [self.batch, self.c_out, self.oh, self.ow]
+    }
+
+    /// Number of outputs.
     pub(crate) fn output_len(&self) -> usize {
-        self.batch * self.c_out * self.oh * self.ow
+        self.batch * self.output_sample_len()
+    }
+
+    /// Number of values per sample of the output's gradient when dilated by the stride and padded, saturating.
+    pub(crate) fn dilated_grad_sample_len(&self) -> usize {
+        let (reach_y, reach_x) = self.reach();
+        self.c_out.saturating_mul(self.h + reach_y).saturating_mul(self.w + reach_x)
+    }
+
+    /// Distance between the first and the last kernel element, down and across.
+    pub(crate) fn reach(&self) -> (usize, usize) {
+        ((self.kh - 1) * self.config.dilation.0, (self.kw - 1) * self.config.dilation.1)
+    }
+
+    /// Whether every offset in a padded sample fits 32 bits.
+    pub(crate) fn offsets_fit_u32(&self) -> bool {
+        u32::try_from(self.padded_sample_len()).is_ok()
+    }
+
+    /// The convolution that computes the gradient of the input from that of the output. For stride 1 and padding of at most
+    /// the kernel's reach.
+    pub(crate) fn transposed(&self) -> Self {
+        let Padding2d { top, bottom, left, right } = self.config.padding;
+        let (reach_y, reach_x) = self.reach();
+        let padding = Padding2d {
+            top: reach_y - top,
+            bottom: reach_y - bottom,
+            left: reach_x - left,
+            right: reach_x - right,
+        };
+        let config = Conv2dConfig { padding, ..self.config };
+        let Self { c_in, h, w, c_out, oh, ow, .. } = *self;
+        Self { c_in: c_out, h: oh, w: ow, c_out: c_in, oh: h, ow: w, config, ..*self }
     }
 
     pub(crate) fn padded_h(&self) -> usize {
@@ -75,7 +122,7 @@ impl ConvShape {
     }
 }
 
-/// Shape of a pooling: x (`batch`, `channels`, `h`, `w`) to (`batch`, `channels`, `oh`, `ow`).
+/// The shape of a pooling: x (`batch`, `channels`, `h`, `w`) to (`batch`, `channels`, `oh`, `ow`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PoolShape {
     pub(crate) batch: usize,
@@ -88,22 +135,13 @@ pub(crate) struct PoolShape {
 }
 
 impl PoolShape {
-    pub(crate) fn new(x: &Tensor, config: &Pool2dConfig) -> Result<Self> {
-        Self::of_dims(x.dims(), config)
-    }
-
-    /// The pooling of an input of this shape.
-    pub(crate) fn of_dims(x: &[usize], config: &Pool2dConfig) -> Result<Self> {
+    /// Validates the pooling of an input of shape `x`.
+    ///
+    /// # Errors
+    ///
+    /// A window that does not fit the input, or sizes that overflow.
+    pub(crate) fn new(x: &[usize], config: &Pool2dConfig) -> Result<Self> {
         let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x)?;
-        Self::of_map(batch, channels, (h, w), config)
-    }
-
-    /// The pooling of the map that a convolution gives.
-    pub(crate) fn after(conv: &ConvShape, config: &Pool2dConfig) -> Result<Self> {
-        Self::of_map(conv.batch, conv.c_out, (conv.oh, conv.ow), config)
-    }
-
-    fn of_map(batch: usize, channels: usize, (h, w): (usize, usize), config: &Pool2dConfig) -> Result<Self> {
         let (oh, ow) = config.output_size((h, w))?;
         checked_count("pool2d", "the output", &[batch, channels, oh, ow])?;
         if h.checked_mul(w).is_none_or(|pixels| u32::try_from(pixels).is_err()) {
@@ -112,19 +150,37 @@ impl PoolShape {
         Ok(Self { batch, channels, h, w, oh, ow, config: *config })
     }
 
-    /// Values of the result for one sample.
+    /// Number of outputs per sample.
     pub(crate) fn sample_len(&self) -> usize {
         self.channels * self.oh * self.ow
     }
 
-    /// The rows of the input that output row `oy` looks at, as a half-open range.
+    /// The rows of the input that output row `oy` reads, as a half-open range.
     pub(crate) fn rows(&self, oy: usize) -> (usize, usize) {
         clipped(oy, self.config.stride.0, self.config.padding.0, self.config.kernel.0, self.h)
     }
 
-    /// The columns of the input that output column `ox` looks at, as a half-open range.
+    /// The columns of the input that output column `ox` reads, as a half-open range.
     pub(crate) fn cols(&self, ox: usize) -> (usize, usize) {
         clipped(ox, self.config.stride.1, self.config.padding.1, self.config.kernel.1, self.w)
+    }
+
+    /// Number of rows of output row `oy`'s window that count for the mean.
+    pub(crate) fn counted_rows(&self, oy: usize, counting: PadCounting) -> usize {
+        let Pool2dConfig { kernel, stride, padding, .. } = self.config;
+        match counting {
+            PadCounting::Exclude => self.rows(oy).1 - self.rows(oy).0,
+            PadCounting::Include => (oy * stride.0 + kernel.0).min(self.h + 2 * padding.0) - oy * stride.0,
+        }
+    }
+
+    /// Number of columns of output column `ox`'s window that count for the mean.
+    pub(crate) fn counted_cols(&self, ox: usize, counting: PadCounting) -> usize {
+        let Pool2dConfig { kernel, stride, padding, .. } = self.config;
+        match counting {
+            PadCounting::Exclude => self.cols(ox).1 - self.cols(ox).0,
+            PadCounting::Include => (ox * stride.1 + kernel.1).min(self.w + 2 * padding.1) - ox * stride.1,
+        }
     }
 }
 
@@ -133,7 +189,86 @@ fn clipped(index: usize, stride: usize, padding: usize, kernel: usize, size: usi
     (start.saturating_sub(padding), (start + kernel).saturating_sub(padding).min(size))
 }
 
-/// The sizes of a rank-4 tensor, none of them 0, that memory could hold (a view may be larger).
+/// The shape of a linear layer: x (`batch`, `n_in`) by weight (`n_out`, `n_in`) to (`batch`, `n_out`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LinearShape {
+    pub(crate) batch: usize,
+    pub(crate) n_in: usize,
+    pub(crate) n_out: usize,
+}
+
+impl LinearShape {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// Ranks other than 2, sizes that differ or are 0, or sizes that overflow.
+    pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Self> {
+        let (batch, n_in) = x.dims2()?;
+        let (n_out, _) = weight.dims2()?;
+        expect_shape("linear", "weight", weight, &[n_out, n_in])?;
+        for (argument, dims) in [("x", x.dims()), ("weight", weight.dims()), ("the output", &[batch, n_out])]
+        {
+            checked_count("linear", argument, dims)?;
+        }
+        if batch == 0 || n_in == 0 || n_out == 0 {
+            let found = format!("{batch}, {n_in}, {n_out}");
+            let rule = "batch, inputs and outputs must be at least 1";
+            return Err(Error::Setting { op: "linear", rule, found }.into());
+        }
+        if let Some(bias) = bias {
+            expect_shape("linear", "bias", bias, &[n_out])?;
+        }
+        Ok(Self { batch, n_in, n_out })
+    }
+}
+
+/// Validates the arguments of a cross-entropy with labels, and returns the number of classes.
+///
+/// # Errors
+///
+/// Shapes that do not fit each other, labels that are not u32, or (on the CPU) a label that is not a class.
+pub(crate) fn check_labels(logits: &Tensor, labels: &Tensor) -> candle_core::Result<usize> {
+    let op = "softmax_cross_entropy";
+    let (batch, n_classes) = logits.dims2()?;
+    expect_shape(op, "labels", labels, &[batch])?;
+    if labels.dtype() != DType::U32 {
+        let found = labels.dtype().as_str().to_owned();
+        return Err(Error::Setting { op, rule: "labels must be u32", found }.into());
+    }
+    check_logits(op, batch, n_classes)?;
+    if labels.device().is_cpu()
+        && let Some((example, label)) =
+            labels.to_vec1::<u32>()?.into_iter().enumerate().find(|&(_, label)| label as usize >= n_classes)
+    {
+        return Err(Error::Label { op, label, example, n_classes }.into());
+    }
+    Ok(n_classes)
+}
+
+/// Validates the arguments of a cross-entropy with target probabilities, and returns the number of classes.
+///
+/// # Errors
+///
+/// Shapes that differ.
+pub(crate) fn check_targets(logits: &Tensor, targets: &Tensor) -> candle_core::Result<usize> {
+    let op = "soft_cross_entropy";
+    let (batch, n_classes) = logits.dims2()?;
+    expect_shape(op, "targets", targets, &[batch, n_classes])?;
+    check_logits(op, batch, n_classes)?;
+    Ok(n_classes)
+}
+
+fn check_logits(op: &'static str, batch: usize, n_classes: usize) -> Result<()> {
+    if checked_count(op, "logits", &[batch, n_classes])? == 0 {
+        let found = format!("{batch}, {n_classes}");
+        return Err(Error::Setting { op, rule: "examples and classes must be at least 1", found });
+    }
+    Ok(())
+}
+
+/// The sizes of a rank-4 tensor, each at least 1, of a size that memory could hold (a view may be
+/// larger).
 fn four_dims(op: &'static str, argument: &'static str, expected: &str, x: &[usize]) -> Result<[usize; 4]> {
     match *x {
         [a, b, c, d] if a > 0 && b > 0 && c > 0 && d > 0 => {

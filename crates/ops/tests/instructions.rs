@@ -1,9 +1,9 @@
-//! Every op with each set of instructions that its kernels are written for and this processor has.
+//! Every op with each instruction set that kernels are written for and the processor has.
 //!
-//! For checks of memory, which are slow: `FIRSTSIGHT_CASES=4` draws so many cases of each op instead of 60, and leaves
-//! out the real networks' sizes (tests/memory-checks.sh).
+//! For memory checks, which are slow, `FIRSTSIGHT_CASES=4` draws four cases of each op instead of 60
+//! and leaves out the sizes of real networks (tests/memory-checks.sh).
 
-// The other tests' cases, of which this one needs some.
+// The cases of the other tests, some of which are not used here.
 #[allow(dead_code)]
 #[path = "ops/cases.rs"]
 mod cases;
@@ -11,10 +11,10 @@ mod cases;
 #[path = "ops/generate.rs"]
 mod generate;
 
-use firstsight_ops::testing::{Instructions, instructions, limit_instructions};
+use firstsight_ops::{Instructions, instructions, limit_instructions};
 
 #[test]
-fn every_set_of_instructions_gives_what_the_portable_path_gives() {
+fn every_instruction_set_gives_the_results_of_the_reference() {
     let few: Option<usize> = std::env::var("FIRSTSIGHT_CASES").ok().map(|count| count.parse().unwrap());
     let mut checked = Vec::new();
     for most in [Instructions::Plain, Instructions::Avx2, Instructions::Avx512] {
@@ -25,12 +25,12 @@ fn every_set_of_instructions_gives_what_the_portable_path_gives() {
         }
         for (op, strategy) in generate::all() {
             for (i, case) in generate::sample(strategy, few.unwrap_or(60)).into_iter().enumerate() {
-                case.check_against_portable(&format!("{op} {i} with {most:?}: {:?}", case.op));
+                case.check_against_reference(&format!("{op} {i} with {most:?}: {:?}", case.op));
             }
         }
         if few.is_none() {
             for (name, case) in generate::real_sizes().unwrap() {
-                case.check_against_portable(&format!("{name} with {most:?}"));
+                case.check_against_reference(&format!("{name} with {most:?}"));
             }
         }
         checked.push(most);

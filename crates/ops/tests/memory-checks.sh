@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs the kernels' tests under valgrind and under AddressSanitizer, from anywhere in the workspace:
+# Runs the tests of kernels under valgrind and AddressSanitizer, from anywhere in the workspace:
 #
 #     crates/ops/tests/memory-checks.sh [valgrind|address]
 #
-# valgrind shows the processor as one without AVX-512, so it sees the plain and the AVX2 kernels; AddressSanitizer sees
-# all that the processor has. The latter needs no nightly compiler: RUSTC_BOOTSTRAP lets the stable one take -Z flags.
-# Each has a build folder of its own. x86-64 Linux.
+# valgrind emulates a processor without AVX-512, so it checks the plain and the AVX2 kernels; AddressSanitizer checks
+# all kernels of the processor. RUSTC_BOOTSTRAP lets the stable compiler take -Z flags.
+# Each has its own build folder. x86-64 Linux.
 set -eu
 cd "$(dirname "$0")/../../.."
 root=${CARGO_TARGET_DIR:-target}
@@ -18,7 +18,7 @@ binary() {
 }
 
 under_valgrind() {
-    for test in instructions chain; do
+    for test in instructions conv_block; do
         program=$(binary --test $test)
         echo "valgrind: $test"
         FIRSTSIGHT_CASES=4 RAYON_NUM_THREADS=2 valgrind --error-exitcode=1 --leak-check=no --quiet \
@@ -28,9 +28,9 @@ under_valgrind() {
 
 under_address_sanitizer() {
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$root/address-sanitizer"
-    # What waits in threads' and the process's own stores at the end is no leak.
+    # Memory in the buffer pools at the end is not a leak.
     export ASAN_OPTIONS=detect_leaks=0
-    cargo test --release -p firstsight-ops --target $target --test instructions --test chain --test ops -- --nocapture
+    cargo test --release -p firstsight-ops --target $target --test instructions --test conv_block --test ops -- --nocapture
 }
 
 case ${1:-all} in

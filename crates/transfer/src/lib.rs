@@ -1,16 +1,4 @@
-//! Pretrained backbones for [candle](https://github.com/huggingface/candle) networks: from published weights to a
-//! classifier of one's own images.
-//!
-//! 1. [`Pretrained::locate`] finds weights: the [published](firstsight_models::Weights) ones or any repository in timm's
-//!    layout, fetched by [`Hub`] into the cache that Python shares; a local folder or file.
-//! 2. [`features()`] runs the frozen backbone once over the images, and keeps what comes out in a file.
-//! 3. [`Head::train`] trains a last layer on the features in seconds, and chooses its regularisation by
-//!    cross-validation.
-//! 4. [`FineTuner`] trains the upper blocks on: the frozen ones record no graph, and batch norm keeps its statistics.
-//!
-//! With the feature `candle-transformers`, the networks of that crate serve as backbones: see `candle_models`.
-//!
-//! [`Frozen`] runs any network in inference mode. All training goes through `firstsight_train::fit`.
+#![doc = include_str!("../README.md")]
 
 #[allow(missing_docs)]
 #[cfg(feature = "candle-transformers")]

@@ -10,19 +10,19 @@ use crate::context::Context;
 pub enum Args {
     /// Counts and sizes of an image folder
     Stats {
-        /// The folder
+        /// Folder of images
         #[arg(value_name = "DIR")]
         data: PathBuf,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
-    /// Draw the generated handwriting: 55 characters, train and test by different writers
+    /// Generate handwriting: 55 characters, train and test by different writers
     Make {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Share of the lecture's counts per class, in (0, 1]
+        /// Share of the lecture's number of images per class, in (0, 1]
         #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
         scale: f64,
     },

@@ -9,18 +9,21 @@ use firstsight_transfer::training;
 use firstsight_transfer::{self as images, Split, Splits};
 use firstsight_transfer::{RunConfig, RunFolder};
 
-/// Of folders without validation images, for a run whose configuration states no other.
+/// Seed of the split of a folder without validation images, for a run whose configuration states none.
 const SPLIT_SEED: u32 = 123;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run
+    /// Run to measure, and a folder of images of its classes
+    #[arg(num_args = 0..=2, value_names = ["RUN", "DATA"])]
+    paths: Vec<PathBuf>,
+    /// Run to measure, as a flag
     #[arg(long, value_name = "RUN")]
-    run: PathBuf,
-    /// Folder of images of the run's classes
+    run: Option<PathBuf>,
+    /// Folder of images, as a flag
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The split to measure [default: test, or else val]
+    data: Option<PathBuf>,
+    /// Split to measure [default: test, or else val]
     #[arg(long, value_parser = values::split(), value_name = "NAME")]
     split: Option<Split>,
     /// Print one JSON document
@@ -28,13 +31,27 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// The run and the data, each an argument or a flag.
+    fn paths(&self) -> Result<(&Path, &Path)> {
+        let mut arguments = self.paths.iter();
+        let run = self.run.as_ref().or_else(|| arguments.next());
+        let data = self.data.as_ref().or_else(|| arguments.next());
+        match (run, data, arguments.next()) {
+            (Some(run), Some(data), None) => Ok((run, data)),
+            _ => bail!("expected one run and one folder of images: evaluate RUN DATA"),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let (network, config) = RunFolder::open(&args.run)?.load(&context.runtime.device)?;
+    let (run, data) = args.paths()?;
+    let (network, config) = RunFolder::open(run)?.load(&context.runtime.device)?;
     let split_seed = config.training.map_or(SPLIT_SEED, |training| training.split_seed);
-    let folders = Splits::scan(&args.data, split_seed)?;
+    let folders = Splits::scan(data, split_seed)?;
     let split = args.split.unwrap_or(if folders.test.is_some() { Split::Test } else { Split::Val });
     let folder = folders.get(split)?;
-    let names = class_names(&config, folder.classes(), &args.data)?;
+    let names = class_names(&config, folder.classes(), data)?;
     let images = images::decode(
         &folder,
         &format!("{} images", split.name()),
@@ -49,7 +66,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return Ok(());
     }
     let f = result.figures;
-    println!("{} split of {}: {} images", split.name(), args.data.display(), f.n);
+    println!("{} split of {}: {} images", split.name(), data.display(), f.n);
     println!("loss {:.4}  accuracy {:.4}  top-5 {:.4}", f.loss, f.accuracy, f.top5_accuracy);
     for class in &result.per_class {
         match class.accuracy {

@@ -1,5 +1,6 @@
-//! One file a command.
+//! The commands, one file each.
 
+pub(crate) mod completions;
 pub(crate) mod dataset;
 pub(crate) mod evaluate;
 pub(crate) mod fine_tune;

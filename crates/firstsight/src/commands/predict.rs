@@ -12,16 +12,16 @@ use crate::values;
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Labels an image, best first
+    /// Number of top labels per image
     #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
     top: usize,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Print CSV: image, and for each of the best labels its name and probability
+    /// Print CSV: the image, then the name and probability of each top label
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// Image files, or folders whose images are taken, with those in the folders below
+    /// Image files, or folders of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// A row an image: its path, then the best labels, each with its probability.
+/// A row per image: its path, then the best labels, each with its probability.
 fn csv(results: &[PredictionJson]) -> Result<String> {
     let n = results.iter().map(|result| result.predictions.len()).max().unwrap_or(0);
     let header = (1..=n).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);

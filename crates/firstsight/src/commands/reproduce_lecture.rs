@@ -57,12 +57,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         weights: args.weights.clone(),
         photos: args.photos.clone(),
         sections: args.section.clone(),
-        out: args.out.clone(),
         resume: args.resume,
-        seed: context.seed,
-        datasets: context.datasets.clone(),
-        hub: hub::config()?,
         mirror: hub::elsewhere(args.mnist_mirror.as_deref().unwrap_or(MNIST_MIRROR))?,
+        ..Settings::new(&args.out, &context.datasets, context.seed, hub::config()?)
     };
     let outcome = firstsight_lecture::run(&settings, &context.runtime)?;
     println!("{}", outcome.report.display());

@@ -8,19 +8,19 @@ use crate::values::{self, InputSize};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model
-    #[arg(value_parser = values::model)]
+    /// Model to describe
+    #[arg(value_parser = values::model, value_name = "MODEL")]
     model: &'static ModelInfo,
     /// Input size [default: the model's usual one]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
-    /// Classes [default: as many as in the lecture or the paper]
+    /// Number of classes [default: as many as in the lecture or the paper]
     #[arg(long, value_parser = values::positive, value_name = "N")]
     classes: Option<usize>,
-    /// Whose names, classes and counts
-    #[arg(long, default_value = "firstsight")]
+    /// Style of the table
+    #[arg(long, default_value = "firstsight", value_name = "STYLE")]
     style: StyleName,
-    /// Leave out what comes after the last maps, as Keras's include_top=False
+    /// Leave out the layers after the last feature maps, as Keras's include_top=False
     #[arg(long)]
     no_head: bool,
     /// Print one JSON document
@@ -30,9 +30,9 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum StyleName {
-    /// The modules that have tensors or change the shape, with multiply-adds and memory
+    /// Modules that have tensors or change the shape, with multiply-adds and memory
     Firstsight,
-    /// Every layer by Keras's name, running statistics counted as parameters
+    /// Every layer by Keras's name; running statistics counted as parameters
     Keras,
     /// timm's modules and PyTorch's classes, channels first
     Timm,

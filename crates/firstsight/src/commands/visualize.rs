@@ -20,25 +20,25 @@ use firstsight_transfer::files;
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
-    /// A layer by its name, as `summary --style timm` has it (may be repeated) [default: some, first to last]
+    /// Name of a layer, as timm has it (may be repeated) [default: some, first to last]
     #[arg(long, value_name = "NAME")]
     layer: Vec<String>,
-    /// A channel of these layers (may be repeated) [default: six of each layer]
+    /// Index of a channel (may be repeated) [default: six of each layer]
     #[arg(long, value_name = "N")]
     channel: Vec<usize>,
-    /// An image whose way through the layers is shown, and the evidence for what the network takes it for
+    /// Image to show layer by layer, with the evidence for its most probable classes
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Steps of gradient ascent
+    /// Number of steps of gradient ascent
     #[arg(long, default_value_t = 256, value_parser = values::positive, value_name = "N")]
     steps: usize,
-    /// What the ascent turns
-    #[arg(long, value_enum, default_value_t = What::Frequencies, value_name = "WHAT")]
-    painting: What,
-    /// How much total variation counts against a picture
+    /// Image parametrization
+    #[arg(long, alias = "painting", value_enum, default_value_t = Parametrization::Frequencies, value_name = "NAME")]
+    parametrization: Parametrization,
+    /// Weight of the total variation penalty
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_name = "WEIGHT")]
     total_variation: f64,
-    /// Side of the pictures, for networks that take any size [default: 160, or the network's input if smaller]
+    /// Height and width of the pictures, for networks that take any size [default: 160, or the network's input if smaller]
     #[arg(long, value_parser = values::positive, value_name = "PIXELS")]
     side: Option<usize>,
     /// Folder for report.html and the pictures
@@ -50,10 +50,10 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum What {
-    /// The frequencies that a picture is made of
+enum Parametrization {
+    /// Frequencies of the picture
     Frequencies,
-    /// Its pixels
+    /// Pixels of the picture
     Pixels,
 }
 
@@ -243,9 +243,9 @@ impl Args {
         Ascent {
             steps: self.steps,
             rate: 0.05,
-            painting: match self.painting {
-                What::Frequencies => Painting::Fourier { decay: 1.0 },
-                What::Pixels => Painting::Pixels,
+            painting: match self.parametrization {
+                Parametrization::Frequencies => Painting::Fourier { decay: 1.0 },
+                Parametrization::Pixels => Painting::Pixels,
             },
             jitter: height.min(width) as f64 / 20.0,
             zoom: (0.9, 1.1),

@@ -1,8 +1,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, BatchNorm, Conv2dConfig, ConvNormAct, RunningVariance};
+use firstsight_ops::{Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Padding, RunningVariance};
 
-use super::Padding;
 use crate::Init;
 use crate::summary::{LayerKind, Trace};
 
@@ -60,7 +59,7 @@ impl ConvSpec {
     pub(crate) fn config(&self, size: (usize, usize)) -> Conv2dConfig {
         let &Self { kernel, stride, dilation, groups, padding, .. } = self;
         let pair = |n| (n, n);
-        let padding = padding.rim(size, pair(kernel), pair(stride), pair(dilation));
+        let padding = padding.resolve(size, pair(kernel), pair(stride), pair(dilation));
         Conv2dConfig { stride: pair(stride), padding, dilation: pair(dilation), groups }
     }
 }
@@ -81,7 +80,7 @@ impl Conv {
         Ok(Self { name: vb.prefix(), weight, spec })
     }
 
-    /// The layer as a link of a chain.
+    /// The layer as a part of a block.
     pub(crate) fn link(&self) -> Link<'_> {
         Link { conv: self, norm: None, activation: Activation::Identity }
     }
@@ -159,10 +158,11 @@ impl ConvNorm {
     /// The same with another activation.
     pub(crate) fn forward_with(&self, xs: &Tensor, activation: Activation, train: bool) -> Result<Tensor> {
         let config = self.conv.config(xs)?;
-        ops::conv2d_batch_norm(xs, &self.conv.weight, &self.norm.norm, &config, activation, train)
+        let layer = ConvLayer::new(&self.conv.weight, config).batch_norm(&self.norm.norm);
+        layer.activation(activation).forward_t(xs, train)
     }
 
-    /// The layer as a link of a chain.
+    /// The layer as a part of a block.
     pub(crate) fn link(&self) -> Link<'_> {
         Link { conv: &self.conv, norm: Some(&self.norm.norm), activation: self.activation }
     }
@@ -184,7 +184,7 @@ impl ConvNorm {
     }
 }
 
-/// A layer of a chain ([`ops::ConvChain`]).
+/// A layer of a [`ConvBlock`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link<'a> {
     conv: &'a Conv,
@@ -194,22 +194,30 @@ pub(crate) struct Link<'a> {
 
 impl<'a> Link<'a> {
     /// For an input of this size.
-    pub(crate) fn layer(self, size: (usize, usize)) -> ConvNormAct<'a> {
+    pub(crate) fn layer(self, size: (usize, usize)) -> ConvLayer<'a> {
         let Self { conv, norm, activation } = self;
-        ConvNormAct { weight: &conv.weight, norm, config: conv.spec.config(size), activation }
+        let layer = ConvLayer::new(&conv.weight, conv.spec.config(size)).activation(activation);
+        norm.map_or(layer, |norm| layer.batch_norm(norm))
+    }
+
+    /// Size of the output for an input of this size.
+    fn output_size(self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let spec = self.conv.spec;
+        Ok(spec.config(size).output_size(size, (spec.kernel, spec.kernel))?)
     }
 }
 
-/// `links` one after the other for an input of this size, and the size of their result.
-pub(crate) fn layers<'a>(
-    mut size: (usize, usize),
-    links: &[Link<'a>],
-) -> Result<(Vec<ConvNormAct<'a>>, (usize, usize))> {
-    let mut layers = Vec::with_capacity(links.len());
-    for link in links {
-        let layer = link.layer(size);
-        size = layer.config.output_size(size, (link.conv.spec.kernel, link.conv.spec.kernel))?;
-        layers.push(layer);
+/// `first` and then `rest` as one block for an input of this size, and the size of their result.
+pub(crate) fn block<'a>(
+    size: (usize, usize),
+    first: Link<'a>,
+    rest: impl IntoIterator<Item = Link<'a>>,
+) -> Result<(ConvBlock<'a>, (usize, usize))> {
+    let mut block = ConvBlock::new(first.layer(size));
+    let mut size = first.output_size(size)?;
+    for link in rest {
+        block = block.then(link.layer(size));
+        size = link.output_size(size)?;
     }
-    Ok((layers, size))
+    Ok((block, size))
 }

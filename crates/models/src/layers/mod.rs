@@ -9,8 +9,9 @@ mod subsampling;
 
 pub(crate) use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::NormConfig;
-pub(crate) use conv::{Conv, ConvNorm, ConvSpec, Link, layers};
+pub(crate) use conv::{Conv, ConvNorm, ConvSpec, Link, block};
 pub(crate) use dropout::Dropout;
+pub use firstsight_ops::Padding;
 pub use rbf::Rbf;
-pub use sequential::{Layer, LayerSpec, Padding, Sequential};
+pub use sequential::{Layer, LayerSpec, Sequential};
 pub(crate) use subsampling::Subsampling;

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops as ops;
-use firstsight_ops::{Activation, Conv2dConfig, Divisor, Padding2d, Pool2dConfig};
+use firstsight_ops::{Activation, Conv2dConfig, ConvLayer, PadCounting, Padding, Pool2dConfig};
 
 use super::{Dropout, Rbf, Subsampling, adaptive_avg_pool2d};
 use crate::summary::{LayerKind, Trace};
@@ -108,33 +108,6 @@ pub enum Layer {
     },
 }
 
-/// Zero padding of a convolution's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Padding {
-    /// None.
-    Valid,
-    /// Padding for ⌈H / stride⌉ × ⌈W / stride⌉ outputs, an odd pixel at the bottom and right (TensorFlow's).
-    Same,
-    /// The same number on every side (PyTorch's).
-    Symmetric(usize),
-}
-
-impl Padding {
-    pub(crate) fn rim(
-        self,
-        size: (usize, usize),
-        kernel: (usize, usize),
-        stride: (usize, usize),
-        dilation: (usize, usize),
-    ) -> Padding2d {
-        match self {
-            Self::Valid => Padding2d::none(),
-            Self::Same => Padding2d::same(size, kernel, stride, dilation),
-            Self::Symmetric(n) => Padding2d::symmetric(n, n),
-        }
-    }
-}
-
 /// Layers one after the other, built from a table.
 ///
 /// A convolution and the pooling that follows it run as one operation.
@@ -231,18 +204,27 @@ impl ModuleT for Sequential {
             xs = match (&step.run, steps.peek().map(|next| &next.run)) {
                 (Run::Conv2d { weight, bias, config, activation }, Some(Run::MaxPool2d(pool))) => {
                     steps.next();
-                    ops::conv2d_max_pool(&xs, weight, Some(bias), config, *activation, pool)?
+                    layer(weight, bias, config, *activation).max_pool(*pool).forward(&xs)?
                 }
                 (Run::Conv2d { weight, bias, config, activation }, Some(Run::AvgPool2d(pool))) => {
                     steps.next();
-                    let bias = Some(bias);
-                    ops::conv2d_avg_pool(&xs, weight, bias, config, *activation, pool, Divisor::Valid)?
+                    let layer = layer(weight, bias, config, *activation);
+                    layer.avg_pool(*pool, PadCounting::Exclude).forward(&xs)?
                 }
                 _ => step.forward(&xs, train)?,
             };
         }
         Ok(xs)
     }
+}
+
+fn layer<'a>(
+    weight: &'a Tensor,
+    bias: &'a Tensor,
+    config: &Conv2dConfig,
+    activation: Activation,
+) -> ConvLayer<'a> {
+    ConvLayer::new(weight, *config).bias(bias).activation(activation)
 }
 
 impl Layer {
@@ -283,7 +265,7 @@ fn conv(
     stride: (usize, usize),
     padding: Padding,
 ) -> Conv2dConfig {
-    let padding = padding.rim(size, kernel, stride, (1, 1));
+    let padding = padding.resolve(size, kernel, stride, (1, 1));
     Conv2dConfig { stride, padding, dilation: (1, 1), groups: 1 }
 }
 
@@ -334,10 +316,10 @@ impl Step {
         match &self.run {
             Run::Rescaling(scale, offset) => xs.affine(*scale, *offset),
             Run::Conv2d { weight, bias, config, activation } => {
-                ops::conv2d(xs, weight, Some(bias), config, *activation)
+                layer(weight, bias, config, *activation).forward(xs)
             }
             Run::MaxPool2d(config) => ops::max_pool2d(xs, config),
-            Run::AvgPool2d(config) => ops::avg_pool2d(xs, config, Divisor::Valid),
+            Run::AvgPool2d(config) => ops::avg_pool2d(xs, config, PadCounting::Exclude),
             Run::Subsampling(layer) => layer.forward(xs),
             Run::AdaptiveAvgPool2d(size) => adaptive_avg_pool2d(xs, *size),
             Run::Flatten => xs.flatten_from(1),

@@ -1,6 +1,6 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, Divisor, Pool2dConfig};
+use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig};
 
 use crate::Init;
 
@@ -36,7 +36,7 @@ impl Subsampling {
         let pixels = (self.config.kernel.0 * self.config.kernel.1) as f64;
         let per_channel = (1, self.weight.elem_count(), 1, 1);
         let weight = (&self.weight * pixels)?.reshape(per_channel)?;
-        let means = ops::avg_pool2d(xs, &self.config, Divisor::Valid)?;
+        let means = ops::avg_pool2d(xs, &self.config, PadCounting::Exclude)?;
         let sums = means.broadcast_mul(&weight)?.broadcast_add(&self.bias.reshape(per_channel)?)?;
         ops::activate(&sums, self.activation)
     }

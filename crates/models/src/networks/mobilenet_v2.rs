@@ -6,9 +6,9 @@ use std::sync::Arc;
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
-use firstsight_ops::{self as ops, Activation, ConvChain, Shortcut};
+use firstsight_ops::{self as ops, Activation, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, NormConfig, layers};
+use crate::layers::{ConvNorm, ConvSpec, NormConfig, block};
 use crate::summary::{LayerKind, Trace, keras_names};
 use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
@@ -249,12 +249,14 @@ impl Block {
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        let expand = self.expand.iter().map(ConvNorm::link);
-        let links: Vec<_> = expand.chain([self.depthwise.link(), self.project.link()]).collect();
         let (_, _, height, width) = xs.dims4()?;
-        let (layers, _) = layers((height, width), &links)?;
+        let (depthwise, project) = (self.depthwise.link(), self.project.link());
+        let (block, _) = match &self.expand {
+            Some(expand) => block((height, width), expand.link(), [depthwise, project]),
+            None => block((height, width), depthwise, [project]),
+        }?;
         let shortcut = if self.residual { Shortcut::Identity } else { Shortcut::None };
-        ops::conv_chain(xs, &ConvChain { shortcut, ..ConvChain::of(&layers) }, train)
+        block.shortcut(shortcut).forward_t(xs, train)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
-use firstsight_ops::{self as ops, Activation, ConvChain, Divisor, Pool2dConfig, Shortcut};
+use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, layers};
+use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, block};
 use crate::summary::{LayerKind, Trace, keras_names};
 use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result};
 
@@ -151,23 +151,22 @@ fn conv_norm(
 impl Block {
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         let (_, _, height, width) = xs.dims4()?;
-        let (layers, _) = layers((height, width), &[self.first.link(), self.second.link()])?;
-        let chain = ConvChain::of(&layers);
+        let (block, _) = block((height, width), self.first.link(), [self.second.link()])?;
         if !self.residual {
-            return ops::conv_chain(xs, &chain, train);
+            return block.forward_t(xs, train);
         }
         if self.stride == 1 {
-            let (shortcut, after) = (Shortcut::Identity, Activation::Relu);
-            return ops::conv_chain(xs, &ConvChain { shortcut, after, ..chain }, train);
+            let block = block.shortcut(Shortcut::Identity).post_activation(Activation::Relu);
+            return block.forward_t(xs, train);
         }
-        ops::activate(&(ops::conv_chain(xs, &chain, train)? + self.strided_shortcut(xs)?)?, Activation::Relu)
+        ops::activate(&(block.forward_t(xs, train)? + self.strided_shortcut(xs)?)?, Activation::Relu)
     }
 
     /// Every second pixel of the input, and zeros for the new channels.
     fn strided_shortcut(&self, xs: &Tensor) -> CandleResult<Tensor> {
         let stride = (self.stride, self.stride);
         let every_second = Pool2dConfig { stride, ..Pool2dConfig::square(1) };
-        let pixels = ops::avg_pool2d(xs, &every_second, Divisor::Valid)?;
+        let pixels = ops::avg_pool2d(xs, &every_second, PadCounting::Exclude)?;
         let new = self.second.n_out() - xs.dim(1)?;
         pixels.pad_with_zeros(1, new / 2, new - new / 2)
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
-use firstsight_ops::{self as ops, Activation, ConvChain, Pool2dConfig, Rounding, Shortcut};
+use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding, Shortcut};
 
-use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, layers};
+use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, block};
 use crate::summary::{LayerKind, Trace, keras_names};
 use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
@@ -92,7 +92,7 @@ const EXIT: [usize; 2] = [1536, 2048];
 pub struct XceptionConfig {
     /// Channels of the input.
     pub channels: usize,
-    /// Divisor of every layer's channels: 1, or 2, 4 or 8 for a narrow network of the same structure.
+    /// PadCounting of every layer's channels: 1, or 2, 4 or 8 for a narrow network of the same structure.
     pub divisor: usize,
     /// Framework of padding and batch normalization.
     pub framework: Framework,
@@ -219,8 +219,9 @@ impl Separable {
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         let (_, _, height, width) = xs.dims4()?;
-        let (layers, _) = layers((height, width), &self.links())?;
-        ops::conv_chain(xs, &ConvChain::of(&layers), train)
+        let [depthwise, pointwise] = self.links();
+        let (block, _) = block((height, width), depthwise, [pointwise])?;
+        block.forward_t(xs, train)
     }
 
     fn links(&self) -> [Link<'_>; 2] {
@@ -273,16 +274,17 @@ impl Block {
 
     fn forward(&self, xs: &Tensor, config: &XceptionConfig, train: bool) -> CandleResult<Tensor> {
         let before = if self.relu_first { Activation::Relu } else { Activation::Identity };
-        let links: Vec<_> = self.rep.iter().flat_map(Separable::links).collect();
+        let mut links = self.rep.iter().flat_map(Separable::links);
+        let Some(first) = links.next() else { return Ok(xs.clone()) };
         let (_, _, height, width) = xs.dims4()?;
-        let (layers, size) = layers((height, width), &links)?;
-        let (pool, shortcut) = match &self.shortcut {
-            Some(shortcut) => {
-                (Some(config.pool(size)), Shortcut::Projection(shortcut.link().layer((height, width))))
-            }
-            None => (None, Shortcut::Identity),
+        let (block, size) = block((height, width), first, links)?;
+        let block = match &self.shortcut {
+            Some(shortcut) => block
+                .max_pool(config.pool(size))
+                .shortcut(Shortcut::Projection(shortcut.link().layer((height, width)))),
+            None => block.shortcut(Shortcut::Identity),
         };
-        ops::conv_chain(xs, &ConvChain { before, pool, shortcut, ..ConvChain::of(&layers) }, train)
+        block.pre_activation(before).forward_t(xs, train)
     }
 
     fn describe(&self, trace: &mut Trace, config: &XceptionConfig) -> CandleResult<()> {

@@ -1,35 +1,36 @@
-//! Activations, and the loops over long slices, split over threads in fixed pieces.
+//! Activations and sums over slices, split over threads in fixed chunks.
 
-use super::buffer::zeros;
+use super::memory::buffer::zeros;
+use super::memory::threads::for_each_chunk;
 use super::simd::{Kernel, Simd, dispatch};
-use super::threads::for_each_chunk;
-use crate::config::Activation;
+use crate::activation::Activation;
 
-/// Values per piece of work.
-pub(crate) const PIECE: usize = 1 << 14;
+/// Number of values per task.
+pub(crate) const CHUNK: usize = 1 << 14;
 
-/// Runs `$body` with `$f` standing for the activation as a constant expression, so that each loop is a plain one.
+/// Runs `$body` with `$f` bound to the activation as a constant, so that the compiler specializes
+/// each loop.
 macro_rules! for_activation {
     ($activation:expr, $f:ident => $body:expr) => {
         match $activation {
-            $crate::config::Activation::Identity => {
-                let $f = $crate::config::Activation::Identity;
+            $crate::activation::Activation::Identity => {
+                let $f = $crate::activation::Activation::Identity;
                 $body
             }
-            $crate::config::Activation::Relu => {
-                let $f = $crate::config::Activation::Relu;
+            $crate::activation::Activation::Relu => {
+                let $f = $crate::activation::Activation::Relu;
                 $body
             }
-            $crate::config::Activation::Relu6 => {
-                let $f = $crate::config::Activation::Relu6;
+            $crate::activation::Activation::Relu6 => {
+                let $f = $crate::activation::Activation::Relu6;
                 $body
             }
-            $crate::config::Activation::Tanh => {
-                let $f = $crate::config::Activation::Tanh;
+            $crate::activation::Activation::Tanh => {
+                let $f = $crate::activation::Activation::Tanh;
                 $body
             }
-            $crate::config::Activation::LeakyRelu(slope) => {
-                let $f = $crate::config::Activation::LeakyRelu(slope);
+            $crate::activation::Activation::LeakyRelu(negative_slope) => {
+                let $f = $crate::activation::Activation::LeakyRelu(negative_slope);
                 $body
             }
         }
@@ -37,7 +38,7 @@ macro_rules! for_activation {
 }
 pub(crate) use for_activation;
 
-/// f(x). A value that is no number stays.
+/// f(x). NaN stays NaN.
 #[inline(always)]
 pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
     match activation {
@@ -54,9 +55,9 @@ pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
             if positive >= 6.0 { 6.0 } else { positive }
         }
         Activation::Tanh => tanh(x),
-        Activation::LeakyRelu(slope) => {
+        Activation::LeakyRelu(negative_slope) => {
             if x <= 0.0 {
-                slope as f32 * x
+                negative_slope as f32 * x
             } else {
                 x
             }
@@ -64,30 +65,30 @@ pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
     }
 }
 
-/// tanh within 3e-7 relative, without branches, so that loops of it become vectors.
+/// tanh within 3e-7 relative, without branches, so that loops over it are vectorized.
 ///
-/// Near 0, x + x³·P(x²) with P fitted at Chebyshev nodes; elsewhere 1 − 2 / (e²ˣ + 1), where the exponential is a
-/// power of 2 times a Taylor polynomial.
+/// Near 0 it is x + x³·P(x²) with P fitted at Chebyshev nodes; elsewhere 1 − 2 / (e²ˣ + 1), where the
+/// exponential is a power of 2 times a Taylor polynomial.
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
-    tanh_and_slope(x).0
+    tanh_and_derivative(x).0
 }
 
-/// f′(x), without the loss of digits that [`slope_at`] has where tanh is near ±1.
+/// f′(x), without the cancellation in [`derivative_at_output`] where tanh is near ±1.
 #[inline(always)]
-pub(crate) fn slope_of(x: f32, activation: Activation) -> f32 {
+pub(crate) fn derivative_at_input(x: f32, activation: Activation) -> f32 {
     match activation {
-        Activation::Tanh => tanh_and_slope(x).1,
-        _ => slope_at(activate_one(x, activation), activation),
+        Activation::Tanh => tanh_and_derivative(x).1,
+        _ => derivative_at_output(activate_one(x, activation), activation),
     }
 }
 
-/// tanh, and 1 − tanh² = 4·e²ˣ / (e²ˣ + 1)² elsewhere than near 0.
+/// tanh and its derivative: 4·e²ˣ / (e²ˣ + 1)² except near 0.
 #[inline(always)]
-fn tanh_and_slope(x: f32) -> (f32, f32) {
-    /// Below this, the polynomial.
+fn tanh_and_derivative(x: f32) -> (f32, f32) {
+    /// Below this, tanh is the polynomial.
     const NEAR: f32 = 0.55;
-    /// Beyond this, ±1 in float32.
+    /// Beyond this, tanh is ±1 in float32.
     const FAR: f32 = 9.5;
     let size = x.abs();
     let square = x * x;
@@ -98,11 +99,11 @@ fn tanh_and_slope(x: f32) -> (f32, f32) {
     let p = p * square - 0.333_333_3;
     let near = x + x * square * p;
     let doubled = 2.0 * if size < FAR { size } else { FAR };
-    // Adding and taking away 1.5·2²³ rounds to the nearest integer.
+    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let shifted = doubled * std::f32::consts::LOG2_E + ROUND;
     let powers = shifted - ROUND;
-    // ln 2 in two parts, of which the first has few bits.
+    // ln 2 is split into two parts, of which the first has few bits.
     let r = (doubled - powers * 0.693_359_4) - powers * -2.121_944_4e-4;
     let e = 1.0 / 5040.0;
     let e = e * r + 1.0 / 720.0;
@@ -112,19 +113,20 @@ fn tanh_and_slope(x: f32) -> (f32, f32) {
     let e = e * r + 0.5;
     let e = e * r + 1.0;
     let e = e * r + 1.0;
-    // The sum's last bits are the integer; a conversion would not become a vector's.
+    // The last bits of the sum are the integer; a conversion would not be vectorized.
     let e = e * f32::from_bits((shifted.to_bits() - ROUND.to_bits() + 127) << 23);
     let half = 2.0 / (e + 1.0);
     let far = (1.0 - half).copysign(x);
-    let (value, slope) = if size < NEAR { (near, 1.0 - near * near) } else { (far, half * (half * e)) };
-    if x.is_nan() { (x, x) } else { (value, slope) }
+    let (value, derivative) = if size < NEAR { (near, 1.0 - near * near) } else { (far, half * (half * e)) };
+    if x.is_nan() { (x, x) } else { (value, derivative) }
 }
 
-/// f(x) in place.
+/// Applies f in place.
 #[inline(always)]
 pub(crate) fn activate(values: &mut [f32], activation: Activation) {
     if activation != Activation::Identity {
-        // Loops, here and in every kernel: a closure may be compiled on its own, without the kernel's instructions.
+        // A loop, here and in every kernel: a closure may be compiled on its own, without the
+        // kernel's instructions.
         for_activation!(activation, f => {
             for value in values {
                 *value = activate_one(*value, f);
@@ -133,7 +135,7 @@ pub(crate) fn activate(values: &mut [f32], activation: Activation) {
     }
 }
 
-/// [`activate`] of whole tensors.
+/// [`activate`] on all threads.
 pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
     struct Run<'a>(&'a mut [f32], Activation);
     impl Kernel for Run<'_> {
@@ -144,13 +146,13 @@ pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
         }
     }
     if activation != Activation::Identity {
-        for_each_chunk(values, PIECE, |_, values| dispatch(Run(values, activation)));
+        for_each_chunk(values, CHUNK, |_, values| dispatch(Run(values, activation)));
     }
 }
 
-/// f′ at the input that gave the output `y`.
+/// f′ at the input whose output is `y`.
 #[inline(always)]
-pub(crate) fn slope_at(y: f32, activation: Activation) -> f32 {
+pub(crate) fn derivative_at_output(y: f32, activation: Activation) -> f32 {
     match activation {
         Activation::Identity => 1.0,
         Activation::Relu => {
@@ -168,9 +170,9 @@ pub(crate) fn slope_at(y: f32, activation: Activation) -> f32 {
             }
         }
         Activation::Tanh => 1.0 - y * y,
-        Activation::LeakyRelu(slope) => {
+        Activation::LeakyRelu(negative_slope) => {
             if y <= 0.0 {
-                slope as f32
+                negative_slope as f32
             } else {
                 1.0
             }
@@ -178,58 +180,58 @@ pub(crate) fn slope_at(y: f32, activation: Activation) -> f32 {
     }
 }
 
-/// The gradient before the activation: `grad`·f′, from the output `y`. Where f′ is 0 so is the result, whatever
-/// `grad` is.
+/// The gradient of the activation's input, `grad`·f′, from its output `y`. Where f′ is 0, so is the
+/// result, even if `grad` is not finite.
 #[inline(always)]
 pub(crate) fn activation_grad(into: &mut [f32], grad: &[f32], y: &[f32], activation: Activation) {
     for_activation!(activation, f => {
         for ((into, &grad), &y) in into.iter_mut().zip(grad).zip(y) {
-            let slope = slope_at(y, f);
-            *into = if slope == 0.0 { 0.0 } else { grad * slope };
+            let derivative = derivative_at_output(y, f);
+            *into = if derivative == 0.0 { 0.0 } else { grad * derivative };
         }
     });
 }
 
-/// [`activation_grad`] over `grad` itself.
+/// [`activation_grad`] in place.
 #[inline(always)]
 pub(crate) fn activation_grad_in_place(grad: &mut [f32], y: &[f32], activation: Activation) {
     for_activation!(activation, f => {
         for (grad, &y) in grad.iter_mut().zip(y) {
-            let slope = slope_at(y, f);
-            *grad = if slope == 0.0 { 0.0 } else { *grad * slope };
+            let derivative = derivative_at_output(y, f);
+            *grad = if derivative == 0.0 { 0.0 } else { *grad * derivative };
         }
     });
 }
 
-/// The gradient for `x` from that for f(x), over `grad` itself.
+/// Turns the gradient of f(x) into that of `x`, in place.
 #[inline(always)]
-pub(crate) fn grad_before(grad: &mut [f32], x: &[f32], activation: Activation) {
+pub(crate) fn input_grad(grad: &mut [f32], x: &[f32], activation: Activation) {
     if activation != Activation::Identity {
         for_activation!(activation, f => {
             for (grad, &x) in grad.iter_mut().zip(x) {
-                let slope = slope_of(x, f);
-                *grad = if slope == 0.0 { 0.0 } else { *grad * slope };
+                let derivative = derivative_at_input(x, f);
+                *grad = if derivative == 0.0 { 0.0 } else { *grad * derivative };
             }
         });
     }
 }
 
-/// [`grad_before`] of whole tensors.
-pub(crate) fn par_grad_before(grad: &mut [f32], x: &[f32], activation: Activation) {
+/// [`input_grad`] on all threads.
+pub(crate) fn par_input_grad(grad: &mut [f32], x: &[f32], activation: Activation) {
     struct Run<'a>(&'a mut [f32], &'a [f32], Activation);
     impl Kernel for Run<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            grad_before(self.0, self.1, self.2);
+            input_grad(self.0, self.1, self.2);
         }
     }
     if activation != Activation::Identity {
-        for_each_chunk(grad, PIECE, |index, grad| dispatch(Run(grad, piece(x, index), activation)));
+        for_each_chunk(grad, CHUNK, |index, grad| dispatch(Run(grad, chunk(x, index), activation)));
     }
 }
 
-/// [`activation_grad`] of whole tensors.
+/// [`activation_grad`] on all threads.
 pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activation) -> Vec<f32> {
     struct Run<'a>(&'a mut [f32], &'a [f32], &'a [f32], Activation);
     impl Kernel for Run<'_> {
@@ -240,13 +242,13 @@ pub(crate) fn par_activation_grad(grad: &[f32], y: &[f32], activation: Activatio
         }
     }
     let mut result = zeros(grad.len());
-    for_each_chunk(&mut result, PIECE, |index, result| {
-        dispatch(Run(result, piece(grad, index), piece(y, index), activation));
+    for_each_chunk(&mut result, CHUNK, |index, result| {
+        dispatch(Run(result, chunk(grad, index), chunk(y, index), activation));
     });
     result
 }
 
-/// target += addend
+/// Adds `addend` to `target`.
 #[inline(always)]
 pub(crate) fn add(target: &mut [f32], addend: &[f32]) {
     for (target, addend) in target.iter_mut().zip(addend) {
@@ -254,7 +256,7 @@ pub(crate) fn add(target: &mut [f32], addend: &[f32]) {
     }
 }
 
-/// [`add`] of whole tensors.
+/// [`add`] on all threads.
 pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
     struct Run<'a>(&'a mut [f32], &'a [f32]);
     impl Kernel for Run<'_> {
@@ -264,15 +266,15 @@ pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
             add(self.0, self.1);
         }
     }
-    for_each_chunk(target, PIECE, |index, target| dispatch(Run(target, piece(addend, index))));
+    for_each_chunk(target, CHUNK, |index, target| dispatch(Run(target, chunk(addend, index))));
 }
 
-/// The piece of work of that index.
-fn piece(values: &[f32], index: usize) -> &[f32] {
-    &values[index * PIECE..values.len().min((index + 1) * PIECE)]
+/// The `index`-th chunk.
+fn chunk(values: &[f32], index: usize) -> &[f32] {
+    &values[index * CHUNK..values.len().min((index + 1) * CHUNK)]
 }
 
-/// Sum in eight interleaved runs, as the vectors of any processor would take it.
+/// The sum in eight interleaved runs, which does not depend on the vector length.
 #[inline(always)]
 pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut runs = [0.0f32; 8];
@@ -298,7 +300,8 @@ mod tests {
         }
         for i in -90_000..=90_000 {
             let x = i as f32 * 1e-4;
-            let (found, expected) = (slope_of(x, Activation::Tanh), 1.0 / f64::from(x).cosh().powi(2));
+            let (found, expected) =
+                (derivative_at_input(x, Activation::Tanh), 1.0 / f64::from(x).cosh().powi(2));
             assert!(
                 (f64::from(found) - expected).abs() <= 2e-6 * expected,
                 "tanh'({x}): {found} for {expected}"

@@ -1,40 +1,44 @@
 //! Kernels for float32 on the CPU.
 //!
-//! Work is split into pieces that depend on the shapes alone, and sums over pieces are taken in their order, so the
-//! number of threads never shows in a result.
+//! Work is split into tasks that depend on shapes alone, or whose number does not affect a sum, and partial sums are added in
+//! order. So results are the same bits for any number of threads.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `plan.rs` | the choice of an algorithm for every convolution |
+//! | `conv/block/` | convolution, batch normalization and activation: [forward](conv::block), backward, inference |
+//! | `conv/dense.rs` | dense convolutions and the gradient of their input, by the planned algorithm |
+//! | `conv/implicit_gemm.rs`, `conv/col2im.rs` | convolution as a matrix product, and the gradients of input and weights |
+//! | `conv/winograd.rs` | 3 × 3 and 5 × 5 convolution with fewer multiplications |
+//! | `conv/depthwise.rs`, `conv/depthwise_3x3.rs`, `conv/depthwise_phases.rs` | depthwise convolution, forward and backward |
+//! | `conv/max_pool/` | convolution with max pooling as one op, forward and backward |
+//! | `conv/avg_pool.rs`, `conv/batch_lanes.rs` | convolution with average pooling as one op, one sample per vector lane |
+//! | `conv/epilogue.rs`, `conv/padded_input.rs` | inputs of convolutions: normalization applied while reading, padding |
+//! | `gemm/` | matrix products: packing, microkernel, tasks, reductions over pixels, few rows |
+//! | `pool.rs` | max and average pooling, forward and backward |
+//! | `batch_norm.rs`, `elementwise.rs` | loops over the values of a channel or tensor |
+//! | `simd/` | vector instructions, chosen at run time |
+//! | `memory/` | reused buffers, shared planes, work for threads |
 
-pub(crate) mod buffer;
-pub(crate) mod conv_avg;
-pub(crate) mod conv_direct;
-pub(crate) mod conv_product;
-pub(crate) mod conv_sparse;
-pub(crate) mod conv_unfolded;
-pub(crate) mod depthwise;
-pub(crate) mod depthwise_rows;
-pub(crate) mod dots;
+pub(crate) mod batch_norm;
+pub(crate) mod conv;
 pub(crate) mod elementwise;
-pub(crate) mod lanes;
-pub(crate) mod norm;
-pub(crate) mod planes;
+pub(crate) mod gemm;
+pub(crate) mod memory;
+pub(crate) mod plan;
 pub(crate) mod pool;
-pub(crate) mod product;
-pub(crate) mod scratch;
 pub(crate) mod simd;
-pub(crate) mod source;
-pub(crate) mod stage;
-pub(crate) mod threads;
-pub(crate) mod winograd;
 
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor};
 
-/// Whether there are kernels for all of `tensors`.
+/// Whether all of `tensors` are float32 on the CPU, which kernels require.
 pub(crate) fn has_kernels(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
 }
 
-/// The bias of `len` outputs, contiguous; zeros where there is none.
+/// A contiguous bias of `len` outputs; zeros if there is none.
 pub(crate) fn bias(bias: Option<&Tensor>, len: usize) -> Result<Tensor> {
     match bias {
         Some(bias) => bias.contiguous(),
@@ -62,27 +66,34 @@ impl Data<'_> {
     pub(crate) fn slice(&self) -> Result<&[f32]> {
         match &**self.storage {
             Storage::Cpu(storage) => slice(storage, self.layout),
-            _ => candle_core::bail!(
-                "firstsight-ops: a kernel for the CPU was given a tensor on another device"
-            ),
+            _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
         }
     }
 }
 
+/// Locks a tensor's storage for reading.
 pub(crate) fn data(tensor: &Tensor) -> Data<'_> {
     let (storage, layout) = tensor.storage_and_layout();
     Data { storage: Box::new(storage), layout }
 }
 
-/// Where the storage of a float32 tensor on the CPU begins: tensors that share it have this in common.
+/// The address of a float32 tensor's storage on the CPU, which is equal for tensors that share it.
 pub(crate) fn storage_start(tensor: &Tensor) -> Result<*const f32> {
     match &*tensor.storage_and_layout().0 {
         Storage::Cpu(storage) => Ok(storage.as_slice::<f32>()?.as_ptr()),
-        _ => candle_core::bail!("firstsight-ops: a kernel for the CPU was given a tensor on another device"),
+        _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
     }
 }
 
-/// A new tensor of `values`.
+/// A tensor on the CPU from `values`.
 pub(crate) fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// Gradients of the arguments of an op on x, a weight and a bias.
+#[derive(Debug, Default)]
+pub(crate) struct WeightedGrads {
+    pub(crate) x: Option<Vec<f32>>,
+    pub(crate) weight: Option<Vec<f32>>,
+    pub(crate) bias: Option<Vec<f32>>,
 }

@@ -101,7 +101,7 @@ def chain(case, x, args, running):
 
 def forward(case, args, running):
     op = case["op"]
-    if op == "conv_chain":
+    if op == "conv_block":
         return chain(case, args[0], args[1:], running)
     activation = ACTIVATIONS[case.get("activation", "identity")]
     if op == "conv2d":
@@ -146,7 +146,7 @@ ARGUMENTS = {
 
 def names(case):
     """Of the differentiable arguments, and of the running statistics, in order."""
-    if case["op"] != "conv_chain":
+    if case["op"] != "conv_block":
         return ARGUMENTS.get(case["op"], ["x"]), ["mean", "var"] if "momentum" in case else []
     arguments, statistics = ["x"], []
     for i, layer in enumerate(case["layers"]):

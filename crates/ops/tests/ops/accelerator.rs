@@ -1,4 +1,4 @@
-//! The ops on a GPU, where one is built in and there:
+//! The ops on a GPU, if the crate is built for one:
 //!
 //! `cargo test --release -p firstsight-ops --features cuda --test ops accelerator`
 
@@ -21,7 +21,7 @@ fn device() -> Option<Device> {
 }
 
 #[test]
-fn every_op_gives_there_what_it_gives_on_the_cpu() {
+fn every_op_gives_the_results_of_the_cpu() {
     let Some(device) = device() else { return };
     for (op, strategy) in generate::all() {
         for (i, case) in generate::sample(strategy, CASES_PER_OP).into_iter().enumerate() {
@@ -31,7 +31,7 @@ fn every_op_gives_there_what_it_gives_on_the_cpu() {
 }
 
 #[test]
-fn real_networks_sizes_are_right_there_too() {
+fn sizes_of_real_networks_give_the_results_of_the_cpu() {
     let Some(device) = device() else { return };
     for (name, case) in generate::real_sizes().unwrap() {
         case.check_on(&device, &name);

@@ -1,5 +1,6 @@
-//! A case is an op with its settings and arguments. It runs on the dispatched and on the portable path, in float32 and
-//! in float64, and gives its result, all gradients, and what it changes in place, by name.
+//! Cases: an op with its settings and arguments, which runs on kernels and on the reference
+//! implementation, in float32 and in float64. A run returns, by name, the result, all gradients and
+//! all tensors that change in place.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +8,18 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvChain, ConvNormAct, Divisor, Padding2d, Pool2dConfig, Rounding,
-    RunningVariance, Shortcut, portable,
+    Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, PadCounting, Padding2d, Pool2dConfig,
+    Rounding, RunningVariance, Shortcut, reference,
 };
 use serde::{Deserialize, Serialize};
 
-/// Errors are relative to the largest value of a tensor, or to this where all are smaller. Arguments are of order one;
-/// where they cancel to less (batch norm of two values, the slope 1 − y² of a saturated tanh), float32 can't do better.
+/// Errors are relative to the largest value of a tensor, or to this if all values are smaller.
+/// Arguments are of order one. Where they cancel to less (batch norm of two values, the derivative 1
+/// − y² of a saturated tanh), float32 cannot be more exact.
 pub(crate) const LEAST_SCALE: f64 = 0.05;
 
-/// Tensors by name: arguments, `seed` (the result's gradient) and running statistics before a run; `y`, `grad_x`, … and
-/// what was changed in place after it.
+/// Tensors by name. Before a run: arguments, `seed` (the gradient of the result) and running
+/// statistics. After it: `y`, `grad_x`, … and the tensors that changed in place.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub(crate) enum Op {
         #[serde(flatten)]
         norm: Norm,
     },
-    ConvChain {
+    ConvBlock {
         before: Function,
         layers: Vec<Layer>,
         residual: bool,
@@ -119,7 +121,7 @@ impl Function {
         }
     }
 
-    /// Where its slope jumps.
+    /// Inputs at which its derivative jumps.
     fn corners(self) -> &'static [f64] {
         match self {
             Self::Identity | Self::Tanh => &[],
@@ -146,7 +148,7 @@ impl Conv {
     }
 }
 
-/// A layer of a chain.
+/// A layer of a block.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Layer {
     #[serde(flatten)]
@@ -185,19 +187,19 @@ pub(crate) enum Placement {
     Pytorch,
 }
 
-/// Which implementation runs.
+/// An implementation of the ops.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Path {
-    /// What the crate's root functions choose.
+    /// The implementation that the public functions choose.
     Dispatched,
-    Portable,
+    Reference,
 }
 
 impl Op {
     /// The differentiable arguments, in order.
     fn arguments(&self) -> Vec<String> {
         let names: &[&str] = match self {
-            Self::ConvChain { layers, .. } => {
+            Self::ConvBlock { layers, .. } => {
                 let of_layer = |(i, layer): (usize, &Layer)| {
                     let names =
                         if layer.norm.is_some() { &["weight", "gamma", "beta"][..] } else { &["weight"] };
@@ -229,7 +231,7 @@ impl Op {
             Self::BatchNorm { .. } | Self::Conv2dBatchNorm { .. } => {
                 ["mean", "var"].map(str::to_owned).to_vec()
             }
-            Self::ConvChain { layers, .. } => {
+            Self::ConvBlock { layers, .. } => {
                 let normed = layers.iter().enumerate().filter(|(_, layer)| layer.norm.is_some());
                 normed.flat_map(|(i, _)| [format!("mean{i}"), format!("var{i}")]).collect()
             }
@@ -250,9 +252,10 @@ impl Op {
         }
     }
 
-    /// The op on its arguments and, for batch norm, the running statistics, which training changes.
+    /// Applies the op to its arguments and, for batch norm, the running statistics, which
+    /// training changes.
     fn apply(&self, args: &[Tensor], running: &[Tensor], path: Path, f: Activation) -> Result<Tensor> {
-        let portable = path == Path::Portable;
+        let reference = path == Path::Reference;
         let norm_with = |norm: &Norm, weight: &Tensor, bias: &Tensor, running: &[Tensor]| BatchNorm {
             weight: weight.clone(),
             bias: bias.clone(),
@@ -263,8 +266,12 @@ impl Op {
             running_variance: if norm.unbiased { RunningVariance::Unbiased } else { RunningVariance::Biased },
         };
         let norm_of = |norm: &Norm, weight: &Tensor, bias: &Tensor| norm_with(norm, weight, bias, running);
+        let run = |x: &Tensor, block: &ConvBlock<'_>, train: bool| match path {
+            Path::Reference => reference::conv_block(x, block, train),
+            Path::Dispatched => block.forward_t(x, train),
+        };
         match self {
-            Self::ConvChain { before, layers, residual, train } => {
+            Self::ConvBlock { before, layers, residual, train } => {
                 let (mut args, x) = (args.iter().skip(1), &args[0]);
                 let mut next =
                     || args.next().ok_or_else(|| candle_core::Error::Msg("no argument".to_owned()));
@@ -281,86 +288,77 @@ impl Op {
                     };
                     parts.push((weight, norm));
                 }
-                let links: Vec<ConvNormAct<'_>> = layers
-                    .iter()
-                    .zip(&parts)
-                    .map(|(layer, (weight, norm))| ConvNormAct {
-                        weight,
-                        norm: norm.as_ref(),
-                        config: layer.conv.config(),
-                        activation: layer.activation.activation(),
-                    })
-                    .collect();
-                let run = if portable { portable::conv_chain } else { ops::conv_chain };
+                let mut links = layers.iter().zip(&parts).map(|(layer, (weight, norm))| {
+                    let link = ConvLayer::new(weight, layer.conv.config());
+                    let link = link.activation(layer.activation.activation());
+                    norm.as_ref().map_or(link, |norm| link.batch_norm(norm))
+                });
+                let first = links.next().ok_or_else(|| candle_core::Error::Msg("no layer".to_owned()))?;
                 let shortcut = if *residual { Shortcut::Identity } else { Shortcut::None };
-                let before = before.activation();
-                run(x, &ConvChain { before, shortcut, ..ConvChain::of(&links) }, *train)
+                let block = links.fold(ConvBlock::new(first), ConvBlock::then).shortcut(shortcut);
+                run(x, &block.pre_activation(before.activation()), *train)
             }
             Self::Conv2d { conv, .. } => {
-                let run = if portable { portable::conv2d } else { ops::conv2d };
+                let run = if reference { reference::conv2d } else { ops::conv2d };
                 run(&args[0], &args[1], Some(&args[2]), &conv.config(), f)
             }
             Self::Conv2dMaxPool { conv, pool, .. } => {
-                let run = if portable { portable::conv2d_max_pool } else { ops::conv2d_max_pool };
-                run(&args[0], &args[1], Some(&args[2]), &conv.config(), f, &pool.config())
+                let layer = ConvLayer::new(&args[1], conv.config()).bias(&args[2]).activation(f);
+                run(&args[0], &layer.max_pool(pool.config()), false)
             }
             Self::Conv2dAvgPool { conv, pool, count_include_pad, .. } => {
-                let run = if portable { portable::conv2d_avg_pool } else { ops::conv2d_avg_pool };
-                let (config, pool) = (conv.config(), pool.config());
-                run(&args[0], &args[1], Some(&args[2]), &config, f, &pool, divisor(*count_include_pad))
+                let layer = ConvLayer::new(&args[1], conv.config()).bias(&args[2]).activation(f);
+                run(&args[0], &layer.avg_pool(pool.config(), counting(*count_include_pad)), false)
             }
             Self::Conv2dBatchNorm { conv, norm: settings, .. } => {
-                let (norm, config) = (norm_of(settings, &args[2], &args[3]), conv.config());
-                if portable {
-                    let y = portable::conv2d(&args[0], &args[1], None, &config, Activation::Identity)?;
-                    portable::batch_norm(&y, &norm, f, settings.train)
-                } else {
-                    ops::conv2d_batch_norm(&args[0], &args[1], &norm, &config, f, settings.train)
-                }
+                let norm = norm_of(settings, &args[2], &args[3]);
+                let layer = ConvLayer::new(&args[1], conv.config()).batch_norm(&norm).activation(f);
+                run(&args[0], &ConvBlock::new(layer), settings.train)
             }
             Self::BatchNorm { norm: settings, .. } => {
-                let run = if portable { portable::batch_norm } else { ops::batch_norm };
+                let run = if reference { reference::batch_norm } else { ops::batch_norm };
                 run(&args[0], &norm_of(settings, &args[1], &args[2]), f, settings.train)
             }
             Self::MaxPool2d { pool } => {
-                let run = if portable { portable::max_pool2d } else { ops::max_pool2d };
+                let run = if reference { reference::max_pool2d } else { ops::max_pool2d };
                 run(&args[0], &pool.config())
             }
             Self::AvgPool2d { pool, count_include_pad } => {
-                let run = if portable { portable::avg_pool2d } else { ops::avg_pool2d };
-                run(&args[0], &pool.config(), divisor(*count_include_pad))
+                let run = if reference { reference::avg_pool2d } else { ops::avg_pool2d };
+                run(&args[0], &pool.config(), counting(*count_include_pad))
             }
             Self::GlobalAvgPool2d => {
-                let run = if portable { portable::global_avg_pool2d } else { ops::global_avg_pool2d };
+                let run = if reference { reference::global_avg_pool2d } else { ops::global_avg_pool2d };
                 run(&args[0])
             }
             Self::Activate { .. } => {
-                let run = if portable { portable::activate } else { ops::activate };
+                let run = if reference { reference::activate } else { ops::activate };
                 run(&args[0], f)
             }
             Self::Linear { .. } => {
-                let run = if portable { portable::linear } else { ops::linear };
+                let run = if reference { reference::linear } else { ops::linear };
                 run(&args[0], &args[1], Some(&args[2]), f)
             }
             Self::SoftmaxCrossEntropy { labels } => {
-                let run = if portable { portable::softmax_cross_entropy } else { ops::softmax_cross_entropy };
+                let run =
+                    if reference { reference::softmax_cross_entropy } else { ops::softmax_cross_entropy };
                 run(&args[0], &Tensor::new(labels.as_slice(), args[0].device())?)
             }
             Self::SoftCrossEntropy { targets } => {
-                let run = if portable { portable::soft_cross_entropy } else { ops::soft_cross_entropy };
+                let run = if reference { reference::soft_cross_entropy } else { ops::soft_cross_entropy };
                 run(&args[0], &Tensor::new(targets.clone(), args[0].device())?.to_dtype(args[0].dtype())?)
             }
-            Self::Adam { .. } | Self::Sgd { .. } => candle_core::bail!("an optimiser gives no result"),
+            Self::Adam { .. } | Self::Sgd { .. } => candle_core::bail!("an optimizer gives no result"),
         }
     }
 
-    /// Everything that the op gives: its result, the gradients under `seed`, running statistics afterwards; or where an
-    /// optimiser's parameters end.
+    /// Runs the op and returns its result, the gradients under `seed` and the new running
+    /// statistics; or, for an optimizer, the final parameters.
     pub(crate) fn run(&self, inputs: &Tensors, dtype: DType, path: Path) -> Result<Tensors> {
         self.run_on(&Device::Cpu, inputs, dtype, path)
     }
 
-    /// [`Self::run`] on a device; what comes out is on the CPU.
+    /// [`Self::run`] on a device, with results on the CPU.
     pub(crate) fn run_on(
         &self,
         device: &Device,
@@ -371,7 +369,7 @@ impl Op {
         let there = |(name, t): (&String, &Tensor)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(device)?));
         let inputs: Tensors = inputs.iter().map(there).collect::<Result<_>>()?;
         let results = if self.arguments().is_empty() {
-            self.optimise(&inputs)
+            self.optimize(&inputs)
         } else {
             self.differentiate(&inputs, path)
         }?;
@@ -392,7 +390,7 @@ impl Op {
             let Some(grad) = grads.get(var) else { candle_core::bail!("{name} got no gradient") };
             let Some(again) = last.get(var) else { candle_core::bail!("{name} got no gradient from ours") };
             if grad.ne(again)?.max_all()?.to_scalar::<u8>()? != 0 {
-                candle_core::bail!("{name}: {again} from our pass, {grad} from candle's");
+                candle_core::bail!("{name}: {again} from ours, {grad} from candle's");
             }
             results.insert(format!("grad_{name}"), grad.clone());
         }
@@ -400,7 +398,7 @@ impl Op {
         Ok(results)
     }
 
-    /// The result before its activation and pooling, in float64, on the portable path.
+    /// The result before activation and pooling, in float64, from the reference implementation.
     pub(crate) fn before_activation(&self, inputs: &Tensors) -> Result<Tensor> {
         let get = |name: &str| inputs[name].to_dtype(DType::F64)?.copy();
         let args: Vec<Tensor> = self.arguments().iter().map(|name| get(name)).collect::<Result<_>>()?;
@@ -410,17 +408,18 @@ impl Op {
             }
             _ => self,
         };
-        unpooled.apply(&args, &self.running(&get)?, Path::Portable, Activation::Identity)
+        unpooled.apply(&args, &self.running(&get)?, Path::Reference, Activation::Identity)
     }
 
-    /// In training, batch norm takes from a gradient its mean and what points along the values, which may be nearly all
-    /// of it. What it takes them from is the gradient under constant statistics.
+    /// The magnitude of the terms whose difference each gradient is. In training, batch norm
+    /// subtracts from a gradient its mean and its projection on the values, which may be nearly
+    /// all of it. The minuend is the gradient with constant statistics.
     fn terms(&self, inputs: &Tensors) -> Result<BTreeMap<String, f64>> {
         // With a momentum of 1, the running statistics become the batch's.
         let Some(keeping) = self.with_norms(&|norm| Norm { momentum: 1.0, unbiased: false, ..norm }) else {
             return Ok(BTreeMap::new());
         };
-        let kept = keeping.run(inputs, DType::F64, Path::Portable)?;
+        let kept = keeping.run(inputs, DType::F64, Path::Reference)?;
         let mut inputs = inputs.clone();
         for name in self.statistics() {
             inputs.insert(format!("running_{name}"), kept[&format!("new_{name}")].clone());
@@ -428,19 +427,19 @@ impl Op {
         let Some(constant) = self.with_norms(&|norm| Norm { train: false, ..norm }) else {
             return Ok(BTreeMap::new());
         };
-        let results = constant.run(&inputs, DType::F64, Path::Portable)?;
+        let results = constant.run(&inputs, DType::F64, Path::Reference)?;
         let gradients = results.iter().filter(|(name, _)| name.starts_with("grad_"));
         Ok(gradients.map(|(name, t)| (name.clone(), largest(t))).collect())
     }
 
-    /// Itself with other settings of its batch norms, if it trains any.
+    /// The op with changed batch norm settings, or `None` if it trains no batch norm.
     fn with_norms(&self, change: &dyn Fn(Norm) -> Norm) -> Option<Self> {
         let mut op = self.clone();
         match &mut op {
             Self::BatchNorm { norm, .. } | Self::Conv2dBatchNorm { norm, .. } if norm.train => {
                 *norm = change(*norm)
             }
-            Self::ConvChain { layers, train, .. } if *train => {
+            Self::ConvBlock { layers, train, .. } if *train => {
                 for norm in layers.iter_mut().filter_map(|layer| layer.norm.as_mut()) {
                     *norm = change(*norm);
                     *train = norm.train;
@@ -455,8 +454,9 @@ impl Op {
         self.statistics().iter().map(|name| get(&format!("running_{name}"))).collect()
     }
 
-    /// A step for each row of `grads`, from `start`: where the parameters end, and the moments.
-    fn optimise(&self, inputs: &Tensors) -> Result<Tensors> {
+    /// Takes one optimizer step per row of `grads`, from `start`, and returns the final
+    /// parameters and moments.
+    fn optimize(&self, inputs: &Tensors) -> Result<Tensors> {
         let param = Var::from_tensor(&inputs["start"].copy()?)?;
         let (m, v) = (param.zeros_like()?, param.zeros_like()?);
         let grads = &inputs["grads"];
@@ -487,19 +487,21 @@ impl Op {
     }
 }
 
-/// A case without a reference yet.
+/// A generated case, whose reference is computed when it is checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Generated {
     pub(crate) op: Op,
     pub(crate) inputs: Tensors,
-    /// The size of the terms that a tensor is the difference of, where they may be larger than it.
+    /// The magnitude of the terms whose difference a tensor is, where that may be larger than the
+    /// tensor.
     terms: BTreeMap<String, f64>,
 }
 
 impl Generated {
-    /// Arguments of `shapes`, drawn from `seed`; weights shrink with the number of values that they sum over, so that
-    /// results are of order one. The result's gradient is noise, and zero where rounding alone could choose another
-    /// side of an activation's corner or another maximum.
+    /// Draws arguments of `shapes` from `seed`. Weights are scaled by the number of values that
+    /// they sum over, so that results are of order one. The gradient of the result is noise, and
+    /// zero where rounding could select the other side of an activation's corner or another
+    /// maximum.
     pub(crate) fn new(op: Op, shapes: &[(&str, &[usize])], seed: u64) -> Result<Self> {
         Self::shifted(op, shapes, seed, 0.0)
     }
@@ -531,7 +533,7 @@ impl Generated {
         Ok(Self { op, inputs, terms })
     }
 
-    /// Asserts that float32 on the dispatched path is as near to `reference` as float32 should be.
+    /// Asserts that float32 kernels are within the tolerance of `reference`.
     pub(crate) fn check(&self, reference: &Tensors, tolerance: f64, what: &str) {
         let ours = self.op.run(&self.inputs, DType::F32, Path::Dispatched).unwrap();
         assert_near(&ours, reference, &self.terms, tolerance, what);
@@ -539,20 +541,20 @@ impl Generated {
 
     /// [`Self::check`] on a device.
     pub(crate) fn check_on(&self, device: &Device, what: &str) {
-        let reference = self.op.run(&self.inputs, DType::F64, Path::Portable).unwrap();
+        let reference = self.op.run(&self.inputs, DType::F64, Path::Reference).unwrap();
         let ours = self.op.run_on(device, &self.inputs, DType::F32, Path::Dispatched);
         let ours = ours.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_near(&ours, &reference, &self.terms, 1e-5, what);
     }
 
-    /// [`Self::check`] against the portable path in float64.
-    pub(crate) fn check_against_portable(&self, what: &str) {
-        let reference = self.op.run(&self.inputs, DType::F64, Path::Portable).unwrap();
+    /// [`Self::check`] against the reference implementation in float64.
+    pub(crate) fn check_against_reference(&self, what: &str) {
+        let reference = self.op.run(&self.inputs, DType::F64, Path::Reference).unwrap();
         self.check(&reference, 1e-5, what);
     }
 }
 
-/// Asserts that every tensor of `reference` is there in `ours`, off by less than `tolerance`.
+/// Asserts that `ours` has every tensor of `reference`, off by less than `tolerance`.
 pub(crate) fn assert_near(
     ours: &Tensors,
     reference: &Tensors,
@@ -568,12 +570,12 @@ pub(crate) fn assert_near(
     }
 }
 
-/// How far `ours` is off: see the head of `main.rs`.
+/// The error of `ours`, as defined in `main.rs`.
 fn error(ours: &Tensor, reference: &Tensor, least_scale: f64) -> f64 {
     assert_eq!(ours.dims(), reference.dims());
     let (ours, reference) = (numbers(ours), numbers(reference));
     let scale = reference.iter().fold(least_scale, |scale, v| scale.max(v.abs()));
-    // NaN must not pass for near: `max` would drop it.
+    // NaN must not count as near: `max` would drop it.
     ours.iter()
         .zip(&reference)
         .map(|(a, b)| (a - b).abs() / scale)
@@ -588,7 +590,7 @@ fn largest(x: &Tensor) -> f64 {
     numbers(x).into_iter().fold(0.0, |largest, v| largest.max(v.abs()))
 }
 
-/// Values of a normal-like spread, from a seed.
+/// Approximately normal values from a seed.
 pub(crate) fn values(seed: u64, shape: &[usize]) -> Tensor {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -600,16 +602,16 @@ pub(crate) fn values(seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// `x` on a grid so coarse that values are equal to each other often.
+/// Rounds `x` to a coarse grid, so that equal values are frequent.
 pub(crate) fn coarse(x: &Tensor) -> Tensor {
     (x * 2.0).unwrap().round().unwrap()
 }
 
-/// For each value of the op's result, 1 where its gradient is beyond doubt, else 0; `z` is the result before activation
-/// and pooling.
+/// For each value of the result, 1 where its gradient is unambiguous, else 0. `z` is the result
+/// before activation and pooling.
 fn clear(op: &Op, z: &Tensor) -> Result<Tensor> {
     let margin = 1e-5 * largest(z).max(1.0);
-    // The values that the ops alone compare are exact.
+    // Ops without sums compare exact values.
     let corners = if matches!(op, Op::Activate { .. }) { &[] } else { op.function().corners() };
     let near_corner = |v: f64| corners.iter().any(|corner| (v - corner).abs() < margin);
     let flag = |clear: bool| if clear { 1f32 } else { 0.0 };
@@ -641,6 +643,6 @@ fn clear(op: &Op, z: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(flags, (batch, channels, oh, ow), &Device::Cpu)
 }
 
-fn divisor(count_include_pad: bool) -> Divisor {
-    if count_include_pad { Divisor::CountIncludePad } else { Divisor::Valid }
+fn counting(count_include_pad: bool) -> PadCounting {
+    if count_include_pad { PadCounting::Include } else { PadCounting::Exclude }
 }

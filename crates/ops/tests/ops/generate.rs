@@ -1,5 +1,6 @@
-//! Cases drawn at random: odd sizes, maps of one pixel, batches of one, strides larger than the kernel, padding of up to
-//! the kernel less one, one, some or as many groups as channels, channels that fill no vector, and more than 256 of them.
+//! Random cases: odd sizes, maps of one pixel, batches of one, strides larger than the kernel,
+//! padding up to the kernel − 1, one, some or as many groups as channels, channels that do not fill a
+//! vector, and more than 256 channels.
 
 use candle_core::Result;
 use proptest::prelude::*;
@@ -8,23 +9,23 @@ use proptest::test_runner::TestRunner;
 
 use crate::cases::{Conv, Function, Generated, Layer, Norm, Op, Placement, Pool, coarse, values};
 
-/// No case takes more multiply-adds than this.
+/// Maximum number of multiply-adds per case.
 const MOST_WORK: usize = 4_000_000;
 
-/// The first `count` cases of `strategy`, the same in every run.
+/// The first `count` cases of `strategy`, which are the same in every run.
 pub(crate) fn sample<T>(strategy: impl Strategy<Value = T>, count: usize) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// Every op's cases by its name.
+/// The cases of every op, by its name.
 pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
     vec![
         ("conv2d", conv2d().boxed()),
         ("conv2d_max_pool", conv2d_max_pool().boxed()),
         ("conv2d_avg_pool", conv2d_avg_pool().boxed()),
         ("conv2d_batch_norm", conv2d_batch_norm().boxed()),
-        ("conv_chain", conv_chain().boxed()),
+        ("conv_block", conv_block().boxed()),
         ("batch_norm", batch_norm().boxed()),
         ("max_pool2d", max_pool2d().boxed()),
         ("avg_pool2d", avg_pool2d().boxed()),
@@ -58,7 +59,7 @@ pub(crate) fn conv2d_max_pool() -> impl Strategy<Value = Generated> {
     )
 }
 
-/// Smooth activations only, as nothing is drawn again here where a corner hides what rounding chooses.
+/// Smooth activations only, since cases at a corner are not redrawn here.
 pub(crate) fn conv2d_avg_pool() -> impl Strategy<Value = Generated> {
     let smooth = proptest::sample::select(&[Function::Identity, Function::Tanh][..]);
     let fits = |(shape, pool, activation, include, seed): (Shape, Pool, Function, bool, u64)| {
@@ -95,12 +96,12 @@ pub(crate) fn conv2d_batch_norm() -> impl Strategy<Value = Generated> {
     )
 }
 
-/// One to four layers, smooth ones only: at a corner inside the chain nothing hides what rounding chooses.
-pub(crate) fn conv_chain() -> impl Strategy<Value = Generated> {
+/// One to four layers with smooth activations, since inside a block no mask hides corners.
+pub(crate) fn conv_block() -> impl Strategy<Value = Generated> {
     let smooth = || proptest::sample::select(&[Function::Identity, Function::Tanh][..]);
     let layer = || {
         let kernel = prop_oneof![2 => Just(1usize), 2 => Just(3), 1 => Just(5)];
-        // The output's channels, if the layer is not depthwise.
+        // The output channels of a layer that is not depthwise.
         (any::<bool>(), 2usize..40, kernel, 1usize..3, 1usize..3, norm(), 0..4, smooth())
     };
     let layers = proptest::collection::vec(layer(), 1..5);
@@ -129,10 +130,10 @@ pub(crate) fn conv_chain() -> impl Strategy<Value = Generated> {
                     (false, true) => channels,
                     (false, false) => c_out,
                 };
-                let rim = kernel / 2 * dilation;
+                let padding = kernel / 2 * dilation;
                 let conv = Conv {
                     stride: (stride, stride),
-                    pad: (rim, rim, rim, rim),
+                    pad: (padding, padding, padding, padding),
                     dilation: (dilation, dilation),
                     groups: if depthwise { c_in } else { 1 },
                 };
@@ -148,14 +149,14 @@ pub(crate) fn conv_chain() -> impl Strategy<Value = Generated> {
                 links.push(Layer { conv, activation, norm: normed.then_some(Norm { train, ..norm }) });
                 c_in = c_out;
             }
-            let op = Op::ConvChain { before, layers: links, residual, train };
+            let op = Op::ConvBlock { before, layers: links, residual, train };
             let shapes: Vec<(&str, &[usize])> =
                 shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
             Some(Generated::new(op, &shapes, seed).unwrap())
         })
 }
 
-/// Maps whose mean is several times their deviation among them.
+/// Maps, among them some whose mean is several times their deviation.
 pub(crate) fn batch_norm() -> impl Strategy<Value = Generated> {
     (map(), norm(), function(), any::<u64>())
         .prop_filter("a variance says something", |(x, ..)| x[0] * x[2] * x[3] > 2)
@@ -173,7 +174,7 @@ pub(crate) fn batch_norm() -> impl Strategy<Value = Generated> {
         })
 }
 
-/// Values that are equal to each other often in every other case.
+/// Values, with frequent ties in every other case.
 pub(crate) fn max_pool2d() -> impl Strategy<Value = Generated> {
     pooled_map().prop_map(|(x, pool, seed)| {
         let mut case = Generated::new(Op::MaxPool2d { pool }, &[("x", &x)], seed).unwrap();
@@ -196,7 +197,7 @@ pub(crate) fn global_avg_pool2d() -> impl Strategy<Value = Generated> {
         .prop_map(|(x, seed)| Generated::new(Op::GlobalAvgPool2d, &[("x", &x)], seed).unwrap())
 }
 
-/// Coarse values among them: six times those meet ReLU6's corners exactly.
+/// Values, some of them coarse: six times those meet ReLU6's corners exactly.
 pub(crate) fn activate() -> impl Strategy<Value = Generated> {
     (map(), function(), any::<u64>()).prop_map(|(x, activation, seed)| {
         let mut case = Generated::new(Op::Activate { activation }, &[("x", &x)], seed).unwrap();
@@ -228,7 +229,7 @@ pub(crate) fn softmax_cross_entropy() -> impl Strategy<Value = Generated> {
     })
 }
 
-/// Targets that sum to anything, as mixed and smoothed ones may not but the formula allows.
+/// Targets with any sum, which the formula allows.
 pub(crate) fn soft_cross_entropy() -> impl Strategy<Value = Generated> {
     (1usize..30, count(300), any::<u64>()).prop_map(|(batch, classes, seed)| {
         let targets = values(seed, &[batch, classes]).sqr().unwrap().to_vec2().unwrap();
@@ -237,7 +238,7 @@ pub(crate) fn soft_cross_entropy() -> impl Strategy<Value = Generated> {
     })
 }
 
-/// Five steps.
+/// Five optimizer steps.
 fn steps(op: Op, n: usize, seed: u64) -> Generated {
     Generated::new(op, &[("start", &[n]), ("grads", &[5, n])], seed).unwrap()
 }
@@ -255,14 +256,14 @@ pub(crate) fn adam() -> impl Strategy<Value = Generated> {
 pub(crate) fn sgd() -> impl Strategy<Value = Generated> {
     (count(70_000), 1e-4..0.1, 0.0..0.95, any::<bool>(), 0.0..0.2, any::<u64>()).prop_map(
         |(n, lr, momentum, nesterov, weight_decay, seed)| {
-            // PyTorch has Nesterov's form only with momentum.
+            // PyTorch requires momentum for Nesterov's form.
             let momentum = if seed % 3 == 0 && !nesterov { 0.0 } else { f64::max(momentum, 0.01) };
             steps(Op::Sgd { lr, momentum, nesterov, weight_decay }, n, seed)
         },
     )
 }
 
-/// Mostly few, sometimes up to `most`.
+/// Mostly small numbers, sometimes up to `most`.
 fn count(most: usize) -> impl Strategy<Value = usize> {
     prop_oneof![3 => 1usize..40, 1 => 1..=most]
 }
@@ -313,9 +314,9 @@ impl Shape {
     }
 }
 
-/// A convolution: dense, over one or few channels, 1×1, depthwise, or in groups.
+/// A convolution: dense, over one or few channels, 1×1, depthwise, or grouped.
 fn shape() -> impl Strategy<Value = Shape> {
-    // Groups, channels in and out of each.
+    // (groups, input channels per group, output channels per group)
     let channels = prop_oneof![
         3 => (Just(1usize), 1usize..40, 1usize..40),
         1 => (Just(1usize), 1usize..4, 1usize..70),
@@ -356,9 +357,9 @@ fn shape() -> impl Strategy<Value = Shape> {
     )
 }
 
-/// Shapes of the networks that the ops are for, and of their neighbours that fill no vector; smooth activations, since
-/// among so many values some lie at a corner, and none after long sums, whose rounding a tanh leaves while it takes away
-/// what that is measured by.
+/// Shapes of real networks, and similar ones that do not fill vectors. Activations are smooth, since
+/// some of so many values lie at a corner; and there is no tanh after long sums, since it hides their
+/// rounding but not the reference's scale.
 pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
     let same = |k: usize| (k / 2, k / 2, k / 2, k / 2);
     // (batch, c_in, h, w), (c_out, kernel), stride, pad, groups
@@ -388,7 +389,7 @@ pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
         ((1, 728, 10, 10), (728, 3), 1, same(3), 728),
         ((1, 728, 10, 10), (728, 1), 1, (0, 0, 0, 0), 1),
         ((1, 256, 19, 19), (728, 1), 2, (0, 0, 0, 0), 1),
-        // Channels that are no multiple of eight, TensorFlow's padding.
+        // Channels that are not a multiple of eight, with TensorFlow's padding.
         ((2, 261, 15, 17), (131, 3), 2, (0, 1, 0, 1), 1),
     ];
     let mut cases = Vec::new();
@@ -419,7 +420,8 @@ pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
             let pooled = Generated::new(Op::Conv2dMaxPool { conv, activation, pool }, &shapes, i as u64)?;
             cases.push((format!("{name}, max pool"), pooled));
         }
-        // LeNet-5's, in blocks of samples of which the last is not full; and a map too large for them.
+        // LeNet-5's convolutions in blocks of samples, the last of which is not full; and a
+        // map too large for blocks.
         if let 3 | 4 | 9 = i {
             let pool = Pool { kernel: (2, 2), stride: (2, 2), padding: (0, 0), ceil: false };
             let x = if i == 9 { x } else { [20, c, h, w] };

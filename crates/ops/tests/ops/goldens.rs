@@ -1,4 +1,4 @@
-//! Results and gradients against PyTorch's in float64 (tests/goldens/ops.py makes the file).
+//! Results and gradients against PyTorch in float64 (generator: tests/goldens/ops.py).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ struct Case {
 }
 
 #[test]
-fn all_that_the_ops_give_is_pytorch_s() {
+fn results_and_gradients_are_those_of_pytorch() {
     let (_, metadata) = safetensors::SafeTensors::read_metadata(GOLDENS).unwrap();
     let cases: Vec<Case> = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["cases"]).unwrap();
     let tensors = candle_core::safetensors::load_buffer(GOLDENS, &Device::Cpu).unwrap();
@@ -29,14 +29,14 @@ fn all_that_the_ops_give_is_pytorch_s() {
                 Some((key.strip_prefix(&format!("{name}."))?.to_owned(), tensor.clone()))
             })
             .collect();
-        // Arguments are float32, what comes out is float64.
+        // Arguments are float32, results float64.
         let (inputs, outputs): (Tensors, Tensors) =
             of_case.into_iter().partition(|(_, tensor)| tensor.dtype() == DType::F32);
         for (dtype, path, tolerance) in [
             (DType::F32, Path::Dispatched, 1e-5),
-            (DType::F32, Path::Portable, 1e-5),
+            (DType::F32, Path::Reference, 1e-5),
             (DType::F64, Path::Dispatched, 1e-12),
-            (DType::F64, Path::Portable, 1e-12),
+            (DType::F64, Path::Reference, 1e-12),
         ] {
             let ours = op.run(&inputs, dtype, path).unwrap();
             assert_near(

@@ -1,13 +1,14 @@
-//! Every gradient of the portable path, which float64 takes, against central differences.
+//! Gradients of the reference implementations against central differences in float64.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops as ops;
-use firstsight_ops::portable;
+use firstsight_ops::reference;
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, Divisor, Padding2d, Pool2dConfig, Rounding, RunningVariance,
+    Activation, BatchNorm, Conv2dConfig, ConvLayer, PadCounting, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance,
 };
 
-/// Values that no two are equal or zero, so that a small step crosses no corner.
+/// Distinct, nonzero values, so that a small step crosses no corner.
 fn values(seed: usize, shape: &[usize]) -> Tensor {
     let count: usize = shape.iter().product();
     let value = |i: usize| ((i + seed) as f64 * 0.754_877_666).fract() * 4.0 - 1.9;
@@ -60,30 +61,32 @@ fn every_gradient_is_the_slope() {
     };
     let pool = Pool2dConfig { kernel: (3, 2), stride: (2, 1), padding: (1, 0), rounding: Rounding::Ceil };
     for f in activations {
-        check("activate", &[(values(3, &[9]) * 4.0).unwrap()], |a| portable::activate(&a[0], f));
+        check("activate", &[(values(3, &[9]) * 4.0).unwrap()], |a| reference::activate(&a[0], f));
         check("linear", &[values(1, &[2, 3]), values(2, &[4, 3]), values(3, &[4])], |a| {
-            portable::linear(&a[0], &a[1], Some(&a[2]), f)
+            reference::linear(&a[0], &a[1], Some(&a[2]), f)
         });
         let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6])];
-        check("conv2d", &args, |a| portable::conv2d(&a[0], &a[1], Some(&a[2]), &strided, f));
+        check("conv2d", &args, |a| reference::conv2d(&a[0], &a[1], Some(&a[2]), &strided, f));
         check("depthwise", &[values(1, &[2, 4, 5, 4]), values(2, &[4, 1, 3, 2]), values(3, &[4])], |a| {
-            portable::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig { groups: 4, ..strided }, f)
+            reference::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig { groups: 4, ..strided }, f)
         });
         check("pointwise", &[values(1, &[2, 4, 3, 2]), values(2, &[3, 4, 1, 1]), values(3, &[3])], |a| {
-            portable::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig::PLAIN, f)
+            reference::conv2d(&a[0], &a[1], Some(&a[2]), &Conv2dConfig::default(), f)
         });
         check("conv2d_max_pool", &args, |a| {
-            portable::conv2d_max_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool)
+            let layer = ConvLayer::new(&a[1], strided).bias(&a[2]).activation(f);
+            reference::conv_block(&a[0], &layer.max_pool(pool), false)
         });
-        for divisor in [Divisor::CountIncludePad, Divisor::Valid] {
+        for counting in [PadCounting::Include, PadCounting::Exclude] {
             check("conv2d_avg_pool", &args, |a| {
-                portable::conv2d_avg_pool(&a[0], &a[1], Some(&a[2]), &strided, f, &pool, divisor)
+                let layer = ConvLayer::new(&a[1], strided).bias(&a[2]).activation(f);
+                reference::conv_block(&a[0], &layer.avg_pool(pool, counting), false)
             });
         }
     }
     for f in activations {
         for train in [true, false] {
-            // The running statistics are new ones in each run, since training changes them.
+            // Each run gets new running statistics, since training changes them.
             let norm = |a: &[Tensor], weight: usize| -> Result<BatchNorm> {
                 Ok(BatchNorm {
                     weight: a[weight].clone(),
@@ -96,27 +99,28 @@ fn every_gradient_is_the_slope() {
                 })
             };
             let args = [values(1, &[2, 3, 3, 2]), values(2, &[3]), values(3, &[3])];
-            check("batch_norm", &args, |a| portable::batch_norm(&a[0], &norm(a, 1)?, f, train));
+            check("batch_norm", &args, |a| reference::batch_norm(&a[0], &norm(a, 1)?, f, train));
             check("batch_norm", &args, |a| ops::batch_norm(&a[0], &norm(a, 1)?, f, train));
             let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6]), values(4, &[6])];
             check("conv2d_batch_norm", &args, |a| {
-                ops::conv2d_batch_norm(&a[0], &a[1], &norm(a, 2)?, &strided, f, train)
+                let norm = norm(a, 2)?;
+                ConvLayer::new(&a[1], strided).batch_norm(&norm).activation(f).forward_t(&a[0], train)
             });
         }
     }
     let maps = [values(5, &[2, 2, 5, 4])];
-    check("max_pool2d", &maps, |a| portable::max_pool2d(&a[0], &pool));
-    for divisor in [Divisor::CountIncludePad, Divisor::Valid] {
-        check("avg_pool2d", &maps, |a| portable::avg_pool2d(&a[0], &pool, divisor));
+    check("max_pool2d", &maps, |a| reference::max_pool2d(&a[0], &pool));
+    for counting in [PadCounting::Include, PadCounting::Exclude] {
+        check("avg_pool2d", &maps, |a| reference::avg_pool2d(&a[0], &pool, counting));
     }
-    check("global_avg_pool2d", &maps, |a| portable::global_avg_pool2d(&a[0]));
-    check("dropout", &maps, |a| portable::dropout(&a[0], 0.3, 5));
+    check("global_avg_pool2d", &maps, |a| reference::global_avg_pool2d(&a[0]));
+    check("dropout", &maps, |a| reference::dropout(&a[0], 0.3, 5));
     let labels = Tensor::new(&[2u32, 0, 1], &Device::Cpu).unwrap();
     check("softmax_cross_entropy", &[values(7, &[3, 4])], |a| {
-        portable::softmax_cross_entropy(&a[0], &labels)
+        reference::softmax_cross_entropy(&a[0], &labels)
     });
     let targets = values(9, &[3, 4]).abs().unwrap();
-    check("soft_cross_entropy", &[values(7, &[3, 4])], |a| portable::soft_cross_entropy(&a[0], &targets));
+    check("soft_cross_entropy", &[values(7, &[3, 4])], |a| reference::soft_cross_entropy(&a[0], &targets));
 }
 
 #[test]

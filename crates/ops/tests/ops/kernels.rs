@@ -1,4 +1,5 @@
-//! The kernels against the portable path in float64, on generated shapes, the same in every run.
+//! Kernels against the reference implementations in float64, on generated shapes, the same in every
+//! run.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -14,83 +15,83 @@ proptest! {
 
     #[test]
     fn conv2d(case in generate::conv2d()) {
-        case.check_against_portable("conv2d");
+        case.check_against_reference("conv2d");
     }
 
     #[test]
     fn conv2d_max_pool(case in generate::conv2d_max_pool()) {
-        case.check_against_portable("conv2d_max_pool");
+        case.check_against_reference("conv2d_max_pool");
     }
 
     #[test]
     fn conv2d_avg_pool(case in generate::conv2d_avg_pool()) {
-        case.check_against_portable("conv2d_avg_pool");
+        case.check_against_reference("conv2d_avg_pool");
     }
 
     #[test]
     fn conv2d_batch_norm(case in generate::conv2d_batch_norm()) {
-        case.check_against_portable("conv2d_batch_norm");
+        case.check_against_reference("conv2d_batch_norm");
     }
 
     #[test]
-    fn conv_chain(case in generate::conv_chain()) {
-        case.check_against_portable("conv_chain");
+    fn conv_block(case in generate::conv_block()) {
+        case.check_against_reference("conv_block");
     }
 
     #[test]
     fn batch_norm(case in generate::batch_norm()) {
-        case.check_against_portable("batch_norm");
+        case.check_against_reference("batch_norm");
     }
 
     #[test]
     fn max_pool2d(case in generate::max_pool2d()) {
-        case.check_against_portable("max_pool2d");
+        case.check_against_reference("max_pool2d");
     }
 
     #[test]
     fn avg_pool2d(case in generate::avg_pool2d()) {
-        case.check_against_portable("avg_pool2d");
+        case.check_against_reference("avg_pool2d");
     }
 
     #[test]
     fn global_avg_pool2d(case in generate::global_avg_pool2d()) {
-        case.check_against_portable("global_avg_pool2d");
+        case.check_against_reference("global_avg_pool2d");
     }
 
     #[test]
     fn activate(case in generate::activate()) {
-        case.check_against_portable("activate");
+        case.check_against_reference("activate");
     }
 
     #[test]
     fn linear(case in generate::linear()) {
-        case.check_against_portable("linear");
+        case.check_against_reference("linear");
     }
 
     #[test]
     fn softmax_cross_entropy(case in generate::softmax_cross_entropy()) {
-        case.check_against_portable("softmax_cross_entropy");
+        case.check_against_reference("softmax_cross_entropy");
     }
 
     #[test]
     fn soft_cross_entropy(case in generate::soft_cross_entropy()) {
-        case.check_against_portable("soft_cross_entropy");
+        case.check_against_reference("soft_cross_entropy");
     }
 
     #[test]
     fn adam(case in generate::adam()) {
-        case.check_against_portable("adam");
+        case.check_against_reference("adam");
     }
 
     #[test]
     fn sgd(case in generate::sgd()) {
-        case.check_against_portable("sgd");
+        case.check_against_reference("sgd");
     }
 }
 
 #[test]
-fn real_networks_sizes() {
+fn sizes_of_real_networks() {
     for (name, case) in generate::real_sizes().unwrap() {
-        case.check_against_portable(&name);
+        case.check_against_reference(&name);
     }
 }

@@ -1,10 +1,10 @@
-//! What is checked of the ops, and against what.
+//! Tests of all ops against PyTorch, finite differences and the reference implementations.
 //!
-//! "Off by e" means: the largest difference from the reference's tensor, over the largest of its values, of the terms
-//! that batch norm's gradients are the difference of, and of [`cases::LEAST_SCALE`].
+//! "Off by e" means that the largest difference from the reference tensor is e times the largest of:
+//! its values, the terms whose difference a gradient of batch norm is, and [`cases::LEAST_SCALE`].
 
 mod accelerator;
-mod behaviour;
+mod behavior;
 mod cases;
 mod generate;
 mod goldens;

@@ -1,5 +1,5 @@
-//! Two hundred drawn shapes of every op, and real networks' sizes, against PyTorch in float64, where a Python with torch
-//! and safetensors is given:
+//! Two hundred random shapes of every op, and sizes of real networks, against PyTorch in float64,
+//! given a Python with torch and safetensors:
 //!
 //! `FIRSTSIGHT_PYTHON=python3 cargo test --release -p firstsight-ops --test ops pytorch`
 
@@ -34,7 +34,7 @@ fn two_hundred_shapes_of_every_op() {
         cases.extend(drawn.map(|(i, case)| (format!("{op} {i}: {:?}", case.op), case)));
     }
     cases.extend(generate::real_sizes().unwrap());
-    // In portions, lest all tensors be in memory at once.
+    // In parts, so that not all tensors are in memory at once.
     for (portion, cases) in cases.chunks(500).enumerate() {
         check(Path::new(&python), portion, cases);
     }

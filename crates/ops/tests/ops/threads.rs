@@ -17,16 +17,16 @@ fn check(cases: impl IntoIterator<Item = (String, Generated)>) {
     let pools = [1, 2, 4].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
     for (name, case) in cases {
         let once = bits(&case);
-        assert!(once == bits(&case), "{name}: another run gives other bits");
+        assert!(once == bits(&case), "{name}: a second run gives different bits");
         for pool in &pools {
             let n = pool.current_num_threads();
-            assert!(once == pool.install(|| bits(&case)), "{name}: {n} threads give other bits");
+            assert!(once == pool.install(|| bits(&case)), "{name}: {n} threads give different bits");
         }
     }
 }
 
 #[test]
-fn neither_threads_nor_runs_show() {
+fn threads_and_runs_do_not_change_a_bit() {
     for (op, strategy) in generate::all() {
         let cases = generate::sample(strategy, 60).into_iter();
         check(cases.enumerate().map(|(i, case)| (format!("{op} {i}: {:?}", case.op), case)));
@@ -34,6 +34,6 @@ fn neither_threads_nor_runs_show() {
 }
 
 #[test]
-fn neither_threads_nor_runs_show_in_real_networks_sizes() {
+fn threads_and_runs_do_not_change_a_bit_in_sizes_of_real_networks() {
     check(generate::real_sizes().unwrap());
 }

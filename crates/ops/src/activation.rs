@@ -1,0 +1,84 @@
+//! Activation functions.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use crate::autograd::route_values;
+use crate::cpu::{self, elementwise};
+use crate::error::Error;
+use crate::reference;
+
+/// An activation function, which ops apply in the same pass as their own arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Activation {
+    /// x
+    #[default]
+    Identity,
+    /// max(x, 0). The gradient at 0 is 0, as in PyTorch and Keras (1 in candle).
+    Relu,
+    /// min(max(x, 0), 6). The gradient at 0 and at 6 is 0.
+    Relu6,
+    /// tanh(x)
+    Tanh,
+    /// x where x > 0, else `negative_slope`·x. The slope is at least 0; the default is 0.2 in Keras and 0.01 in
+    /// PyTorch.
+    LeakyRelu(f64),
+}
+
+impl Activation {
+    pub(crate) fn check(self, op: &'static str) -> crate::Result<()> {
+        match self {
+            // With a negative slope, the sign of the output would not determine the sign of the input.
+            Self::LeakyRelu(slope) if !(slope >= 0.0 && slope.is_finite()) => Err(Error::Setting {
+                op,
+                rule: "a leaky ReLU's slope must be at least 0",
+                found: slope.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Applies an activation to each value, with the gradients that [`Activation`] documents.
+///
+/// # Errors
+///
+/// A slope below 0.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use firstsight_ops::{Activation, activate};
+///
+/// let x = Var::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = activate(&x, Activation::Relu)?;
+/// assert_eq!(y.to_vec1::<f32>()?, [0., 0., 2.]);
+/// assert_eq!(y.sum_all()?.backward()?.get(&x).unwrap().to_vec1::<f32>()?, [0., 0., 1.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if activation == Activation::Identity || !cpu::has_kernels(&[x]) {
+        return reference::activate(x, activation);
+    }
+    activation.check("activate")?;
+    x.contiguous()?.apply_op1(Activate(activation))
+}
+
+struct Activate(Activation);
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut y = cpu::slice(x, layout)?.to_vec();
+        elementwise::par_activate(&mut y, self.0);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        let x_grad =
+            elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, self.0);
+        route_values(x, x_grad)
+    }
+}

@@ -1,0 +1,141 @@
+//! Extensions of candle's autograd: ops of any number of arguments, and gradients of variables without candle's sums.
+//!
+//! Candle's custom ops have at most three arguments. Every further argument gets a handle, a tensor of one value that
+//! derives from it. An op takes the handles as one argument. Its backward pass stores the gradients of the arguments in
+//! the handles' slots. The handles' own backward passes, which follow later since the op derives from them, return the
+//! gradients to their arguments.
+//!
+//! [`backward`] and the backward passes of ops communicate through a thread-local list. Candle calls a custom op's `bwd`
+//! with tensors alone and adds whatever it returns to zeros, so there is no argument through which the list could be passed.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use crate::cpu;
+
+/// Variables and their gradients, in the order of computation.
+type Collected = Vec<(Tensor, Tensor)>;
+
+thread_local! {
+    /// The gradients of variables since [`backward`] began in this thread; `None` outside of it.
+    static COLLECTED: RefCell<Option<Collected>> = const { RefCell::new(None) };
+}
+
+/// Computes the gradients of a scalar `loss` like candle's [`Tensor::backward`], with less work for large variables.
+///
+/// Candle adds each gradient to zeros on one thread, with gradient, zeros and sum in memory at once. Here the first gradient
+/// that an op of this crate computes for a variable is stored as it is. `loss.backward()` works as well.
+///
+/// This is the last pass over its graph: the maps that a [`crate::ConvBlock`] saves between its layers are freed on the
+/// way, as in PyTorch without `retain_graph`. Another pass through the block needs another forward pass. `loss.backward()`
+/// frees nothing.
+///
+/// # Errors
+///
+/// Those of [`Tensor::backward`]; a block that an earlier call has passed through.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use firstsight_ops::{Activation, linear};
+///
+/// let weight = Var::new(&[[3f32, 4.]], &Device::Cpu)?;
+/// let x = Tensor::new(&[[1f32, 2.]], &Device::Cpu)?;
+/// let loss = linear(&x, &weight, None, Activation::Identity)?.sum_all()?;
+/// let grads = firstsight_ops::backward(&loss)?;
+/// assert_eq!(grads.get(&weight).unwrap().to_vec2::<f32>()?, [[1., 2.]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn backward(loss: &Tensor) -> Result<GradStore> {
+    let outer = COLLECTED.replace(Some(Vec::new()));
+    let grads = loss.backward();
+    let collected = COLLECTED.replace(outer).unwrap_or_default();
+    let mut grads = grads?;
+    for (variable, grad) in collected {
+        let grad = match grads.remove(&variable) {
+            Some(other) => (other + grad)?,
+            None => grad,
+        };
+        grads.insert(&variable, grad);
+    }
+    Ok(grads)
+}
+
+/// Whether the current backward pass is one of [`backward`].
+pub(crate) fn is_last_pass() -> bool {
+    COLLECTED.with_borrow(Option::is_some)
+}
+
+/// Returns the gradient of `arg` for candle, or nothing if [`backward`] collects it.
+pub(crate) fn route(arg: &Tensor, grad: Tensor) -> Option<Tensor> {
+    if !arg.is_variable() {
+        return Some(grad);
+    }
+    COLLECTED.with_borrow_mut(|collected| match collected {
+        Some(collected) => {
+            collected.push((arg.clone(), grad));
+            None
+        }
+        None => Some(grad),
+    })
+}
+
+/// [`route`] for a gradient as values.
+pub(crate) fn route_values(arg: &Tensor, grad: Vec<f32>) -> Result<Option<Tensor>> {
+    Ok(route(arg, cpu::tensor(grad, arg.shape())?))
+}
+
+/// The slot for the gradient of one argument; `None` if no gradient is wanted.
+#[derive(Clone, Default)]
+pub(crate) struct Slot(Option<Arc<Mutex<Option<Tensor>>>>);
+
+impl Slot {
+    pub(crate) fn wants_grad(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn store(&self, grad: Tensor) {
+        if let Some(slot) = &self.0 {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+        }
+    }
+}
+
+/// The slots of `tensors`, and their handles as one tensor (n,), or a single zero if no gradient is wanted.
+pub(crate) fn handles(tensors: &[&Tensor]) -> Result<(Vec<Slot>, Tensor)> {
+    let mut slots = Vec::with_capacity(tensors.len());
+    let mut handles = Vec::new();
+    for tensor in tensors {
+        if tensor.track_op() {
+            let slot = Arc::new(Mutex::new(None));
+            handles.push(tensor.apply_op1(Handle(slot.clone()))?);
+            slots.push(Slot(Some(slot)));
+        } else {
+            slots.push(Slot::default());
+        }
+    }
+    let handles = match handles.first() {
+        Some(_) => Tensor::cat(&handles, 0)?,
+        None => Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu)?,
+    };
+    Ok((slots, handles))
+}
+
+struct Handle(Arc<Mutex<Option<Tensor>>>);
+
+impl CustomOp1 for Handle {
+    fn name(&self) -> &'static str {
+        "handle"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+    }
+
+    fn bwd(&self, arg: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        let grad = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(grad.and_then(|grad| route(arg, grad)))
+    }
+}

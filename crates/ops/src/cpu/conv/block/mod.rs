@@ -1,0 +1,105 @@
+//! The layers of a block (convolution, batch normalization, activation) on slices.
+
+mod backward;
+mod forward;
+mod inference;
+
+pub(crate) use self::backward::{ForwardPass, GradSource, LayerGrads, OutputGrad, PropagatedGrad};
+pub(crate) use self::forward::{BlockTail, SavedActivations};
+pub(crate) use self::inference::InferencePlan;
+
+use super::depthwise::Depthwise;
+use super::epilogue::Epilogue;
+use crate::activation::Activation;
+use crate::cpu::batch_norm::Moments;
+use crate::cpu::plan;
+use crate::shape::ConvShape;
+
+/// The shape and settings of a layer.
+#[derive(Debug, Clone)]
+pub(crate) struct ConvBnActSpec {
+    pub(crate) shape: ConvShape,
+    pub(crate) norm: Option<NormSpec>,
+    pub(crate) activation: Activation,
+    algorithm: plan::Forward,
+}
+
+/// The settings of a layer's batch normalization.
+#[derive(Debug, Clone)]
+pub(crate) struct NormSpec {
+    pub(crate) epsilon: f64,
+    /// The statistics to normalize by; the batch's own if there are none.
+    pub(crate) running: Option<RunningStats>,
+}
+
+/// Running statistics, one value per channel.
+#[derive(Debug, Clone)]
+pub(crate) struct RunningStats {
+    pub(crate) mean: Vec<f32>,
+    pub(crate) var: Vec<f32>,
+}
+
+/// The parameters of a layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerParams<'a> {
+    pub(crate) weight: &'a [f32],
+    /// The bias of a convolution that is not normalized.
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) norm: Option<NormParams<'a>>,
+}
+
+/// The scale and shift of a batch normalization.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormParams<'a> {
+    pub(crate) gamma: &'a [f32],
+    pub(crate) beta: &'a [f32],
+}
+
+impl ConvBnActSpec {
+    pub(crate) fn new(shape: ConvShape, norm: Option<NormSpec>, activation: Activation) -> Self {
+        Self { shape, norm, activation, algorithm: plan::forward(&shape) }
+    }
+
+    /// Number of outputs per channel.
+    pub(crate) fn values_per_channel(&self) -> usize {
+        self.shape.batch * self.plane_len()
+    }
+
+    /// Number of outputs per channel and sample.
+    fn plane_len(&self) -> usize {
+        self.shape.oh * self.shape.ow
+    }
+
+    fn depthwise(&self) -> Option<Depthwise> {
+        match self.algorithm {
+            plan::Forward::Depthwise(algorithm) => Some(Depthwise::new(algorithm, &self.shape)),
+            plan::Forward::Dense(_) => None,
+        }
+    }
+
+    fn uses_running_stats(&self) -> bool {
+        self.norm.as_ref().is_some_and(|norm| norm.running.is_some())
+    }
+
+    /// The running moments of a channel, if the layer normalizes by them.
+    fn running_moments(&self, channel: usize) -> Option<Moments> {
+        let norm = self.norm.as_ref()?;
+        let RunningStats { mean, var } = norm.running.as_ref()?;
+        Some(Moments::new(mean[channel], var[channel], norm.epsilon))
+    }
+}
+
+/// Applies an epilogue to a plane, whose result is in `scratch` unless the epilogue does nothing.
+#[inline(always)]
+fn with_epilogue<'a>(
+    epilogue: Epilogue<'_>,
+    channel: usize,
+    plane: &'a [f32],
+    scratch: &'a mut [f32],
+) -> &'a [f32] {
+    if epilogue.is_none() {
+        return plane;
+    }
+    epilogue.apply_from(channel, plane, scratch);
+    scratch
+}

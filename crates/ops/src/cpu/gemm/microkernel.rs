@@ -1,0 +1,239 @@
+//! The innermost loops: one tile of a product, whose sums stay in registers.
+
+use super::pack::{TILE_ROWS, copy, panel_width};
+use crate::cpu::simd::Simd;
+
+/// The output of a tile: rows of `cols` values, `row_stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct TileOutput {
+    pub(super) data: *mut f32,
+    pub(super) row_stride: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+/// The range that an activation clamps values to.
+#[derive(Clone, Copy)]
+pub(super) struct Clamp {
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+/// Operations on a tile's sums before they are stored: y = clamp(accumulated + sum + bias).
+#[derive(Clone, Copy)]
+pub(super) struct TileEpilogue<'a> {
+    /// Sums over earlier blocks of the shared dimension, a whole tile.
+    pub(super) accumulated: Option<&'a [f32]>,
+    /// One value per row.
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) clamp: Clamp,
+}
+
+/// [`TileEpilogue`] from some row of the tile on.
+#[derive(Clone, Copy)]
+struct RowEpilogue {
+    accumulated: Option<*const f32>,
+    bias: Option<*const f32>,
+    clamp: Clamp,
+}
+
+/// Writes a·b with the epilogue applied, for the rows and columns of `to`; a and b as in
+/// [`multiply_tile`].
+///
+/// # Safety
+/// `to` is valid for writes and has between one row and column and a whole tile.
+#[inline(always)]
+pub(super) unsafe fn store_tile<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    epilogue: TileEpilogue<'_>,
+    to: TileOutput,
+) {
+    let TileEpilogue { accumulated, bias, clamp } = epilogue;
+    let width = panel_width::<S>();
+    let depth = a.len() / TILE_ROWS;
+    assert!(b.len() == depth * width && to.rows <= TILE_ROWS && to.cols <= width);
+    assert!(bias.is_none_or(|bias| bias.len() == to.rows));
+    assert!(accumulated.is_none_or(|sums| sums.len() == TILE_ROWS * width));
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    macro_rules! rows {
+        ($rows:literal) => {
+            for first in (0..to.rows).step_by($rows) {
+                // SAFETY: by this function's contract; `a` has `depth` rows of
+                // `TILE_ROWS` values, `b` of `width`, the accumulated sums
+                // `TILE_ROWS` rows of `width`, as asserted; a panel is at most
+                // `TILE_VECTORS` vectors wide.
+                unsafe {
+                    let data = to.data.add(first * to.row_stride);
+                    let to = TileOutput { data, rows: to.rows - first, ..to };
+                    let accumulated = accumulated.map(|sums| sums.as_ptr().add(first * width));
+                    let bias = bias.map(|bias| bias.as_ptr().add(first));
+                    let epilogue = RowEpilogue { accumulated, bias, clamp };
+                    match to.cols.div_ceil(S::LANES) {
+                        1 => store_sums::<S, $rows, 1>(simd, depth, a.add(first), b, epilogue, to),
+                        2 => store_sums::<S, $rows, 2>(simd, depth, a.add(first), b, epilogue, to),
+                        _ => store_sums::<S, $rows, 3>(simd, depth, a.add(first), b, epilogue, to),
+                    }
+                }
+            }
+        };
+    }
+    if S::LANES == 16 {
+        rows!(8);
+    } else {
+        rows!(4);
+    }
+}
+
+/// [`store_tile`] for the first `R` rows and `N` vectors, or as many rows as `to` has.
+///
+/// # Safety
+/// As for [`tile_sums`]. The accumulated sums are valid for reads of a tile, the bias for as many
+/// values as `to` has rows; `to` is valid for writes of its columns, which end in the last of the
+/// vectors.
+#[inline(always)]
+unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    epilogue: RowEpilogue,
+    to: TileOutput,
+) {
+    let RowEpilogue { accumulated, bias, clamp } = epilogue;
+    let (low, high) = (simd.splat(clamp.low), simd.splat(clamp.high));
+    let last = to.cols - (N - 1) * S::LANES;
+    // SAFETY: by this function's contract.
+    unsafe {
+        let sums = tile_sums::<S, R, N>(simd, depth, a, b);
+        for (r, sums) in sums.into_iter().enumerate().take(to.rows) {
+            let bias = simd.splat(bias.map_or(0.0, |bias| *bias.add(r)));
+            for (v, mut sum) in sums.into_iter().enumerate() {
+                if let Some(accumulated) = accumulated {
+                    sum = simd.add(simd.load(accumulated.add(r * panel_width::<S>() + v * S::LANES)), sum);
+                }
+                let value = simd.min(high, simd.max(low, simd.add(sum, bias)));
+                let data = to.data.add(r * to.row_stride + v * S::LANES);
+                if v + 1 < N || last == S::LANES {
+                    simd.store(data, value);
+                } else {
+                    simd.store_first(data, last, value);
+                }
+            }
+        }
+    }
+}
+
+/// Writes `values` to addresses `step` apart.
+///
+/// # Safety
+/// `to` is valid for writing them.
+#[inline(always)]
+pub(super) unsafe fn store_strided<S: Simd>(simd: S, values: &[f32], to: *mut f32, step: usize) {
+    // SAFETY: by this function's contract; the values are read within their slice.
+    unsafe {
+        if step == 1 {
+            copy(simd, values.as_ptr(), 1, to, values.len());
+        } else {
+            for (i, value) in values.iter().enumerate() {
+                *to.add(i * step) = *value;
+            }
+        }
+    }
+}
+
+/// Computes c = a·b, or c += a·b if `accumulate`: a [k][`TILE_ROWS`], b [k][width], c
+/// [`TILE_ROWS`][width]. Only the first `vectors` vectors of columns are computed.
+#[inline(always)]
+pub(crate) fn multiply_tile<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    vectors: usize,
+    accumulate: bool,
+) {
+    let width = panel_width::<S>();
+    let depth = a.len() / TILE_ROWS;
+    assert!(b.len() == depth * width && c.len() == TILE_ROWS * width);
+    let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+    macro_rules! rows {
+        ($rows:literal) => {
+            for first in (0..TILE_ROWS).step_by($rows) {
+                // SAFETY: `a` has `depth` rows of `TILE_ROWS` values, `b` of `width`,
+                // `c` has `TILE_ROWS` rows of `width`, as asserted; a panel is at
+                // most `TILE_VECTORS` vectors wide.
+                unsafe {
+                    let (a, c) = (a.add(first), c.add(first * width));
+                    match vectors {
+                        1 => write_sums::<S, $rows, 1>(simd, depth, a, b, c, accumulate),
+                        2 => write_sums::<S, $rows, 2>(simd, depth, a, b, c, accumulate),
+                        _ => write_sums::<S, $rows, 3>(simd, depth, a, b, c, accumulate),
+                    }
+                }
+            }
+        };
+    }
+    // 24 or 12 vectors of sums: as many as there are registers for.
+    if S::LANES == 16 {
+        rows!(8);
+    } else {
+        rows!(4);
+    }
+}
+
+/// [`multiply_tile`] for `R` rows and `N` vectors.
+///
+/// # Safety
+/// As for [`tile_sums`]; `c` is valid for reads and writes of `N` vectors at each of the first `R`
+/// multiples of the width.
+#[inline(always)]
+unsafe fn write_sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    accumulate: bool,
+) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        for (r, sums) in tile_sums::<S, R, N>(simd, depth, a, b).into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let c = c.add(r * panel_width::<S>() + v * S::LANES);
+                simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
+            }
+        }
+    }
+}
+
+/// The sums of `R` rows by `N` vectors.
+///
+/// # Safety
+/// For each k below `depth`, `a` is valid for reads of `R` values at k·[`TILE_ROWS`] and `b` of `N`
+/// vectors at k·width.
+#[inline(always)]
+unsafe fn tile_sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+) -> [[S::V; N]; R] {
+    let mut sums = [[simd.splat(0.0); N]; R];
+    for _ in 0..depth {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let row = simd.splat(*a.add(r));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = simd.mul_add(row, column, *sum);
+                }
+            }
+            a = a.add(TILE_ROWS);
+            b = b.add(panel_width::<S>());
+        }
+    }
+    sums
+}

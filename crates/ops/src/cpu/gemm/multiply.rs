@@ -1,0 +1,228 @@
+//! The product of a packed matrix and an unfolded map, with bias and activation.
+
+use std::ops::Range;
+
+use super::microkernel::{Clamp, TileEpilogue, TileOutput, multiply_tile, store_strided, store_tile};
+use super::pack::{
+    Im2colView, PackedLhs, PixelLayout, Pixels, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_columns,
+    panel_width, part,
+};
+use crate::activation::Activation;
+use crate::cpu::elementwise;
+use crate::cpu::memory::scratch::Scratch;
+use crate::cpu::memory::threads::map_tasks;
+use crate::cpu::simd::{self, Kernel, Simd, dispatch};
+
+/// Maximum number of values of the right side that are packed at once: half a mebibyte.
+const MAX_PACKED: usize = 128 << 10;
+
+/// The output of a product: row `m` at pixel `p` is `data[m·row_stride + offset(p)]`. Tasks that
+/// write different rows or pixels share it.
+pub(crate) struct GemmOutput<'a> {
+    data: *mut f32,
+    row_stride: usize,
+    pixels: PixelLayout,
+    columns: usize,
+    _borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: tasks write disjoint elements, which `gemm_into` ensures.
+unsafe impl Sync for GemmOutput<'_> {}
+
+impl<'a> GemmOutput<'a> {
+    pub(crate) fn new(
+        data: &'a mut [f32],
+        rows: usize,
+        row_stride: usize,
+        pixels: PixelLayout,
+        samples: usize,
+    ) -> Self {
+        Self::over(data.as_mut_ptr(), data.len(), rows, row_stride, pixels.merged(samples))
+    }
+
+    /// [`GemmOutput::new`] over `len` values that may be uninitialized.
+    fn over(
+        data: *mut f32,
+        len: usize,
+        rows: usize,
+        row_stride: usize,
+        Pixels { layout: pixels, samples }: Pixels,
+    ) -> Self {
+        assert!(
+            rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= len,
+            "a product does not fit its output"
+        );
+        Self { data, row_stride, pixels, columns: pixels.count * samples, _borrow: std::marker::PhantomData }
+    }
+}
+
+/// Computes output\[m, n\] = f(Σₖ lhs\[m, k\]·rhs\[k, n\] + bias\[m\]) on all threads.
+pub(crate) fn gemm_into(
+    lhs: &PackedLhs,
+    rhs: &Im2colView<'_>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    output: &GemmOutput<'_>,
+) {
+    let columns = rhs.columns();
+    assert!(lhs.depth == rhs.row_offsets.len() && columns == output.columns);
+    assert!(bias.is_none_or(|bias| bias.len() == lhs.rows));
+    let width = TILE_VECTORS * simd::lanes();
+    let longest = blocks(lhs.depth).map(|block| block.len()).max().unwrap_or(1);
+    // Tasks are ranges of columns that fit the cache and, where these are few, ranges of rows.
+    // The result does not depend on the number of tasks.
+    let min_tasks = 2 * rayon::current_num_threads();
+    let (panels, rhs_panels) = (lhs.rows.div_ceil(TILE_ROWS), columns.div_ceil(width));
+    let max_panels = (MAX_PACKED / longest / width).clamp(1, 24);
+    let pieces = rhs_panels.div_ceil(max_panels).next_multiple_of(min_tasks).min(rhs_panels);
+    let splits = min_tasks.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
+    map_tasks(pieces * splits, lhs.rows * lhs.depth * columns, |task| {
+        let (piece, split) = (task / splits, task % splits);
+        let panels = part(panels, splits, split);
+        let columns = panel_columns(part(rhs_panels, pieces, piece), width, columns);
+        dispatch(GemmTask { lhs, rhs, bias, activation, output, panels, columns });
+    });
+}
+
+/// The product lhs · rhs, row-major: (rows of `lhs`, columns of `rhs`).
+pub(crate) fn gemm(lhs: &PackedLhs, rhs: &Im2colView<'_>) -> Vec<f32> {
+    let (rows, columns) = (lhs.rows, rhs.columns());
+    let mut values = Vec::with_capacity(rows * columns);
+    assert!(lhs.depth > 0, "a product without terms writes nothing");
+    let uninit = values.spare_capacity_mut();
+    let pixels = PixelLayout::flat(columns, columns).merged(1);
+    let output = GemmOutput::over(uninit.as_mut_ptr().cast(), uninit.len(), rows, columns, pixels);
+    gemm_into(lhs, rhs, None, Activation::Identity, &output);
+    // SAFETY: each column of each row has been written.
+    unsafe { values.set_len(rows * columns) };
+    values
+}
+
+/// A range of panels of rows and of columns of a product.
+struct GemmTask<'a> {
+    lhs: &'a PackedLhs,
+    rhs: &'a Im2colView<'a>,
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    output: &'a GemmOutput<'a>,
+    panels: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Kernel for GemmTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { lhs, rhs, bias, activation, output, panels, columns } = self;
+        let width = panel_width::<S>();
+        let segments = rhs.pixels.segments(columns.clone(), width);
+        let outs = output.pixels.segments(columns.clone(), width);
+        let rhs_panels = columns.len().div_ceil(width);
+        let longest = blocks(lhs.depth).map(|block| block.len()).max().unwrap_or(0);
+        let mut packed = Scratch::dirty(rhs_panels * longest * width);
+        let single = longest == lhs.depth;
+        let tile = TILE_ROWS * width;
+        let mut tiles = Scratch::dirty(if single { tile } else { panels.len() * rhs_panels * tile });
+        let clamp = clamp(activation);
+        // The segments of each panel of columns start here.
+        let mut first_out = vec![0; rhs_panels + 1];
+        for (i, out) in outs.iter().enumerate() {
+            first_out[out.column / width + 1] = i + 1;
+        }
+        for block in blocks(lhs.depth) {
+            let last = block.end == lhs.depth;
+            rhs.pack(simd, block.clone(), &segments, &mut packed);
+            let lhs_block = lhs.block(&block);
+            for (i, panel) in panels.clone().enumerate() {
+                let a = &lhs_block[panel * TILE_ROWS * block.len()..][..TILE_ROWS * block.len()];
+                for j in 0..rhs_panels {
+                    let b = &packed[j * block.len() * width..][..block.len() * width];
+                    let c = if single { 0 } else { (i * rhs_panels + j) * tile };
+                    let c = &mut tiles[c..c + tile];
+                    let used = (columns.len() - j * width).min(width);
+                    let outs = &outs[first_out[j]..first_out[j + 1]];
+                    if last && let ([out], Some(clamp), 1) = (outs, clamp, output.pixels.step) {
+                        let rows = panel * TILE_ROWS..lhs.rows.min((panel + 1) * TILE_ROWS);
+                        let bias = bias.map(|bias| &bias[rows.clone()]);
+                        let accumulated = (block.start > 0).then_some(&*c);
+                        // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no
+                        // other task has these rows and columns.
+                        unsafe {
+                            let data = output.data.add(rows.start * output.row_stride + out.offset);
+                            let row_stride = output.row_stride;
+                            let to = TileOutput { data, row_stride, rows: rows.len(), cols: used };
+                            store_tile(simd, a, b, TileEpilogue { accumulated, bias, clamp }, to);
+                        }
+                    } else {
+                        multiply_tile(simd, a, b, c, used.div_ceil(S::LANES), block.start > 0);
+                        if last {
+                            let tile = FinishedTile { panel, first_column: j * width, used, segments: outs };
+                            tile.store(simd, c, lhs.rows, bias, activation, output);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile whose sums are complete.
+struct FinishedTile<'a> {
+    /// Index of its panel of rows.
+    panel: usize,
+    first_column: usize,
+    /// Number of its columns.
+    used: usize,
+    /// Positions of those columns in the output.
+    segments: &'a [Segment],
+}
+
+impl FinishedTile<'_> {
+    /// Applies bias and activation to the sums, and writes them to the output.
+    #[inline(always)]
+    fn store<S: Simd>(
+        self,
+        simd: S,
+        sums: &mut [f32],
+        rows: usize,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        output: &GemmOutput<'_>,
+    ) {
+        let Self { panel, first_column, used, segments } = self;
+        for (r, values) in
+            sums.chunks_exact_mut(panel_width::<S>()).enumerate().take(rows - panel * TILE_ROWS)
+        {
+            let row = panel * TILE_ROWS + r;
+            let values = &mut values[..used];
+            if let Some(bias) = bias {
+                let bias = bias[row];
+                for value in values.iter_mut() {
+                    *value += bias;
+                }
+            }
+            elementwise::activate(values, activation);
+            for out in segments {
+                let values = &values[out.column - first_column..][..out.len];
+                // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other
+                // task has these rows and columns.
+                unsafe {
+                    let to = output.data.add(row * output.row_stride + out.offset);
+                    store_strided(simd, values, to, output.pixels.step);
+                }
+            }
+        }
+    }
+}
+
+/// The clamp that `activation` amounts to, if it is one.
+fn clamp(activation: Activation) -> Option<Clamp> {
+    let (low, high) = match activation {
+        Activation::Identity => (f32::NEG_INFINITY, f32::INFINITY),
+        Activation::Relu => (0.0, f32::INFINITY),
+        Activation::Relu6 => (0.0, 6.0),
+        Activation::Tanh | Activation::LeakyRelu(_) => return None,
+    };
+    Some(Clamp { low, high })
+}
