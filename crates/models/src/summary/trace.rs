@@ -132,7 +132,7 @@ pub struct Entry {
 /// use firstsight_models::summary::{LayerKind, Trace};
 ///
 /// let mut trace = Trace::new(InputShape::Map { channels: 3, height: 32, width: 32 });
-/// trace.conv("conv1", &[16, 3, 3, 3], &firstsight_ops::Conv2dConfig::PLAIN)?;
+/// trace.conv("conv1", &[16, 3, 3, 3], &firstsight_ops::Conv2dConfig::default())?;
 /// trace.global_pool("pool")?;
 /// trace.dense("fc", 16, 10);
 /// assert_eq!(trace.shape(), InputShape::Features(10));
