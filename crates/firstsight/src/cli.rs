@@ -6,9 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use firstsight_transfer::Runtime;
 
-use crate::context::Context;
-use crate::device::{self, DeviceName};
-use crate::{commands, interrupt, progress, values};
+use crate::{
+    commands,
+    context::Context,
+    device::{self, DeviceName},
+    interrupt, progress, values,
+};
 
 /// A program that offers the commands.
 #[derive(Debug, Clone)]

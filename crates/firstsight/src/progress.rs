@@ -6,10 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use firstsight_train::callbacks::Callback;
 use firstsight_train::{BatchEnd, Epoch, EpochEnd, StopReason, TrainBegin};
-use firstsight_transfer::{Event, HubProgress};
+use firstsight_transfer::{Event, HubProgress, training::monitor};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use firstsight_transfer::training::monitor;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
 const BYTES_BAR: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
@@ -171,7 +169,7 @@ impl Callback for TrialProgress {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if end.batch == 0 {
             self.bar.set_prefix(format!("{} epoch {}/{}", self.what, end.epoch + 1, self.epochs));
             self.bar.set_length(end.n_batches as u64);

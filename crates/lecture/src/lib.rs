@@ -39,7 +39,7 @@ use firstsight_transfer::{HubConfig, Runtime};
 
 use firstsight_transfer::files;
 use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Plan, Trained};
+use firstsight_transfer::training::{self, Optimization, Trained, Training};
 use firstsight_transfer::{DecodedSplits, Splits};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
@@ -213,11 +213,11 @@ struct Lecture<'a> {
     lectures_characters: bool,
     folders: Splits,
     splits: DecodedSplits,
-    training: Training,
+    lengths: Lengths,
 }
 
-/// The lecture's training, or a shorter one.
-struct Training {
+/// Lengths of the trainings, the lecture's or shorter ones.
+struct Lengths {
     /// Of each of the two trainings that show what augmentation does.
     augmentation_epochs: usize,
     epochs: usize,
@@ -400,10 +400,10 @@ impl<'a> Lecture<'a> {
         };
         let folders = Splits::new(&root, dataset, SPLIT_SEED)?;
         let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
-        let training = if args.quick {
-            Training { augmentation_epochs: 12, epochs: 30, patience: 8 }
+        let lengths = if args.quick {
+            Lengths { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {
-            Training { augmentation_epochs: 25, epochs: 100, patience: 15 }
+            Lengths { augmentation_epochs: 25, epochs: 100, patience: 15 }
         };
         Ok(Self {
             context: *context,
@@ -413,7 +413,7 @@ impl<'a> Lecture<'a> {
             lectures_characters: reference::are_the_lectures(splits.train.classes()),
             folders,
             splits,
-            training,
+            lengths,
         })
     }
 
@@ -422,18 +422,18 @@ impl<'a> Lecture<'a> {
         let plan = self.plan(model);
         let path = self.out.join("runs").join(model.name);
         let run = RunFolder::reopen(&path, self.resume)?;
-        let trained = training::train(&plan, &self.splits, &run, self.resume, self.context.runtime)?;
+        let trained = plan.run(&self.splits, &run, self.resume, self.context.runtime)?;
         pages::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
             .write(&run.report())?;
         Ok(trained)
     }
 
-    fn plan(&self, model: &'static ModelInfo) -> Plan {
-        Plan {
+    fn plan(&self, model: &'static ModelInfo) -> Training {
+        Training {
             model,
             input: input(),
-            epochs: self.training.epochs,
-            patience: self.training.patience,
+            epochs: self.lengths.epochs,
+            patience: self.lengths.patience,
             optimization: Optimization::Adam,
             record: TrainingRecord {
                 seed: self.context.settings.seed,

@@ -12,15 +12,15 @@ use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
 use firstsight_train::{Accuracy, Metrics};
+use firstsight_transfer::{
+    Figures, RunFolder, report_sections as pages,
+    training::{RunMetrics, Trained},
+};
 use serde::Serialize;
 
 use super::Lecture;
 use super::photo::photo;
 use crate::Result;
-use firstsight_transfer::Figures;
-use firstsight_transfer::RunFolder;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, RunMetrics, Trained};
 
 /// Height and width of the photo on the sheets.
 const SIZE: (usize, usize) = (72, 96);
@@ -237,14 +237,14 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
 /// The CNN trained without and with augmentation, for as many epochs.
 fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<AugmentationMetrics>> {
     section.subsection("What it does to accuracy");
-    let epochs = lecture.training.augmentation_epochs;
+    let epochs = lecture.lengths.augmentation_epochs;
     let recipe =
         AugmentationConfig { preset: AugmentationPreset::Characters, ..AugmentationConfig::default() };
     let train = |name: &str, recipe: AugmentationConfig| -> Result<Trained> {
         let mut plan = lecture.plan(&SMALL_CNN);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
         let run = RunFolder::reopen(&lecture.out.join("runs").join(name), lecture.resume)?;
-        Ok(training::train(&plan, &lecture.splits, &run, lecture.resume, lecture.context.runtime)?)
+        Ok(plan.run(&lecture.splits, &run, lecture.resume, lecture.context.runtime)?)
     };
     let without = train("small-cnn-plain", AugmentationConfig::default())?;
     if without.interrupted() {

@@ -17,10 +17,7 @@ use firstsight_transfer::Runtime;
 use serde::Serialize;
 
 use super::housing::{FEATURES, Housing};
-use crate::Context;
-use crate::Result;
-use crate::search_report;
-use crate::search_report::TrialJson;
+use crate::{Context, Result, search_report, search_report::TrialJson};
 
 const SEED: u32 = 123;
 const TRIALS: usize = 10;
@@ -218,26 +215,26 @@ fn introduce(section: &mut Section, housing: &Housing) {
 }
 
 /// What a search is called, and what the lecture says of its own.
-struct Telling {
+struct Reference {
     title: &'static str,
     lecture: &'static str,
 }
 
-const RANDOM: Telling = Telling {
+const RANDOM: Reference = Reference {
     title: "Random search",
     lecture: "The lecture's search, by Optuna and Keras on the same table, tried the same ten settings and found 0.3188 at \
               best (256 units, ReLU, rate 0.000486).",
 };
 
-const TPE: Telling = Telling {
+const TPE: Reference = Reference {
     title: "Tree-structured Parzen estimators",
     lecture: "The lecture's search, by Optuna and Keras on the same table, began with the same five settings, which are \
               random; from then on the proposals follow from the losses, and so differ. It found 0.3140 at best (64, 32 and \
               32 units).",
 };
 
-fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Housing) -> Result<()> {
-    let Telling { title, lecture } = *telling;
+fn show(section: &mut Section, reference: &Reference, search: &Search, housing: &Housing) -> Result<()> {
+    let Reference { title, lecture } = *reference;
     section.subsection(title);
     let pages = search_report::Search {
         trials: &search.trials,

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[allow(missing_docs)]
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
 mod classifier;
@@ -17,18 +16,15 @@ mod hub;
 mod imagenet;
 mod preset;
 mod pretrained;
-#[allow(missing_docs)]
 pub mod report_sections;
-#[allow(missing_docs)]
 mod run_folder;
 mod runtime;
 mod splits;
-#[allow(missing_docs)]
 pub mod training;
 mod transfer_model;
 
 pub use classifier::{Classifier, Prediction};
-pub use config::HubModelConfig;
+pub use config::{HubModelConfig, RunConfig, TrainingRecord};
 pub use error::{Error, Result};
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
@@ -41,7 +37,7 @@ pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
-pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
+pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
 pub use transfer_model::TransferModel;

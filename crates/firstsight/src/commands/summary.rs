@@ -2,9 +2,11 @@ use anyhow::Result;
 use firstsight_models::summary::Style;
 use firstsight_models::{Framework, ImageClassifier, Init, InputShape, ModelInfo, Params};
 
-use crate::context::Context;
-use crate::json::SummaryJson;
-use crate::values::{self, InputSize};
+use crate::{
+    context::Context,
+    json::SummaryJson,
+    values::{self, InputSize},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

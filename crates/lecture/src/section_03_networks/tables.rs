@@ -1,12 +1,13 @@
 //! The networks as tables.
 
-use crate::Result;
 use candle_core::Device;
 use firstsight_models::networks::{ALEXNET, AlexNetConfig, LENET5, LeNet5Config, LeNetOutput, LeNetPooling};
 use firstsight_models::summary::Row;
 use firstsight_models::{ImageClassifier, InputShape, Layer, LayerSpec, ModelInfo, Padding, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Cell, Column, Section, Table, number};
+
+use crate::Result;
 
 /// LeNet-5's table, and what its variants count.
 pub(super) fn lenet(section: &mut Section) -> Result<()> {

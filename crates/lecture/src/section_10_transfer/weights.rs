@@ -5,8 +5,7 @@ use firstsight_models::ModelInfo;
 use firstsight_models::networks::{MOBILENET_V2, XCEPTION};
 use firstsight_transfer::Pretrained;
 
-use crate::Result;
-use crate::{Context, weights as hub};
+use crate::{Context, Result, weights as hub};
 
 /// Height and width that the lecture shows its pretrained networks.
 pub(super) const SIDE: usize = 150;
