@@ -69,6 +69,20 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Copies another run's checkpoint here, for a training that continues from it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a checkpoint that cannot be read, [`Error::Write`] for one that cannot be written.
+    pub fn copy_checkpoint(&self, from: &Self) -> Result<()> {
+        for name in ["last.safetensors", "best.safetensors"] {
+            let path = from.checkpoint().join(name);
+            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            files::write(&self.checkpoint().join(name), &bytes)?;
+        }
+        Ok(())
+    }
+
     fn error(&self, reason: String) -> Error {
         Error::Run { path: self.path.clone(), reason }
     }
