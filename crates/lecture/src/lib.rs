@@ -28,7 +28,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
 use serde::Serialize;
 
@@ -344,13 +345,13 @@ fn characters(
         section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
-        let trained = lecture.train(ModelKind::Logistic, None)?;
+        let trained = lecture.train(&LOGISTIC, None)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn, plain.as_ref())?;
+        let trained = lecture.train(&SMALL_CNN, plain.as_ref())?;
         metrics.add("cnn", &trained);
         if wanted(SectionName::Cnn) {
             section_08_cnn::write(lecture, &trained, report)?;
@@ -420,9 +421,9 @@ impl<'a> Lecture<'a> {
 
     /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy. `begun` is the same
     /// training for fewer epochs, from whose checkpoint this one continues.
-    fn train(&self, model: ModelKind, begun: Option<&Trained>) -> Result<Trained> {
+    fn train(&self, model: &'static ModelInfo, begun: Option<&Trained>) -> Result<Trained> {
         let plan = self.plan(model);
-        let run = RunFolder::reopen(&self.run_path(model.name()), self.resume)?;
+        let run = RunFolder::reopen(&self.run_path(model.name), self.resume)?;
         let begun = begun.filter(|begun| !self.resume && self.would_go_on(begun));
         if begun.is_some() {
             run.copy_checkpoint(&RunFolder::open(&self.run_path(section_04_augmentation::PLAIN_RUN))?)?;
@@ -448,7 +449,7 @@ impl<'a> Lecture<'a> {
         self.out.join("runs").join(name)
     }
 
-    fn plan(&self, model: ModelKind) -> Training {
+    fn plan(&self, model: &'static ModelInfo) -> Training {
         Training {
             model,
             input: input(),

@@ -7,7 +7,7 @@ use firstsight_data::{
     Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Batches as _, Cover, Fill, ImageDataset,
     Interpolation, Loader, LoaderConfig, Mix, Normalize, Sampling, Transform,
 };
-use firstsight_models::ModelKind;
+use firstsight_models::networks::SMALL_CNN;
 use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
@@ -245,7 +245,7 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<(Augmen
     let recipe =
         AugmentationConfig { preset: AugmentationPreset::Characters, ..AugmentationConfig::default() };
     let train = |name: &str, recipe: AugmentationConfig| -> Result<Trained> {
-        let mut plan = lecture.plan(ModelKind::SmallCnn);
+        let mut plan = lecture.plan(&SMALL_CNN);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
         let run = RunFolder::reopen(&lecture.run_path(name), lecture.resume)?;
         Ok(plan.run(&lecture.splits, &run, lecture.resume, lecture.context.runtime)?)

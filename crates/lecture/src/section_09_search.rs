@@ -8,7 +8,7 @@ use firstsight_hpo::{
     Averaged, Direction, Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, grid_cost, over_seeds,
 };
-use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
@@ -164,7 +164,7 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
         activation: choice.activation,
         n_out: 1,
         output: MlpOutput::Exponential,
-        scheme: Scheme::Keras,
+        init: Init::Keras,
     };
     let mlp = Mlp::new(&config, &params.builder())?;
     let config = FitConfig::new(100, Poisson, OptimizerConfig::adam_keras(choice.rate));
