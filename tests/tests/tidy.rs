@@ -53,8 +53,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates whose README does not yet show an example.
-const READMES_WITHOUT_CODE: [&str; 5] =
-    ["firstsight-ops", "firstsight-hpo", "firstsight-handwriting", "firstsight-report", "firstsight-models"];
+const READMES_WITHOUT_CODE: [&str; 2] = ["firstsight-models", "firstsight-ops"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()

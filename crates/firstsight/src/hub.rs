@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::MOBILENET_V2;
 use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
-pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -> Result<Pretrained> {
+pub(crate) fn locate(
+    model: &'static ModelInfo,
+    typed: Option<&str>,
+    runtime: &Runtime,
+) -> Result<Pretrained> {
     let source = match typed {
         Some(text) => WeightsSource::parse(text)?,
         None => WeightsSource::Published,
@@ -28,12 +33,12 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -
 
 /// The weights of the network that the weights name where no model is given, or else of MobileNetV2.
 pub(crate) fn locate_any(
-    model: Option<ModelKind>,
+    model: Option<&'static ModelInfo>,
     typed: Option<&str>,
     runtime: &Runtime,
 ) -> Result<Pretrained> {
     let (None, Some(text)) = (model, typed) else {
-        return locate(model.unwrap_or(ModelKind::MobileNetV2), typed, runtime);
+        return locate(model.unwrap_or(&MOBILENET_V2), typed, runtime);
     };
     Ok(match WeightsSource::parse(text)? {
         WeightsSource::Local(path) if path.is_dir() => Pretrained::folder(&path)?,

@@ -1,6 +1,7 @@
 //! The documents of `--json`.
 
-use firstsight_models::{Dims, Style, Summary};
+use firstsight_models::summary::Style;
+use firstsight_models::{InputShape, Summary};
 use firstsight_transfer::Prediction;
 use serde::Serialize;
 
@@ -33,11 +34,11 @@ struct LayerJson {
 
 impl From<&Summary> for SummaryJson {
     fn from(summary: &Summary) -> Self {
-        let axes = |dims: Dims| match summary.style {
+        let axes = |dims: InputShape| match summary.style {
             Style::Timm => dims.channels_first(),
             _ => dims.channels_last(),
         };
-        let layer = |row: &firstsight_models::Row| LayerJson {
+        let layer = |row: &firstsight_models::summary::Row| LayerJson {
             name: row.name.clone(),
             kind: row.kind.to_owned(),
             output_shape: axes(row.output),

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_data::AugmentationPreset;
 use firstsight_lecture::SectionName;
-use firstsight_models::ModelKind;
+use firstsight_models::{ModelInfo, registry};
 use firstsight_transfer::{LearningRate, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
@@ -16,9 +16,9 @@ pub(crate) struct InputSize {
 
 impl InputSize {
     /// The size given, or the model's usual one.
-    pub(crate) fn or_usual(typed: Option<Self>, model: ModelKind) -> Self {
+    pub(crate) fn or_usual(typed: Option<Self>, model: &'static ModelInfo) -> Self {
         typed.unwrap_or_else(|| {
-            let (channels, height, width) = model.usual_input();
+            let (channels, height, width) = model.usual_input;
             Self { height, width, channels }
         })
     }
@@ -86,8 +86,8 @@ pub(crate) fn rate_or_find(text: &str) -> Result<LearningRate, String> {
 }
 
 /// A model's name.
-pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
-    name.parse()
+pub(crate) fn model(name: &str) -> Result<&'static ModelInfo, firstsight_models::Error> {
+    registry::find(name)
 }
 
 /// A value by its name, each with what `--help` says of it.

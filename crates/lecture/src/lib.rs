@@ -26,9 +26,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
-use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training};
+use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training, monitor};
 use firstsight_transfer::{
     DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections as pages,
 };
@@ -325,9 +326,11 @@ fn characters(
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
     let mut interrupted = false;
+    let mut plain = None;
     if wanted(SectionName::Augmentation) {
-        metrics.augmentation = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
-        interrupted |= metrics.augmentation.is_none();
+        let shown = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
+        interrupted |= shown.is_none();
+        (metrics.augmentation, plain) = shown.unzip();
     }
     if wanted(SectionName::Features) {
         // It is about the network that section 8 trains, and is filled when that one is there.
@@ -337,13 +340,13 @@ fn characters(
         section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
-        let trained = lecture.train(ModelKind::Logistic)?;
+        let trained = lecture.train(&LOGISTIC, None)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn)?;
+        let trained = lecture.train(&SMALL_CNN, plain.as_ref())?;
         metrics.add("cnn", &trained);
         if wanted(SectionName::Cnn) {
             section_08_cnn::write(lecture, &trained, report)?;
@@ -411,18 +414,37 @@ impl<'a> Lecture<'a> {
         })
     }
 
-    /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy.
-    fn train(&self, model: ModelKind) -> Result<Trained> {
+    /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy. `begun` is the same
+    /// training for fewer epochs, from whose checkpoint this one continues.
+    fn train(&self, model: &'static ModelInfo, begun: Option<&Trained>) -> Result<Trained> {
         let plan = self.plan(model);
-        let path = self.out.join("runs").join(model.name());
-        let run = RunFolder::reopen(&path, self.resume)?;
-        let trained = plan.run(&self.splits, &run, self.resume, self.context.runtime)?;
+        let run = RunFolder::reopen(&self.run_path(model.name), self.resume)?;
+        let begun = begun.filter(|begun| !self.resume && self.would_go_on(begun));
+        if begun.is_some() {
+            run.copy_checkpoint(&RunFolder::open(&self.run_path(section_04_augmentation::PLAIN_RUN))?)?;
+        }
+        let resume = self.resume || begun.is_some();
+        let mut trained = plan.run(&self.splits, &run, resume, self.context.runtime)?;
+        trained.seconds += begun.map_or(0.0, |begun| begun.seconds);
         pages::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
             .write(&run.report())?;
         Ok(trained)
     }
 
-    fn plan(&self, model: ModelKind) -> Training {
+    /// Whether early stopping with the lecture's patience would not have ended a training within its epochs.
+    fn would_go_on(&self, begun: &Trained) -> bool {
+        let (epochs, monitor) = (&begun.history.epochs, monitor());
+        (1..=epochs.len()).all(|n| {
+            let best = monitor.best(&epochs[..n]).map_or(0, |best| best + 1);
+            n - best < self.lengths.patience
+        })
+    }
+
+    fn run_path(&self, name: &str) -> PathBuf {
+        self.out.join("runs").join(name)
+    }
+
+    fn plan(&self, model: &'static ModelInfo) -> Training {
         Training {
             model,
             input: input(),

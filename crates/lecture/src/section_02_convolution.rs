@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, IndexOp as _, Tensor};
-use firstsight_models::{Params, Scheme};
+use firstsight_models::{Init, Params};
 use firstsight_ops::{
     Activation, Conv2dConfig, PadCounting, Padding2d, Pool2dConfig, Rounding, avg_pool2d, conv2d, max_pool2d,
 };
@@ -371,7 +371,7 @@ fn four_over_six(section: &mut Section, photo: &Photo, context: &Context<'_>) ->
     let shape = [4, 6, 3, 3];
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
     let weight =
-        params.builder().get_with_hints(shape.as_slice(), "four.weight", Scheme::Keras.weight(&shape))?;
+        params.builder().get_with_hints(shape.as_slice(), "four.weight", Init::Keras.weight(&shape))?;
     let bias = Tensor::zeros(4, candle_core::DType::F32, &context.runtime.device)?;
     let y = conv2d(&x, &weight, Some(&bias), &same(SIZE, 1), Activation::Relu)?.detach();
     section.text(&format!(

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use candle_core::ModuleT as _;
 use firstsight_insight::{FeatureVisConfig, Parametrization};
-use firstsight_models::ModelKind;
+use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
 use firstsight_transfer::{Pretrained, RunFolder, report_sections as pages, training::Trained};
@@ -60,8 +60,8 @@ fn characters(
     section: &mut Section,
 ) -> Result<bool> {
     section.subsection("The CNN of section 8");
-    let kind = ModelKind::SmallCnn;
-    let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name()))?.weights();
+    let kind = &SMALL_CNN;
+    let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name))?.weights();
     let (name, images) = pages::held_out(&lecture.splits);
     let classes = images.classes();
     let source = format!("the CNN of section 8, trained on {}", lecture.source);
@@ -263,7 +263,7 @@ fn draw(
 /// MobileNetV2's weights among those that were typed, or else the published ones; or why there are none. The quick form
 /// takes what lies at hand and fetches nothing.
 fn weights(args: &crate::Settings, context: &crate::Context<'_>) -> Result<Result<Pretrained, String>> {
-    let kind = ModelKind::MobileNetV2;
+    let kind = &MOBILENET_V2;
     let how =
         "`--weights` takes a folder with `model.safetensors` and `config.json`, a file or a hub repository.";
     for text in &args.weights {

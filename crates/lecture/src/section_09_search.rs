@@ -6,9 +6,9 @@ use std::time::Instant;
 use candle_core::Device;
 use firstsight_hpo::{
     Averaged, Direction, Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study,
-    Suggest, Tpe, TpeConfig, grid_cost, over_seeds,
+    Suggest, Tpe, TpeConfig, Trial, grid_cost, over_seeds,
 };
-use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::callbacks::{EarlyStopping, StopOnNan};
@@ -106,28 +106,20 @@ pub(super) fn write(
 ) -> Result<SearchMetrics> {
     let housing =
         Housing::read(housing, &context.settings.datasets, context.settings.seed, &context.runtime.device)?;
-    let started = Instant::now();
-    let study = random_study()?;
-    study.optimize(TRIALS, |trial| {
-        let choice = one_layer(trial)?;
-        objective(&choice, trial.number(), &housing, context.runtime)
-    })?;
-    let random = Search::finish(
-        &study,
-        one_layer(&mut Replay::new(&*study.best_trial()?))?,
-        started,
-        &housing,
-        context,
-    )?;
-
-    let started = Instant::now();
-    let study = tpe_study()?;
-    study.optimize(TRIALS, |trial| {
-        let choice = layers(trial)?;
-        objective(&choice, trial.number(), &housing, context.runtime)
-    })?;
-    let tpe =
-        Search::finish(&study, layers(&mut Replay::new(&*study.best_trial()?))?, started, &housing, context)?;
+    let random = || {
+        Search::run(random_study()?, |trial| one_layer(trial), |trial| one_layer(trial), &housing, context)
+    };
+    let tpe = || Search::run(tpe_study()?, |trial| layers(trial), |trial| layers(trial), &housing, context);
+    let (random, tpe) = match context.runtime.device {
+        // A step of so small a network keeps one thread busy.
+        Device::Cpu if rayon::current_num_threads() > 1 => std::thread::scope(|scope| {
+            let random = scope.spawn(random);
+            let tpe = tpe();
+            (random.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tpe)
+        }),
+        _ => (random(), tpe()),
+    };
+    let (random, tpe) = (random?, tpe?);
 
     let section = report.section(Some("9"), "Hyperparameter search");
     introduce(section, &housing);
@@ -146,12 +138,18 @@ pub(super) fn write(
     Ok(SearchMetrics { data: housing.source.clone(), random: metrics(&random), tpe: metrics(&tpe) })
 }
 
-fn objective(choice: &Choice, number: usize, housing: &Housing, runtime: &Runtime) -> Result<f64, Stop> {
+fn objective(
+    choice: &Choice,
+    study: &str,
+    number: usize,
+    housing: &Housing,
+    runtime: &Runtime,
+) -> Result<f64, Stop> {
     let (_, loss) =
         train(choice, number as u64, housing, &runtime.device).map_err(|e| Stop::Abort(e.into()))?;
     let Choice { hidden, activation, rate } = choice;
     runtime.message(&format!(
-        "trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})"
+        "{study}, trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})"
     ));
     Ok(loss)
 }
@@ -166,7 +164,7 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
         activation: choice.activation,
         n_out: 1,
         output: MlpOutput::Exponential,
-        scheme: Scheme::Keras,
+        init: Init::Keras,
     };
     let mlp = Mlp::new(&config, &params.builder())?;
     let config = FitConfig::new(100, Poisson, OptimizerConfig::adam_keras(choice.rate));
@@ -179,16 +177,23 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
 }
 
 impl Search {
-    /// Rebuilds the winner from its own trial, and trains it under other seeds too.
-    fn finish(
-        study: &Study,
-        choice: Choice,
-        started: Instant,
+    /// Searches, rebuilds the winner from its own trial, and trains it under other seeds too. `space` and `replayed`
+    /// are one function, for a trial and for a replay.
+    fn run(
+        study: Study,
+        space: fn(&mut Trial<'_>) -> firstsight_hpo::Result<Choice>,
+        replayed: fn(&mut Replay<'_>) -> firstsight_hpo::Result<Choice>,
         housing: &Housing,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let best = study.best_trial()?;
+        let started = Instant::now();
+        study.optimize(TRIALS, |trial| {
+            let choice = space(trial)?;
+            objective(&choice, study.name(), trial.number(), housing, context.runtime)
+        })?;
         let seconds = started.elapsed().as_secs_f64();
+        let best = study.best_trial()?;
+        let choice = replayed(&mut Replay::new(&best))?;
         let (mlp, rebuilt) = train(&choice, best.number as u64, housing, &context.runtime.device)?;
         let test = evaluate(&mlp, &housing.test, &Poisson, &[])?.loss;
         let over_seeds = over_seeds(1000..1000 + SEEDS, |seed| {
@@ -291,8 +296,6 @@ mod tests {
     use std::path::Path;
 
     use serde_json::Value;
-
-    use firstsight_hpo::Trial;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use firstsight_data::InputSpec;
 use firstsight_insight::{
     FeatureVis, FeatureVisConfig, InputFormat, Layer, activation, grad_cam, layers, visualize_features,
 };
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
 
 use crate::Result;
@@ -34,7 +34,7 @@ pub struct Subject {
 impl Subject {
     /// The network `kind` with the weights of a file.
     pub fn load(
-        kind: ModelKind,
+        kind: &'static ModelInfo,
         weights: &Path,
         input: InputSpec,
         label_names: Vec<String>,
@@ -42,9 +42,9 @@ impl Subject {
         device: &Device,
     ) -> Result<Self> {
         let params = Params::seeded(0, device);
-        let frozen = params.freezing(|_| true);
+        let frozen = params.frozen(|_| true);
         let network =
-            ImageClassifier::new(kind, Dims::from(&input), label_names.len(), kind.scheme(), &frozen)?;
+            ImageClassifier::new(kind, InputShape::from(&input), label_names.len(), kind.init, &frozen)?;
         params.load(weights)?;
         Ok(Self { network, params, input, label_names, source, device: device.clone() })
     }
@@ -114,8 +114,8 @@ impl Subject {
 
     /// The kernels of the first convolution, if the network begins with one.
     fn first_filters(&self) -> Option<Tensor> {
-        let names = ["conv_stem.weight", "conv1.weight"];
-        let weight = names.iter().find_map(|name| self.params.get(name))?.as_tensor().detach();
+        let name = self.network.info().first_conv?;
+        let weight = self.params.get(&format!("{name}.weight"))?.as_tensor().detach();
         (weight.rank() == 4 && weight.dims()[1] == self.input.input_size.0).then_some(weight)
     }
 }
@@ -251,9 +251,8 @@ pub fn evidence(subject: &Subject, cases: &[Evidence<'_>], layer: &str) -> Resul
 
 /// The last layer of maps, or, before it, the last one of at least 8 pixels a side: where Grad-CAM looks.
 pub fn layer_for_evidence(layers: &[Layer]) -> Option<&Layer> {
-    let maps = || layers.iter().rev().filter(|layer| matches!(layer.output, Dims::Map { .. }));
-    let fine =
-        |layer: &&Layer| matches!(layer.output, Dims::Map { height, width, .. } if height.min(width) >= 7);
+    let maps = || layers.iter().rev().filter(|layer| matches!(layer.output, InputShape::Map { .. }));
+    let fine = |layer: &&Layer| matches!(layer.output, InputShape::Map { height, width, .. } if height.min(width) >= 7);
     maps().find(fine).or_else(|| maps().next())
 }
 

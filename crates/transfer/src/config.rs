@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, ResizeMode};
-use firstsight_models::ModelKind;
+use firstsight_models::registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -106,13 +106,8 @@ impl RunConfig {
     pub fn write(&self, path: &Path) -> Result<()> {
         let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
         let mut document = serde_json::to_value(self).map_err(|e| unusable(e.to_string()))?;
-        let kind = ModelKind::from_architecture(&self.architecture).map_err(|e| unusable(e.to_string()))?;
-        let first = match kind {
-            ModelKind::MobileNetV2 => Some("conv_stem"),
-            ModelKind::Xception => Some("conv1"),
-            _ => None,
-        };
-        if let Some(first) = first {
+        let kind = registry::find(&self.architecture).map_err(|e| unusable(e.to_string()))?;
+        if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
             let fields = &mut document["pretrained_cfg"];
             fields["num_classes"] = self.num_classes.into();
             fields["first_conv"] = first.into();

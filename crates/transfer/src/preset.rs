@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use firstsight_models::Block;
 use firstsight_train::{Accuracy, CrossEntropy, Schedule, TopK};
 
-use crate::{BatchNormMode, Block, FeatureView, FineTuneConfig, HeadConfig};
+use crate::{BatchNormMode, FeatureView, FineTuneConfig, HeadConfig};
 
 /// Amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

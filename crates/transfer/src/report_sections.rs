@@ -57,7 +57,7 @@ pub fn run_report(
         ours: test.into(),
         reference: None,
     }));
-    figures(section, &rows, plan.model.name());
+    figures(section, &rows, plan.model.name);
     let (name, images) = held_out(splits);
     let (_, predictions) = training::measure(&trained.network, images, &plan.input, &runtime.device)?;
     mistakes(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, ModelKind};
+use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
 use crate::{Error, Pretrained, Result, RunConfig, files};
@@ -69,6 +69,20 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Copies another run's checkpoint here, for a training that continues from it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a checkpoint that cannot be read, [`Error::Write`] for one that cannot be written.
+    pub fn copy_checkpoint(&self, from: &Self) -> Result<()> {
+        for name in ["last.safetensors", "best.safetensors"] {
+            let path = from.checkpoint().join(name);
+            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            files::write(&self.checkpoint().join(name), &bytes)?;
+        }
+        Ok(())
+    }
+
     fn error(&self, reason: String) -> Error {
         Error::Run { path: self.path.clone(), reason }
     }
@@ -121,7 +135,7 @@ impl RunFolder {
         let path = self.config();
         let stated = StatedConfig::read(&path)?;
         let unusable = |reason: String| Error::Config { path: path.clone(), reason };
-        let kind = ModelKind::from_architecture(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
+        let kind = registry::find(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
         let found = Pretrained::local(kind, &self.path)?;
         let n = found.n_classes;
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
@@ -33,7 +33,7 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
 #[derive(Debug, Clone)]
 pub struct Training {
     /// The network.
-    pub model: ModelKind,
+    pub model: &'static ModelInfo,
     /// Preprocessing of an image.
     pub input: InputSpec,
     /// Maximum number of epochs.
@@ -89,9 +89,9 @@ impl Training {
         let n_classes = splits.n_classes();
         let network = ImageClassifier::new(
             self.model,
-            Dims::from(&self.input),
+            InputShape::from(&self.input),
             n_classes,
-            self.model.scheme(),
+            self.model.init,
             &params,
         )?;
         Ok((network, params))
@@ -143,7 +143,7 @@ impl Training {
         self.config(splits, &network).write(&run.config())?;
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());
-        let mut progress = runtime.training(self.model.name());
+        let mut progress = runtime.training(self.model.name);
         let history = runtime.interrupt.with_graceful_interrupt(|flag| {
             let mut interrupt = Interrupt(flag);
             let callbacks: &mut [&mut dyn Callback] = &mut [

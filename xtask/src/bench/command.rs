@@ -119,7 +119,7 @@ impl Timing {
         let ms = ours.ms;
         Self {
             item: item.name(),
-            network: item.model().name(),
+            network: item.model().name,
             batch: item.batch(),
             mode: mode.name(),
             ms,

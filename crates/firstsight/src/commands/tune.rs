@@ -10,7 +10,7 @@ use firstsight_hpo::{
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
 use firstsight_lecture::search_report::{self, TrialJson};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, StopReason};
@@ -39,7 +39,7 @@ pub struct Args {
     data: DataArgs,
     /// Model to train; several make it part of the search
     #[arg(long, required = true, value_parser = values::model, value_name = "MODEL")]
-    model: Vec<ModelKind>,
+    model: Vec<&'static ModelInfo>,
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
@@ -98,7 +98,8 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
     let model = match args.model[..] {
         [only] => only,
         ref several => {
-            let labelled: Vec<(&str, ModelKind)> = several.iter().map(|kind| (kind.name(), *kind)).collect();
+            let labelled: Vec<(&str, &'static ModelInfo)> =
+                several.iter().map(|kind| (kind.name, *kind)).collect();
             trial.one_of("model", &labelled)?
         }
     };
@@ -217,7 +218,7 @@ fn study(args: &Args, context: &Context, splits: &DecodedSplits) -> Result<Study
 
 /// Description of a study without its sampler and length.
 fn settings(args: &Args, context: &Context, splits: &DecodedSplits) -> String {
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     format!(
         "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
         models.join(" or "),
@@ -294,7 +295,7 @@ fn page(
     time: Duration,
 ) -> Result<Report> {
     let source = escape_markup(&args.data.path().display().to_string());
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[

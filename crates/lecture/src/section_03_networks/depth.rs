@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use firstsight_data::{ImageDataset, InputSpec, Sampling};
-use firstsight_models::{Dims, ImageClassifier, ModelConfig, Params, ResNetConfig, Scheme};
+use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+use firstsight_models::{ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Accuracy, Callback, FitConfig, Metrics, Monitor, OptimizerConfig, Trainable, fit};
@@ -122,9 +123,15 @@ fn run(
     let started = Instant::now();
     let input = InputSpec::bytes(1, SMALL, SMALL);
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
-    let model = ModelConfig::ResNet(config);
-    let network =
-        ImageClassifier::build(&model, Dims::from(&input), train.classes().len(), Scheme::Kaiming, &params)?;
+    let (model, init) = (&RESNET_SMALL, Init::Kaiming);
+    let network = ImageClassifier::from_network(
+        model,
+        ResNet::new(&config, init, &params.builder_for(init))?,
+        (model.head)(train.classes().len()),
+        InputShape::from(&input),
+        init,
+        &params,
+    )?;
     let order = Sampling::Shuffled { seed: context.settings.seed };
     let batches = images::loader(train, &input, BATCH, order, &context.runtime.device)?;
     let val = training::in_order(val, &input, &context.runtime.device)?;

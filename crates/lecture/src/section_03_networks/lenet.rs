@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
-use firstsight_models::ModelKind;
+use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use firstsight_transfer::{
@@ -88,7 +88,7 @@ pub(super) fn write(
 fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Training {
     let epochs = if quick { 6 } else { 20 };
     Training {
-        model: ModelKind::LeNet5,
+        model: &LENET5,
         input: InputSpec::bytes(1, SIDE, SIDE),
         epochs,
         // No training stops early: the rate has to fall.

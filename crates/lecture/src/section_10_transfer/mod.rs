@@ -5,7 +5,9 @@ mod task;
 mod weights;
 
 use candle_core::Device;
-use firstsight_models::{Dims, Framework, ImageClassifier, ModelKind, Params, Scheme, Style};
+use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
+use firstsight_models::summary::Style;
+use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
@@ -143,9 +145,9 @@ pub(super) fn write(
 /// MobileNetV2's layers without the last, as Keras names and counts them.
 fn listing(section: &mut Section) -> Result<()> {
     let params = Params::seeded(0, &Device::Cpu);
-    let config = ModelKind::MobileNetV2.config(3).with_framework(Framework::Keras);
-    let input = Dims::Map { channels: 3, height: SIDE, width: SIDE };
-    let network = ImageClassifier::build(&config, input, 1000, Scheme::Keras, &params)?;
+    let input = InputShape::Map { channels: 3, height: SIDE, width: SIDE };
+    let (model, framework) = (&MOBILENET_V2, Framework::Keras);
+    let network = ImageClassifier::with_framework(model, framework, input, 1000, Init::Keras, &params)?;
     let summary = network.summary_as(Style::Keras).without_head();
     section.subsection(&format!("MobileNetV2, layer by layer: {}", summary.rows.len()));
     section.text(&format!(
@@ -246,7 +248,7 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
         val: restrict(&lecture.splits.val, classes, usize::MAX)?,
         test: None,
     };
-    let mut plan = lecture.plan(ModelKind::SmallCnn);
+    let mut plan = lecture.plan(&SMALL_CNN);
     (plan.epochs, plan.record.batch_size) = amount.pretraining;
     plan.patience = plan.epochs;
     let path = lecture.out.join("runs").join("small-cnn-before-transfer");
@@ -261,7 +263,7 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
 
 /// The same network on the same images from random weights, at the usual rate.
 fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Metrics> {
-    let mut plan = lecture.plan(ModelKind::SmallCnn);
+    let mut plan = lecture.plan(&SMALL_CNN);
     plan.epochs = epochs;
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
@@ -377,7 +379,7 @@ fn pictures(task: &Task, done: &Transferred, section: &mut Section) -> Result<()
 
 fn json(pretrained: &Pretrained, task: &Task, done: &Transferred, scratch: Option<&Metrics>) -> TransferJson {
     TransferJson {
-        model: pretrained.model.name(),
+        model: pretrained.model.name,
         weights: pretrained.origin.clone(),
         data: task.source.clone(),
         classes: task.train.classes().len(),

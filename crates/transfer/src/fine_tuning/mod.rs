@@ -10,17 +10,18 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Batches as _, DecodeOptions, ImageDataset, ImageFolder,
     InputSpec, Loader, OnDecodeError, ResizeMode, Sampling,
 };
+use firstsight_models::Block;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate, predict,
 };
 use serde::Serialize;
 
-use crate::blocks::place;
+use crate::fine_tune::block_index;
 use crate::training::{LOSS, METRICS, monitor};
 use crate::{
-    BatchNormMode, Block, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig,
-    RunFolder, Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
+    BatchNormMode, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder,
+    Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -442,7 +443,7 @@ impl FineTuning {
             if self.update_statistics {
                 config.batch_norm = BatchNormMode::Train;
             }
-            place(blocks, &config.unfreeze_from)?;
+            block_index(blocks, &config.unfreeze_from)?;
         }
         Ok(recipe)
     }
@@ -564,7 +565,7 @@ impl BlockStage {
             trained_rows: summary
                 .rows
                 .iter()
-                .map(|row| model.is_in_head(&format!("{}.", row.name)))
+                .map(|row| model.network.in_head(&format!("{}.", row.name)))
                 .collect(),
         }
     }

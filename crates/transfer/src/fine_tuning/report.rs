@@ -55,7 +55,7 @@ fn report(result: &FineTuneResult) -> Result<Report> {
     ));
 
     what_was_done(result, report.section(None, "What was done"), source);
-    figures(result, report.section(None, "The figures"), model.name());
+    figures(result, report.section(None, "The figures"), model.name);
     let source = format!("{source}, {name} images");
     pages::mistakes(
         report.section(None, &format!("What it gets wrong: the {name} images")),
