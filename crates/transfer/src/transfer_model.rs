@@ -22,7 +22,7 @@ pub struct TransferModel {
     pub network: ImageClassifier,
     /// Its variables.
     pub params: Params,
-    /// How an image becomes its input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     runtime: Runtime,
 }
