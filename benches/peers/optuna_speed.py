@@ -1,4 +1,4 @@
-"""The search of crates/hpo/examples/speed.rs in Optuna: python optuna_speed.py N [sqlite:///FILE] prints seconds."""
+"""The search of crates/hpo/benches/speed.rs in Optuna: python optuna_speed.py N [sqlite:///FILE] prints seconds."""
 
 import math
 import sys

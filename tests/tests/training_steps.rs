@@ -56,7 +56,7 @@ struct Compare<'a> {
 }
 
 impl Callback for Compare<'_> {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let step = &self.steps[end.batch];
         let expected = step["loss"].as_f64().unwrap();
         assert!(

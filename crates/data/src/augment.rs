@@ -1,19 +1,19 @@
-//! Random changes to training images that leave their label true.
+//! Random changes of training images that keep their labels true.
 //!
-//! [`Augmentation`] says what is done; [`Loader::augmented`](crate::Loader::augmented) does it to every batch, and
-//! an [`Augmenter`] to one image. What becomes of an image is a pure function of its pixels, the seed, the epoch
-//! and the image's place in the data: the order of the batches, their size and the number of threads change nothing.
-//! (Mixing also depends on the example that stands before in the batch.)
+//! [`Augmentation`] is the list of transforms. [`Loader::augmented`](crate::Loader::augmented) applies it to every batch,
+//! an [`Augmenter`] to one image. The result is a pure function of the image's pixels, the seed, the epoch and the image's
+//! index in the data: neither the order or size of the batches nor the number of threads matters. (Mixing also depends on
+//! the previous example of the batch.)
 
 mod affine;
 mod augmenter;
-mod chance;
 mod color;
 mod crop;
 mod erase;
 #[cfg(feature = "candle")]
 mod mix;
 mod preset;
+mod random;
 #[cfg(all(test, feature = "candle"))]
 mod tests;
 
@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::input_spec::Interpolation;
 
-/// What is done to training images, and with which randomness.
+/// Random transforms of training images, with their seed.
+///
+/// [`characters`](Self::characters), [`digits`](Self::digits) and [`photos`](Self::photos) are presets.
 ///
 /// # Examples
 ///
@@ -54,32 +56,33 @@ use crate::input_spec::Interpolation;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augmentation {
-    /// With the epoch and the image's place in the data it decides everything that is drawn.
+    /// Seed. With the epoch and the image's index in the data, it determines every random draw.
     pub seed: u64,
-    /// What is done to each image, in this order. Neighbouring flips, rotations, zooms, translations and padded
-    /// crops are composed first, so that the image is resampled once.
+    /// Transforms of each image, in this order. Consecutive flips, rotations, zooms, translations and padded crops
+    /// are composed, so that the image is resampled once.
     pub transforms: Vec<Transform>,
-    /// How pixels between pixels are read.
+    /// Filter that reads between pixels: `Nearest`, or `Bilinear`, rounded down as in Pillow.
     pub interpolation: Interpolation,
-    /// What stands where an image has been moved away.
+    /// Values outside of the image.
     pub fill: Fill,
-    /// Whether each example is mixed with another.
+    /// Whether and how each example is mixed with another.
     pub mix: Option<Mix>,
-    /// ε in [0, 1): the label's class gets 1 − ε + ε / K, the others ε / K (Szegedy et al. 2016, section 7; Keras's
+    /// Label smoothing ε in [0, 1): the label's class gets 1 − ε + ε / K, the others ε / K (Szegedy et al. 2016, section 7; Keras's
     /// and PyTorch's `label_smoothing`). 0 leaves labels as they are.
     pub label_smoothing: f64,
 }
 
-/// One random change. Ranges (least, most) are drawn from uniformly; equal ends make a change that isn't random.
+/// One random transform.
 ///
-/// The cores are checked against Pillow and torchvision on the files of `tests/goldens`: equal in every byte
-/// but where the table says otherwise.
+/// Values are drawn uniformly from ranges (low, high), both ends finite; equal ends make a transform that is not random.
+/// The results are checked against Pillow and torchvision on the files of `tests/goldens`: equal in every byte except where
+/// the table says otherwise.
 ///
-/// | change | defined as by | differs by |
+/// | transform | defined as in | difference |
 /// | --- | --- | --- |
 /// | flips | torchvision `RandomHorizontalFlip`, `RandomVerticalFlip` | 0 |
-/// | [`Rotate`](Self::Rotate) | torchvision `RandomRotation(expand=False)`; Keras `RandomRotation` | 0 with bilinear, of nearest at most 1 pixel in 200 another neighbour |
-/// | [`Zoom`](Self::Zoom), [`Translate`](Self::Translate) | Keras `RandomZoom(height_factor)`, `RandomTranslation`; resampled as by Pillow's `Image.transform` | 0 of Pillow's |
+/// | [`Rotate`](Self::Rotate) | torchvision `RandomRotation(expand=False)`; Keras `RandomRotation` | 0 with bilinear; with nearest at most 1 pixel in 200 takes another neighbor |
+/// | [`Zoom`](Self::Zoom), [`Translate`](Self::Translate) | Keras `RandomZoom(height_factor)`, `RandomTranslation`; resampled as by Pillow's `Image.transform` | 0 from Pillow's |
 /// | [`CropPadded`](Self::CropPadded) | torchvision `RandomCrop(size, padding)` | 0 |
 /// | [`CropResized`](Self::CropResized) | torchvision and timm `RandomResizedCrop` | 0 |
 /// | [`Brightness`](Self::Brightness), [`Contrast`](Self::Contrast), [`ColorJitter`](Self::ColorJitter) | torchvision `ColorJitter` on Pillow images | 0 |
@@ -87,105 +90,105 @@ pub struct Augmentation {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Transform {
-    /// Left becomes right.
+    /// Mirrors left and right.
     FlipHorizontal {
-        /// In [0, 1].
+        /// Probability, in [0, 1].
         probability: f64,
     },
-    /// Top becomes bottom.
+    /// Mirrors top and bottom.
     FlipVertical {
-        /// In [0, 1].
+        /// Probability, in [0, 1].
         probability: f64,
     },
-    /// Turns about the centre; the size stays, corners are lost.
+    /// Rotates about the center; the size stays the same and corners are cut off.
     Rotate {
-        /// Counter-clockwise.
+        /// Angle, counterclockwise.
         degrees: (f64, f64),
     },
-    /// Scales about the centre, height and width alike.
+    /// Scales about the center, height and width by the same factor.
     Zoom {
-        /// The image shows (1 + by) of its height and width: above 0 zooms out, below 0 zooms in. Above −1.
+        /// The result shows (1 + by) of the image's height and width: above 0 zooms out, below 0 zooms in. Above −1.
         by: (f64, f64),
     },
-    /// Moves.
+    /// Translates.
     Translate {
-        /// Down, as a share of the height.
+        /// Distance down, as a share of the height.
         down: (f64, f64),
-        /// To the right, as a share of the width.
+        /// Distance to the right, as a share of the width.
         right: (f64, f64),
     },
-    /// Pads by `padding` pixels on each side with the fill, then cuts the image's size out of it anywhere: a
+    /// Pads each side by `padding` pixels with the fill, then crops to the image's size at a random position: a
     /// translation by whole pixels.
     CropPadded {
-        /// Pixels.
+        /// Padding in pixels.
         padding: usize,
     },
-    /// Cuts a part and scales it to the image's size.
+    /// Crops a part and resizes it to the image's size.
     CropResized {
         /// The part's share of the image's area, in (0, 1].
         scale: (f64, f64),
-        /// The part's width / height, drawn so that its logarithm is uniform; above 0. Ten draws that don't fit
-        /// into the image are followed by the largest part at the centre that does.
+        /// The part's width / height, with a uniform logarithm; above 0. After ten draws that do
+        /// not fit into the image, the largest center crop that fits is taken.
         ratio: (f64, f64),
-        /// How the part is scaled.
+        /// Filter that resizes the part.
         interpolation: Interpolation,
     },
-    /// Multiplies all values; what is above 255 becomes 255.
+    /// Multiplies all values, limited to 255.
     Brightness {
-        /// At least 0.
+        /// Factor, at least 0.
         factor: (f64, f64),
     },
-    /// Moves all values away from the image's mean grey, or towards it below a factor of 1.
+    /// Moves all values away from the image's mean gray, or toward it for a factor below 1.
     Contrast {
-        /// At least 0.
+        /// Factor, at least 0.
         factor: (f64, f64),
     },
-    /// Brightness, contrast, saturation and hue in a random order. Grey images have neither saturation nor hue.
+    /// Brightness, contrast, saturation and hue in a random order. Gray images have neither saturation nor hue.
     ColorJitter {
-        /// The factor is drawn from [max(0, 1 − brightness), 1 + brightness]. At least 0.
+        /// Strength, at least 0: the factor is drawn from [max(0, 1 − brightness), 1 + brightness].
         brightness: f64,
-        /// Likewise.
+        /// Strength of the contrast, at least 0, drawn in the same way.
         contrast: f64,
-        /// Likewise: 0 is grey.
+        /// Strength of the saturation, at least 0, drawn in the same way; a factor of 0 is gray.
         saturation: f64,
-        /// Turns of the colour wheel, from −hue to hue; in [0, 0.5].
+        /// Maximum rotation of the color wheel in turns, in [0, 0.5].
         hue: f64,
     },
     /// Covers a rectangle (Zhong et al. 2020).
     Erase {
-        /// In [0, 1].
+        /// Probability, in [0, 1].
         probability: f64,
         /// The rectangle's share of the image's area, in (0, 1].
         area: (f64, f64),
-        /// Its height / width, drawn so that its logarithm is uniform; above 0.
+        /// Its height / width, with a uniform logarithm; above 0.
         ratio: (f64, f64),
-        /// What covers it.
+        /// Values that cover it.
         with: Cover,
     },
 }
 
-/// What an erased rectangle is filled with.
+/// The values that cover an erased rectangle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
     /// One value in every channel.
     Constant(u8),
-    /// Bytes drawn uniformly. (torchvision's and timm's noise is normal, of normalised values.)
+    /// Bytes drawn uniformly. (torchvision's and timm's noise is normal, of normalized values.)
     Noise,
 }
 
-/// What stands where an image has been moved away.
+/// The values outside of a moved image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill {
-    /// One value in every channel, as Pillow and torchvision have it: it stands where a pixel's centre falls
-    /// outside of the image, and is not blended with the image's edge. Keras's `constant`, which does blend it.
+    /// One value in every channel, as in Pillow and torchvision: a pixel has it if its center lies outside of the
+    /// image, without blending at the edge. Keras's `constant`, which blends.
     Constant(u8),
-    /// The edge goes on: `aaa|abcd|ddd`. Keras's `nearest`, torchvision's `edge`.
+    /// The edge is repeated: `aaa|abcd|ddd`. Keras's `nearest`, torchvision's `edge`.
     Edge,
-    /// Mirrored, the edge twice: `cba|abcd|dcb`. Keras's `reflect`, torchvision's `symmetric`.
+    /// Mirrored, with the edge twice: `cba|abcd|dcb`. Keras's `reflect`, torchvision's `symmetric`.
     Symmetric,
-    /// Mirrored, the edge once: `dcb|abcd|cba`. torchvision's `reflect`.
+    /// Mirrored, with the edge once: `dcb|abcd|cba`. torchvision's `reflect`.
     Reflect,
-    /// From the other side: `bcd|abcd|abc`. Keras's `wrap`.
+    /// Continued from the other side: `bcd|abcd|abc`. Keras's `wrap`.
     Wrap,
 }
 
@@ -198,8 +201,8 @@ pub enum Fill {
 pub enum Mix {
     /// λ·x + (1 − λ)·x′, with this α (Zhang et al. 2018).
     Mixup(f64),
-    /// A rectangle of area 1 − λ comes from the other example, with this α. Where the image's edge cuts the rectangle, λ
-    /// is corrected (Yun et al. 2019).
+    /// A rectangle of area 1 − λ comes from the other example, with this α. λ is corrected where the image's edge cuts
+    /// the rectangle (Yun et al. 2019).
     Cutmix(f64),
 }
 
@@ -210,7 +213,8 @@ impl Augmentation {
     }
 
     /// # Errors
-    /// [`Error::Invalid`] for what no random draw can follow.
+    ///
+    /// [`Error::Invalid`] for a setting that cannot be drawn from.
     fn check(&self) -> Result<()> {
         self.transforms.iter().try_for_each(Transform::check)?;
         if !matches!(self.interpolation, Interpolation::Nearest | Interpolation::Bilinear) {
@@ -234,14 +238,14 @@ impl Augmentation {
 
 impl Transform {
     fn check(&self) -> Result<()> {
-        let range = |name, (least, most): (f64, f64), lowest: f64, is_open: bool, highest: f64| {
-            let above = if is_open { least > lowest } else { least >= lowest };
-            if above && least <= most && most <= highest {
+        let range = |name, (low, high): (f64, f64), lowest: f64, is_open: bool, highest: f64| {
+            let above = if is_open { low > lowest } else { low >= lowest };
+            if above && low <= high && high <= highest {
                 return Ok(());
             }
             let bracket = if is_open { "(" } else { "[" };
-            let expected = format!("(least, most) with least ≤ most in {bracket}{lowest}, {highest}]");
-            Err(Error::invalid(name, expected, format!("({least}, {most})")))
+            let expected = format!("(low, high) with low ≤ high in {bracket}{lowest}, {highest}]");
+            Err(Error::invalid(name, expected, format!("({low}, {high})")))
         };
         let share = |name, share: f64| range(name, (share, share), 0.0, false, 1.0);
         const LARGE: f64 = 1e6;

@@ -5,13 +5,13 @@ use candle_core::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::sampling::Sampling;
 
-/// Examples that one step of training sees.
+/// The examples of one training step.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// (B, C, H, W) f32 for images; for tables (B, F) f32.
+    /// Inputs, (B, C, H, W) f32 for images or (B, F) f32 for tables.
     pub inputs: Tensor,
-    /// (B,) u32 for classes, or (B, K) f32 for the share of each of K classes where labels are mixed or smoothed;
-    /// for regression (B,) f32.
+    /// Labels: (B,) u32 for classes; (B, K) f32 for the share of each of K classes, where labels are mixed or
+    /// smoothed; (B,) f32 for regression.
     pub labels: Tensor,
 }
 
@@ -19,7 +19,7 @@ pub struct Batch {
 ///
 /// # Examples
 ///
-/// Anything that can make tensors again and again is a source:
+/// A source of constant batches:
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -69,7 +69,7 @@ impl<B: Batches + ?Sized> Batches for &B {
     }
 }
 
-/// The number of batches, of which the last may be smaller, as Keras has it.
+/// The number of batches. The last may be smaller, as in Keras.
 pub(crate) fn n_batches(n_examples: usize, batch_size: usize) -> usize {
     n_examples.div_ceil(batch_size)
 }
@@ -81,7 +81,7 @@ pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
     }
 }
 
-/// Batches of tensors that are in memory already: tables, cached features.
+/// Batches of tensors in memory, such as tables or cached features.
 ///
 /// # Examples
 ///
@@ -106,12 +106,12 @@ pub struct TensorBatches {
 }
 
 impl TensorBatches {
-    /// `inputs` (N, …) f32 and `labels` (N,) u32 or f32, on the device on which the batches shall be.
+    /// Batches of `inputs`, (N, …) f32, and `labels`, (N,) u32 or f32, on the device of these tensors.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if there are no examples, the numbers of inputs and labels differ, a dtype is another, or
-    /// the batch size is 0.
+    /// [`Error::Invalid`] if there are no examples, the numbers of inputs and labels differ, a dtype is not supported,
+    /// or the batch size is 0.
     pub fn new(inputs: Tensor, labels: Tensor, batch_size: usize, sampling: Sampling) -> Result<Self> {
         check_batch_size(batch_size)?;
         let n = inputs.dims().first().copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Decoded images on disk.
 //!
 //! The file, little-endian: `MAGIC`; key, N, H, W, C and the number of excluded images, each u64; for each of these
-//! its place u64, the length of the reason u64, the reason in UTF-8; N·H·W·C bytes of pixels; CRC-32 of all before,
+//! its index u64, the length of the reason u64, the reason in UTF-8; N·H·W·C bytes of pixels; CRC-32 of all before,
 //! u32.
 
 use std::fs::File;
@@ -19,18 +19,18 @@ use crate::files::write_atomically_with;
 use crate::folder::ImageFolder;
 use crate::input_spec::{Interpolation, ResizeMode};
 
-/// To be changed with the layout of the file and with anything that changes what is decoded.
+/// To be changed with the file's layout and with any change of the decoded pixels.
 const MAGIC: [u8; 16] = *b"firstsight img 2";
 
-/// What decoding a folder yields.
+/// The result of decoding a folder.
 pub(crate) struct Content {
     /// (N, H, W, C), zeros where an image was excluded.
     pub(crate) pixels: Vec<u8>,
-    /// Place and reason, by place.
+    /// Index and reason of excluded images, by index.
     pub(crate) excluded: Vec<(usize, String)>,
 }
 
-/// A hash of all that the pixels depend on, the same in every version of Rust and on every machine (FNV-1a).
+/// A hash of everything that the pixels depend on, the same in every version of Rust and on every machine (FNV-1a).
 pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64> {
     let mut hash = FnvHasher::default();
     let mut number = |value: u64| hash.write(&value.to_le_bytes());
@@ -72,7 +72,7 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     Ok(hash.finish())
 }
 
-/// Bytes, and nanoseconds between 1970 and the last modification.
+/// Size in bytes, and time of the last modification in nanoseconds since 1970.
 fn stamp(path: &Path) -> Result<(u64, u64)> {
     let read = || -> io::Result<_> {
         let metadata = std::fs::metadata(path)?;
@@ -135,7 +135,7 @@ fn try_read(
         let reason = String::from_utf8(reason).map_err(|_| damaged("a reason is not UTF-8"))?;
         excluded.push((index as usize, reason));
     }
-    // Before the pixels' memory is taken.
+    // Before memory is allocated for the pixels.
     if length != expected_length {
         return Err(damaged(&format!("expected {expected_length} bytes, found {length}")));
     }
@@ -176,7 +176,7 @@ pub(crate) fn write(path: &Path, key: u64, size: (usize, usize, usize), content:
     written.map_err(Error::io("write", path))
 }
 
-/// Sums what passes through.
+/// A reader or writer with a running checksum.
 struct Checked<T> {
     inner: T,
     crc: crc32fast::Hasher,

@@ -4,36 +4,35 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-/// What this crate's functions return.
+/// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong between a folder and a batch. Each message names the file, what was expected
-/// and what was found.
+/// An error between a folder and a batch. Each message names the file or setting, the expected and the found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused to read or write.
+    /// Reading or writing failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: "read", "list", "write", ...
+        /// The operation: "read", "list" or "write".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// A data set's folder holds no class folder, or a split's.
+    /// The folder of a data set or split holds no class folder.
     #[error("expected one folder per class in {}, found none", path.display())]
     NoClasses {
         /// The folder that was scanned.
         path: PathBuf,
     },
 
-    /// A class folder holds no image (or none that can be read).
+    /// A class folder holds no readable image.
     #[error("expected images of class {class:?} in {}, found none ({})", path.display(), extensions())]
     EmptyClass {
-        /// The class, which is its folder's name.
+        /// The class, named as its folder.
         class: String,
         /// The class folder.
         path: PathBuf,
@@ -62,18 +61,18 @@ pub enum Error {
         path: PathBuf,
         /// The training folder.
         train: PathBuf,
-        /// The classes that training does not know.
+        /// The classes that the training folder lacks.
         unknown: Vec<String>,
     },
 
-    /// Two folders claim to be the same split.
+    /// Two folders are the same split.
     #[error("expected one {split} folder, found both {} and {}", first.display(), second.display())]
     AmbiguousSplit {
         /// `train`, `val` or `test`.
         split: &'static str,
-        /// One of the folders.
+        /// The first folder.
         first: PathBuf,
-        /// The other.
+        /// The second folder.
         second: PathBuf,
     },
 
@@ -89,7 +88,7 @@ pub enum Error {
     NotAnImage {
         /// The file.
         path: PathBuf,
-        /// How the file begins.
+        /// The first bytes of the file.
         found: String,
     },
 
@@ -98,9 +97,9 @@ pub enum Error {
     Undecodable {
         /// The file.
         path: PathBuf,
-        /// The format that the first bytes announce.
+        /// The format according to the first bytes.
         format: &'static str,
-        /// The decoder's reason.
+        /// The decoder's message.
         message: String,
     },
 
@@ -109,35 +108,35 @@ pub enum Error {
     TooManyPixels {
         /// The file.
         path: PathBuf,
-        /// Pixels in a row.
+        /// Width in pixels.
         width: u64,
-        /// Rows.
+        /// Height in pixels.
         height: u64,
         /// The limit, of [`DecodeSettings::max_pixels`](crate::DecodeSettings::max_pixels).
         max_pixels: u64,
     },
 
-    /// A setting or an argument is outside of what makes sense.
+    /// A setting or argument is invalid.
     #[error("{name}: expected {expected}, found {found}")]
     Invalid {
         /// The setting or argument.
         name: &'static str,
-        /// The rule.
+        /// The expected value.
         expected: String,
         /// The value.
         found: String,
     },
 
-    /// A CSV file breaks the form of a numeric table.
+    /// A CSV file is not a table of numbers.
     #[error("{} line {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
     Csv {
         /// The file.
         path: PathBuf,
-        /// Counted from 1; the header is line 1.
+        /// Line number, counted from 1; the header is line 1.
         line: u64,
-        /// The column's name, or its number counted from 1 where it has no name.
+        /// The column's name, or its number, counted from 1, if it has no name.
         column: String,
-        /// The rule.
+        /// The expected value.
         expected: String,
         /// The text.
         found: String,
@@ -148,9 +147,9 @@ pub enum Error {
     Idx {
         /// The file.
         path: PathBuf,
-        /// The rule.
+        /// The expected value.
         expected: String,
-        /// What the file holds.
+        /// The content of the file.
         found: String,
     },
 
@@ -159,7 +158,7 @@ pub enum Error {
     PrefetchStopped {
         /// Batches in the epoch.
         expected: usize,
-        /// Batches that arrived.
+        /// Batches received.
         found: usize,
     },
 
@@ -174,7 +173,7 @@ fn extensions() -> String {
 }
 
 impl Error {
-    /// For `map_err`: attaches what was tried and on which file.
+    /// For `map_err`: adds the operation and the file.
     #[cfg(feature = "decode")]
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }

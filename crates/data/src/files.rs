@@ -22,9 +22,9 @@ use atomic_write_file::AtomicWriteFile;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
+    let mut file = open(path)?;
     file.write_all(bytes)?;
-    file.commit()
+    commit(file)
 }
 
 /// As [`write_atomically`], with the content produced by `write`, which gets a buffered writer.
@@ -36,9 +36,23 @@ pub fn write_atomically_with(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut writer = BufWriter::with_capacity(1 << 20, AtomicWriteFile::open(path)?);
+    let mut writer = BufWriter::with_capacity(1 << 20, open(path)?);
     write(&mut writer)?;
-    writer.into_inner()?.commit()
+    commit(writer.into_inner()?)
+}
+
+// `AtomicWriteFile` leaves its temporary file behind if syncing or renaming fails, so these two rule that out.
+
+fn open(path: &Path) -> io::Result<AtomicWriteFile> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    AtomicWriteFile::open(path)
+}
+
+fn commit(file: AtomicWriteFile) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.commit()
 }
 
 #[cfg(test)]
@@ -59,5 +73,14 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write_atomically_with(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_folder_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("folder");
+        std::fs::create_dir(&path).unwrap();
+        write_atomically(&path, b"new").unwrap_err();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -19,23 +19,23 @@ use crate::split::train_test_split;
 pub struct Sample {
     /// The image file.
     pub path: PathBuf,
-    /// The place of its class in [`ImageFolder::classes`].
+    /// Index of its class in [`ImageFolder::classes`].
     pub label: u32,
 }
 
-/// Something in a data set's folder that is not an image of a class.
+/// A file or folder that is not an image of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// The file or folder.
     pub path: PathBuf,
-    /// Why it was skipped, in words.
+    /// The reason, in words.
     pub reason: &'static str,
 }
 
-/// A folder of class folders of images: the names and labels, no pixels.
+/// The images of a folder of class folders, as names and labels without pixels.
 ///
-/// `root/<class>/<image>`. Classes are sorted by code point, as Python's `sorted` does, and are numbered in that
-/// order; samples by class, then by file name, likewise by code point. A class folder may be a symbolic link.
+/// `root/<class>/<image>`. Classes are sorted by code point, as by Python's `sorted`, and numbered in that
+/// order; samples are sorted by class, then by file name. A class folder may be a symbolic link.
 ///
 /// # Examples
 ///
@@ -83,7 +83,7 @@ impl ImageFolder {
         }
     }
 
-    /// Everything that [`scan`](Self::scan) does and checks, but for there being two classes.
+    /// As [`scan`](Self::scan), but accepts a single class.
     fn scan_classes(root: &Path) -> Result<Self> {
         let mut skipped = Vec::new();
         let mut classes = Vec::new();
@@ -94,7 +94,7 @@ impl ImageFolder {
                 let class = name.into_string().map_err(|_| Error::NotUnicode { path: path.clone() })?;
                 classes.push((class, path));
             } else {
-                skipped.push(Skipped { path, reason: "a file beside the class folders" });
+                skipped.push(Skipped { path, reason: "not a class folder" });
             }
         }
         if classes.is_empty() {
@@ -131,7 +131,7 @@ impl ImageFolder {
         &self.classes
     }
 
-    /// The images, sorted as the type's description says, or in the order that [`subset`](Self::subset) was given.
+    /// The images, by class and file name, or in the order of the indices given to [`subset`](Self::subset).
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
@@ -146,7 +146,7 @@ impl ImageFolder {
         self.samples.len()
     }
 
-    /// Whether there are no images, which only an empty [`subset`](Self::subset) brings about.
+    /// Whether there are no images, which is only so for an empty [`subset`](Self::subset).
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
@@ -160,16 +160,16 @@ impl ImageFolder {
         counts
     }
 
-    /// What was found and is not an image of a class.
+    /// The files and folders that are not images of a class.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// The samples at these places, in this order, with the same classes.
+    /// The samples at `indices`, in this order, with the same classes.
     ///
     /// # Panics
     ///
-    /// As a slice does, if an index is not less than [`len`](Self::len).
+    /// If an index is not less than [`len`](Self::len).
     pub fn subset(&self, indices: &[usize]) -> Self {
         let samples = indices.iter().map(|&i| self.samples[i].clone()).collect();
         Self { samples, ..self.clone() }
@@ -186,7 +186,7 @@ impl ImageFolder {
         sizes.into_iter().collect()
     }
 
-    /// Shuffles and divides into train and test exactly as scikit-learn does: see [`train_test_split`].
+    /// Shuffles and splits into train and test exactly as scikit-learn does: see [`train_test_split`].
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl ImageFolder {
         Ok((self.subset(&train), self.subset(&test)))
     }
 
-    /// Gives the samples the labels of `train`'s classes.
+    /// Numbers the classes as in `train`.
     fn relabel(self, train: &Self) -> Result<Self> {
         let known: BTreeMap<&str, u32> = train.classes.iter().map(String::as_str).zip(0..).collect();
         let unknown: Vec<String> =
@@ -211,7 +211,7 @@ impl ImageFolder {
     }
 }
 
-/// A data set as it lies on disk: with a split into train, validation and test, or in one piece.
+/// A data set on disk, with or without a split into train, validation and test.
 ///
 /// # Examples
 ///
@@ -238,23 +238,23 @@ impl ImageFolder {
 pub struct DatasetFolder {
     /// The training images, or all of them if the folder has no split.
     pub train: ImageFolder,
-    /// The validation images, labelled by the training folder's classes.
+    /// The validation images, labeled by the training folder's classes.
     pub val: Option<ImageFolder>,
-    /// The test images, labelled by the training folder's classes.
+    /// The test images, labeled by the training folder's classes.
     pub test: Option<ImageFolder>,
 }
 
 impl DatasetFolder {
-    /// Scans a folder that holds `train` and perhaps `val` (or `validation`, `valid`) and `test`, in any letter
-    /// case, each a folder of class folders; or that is a folder of class folders itself.
+    /// Scans a folder with `train` and optionally `val` (or `validation`, `valid`) and `test`, in any letter case,
+    /// each a folder of class folders; or a folder of class folders.
     ///
-    /// A folder called `train` that holds images itself is taken for a class. What lies beside the split folders
-    /// is listed in the training folder's [`skipped`](ImageFolder::skipped).
+    /// A folder called `train` that directly holds images is a class. Files and folders other than the splits are
+    /// listed in the training folder's [`skipped`](ImageFolder::skipped).
     ///
     /// # Errors
     ///
     /// Those of [`ImageFolder::scan`]; [`Error::UnknownClasses`] if validation or test has a class that training
-    /// lacks (the other way round is allowed); [`Error::AmbiguousSplit`] for `Train` beside `train`.
+    /// lacks (not the other way round); [`Error::AmbiguousSplit`] for both `Train` and `train`.
     pub fn scan(root: &Path) -> Result<Self> {
         let mut splits: BTreeMap<&str, PathBuf> = BTreeMap::new();
         let mut beside = Vec::new();
@@ -268,7 +268,7 @@ impl DatasetFolder {
                     continue;
                 }
                 _ => {
-                    beside.push(Skipped { path, reason: "beside the split folders" });
+                    beside.push(Skipped { path, reason: "not a split folder" });
                     continue;
                 }
             };
@@ -305,7 +305,7 @@ fn list(folder: &Path) -> Result<Vec<(OsString, PathBuf)>> {
     read().map_err(Error::io("list", folder))
 }
 
-/// The image files of a class folder, and what else is there.
+/// The image files of a class folder, and its other files and folders.
 fn list_images(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
     let (mut images, mut skipped) = (Vec::new(), Vec::new());
     for (name, path) in list(folder)? {
@@ -328,13 +328,14 @@ fn is_hidden(name: &OsString) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// Whether `path` is a folder, through symbolic links; a link that never ends or that leads above itself is an
-/// error.
+/// Whether `path` is a folder, following symbolic links.
+///
+/// A link that leads to itself or to a folder above it is an error.
 fn is_class_folder(root: &Path, path: &Path) -> Result<bool> {
     let is_link = fs::symlink_metadata(path).map_err(Error::io("read", path))?.is_symlink();
     let is_folder = match fs::metadata(path) {
         Ok(metadata) => metadata.is_dir(),
-        // A link to nowhere or to a forbidden place is what it is; what is left is a link that does not end.
+        // A link to nowhere or to an inaccessible path keeps its error; any other is a link that does not end.
         Err(source)
             if is_link
                 && !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>

@@ -87,7 +87,7 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
     let Some(expected) = product.filter(|&bytes| bytes < isize::MAX as usize) else {
         return Err(wrong("dimensions that fit into memory".to_owned(), format!("{sides:?}")));
     };
-    // One byte more than announced tells a longer file; memory grows with what is there, not with the header.
+    // One byte more than announced detects a longer file. Memory grows with the file, not with the header.
     let mut values = Vec::new();
     reader.take(expected as u64 + 1).read_to_end(&mut values).map_err(Error::io("read", path))?;
     if values.len() != expected {

@@ -14,23 +14,23 @@ use crate::image_dataset::ImageDataset;
 use crate::normalize::Normalize;
 use crate::sampling::Sampling;
 
-/// How a [`Loader`] makes batches.
+/// Settings of a [`Loader`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoaderConfig {
-    /// Examples in a batch; the last of an epoch may be smaller, as Keras has it.
+    /// Number of examples in a batch. The last batch of an epoch may be smaller, as in Keras.
     pub batch_size: usize,
-    /// Shuffled or not.
+    /// The order of the examples.
     pub sampling: Sampling,
-    /// From bytes to what the network sees.
+    /// Normalization from bytes to floats.
     pub normalize: Normalize,
-    /// Batches that a thread prepares ahead while the caller trains; 0 prepares each when it is asked for.
+    /// Number of batches that a thread prepares ahead while the caller trains. With 0, each is prepared on request.
     pub prefetch: usize,
 }
 
-/// Batches of decoded images: (B, C, H, W) f32, with labels (B,) u32.
-/// [`augmented`](Self::augmented) changes the images at random.
+/// Batches of decoded images, (B, C, H, W) f32, with labels (B,) u32.
 ///
-/// The batches do not depend on `prefetch` or on the number of threads. At most `prefetch` batches wait in memory.
+/// [`augmented`](Self::augmented) adds random augmentation. The batches do not depend on `prefetch` or on the number of
+/// threads. At most `prefetch` batches wait in memory.
 ///
 /// # Examples
 ///
@@ -65,8 +65,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for no images, a batch size of 0, or a normalisation for another number of channels, or
-    /// one that divides by 0.
+    /// [`Error::Invalid`] for no images, a batch size of 0, or a normalization for another number of channels or
+    /// with a standard deviation that is not above 0.
     pub fn new(data: ImageDataset, config: LoaderConfig, device: &Device) -> Result<Self> {
         check_batch_size(config.batch_size)?;
         let (n, _, _, channels) = data.shape();
@@ -78,23 +78,20 @@ impl Loader {
         Ok(Self { source, sampling: config.sampling, prefetch: config.prefetch, device: device.clone() })
     }
 
-    /// The same batches of images that `augmentation` changes anew in each epoch. For training alone: what is
-    /// measured should be the images themselves.
+    /// The same batches with `augmentation` applied anew in each epoch. Use it for training only, not for evaluation.
     ///
-    /// Where labels are mixed or smoothed they become (B, K) f32, the share of each class; otherwise they stay
+    /// With mixing or label smoothing, labels become (B, K) f32, the share of each class; otherwise they stay
     /// (B,) u32.
     ///
     /// # Errors
     ///
-    /// As [`Augmenter::new`].
+    /// Those of [`Augmenter::new`].
     ///
     /// # Examples
     ///
     /// ```
     /// use candle_core::Device;
-    /// use firstsight_data::{
-    ///     Augmentation, Batches, ImageDataset, Fill, Interpolation, Loader, LoaderConfig, Mix, Normalize, Sampling, Transform,
-    /// };
+    /// use firstsight_data::{Augmentation, Batches, ImageDataset, Loader, LoaderConfig, Mix, Normalize, Sampling};
     ///
     /// let classes = vec!["dark".to_owned(), "light".to_owned()];
     /// let images = ImageDataset::from_pixels(vec![0, 51, 204, 255], (1, 2, 1), vec![0, 1], classes)?;
@@ -104,14 +101,7 @@ impl Loader {
     ///     normalize: Normalize { mean: vec![0.0], std: vec![1.0] },
     ///     prefetch: 2,
     /// };
-    /// let augmentation = Augmentation {
-    ///     seed: 0,
-    ///     transforms: vec![Transform::FlipHorizontal { probability: 0.5 }],
-    ///     interpolation: Interpolation::Bilinear,
-    ///     fill: Fill::Edge,
-    ///     mix: Some(Mix::Mixup(0.2)),
-    ///     label_smoothing: 0.0,
-    /// };
+    /// let augmentation = Augmentation { mix: Some(Mix::Mixup(0.2)), ..Augmentation::photos(0) };
     /// let loader = Loader::new(images, config, &Device::Cpu)?.augmented(augmentation)?;
     /// let batch = loader.epoch(0).next().unwrap()?;
     /// assert_eq!(batch.labels.dims(), [2, 2]);
@@ -159,14 +149,14 @@ impl Batches for Loader {
     }
 }
 
-/// A batch before it is tensors: making those is left to the caller's thread, which owns the device.
+/// The values of a batch. The caller's thread, which owns the device, makes tensors of them.
 struct BatchValues {
     inputs: Vec<f32>,
     labels: Labels,
     n: usize,
 }
 
-/// What a worker needs to prepare any batch.
+/// Everything that a worker needs to prepare a batch.
 #[derive(Debug)]
 struct Source {
     data: ImageDataset,
@@ -220,7 +210,7 @@ impl Source {
     }
 }
 
-/// The batches' values in order, from this thread or from one that works ahead.
+/// The batches' values in order, prepared by this thread or ahead by another.
 enum Values {
     Here { source: Arc<Source>, epoch: usize, order: Vec<usize>, next: usize },
     Ahead { receiver: Option<Receiver<BatchValues>>, worker: Option<JoinHandle<()>> },
@@ -231,7 +221,7 @@ impl Values {
         let Some(waiting) = prefetch.checked_sub(1) else {
             return Self::Here { source, epoch, order, next: 0 };
         };
-        // One more batch waits in the worker's hands.
+        // The worker holds one more batch.
         let (sender, receiver) = sync_channel(waiting);
         let worker = {
             let (source, order) = (source.clone(), order.clone());

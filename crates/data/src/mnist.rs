@@ -7,49 +7,47 @@ use crate::error::{Error, Result};
 use crate::idx;
 use crate::image_dataset::ImageDataset;
 
-/// How many digits there are.
+/// The number of digits.
 const CLASSES: usize = 10;
 
-/// MNIST, or another data set in its form (Fashion-MNIST, KMNIST): ten classes, called "0" to "9".
+/// MNIST, or another data set in its format (Fashion-MNIST, KMNIST): ten classes, named "0" to "9".
 ///
 /// # Examples
 ///
 /// ```no_run
 /// use firstsight_data::Mnist;
 ///
-/// // 28×28, with a rim of two zeros on each side: what LeNet-5 takes.
+/// // 28×28, padded by two zeros on each side, as LeNet-5 takes it.
 /// let mnist = Mnist::read("datasets/mnist".as_ref(), 32)?;
 /// assert_eq!(mnist.train.shape(), (60_000, 32, 32, 1));
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Mnist {
-    /// From `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
+    /// Training images, from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
     pub train: ImageDataset,
-    /// From `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
+    /// Test images, from `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
     pub test: ImageDataset,
 }
 
 impl Mnist {
-    /// Reads the four files in `folder`, each plain or, with `.gz` at the end of its name, gzip; and puts the images
-    /// into the middle of squares of `side` zeros.
+    /// Reads the four files in `folder`, each plain or gzip (`.gz`), and pads the images with zeros to `side` × `side`.
     ///
     /// # Errors
     ///
-    /// [`Error::Idx`] names the file or folder: a file that is missing or not what its name says, images and labels
-    /// that differ in number, images larger than `side`, labels above 9. [`Error::Io`] for a file that cannot be read
-    /// or unpacked.
+    /// [`Error::Idx`] names the file or folder: a missing file, a file of another format, different numbers of
+    /// images and labels, images larger than `side`, labels above 9. [`Error::Io`] for a file that cannot be read.
     pub fn read(folder: &Path, side: usize) -> Result<Self> {
         Ok(Self { train: part(folder, "train", side)?, test: part(folder, "t10k", side)? })
     }
 
-    /// Whether `folder` holds files of the four names.
+    /// Whether `folder` holds the four files.
     pub fn is_in(folder: &Path) -> bool {
         ["train", "t10k"].iter().all(|part| files(folder, part).is_ok())
     }
 }
 
-/// Where a part's images and labels lie.
+/// The image and label files of a part.
 fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
     Ok((
         find(folder, &format!("{part}-images-idx3-ubyte"))?,
@@ -57,7 +55,7 @@ fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
     ))
 }
 
-/// The file as it is distributed, or unpacked.
+/// The gzip file as distributed, or the unpacked one.
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     let packed = format!("{name}.gz");
     match [name, &packed].into_iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
@@ -89,7 +87,7 @@ fn part(folder: &Path, part: &str, side: usize) -> Result<ImageDataset> {
     ImageDataset::from_pixels(framed(&images, side), (side, side, 1), labels, classes)
 }
 
-/// Each image in the middle of a square of zeros; where the rim is odd, right and bottom have the more.
+/// Each image in the middle of a square of zeros; odd padding goes to the right and bottom.
 fn framed(images: &idx::IdxImages, side: usize) -> Vec<u8> {
     let (n, height, width) = images.shape;
     let (top, left) = ((side - height) / 2, (side - width) / 2);

@@ -1,8 +1,7 @@
-//! NumPy's legacy `RandomState(seed).permutation(n)`, on which scikit-learn's splits stand.
+//! NumPy's legacy `RandomState(seed).permutation(n)`, which scikit-learn's splits use.
 //!
-//! The generator itself, MT19937, comes from the crate `rand_mt`: it is small, has no dependencies that we lack,
-//! and is tested against the reference vectors. `firstsight-hpo`, which may depend on no crate of ours, stands on
-//! the same crate; only these few lines, on top of it, belong here.
+//! The generator, MT19937, comes from the crate `rand_mt`, which is small and tested against the reference vectors.
+//! `firstsight-hpo`, which depends on no other crate of the workspace, uses it too.
 
 use rand_mt::Mt;
 

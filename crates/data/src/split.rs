@@ -1,8 +1,10 @@
+//! scikit-learn's split.
+
 use crate::error::{Error, Result};
 use crate::numpy_random::permutation;
 
-/// The indices of `0..n` that fall to training and to test, in the order and the sizes of scikit-learn's
-/// `train_test_split(range(n), test_size=test_size, random_state=random_state)`, shuffled and not stratified.
+/// Splits `0..n` into training and test indices, with the order and sizes of scikit-learn's
+/// `train_test_split(range(n), test_size=test_size, random_state=random_state)`: shuffled, not stratified.
 ///
 /// `test_size` is a share in the open interval (0, 1); the test side gets `ceil(n * test_size)` of them.
 ///

@@ -1,3 +1,5 @@
+//! Tables of numbers in CSV files.
+
 use std::path::Path;
 
 use csv::{Position, StringRecord};
@@ -28,17 +30,17 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     columns: Vec<String>,
-    /// One row after the other.
+    /// Row by row.
     values: Vec<f64>,
 }
 
 impl Table {
-    /// Reads a CSV file whose first line names the columns and whose every other field is a finite number.
+    /// Reads a CSV file of finite numbers whose first line names the columns.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Csv`], naming line and column, for a field that is no finite number, a row of
-    /// another length than the header's, a column named twice, or a file without a row.
+    /// [`Error::Io`]; [`Error::Csv`], naming line and column, for a field that is not a finite number, a row
+    /// whose length differs from the header's, a duplicate column name, or a file without rows.
     pub fn read_csv(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(Error::io("read", path))?;
         let mut reader = csv::ReaderBuilder::new()
@@ -76,7 +78,7 @@ impl Table {
         if !next(&mut record)? {
             return Err(wrong(1, "1", "a header", ""));
         }
-        // A byte order mark, as some spreadsheets write it, is no part of the first name.
+        // A byte order mark, as some spreadsheets write it, is not part of the first name.
         let columns: Vec<String> =
             record.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
         if let Some(i) = (1..columns.len()).find(|&i| columns[..i].contains(&columns[i])) {
@@ -119,44 +121,44 @@ impl Table {
         self.values.chunks_exact(self.columns.len())
     }
 
-    /// One row, a value for each column.
+    /// One row, with a value for each column.
     ///
     /// # Panics
     ///
-    /// As a slice does, if `i` is not less than [`n_rows`](Self::n_rows).
+    /// If `i` is not less than [`n_rows`](Self::n_rows).
     pub fn row(&self, i: usize) -> &[f64] {
         &self.values[i * self.columns.len()..][..self.columns.len()]
     }
 
-    /// The values of one column, or `None` if there is none of that name.
+    /// The values of one column, or `None` if no column has that name.
     pub fn column(&self, name: &str) -> Option<Vec<f64>> {
-        let place = self.columns.iter().position(|column| column == name)?;
-        Some(self.rows().map(|row| row[place]).collect())
+        let index = self.columns.iter().position(|column| column == name)?;
+        Some(self.rows().map(|row| row[index]).collect())
     }
 
-    /// The table of these columns, in this order.
+    /// The table of the given columns, in this order.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the table has no column of a name, or no name is given.
+    /// [`Error::Invalid`] if the table lacks a column, or no column is given.
     pub fn select(&self, columns: &[&str]) -> Result<Self> {
-        let place = |name: &&str| {
+        let index = |name: &&str| {
             let expected = || Error::invalid("columns", format!("one of {:?}", self.columns), name);
             self.columns.iter().position(|column| column == name).ok_or_else(expected)
         };
         if columns.is_empty() {
             return Err(Error::invalid("columns", "at least one", 0));
         }
-        let places = columns.iter().map(place).collect::<Result<Vec<usize>>>()?;
-        let values = self.rows().flat_map(|row| places.iter().map(|&place| row[place])).collect();
+        let indices = columns.iter().map(index).collect::<Result<Vec<usize>>>()?;
+        let values = self.rows().flat_map(|row| indices.iter().map(|&index| row[index])).collect();
         Ok(Self { columns: columns.iter().map(|&name| name.to_owned()).collect(), values })
     }
 
-    /// The rows at these places, in this order.
+    /// The rows at `indices`, in this order.
     ///
     /// # Panics
     ///
-    /// As a slice does, if an index is not less than [`n_rows`](Self::n_rows).
+    /// If an index is not less than [`n_rows`](Self::n_rows).
     pub fn subset(&self, indices: &[usize]) -> Self {
         let values = indices.iter().flat_map(|&i| self.row(i)).copied().collect();
         Self { columns: self.columns.clone(), values }
@@ -175,13 +177,13 @@ impl Table {
             sums
         };
         let mean: Vec<f64> = sums(&|_, x| x).into_iter().map(|sum| sum / n).collect();
-        // Two passes, the second corrected by what rounding left of the mean (Chan, Golub, LeVeque 1983), as
-        // scikit-learn has it.
+        // Two passes, the second corrected by the rounding error of the mean (Chan, Golub, LeVeque 1983), as
+        // in scikit-learn.
         let residual = sums(&|i, x| x - mean[i]);
         let squares = sums(&|i, x| (x - mean[i]).powi(2));
         let scale = |i: usize| {
             let variance = (squares[i] - residual[i].powi(2) / n) / n;
-            // What rounding alone may make of a column of equal values.
+            // Rounding alone can produce this much for a column of equal values.
             let nothing = n * f64::EPSILON * variance + (n * mean[i] * f64::EPSILON).powi(2);
             if variance <= nothing { 1.0 } else { variance.sqrt() }
         };
@@ -199,7 +201,7 @@ pub struct Standardizer {
 }
 
 impl Standardizer {
-    /// The table with each value standardised.
+    /// The table with each value standardized.
     ///
     /// # Errors
     ///
@@ -209,10 +211,10 @@ impl Standardizer {
             let expected = format!("{} columns", self.mean.len());
             return Err(Error::invalid("table", expected, table.columns.len()));
         }
-        let standardise = |row: &[f64]| {
+        let standardize = |row: &[f64]| {
             let columns = row.iter().zip(&self.mean).zip(&self.scale);
             columns.map(|((x, mean), scale)| (x - mean) / scale).collect::<Vec<f64>>()
         };
-        Ok(Table { columns: table.columns.clone(), values: table.rows().flat_map(standardise).collect() })
+        Ok(Table { columns: table.columns.clone(), values: table.rows().flat_map(standardize).collect() })
     }
 }

@@ -171,7 +171,7 @@ impl Callback for TrialProgress {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if end.batch == 0 {
             self.bar.set_prefix(format!("{} epoch {}/{}", self.what, end.epoch + 1, self.epochs));
             self.bar.set_length(end.n_batches as u64);

@@ -1,6 +1,6 @@
 //! Draws a contact sheet: `cargo run --release -p firstsight-handwriting --example sheet OUT.png [WRITERS]`.
 //!
-//! Two characters a row; of each the neutral form, then an image by each of the first WRITERS writers (default 8).
+//! Two characters per row, each in its neutral form and then by each of the first WRITERS writers (default 8).
 
 use std::error::Error;
 use std::fs::File;
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Puts `image` in the middle of the cell at (x, y); what is larger than the cell is cut.
+/// Puts `image` in the middle of the cell at (x, y), cropped to the cell.
 fn paste(sheet: &mut Image, image: &Image, x: u32, y: u32) {
     let (width, height) = (image.width.min(CELL), image.height.min(CELL));
     let (x, y) = (x + (CELL - width) / 2, y + (CELL - height) / 2);

@@ -1,4 +1,4 @@
-//! The digits as strokes, as Europe and North America teach them.
+//! The digits as strokes, in the forms taught in Europe and North America.
 
 use super::strokes::Kind::*;
 use super::strokes::Part::{self, S};

@@ -1,28 +1,30 @@
+//! The crate's error type.
+
 use std::io;
 use std::path::PathBuf;
 
-/// What can go wrong.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A character that has no stroke description.
-    #[error("no strokes for the character {found:?}; expected one of the {} in CHARACTERS", crate::CHARACTERS.len())]
+    #[error("expected one of the {} characters in CHARACTERS or a digit, found {found:?}", crate::CHARACTERS.len())]
     Character {
-        /// The character asked for.
+        /// The character.
         found: char,
     },
     /// A scale outside (0, 1].
     #[error("scale: expected a number above 0 and at most 1, found {found}")]
     Scale {
-        /// The scale asked for.
+        /// The scale.
         found: f64,
     },
-    /// The folder to write holds something that this crate did not put there.
+    /// The output folder holds files that this crate did not write.
     #[error("{}: expected an empty folder or an earlier data set of this kind, found {}", folder.display(), found.display())]
     Foreign {
-        /// The folder to write.
+        /// The output folder.
         folder: PathBuf,
-        /// What is not ours.
+        /// The unexpected file or folder.
         found: PathBuf,
     },
     /// Reading or writing failed.
@@ -30,10 +32,10 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// With this crate's [`Error`].
+/// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

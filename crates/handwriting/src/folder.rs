@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Image, Result, Split, Writer, counts, render};
 
-/// What to generate.
+/// Settings of [`generate`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Names the writers and every sample of theirs.
+    /// The seed of all writers and samples.
     pub seed: u64,
     /// The share of the lecture's number of images, in (0, 1]; at least two of each character are drawn. A smaller
     /// data set holds the first images of a larger one with the same seed.
@@ -24,9 +24,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How many images of each character [`generate`] writes.
+    /// The number of images of each character that [`generate`] writes.
     ///
     /// # Errors
+    ///
     /// [`Error::Scale`] for a scale outside (0, 1].
     pub fn counts(&self, split: Split) -> Result<impl Iterator<Item = (char, usize)>> {
         let scale = self.scale;
@@ -37,18 +38,18 @@ impl Settings {
     }
 }
 
-/// What a folder holds, as its `manifest.json` says.
+/// The content of a data set, as recorded in its `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The kind of data set and its version: the same kind and settings mean the same images.
     pub kind: String,
-    /// What it was generated from.
+    /// The settings that generated it.
     pub settings: Settings,
-    /// Images of each character by the name of the split.
+    /// The number of images of each character, by the name of the split.
     pub counts: BTreeMap<String, BTreeMap<char, usize>>,
     /// The size of all images.
     pub bytes: u64,
-    /// 64-bit FNV-1a in hexadecimal of every image's own (8 bytes little endian, over its width and height as 4
+    /// 64-bit FNV-1a in hexadecimal over the hash of every image (8 bytes little endian, over its width and height as 4
     /// bytes little endian each and its pixels): `Train` before `Test`, characters in [`crate::CHARACTERS`]' order,
     /// images by number.
     pub checksum: String,
@@ -61,19 +62,20 @@ impl Manifest {
     }
 }
 
-/// To be changed with whatever changes an image.
+/// Kind and version: to be changed with every change of the images.
 const KIND: &str = "firstsight-handwriting 1";
 const MANIFEST: &str = "manifest.json";
 
 /// Writes the data set to the folder `out`: `Train/人/1.png` and so on, and `manifest.json`.
 ///
-/// The images are drawn on rayon's threads into a folder beside `out`, which takes its place when complete. If
+/// The images are drawn on rayon's threads into a temporary folder, which is renamed to `out` when complete. If
 /// `out` holds the same data set already, nothing is written; another one that this function wrote (or of which
-/// images are missing) is replaced. `progress` is told the number of images written and of all; any of the threads
-/// may call it.
+/// images are missing) is replaced. `progress` is called with (images written, total number of images), from any
+/// thread.
 ///
 /// # Errors
-/// [`Error::Scale`]; [`Error::Foreign`] where `out` holds anything else; [`Error::Io`].
+///
+/// [`Error::Scale`]; [`Error::Foreign`] if `out` holds anything else; [`Error::Io`].
 ///
 /// ```
 /// use firstsight_handwriting::{Settings, generate};
@@ -196,11 +198,11 @@ fn write(
 /// An earlier data set.
 struct Found {
     manifest: Manifest,
-    /// Whether every image is there, by number and size of all together.
+    /// Whether all images are there, judged by their number and total size.
     complete: bool,
 }
 
-/// What lies at `out`: nothing (`None`), an earlier data set and nothing else, or an error.
+/// Inspects `out`: nothing (`None`), an earlier data set and nothing else, or an error.
 fn inspect(out: &Path) -> Result<Option<Found>> {
     let foreign = |found: &Path| Error::Foreign { folder: out.to_owned(), found: found.to_owned() };
     if !out.exists() {

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod chance;
 mod digits;
 mod error;
 mod folder;
 mod pen;
+mod random;
 mod strokes;
 mod writer;
 
@@ -15,7 +15,7 @@ pub use folder::{Manifest, Settings, generate};
 pub use pen::Image;
 pub use writer::Writer;
 
-/// The characters, in the lecture's order.
+/// The characters, in the order of their classes.
 pub const CHARACTERS: [char; 55] = [
     '人', '从', '众', '大', '夫', '天', '口', '太', '因', '鱼', '犬', '吠', '哭', '火', '炎', '啖', '木',
     '林', '森', '本', '竹', '羊', '美', '羔', '山', '出', '女', '囡', '鸟', '日', '东', '月', '朋', '明',
@@ -23,24 +23,24 @@ pub const CHARACTERS: [char; 55] = [
     '主', '川', '舟', '虫',
 ];
 
-/// The digits, which [`render`] and [`outline_svg`] know too.
+/// The digits, which [`render`] and [`outline_svg`] draw too.
 pub const DIGITS: [char; 10] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
-/// How many images of each of [`CHARACTERS`] the lecture trains on.
+/// The number of training images of each of [`CHARACTERS`].
 const TRAIN: [usize; 55] = [
     597, 598, 600, 603, 599, 598, 597, 596, 603, 602, 598, 601, 584, 599, 602, 240, 598, 598, 598, 604, 600,
     600, 591, 597, 598, 602, 597, 240, 598, 597, 601, 604, 595, 596, 598, 601, 600, 604, 597, 597, 597, 601,
     598, 597, 599, 597, 596, 595, 602, 601, 600, 599, 593, 601, 602,
 ];
 
-/// How many images of each of [`CHARACTERS`] the lecture tests on.
+/// The number of test images of each of [`CHARACTERS`].
 const TEST: [usize; 55] = [
     144, 142, 143, 144, 141, 143, 143, 143, 144, 143, 141, 141, 138, 142, 143, 60, 144, 143, 144, 143, 142,
     144, 144, 141, 144, 142, 144, 59, 143, 143, 142, 144, 144, 144, 143, 140, 141, 141, 143, 144, 143, 143,
     142, 143, 144, 144, 143, 142, 142, 145, 142, 141, 142, 143, 144,
 ];
 
-/// Which half of the data set: each is written by writers of its own.
+/// A part of the data set; each has its own writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Split {
     /// Images to train and validate on.
@@ -50,10 +50,10 @@ pub enum Split {
 }
 
 impl Split {
-    /// Both.
+    /// Both splits.
     pub const ALL: [Split; 2] = [Split::Train, Split::Test];
 
-    /// How many writers share the split's images of a character: image `i` is by writer `i % writers()`, counted
+    /// The number of writers who share the split's images of a character: image `i` is by writer `i % writers()`, counted
     /// from 0.
     pub fn writers(self) -> usize {
         match self {
@@ -73,7 +73,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// How many images of each character the lecture has: 32,206 to train on and 7,684 to test on.
+/// The number of images of each character in the full data set, 32,206 for training and 7,684 for testing.
 ///
 /// ```
 /// use firstsight_handwriting::{Split, counts};
@@ -91,7 +91,8 @@ pub fn counts(split: Split) -> impl Iterator<Item = (char, usize)> {
 /// Draws a writer's `sample`-th image of a character or digit: a pure function of its arguments.
 ///
 /// # Errors
-/// [`Error::Character`] for one that is not among [`CHARACTERS`] or [`DIGITS`].
+///
+/// [`Error::Character`] for a character that is not among [`CHARACTERS`] or [`DIGITS`].
 ///
 /// ```
 /// use firstsight_handwriting::{Split, Writer, render};
@@ -102,16 +103,15 @@ pub fn counts(split: Split) -> impl Iterator<Item = (char, usize)> {
 /// ```
 pub fn render(character: char, writer: &Writer, sample: u64) -> Result<Image> {
     let strokes = strokes::strokes(character).ok_or(Error::Character { found: character })?;
-    let (lines, mut chance) = writer.write(character, &strokes, sample);
-    let margins = [0; 4].map(|_| chance.between(3.0, 12.0));
-    Ok(pen::draw(&lines, &writer.ink, margins, &mut chance))
+    let (lines, mut random) = writer.write(character, &strokes, sample);
+    let margins = [0; 4].map(|_| random.between(3.0, 12.0));
+    Ok(pen::draw(&lines, &writer.ink, margins, &mut random))
 }
 
-/// The neutral form of a character as SVG path data, in a box from 0 to 1000 with y down; to be filled with the
-/// rule `nonzero`. `None` for one that is not among [`CHARACTERS`] or
-/// [`DIGITS`].
+/// The neutral form of a character as SVG path data, in a box from 0 to 1000 with y down, to be filled with the
+/// rule `nonzero`; `None` for one that is not among [`CHARACTERS`] or [`DIGITS`].
 ///
-/// For labels and legends where no font has the characters.
+/// Use it for labels and legends where no font has the characters.
 ///
 /// ```
 /// use firstsight_handwriting::outline_svg;

@@ -1,27 +1,28 @@
-//! Pen and paper: lines of round dots as grey pixels or as outlines.
+//! Lines of round dots, drawn as gray pixels or as outlines.
 
 use std::fmt::Write as _;
 use std::io;
 
-use crate::chance::Chance;
+use crate::random::Random;
 use crate::strokes::{Kind, Stroke};
 
-/// A grey picture: dark ink on white (255).
+/// A gray image: dark ink on white (255).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// In pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// Height in pixels.
     pub height: u32,
-    /// Row by row from the top left, `width * height` bytes.
+    /// `width * height` bytes, row by row from the top left.
     pub pixels: Vec<u8>,
 }
 
 impl Image {
-    /// The picture as a PNG file: 8-bit grey, no metadata.
+    /// Writes the image as a PNG file: 8-bit gray, no metadata.
     ///
     /// # Errors
-    /// What the writer returns; `InvalidInput` where the pixels don't fill the width and height.
+    ///
+    /// The error of the writer; `InvalidInput` if the number of pixels is not `width * height`.
     pub fn write_png(&self, to: impl io::Write) -> io::Result<()> {
         let mut encoder = png::Encoder::new(to, self.width, self.height);
         encoder.set_color(png::ColorType::Grayscale);
@@ -39,10 +40,10 @@ impl Image {
     }
 }
 
-/// What the pen leaves on the paper.
+/// The look of a line on the paper.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ink {
-    /// 1 is black.
+    /// Depth of the ink; 1 is black.
     pub(crate) depth: f32,
     /// Standard deviation of the depth from pixel to pixel.
     pub(crate) grain: f32,
@@ -50,14 +51,14 @@ pub(crate) struct Ink {
     pub(crate) edge: f32,
 }
 
-/// The pen's place and half the line's width, in pixels.
+/// The pen's position and half the line's width, in pixels.
 pub(crate) struct Dot {
     pub(crate) x: f32,
     pub(crate) y: f32,
     pub(crate) radius: f32,
 }
 
-/// The line's width at the share `s` of a stroke's way, over the nib's, as a brush has it: straight lines between
+/// A brush's width relative to the nib's at the share `s` of a stroke's length: straight lines between
 /// the knots (share, width).
 pub(crate) fn pressure(kind: Kind, s: f32) -> f32 {
     let knots: &[(f32, f32)] = match kind {
@@ -77,8 +78,8 @@ pub(crate) fn pressure(kind: Kind, s: f32) -> f32 {
     w0 + (w1 - w0) * ((s - s0) / (s1 - s0))
 }
 
-/// Draws lines on a paper that is cut `margins` pixels (left, top, right, bottom) from the ink.
-pub(crate) fn draw(lines: &[Vec<Dot>], ink: &Ink, margins: [f32; 4], chance: &mut Chance) -> Image {
+/// Draws lines on paper that ends `margins` pixels (left, top, right, bottom) from the ink.
+pub(crate) fn draw(lines: &[Vec<Dot>], ink: &Ink, margins: [f32; 4], random: &mut Random) -> Image {
     let dots = || lines.iter().flatten();
     let left = dots().map(|d| d.x - d.radius).fold(f32::INFINITY, f32::min) - margins[0];
     let top = dots().map(|d| d.y - d.radius).fold(f32::INFINITY, f32::min) - margins[1];
@@ -108,19 +109,19 @@ pub(crate) fn draw(lines: &[Vec<Dot>], ink: &Ink, margins: [f32; 4], chance: &mu
             }
         }
     }
-    let grey = |share: f32, chance: &mut Chance| {
+    let gray = |share: f32, random: &mut Random| {
         if share == 0.0 {
             return 255;
         }
-        let depth = (ink.depth + chance.bell(ink.grain)).clamp(0.0, 1.0);
+        let depth = (ink.depth + random.bell(ink.grain)).clamp(0.0, 1.0);
         (255.0 * (1.0 - share * depth) + 0.5) as u8
     };
-    let pixels = cover.into_iter().map(|share| grey(share, chance)).collect();
+    let pixels = cover.into_iter().map(|share| gray(share, random)).collect();
     Image { width: width as u32, height: height as u32, pixels }
 }
 
 /// The strokes as a brush of width `nib` writes them: SVG path data to be filled with the rule `nonzero`, a closed
-/// outline for each stroke between its corners. The unit square becomes 30..970, so that the rims stay in 0..1000.
+/// outline for each stroke between its corners. The unit square becomes 30..970, so that the outlines stay in 0..1000.
 pub(crate) fn outline(strokes: &[Stroke], nib: f32) -> String {
     /// The cosine of the turn between two steps from which it is a corner; on a curve they turn less.
     const CORNER: f32 = 0.7;
@@ -150,11 +151,11 @@ pub(crate) fn outline(strokes: &[Stroke], nib: f32) -> String {
     path
 }
 
-/// Adds the outline of one leg: for each of its dots the place, the way to its left rim, and the radius.
+/// Adds the outline of one leg: for each of its dots the position, the direction to its left edge, and the radius.
 fn outline_leg(path: &mut String, dots: &[([f32; 2], [f32; 2], f32)]) {
     let left = dots.iter().map(|([x, y], side, radius)| (x + side[0], y + side[1], radius));
     let right = dots.iter().rev().map(|([x, y], side, radius)| (x - side[0], y - side[1], radius));
-    // Along the left rim, half a circle round the end, back along the right rim, half a circle round the start.
+    // Along the left edge, half a circle around the end, back along the right edge, half a circle around the start.
     let steps = left.clone().chain(right).chain(left.take(1));
     for (step, (x, y, radius)) in steps.enumerate() {
         // Writing to a string doesn't fail.

@@ -2,7 +2,7 @@
 //!
 //! A stroke is its kind and the points that the pen passes, in hundredths of the character's square, x to the
 //! right and y down. A curve runs smoothly through the points, except where they turn by more than 55 degrees:
-//! there it has a corner. A compound lays the squares of its components on boxes within its own.
+//! there it has a corner. A compound maps the squares of its components to boxes within its own.
 
 use Kind::*;
 use Part::*;
@@ -42,22 +42,22 @@ impl Kind {
 /// A point in hundredths of the square.
 pub(crate) type At = (u8, u8);
 
-/// What a character is made of, in stroke order.
+/// A part of a character, in stroke order.
 pub(crate) enum Part {
     /// A stroke.
     S(Kind, &'static [At]),
-    /// A component: its square is laid on the box with this top left and bottom right corner.
+    /// A component, whose square is mapped to the box with this top left and bottom right corner.
     In(At, At, &'static [Part]),
 }
 
-/// One stroke of a character, as the pen's way through the unit square.
+/// One stroke of a character, as the pen's path through the unit square.
 pub(crate) struct Stroke {
     pub(crate) kind: Kind,
-    /// The place of the stroke's component among the character's; strokes of the character itself have 0.
+    /// Index of the stroke's component; 0 for strokes of the character itself.
     pub(crate) component: usize,
-    /// Where the pen passes, in small steps.
+    /// The pen's path in small steps.
     pub(crate) line: Vec<[f32; 2]>,
-    /// The place in `line` where the hook begins; the line's last place if there is none.
+    /// Index in `line` where the hook begins; the last index if there is none.
     pub(crate) hook: usize,
 }
 
@@ -75,7 +75,7 @@ struct Flat {
 }
 
 impl Flat {
-    /// Adds `parts`, their square laid on the box at `origin` that is `size` wide and high.
+    /// Adds `parts`, with their square mapped to the box at `origin` of (width, height) `size`.
     fn add(&mut self, parts: &[Part], component: usize, origin: [f32; 2], size: [f32; 2]) {
         let place = |(x, y): At| {
             [origin[0] + size[0] * f32::from(x) / 100.0, origin[1] + size[1] * f32::from(y) / 100.0]
@@ -101,8 +101,8 @@ impl Flat {
 /// The cosine of the turn from which a point is a corner: 55 degrees.
 const CORNER: f32 = 0.573_576_45;
 
-/// A line in steps of about a thirtieth of the square through `points` (at least two), and the place in it of the
-/// last point but one. Catmull-Rom between corners, whose tangents vanish.
+/// A line in steps of about a thirtieth of the square through `points` (at least two), and the index in it of the
+/// second to last point. Catmull-Rom between corners, whose tangents vanish.
 fn curve(points: &[[f32; 2]]) -> (Vec<[f32; 2]>, usize) {
     let last = points.len() - 1;
     let between = |a: [f32; 2], b: [f32; 2]| [b[0] - a[0], b[1] - a[1]];
@@ -120,7 +120,7 @@ fn curve(points: &[[f32; 2]]) -> (Vec<[f32; 2]>, usize) {
         last_leg = line.len() - 1;
         let (p, q) = (points[i], points[i + 1]);
         let leg = between(p, q);
-        // A smooth point's tangent is along its neighbours' chord, as long as the leg; at a corner or an end the
+        // A smooth point's tangent is along its neighbors' chord, as long as the leg; at a corner or an end the
         // leg starts or ends straight towards the other tangent.
         let tangent = |at: usize| {
             let chord = between(points[at - 1], points[at + 1]);
@@ -360,7 +360,7 @@ fn parts(character: char) -> Option<&'static [Part]> {
 const REN: &[Part] =
     &[S(Pie, &[(50, 5), (48, 34), (36, 64), (7, 93)]), S(Na, &[(49, 34), (62, 64), (94, 92)])];
 
-/// 人 on the left: its last stroke is held back to a dot.
+/// 人 on the left: its last stroke becomes a dot.
 const REN_LEFT: &[Part] = &[S(Pie, &[(58, 5), (54, 36), (38, 66), (4, 94)]), S(Dian, &[(54, 44), (84, 72)])];
 
 const DA: &[Part] = &[
@@ -369,7 +369,7 @@ const DA: &[Part] = &[
     S(Na, &[(50, 37), (64, 67), (95, 93)]),
 ];
 
-/// 大 within a frame: its last stroke is held back to a dot.
+/// 大 within a frame: its last stroke becomes a dot.
 const DA_INSIDE: &[Part] = &[
     S(Heng, &[(9, 35), (91, 32)]),
     S(Pie, &[(50, 2), (48, 36), (36, 66), (6, 96)]),
@@ -400,7 +400,7 @@ const HUO: &[Part] = &[
     S(Na, &[(51, 50), (66, 76), (95, 94)]),
 ];
 
-/// 火 on top of another: its last stroke is held back to a dot.
+/// 火 on top of another: its last stroke becomes a dot.
 const HUO_ABOVE: &[Part] = &[
     S(Dian, &[(20, 30), (29, 52)]),
     S(Pie, &[(84, 24), (77, 40), (64, 54)]),
@@ -415,7 +415,7 @@ const MU: &[Part] = &[
     S(Na, &[(51, 32), (66, 60), (95, 80)]),
 ];
 
-/// 木 on the left: its last stroke is held back to a dot.
+/// 木 on the left: its last stroke becomes a dot.
 const MU_LEFT: &[Part] = &[
     S(Heng, &[(6, 33), (92, 29)]),
     S(Shu, &[(54, 4), (54, 97)]),

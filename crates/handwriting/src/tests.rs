@@ -175,13 +175,13 @@ fn images_are_dark_ink_inside_a_white_rim() {
                 "{character} {width}x{height}"
             );
             assert_eq!(pixels.len() as u32, width * height);
-            let ink = pixels.iter().filter(|&&grey| grey < 200).count();
+            let ink = pixels.iter().filter(|&&gray| gray < 200).count();
             assert!(ink > 30 && 2 * ink < pixels.len(), "{character}: {ink} of {} pixels", pixels.len());
             let rim = |i: usize| {
                 let (x, y) = (i as u32 % width, i as u32 / width);
                 x == 0 || y == 0 || x + 1 == width || y + 1 == height
             };
-            assert!(pixels.iter().enumerate().all(|(i, &grey)| grey == 255 || !rim(i)));
+            assert!(pixels.iter().enumerate().all(|(i, &gray)| gray == 255 || !rim(i)));
         }
     }
 }
@@ -190,7 +190,7 @@ fn images_are_dark_ink_inside_a_white_rim() {
 fn the_neutral_writer_slips_nowhere() {
     for character in CHARACTERS.into_iter().chain(DIGITS) {
         let of = |sample| render(character, &Writer::neutral(64.0), sample).unwrap().pixels;
-        let ink = |pixels: Vec<u8>| pixels.into_iter().filter(|&grey| grey < 255).collect::<Vec<_>>().len();
+        let ink = |pixels: Vec<u8>| pixels.into_iter().filter(|&gray| gray < 255).collect::<Vec<_>>().len();
         // The margins differ, and with them how the grid of pixels lies on the ink.
         let (a, b) = (ink(of(0)) as f64, ink(of(1)) as f64);
         assert!((a / b - 1.0).abs() < 0.1, "{character}: {a} and {b} pixels of ink");

@@ -1,17 +1,17 @@
-//! A writer's hand: from the strokes of a character to the pen's way over the paper.
+//! A writer's hand: from the strokes of a character to the pen's path on the paper.
 
 use std::ops::Add;
 
 use crate::Split;
-use crate::chance::{Chance, Wander};
 use crate::pen::{Dot, Ink, pressure};
+use crate::random::{Random, Wander};
 use crate::strokes::Stroke;
 
-/// A person who writes: slant, proportions, pen and habits, all drawn from a seed.
+/// A writer: slant, proportions, pen and habits, all drawn from a seed.
 ///
-/// Every sample of a character starts from the writer's own form of that character (where its strokes lie, how
-/// long they are, how they bend) and strays from it a little. Writers of the two splits share nothing but the
-/// distribution that they are drawn from.
+/// Every sample of a character starts from the writer's own form of that character (the position,
+/// length and bend of its strokes) and deviates from it a little. Writers of the two splits are drawn from the same
+/// distribution and share nothing else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Writer {
     seed: u64,
@@ -21,32 +21,32 @@ pub struct Writer {
     size: f32,
     /// Width of the square over its height.
     aspect: f32,
-    /// How far verticals lean: pixels to the left for a pixel down.
+    /// Slant of verticals: pixels to the left for a pixel down.
     slant: f32,
-    /// How far horizontals rise: pixels up for a pixel to the right.
+    /// Rise of horizontals: pixels up for a pixel to the right.
     rise: f32,
-    /// How much the writer's forms differ from the neutral ones: a standard deviation, in squares.
+    /// Standard deviation of the writer's forms from the neutral ones, relative to the square.
     form: f32,
-    /// How much a sample differs from the writer's form, likewise.
+    /// Standard deviation of a sample from the writer's form, relative to the square.
     stray: f32,
-    /// How much a line trembles, likewise.
+    /// Standard deviation of a line's tremor, relative to the square.
     wobble: f32,
-    /// Probability that the pen stays on the paper on its way to the next stroke.
+    /// Probability that the pen stays on the paper between two strokes.
     run_on: f32,
-    /// How round corners get: the number of times that a line is smoothed.
+    /// Roundness of corners: the number of times that a line is smoothed.
     haste: u32,
-    /// Length of hooks over the neutral ones.
+    /// Length of hooks relative to the neutral ones.
     hook: f32,
-    /// How much the line's width follows the pressure of a stroke's kind: 0 a fibre pen, 1 a brush.
+    /// Influence of a stroke's pressure on the line's width: 0 for a fiber pen, 1 for a brush.
     brush: f32,
-    /// The line's width over the square's height.
+    /// The line's width relative to the square's height.
     nib: f32,
-    /// How much size, proportions, slant, pressure and hooks differ from sample to sample: 0 not at all.
+    /// Variation of size, proportions, slant, pressure and hooks between samples; 0 for none.
     unsteady: f32,
     pub(crate) ink: Ink,
 }
 
-/// What a stream of chances is for; with the split, the second word of its key.
+/// The purpose of a random stream; with the split, the second word of its key.
 #[derive(Clone, Copy)]
 enum Stream {
     Person,
@@ -54,14 +54,14 @@ enum Stream {
     Sample,
 }
 
-fn chance(seed: u64, stream: Stream, split: Split, who: u64, sample: u64) -> Chance {
-    Chance::new([seed, (stream as u64) << 8 | split as u64, who, sample])
+fn random(seed: u64, stream: Stream, split: Split, who: u64, sample: u64) -> Random {
+    Random::new([seed, (stream as u64) << 8 | split as u64, who, sample])
 }
 
 impl Writer {
     /// Writer `number` of a split: a pure function of its arguments.
     pub fn new(seed: u64, split: Split, number: u32) -> Self {
-        let mut c = chance(seed, Stream::Person, split, number.into(), 0);
+        let mut c = random(seed, Stream::Person, split, number.into(), 0);
         let careless = c.between(0.0, 1.0);
         Writer {
             seed,
@@ -85,7 +85,7 @@ impl Writer {
         }
     }
 
-    /// One without habits or slips, who writes the neutral forms in squares of `size` pixels with a fine brush.
+    /// A writer without habits or variation, who writes the neutral forms in squares of `size` pixels with a fine brush.
     pub fn neutral(size: f32) -> Self {
         Writer {
             seed: 0,
@@ -108,17 +108,17 @@ impl Writer {
         }
     }
 
-    /// The pen's lines for one sample of a character, in pixels from anywhere, and the chances left for the ink.
-    pub(crate) fn write(&self, character: char, strokes: &[Stroke], sample: u64) -> (Vec<Vec<Dot>>, Chance) {
+    /// The pen's lines for one sample of a character, in pixels from any origin, and the random stream for the ink.
+    pub(crate) fn write(&self, character: char, strokes: &[Stroke], sample: u64) -> (Vec<Vec<Dot>>, Random) {
         let who = u64::from(self.number) << 32 | u64::from(u32::from(character));
-        let mut form = chance(self.seed, Stream::Form, self.split, who, 0);
-        let mut now = chance(self.seed, Stream::Sample, self.split, who, sample);
+        let mut form = random(self.seed, Stream::Form, self.split, who, 0);
+        let mut now = random(self.seed, Stream::Sample, self.split, who, sample);
 
         let components: Vec<Component> = (0..=strokes.iter().map(|s| s.component).max().unwrap_or(0))
             .map(|number| {
-                let (centre, extent) = middle(strokes.iter().filter(|s| s.component == number));
+                let (center, extent) = middle(strokes.iter().filter(|s| s.component == number));
                 let bend = Bend::draw(&mut form, self.form) + Bend::draw(&mut now, self.stray);
-                Component { centre, extent, bend }
+                Component { center, extent, bend }
             })
             .collect();
         let warp = Warp::draw(&mut form, 2.0 * self.form) + Warp::draw(&mut now, 2.0 * self.stray);
@@ -130,7 +130,7 @@ impl Writer {
             let mut way = stroke.line.clone();
             stretch_hook(&mut way[stroke.hook..], self.hook * (1.0 + now.bell(0.2 * self.unsteady)));
             bend.apply(&mut way, middle([stroke]).0, component.extent);
-            component.bend.apply(&mut way, component.centre, component.extent);
+            component.bend.apply(&mut way, component.center, component.extent);
 
             let presses = (0..way.len()).map(|i| {
                 let asked = pressure(stroke.kind, i as f32 / (way.len() - 1) as f32);
@@ -155,8 +155,8 @@ impl Writer {
     }
 
     /// The line from the end of a stroke to the start of the next, drawn lightly, if this writer's pen stays on the
-    /// paper this time; it doesn't for half the square or more.
-    fn link(&self, from: [f32; 2], to: [f32; 2], now: &mut Chance) -> Option<Vec<Touch>> {
+    /// paper this time; never over half the square or more.
+    fn link(&self, from: [f32; 2], to: [f32; 2], now: &mut Random) -> Option<Vec<Touch>> {
         let way = [to[0] - from[0], to[1] - from[1]];
         let length = (way[0] * way[0] + way[1] * way[1]).sqrt();
         if length >= 0.5 || !now.happens(self.run_on) {
@@ -171,8 +171,8 @@ impl Writer {
         Some((1..steps as usize).map(touch).collect())
     }
 
-    /// Takes a line from the square to the paper, with the tremor of the hand.
-    fn draw(&self, mut line: Vec<Touch>, frame: &Frame, now: &mut Chance) -> Vec<Dot> {
+    /// Maps a line from the square to the paper, with the tremor of the hand.
+    fn draw(&self, mut line: Vec<Touch>, frame: &Frame, now: &mut Random) -> Vec<Dot> {
         for _ in 0..self.haste {
             smooth(&mut line);
         }
@@ -193,13 +193,13 @@ impl Writer {
     }
 }
 
-/// A point of a line in the square, and the line's width there over the nib's.
+/// A point of a line in the square, and the line's width there relative to the nib's.
 struct Touch {
     at: [f32; 2],
     press: f32,
 }
 
-/// How one sample's square lies on the paper.
+/// The map from one sample's square to the paper.
 struct Frame {
     height: f32,
     aspect: f32,
@@ -215,25 +215,25 @@ impl Frame {
 }
 
 struct Component {
-    centre: [f32; 2],
+    center: [f32; 2],
     /// The longer side of its bounding box.
     extent: f32,
     bend: Bend,
 }
 
-/// How a stroke or a component differs from the neutral one.
+/// The difference of a stroke or a component from the neutral one.
 struct Bend {
     shift: [f32; 2],
     stretch: [f32; 2],
-    /// Tangent of the angle that it is turned by.
+    /// Tangent of the angle of rotation.
     turn: f32,
-    /// How far its middle is pushed aside, over the distance of its ends.
+    /// Displacement of its middle, relative to the distance of its ends.
     bow: f32,
 }
 
 impl Bend {
-    fn draw(chance: &mut Chance, deviation: f32) -> Self {
-        let mut bell = |times: f32| chance.bell(times * deviation);
+    fn draw(random: &mut Random, deviation: f32) -> Self {
+        let mut bell = |times: f32| random.bell(times * deviation);
         Bend {
             shift: [bell(1.0), bell(1.0)],
             stretch: [bell(3.0), bell(3.0)],
@@ -242,17 +242,17 @@ impl Bend {
         }
     }
 
-    /// Bends a line about `centre`, with shifts in units of `extent`.
-    fn apply(&self, line: &mut [[f32; 2]], centre: [f32; 2], extent: f32) {
+    /// Bends a line about `center`, with shifts in units of `extent`.
+    fn apply(&self, line: &mut [[f32; 2]], center: [f32; 2], extent: f32) {
         let last = line.len() - 1;
         let chord = [line[last][0] - line[0][0], line[last][1] - line[0][1]];
         for (i, point) in line.iter_mut().enumerate() {
             let s = i as f32 / last as f32;
             let push = self.bow * 4.0 * s * (1.0 - s);
-            let [x, y] = [point[0] - centre[0] - push * chord[1], point[1] - centre[1] + push * chord[0]];
+            let [x, y] = [point[0] - center[0] - push * chord[1], point[1] - center[1] + push * chord[0]];
             *point = [
-                centre[0] + extent * self.shift[0] + (1.0 + self.stretch[0]) * (x - self.turn * y),
-                centre[1] + extent * self.shift[1] + (1.0 + self.stretch[1]) * (y + self.turn * x),
+                center[0] + extent * self.shift[0] + (1.0 + self.stretch[0]) * (x - self.turn * y),
+                center[1] + extent * self.shift[1] + (1.0 + self.stretch[1]) * (y + self.turn * x),
             ];
         }
     }
@@ -272,13 +272,13 @@ impl Add for Bend {
     }
 }
 
-/// A smooth change of the whole square: for each coordinate, how far the centre moves against the rim across and
-/// down, and how far opposite corners move.
+/// A smooth change of the whole square: for each coordinate, the displacement of the center relative to the edge
+/// across and down, and of opposite corners.
 struct Warp([[f32; 3]; 2]);
 
 impl Warp {
-    fn draw(chance: &mut Chance, deviation: f32) -> Self {
-        Warp([0, 1].map(|_| [0, 1, 2].map(|_| chance.bell(deviation))))
+    fn draw(random: &mut Random, deviation: f32) -> Self {
+        Warp([0, 1].map(|_| [0, 1, 2].map(|_| random.bell(deviation))))
     }
 
     fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
@@ -300,7 +300,7 @@ impl Add for Warp {
     }
 }
 
-/// The centre and the longer side of the strokes' bounding box.
+/// The center and the longer side of the strokes' bounding box.
 fn middle<'a>(strokes: impl IntoIterator<Item = &'a Stroke>) -> ([f32; 2], f32) {
     let (mut low, mut high) = ([1.0f32; 2], [0.0f32; 2]);
     for point in strokes.into_iter().flat_map(|s| &s.line) {
@@ -312,7 +312,7 @@ fn middle<'a>(strokes: impl IntoIterator<Item = &'a Stroke>) -> ([f32; 2], f32) 
     ([0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1])], (high[0] - low[0]).max(high[1] - low[1]))
 }
 
-/// Stretches what follows the first point away from it.
+/// Stretches the points after the first away from it.
 fn stretch_hook(hook: &mut [[f32; 2]], times: f32) {
     let corner = hook[0];
     for point in hook {
@@ -320,7 +320,7 @@ fn stretch_hook(hook: &mut [[f32; 2]], times: f32) {
     }
 }
 
-/// Moves each point but the ends halfway to the middle of its neighbours.
+/// Moves each inner point halfway to the middle of its neighbors.
 fn smooth(line: &mut [Touch]) {
     let Some(first) = line.first() else { return };
     let mut before = first.at;

@@ -70,7 +70,7 @@ fn the_folder_is_as_its_manifest_says() {
 }
 
 #[test]
-fn pngs_are_grey_and_hold_the_rendered_pixels() {
+fn pngs_are_gray_and_hold_the_rendered_pixels() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     make(&out, &SMALL).unwrap();

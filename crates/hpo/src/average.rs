@@ -14,6 +14,7 @@ pub struct Averaged {
 /// Evaluates the objective once a seed. Of no seeds, the mean is NaN.
 ///
 /// # Errors
+///
 /// The objective's first.
 ///
 /// ```

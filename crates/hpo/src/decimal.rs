@@ -1,4 +1,4 @@
-//! Just enough decimal arithmetic to place the last step of a float range where Python's `decimal` does.
+//! Just enough decimal arithmetic to compute the last step of a float range as Python's `decimal` does.
 
 /// `digits * 10^exponent`.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! What can go wrong, each error with the rule and the values that broke it.
+//! The crate's error type. Each error states the rule and the values that break it.
 
 use std::path::PathBuf;
 
@@ -9,17 +9,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A range or a list of choices that no parameter can have.
-    #[error("parameter `{name}`: {rule} must hold, but got {got}")]
+    /// An invalid range or list of choices.
+    #[error("parameter `{name}`: expected {rule}, found {found}")]
     InvalidSpace {
         /// The parameter's name.
         name: String,
         /// The rule, such as `low <= high`.
         rule: &'static str,
         /// The values that break it.
-        got: String,
+        found: String,
     },
-    /// One name, two kinds of distribution.
+    /// A parameter was suggested with incompatible distributions.
     #[error("parameter `{name}` was suggested as {before}, and now as {now}: {rule}")]
     Incompatible {
         /// The parameter's name.
@@ -48,26 +48,26 @@ pub enum Error {
         name: String,
         /// Where it was looked for.
         place: String,
-        /// The names that are there.
+        /// The known names.
         known: Vec<String>,
     },
-    /// A sampler's or pruner's setting that makes no sense.
-    #[error("{what}: {rule} must hold, but got {got}")]
+    /// An invalid setting of a sampler or pruner.
+    #[error("{what}: expected {rule}, found {found}")]
     InvalidSetting {
         /// The component and its setting.
         what: &'static str,
         /// The rule.
         rule: &'static str,
         /// The value that breaks it.
-        got: String,
+        found: String,
     },
-    /// A study of that name is there already.
+    /// A study of that name exists already.
     #[error("another study with name `{name}` already exists; choose a different name, or load it")]
     StudyExists {
         /// The name.
         name: String,
     },
-    /// No study of that name is there.
+    /// The storage has no study of that name.
     #[error("no study with name `{name}`; the storage holds {known:?}")]
     NoStudy {
         /// The name asked for.
@@ -75,56 +75,56 @@ pub enum Error {
         /// The names in the storage.
         known: Vec<String>,
     },
-    /// No such trial.
+    /// The study has no trial of that number.
     #[error("study `{study}` has no trial {number}; it has {count}")]
     NoTrial {
         /// The study's name.
         study: String,
         /// The trial's number.
         number: usize,
-        /// How many trials the study has.
+        /// The number of trials of the study.
         count: usize,
     },
     /// No trial is complete yet, so there is no best one.
-    #[error("study `{study}` has no complete trial yet, so no best one")]
+    #[error("study `{study}` has no complete trial yet")]
     NoCompleteTrial {
         /// The study's name.
         study: String,
     },
     /// A finished trial cannot change.
-    #[error("trial {number} is {state} already and cannot be updated")]
+    #[error("trial {number} is already {state} and cannot be updated")]
     Finished {
         /// The trial's number.
         number: usize,
         /// Its state.
         state: crate::TrialState,
     },
-    /// A negative or otherwise unusable objective value or report.
-    #[error("trial {number}: {rule} must hold, but got {got}")]
+    /// An unusable objective value or report.
+    #[error("trial {number}: expected {rule}, found {found}")]
     InvalidValue {
         /// The trial's number.
         number: usize,
         /// The rule.
         rule: &'static str,
         /// The value that breaks it.
-        got: String,
+        found: String,
     },
-    /// The objective gave an error, which ended the run; its trial is marked failed.
+    /// The objective returned an error, which ended the run; the trial is marked failed.
     #[error("the objective of trial {number} failed")]
     Objective {
         /// The trial's number.
         number: usize,
-        /// What the objective said.
+        /// The objective's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A storage file that is damaged, or no storage of the expected kind.
+    /// A storage file that is damaged, or not a storage of the expected kind.
     #[error("{path}: expected {expected}, found {found}")]
     Corrupt {
         /// The file, with the line where that is known.
         path: String,
-        /// What should be there.
+        /// The expected content.
         expected: String,
-        /// What is there.
+        /// The content found.
         found: String,
     },
     /// Reading or writing a storage file failed.
@@ -132,7 +132,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
         /// The system's error.
         source: std::io::Error,
@@ -143,7 +143,7 @@ pub enum Error {
     Sqlite {
         /// The database file.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
         /// SQLite's error.
         source: rusqlite::Error,
@@ -151,15 +151,15 @@ pub enum Error {
     /// A value that cannot be stored as JSON.
     #[error("{what} cannot be stored as JSON")]
     Json {
-        /// What was to be stored.
+        /// A name for the value.
         what: String,
-        /// The serialiser's error.
+        /// The serializer's error.
         source: serde_json::Error,
     },
     /// A thread panicked while it held the study.
     #[error("a worker panicked while it held {what}")]
     Poisoned {
-        /// The thing that was held.
+        /// The object that was held.
         what: &'static str,
     },
 }

@@ -1,9 +1,9 @@
-//! Which parameters matter: functional analysis of variance over a random forest.
+//! Parameter importances: functional analysis of variance over a random forest.
 //!
 //! The share of the objective's variance that each parameter explains alone, averaged over the trees of a
 //! forest that is fitted to the trials. Reference: Hutter, Hoos and Leyton-Brown, An efficient approach for
 //! assessing hyperparameter importance, ICML 2014; reference implementation: Optuna's
-//! `FanovaImportanceEvaluator`, with which this agrees but for the forest's random numbers.
+//! `FanovaImportanceEvaluator`, with which this agrees except for the forest's random numbers.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::random::RandomState;
 use crate::space::Distribution;
 use crate::trial::{FrozenTrial, TrialState};
 
-/// The forest's numbers.
+/// Settings of the random forest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForestConfig {
-    /// Trees.
+    /// The number of trees.
     pub n_trees: usize,
-    /// Splits from the root to a leaf at most.
+    /// Maximum depth of a tree.
     pub max_depth: usize,
-    /// Where the random numbers begin.
+    /// The seed of the random numbers.
     pub seed: u32,
 }
 
@@ -35,13 +35,14 @@ impl ForestConfig {
 pub struct Importance {
     /// The parameter's name.
     pub name: String,
-    /// Its share; those of all parameters sum to 1.
+    /// The share of the variance it explains; the shares of all parameters sum to 1.
     pub share: f64,
 }
 
 /// The importances of the parameters that all complete trials have with one distribution, greatest first.
 ///
 /// # Errors
+///
 /// [`Error::InvalidSetting`] with fewer than two complete trials, or if their values are all equal.
 ///
 /// ```
@@ -89,14 +90,14 @@ pub fn param_importances(trials: &[Arc<FrozenTrial>], forest: ForestConfig) -> R
     Ok(importances)
 }
 
-fn few(rule: &'static str, got: impl ToString) -> Error {
-    Error::InvalidSetting { what: "param_importances", rule, got: got.to_string() }
+fn few(rule: &'static str, found: impl ToString) -> Error {
+    Error::InvalidSetting { what: "param_importances", rule, found: found.to_string() }
 }
 
 /// The trials as numbers: a column for each number, and one for each choice.
 struct Table {
     params: Vec<Columns>,
-    /// Row by row.
+    /// The values, row by row.
     rows: Vec<Vec<f64>>,
     values: Vec<f64>,
     /// The range of each column.

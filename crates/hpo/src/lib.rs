@@ -1,52 +1,24 @@
-//! Hyperparameter search that agrees with [Optuna](https://optuna.org) 4.8 trial for trial, and is far faster.
-//!
-//! Given the same seed, space and values, it proposes what Optuna proposes; a study that one of the two wrote,
-//! the other opens. What carries over from Optuna: the define-by-run search space, `ask` and `tell`, the
-//! samplers and pruners with their settings, the journal and SQLite files, and so every habit and every tool
-//! that reads those.
-//!
-//! ```
-//! use firstsight_hpo::{FloatRange, Percentile, PercentileConfig, Stop, Study, Suggest, Tpe, TpeConfig};
-//!
-//! let study = Study::builder("curve")
-//!     .sampler(Tpe::new(TpeConfig::optuna4(123))?)
-//!     .pruner(Percentile::new(PercentileConfig::median())?)
-//!     .create()?;
-//! study.optimize(50, |trial| {
-//!     let rate = trial.float("rate", FloatRange::new(1e-4, 1.0).log())?;
-//!     let mut loss = 1.0;
-//!     for epoch in 0..10 {
-//!         loss *= 1.0 - rate.min(2.0 * (1.0 - rate));
-//!         trial.report(loss, epoch)?;
-//!         if trial.should_prune()? {
-//!             return Err(Stop::Pruned);
-//!         }
-//!     }
-//!     Ok(loss)
-//! })?;
-//! println!("{:?}", study.best_trial()?.params_json());
-//! # Ok::<(), firstsight_hpo::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # Map
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
-//! | `space.rs` | ranges, and the [`Distribution`]s that they become |
-//! | `trial.rs` | [`Suggest`], and what implements it: [`Trial`] samples, [`Replay`] repeats |
-//! | `study.rs` | [`Study`]: ask, tell, optimise, one trial at a time or several |
-//! | `sampler/` | one file a [`Sampler`]; `tpe/` has the estimators and the history that they are fitted to |
-//! | `pruner/` | one file a [`Pruner`] |
-//! | `storage/` | one file a [`Storage`]: memory, journal, SQLite |
+//! | `space.rs` | ranges, and their [`Distribution`]s |
+//! | `trial.rs` | [`Suggest`] and its implementors: [`Trial`] samples, [`Replay`] repeats |
+//! | `study.rs` | [`Study`]: ask, tell, optimize, with one worker or several |
+//! | `sampler/` | one file per [`Sampler`]; `tpe/` has the estimators and the history that they are fitted to |
+//! | `pruner/` | one file per [`Pruner`] |
+//! | `storage/` | one file per [`Storage`]: memory, journal, SQLite |
 //! | `random.rs`, `math.rs` | NumPy's random numbers and its rounding |
-//! | `importance.rs`, `plots.rs`, `average.rs` | what readers of a study want to know |
+//! | `importance.rs`, `plots.rs`, `average.rs` | analysis of a study |
 //!
 //! A study hands samplers and pruners a [`StudyView`], never itself; they answer with values and attributes,
 //! and the study writes. Every change to a trial is one [`storage::Change`], which each storage records in its
 //! own form and applies to its table in one and the same way; studies follow the table through a
 //! [`storage::Snapshot`], which catches up in time proportional to what it missed.
 //!
-//! # How exact
+//! # Exactness
 //!
 //! Random numbers, order of operations, order of ties among up to 256 observations and pairwise sums are NumPy's;
 //! erf, erfc and scalar logarithms are the system's C library's, as in Python. NumPy's last bits depend on the

@@ -69,7 +69,7 @@ pub(crate) fn erfc(x: f64) -> f64 {
 /// The most numbers that NumPy sorts in a network, which decides where equal ones end up.
 pub(crate) const NETWORK: usize = 256;
 
-/// `numpy.argsort` of at most 256 numbers, ties included: a bitonic network in which equal neighbours never
+/// `numpy.argsort` of at most 256 numbers, ties included: a bitonic network in which equal neighbors never
 /// change places.
 ///
 /// NumPy 2 sorts up to 256 doubles with vector instructions in this network, whatever the width of the

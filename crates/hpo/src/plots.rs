@@ -1,4 +1,4 @@
-//! What the usual pictures of a study show, as numbers for whatever draws them.
+//! The data of the usual plots of a study.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub struct SlicePoint {
     pub value: f64,
 }
 
-/// The complete trials that have a parameter: what it was, and what came of it.
+/// The complete trials that have a parameter: its value and the objective's.
 pub fn slice(trials: &[Arc<FrozenTrial>], name: &str) -> Vec<SlicePoint> {
     complete(trials)
         .filter_map(|(trial, value)| {

@@ -1,4 +1,4 @@
-//! What stops trials early. Each answers as Optuna 4.8's pruner of that name.
+//! Pruners, which stop trials early. Each decides as Optuna 4.8's pruner of that name.
 
 mod halving;
 mod hyperband;
@@ -15,13 +15,14 @@ use crate::error::{Error, Result};
 use crate::sampler::{Attrs, StudyView};
 use crate::trial::FrozenTrial;
 
-/// A way of telling which running trials are not worth going on with.
+/// A rule that stops unpromising trials early.
 pub trait Pruner: Send + Sync {
     /// Whether the trial should stop now, judged by its reported values and those of the others; and
     /// system attributes for it.
     ///
     /// # Errors
-    /// The pruner's own.
+    ///
+    /// Those of the pruner.
     fn prune(&self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(bool, Attrs)>;
 }
 
@@ -42,8 +43,8 @@ impl Pruner for NeverPrune {
 }
 
 /// A check of a setting.
-fn require(holds: bool, what: &'static str, rule: &'static str, got: impl std::fmt::Display) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::InvalidSetting { what, rule, got: got.to_string() }) }
+fn require(holds: bool, what: &'static str, rule: &'static str, found: impl std::fmt::Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidSetting { what, rule, found: found.to_string() }) }
 }
 
 /// Whether `step` is the trial's first report since the last multiple of the interval after the warm-up.

@@ -1,4 +1,4 @@
-//! Values as Python prints them, for log lines that read like Optuna's.
+//! Values as Python prints them, for log lines that read as Optuna's.
 
 use serde_json::Value;
 

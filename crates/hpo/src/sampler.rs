@@ -1,4 +1,4 @@
-//! What proposes parameters.
+//! Samplers, which propose parameters.
 
 mod grid;
 mod random;
@@ -16,12 +16,12 @@ use crate::space::Distribution;
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, Param};
 
-/// What samplers and pruners see of a study.
+/// The view of a study that samplers and pruners get.
 #[derive(Clone, Copy)]
 pub struct StudyView<'a> {
     /// The study's name.
     pub name: &'a str,
-    /// Which values are good.
+    /// The direction of the optimization.
     pub direction: Direction,
     /// Every trial, by number.
     pub trials: &'a [Arc<FrozenTrial>],
@@ -30,21 +30,23 @@ pub struct StudyView<'a> {
 /// System attributes to attach to a trial.
 pub type Attrs = Vec<(String, Value)>;
 
-/// A way of proposing parameters. One sampler serves one study.
+/// A strategy that proposes parameters. One sampler serves one study.
 pub trait Sampler: Send {
     /// Called when a trial has been created; returns system attributes for it.
     ///
     /// # Errors
-    /// The sampler's own.
+    ///
+    /// Those of the sampler.
     fn before_trial(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<Attrs> {
         Ok(Vec::new())
     }
 
     /// Parameters that are drawn together, before the objective asks for them one by one; and system
-    /// attributes for the trial. Called at most once a trial, when the first parameter is needed.
+    /// attributes for the trial. Called at most once per trial, when the first parameter is needed.
     ///
     /// # Errors
-    /// The sampler's own.
+    ///
+    /// Those of the sampler.
     fn sample_relative(
         &mut self,
         _study: &StudyView<'_>,
@@ -56,7 +58,8 @@ pub trait Sampler: Send {
     /// One parameter, in its internal form. The distribution has more than one value.
     ///
     /// # Errors
-    /// The sampler's own.
+    ///
+    /// Those of the sampler.
     fn sample_independent(
         &mut self,
         study: &StudyView<'_>,
@@ -68,7 +71,8 @@ pub trait Sampler: Send {
     /// Called when a trial has ended; true ends the study's run.
     ///
     /// # Errors
-    /// The sampler's own.
+    ///
+    /// Those of the sampler.
     fn after_trial(&mut self, _study: &StudyView<'_>, _trial: &FrozenTrial) -> Result<bool> {
         Ok(false)
     }
@@ -101,7 +105,7 @@ impl Sampler for Box<dyn Sampler> {
     }
 }
 
-/// The seed of a trial's own generator: the finaliser of SplitMix64 over seed and number.
+/// The seed of a trial's own generator: the finalizer of SplitMix64 over seed and number.
 fn forked_seed(seed: u32, number: usize) -> u32 {
     let mut z = ((u64::from(seed) << 32) | number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -26,7 +26,7 @@ pub struct FloatRange {
     pub high: f64,
     /// Whether values are spread evenly in their logarithm; `low` must then be positive.
     pub log: bool,
-    /// The distance between neighbouring values, for a grid of values; excludes `log`.
+    /// The distance between neighboring values, for a grid of values; excludes `log`.
     pub step: Option<f64>,
 }
 
@@ -70,7 +70,7 @@ pub struct IntRange {
     pub high: i64,
     /// Whether values are spread evenly in their logarithm; `low` must then be at least 1.
     pub log: bool,
-    /// The distance between neighbouring values; 1 with `log`.
+    /// The distance between neighboring values; 1 with `log`.
     pub step: i64,
 }
 
@@ -97,7 +97,7 @@ impl From<RangeInclusive<i64>> for IntRange {
     }
 }
 
-/// What one parameter can be: Optuna's `FloatDistribution`, `IntDistribution`, `CategoricalDistribution`,
+/// The values that a parameter can take: Optuna's `FloatDistribution`, `IntDistribution`, `CategoricalDistribution`,
 /// and, through serde, their JSON.
 ///
 /// A parameter's value is kept in Optuna's internal form, an `f64`: the number itself, or the index of
@@ -149,6 +149,7 @@ impl Distribution {
     /// The distribution of a float parameter.
     ///
     /// # Errors
+    ///
     /// [`Error::InvalidSpace`] if the ends are not finite, `low > high`, `log` with `low <= 0` or with a
     /// step, or `step <= 0`.
     pub fn float(name: &str, range: FloatRange) -> Result<Self> {
@@ -178,6 +179,7 @@ impl Distribution {
     /// The distribution of an integer parameter.
     ///
     /// # Errors
+    ///
     /// [`Error::InvalidSpace`] if `low > high`, `log` with `low < 1` or with a step, or `step <= 0`.
     pub fn int(name: &str, range: IntRange) -> Result<Self> {
         let IntRange { low, high, log, step } = range;
@@ -204,6 +206,7 @@ impl Distribution {
     /// tuples) are kept as the text of their JSON.
     ///
     /// # Errors
+    ///
     /// [`Error::InvalidSpace`] if there are no choices, [`Error::Json`] if one cannot be written as JSON.
     pub fn categorical<T: Serialize>(name: &str, choices: &[T]) -> Result<Self> {
         if choices.is_empty() {
@@ -350,8 +353,8 @@ impl std::fmt::Display for Distribution {
     }
 }
 
-fn invalid(name: &str, rule: &'static str, got: String) -> Error {
-    Error::InvalidSpace { name: name.into(), rule, got }
+fn invalid(name: &str, rule: &'static str, found: String) -> Error {
+    Error::InvalidSpace { name: name.into(), rule, found }
 }
 
 fn number(value: &Value) -> Option<f64> {
@@ -369,7 +372,7 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// How many whole steps fit, counted in decimal, so that 0.1 fits into 0.3 three times.
+/// The number of whole steps that fit, counted in decimal, so that 0.1 fits into 0.3 three times.
 fn steps_between(low: f64, high: f64, step: f64) -> i128 {
     match (Decimal::of(low), Decimal::of(high), Decimal::of(step)) {
         (Some(low), Some(high), Some(step)) => high.minus(low).and_then(|range| range.div_floor(step)),

@@ -1,4 +1,4 @@
-//! Where studies live: in memory, in a journal file, in an SQLite database.
+//! Storages of studies: memory, a journal file, an SQLite database.
 //!
 //! The two file formats are Optuna's own, so a study can be opened, watched and worked on from Python.
 
@@ -29,7 +29,7 @@ use crate::trial::{FrozenTrial, Param, TrialState};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Change<'a> {
-    /// A parameter got its value.
+    /// A parameter was given its value.
     Param {
         /// The parameter's name.
         name: &'a str,
@@ -45,18 +45,18 @@ pub enum Change<'a> {
         /// The value.
         value: f64,
     },
-    /// The user attached something.
+    /// The user attached an attribute.
     UserAttr {
         /// The name.
         key: &'a str,
-        /// The thing.
+        /// The value.
         value: &'a Value,
     },
-    /// A sampler or pruner attached something.
+    /// A sampler or pruner attached an attribute.
     SystemAttr {
         /// The name.
         key: &'a str,
-        /// The thing.
+        /// The value.
         value: &'a Value,
     },
     /// The trial began to run or ended.
@@ -71,7 +71,7 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// Carries the change out on a record.
+    /// Applies the change to a record.
     pub fn apply(&self, trial: &mut FrozenTrial) {
         match *self {
             Self::Param { name, internal, distribution } => {
@@ -107,18 +107,18 @@ pub struct StudyRecord {
     pub id: i64,
     /// The study's name.
     pub name: String,
-    /// Which values are good.
+    /// The direction of the optimization.
     pub direction: Direction,
-    /// What the user attached.
+    /// Attributes attached by the user.
     pub user_attrs: std::collections::BTreeMap<String, Value>,
 }
 
-/// A place for studies, which several threads, and with the file storages several processes, may use at
-/// once.
+/// A storage of studies. Several threads may use it at once, and with the file storages several processes.
 pub trait Storage: Send + Sync {
     /// Creates a study.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::StudyExists`] if the name is taken.
     fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord>;
 
@@ -128,13 +128,14 @@ pub trait Storage: Send + Sync {
     /// Attaches a value to a study.
     fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()>;
 
-    /// Adds a trial with the template's content. Its number and key are the storage's to give; an empty
-    /// running template is how a trial begins.
+    /// Adds a trial with the template's content. The storage gives it a number and a key; a new
+    /// trial starts from an empty running template.
     fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial>;
 
-    /// Carries out a change on an unfinished trial.
+    /// Applies a change to an unfinished trial.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::Finished`] if the trial is over, [`crate::Error::Incompatible`] if an earlier
     /// trial of the study has the parameter with a distribution of another kind.
     fn update(&self, trial: i64, change: &Change<'_>) -> Result<()>;
@@ -145,14 +146,14 @@ pub trait Storage: Send + Sync {
     /// Brings a snapshot of a study up to date.
     fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()>;
 
-    /// Notes that the worker of a trial is alive.
+    /// Records a heartbeat of a trial's worker.
     fn heartbeat(&self, trial: i64) -> Result<()> {
         let now = Value::from(now().format(ISO).to_string());
         self.update(trial, &Change::SystemAttr { key: HEARTBEAT, value: &now })
     }
 
-    /// Running trials whose worker has given no sign of life for `silence`: no heartbeat, or, where none
-    /// was ever recorded, no start.
+    /// Running trials without a heartbeat for `silence`, or, where none was ever recorded, started
+    /// longer ago than that.
     fn stale_trials(&self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
         let mut snapshot = Snapshot::default();
         self.sync(study, &mut snapshot)?;
@@ -197,7 +198,7 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
 }
 
-/// The system attribute that holds the heartbeat where the format has no place of its own for it.
+/// The system attribute that holds the heartbeat where the format has no field for it.
 const HEARTBEAT: &str = "firstsight:heartbeat";
 
 /// Optuna's time stamps, to the microsecond.

@@ -1,4 +1,4 @@
-//! Studies: ask for a trial, tell its outcome, or have an objective optimised.
+//! Studies: ask for a trial, tell its outcome, or optimize an objective.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,23 +11,23 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::pruner::{NeverPrune, Pruner};
 use crate::python;
-use crate::sampler::{Attrs, Sampler, StudyView};
+use crate::sampler::{Attrs, Sampler, StudyView, Tpe, TpeConfig};
 use crate::space::Distribution;
 use crate::storage::{Change, Memory, Snapshot, Storage, StudyRecord, now};
 use crate::trial::{FrozenTrial, Param, Trial, TrialState};
 
-/// Which values are good.
+/// The direction of an optimization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// Small ones, such as losses.
+    /// Small values are better, such as losses.
     #[default]
     Minimize,
-    /// Great ones, such as accuracies.
+    /// Large values are better, such as accuracies.
     Maximize,
 }
 
 impl Direction {
-    /// The value with its sign turned so that less is better.
+    /// The value with its sign changed, if needed, so that smaller is better.
     pub fn loss(self, value: f64) -> f64 {
         match self {
             Self::Minimize => value,
@@ -36,14 +36,14 @@ impl Direction {
     }
 }
 
-/// How a trial ended.
+/// The end of a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// With the objective's value.
+    /// Complete, with the objective's value.
     Complete(f64),
-    /// Stopped early; its last intermediate value, if any, becomes its value.
+    /// Pruned; its last intermediate value, if any, becomes its value.
     Pruned,
-    /// Without a value.
+    /// Failed, without a value.
     Failed,
 }
 
@@ -53,16 +53,16 @@ impl From<f64> for Outcome {
     }
 }
 
-/// Why an objective returned no value.
+/// The reason why an objective returned no value.
 ///
 /// Any error becomes `Abort` through `?`, as an exception ends `optimize` in Optuna.
 #[derive(Debug)]
 pub enum Stop {
-    /// The trial is not worth going on with.
+    /// The trial was pruned.
     Pruned,
-    /// The trial failed, and the study goes on with the next one.
+    /// The trial failed, and the study continues with the next one.
     Failed(Box<dyn std::error::Error + Send + Sync>),
-    /// The trial failed, and so does the study's run.
+    /// The trial failed, and the run of the study ends.
     Abort(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -81,39 +81,47 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 
 pub(crate) type SharedSampler = Arc<Mutex<Box<dyn Sampler>>>;
 
-/// How a study comes to be; see [`Study::builder`].
+/// Builder of a [`Study`]; see [`Study::builder`].
 pub struct StudyBuilder {
     name: String,
     direction: Direction,
     storage: Arc<dyn Storage>,
     sampler: Option<Box<dyn Sampler>>,
+    seed: Option<u32>,
     pruner: Box<dyn Pruner>,
     heartbeat: Option<Duration>,
 }
 
 impl StudyBuilder {
-    /// Which values are good; small ones unless this is called.
+    /// The direction; [`Direction::Minimize`] unless this is called.
     pub fn direction(self, direction: Direction) -> Self {
         Self { direction, ..self }
     }
 
-    /// What proposes parameters.
+    /// The seed of the default sampler, [`Tpe`] with the settings of Optuna 4.
+    ///
+    /// A study needs either this or a [`sampler`](Self::sampler), which takes precedence.
+    pub fn seed(self, seed: u32) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    /// The sampler, which proposes parameters.
     pub fn sampler(self, sampler: impl Sampler + 'static) -> Self {
         Self { sampler: Some(Box::new(sampler)), ..self }
     }
 
-    /// What stops trials early; nothing unless this is called.
+    /// The pruner, which stops trials early. Without one, no trial is pruned.
     pub fn pruner(self, pruner: impl Pruner + 'static) -> Self {
         Self { pruner: Box::new(pruner), ..self }
     }
 
-    /// Where the study lives; in memory unless this is called.
+    /// The storage of the study; memory unless this is called.
     pub fn storage(self, storage: impl Storage + 'static) -> Self {
         Self { storage: Arc::new(storage), ..self }
     }
 
-    /// While a trial of [`Study::optimize`] runs, a sign of life is stored this often; and before each
-    /// trial, those that gave none for twice as long are marked failed.
+    /// The interval at which running trials of [`Study::optimize`] store a heartbeat. Before each trial, those
+    /// without a heartbeat for twice as long are marked failed.
     pub fn heartbeat(self, interval: Duration) -> Self {
         Self { heartbeat: Some(interval), ..self }
     }
@@ -121,8 +129,9 @@ impl StudyBuilder {
     /// A new study.
     ///
     /// # Errors
+    ///
     /// [`Error::StudyExists`] if the storage has one of that name; [`Error::InvalidSetting`] without a
-    /// sampler.
+    /// sampler and without a seed.
     pub fn create(self) -> Result<Study> {
         let record = self.storage.create_study(&self.name, self.direction)?;
         tracing::info!("A new study created with name: {}", self.name);
@@ -132,6 +141,7 @@ impl StudyBuilder {
     /// The study of that name that the storage holds. Its direction is the stored one.
     ///
     /// # Errors
+    ///
     /// [`Error::NoStudy`] if there is none.
     pub fn load(self) -> Result<Study> {
         let studies = self.storage.studies()?;
@@ -146,6 +156,7 @@ impl StudyBuilder {
     /// The study of that name, which is created if the storage has none.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn load_or_create(self) -> Result<Study> {
         let record = match self.storage.create_study(&self.name, self.direction) {
@@ -156,11 +167,14 @@ impl StudyBuilder {
     }
 
     fn open(self, record: StudyRecord) -> Result<Study> {
-        let sampler = self.sampler.ok_or_else(|| Error::InvalidSetting {
-            what: "Study",
-            rule: "a sampler, such as `Tpe::new(TpeConfig::optuna4(seed))`",
-            got: "none".into(),
-        })?;
+        let sampler: Box<dyn Sampler> = match (self.sampler, self.seed) {
+            (Some(sampler), _) => sampler,
+            (None, Some(seed)) => Box::new(Tpe::new(TpeConfig::optuna4(seed))?),
+            (None, None) => {
+                let rule = "a sampler, or the seed of the default one";
+                return Err(Error::InvalidSetting { what: "Study", rule, found: "neither".into() });
+            }
+        };
         Ok(Study {
             record,
             storage: self.storage,
@@ -174,7 +188,7 @@ impl StudyBuilder {
     }
 }
 
-/// A search: its trials, what proposes the next one, and what stops hopeless ones.
+/// A search: its trials, the sampler and the pruner.
 ///
 /// ```
 /// use firstsight_hpo::{Study, Suggest, Tpe, TpeConfig};
@@ -222,13 +236,14 @@ struct Best {
 }
 
 impl Study {
-    /// The first step to a study of this name.
+    /// A builder of the study of this name.
     pub fn builder(name: &str) -> StudyBuilder {
         StudyBuilder {
             name: name.into(),
             direction: Direction::Minimize,
             storage: Arc::new(Memory::new()),
             sampler: None,
+            seed: None,
             pruner: Box::new(NeverPrune),
             heartbeat: None,
         }
@@ -252,6 +267,7 @@ impl Study {
     /// Attaches a value to the study.
     ///
     /// # Errors
+    ///
     /// [`Error::Json`] if the value has no JSON; those of the storage.
     pub fn set_user_attr(&self, key: &str, value: impl Serialize) -> Result<()> {
         let value = serde_json::to_value(value)
@@ -262,6 +278,7 @@ impl Study {
     /// Every trial, by number.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
         Ok(self.synced()?.trials().to_vec())
@@ -270,6 +287,7 @@ impl Study {
     /// The complete trial with the best value; of equals, the first.
     ///
     /// # Errors
+    ///
     /// [`Error::NoCompleteTrial`] if there is none.
     pub fn best_trial(&self) -> Result<Arc<FrozenTrial>> {
         self.find_best()?.ok_or_else(|| Error::NoCompleteTrial { study: self.name().into() })
@@ -312,6 +330,7 @@ impl Study {
     /// not named are sampled.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn enqueue(&self, params: serde_json::Map<String, Value>) -> Result<usize> {
         let mut trial = FrozenTrial::new(0, 0, TrialState::Waiting);
@@ -322,6 +341,7 @@ impl Study {
     /// Adds a trial that ran elsewhere, and returns its number.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn add_trial(&self, trial: &FrozenTrial) -> Result<usize> {
         Ok(self.storage.create_trial(self.record.id, trial)?.number)
@@ -330,6 +350,7 @@ impl Study {
     /// Begins a trial: the next enqueued one, else a new one.
     ///
     /// # Errors
+    ///
     /// Those of the storage and the sampler.
     pub fn ask(&self) -> Result<Trial<'_>> {
         self.ask_from(Draws::Shared)
@@ -371,6 +392,7 @@ impl Study {
     /// Ends a trial, and returns the state that it ended in: failed if the value is NaN or infinite.
     ///
     /// # Errors
+    ///
     /// [`Error::Finished`] if the trial is over already; those of the storage.
     pub fn tell(&self, trial: &Trial<'_>, outcome: impl Into<Outcome>) -> Result<TrialState> {
         self.finish(trial.record(), outcome.into())
@@ -379,6 +401,7 @@ impl Study {
     /// [`Study::tell`] by number, for a trial that was asked for elsewhere.
     ///
     /// # Errors
+    ///
     /// [`Error::NoTrial`] if there is none of that number, [`Error::Finished`] if it is over already.
     pub fn tell_number(&self, number: usize, outcome: impl Into<Outcome>) -> Result<TrialState> {
         let found = self.synced()?.trials().get(number).cloned();
@@ -393,10 +416,7 @@ impl Study {
             Outcome::Complete(value) => match finite(value) {
                 Some(value) => (TrialState::Complete, Some(value)),
                 None => {
-                    tracing::warn!(
-                        "Trial {} failed: a finite value must hold, but got {value}.",
-                        record.number
-                    );
+                    tracing::warn!("Trial {} failed: expected a finite value, found {value}.", record.number);
                     (TrialState::Failed, None)
                 }
             },
@@ -443,6 +463,7 @@ impl Study {
     /// numbers.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn fail_stale(&self, silence: Duration) -> Result<Vec<usize>> {
         let mut failed = Vec::new();
@@ -468,6 +489,7 @@ impl Study {
     /// Runs the objective for `n_trials` trials, or until [`Study::stop`].
     ///
     /// # Errors
+    ///
     /// [`Error::Objective`] if the objective gives [`Stop::Abort`], which any error becomes through `?`;
     /// those of the storage.
     pub fn optimize<F>(&self, n_trials: usize, mut objective: F) -> Result<()>
@@ -491,6 +513,7 @@ impl Study {
     /// trials happened to be over when one began, and does not repeat.
     ///
     /// # Errors
+    ///
     /// As [`Study::optimize`]; the first error is returned once the running trials are over.
     pub fn optimize_parallel<F>(&self, n_workers: usize, n_trials: usize, objective: F) -> Result<()>
     where

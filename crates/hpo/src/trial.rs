@@ -51,14 +51,14 @@ impl std::fmt::Display for TrialState {
 pub struct Param {
     /// Its name.
     pub name: Arc<str>,
-    /// What it could have been.
+    /// The distribution it was drawn from.
     pub distribution: Distribution,
-    /// What it is, in the distribution's internal form.
+    /// The value in the distribution's internal form.
     pub internal: f64,
 }
 
 impl Param {
-    /// What it is.
+    /// The value.
     pub fn value(&self) -> Value {
         self.distribution.external(self.internal)
     }
@@ -69,7 +69,7 @@ impl Param {
 pub struct FrozenTrial {
     /// The storage's key.
     pub id: i64,
-    /// The place in the study, from 0.
+    /// The number of the trial in the study, from 0.
     pub number: usize,
     /// Where it stands.
     pub state: TrialState,
@@ -79,9 +79,9 @@ pub struct FrozenTrial {
     pub params: Vec<Param>,
     /// The reported values by step.
     pub intermediate: BTreeMap<u64, f64>,
-    /// What the user attached.
+    /// Attributes attached by the user.
     pub user_attrs: BTreeMap<String, Value>,
-    /// What samplers and pruners attached.
+    /// Attributes attached by samplers and pruners.
     pub system_attrs: BTreeMap<String, Value>,
     /// Local time at which it began to run.
     pub started: Option<NaiveDateTime>,
@@ -122,7 +122,7 @@ impl FrozenTrial {
     }
 }
 
-/// What asks for parameters: a [`Trial`] samples them, a [`Replay`] repeats them.
+/// A source of parameters: a [`Trial`] samples them, a [`Replay`] repeats them.
 ///
 /// Write the search space once, over any `Suggest`, and the winner is rebuilt by the code that found it:
 ///
@@ -170,7 +170,7 @@ pub trait Suggest {
         Ok(choices[index as usize].clone())
     }
 
-    /// One of the labelled choices, of any type; the storage keeps the label.
+    /// One of the labeled choices, of any type; the storage keeps the label.
     fn one_of<T: Clone>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<T> {
         let labels: Vec<&str> = choices.iter().map(|(label, _)| *label).collect();
         let index = self.suggest(name, Distribution::categorical(name, &labels)?)?;
@@ -199,7 +199,7 @@ impl<'s> Trial<'s> {
         Self { study, sampler, record, fixed, relative: None }
     }
 
-    /// The place in the study, from 0.
+    /// The number of the trial in the study, from 0.
     pub fn number(&self) -> usize {
         self.record.number
     }
@@ -212,6 +212,7 @@ impl<'s> Trial<'s> {
     /// Reports an intermediate value, such as the loss after an epoch. A step's first report counts.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn report(&mut self, value: f64, step: u64) -> Result<()> {
         if self.record.intermediate.contains_key(&step) {
@@ -227,6 +228,7 @@ impl<'s> Trial<'s> {
     /// Whether the study's pruner would stop this trial now.
     ///
     /// # Errors
+    ///
     /// Those of the storage.
     pub fn should_prune(&mut self) -> Result<bool> {
         let (prune, changes) = self.study.prune(&self.record)?;
@@ -239,6 +241,7 @@ impl<'s> Trial<'s> {
     /// Attaches a value to the trial.
     ///
     /// # Errors
+    ///
     /// [`Error::Json`] if the value has no JSON; those of the storage.
     pub fn set_user_attr(&mut self, key: &str, value: impl Serialize) -> Result<()> {
         let value = serde_json::to_value(value)
@@ -320,6 +323,7 @@ impl<'t> Replay<'t> {
 
 impl Suggest for Replay<'_> {
     /// # Errors
+    ///
     /// [`Error::UnknownParam`] if the trial has no such parameter, [`Error::OutOfRange`] if its value
     /// lies outside the distribution that is asked for now.
     fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {

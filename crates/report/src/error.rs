@@ -1,15 +1,17 @@
+//! The crate's error type.
+
 use std::path::PathBuf;
 
-/// What can go wrong in making a report.
+/// An error in making a report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or folder could not be written; what was there before is untouched.
+    /// A file or folder could not be written; an existing one is unchanged.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The path of the report, of a figure, or of the figures' folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A figure that an earlier report left in the folder could not be removed.
@@ -17,7 +19,7 @@ pub enum Error {
     Remove {
         /// The figure's path.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A figure could not be drawn as a file of its own.
@@ -25,7 +27,7 @@ pub enum Error {
     Draw {
         /// The figure's path.
         path: PathBuf,
-        /// What is wrong with its pictures.
+        /// The error in its picture.
         source: Box<Error>,
     },
     /// The pixels do not make an image of the size given.
@@ -34,13 +36,13 @@ pub enum Error {
          1 or 3 channels and height x width x channels bytes; found {found} bytes"
     )]
     Pixels {
-        /// Rows.
+        /// Height in pixels.
         height: usize,
-        /// Columns.
+        /// Width in pixels.
         width: usize,
-        /// Values in a pixel.
+        /// Channels.
         channels: usize,
-        /// Bytes given.
+        /// The number of bytes found.
         found: usize,
     },
     /// The bytes given as a PNG file are not one.
@@ -49,14 +51,14 @@ pub enum Error {
     /// The pixels could not be encoded.
     #[error("cannot encode a picture as PNG: {0}")]
     Encode(#[from] png::EncodingError),
-    /// A chart's labels and values are not of one size.
+    /// A chart has more or fewer values than its labels ask for.
     #[error("{chart}: expected {expected} values, found {found}")]
     Values {
-        /// Which chart, and where in it.
+        /// The chart, and the part of it.
         chart: String,
-        /// How many values its labels ask for.
+        /// The expected number of values.
         expected: usize,
-        /// How many were given.
+        /// The number of values found.
         found: usize,
     },
 }

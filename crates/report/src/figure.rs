@@ -1,3 +1,5 @@
+//! Figures: charts, pictures and sheets of pictures.
+
 use std::fmt::Write as _;
 
 use crate::Result;
@@ -8,7 +10,7 @@ use crate::image::Image;
 use crate::markup::{escape, sentence};
 use crate::raster::{ContactSheet, Framed, Pixels, Rgb};
 
-/// Something to look at, with what it shows and from which data.
+/// A picture or chart with its caption and the source of its data.
 #[derive(Clone, Debug)]
 pub struct Figure {
     content: Content,
@@ -23,7 +25,7 @@ impl Figure {
         Self { content: content.into(), caption: caption.into(), source: source.into() }
     }
 
-    /// `room` says whether the figure has the whole width of the page, or a half of it.
+    /// `room` is the width available on the page: all or half of it.
     pub(crate) fn render(&self, out: &mut String, index: usize, room: Room) {
         let _ = writeln!(out, "<figure id=\"figure-{index}\">");
         match &self.content {
@@ -39,7 +41,7 @@ impl Figure {
         out.push_str("</figcaption>\n</figure>\n");
     }
 
-    /// How the name of the figure's own file ends.
+    /// The extension of the figure's own file.
     pub(crate) fn extension(&self) -> &'static str {
         match &self.content {
             Content::Chart(_) => "svg",
@@ -47,7 +49,7 @@ impl Figure {
         }
     }
 
-    /// The figure's own file, or none where there is nothing to draw: a sheet of no tiles.
+    /// The figure's own file, or `None` for a sheet without tiles.
     pub(crate) fn to_file(&self) -> Result<Option<Vec<u8>>> {
         match &self.content {
             Content::Chart(chart) => Ok(Some(chart.to_svg().into_bytes())),
@@ -63,7 +65,7 @@ pub(crate) enum Room {
     Half,
 }
 
-/// What a [`Figure`] shows; made with `.into()` from any of them.
+/// The content of a [`Figure`]; every kind converts to it with `.into()`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Content {
@@ -117,7 +119,7 @@ impl Picture {
         Self { image, scale: scale.max(1.0), alt: None }
     }
 
-    /// What a reader who can't see the picture is told; without it, the figure's caption.
+    /// The text alternative of the picture; without it, the figure's caption.
     pub fn alt(mut self, alt: impl Into<String>) -> Self {
         self.alt = Some(alt.into());
         self
@@ -222,10 +224,10 @@ pub struct Sheet {
     columns: usize,
 }
 
-/// The light scheme's `--shade`, the ground of a sheet's boxes.
+/// The light scheme's `--shade`, the background of a sheet's boxes.
 const SHADE: Rgb = [0xf4, 0xf5, 0xf7];
 
-/// The share of its box that a picture of a sheet fills at least, in one direction.
+/// The minimum share of its box that a picture of a sheet fills, in one direction.
 const SMALLEST: f64 = 0.4;
 
 impl Sheet {
@@ -243,7 +245,7 @@ impl Sheet {
     }
 
     fn to_png(&self) -> Result<Option<Vec<u8>>> {
-        /// What a row and a picture are enlarged to at most, in pixels: a page's width at two to a CSS pixel.
+        /// Maximum sizes of an enlarged row and picture in pixels: a page's width at two pixels per CSS pixel.
         const ROW: usize = 1_440;
         const PICTURE: usize = 256;
         if self.tiles.is_empty() {
@@ -274,7 +276,7 @@ impl Sheet {
     fn render(&self, out: &mut String) {
         let (tallest, widest) = self.largest();
         let (tallest, widest) = (tallest as f64, widest as f64);
-        // Room for a short label beside its mark; longer ones wrap.
+        // Space for a short label next to its mark; longer ones wrap.
         let label = self.tiles.iter().map(|tile| text_width(&tile.label, 15.0)).fold(0.0, f64::max);
         let least = (label + 18.0).clamp(54.0, 100.0);
         let _ = writeln!(
@@ -311,7 +313,7 @@ mod tests {
     use crate::report::PAGE_CSS;
 
     #[test]
-    fn the_colours_of_sheets_are_the_light_scheme_s() {
+    fn the_colors_of_sheets_are_the_light_scheme_s() {
         let (light, _) = PAGE_CSS.split_once('}').unwrap();
         let colors = [
             ("faint", Mark::None.color()),

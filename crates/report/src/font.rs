@@ -1,4 +1,4 @@
-//! The Chinese characters that a page uses, as a font inside of the page.
+//! The Chinese characters that a page uses, as a font embedded in the page.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use font_subset::Font;
 
-/// See fonts/make.py.
+/// The shipped font, made by fonts/make.py.
 static HANZI: &[u8] = include_bytes!("../fonts/firstsight-hanzi.ttf");
 
 fn hanzi() -> Option<&'static Font<'static>> {
@@ -32,7 +32,7 @@ fn subset(characters: &BTreeSet<char>) -> Option<Vec<u8>> {
     Some(hanzi()?.subset(characters).ok()?.to_opentype())
 }
 
-/// The `@font-face` rule for the characters of `page`, or nothing when there are none. The rule's range
+/// The `@font-face` rule for the characters of `page`, or nothing if there are none. The rule's range
 /// keeps the browser from asking this font for anything else.
 pub(crate) fn face(page: &str) -> String {
     let characters = covered(page);

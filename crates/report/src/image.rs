@@ -1,9 +1,11 @@
+//! Pictures as PNG files.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::{Error, Result, raster};
 
-/// A picture's PNG file and size.
+/// A picture as a PNG file, with its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     png: Vec<u8>,
@@ -12,10 +14,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// Encodes `pixels` of shape (height, width, channels), row by row; one channel is grey, three are red,
+    /// Encodes `pixels` of shape (height, width, channels), row by row; one channel is gray, three are red,
     /// green and blue.
     ///
     /// # Errors
+    ///
     /// [`Error::Pixels`] when there is no pixel, another number of channels, or another number of bytes.
     ///
     /// ```
@@ -39,9 +42,10 @@ impl Image {
         Ok(Self { png: raster::encode(height, width, color, [Ok(pixels)])?, height, width })
     }
 
-    /// Takes a PNG file as it is. Its header is read, its pixels are not.
+    /// A picture from the bytes of a PNG file, of which only the header is read.
     ///
     /// # Errors
+    ///
     /// [`Error::NotPng`] when the header is not a PNG file's.
     pub fn from_png(png: Vec<u8>) -> Result<Self> {
         let reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info()?;
@@ -49,12 +53,12 @@ impl Image {
         Ok(Self { png, height, width })
     }
 
-    /// Rows.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Columns.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }

@@ -1,6 +1,6 @@
-//! Escaping, and the little Markdown that running text may use.
+//! Escaping, and the subset of Markdown that running text may use.
 
-/// Appends `text` so that it stands for itself in XML text and in quoted attributes. Control characters,
+/// Appends `text`, escaped for XML text and quoted attributes. Control characters,
 /// which XML forbids, become the replacement character.
 pub(crate) fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
@@ -23,7 +23,7 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// `text` so that it stands for itself, on one line, within text that may use markup: a class name in a caption
+/// Escapes `text`, on one line, for use within text with markup: a class name in a caption
 /// or in [`Section::text`](crate::Section::text), also within `**bold**` and a link's label. Not for
 /// `` `code` ``, where a backslash is one, nor for titles and labels, which take any text as it is.
 ///
@@ -45,7 +45,7 @@ pub fn escape_markup(text: &str) -> String {
     out
 }
 
-/// Paragraphs parted by blank lines; a paragraph whose lines all begin with `- ` is a list.
+/// Paragraphs separated by blank lines; a paragraph whose lines all begin with `- ` is a list.
 pub(crate) fn blocks(text: &str) -> String {
     let mut out = String::new();
     let text = text.replace("\r\n", "\n");
@@ -73,7 +73,7 @@ pub(crate) fn sentence(text: &str) -> String {
 }
 
 /// `` `code` ``, `**bold**` and `[links](address)`; a backslash makes the next character stand for itself.
-/// Whatever does not close is plain text.
+/// Markup that does not close is plain text.
 pub(crate) fn inline(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -116,7 +116,7 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a s
     None
 }
 
-/// `[label](address)` whose address is of a kind that runs nothing.
+/// `[label](address)` whose address cannot run a script.
 fn link(text: &str) -> Option<(&str, &str, &str)> {
     let (label, after) = between(text, "[", "](")?;
     let (address, after) = after.split_once(')')?;

@@ -30,7 +30,7 @@ pub fn integer(n: i64) -> String {
     format!("{sign}{}", count(n.unsigned_abs()))
 }
 
-/// `x` rounded to `places` decimals. What rounds to zero has no sign; not-a-number is `NaN`.
+/// `x` rounded to `places` decimals. A result of zero has no sign; NaN is printed as `NaN`.
 pub fn decimal(x: f64, places: usize) -> String {
     if x.is_nan() {
         return "NaN".into();

@@ -1,4 +1,4 @@
-//! Pictures as pixels: decoded, enlarged, put together, encoded.
+//! Pictures as pixels: decoding, enlarging, assembling, encoding.
 
 use std::io::{Cursor, Write as _};
 
@@ -6,13 +6,13 @@ use png::{BitDepth, ColorType, DecodingError, EncodingError, Transformations};
 
 use crate::Result;
 
-/// The most bytes that a picture may take in memory: a header of a few bytes can ask for any size.
+/// Maximum memory of a picture in bytes: a header of a few bytes can announce any size.
 const MOST_BYTES: usize = 1 << 30;
 
 /// Red, green and blue.
 pub(crate) type Rgb = [u8; 3];
 
-/// Pixels of one byte a sample, row by row.
+/// Pixels of one byte per sample, row by row.
 pub(crate) struct Pixels {
     height: usize,
     width: usize,
@@ -40,11 +40,11 @@ impl Pixels {
         &self.samples[start..start + n]
     }
 
-    /// Pixel (`y`, `x`) as red, green and blue over `ground`.
+    /// Pixel (`y`, `x`) as red, green and blue over the background `ground`.
     fn over(&self, ground: Rgb, y: usize, x: usize) -> Rgb {
         let (color, alpha) = match *self.at(y, x) {
-            [grey] => ([grey; 3], 255),
-            [grey, alpha] => ([grey; 3], alpha),
+            [gray] => ([gray; 3], 255),
+            [gray, alpha] => ([gray; 3], alpha),
             [r, g, b] => ([r, g, b], 255),
             [r, g, b, alpha] => ([r, g, b], alpha),
             _ => (ground, 255),
@@ -67,7 +67,7 @@ impl Pixels {
     }
 }
 
-/// A PNG file of `height` × `width` pixels of one byte a sample, made of `parts` from top to bottom.
+/// A PNG file of `height` × `width` pixels of one byte per sample, made of `parts` from top to bottom.
 pub(crate) fn encode(
     height: usize,
     width: usize,
@@ -96,7 +96,7 @@ pub(crate) struct ContactSheet {
     pub(crate) columns: usize,
     /// Rows and columns of pixels within a box's frame.
     pub(crate) inner: (usize, usize),
-    /// The ground of the boxes.
+    /// The background of the boxes.
     pub(crate) ground: Rgb,
 }
 

@@ -1,8 +1,12 @@
+//! Reports and their sections.
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+
+use atomic_write_file::AtomicWriteFile;
 
 use crate::chart::CHART_CSS;
 use crate::figure::{Figure, Room};
@@ -58,8 +62,7 @@ impl Report {
         self
     }
 
-    /// Adds facts about the run: its date, machine, data, device, seeds, time. Names and values stand for
-    /// themselves.
+    /// Adds facts about the run: its date, machine, data, device, seeds, time. Names and values are plain text.
     pub fn facts(&mut self, facts: &[(&str, String)]) -> &mut Self {
         self.facts.extend(facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self
@@ -73,7 +76,7 @@ impl Report {
         &mut self.sections[last]
     }
 
-    /// The section of this number, to go on with it.
+    /// The section of this number, to add to it.
     pub fn numbered(&mut self, number: &str) -> Option<&mut Section> {
         self.sections.iter_mut().find(|section| section.number.as_deref() == Some(number))
     }
@@ -97,33 +100,34 @@ impl Report {
         page
     }
 
-    /// Writes the page to `path`: to a temporary file beside it, synced, and renamed, so that a reader finds
-    /// the old page or the new one, whole.
+    /// Writes the page to `path` atomically: a reader finds the old page or all of the new one.
     ///
     /// # Errors
+    ///
     /// [`Error::Write`], which names the path.
     pub fn write(&self, path: &Path) -> Result<()> {
-        Written::new(path, self.to_html().as_bytes())?.put()
+        Pending::write(path, self.to_html().as_bytes())?.commit()
     }
 
-    /// Writes each figure as a file of its own into `folder`, which is made if it is missing, and returns the
+    /// Writes each figure as a file of its own into `folder`, which is created if it does not exist, and returns the
     /// paths in the order of the page. A file has its figure's number: `figure-01.svg`, `figure-05.png`.
     ///
-    /// - A chart is an SVG file in the page's light colours on white, at a wide page's size whatever its place on
-    ///   the page. It says its fonts, and carries the Chinese characters that it uses for programs that take fonts
-    ///   from SVG (browsers do); others need a Chinese font on the machine.
+    /// - A chart is an SVG file in the page's light colors on white, at a wide page's size regardless of its
+    ///   size on the page. It names its fonts and embeds the Chinese characters that it uses, for programs that read
+    ///   fonts from SVG (browsers do); others need a Chinese font on the machine.
     /// - A picture is a PNG file of its own pixels. One [made of squares](crate::Picture::pixelated) is enlarged
     ///   by its scale, each pixel the nearest one, to a side of 16,384 pixels at most.
     /// - A [sheet](crate::Sheet) is one PNG file with its columns, row by row, enlarged by a whole factor to a row
     ///   of about 1,440 pixels and pictures of 256 at most. A thin frame is green for right and orange for wrong;
     ///   labels are in the page alone. A sheet of no tiles has no file.
     ///
-    /// Nothing in `folder` changes before all figures are drawn and stored beside their places; each is then
-    /// renamed into its own. At the end the figures of an earlier report that are not among them, files named
-    /// `figure-`, two digits or more, `.svg` or `.png`, are removed. Other files are left alone.
+    /// Nothing in `folder` changes before all figures are drawn and stored in temporary files, which are then renamed.
+    /// At the end, figures of an earlier report that have no successor are removed: files named `figure-`, two digits or
+    /// more, `.svg` or `.png`. Other files are left alone.
     ///
     /// # Errors
-    /// [`Error::Draw`] when a [PNG file given](crate::Image::from_png) can't be decoded, [`Error::Write`], and
+    ///
+    /// [`Error::Draw`] when a [PNG file given](crate::Image::from_png) cannot be decoded, [`Error::Write`], and
     /// [`Error::Remove`]; each names the path.
     ///
     /// ```
@@ -150,12 +154,12 @@ impl Report {
             let drawn =
                 figure.to_file().map_err(|error| Error::Draw { path: path.clone(), source: error.into() })?;
             if let Some(bytes) = drawn {
-                files.push(Written::new(&path, &bytes)?);
+                files.push(Pending::write(&path, &bytes)?);
             }
         }
         let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
         for file in files {
-            file.put()?;
+            file.commit()?;
         }
         for entry in fs::read_dir(folder).map_err(unwritten)? {
             let entry = entry.map_err(unwritten)?;
@@ -249,38 +253,38 @@ fn is_figure(name: &str) -> bool {
     number.is_some_and(|number| number.len() >= 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A file whose bytes are stored beside its place.
-struct Written {
-    bytes: tempfile::TempPath,
+/// A file that is written but does not yet replace the one at `path`.
+struct Pending {
+    file: AtomicWriteFile,
     path: PathBuf,
 }
 
-impl Written {
-    fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let failed = |source| Error::Write { path: path.into(), source };
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+impl Pending {
+    fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let write = || {
+            // A failed rename would leave the temporary file.
+            if path.is_dir() {
+                return Err(std::io::ErrorKind::IsADirectory.into());
+            }
+            let mut file = AtomicWriteFile::open(path)?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            Ok(file)
         };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".report-").suffix(".tmp");
-        // A temporary file is its owner's alone, but a report is there to be shown: the umask decides.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder).map_err(failed)?;
-        file.write_all(bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        Ok(Self { bytes: file.into_temp_path(), path: path.into() })
+        let path = path.to_owned();
+        match write() {
+            Ok(file) => Ok(Self { file, path }),
+            Err(source) => Err(Error::Write { path, source }),
+        }
     }
 
-    /// Renames the file into its place.
-    fn put(self) -> Result<()> {
-        let Self { bytes, path } = self;
-        bytes.persist(&path).map_err(|error| Error::Write { path, source: error.error })
+    fn commit(self) -> Result<()> {
+        let Self { file, path } = self;
+        file.commit().map_err(|source| Error::Write { path, source })
     }
 }
 
-/// How many tables and figures stand before.
+/// The numbers of tables and figures so far.
 #[derive(Default)]
 struct Numbers {
     tables: usize,
@@ -319,7 +323,7 @@ impl Block {
     }
 }
 
-/// A part of a [`Report`]; its parts stand in the order in which they are added.
+/// A part of a [`Report`]; its content keeps the order in which it is added.
 #[derive(Clone, Debug)]
 pub struct Section {
     number: Option<String>,
@@ -328,9 +332,9 @@ pub struct Section {
 }
 
 impl Section {
-    /// Adds running text: paragraphs parted by blank lines, lists of lines that begin with `- `,
+    /// Adds running text: paragraphs separated by blank lines, lists of lines that begin with `- `,
     /// `` `code` ``, `**bold**` and `[links](https://…)`. A backslash makes the next character stand for
-    /// itself. HTML in the text is shown, not obeyed.
+    /// itself. HTML in the text is shown as text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.html(blocks(text))
     }
@@ -365,7 +369,7 @@ impl Section {
         self.figure_row(vec![figure])
     }
 
-    /// Adds figures side by side, as many in a row as the page has room for.
+    /// Adds figures side by side, as many in a row as fit.
     pub fn figure_row(&mut self, figures: Vec<Figure>) -> &mut Self {
         self.blocks.push(Block::Figures(figures));
         self

@@ -1,3 +1,5 @@
+//! Tables.
+
 use std::fmt::Write as _;
 
 use crate::markup::{escape, sentence};
@@ -12,17 +14,17 @@ pub struct Column {
 }
 
 impl Column {
-    /// Set to the left.
+    /// A left-aligned column.
     pub fn text(name: impl Into<String>) -> Self {
         Self { name: name.into(), group: None, numbers: false }
     }
 
-    /// Set to the right, digits of one width.
+    /// A right-aligned column with digits of one width.
     pub fn number(name: impl Into<String>) -> Self {
         Self { name: name.into(), group: None, numbers: true }
     }
 
-    /// Neighbouring columns under the same group share a heading above their own.
+    /// Neighboring columns under the same group share a heading above their own.
     pub fn under(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self
@@ -37,11 +39,11 @@ impl Column {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Cell {
-    /// Text, which stands for itself.
+    /// Plain text.
     Text(String),
     /// A whole number, its thousands separated.
     Integer(i64),
-    /// A number with four decimals; not-a-number is printed as such.
+    /// A number with four decimals; NaN is printed as `NaN`.
     Decimal(f64),
     /// A dash: no value.
     Missing,
@@ -115,8 +117,8 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 /// A table with a caption. On a narrow screen it scrolls sideways under its fixed first column; one of more
 /// than 30 rows scrolls under its fixed heading. In print it is whole.
 ///
-/// A row may be shorter than the columns (empty cells fill it) but not longer: what is beyond the last
-/// column is left out.
+/// A row may be shorter than the columns (empty cells fill it). Cells beyond the last column are
+/// left out.
 ///
 /// ```
 /// use firstsight_report::{Column, Table};
@@ -150,13 +152,13 @@ impl Table {
         self
     }
 
-    /// Adds a row that stands out: the best, or the reader's own.
+    /// Adds a highlighted row, such as the best result.
     pub fn highlighted_row(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Self {
         self.rows.push((cells.into_iter().collect(), Kind::Highlighted));
         self
     }
 
-    /// Sets the row below the line: totals.
+    /// Sets the row of totals, below a line.
     pub fn footer(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Self {
         self.footer = Some(cells.into_iter().collect());
         self

@@ -20,7 +20,7 @@ fn decode(png: &[u8]) -> ((usize, usize), Vec<[u8; 3]>) {
     let info = reader.next_frame(&mut samples).unwrap();
     let pixels = match info.color_type {
         png::ColorType::Rgb => samples.chunks(3).map(|p| [p[0], p[1], p[2]]).collect(),
-        png::ColorType::Grayscale => samples.iter().map(|&grey| [grey; 3]).collect(),
+        png::ColorType::Grayscale => samples.iter().map(|&gray| [gray; 3]).collect(),
         other => panic!("{other:?}"),
     };
     ((info.height as usize, info.width as usize), pixels)
@@ -43,7 +43,7 @@ fn bars() -> BarChart {
     BarChart::new("class", "images", ["宁", "它"]).series("train", [3.0, 4.0]).unwrap()
 }
 
-fn grey(height: usize, width: usize, value: u8) -> Image {
+fn gray(height: usize, width: usize, value: u8) -> Image {
     Image::from_pixels(height, width, 1, &vec![value; height * width]).unwrap()
 }
 
@@ -168,11 +168,11 @@ fn a_picture_keeps_its_bytes_and_squares_are_enlarged() {
 #[test]
 fn no_scale_makes_a_picture_that_fills_the_memory() {
     for scale in [f64::INFINITY, 1e12] {
-        let ((height, width), pixels) = only_picture(&report_of(Picture::pixelated(grey(1, 64, 7), scale)));
+        let ((height, width), pixels) = only_picture(&report_of(Picture::pixelated(gray(1, 64, 7), scale)));
         assert_eq!((height, width), (256, 16_384));
         assert!(pixels.iter().all(|&pixel| pixel == [7; 3]));
     }
-    assert_eq!(only_picture(&report_of(Picture::pixelated(grey(2, 2, 7), f64::NAN))).0, (2, 2));
+    assert_eq!(only_picture(&report_of(Picture::pixelated(gray(2, 2, 7), f64::NAN))).0, (2, 2));
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn a_sheet_s_file_has_its_columns_frames_and_pictures() {
     const RIGHT: [u8; 3] = [0x00, 0x71, 0x4f];
     const WRONG: [u8; 3] = [0xc2, 0x44, 0x00];
     let tiles = vec![
-        Tile::new(grey(80, 60, 10), "a").mark(Mark::Right),
-        Tile::new(grey(80, 60, 20), "b").mark(Mark::Wrong),
-        Tile::new(grey(40, 60, 30), "c"),
+        Tile::new(gray(80, 60, 10), "a").mark(Mark::Right),
+        Tile::new(gray(80, 60, 20), "b").mark(Mark::Wrong),
+        Tile::new(gray(40, 60, 30), "c"),
         // A quarter of the box's height: enlarged twice more, as on the page.
-        Tile::new(grey(20, 15, 40), "d"),
+        Tile::new(gray(20, 15, 40), "d"),
     ];
     let ((height, width), pixels) = only_picture(&report_of(Sheet::new(tiles, 3)));
     // 256 / 80 = 3 and 256 / 60 = 4: boxes of 240 × 180, frames of 2 and gaps of 8.
@@ -215,9 +215,9 @@ fn a_sheet_s_file_has_its_columns_frames_and_pictures() {
 #[test]
 fn large_and_many_tiles_are_not_enlarged() {
     let ((height, width), _) =
-        only_picture(&report_of(Sheet::new(vec![Tile::new(grey(300, 200, 0), "a")], 1)));
+        only_picture(&report_of(Sheet::new(vec![Tile::new(gray(300, 200, 0), "a")], 1)));
     assert_eq!((height, width), (300 + 4 + 16, 200 + 4 + 16));
-    let tiles = vec![Tile::new(grey(28, 28, 0), "a"); 60];
+    let tiles = vec![Tile::new(gray(28, 28, 0), "a"); 60];
     let ((height, width), _) = only_picture(&report_of(Sheet::new(tiles.clone(), 50)));
     assert_eq!((height, width), (2 * 40 + 8, 50 * 40 + 8));
     assert_eq!(
@@ -273,7 +273,7 @@ fn figures_of_an_earlier_report_go_and_other_files_stay() {
     let folder = tempfile::tempdir().unwrap();
     let mut long = Report::new("t");
     let section = long.section(None, "s").table(Table::new("t", []));
-    section.figure_row(vec![Figure::new(bars(), "", ""), Figure::new(Picture::new(grey(1, 1, 0)), "", "")]);
+    section.figure_row(vec![Figure::new(bars(), "", ""), Figure::new(Picture::new(gray(1, 1, 0)), "", "")]);
     section.figure(Figure::new(bars(), "", ""));
     long.write_pictures(folder.path()).unwrap();
     assert_eq!(names(folder.path()), ["figure-01.svg", "figure-02.png", "figure-03.svg"]);
@@ -292,7 +292,7 @@ fn figures_of_an_earlier_report_go_and_other_files_stay() {
         fs::write(folder.path().join(name), "kept").unwrap();
     }
     fs::create_dir(folder.path().join("figure-05.svg")).unwrap();
-    report_of(Picture::new(grey(1, 1, 0))).write_pictures(folder.path()).unwrap();
+    report_of(Picture::new(gray(1, 1, 0))).write_pictures(folder.path()).unwrap();
     let mut expected: Vec<&str> = others.iter().copied().chain(["figure-01.png", "figure-05.svg"]).collect();
     expected.sort_unstable();
     assert_eq!(names(folder.path()), expected);
@@ -329,7 +329,7 @@ fn errors_name_the_path_and_leave_what_was_there() {
     let before = fs::read(&earlier[0]).unwrap();
 
     // The header is whole, the pixels are not.
-    let mut report = report_of(Picture::new(grey(1, 1, 0)));
+    let mut report = report_of(Picture::new(gray(1, 1, 0)));
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 64, 64);
     encoder.set_color(png::ColorType::Rgb);
@@ -354,7 +354,7 @@ fn errors_name_the_path_and_leave_what_was_there() {
     assert!(error.to_string().starts_with(&format!("cannot write {}: ", earlier[0].display())), "{error}");
     let taken = folder.path().join("figure-01.png");
     fs::create_dir(&taken).unwrap();
-    let error = report_of(Picture::new(grey(1, 1, 0))).write_pictures(folder.path()).unwrap_err();
+    let error = report_of(Picture::new(gray(1, 1, 0))).write_pictures(folder.path()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot write {}: ", taken.display())), "{error}");
     assert_eq!(names(folder.path()), ["figure-01.png", "figure-01.svg"], "a temporary file is left");
 }

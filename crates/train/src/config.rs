@@ -28,10 +28,13 @@ pub struct FitConfig {
     pub schedule: Schedule,
     /// Largest norm of all gradients together; longer ones are scaled down to it.
     pub clip_norm: Option<f64>,
+    /// Number of batches whose gradients are averaged for one optimizer step.
+    pub accumulation_steps: usize,
 }
 
 impl FitConfig {
-    /// Trains for at most `epochs` epochs: without metrics, at a constant learning rate, without clipping.
+    /// Trains for at most `epochs` epochs: without metrics, at a constant learning rate, without clipping, one step per
+    /// batch.
     pub fn new(epochs: usize, loss: impl Loss + 'static, optimizer: OptimizerConfig) -> Self {
         Self {
             epochs,
@@ -40,6 +43,7 @@ impl FitConfig {
             optimizer,
             schedule: Schedule::Constant,
             clip_norm: None,
+            accumulation_steps: 1,
         }
     }
 
@@ -58,6 +62,14 @@ impl FitConfig {
     /// Sets the norm that the gradients of a step are scaled down to: a number, or `None` for no clipping.
     pub fn clip_norm(mut self, norm: impl Into<Option<f64>>) -> Self {
         self.clip_norm = norm.into();
+        self
+    }
+
+    /// Averages the gradients of `steps` batches for each optimizer step, weighted by their numbers of examples: the
+    /// step that one batch of all these examples would give, up to rounding. The last step of an epoch may average
+    /// fewer. Batch norm still sees each batch by itself.
+    pub fn accumulation_steps(mut self, steps: usize) -> Self {
+        self.accumulation_steps = steps;
         self
     }
 }

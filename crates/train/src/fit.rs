@@ -4,7 +4,8 @@ use firstsight_data::Batches;
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Notifier, SavedState, TrainBegin, TrainEnd};
 use crate::evaluate::evaluate;
 use crate::metric::Meter;
-use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result};
+use crate::optim::Accumulation;
+use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, TrainingLength};
 
 /// Trains `model` on the batches of `train`, and measures it on those of `val` after each epoch.
 ///
@@ -32,24 +33,35 @@ pub fn fit(
         callback.on_train_begin(&TrainBegin { history, vars: &vars, state: &state, config })
     })?;
 
-    let steps = (config.epochs * train.n_batches()) as u64;
+    let mut accumulation = Accumulation::new(config.accumulation_steps, optimizer.vars());
+    let length = TrainingLength {
+        epochs: config.epochs,
+        steps_per_epoch: train.n_batches().div_ceil(config.accumulation_steps.max(1)),
+    };
     while callbacks.stopped.is_none() && history.epochs.len() < config.epochs {
         let epoch = history.epochs.len();
+        callbacks.tell(|callback| callback.on_epoch_begin(&vars))?;
         let mut meter = Meter::new(&metrics);
         for (batch, examples) in train.epoch(epoch).enumerate() {
             let examples = examples?;
             let outputs = model.forward_t(&examples.inputs, true)?;
             let loss = config.loss.compute(&outputs, &examples.labels)?;
-            let lr_scale = config.schedule.lr_scale(optimizer.steps(), steps);
-            optimizer.step_scaled(&firstsight_ops::backward(&loss)?, lr_scale, config.clip_norm)?;
+            let is_last = batch + 1 == train.n_batches();
+            let gradients = accumulation.add(firstsight_ops::backward(&loss)?, outputs.dim(0)?, is_last)?;
+            if let Some(gradients) = &gradients {
+                let lr_scale = config.schedule.lr_scale(optimizer.steps(), length);
+                optimizer.step_scaled(gradients, lr_scale, config.clip_norm)?;
+            }
+            let step = gradients.map(|_| optimizer.steps());
             let loss = meter.add(&loss, &outputs, &examples.labels)?;
-            let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss };
+            let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss, step, vars: &vars };
             callbacks.notify(|callback| callback.on_batch_end(&end))?;
             if callbacks.stopped.is_some() {
                 break;
             }
         }
         if callbacks.stopped.is_none() {
+            callbacks.tell(|callback| callback.on_validation_begin(&vars))?;
             let train = meter.finish("training")?;
             let val = val.map(|val| evaluate(model, val, &*config.loss, &metrics)).transpose()?;
             history.epochs.push(Epoch { train, val });
@@ -64,7 +76,7 @@ pub fn fit(
     }
 
     history.stopped = callbacks.stopped.take();
-    callbacks.end(&TrainEnd { history: &history, vars: &vars })?;
+    callbacks.tell(|callback| callback.on_train_end(&TrainEnd { history: &history, vars: &vars }))?;
     Ok(history)
 }
 

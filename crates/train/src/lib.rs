@@ -59,9 +59,15 @@ pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, predict};
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
-pub use loss::{BinaryCrossEntropy, CrossEntropy, Loss, Poisson};
+pub use loss::{
+    BinaryCrossEntropy, CrossEntropy, FocalLoss, Loss, MeanAbsoluteError, MeanSquaredError, Poisson,
+    WeightedCrossEntropy,
+};
 pub use lr_find::{LrCurve, lr_find};
-pub use metric::{Accumulator, Accuracy, BatchOutputs, BinaryAccuracy, Metric, Metrics, TopK};
+pub use metric::{
+    Accumulator, Accuracy, BalancedAccuracy, BatchOutputs, BinaryAccuracy, MacroF1, MacroPrecision,
+    MacroRecall, Metric, Metrics, R2, RocAuc, TopK,
+};
 pub use model::{Model, ParamGroup, ParamGroups, Trainable};
 pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};
-pub use schedule::Schedule;
+pub use schedule::{Schedule, TrainingLength};

@@ -82,6 +82,156 @@ impl Loss for Poisson {
     }
 }
 
+/// Softmax cross-entropy with a weight per class, for labels as [`CrossEntropy`] takes them: PyTorch's
+/// `cross_entropy(…, weight=weights)`.
+///
+/// For classes y it is the weighted mean −Σ w_y·log softmax(z)_y / Σ w_y; for shares of classes −Σ w·y·log softmax(z),
+/// averaged over the examples.
+///
+/// ```
+/// use firstsight_train::WeightedCrossEntropy;
+///
+/// let loss = WeightedCrossEntropy::balanced(&[0, 0, 0, 1], 2);
+/// assert_eq!(loss.weights, [4.0 / 6.0, 4.0 / 2.0]);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightedCrossEntropy {
+    /// The weight of each class.
+    pub weights: Vec<f64>,
+}
+
+impl WeightedCrossEntropy {
+    /// A weight for each class.
+    pub fn new(weights: Vec<f64>) -> Self {
+        Self { weights }
+    }
+
+    /// Weights by which all classes count alike: n / (n_classes · count of the class), scikit-learn's
+    /// `class_weight="balanced"`. A class without labels has weight 0.
+    pub fn balanced(labels: &[u32], n_classes: usize) -> Self {
+        let n = labels.len() as f64;
+        let weight = |class: usize| match labels.iter().filter(|&&label| label as usize == class).count() {
+            0 => 0.0,
+            count => n / (n_classes * count) as f64,
+        };
+        Self { weights: (0..n_classes).map(weight).collect() }
+    }
+}
+
+impl Loss for WeightedCrossEntropy {
+    fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let weighted = class_shares(outputs, labels)?.broadcast_mul(&row(&self.weights, outputs)?)?;
+        let total = match labels.rank() {
+            1 => weighted.sum_all()?,
+            _ => Tensor::new(outputs.dim(0)? as f64, outputs.device())?.to_dtype(outputs.dtype())?,
+        };
+        (weighted * log_softmax(outputs)?)?.sum_all()?.neg()? / total
+    }
+}
+
+/// Focal loss −α_y·(1 − p)^γ·log p, where p is the probability of the label y (Lin et al. 2017, equations 4 and 5).
+///
+/// For logits (B, K), p is their softmax, and labels are as for [`CrossEntropy`]. For logits (B, 1) p is their sigmoid,
+/// and labels are 0 and 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FocalLoss {
+    /// γ: 0 for cross-entropy, or at least 1. Below 1 the gradient is infinite at p = 1.
+    pub gamma: f64,
+    /// α of each class; of classes 0 and 1 for one logit. Without it all classes have weight 1.
+    pub alpha: Option<Vec<f64>>,
+}
+
+impl FocalLoss {
+    /// γ without class weights. The paper's γ is 2.
+    pub fn new(gamma: f64) -> Self {
+        Self { gamma, alpha: None }
+    }
+
+    /// Sets α, a weight for each class.
+    pub fn alpha(mut self, alpha: Vec<f64>) -> Self {
+        self.alpha = Some(alpha);
+        self
+    }
+}
+
+impl Loss for FocalLoss {
+    fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        if self.gamma != 0.0 && self.gamma < 1.0 {
+            candle_core::bail!("focal loss: expected γ of 0 or at least 1, found {}", self.gamma);
+        }
+        // One logit z is the two logits 0 and z.
+        let (outputs, labels) = match outputs.dim(1)? {
+            1 => (Tensor::cat(&[&outputs.zeros_like()?, outputs], 1)?, labels.to_dtype(DType::U32)?),
+            _ => (outputs.clone(), labels.clone()),
+        };
+        let log_p = log_softmax(&outputs)?;
+        let mut focused = (class_shares(&outputs, &labels)? * &log_p)?;
+        if self.gamma > 0.0 {
+            focused = (focused * log_p.exp()?.affine(-1.0, 1.0)?.powf(self.gamma)?)?;
+        }
+        if let Some(alpha) = &self.alpha {
+            focused = focused.broadcast_mul(&row(alpha, &outputs)?)?;
+        }
+        focused.sum(1)?.mean_all()?.neg()
+    }
+}
+
+/// Mean squared error, as a loss and as a metric, for outputs (B, 1) and labels (B,).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeanSquaredError;
+
+impl Loss for MeanSquaredError {
+    fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (outputs, labels) = paired(outputs, labels)?;
+        (outputs - labels)?.sqr()?.mean_all()
+    }
+}
+
+/// Mean absolute error, as a loss and as a metric, for outputs (B, 1) and labels (B,). The gradient of an error of 0 is 0,
+/// as in PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeanAbsoluteError;
+
+impl Loss for MeanAbsoluteError {
+    fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (outputs, labels) = paired(outputs, labels)?;
+        let error = (outputs - labels)?;
+        (error.relu()? + error.neg()?.relu()?)?.mean_all()
+    }
+}
+
+/// log softmax over the classes of logits (B, K).
+fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(1)?)?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(1)?.log()?)
+}
+
+/// Labels as shares of classes (B, K), of the type of `logits`: 1 for the class of each label.
+fn class_shares(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (n, k) = logits.dims2()?;
+    if labels.rank() == 2 {
+        return labels.to_dtype(logits.dtype());
+    }
+    let mut shares = vec![0f32; n * k];
+    let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+    for (row, &label) in shares.chunks_exact_mut(k).zip(&labels) {
+        match row.get_mut(label as usize) {
+            Some(share) => *share = 1.0,
+            None => candle_core::bail!("expected labels from 0 to {}, found {label}", k - 1),
+        }
+    }
+    Tensor::from_vec(shares, (labels.len(), k), logits.device())?.to_dtype(logits.dtype())
+}
+
+/// Class weights as a row (1, K) of the type of `logits`.
+fn row(weights: &[f64], logits: &Tensor) -> Result<Tensor> {
+    let k = logits.dim(1)?;
+    if weights.len() != k {
+        candle_core::bail!("expected a weight for each of {k} classes, found {}", weights.len());
+    }
+    Tensor::new(weights, logits.device())?.reshape((1, k))?.to_dtype(logits.dtype())
+}
+
 /// Outputs (B, 1) as (B,), and labels (B,) as the same type.
 fn paired(outputs: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
     let (_, n_outputs) = outputs.dims2()?;

@@ -4,7 +4,7 @@ use candle_core::{Result as CandleResult, Tensor};
 use firstsight_data::{Batch, Batches};
 
 use crate::callbacks::{BatchEnd, Callback};
-use crate::{FitConfig, Model, Result, Schedule, StopReason, fit};
+use crate::{FitConfig, Model, Result, Schedule, StopReason, TrainingLength, fit};
 
 /// The loss at each learning rate of a range test.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub fn lr_find(
     let lr = config.optimizer.lr();
     let mut curve = Curve { lr, range, steps, smoothed: 0.0, points: Vec::new() };
     let schedule = Schedule::Exponential { from: range.0, to: range.1 };
-    let config = FitConfig { epochs: 1, schedule, ..config.clone() };
+    let config = FitConfig { epochs: 1, schedule, accumulation_steps: 1, ..config.clone() };
     let result = fit(model, &Repeated { batches: train, steps }, None, &config, &mut [&mut curve]);
     for ((_, var), saved) in vars.iter().zip(&saved) {
         var.set(saved)?;
@@ -63,7 +63,7 @@ struct Curve {
 }
 
 impl Callback for Curve {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> Result<ControlFlow<StopReason>> {
         const KEPT: f64 = 0.9;
         let stop = ControlFlow::Break(StopReason::Callback("end of the range test".to_owned()));
         if !end.loss.is_finite() {
@@ -73,7 +73,8 @@ impl Callback for Curve {
         self.smoothed = KEPT * self.smoothed + (1.0 - KEPT) * end.loss;
         let loss = self.smoothed / (1.0 - KEPT.powi(step as i32 + 1));
         let schedule = Schedule::Exponential { from: self.range.0, to: self.range.1 };
-        self.points.push((self.lr * schedule.lr_scale(step as u64, self.steps as u64), loss));
+        let length = TrainingLength { epochs: 1, steps_per_epoch: self.steps };
+        self.points.push((self.lr * schedule.lr_scale(step as u64, length), loss));
         let lowest = self.points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
         Ok(if loss > 4.0 * lowest || step + 1 == self.steps { stop } else { ControlFlow::Continue(()) })
     }

@@ -208,6 +208,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The variables that the optimizer changes.
+    pub(crate) fn vars(&self) -> Vec<Var> {
+        self.slots.iter().map(|slot| slot.var.clone()).collect()
+    }
+
     /// The number of steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
@@ -237,6 +242,61 @@ impl Optimizer {
         }
         self.steps = steps;
         Ok(())
+    }
+}
+
+/// Averages gradients over several batches.
+pub(crate) struct Accumulation {
+    steps: usize,
+    vars: Vec<Var>,
+    /// Sum over the batches so far, each weighted by its examples.
+    sum: Option<GradStore>,
+    batches: usize,
+    examples: usize,
+}
+
+impl Accumulation {
+    pub(crate) fn new(steps: usize, vars: Vec<Var>) -> Self {
+        Self { steps, vars, sum: None, batches: 0, examples: 0 }
+    }
+
+    /// Adds the gradients of a batch. Returns the mean over all examples when it is time for a step: after the
+    /// configured number of batches, and after the last batch of an epoch.
+    pub(crate) fn add(
+        &mut self,
+        mut gradients: GradStore,
+        examples: usize,
+        is_last: bool,
+    ) -> Result<Option<GradStore>> {
+        if self.steps <= 1 {
+            return Ok(Some(gradients));
+        }
+        let sum = self.sum.take();
+        for var in &self.vars {
+            let before = sum.as_ref().and_then(|sum| sum.get(var));
+            let own = gradients.get(var).map(|own| own * examples as f64).transpose()?;
+            let total = match (before, own) {
+                (Some(before), Some(own)) => (before + own)?,
+                (Some(one), None) => one.clone(),
+                (None, Some(one)) => one,
+                (None, None) => continue,
+            };
+            gradients.insert(var, total.detach());
+        }
+        self.batches += 1;
+        self.examples += examples;
+        if self.batches < self.steps && !is_last {
+            self.sum = Some(gradients);
+            return Ok(None);
+        }
+        for var in &self.vars {
+            if let Some(sum) = gradients.get(var) {
+                let mean = (sum / self.examples as f64)?;
+                gradients.insert(var, mean);
+            }
+        }
+        (self.batches, self.examples) = (0, 0);
+        Ok(Some(gradients))
     }
 }
 

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use firstsight_data::{Sampling, TensorBatches};
 use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
 use firstsight_ops::Activation;
-use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
+use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, ModelEma, StopOnNan};
 use firstsight_train::{
     Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Metric as _, Metrics,
     Monitor, OptimizerConfig, Schedule, StopReason, TopK, Trainable, evaluate, fit, lr_find, predict,
@@ -21,6 +21,11 @@ fn monitor() -> Monitor {
 
 /// Three classes on a spiral, a little too hard for the network.
 fn spiral(n: usize, sampling: Sampling) -> TensorBatches {
+    let (inputs, labels) = spiral_tensors(n);
+    TensorBatches::new(inputs, labels, 16, sampling).unwrap()
+}
+
+fn spiral_tensors(n: usize) -> (Tensor, Tensor) {
     let mut x = Vec::new();
     let mut y = Vec::new();
     for i in 0..n {
@@ -30,7 +35,7 @@ fn spiral(n: usize, sampling: Sampling) -> TensorBatches {
         y.push(class as u32);
     }
     let inputs = Tensor::from_vec(x, (n, 2), &Device::Cpu).unwrap();
-    TensorBatches::new(inputs, Tensor::new(y, &Device::Cpu).unwrap(), 16, sampling).unwrap()
+    (inputs, Tensor::new(y, &Device::Cpu).unwrap())
 }
 
 fn mlp(seed: u64) -> (Mlp, Params) {
@@ -85,7 +90,7 @@ struct PressAt {
 }
 
 impl Callback for PressAt {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if (end.epoch, end.batch) == (self.epoch, self.batch) {
             self.flag.store(true, Ordering::Relaxed);
         }
@@ -318,4 +323,77 @@ fn a_checkpoint_of_version_1_resumes() {
     std::fs::write(&path, safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap()).unwrap();
     let (history, _) = train(folder.path(), 2, 99, &mut Nothing);
     assert_eq!(history.epochs, expected.epochs);
+}
+
+#[test]
+fn accumulated_batches_make_the_step_of_one_large_batch() {
+    let train = |batch_size: usize, accumulation_steps: usize| {
+        let (mlp, params) = mlp(1);
+        let (inputs, labels) = spiral_tensors(120);
+        let batches = TensorBatches::new(inputs, labels, batch_size, Sampling::Shuffled { seed: 4 }).unwrap();
+        let config = FitConfig::new(3, CrossEntropy, OptimizerConfig::sgd(0.1, 0.9))
+            .schedule(Schedule::WarmupCosine { warmup: 0.2, floor: 0.0 })
+            .clip_norm(0.2)
+            .accumulation_steps(accumulation_steps);
+        let mut steps = StepsTaken::default();
+        fit(&Trainable::new(&mlp, params.named()), &batches, None, &config, &mut [&mut steps]).unwrap();
+        let values =
+            params.vars(|_| true).into_iter().map(|var| var.flatten_all().unwrap().to_vec1().unwrap());
+        (values.collect::<Vec<Vec<f32>>>().concat(), steps.0)
+    };
+    // 120 examples: batches of 50, 50 and 20, or of 10, five at a time.
+    let ((large, large_steps), (small, small_steps)) = (train(50, 1), train(10, 5));
+    assert_eq!(large_steps, (1..=9).collect::<Vec<_>>());
+    assert_eq!(small_steps, large_steps);
+    for (a, b) in large.iter().zip(&small) {
+        assert!((a - b).abs() < 2e-6, "{a} against {b}");
+    }
+}
+
+#[derive(Default)]
+struct StepsTaken(Vec<u64>);
+
+impl Callback for StepsTaken {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
+        self.0.extend(end.step);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Trains with averaged weights, resuming from the checkpoint in `folder` if there is one.
+fn train_averaged(folder: &Path, extra: &mut dyn Callback, seed: u64) -> (History, Params) {
+    let (mlp, params) = mlp(seed);
+    let mut ema = ModelEma::new(0.9).warmup(1.0, 0.75);
+    let (mut stopping, mut checkpoint) = (EarlyStopping::new(monitor(), 100), checkpoint(folder));
+    let (train, val) = (spiral(120, Sampling::Shuffled { seed: 4 }), spiral(90, Sampling::Sequential));
+    let callbacks: &mut [&mut dyn Callback] = &mut [extra, &mut ema, &mut stopping, &mut checkpoint];
+    let model = Trainable::new(&mlp, params.named());
+    (fit(&model, &train, Some(&val), &config(6), callbacks).unwrap(), params)
+}
+
+#[test]
+fn averaged_weights_are_evaluated_kept_and_resumed_exactly() {
+    let through = tempfile::tempdir().unwrap();
+    let (expected, expected_params) = train_averaged(through.path(), &mut Nothing, 1);
+    let (mlp, params) = mlp(5);
+    for ((_, to), (_, from)) in params.named().iter().zip(expected_params.named()) {
+        to.set(&from).unwrap();
+    }
+    let val = spiral(90, Sampling::Sequential);
+    let metrics = evaluate(&mlp, &val, &CrossEntropy, &[&Accuracy, &TopK(2)]).unwrap();
+    let best = monitor().best(&expected.epochs).unwrap();
+    assert_eq!(expected.epochs[best].val.as_ref(), Some(&metrics));
+    assert_ne!(
+        train(tempfile::tempdir().unwrap().path(), 6, 1, &mut Nothing).0.epochs[5].val,
+        expected.epochs[5].val
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    train_averaged(folder.path(), &mut PressAt { epoch: 3, batch: 2, flag }, 1);
+    let (history, params) = train_averaged(folder.path(), &mut Nothing, 99);
+    assert_eq!(history, expected);
+    assert_eq!(bytes(&params), bytes(&expected_params));
+    let read = |folder: &Path| std::fs::read(folder.join("last.safetensors")).unwrap();
+    assert!(read(folder.path()) == read(through.path()));
 }

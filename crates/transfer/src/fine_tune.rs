@@ -165,7 +165,7 @@ impl Model for Tuned<'_> {
 fn fit_config(config: &FineTuneConfig) -> FitConfig {
     let optimizer = OptimizerConfig::adamw(config.lr, config.weight_decay);
     let mut fit_config = FitConfig::new(config.epochs, config.loss.clone(), optimizer)
-        .schedule(config.schedule)
+        .schedule(config.schedule.clone())
         .clip_norm(config.clip_norm);
     fit_config.metrics.clone_from(&config.metrics);
     fit_config

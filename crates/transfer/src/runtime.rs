@@ -214,7 +214,7 @@ impl Callback for TrainingProgress<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn on_batch_end(&mut self, end: &BatchEnd) -> firstsight_train::Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if end.batch == 0 {
             self.loss_sum = 0.0;
         }

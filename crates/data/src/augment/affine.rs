@@ -1,9 +1,10 @@
-//! Maps of the plane that keep straight lines straight, and images resampled by them.
+//! Affine maps, and images resampled by them.
 
 use super::Fill;
 use crate::input_spec::Interpolation;
 
-/// Where an output pixel's centre (x + ½, y + ½) comes from: (a·x + b·y + c, d·x + e·y + f), Pillow's coefficients.
+/// An affine map from an output pixel's center (x + ½, y + ½) to its source, (a·x + b·y + c, d·x + e·y + f): Pillow's
+/// coefficients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Affine {
     pub(super) x: [f64; 3],
@@ -13,7 +14,7 @@ pub(super) struct Affine {
 impl Affine {
     pub(super) const IDENTITY: Self = Self { x: [1.0, 0.0, 0.0], y: [0.0, 1.0, 0.0] };
 
-    /// The linear map (a, b; d, e) about the centre of an image.
+    /// The linear map (a, b; d, e) about the center of an image.
     fn about_center([a, b, d, e]: [f64; 4], (height, width): (usize, usize)) -> Self {
         let (cx, cy) = (width as f64 / 2.0, height as f64 / 2.0);
         Self { x: [a, b, a * -cx + b * -cy + cx], y: [d, e, d * -cx + e * -cy + cy] }
@@ -27,7 +28,7 @@ impl Affine {
         Self::about_center([1.0, 0.0, 0.0, -1.0], size)
     }
 
-    /// Counter-clockwise, y pointing down.
+    /// A counterclockwise rotation, with y pointing down.
     pub(super) fn rotate(degrees: f64, size: (usize, usize)) -> Self {
         let (sin, cos) = (-degrees.to_radians()).sin_cos();
         // Pillow rounds to 15 decimals, which makes quarter turns exact.
@@ -36,12 +37,12 @@ impl Affine {
         Self::about_center([cos, sin, -sin, cos], size)
     }
 
-    /// Shows `factor` of height and width.
+    /// A zoom that shows `factor` of the height and width.
     pub(super) fn zoom(factor: f64, size: (usize, usize)) -> Self {
         Self::about_center([factor, 0.0, 0.0, factor], size)
     }
 
-    /// Moves the image by pixels.
+    /// A translation by pixels.
     pub(super) fn translate(down: f64, right: f64) -> Self {
         Self { x: [1.0, 0.0, -right], y: [0.0, 1.0, -down] }
     }
@@ -55,7 +56,7 @@ impl Affine {
         Self { x: row(self.x), y: row(self.y) }
     }
 
-    /// By how many whole pixels (down, right) it moves, if it does no more than flip and move.
+    /// The translation (down, right) in whole pixels, if the map only flips and translates.
     fn whole_pixels(self) -> Option<(i64, i64)> {
         let ([a, b, c], [d, e, f]) = (self.x, self.y);
         let whole =
@@ -71,7 +72,7 @@ struct Source<'a, const C: usize> {
     height: usize,
 }
 
-/// Writes `source`, (H, W, C), as `map` shows it to `target` of the same shape.
+/// Resamples `source`, (H, W, C), by `map` into `target` of the same shape.
 pub(super) fn resample<const C: usize>(
     source: &[u8],
     (height, width): (usize, usize),
@@ -90,8 +91,8 @@ pub(super) fn resample<const C: usize>(
     }
 }
 
-/// The place of `i` in 0..n after going over the edge; `None` for what a constant fills.
-fn place(i: i64, n: usize, fill: Fill) -> Option<usize> {
+/// The index in 0..n that `i` stands for beyond the edge; `None` where a constant fills.
+fn index(i: i64, n: usize, fill: Fill) -> Option<usize> {
     let n = n as i64;
     if (0..n).contains(&i) {
         return Some(i as usize);
@@ -100,7 +101,7 @@ fn place(i: i64, n: usize, fill: Fill) -> Option<usize> {
         let i = i.rem_euclid(period);
         if i < n { i } else { last - i }
     };
-    let place = match fill {
+    let index = match fill {
         Fill::Constant(_) => return None,
         Fill::Edge => i.clamp(0, n - 1),
         Fill::Symmetric => mirrored(i, 2 * n, 2 * n - 1),
@@ -108,10 +109,10 @@ fn place(i: i64, n: usize, fill: Fill) -> Option<usize> {
         Fill::Reflect => mirrored(i, 2 * n - 2, 2 * n - 2),
         Fill::Wrap => i.rem_euclid(n),
     };
-    Some(place as usize)
+    Some(index as usize)
 }
 
-/// ⌊x⌋; `f64::floor` is a call of a function where the processor's instruction may not be assumed.
+/// ⌊x⌋, faster than `f64::floor`, which is a function call unless the target has the instruction.
 #[inline(always)]
 fn floor(x: f64) -> i64 {
     let truncated = x as i64;
@@ -120,16 +121,16 @@ fn floor(x: f64) -> i64 {
 
 impl<const C: usize> Source<'_, C> {
     fn at(&self, x: i64, y: i64, fill: Fill) -> [u8; C] {
-        match (place(x, self.width, fill), place(y, self.height, fill), fill) {
+        match (index(x, self.width, fill), index(y, self.height, fill), fill) {
             (Some(x), Some(y), _) => self.pixels[y * self.width + x],
             (_, _, Fill::Constant(value)) => [value; C],
             _ => [0; C],
         }
     }
 
-    /// A map that flips and moves by whole pixels.
+    /// Resamples by a map that only flips and translates by whole pixels.
     fn copy(&self, map: Affine, down: i64, right: i64, fill: Fill, target: &mut [[u8; C]]) {
-        // The centre of a pixel flipped about 0 is that of the pixel before it.
+        // The center of a pixel flipped about 0 is the center of the previous pixel.
         let along = |i: usize, sign: f64| if sign < 0.0 { -1 - i as i64 } else { i as i64 };
         let columns: Vec<i64> = (0..self.width).map(|x| along(x, map.x[0]) + right).collect();
         for (y, row) in target.chunks_exact_mut(self.width).enumerate() {
@@ -144,7 +145,7 @@ impl<const C: usize> Source<'_, C> {
         self.for_each_position(map, target, |x, y| self.at(floor(x), floor(y), fill));
     }
 
-    /// As `BILINEAR_BODY` in Pillow's libImaging/Geometry.c.
+    /// Bilinear, as `BILINEAR_BODY` in Pillow's libImaging/Geometry.c.
     fn bilinear(&self, map: Affine, fill: Fill, target: &mut [[u8; C]]) {
         let (columns, rows) = (self.width as i64 - 1, self.height as i64 - 1);
         let (wide, high) = (self.width as f64, self.height as f64);
@@ -161,7 +162,7 @@ impl<const C: usize> Source<'_, C> {
                 if !inside {
                     return [value; C];
                 }
-                // Within half a pixel of the edge, the edge goes on.
+                // Within half a pixel of the edge, the edge is repeated.
                 return self.blend_at(x, y, dx, dy, Fill::Edge);
             }
             self.blend_at(x, y, dx, dy, fill)
@@ -169,11 +170,11 @@ impl<const C: usize> Source<'_, C> {
     }
 
     fn blend_at(&self, x: i64, y: i64, dx: f64, dy: f64, fill: Fill) -> [u8; C] {
-        let taps = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)];
-        blend(taps.map(|(x, y)| self.at(x, y, fill)), dx, dy)
+        let corners = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)];
+        blend(corners.map(|(x, y)| self.at(x, y, fill)), dx, dy)
     }
 
-    /// Gives each target pixel what `read` finds at its place in the source.
+    /// Sets each target pixel to the value of `read` at its position in the source.
     #[inline(always)]
     fn for_each_position(&self, map: Affine, target: &mut [[u8; C]], read: impl Fn(f64, f64) -> [u8; C]) {
         let ([a, b, c], [d, e, f]) = (map.x, map.y);
@@ -188,7 +189,7 @@ impl<const C: usize> Source<'_, C> {
     }
 }
 
-/// Between four neighbours: upper left, upper right, lower left, lower right.
+/// Interpolates between four neighbors: upper left, upper right, lower left, lower right.
 #[inline(always)]
 fn blend<const C: usize>([a, b, c, d]: [[u8; C]; 4], dx: f64, dy: f64) -> [u8; C] {
     std::array::from_fn(|channel| {

@@ -1,5 +1,7 @@
+//! The augmentation of one image.
+
 use super::affine::{Affine, resample};
-use super::chance::{Chance, Purpose};
+use super::random::{Purpose, Random};
 use super::{Augmentation, Transform, color, crop, erase};
 use crate::error::{Error, Result};
 
@@ -12,11 +14,11 @@ pub struct Augmenter {
 }
 
 impl Augmenter {
-    /// For images of `shape`, (H, W, C).
+    /// An augmenter for images of `shape`, (H, W, C).
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a setting that makes no sense, or images that are neither grey nor RGB.
+    /// [`Error::Invalid`] for an invalid setting, or images that are neither gray nor RGB.
     pub fn new(augmentation: Augmentation, shape: (usize, usize, usize)) -> Result<Self> {
         augmentation.check()?;
         let (height, width, channels) = shape;
@@ -31,16 +33,16 @@ impl Augmenter {
         Ok(Self { augmentation, shape })
     }
 
-    /// What is done.
+    /// The augmentation.
     pub fn augmentation(&self) -> &Augmentation {
         &self.augmentation
     }
 
-    /// What becomes of `image`, (H, W, C) bytes, which is number `index` of the data, in `epoch`.
+    /// The augmented image: `image`, (H, W, C) bytes, is number `index` of the data, in `epoch`.
     ///
     /// # Panics
     ///
-    /// If the image has another number of bytes than the shape.
+    /// If the number of bytes is not that of the shape.
     pub fn apply(&self, image: &[u8], epoch: usize, index: usize) -> Vec<u8> {
         let (height, width, channels) = self.shape;
         assert_eq!(
@@ -48,39 +50,39 @@ impl Augmenter {
             height * width * channels,
             "bytes of an image of {height}x{width}x{channels}"
         );
-        let mut chance = Chance::new(self.augmentation.seed, Purpose::Image, epoch, index);
+        let mut random = Random::new(self.augmentation.seed, Purpose::Image, epoch, index);
         match channels {
-            1 => self.change::<1>(image.to_vec(), &mut chance),
-            _ => self.change::<3>(image.to_vec(), &mut chance),
+            1 => self.change::<1>(image.to_vec(), &mut random),
+            _ => self.change::<3>(image.to_vec(), &mut random),
         }
     }
 
-    fn change<const C: usize>(&self, mut pixels: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
+    fn change<const C: usize>(&self, mut pixels: Vec<u8>, random: &mut Random) -> Vec<u8> {
         let (height, width, _) = self.shape;
         let size = (height, width);
-        // Geometry that has been drawn and not yet done.
+        // Geometric transforms that are drawn but not yet applied.
         let mut map = Affine::IDENTITY;
         for transform in &self.augmentation.transforms {
-            if let Some(next) = geometry(transform, size, chance) {
+            if let Some(next) = geometry(transform, size, random) {
                 map = map.then(next);
                 continue;
             }
             self.resample::<C>(&mut pixels, &mut map);
             match *transform {
                 Transform::CropResized { scale, ratio, interpolation } => {
-                    let part = crop::draw(chance, size, scale, ratio);
+                    let part = crop::draw(random, size, scale, ratio);
                     pixels = crop::resized(&pixels, self.shape, part, interpolation);
                 }
-                Transform::Brightness { factor } => color::brightness(&mut pixels, chance.within(factor)),
-                Transform::Contrast { factor } => color::contrast::<C>(&mut pixels, chance.within(factor)),
+                Transform::Brightness { factor } => color::brightness(&mut pixels, random.uniform(factor)),
+                Transform::Contrast { factor } => color::contrast::<C>(&mut pixels, random.uniform(factor)),
                 Transform::ColorJitter { brightness, contrast, saturation, hue } => {
-                    jitter::<C>(&mut pixels, [brightness, contrast, saturation, hue], chance);
+                    jitter::<C>(&mut pixels, [brightness, contrast, saturation, hue], random);
                 }
                 Transform::Erase { probability, area, ratio, with } => {
-                    if chance.happens(probability)
-                        && let Some(part) = erase::draw(chance, size, area, ratio)
+                    if random.bernoulli(probability)
+                        && let Some(part) = erase::draw(random, size, area, ratio)
                     {
-                        erase::cover(&mut pixels, (width, C), part, with, chance);
+                        erase::cover(&mut pixels, (width, C), part, with, random);
                     }
                 }
                 Transform::FlipHorizontal { .. }
@@ -95,7 +97,7 @@ impl Augmenter {
         pixels
     }
 
-    /// Does the geometry, if there is any to be done.
+    /// Applies the pending geometric transforms, if any.
     fn resample<const C: usize>(&self, pixels: &mut Vec<u8>, map: &mut Affine) {
         let map = std::mem::replace(map, Affine::IDENTITY);
         if map != Affine::IDENTITY {
@@ -108,25 +110,25 @@ impl Augmenter {
     }
 }
 
-/// The map of a change of place, drawn; `None` for another kind of change.
-fn geometry(transform: &Transform, size: (usize, usize), chance: &mut Chance) -> Option<Affine> {
+/// Draws the map of a geometric transform; `None` for a transform of another kind.
+fn geometry(transform: &Transform, size: (usize, usize), random: &mut Random) -> Option<Affine> {
     let (height, width) = (size.0 as f64, size.1 as f64);
     let flip = |happens: bool, map: Affine| if happens { map } else { Affine::IDENTITY };
     Some(match *transform {
         Transform::FlipHorizontal { probability } => {
-            flip(chance.happens(probability), Affine::flip_horizontal(size))
+            flip(random.bernoulli(probability), Affine::flip_horizontal(size))
         }
         Transform::FlipVertical { probability } => {
-            flip(chance.happens(probability), Affine::flip_vertical(size))
+            flip(random.bernoulli(probability), Affine::flip_vertical(size))
         }
-        Transform::Rotate { degrees } => Affine::rotate(chance.within(degrees), size),
-        Transform::Zoom { by } => Affine::zoom(1.0 + chance.within(by), size),
+        Transform::Rotate { degrees } => Affine::rotate(random.uniform(degrees), size),
+        Transform::Zoom { by } => Affine::zoom(1.0 + random.uniform(by), size),
         Transform::Translate { down, right } => {
-            let down = height * chance.within(down);
-            Affine::translate(down, width * chance.within(right))
+            let down = height * random.uniform(down);
+            Affine::translate(down, width * random.uniform(right))
         }
         Transform::CropPadded { padding } => {
-            let mut shift = || padding as f64 - chance.below(2 * padding + 1) as f64;
+            let mut shift = || padding as f64 - random.below(2 * padding + 1) as f64;
             let down = shift();
             Affine::translate(down, shift())
         }
@@ -135,10 +137,10 @@ fn geometry(transform: &Transform, size: (usize, usize), chance: &mut Chance) ->
 }
 
 /// torchvision's `ColorJitter`.
-fn jitter<const C: usize>(pixels: &mut [u8], strengths: [f64; 4], chance: &mut Chance) {
+fn jitter<const C: usize>(pixels: &mut [u8], strengths: [f64; 4], random: &mut Random) {
     let mut order = [0, 1, 2, 3];
     for i in (1..order.len()).rev() {
-        order.swap(i, chance.below(i + 1));
+        order.swap(i, random.below(i + 1));
     }
     for kind in order {
         let strength = strengths[kind];
@@ -147,10 +149,10 @@ fn jitter<const C: usize>(pixels: &mut [u8], strengths: [f64; 4], chance: &mut C
         }
         let factor = (f64::max(0.0, 1.0 - strength), 1.0 + strength);
         match kind {
-            0 => color::brightness(pixels, chance.within(factor)),
-            1 => color::contrast::<C>(pixels, chance.within(factor)),
-            2 if C == 3 => color::saturation(pixels, chance.within(factor)),
-            3 if C == 3 => color::hue(pixels, chance.within((-strength, strength))),
+            0 => color::brightness(pixels, random.uniform(factor)),
+            1 => color::contrast::<C>(pixels, random.uniform(factor)),
+            2 if C == 3 => color::saturation(pixels, random.uniform(factor)),
+            3 if C == 3 => color::hue(pixels, random.uniform((-strength, strength))),
             _ => {}
         }
     }

@@ -1,21 +1,21 @@
-//! Brightness, contrast, saturation and hue of bytes, as Pillow's `ImageEnhance` and torchvision compute them.
+//! Brightness, contrast, saturation and hue of bytes, computed as by Pillow's `ImageEnhance` and torchvision.
 
 use crate::raster::luma;
 
 /// Pillow's `Image.blend(degenerate, image, factor)` for one byte: in f32, rounded down.
 fn blend(degenerate: u8, byte: u8, factor: f32) -> u8 {
     let (from, to) = (f32::from(degenerate), f32::from(byte));
-    // `as` keeps to 0..=255.
+    // `as` saturates to 0..=255.
     (from + factor * (to - from)) as u8
 }
 
-/// Towards black, or away from it.
+/// Blends with black, or extrapolates away from it.
 pub(super) fn brightness(pixels: &mut [u8], factor: f64) {
     let table: [u8; 256] = std::array::from_fn(|byte| blend(0, byte as u8, factor as f32));
     pixels.iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
 }
 
-/// Towards the mean grey, or away from it.
+/// Blends with the mean gray, or extrapolates away from it.
 pub(super) fn contrast<const C: usize>(pixels: &mut [u8], factor: f64) {
     let (sum, n) = match C {
         3 => {
@@ -29,15 +29,15 @@ pub(super) fn contrast<const C: usize>(pixels: &mut [u8], factor: f64) {
     pixels.iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
 }
 
-/// Towards grey, or away from it.
+/// Blends with gray, or extrapolates away from it.
 pub(super) fn saturation(pixels: &mut [u8], factor: f64) {
     for pixel in pixels.as_chunks_mut::<3>().0 {
-        let grey = luma(pixel);
-        *pixel = pixel.map(|byte| blend(grey, byte, factor as f32));
+        let gray = luma(pixel);
+        *pixel = pixel.map(|byte| blend(gray, byte, factor as f32));
     }
 }
 
-/// Turns the colour wheel by `turns`, in steps of 1/256.
+/// Rotates the color wheel by `turns`, in steps of 1/256.
 pub(super) fn hue(pixels: &mut [u8], turns: f64) {
     let steps = (turns * 255.0) as i32 as u8;
     for pixel in pixels.as_chunks_mut::<3>().0 {

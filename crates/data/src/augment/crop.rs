@@ -1,6 +1,6 @@
-//! Parts of images, scaled to the whole's size.
+//! Random resized crops.
 
-use super::chance::Chance;
+use super::random::Random;
 use crate::decode_settings::ColorMode;
 use crate::input_spec::Interpolation;
 use crate::raster::Raster;
@@ -15,20 +15,20 @@ pub(super) struct Part {
     pub(super) width: usize,
 }
 
-/// Ten tries for a part that fits, then the largest at the centre: `RandomResizedCrop.get_params` of torchvision.
+/// Draws a part: ten tries for one that fits, then the largest at the center, as `RandomResizedCrop.get_params` of torchvision.
 pub(super) fn draw(
-    chance: &mut Chance,
+    random: &mut Random,
     (height, width): (usize, usize),
     area: (f64, f64),
     ratio: (f64, f64),
 ) -> Part {
     for _ in 0..10 {
-        let area = (height * width) as f64 * chance.within(area);
-        let ratio = chance.ratio(ratio);
+        let area = (height * width) as f64 * random.uniform(area);
+        let ratio = random.log_uniform(ratio);
         let side = |square: f64| square.sqrt().round_ties_even() as usize;
         let (w, h) = (side(area * ratio), side(area / ratio));
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            let (top, left) = (chance.below(height - h + 1), chance.below(width - w + 1));
+            let (top, left) = (random.below(height - h + 1), random.below(width - w + 1));
             return Part { top, left, height: h, width: w };
         }
     }
@@ -44,7 +44,7 @@ pub(super) fn draw(
     Part { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
-/// Cuts `part` of (H, W, C) pixels and scales it to (H, W).
+/// Crops `part` of (H, W, C) pixels and resizes it to (H, W).
 pub(super) fn resized(
     pixels: &[u8],
     (height, width, channels): (usize, usize, usize),

@@ -1,23 +1,23 @@
-//! Rectangles that are covered.
+//! Random erasing.
 
 use super::Cover;
-use super::chance::Chance;
 use super::crop::Part;
+use super::random::Random;
 
-/// Ten tries for a rectangle smaller than the image, then none: `RandomErasing.get_params` of torchvision.
+/// Draws a rectangle: ten tries for one smaller than the image, then none, as `RandomErasing.get_params` of torchvision.
 pub(super) fn draw(
-    chance: &mut Chance,
+    random: &mut Random,
     (height, width): (usize, usize),
     area: (f64, f64),
     ratio: (f64, f64),
 ) -> Option<Part> {
     for _ in 0..10 {
-        let area = (height * width) as f64 * chance.within(area);
-        let ratio = chance.ratio(ratio);
+        let area = (height * width) as f64 * random.uniform(area);
+        let ratio = random.log_uniform(ratio);
         let side = |square: f64| square.sqrt().round_ties_even() as usize;
         let (h, w) = (side(area * ratio), side(area / ratio));
         if h < height && w < width {
-            let (top, left) = (chance.below(height - h + 1), chance.below(width - w + 1));
+            let (top, left) = (random.below(height - h + 1), random.below(width - w + 1));
             return Some(Part { top, left, height: h, width: w });
         }
     }
@@ -30,13 +30,13 @@ pub(super) fn cover(
     (width, channels): (usize, usize),
     part: Part,
     with: Cover,
-    chance: &mut Chance,
+    random: &mut Random,
 ) {
     for row in pixels.chunks_exact_mut(width * channels).skip(part.top).take(part.height) {
         let row = &mut row[part.left * channels..][..part.width * channels];
         match with {
             Cover::Constant(value) => row.fill(value),
-            Cover::Noise => chance.bytes(row),
+            Cover::Noise => random.bytes(row),
         }
     }
 }

@@ -1,21 +1,21 @@
-//! Mixed examples and soft labels.
+//! Mixup, cutmix and label smoothing.
 
 use rand_distr::{Beta, Distribution as _};
 
-use super::chance::{Chance, Purpose};
+use super::random::{Purpose, Random};
 use super::{Augmenter, Mix};
 
 /// The labels of a batch.
 pub(crate) enum Labels {
-    /// A class for each example.
+    /// The class of each example.
     Classes(Vec<u32>),
-    /// For each example the share of each class, row by row.
+    /// The share of each class, for each example, row by row.
     Shares(Vec<f32>),
 }
 
 impl Augmenter {
-    /// Mixes the examples of a batch, `inputs` (B, C, H, W), and makes its labels. Example number i is image
-    /// `indices[i]` of the data and of class `classes[i]`.
+    /// Mixes the examples of a batch, `inputs` (B, C, H, W), and makes its labels. Example i is image
+    /// `indices[i]` of the data, of class `classes[i]`.
     pub(crate) fn mix(
         &self,
         inputs: &mut [f32],
@@ -30,7 +30,7 @@ impl Augmenter {
         let mut shares = smoothed(&classes, n_classes, self.augmentation.label_smoothing);
         if let (Some(mix), true) = (self.augmentation.mix, indices.len() > 1) {
             let example = inputs.len() / indices.len();
-            // From the last to the first, so that each still finds the one before it as it was.
+            // From the last to the first, so that the previous example is still unmixed.
             let last =
                 (inputs[inputs.len() - example..].to_vec(), shares[shares.len() - n_classes..].to_vec());
             for i in (0..indices.len()).rev() {
@@ -40,28 +40,28 @@ impl Augmenter {
                     0 => (last.0.as_slice(), last.1.as_slice()),
                     _ => (&before[(i - 1) * example..], &before_shares[(i - 1) * n_classes..]),
                 };
-                let mut chance = Chance::new(self.augmentation.seed, Purpose::Mix, epoch, indices[i]);
-                let kept = self.mix_one(mix, &mut own[..example], other, &mut chance);
+                let mut random = Random::new(self.augmentation.seed, Purpose::Mix, epoch, indices[i]);
+                let kept = self.mix_one(mix, &mut own[..example], other, &mut random);
                 blend(&mut own_shares[..n_classes], other_shares, kept);
             }
         }
         Labels::Shares(shares)
     }
 
-    /// Mixes one example, (C, H, W), with another; returns the share that is left of it.
-    fn mix_one(&self, mix: Mix, own: &mut [f32], other: &[f32], chance: &mut Chance) -> f32 {
+    /// Mixes one example, (C, H, W), with another; returns the share that it keeps.
+    fn mix_one(&self, mix: Mix, own: &mut [f32], other: &[f32], random: &mut Random) -> f32 {
         let (height, width, _) = self.shape;
         match mix {
             Mix::Mixup(alpha) => {
-                let kept = beta(alpha, chance) as f32;
+                let kept = beta(alpha, random) as f32;
                 blend(own, other, kept);
                 kept
             }
             Mix::Cutmix(alpha) => {
-                let reach = 0.5 * (1.0 - beta(alpha, chance)).sqrt();
+                let reach = 0.5 * (1.0 - beta(alpha, random)).sqrt();
                 // `CutMix.make_params` of torchvision.
                 let mut side = |size: usize| {
-                    let (center, reach) = (chance.below(size), (reach * size as f64) as usize);
+                    let (center, reach) = (random.below(size), (reach * size as f64) as usize);
                     center.saturating_sub(reach)..(center + reach).min(size)
                 };
                 let (columns, rows) = (side(width), side(height));
@@ -69,8 +69,8 @@ impl Augmenter {
                     own.chunks_exact_mut(height * width).zip(other.chunks_exact(height * width))
                 {
                     for row in rows.clone() {
-                        let place = row * width + columns.start..row * width + columns.end;
-                        own[place.clone()].copy_from_slice(&other[place]);
+                        let range = row * width + columns.start..row * width + columns.end;
+                        own[range.clone()].copy_from_slice(&other[range]);
                     }
                 }
                 1.0 - (columns.len() * rows.len()) as f32 / (height * width) as f32
@@ -79,12 +79,12 @@ impl Augmenter {
     }
 }
 
-/// own ← kept·own + (1 − kept)·other
+/// own ← kept·own + (1 − kept)·other.
 fn blend(own: &mut [f32], other: &[f32], kept: f32) {
     own.iter_mut().zip(other).for_each(|(own, other)| *own = kept * *own + (1.0 - kept) * other);
 }
 
-/// One-hot rows, ε of each spread over all classes.
+/// One-hot rows with ε of each spread over all classes.
 fn smoothed(classes: &[u32], n_classes: usize, epsilon: f64) -> Vec<f32> {
     let rest = epsilon / n_classes as f64;
     let mut shares = vec![rest as f32; classes.len() * n_classes];
@@ -95,7 +95,7 @@ fn smoothed(classes: &[u32], n_classes: usize, epsilon: f64) -> Vec<f32> {
 }
 
 /// A draw from Beta(α, α).
-fn beta(alpha: f64, chance: &mut Chance) -> f64 {
-    // α was checked to be above 0, which is all that the distribution asks.
-    Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(chance.rng()))
+fn beta(alpha: f64, random: &mut Random) -> f64 {
+    // α was checked to be above 0, the only condition of the distribution.
+    Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(random.rng()))
 }

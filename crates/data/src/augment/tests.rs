@@ -1,4 +1,4 @@
-//! The cores against Pillow, torchvision and Keras; goldens/augment.py says what each array is.
+//! The transforms compared with Pillow, torchvision and Keras; goldens/augment.py describes the arrays.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::affine::{Affine, resample};
-use super::chance::{Chance, Purpose};
 use super::crop::{self, Part};
+use super::random::{Purpose, Random};
 use super::{Fill, color};
 use crate::input_spec::Interpolation;
 
@@ -79,7 +79,7 @@ fn rotations_are_torchvisions() {
         let [_, interpolation, fill, degrees] = parts[..] else { panic!("{parts:?}") };
         let map = Affine::rotate(number(degrees), image.size);
         let (interpolation, allowed) = match interpolation {
-            // Pillow looks up neighbours in 16.16 fixed point.
+            // Pillow looks up neighbors in 16.16 fixed point.
             "nearest" => (Interpolation::Nearest, image.values.len() / 200),
             _ => (Interpolation::Bilinear, 0),
         };
@@ -160,7 +160,7 @@ fn resized_crops_are_torchvisions() {
 }
 
 #[test]
-fn colours_are_torchvisions() {
+fn colors_are_torchvisions() {
     let golden = Golden::load();
     type Change = fn(&mut [u8], f64);
     let kinds: [(&str, usize, Change); 4] = [
@@ -191,7 +191,7 @@ fn colours_are_torchvisions() {
     }
 }
 
-/// One image resampled by the composed map, beside two resamplings where no pixel is between pixels.
+/// One resampling by the composed map equals two resamplings, where no pixel falls between pixels.
 #[test]
 fn composed_maps_do_the_first_first() {
     let size = (5, 8);
@@ -217,16 +217,16 @@ fn composed_maps_do_the_first_first() {
 }
 
 #[test]
-fn parts_have_the_area_and_the_ratio_asked_for_or_fall_back_to_the_centre() {
-    let mut chance = Chance::new(1, Purpose::Image, 0, 0);
+fn parts_have_the_area_and_the_ratio_asked_for_or_fall_back_to_the_center() {
+    let mut random = Random::new(1, Purpose::Image, 0, 0);
     for _ in 0..500 {
         let Part { top, left, height, width } =
-            crop::draw(&mut chance, (80, 60), (0.2, 0.6), (0.75, 4.0 / 3.0));
+            crop::draw(&mut random, (80, 60), (0.2, 0.6), (0.75, 4.0 / 3.0));
         assert!(top + height <= 80 && left + width <= 60);
         let (area, ratio) = ((height * width) as f64 / 4800.0, width as f64 / height as f64);
         assert!((0.19..0.62).contains(&area) && (0.72..1.38).contains(&ratio), "{area} {ratio}");
     }
     // A part ten times as wide as high can't have nine tenths of the area.
-    let part = crop::draw(&mut chance, (80, 60), (0.9, 0.9), (10.0, 10.0));
+    let part = crop::draw(&mut random, (80, 60), (0.9, 0.9), (10.0, 10.0));
     assert_eq!(part, Part { top: 37, left: 0, height: 6, width: 60 });
 }

@@ -18,7 +18,7 @@ fn augmentation(transforms: Vec<Transform>) -> Augmentation {
     }
 }
 
-/// One of each, with room to change something.
+/// One of each transform.
 fn all() -> Vec<Transform> {
     vec![
         Transform::FlipHorizontal { probability: 0.5 },
@@ -230,10 +230,10 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
     };
-    let grey = (4, 4, 1);
+    let gray = (4, 4, 1);
     for (transform, word) in [
         (Transform::FlipHorizontal { probability: 1.5 }, "probability"),
-        (Transform::Rotate { degrees: (10.0, -10.0) }, "least ≤ most"),
+        (Transform::Rotate { degrees: (10.0, -10.0) }, "low ≤ high"),
         (Transform::Rotate { degrees: (f64::NAN, 1.0) }, "degrees"),
         (Transform::Zoom { by: (-1.0, 0.0) }, "zoom"),
         (Transform::Translate { down: (0.0, f64::INFINITY), right: (0.0, 0.0) }, "down"),
@@ -266,10 +266,10 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
             "ratio",
         ),
     ] {
-        refused(augmentation(vec![transform]), grey, word);
+        refused(augmentation(vec![transform]), gray, word);
     }
-    refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, grey, "label_smoothing");
-    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, grey, "alpha");
+    refused(Augmentation { label_smoothing: 1.0, ..augmentation(vec![]) }, gray, "label_smoothing");
+    refused(Augmentation { mix: Some(Mix::Mixup(0.0)), ..augmentation(vec![]) }, gray, "alpha");
     refused(augmentation(vec![]), (4, 4, 2), "HxWx3");
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }

@@ -102,7 +102,7 @@ fn a_text_file_named_png_is_refused() {
     assert!(decode(&path).unwrap_err().to_string().contains("an empty file"));
 }
 
-/// A header that announces 60,000 x 60,000 pixels, 3.6 GB in grey, and nothing after it.
+/// A header that announces 60,000 x 60,000 pixels, 3.6 GB in gray, and nothing after it.
 fn huge_headers() -> Vec<(&'static str, Vec<u8>)> {
     let side = 60_000u32;
     let mut ihdr = b"IHDR".to_vec();

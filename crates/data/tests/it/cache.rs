@@ -139,7 +139,7 @@ fn runs_at_the_same_time_share_a_cache() {
 fn a_cache_folder_that_cannot_be_written_is_an_error_that_names_it() {
     let root = images();
     let folder = ImageFolder::scan(root.path()).unwrap();
-    // A file in the place of the folder stops root as well.
+    // A file instead of a folder also stops root.
     let cache = root.path().join("a/1.png/cache");
     let error =
         ImageDataset::decode_with(&folder, &small(), DecodeOptions { cache: Some(&cache), progress: None })

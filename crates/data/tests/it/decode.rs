@@ -79,7 +79,7 @@ fn resizing_is_pillows_bit_for_bit() {
 }
 
 #[test]
-fn the_centre_crop_is_timms() {
+fn the_center_crop_is_timms() {
     let mut compared = 0;
     for (key, expected) in goldens() {
         let Some(case) = key.strip_prefix("timm/") else { continue };

@@ -50,7 +50,7 @@ fn what_is_no_image_of_a_class_is_listed() {
         folder.skipped(),
         [
             skipped(".hidden", "hidden"),
-            skipped("readme.txt", "a file beside the class folders"),
+            skipped("readme.txt", "not a class folder"),
             skipped("a/.1.png", "hidden"),
             skipped("a/inner", "a folder inside a class folder"),
             skipped("b/2.png", "named like an image, but not a file"),
@@ -79,13 +79,13 @@ fn a_split_folder_may_be_named_in_any_case() {
                 write_image(&root.path().join(split).join(class).join("1.png"), 0);
             }
         }
-        fs::write(root.path().join("licence.txt"), "").unwrap();
+        fs::write(root.path().join("license.txt"), "").unwrap();
         let data = DatasetFolder::scan(root.path()).unwrap();
         let (val, test) = (data.val.unwrap(), data.test.unwrap());
         assert_eq!(data.train.labels(), [0, 1, 2]);
         assert_eq!((test.labels(), val.labels()), (vec![2], vec![0, 2]));
         assert_eq!((test.counts(), val.classes()), (vec![0, 0, 1], data.train.classes()));
-        assert_eq!(data.train.skipped()[0].path, root.path().join("licence.txt"));
+        assert_eq!(data.train.skipped()[0].path, root.path().join("license.txt"));
     }
 }
 

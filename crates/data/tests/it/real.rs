@@ -101,8 +101,8 @@ fn mnist_and_california_housing_are_read() {
     assert_eq!((table.n_rows(), table.columns().len()), (20_640, 9));
     let (train, _) = train_test_split(table.n_rows(), 0.2, 1).unwrap();
     let train = table.subset(&train);
-    let standardised = train.standardizer().transform(&train).unwrap();
-    let again = standardised.standardizer();
+    let standardized = train.standardizer().transform(&train).unwrap();
+    let again = standardized.standardizer();
     assert!(again.mean.iter().all(|mean| mean.abs() < 1e-10));
     assert!(again.scale.iter().all(|scale| (scale - 1.0).abs() < 1e-10));
 }

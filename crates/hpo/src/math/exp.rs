@@ -1,6 +1,6 @@
-//! e^x as NumPy has it on x86-64 with AVX-512.
+//! e^x as NumPy computes it on x86-64 with AVX-512.
 //!
-//! A search may hang on a last bit: two choices whose merits are equal but for rounding. NumPy's bits depend on the
+//! A search may depend on a last bit: two choices whose merits are equal but for rounding. NumPy's bits depend on the
 //! processor. With AVX-512 its e^x (Intel's SVML) rounds 5 of 100 results the other way, which decides one tie in
 //! every 50 searches or so; the reference traces come from there, so this function does the same, everywhere.
 //!
@@ -13,7 +13,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use super::fused::fused;
 
-/// 2^(j/16), and what is missing in it, relative to it.
+/// 2^(j/16), and its relative rounding error.
 const POWERS: [(u64, u64); 16] = [
     (0x3ff0_0000_0000_0000, 0x0000_0000_0000_0000),
     (0x3ff0_b558_6cf9_890f, 0x3c97_9aa6_5d83_7b6d),
@@ -43,7 +43,7 @@ const POLYNOMIAL: [u64; 6] = [
     0x3f57_4118_3561_a603,
 ];
 
-/// What is missing in the constant ln 2.
+/// The rounding error of the constant ln 2.
 const LN_2_LOW: f64 = f64::from_bits(0x3c7a_bc9e_3b39_803f);
 
 /// Below it in absolute value, results are normal numbers.

@@ -1,7 +1,7 @@
 //! log, log1p and expm1, rounded correctly: worked out to more than 70 bits as the sum of two doubles, then rounded
 //! once; which is right in all but one case of 100,000.
 //!
-//! C libraries differ in the last bit from one another now and then. NumPy's vectorised functions with AVX-512
+//! C libraries differ in the last bit from one another now and then. NumPy's vectorized functions with AVX-512
 //! round like this in all but 3 of 1000 cases, so proposals agree with Optuna's, and are the same on every machine.
 //!
 //! With x = n ln 2 + r and |r| ≤ (ln 2) / 2, e^x is 2^n e^r, and Taylor's series gives e^r - 1. A logarithm is
@@ -10,7 +10,7 @@
 
 use super::fused::fused;
 
-/// The number of a constant's binary places.
+/// The number of fractional bits of a constant.
 const PLACES: u32 = 120;
 const UNIT: f64 = 1.0 / (1u128 << PLACES) as f64;
 /// The coefficients that the series needs beyond a double's precision, and all of them.

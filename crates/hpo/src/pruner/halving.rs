@@ -10,25 +10,25 @@ use crate::sampler::{Attrs, StudyView};
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, TrialState};
 
-/// The steps that a trial gets before it is judged first.
+/// Number of steps before a trial is first judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinResource {
     /// A hundredth of the longest complete trial's, at least 1; nothing is pruned until there is one.
     Auto,
-    /// So many.
+    /// This number of steps.
     Steps(u64),
 }
 
-/// The numbers of a [`SuccessiveHalving`] pruner.
+/// Settings of a [`SuccessiveHalving`] pruner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalvingConfig {
     /// The steps to the first rung.
     pub min_resource: MinResource,
-    /// One trial in so many is promoted, and gets so many times the steps; at least 2.
+    /// Reduction factor, at least 2: one of this many trials is promoted, to this many times the steps.
     pub reduction_factor: u64,
-    /// Rungs that are passed without judgement.
+    /// Number of rungs at which no trial is judged.
     pub min_early_stopping_rate: u32,
-    /// A rung judges nobody before more trials than this have reached it; excludes `Auto`.
+    /// Number of trials that must reach a rung before it prunes; excludes `Auto`.
     pub bootstrap_count: usize,
 }
 
@@ -55,9 +55,10 @@ pub struct SuccessiveHalving {
 }
 
 impl SuccessiveHalving {
-    /// A pruner with these numbers.
+    /// A pruner with these settings.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::InvalidSetting`] if the steps are 0, the factor below 2, or a bootstrap count is
     /// given with `Auto`.
     pub fn new(config: HalvingConfig) -> Result<Self> {

@@ -1,4 +1,4 @@
-//! Hyperband: successive halving in brackets that differ in when they first judge.
+//! Hyperband: successive halving in brackets that differ in the step at which they first judge.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sampler::{Attrs, StudyView};
 use crate::trial::{FrozenTrial, TrialState};
 
-/// The numbers of a [`Hyperband`] pruner.
+/// Settings of a [`Hyperband`] pruner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HyperbandConfig {
     /// The steps to the first rung of the first bracket, at least 1.
@@ -28,7 +28,7 @@ impl HyperbandConfig {
     }
 }
 
-/// Runs one [`SuccessiveHalving`] a bracket; a trial's bracket follows from the study's name and the trial's
+/// Runs one [`SuccessiveHalving`] per bracket; a trial's bracket follows from the study's name and the trial's
 /// number: Optuna's `HyperbandPruner`. Reference: Li et al., Hyperband, JMLR 18, 2018.
 #[derive(Debug)]
 pub struct Hyperband {
@@ -38,16 +38,17 @@ pub struct Hyperband {
 
 #[derive(Debug)]
 struct Bracket {
-    /// Its share of the trials.
+    /// The bracket's share of the trials.
     budget: u64,
     pruner: SuccessiveHalving,
 }
 
 impl Hyperband {
-    /// A pruner with these numbers.
+    /// A pruner with these settings.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidSetting`] if a number is below what it may be.
+    ///
+    /// [`crate::Error::InvalidSetting`] if a number is below its minimum.
     pub fn new(config: HyperbandConfig) -> Result<Self> {
         let HyperbandConfig { min_resource, max_resource, reduction_factor, bootstrap_count } = config;
         require(min_resource >= 1, "min_resource", "min_resource >= 1", min_resource)?;

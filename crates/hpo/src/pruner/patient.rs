@@ -17,6 +17,7 @@ impl Patient {
     /// Patience around `wrapped`; without one, a trial stops as soon as patience ends.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::InvalidSetting`] if `min_delta` is negative or NaN.
     pub fn new(wrapped: Option<Box<dyn Pruner>>, patience: usize, min_delta: f64) -> Result<Self> {
         require(min_delta >= 0.0, "min_delta", "min_delta >= 0", min_delta)?;

@@ -6,18 +6,18 @@ use crate::sampler::{Attrs, StudyView};
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, TrialState};
 
-/// The numbers of a [`Percentile`] pruner.
+/// Settings of a [`Percentile`] pruner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PercentileConfig {
-    /// Trials are kept that lie within this best part, from 0 to 100 per cent.
+    /// Percentage of the best trials that are kept, from 0 to 100.
     pub percentile: f64,
-    /// Nothing is pruned before so many trials are complete.
+    /// Number of complete trials before anything is pruned.
     pub n_startup_trials: usize,
-    /// Nothing is pruned before this step.
+    /// The first step at which a trial may be pruned.
     pub n_warmup_steps: u64,
-    /// Reports between two decisions, at least 1.
+    /// Number of reports between two decisions, at least 1.
     pub interval_steps: u64,
-    /// Nothing is pruned at a step that fewer complete trials reported, at least 1.
+    /// Minimum number of complete trials that reported a step before a trial is pruned at it, at least 1.
     pub n_min_trials: usize,
 }
 
@@ -41,11 +41,12 @@ impl PercentileConfig {
 pub struct Percentile(PercentileConfig);
 
 impl Percentile {
-    /// A pruner with these numbers.
+    /// A pruner with these settings.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidSetting`] if the percentile is not between 0 and 100, or a number is below 1
-    /// that must not be.
+    ///
+    /// [`crate::Error::InvalidSetting`] if the percentile is not between 0 and 100, or a number is below
+    /// its minimum.
     pub fn new(config: PercentileConfig) -> Result<Self> {
         let PercentileConfig { percentile, interval_steps, n_min_trials, .. } = config;
         require((0.0..=100.0).contains(&percentile), "percentile", "0 <= percentile <= 100", percentile)?;
@@ -89,7 +90,7 @@ impl Percentile {
     }
 }
 
-/// NumPy's `percentile` with its default linear interpolation. `None` of nothing.
+/// NumPy's `percentile` with its default linear interpolation. `None` for no values.
 fn percentile(values: &mut [f64], q: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;

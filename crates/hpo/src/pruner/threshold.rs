@@ -15,25 +15,27 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// A pruner with these bounds; an infinite one is none.
+    /// A pruner with these bounds; an infinite bound has no effect.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::InvalidSetting`] if `lower > upper`, either is NaN, or both are infinite.
     pub fn new(lower: f64, upper: f64) -> Result<Self> {
-        let got = format!("lower={lower:?}, upper={upper:?}");
-        require(lower.is_finite() || upper.is_finite(), "Threshold", "a finite bound", &got)?;
-        require(lower <= upper, "Threshold", "lower <= upper", &got)?;
+        let found = format!("lower={lower:?}, upper={upper:?}");
+        require(lower.is_finite() || upper.is_finite(), "Threshold", "a finite bound", &found)?;
+        require(lower <= upper, "Threshold", "lower <= upper", &found)?;
         Ok(Self { lower, upper, n_warmup_steps: 0, interval_steps: 1 })
     }
 
-    /// Nothing is pruned before this step.
+    /// The first step at which a trial may be pruned.
     pub fn warmup(self, n_warmup_steps: u64) -> Self {
         Self { n_warmup_steps, ..self }
     }
 
-    /// Reports between two decisions.
+    /// Number of reports between two decisions.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::InvalidSetting`] if it is 0.
     pub fn interval(self, interval_steps: u64) -> Result<Self> {
         require(interval_steps >= 1, "interval_steps", "interval_steps >= 1", interval_steps)?;

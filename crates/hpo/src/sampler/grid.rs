@@ -48,6 +48,7 @@ impl Grid {
     /// The same grid with the values of one more parameter.
     ///
     /// # Errors
+    ///
     /// [`Error::InvalidSpace`] if there are no values; [`Error::Json`] if one has no JSON.
     pub fn axis<T: Serialize>(mut self, name: &str, values: &[T]) -> Result<Self> {
         let Distribution::Categorical { choices } = Distribution::categorical(name, values)? else {
@@ -60,7 +61,7 @@ impl Grid {
         Ok(self)
     }
 
-    /// How many combinations there are.
+    /// The number of combinations.
     pub fn len(&self) -> usize {
         self.order.len()
     }
@@ -94,7 +95,7 @@ impl Grid {
             })
     }
 
-    /// The combinations that no trial has finished, and, if any are left then, none runs.
+    /// The combinations that no trial has finished; if any are left, those that no trial runs.
     fn unvisited(&self, study: &StudyView<'_>) -> Vec<usize> {
         let (mut visited, mut running) = (BTreeSet::new(), BTreeSet::new());
         for trial in study.trials {
@@ -135,6 +136,7 @@ impl Sampler for Grid {
     }
 
     /// # Errors
+    ///
     /// [`Error::UnknownParam`] if the grid has no such axis.
     fn sample_independent(
         &mut self,
@@ -170,7 +172,7 @@ impl Sampler for Grid {
     }
 }
 
-/// What a full grid over these distributions would cost: the number of combinations, with `points` values
+/// The number of combinations of a full grid over these distributions, with `points` values
 /// taken from each continuous or longer range, and all of each shorter one.
 ///
 /// ```

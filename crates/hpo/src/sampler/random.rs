@@ -42,7 +42,7 @@ impl Sampler for Random {
 /// One value in its internal form.
 ///
 /// Numbers come from a uniform draw over the range (widened by half a step at both ends where there is a
-/// step, in the logarithm where the range is logarithmic) which is then rounded; a choice is the place of
+/// step, in the logarithm where the range is logarithmic) which is then rounded; a choice is the index of
 /// the greatest of one uniform draw per choice.
 pub(crate) fn draw(rng: &mut RandomState, distribution: &Distribution) -> f64 {
     match *distribution {

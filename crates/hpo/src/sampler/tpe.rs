@@ -23,7 +23,7 @@ use crate::random::RandomState;
 use crate::space::Distribution;
 use crate::trial::{FrozenTrial, Param};
 
-/// Which parameters are drawn together.
+/// The parameters that are drawn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Multivariate {
     /// None: each is drawn by itself.
@@ -34,27 +34,27 @@ pub enum Multivariate {
     Group,
 }
 
-/// How wide the kernels of numeric parameters are.
+/// The bandwidth of the kernels of numeric parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bandwidth {
-    /// Optuna 4's. Of a parameter drawn by itself: the greater of the distances to the neighbours among the
-    /// observations and the middle of the range. Of d parameters drawn together: 0.2 n^(-1 / (d + 4)) of the range.
+    /// Optuna 4's. For a parameter drawn by itself: the greater of the distances to the neighbors among the
+    /// observations and the middle of the range. For d parameters drawn together: 0.2 n^(-1 / (d + 4)) of the range.
     Optuna4,
-    /// Optuna 5's, however parameters are drawn: the greater of the distances to the neighbours among the
+    /// Optuna 5's, however parameters are drawn: the greater of the distances to the neighbors among the
     /// observations.
     Optuna5,
 }
 
-/// The numbers of a [`Tpe`] sampler. The names are Optuna's.
+/// Settings of a [`Tpe`] sampler, named as in Optuna.
 #[derive(Clone, Debug)]
 pub struct TpeConfig {
-    /// Where the random numbers begin.
+    /// The seed of the random numbers.
     pub seed: u32,
     /// Trials that are drawn at random before the estimators are used.
     pub n_startup_trials: usize,
     /// Candidates for each proposal.
     pub n_ei_candidates: usize,
-    /// How many of `n` trials count as good.
+    /// The number of trials, of `n`, that count as good.
     pub gamma: fn(usize) -> usize,
     /// The weights of `n` observations, oldest first.
     pub weights: fn(usize) -> Vec<f64>,
@@ -64,9 +64,9 @@ pub struct TpeConfig {
     pub consider_magic_clip: bool,
     /// Whether a kernel at the edge takes the distance to the range's end for its width.
     pub consider_endpoints: bool,
-    /// How wide kernels are, before they are clipped.
+    /// The bandwidth of kernels before clipping.
     pub bandwidth: Bandwidth,
-    /// Which parameters are drawn together.
+    /// The parameters that are drawn together.
     pub multivariate: Multivariate,
     /// Whether running trials count as bad, which keeps parallel workers apart.
     pub constant_liar: bool,
@@ -145,12 +145,13 @@ const RELATIVE: &str = "tpe:relative_params";
 const PIECE: usize = 2045;
 
 impl Tpe {
-    /// A sampler with these numbers.
+    /// A sampler with these settings.
     ///
     /// # Errors
+    ///
     /// [`Error::InvalidSetting`] if there are no candidates or the prior's weight is negative.
     pub fn new(config: TpeConfig) -> Result<Self> {
-        let wrong = |what, rule, got| Err(Error::InvalidSetting { what, rule, got });
+        let wrong = |what, rule, found| Err(Error::InvalidSetting { what, rule, found });
         if config.n_ei_candidates == 0 {
             return wrong("n_ei_candidates", "n_ei_candidates >= 1", "0".into());
         }
@@ -216,7 +217,7 @@ fn best_candidate(good: &Mixture, bad: &Mixture, candidates: &[Vec<f64>]) -> usi
     in_question[argmax(&difference(good.log_pdf(&rows), bad.log_pdf(&rows)))]
 }
 
-/// The place of the first greatest number, or of the first NaN.
+/// The index of the first greatest number, or of the first NaN.
 fn argmax(x: &[f64]) -> usize {
     let mut best = 0;
     for (i, &v) in x.iter().enumerate() {

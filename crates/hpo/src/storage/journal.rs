@@ -1,7 +1,7 @@
 //! Studies in a journal file: Optuna's `JournalStorage` over a `JournalFileBackend`.
 //!
-//! The file has one JSON object a line, an operation each; a study is what the operations come to, in the
-//! order in which they stand. Writers append under a lock, the symbolic link `FILE.lock`, as Optuna's
+//! The file has one JSON object per line, an operation each; a study is the result of the operations in
+//! their order. Writers append under a lock, the symbolic link `FILE.lock`, as Optuna's
 //! `JournalFileSymlinkLock` does (on Windows a file, as `JournalFileOpenLock` does), so workers of both
 //! kinds can share a file.
 
@@ -22,10 +22,10 @@ use crate::space::Distribution;
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, Param, TrialState};
 
-/// A lock whose holder leaves the file alone for so long is taken to be dead, as in Optuna.
+/// A lock is considered dead if its holder has not touched the file for this long, as in Optuna.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How Optuna and we begin every line.
+/// The start of every line, here and in Optuna.
 const BEGINNING: &[u8] = b"{\"op_code\":";
 
 /// A journal file.
@@ -51,7 +51,7 @@ pub struct Journal {
     state: Mutex<State>,
 }
 
-/// What the lines read so far come to.
+/// The state after the lines read so far.
 #[derive(Debug, Default)]
 struct State {
     offset: u64,
@@ -60,7 +60,7 @@ struct State {
     studies: Vec<Option<(StudyRecord, Table)>>,
     /// Study and number of the trial with each key.
     places: Vec<(usize, usize)>,
-    /// What became of the last operation of this object that could be refused.
+    /// The result of the last operation of this object that could be refused.
     verdict: Option<Verdict>,
 }
 
@@ -73,9 +73,10 @@ enum Verdict {
 }
 
 impl Journal {
-    /// The journal in that file, which is created if it is not there.
+    /// The journal in that file, which is created if it does not exist.
     ///
     /// # Errors
+    ///
     /// [`Error::Corrupt`] if the file is no journal; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = std::path::absolute(path.as_ref()).map_err(io(path.as_ref(), "resolving the path"))?;
@@ -161,7 +162,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The error for a line, counted from 0, that is none of a journal's.
+    /// The error for a line, counted from 0, that is not a journal's.
     fn no_operation(&self, line: usize, text: &[u8]) -> Error {
         let shown: String = String::from_utf8_lossy(text).trim_end().chars().take(80).collect();
         Error::Corrupt {
@@ -263,7 +264,7 @@ impl State {
         Some((&mut self.studies.get_mut(study)?.as_mut()?.1, number))
     }
 
-    /// Carries out one line. `None` if it is no operation of a journal.
+    /// Applies one line. `None` if it is not an operation of a journal.
     fn take_in(&mut self, log: &Value, worker: &str) -> Option<()> {
         let ours = log.get("worker_id")?.as_str()? == worker;
         let verdict = match log.get("op_code")?.as_i64()? {

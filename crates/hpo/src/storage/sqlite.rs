@@ -46,7 +46,7 @@ pub struct Sqlite {
 #[derive(Debug)]
 struct State {
     db: Connection,
-    /// What has been read of each study: finished trials never change, so they are read once.
+    /// The trials read of each study. Finished trials never change, so they are read once.
     studies: HashMap<i64, Table>,
     /// SQLite's count of other connections' changes when each study was last read.
     versions: HashMap<i64, i64>,
@@ -56,6 +56,7 @@ impl Sqlite {
     /// The database in that file, which is created if it is not there.
     ///
     /// # Errors
+    ///
     /// [`Error::Corrupt`] if the file is no database, or one of another schema; [`Error::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();

@@ -16,7 +16,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The trials, each at the place of its number.
+    /// The trials, by number.
     pub fn trials(&self) -> &[Arc<FrozenTrial>] {
         &self.trials
     }
@@ -46,7 +46,7 @@ impl Table {
         self.trials.iter()
     }
 
-    /// Adds a trial, or puts a newer record in an old one's place.
+    /// Adds a trial, or replaces an older record of it.
     pub(super) fn put(&mut self, trial: FrozenTrial) {
         for param in &trial.params {
             if !self.distributions.contains_key(&param.name) {

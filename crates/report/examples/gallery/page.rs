@@ -281,8 +281,8 @@ fn disc(size: usize, mouth: f64) -> Result<Image> {
     let mut pixels = Vec::with_capacity(size * size * 3);
     for y in 0..size {
         for x in 0..size {
-            let centre = (size as f64 - 1.0) / 2.0;
-            let (dx, dy) = (x as f64 - centre, y as f64 - centre);
+            let center = (size as f64 - 1.0) / 2.0;
+            let (dx, dy) = (x as f64 - center, y as f64 - center);
             let inside = dx.hypot(dy) < size as f64 * 0.45 && dy.atan2(dx).abs() >= mouth;
             pixels.extend(if inside { [255, 220, 0] } else { [0, 0, 0] });
         }
@@ -332,7 +332,7 @@ fn pictures(report: &mut Report) -> Result<()> {
         ])
         .figure(Figure::new(
             Grids::new([
-                Grid::grey("bytes", 4, &(0..16).map(|i| i * 17).collect::<Vec<u8>>())?,
+                Grid::gray("bytes", 4, &(0..16).map(|i| i * 17).collect::<Vec<u8>>())?,
                 Grid::new(
                     "kernel",
                     3,
@@ -341,7 +341,7 @@ fn pictures(report: &mut Report) -> Result<()> {
                     }),
                 )?,
             ]),
-            "Numbers in coloured squares.",
+            "Numbers in colored squares.",
             MADE_UP,
         ))
         .figure(Figure::new(

@@ -1,10 +1,12 @@
+//! Bar charts.
+
 use super::list;
 use super::scale::{Axis, Scale, scientific, x_axis, y_axis};
 use super::svg::{Anchor, Area, Canvas, SMALL, Swatch, WIDE, legend, series_class, shorten, text_width};
 use crate::{Error, Result, number};
 
-/// A bar, or one for each series, for each category. The bars stand where the labels fit below them, and
-/// lie otherwise.
+/// A bar, or one for each series, for each category. The bars are vertical if the labels fit below them,
+/// otherwise horizontal.
 ///
 /// ```
 /// use firstsight_report::BarChart;
@@ -22,7 +24,7 @@ pub struct BarChart {
 }
 
 impl BarChart {
-    /// A chart with no bars yet: what the categories are, what the bars' length means, and the categories.
+    /// A chart without bars: the names of the two axes, and the categories.
     pub fn new(
         category: impl Into<String>,
         value: impl Into<Axis>,
@@ -35,6 +37,7 @@ impl BarChart {
     /// Adds a value for each category. One that is not finite has no bar.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are more or fewer values than categories.
     pub fn series(mut self, name: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Result<Self> {
         let (name, values): (String, Vec<f64>) = (name.into(), values.into_iter().collect());
@@ -107,7 +110,7 @@ impl BarChart {
         let row = (per_bar * self.series.len() as f64 + 5.0).max(SMALL + 4.0);
         let left = widest.min(canvas.width * 0.4) + 8.0;
         let bottom = top + 20.0 + row * self.labels.len() as f64;
-        // Room for the value beside the longest bar.
+        // Space for the value next to the longest bar.
         let values = || self.series.iter().flat_map(|(_, values)| values.iter().copied());
         let beside = if self.series.len() == 1 {
             values().filter(|v| v.is_finite()).map(|v| text_width(&short(v), SMALL)).fold(0.0, f64::max) + 4.0

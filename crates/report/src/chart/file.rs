@@ -8,12 +8,12 @@ use crate::font;
 use crate::markup::escape;
 use crate::report::PAGE_CSS;
 
-/// The white around the drawing, in CSS pixels; a page has as much beside its text column.
+/// The white around the drawing, in CSS pixels; the same as a page's margin.
 const MARGIN: f64 = 16.0;
 
 impl Chart {
-    /// The chart as the light page shows it, at a wide page's size. The file says its fonts and colours itself,
-    /// without variables: few programs beside browsers know them.
+    /// The chart as in the page's light scheme, at a wide page's size. The file states its fonts and colors
+    /// without variables, which few programs except browsers know.
     pub(crate) fn to_svg(&self) -> String {
         let Canvas { width, height, body } = self.draw(WIDE);
         let (width, height) = (width.ceil() + 2.0 * MARGIN, height.ceil() + 2.0 * MARGIN);
@@ -50,7 +50,7 @@ fn style() -> String {
     style
 }
 
-/// `rule` with each `var(--name)` as `definitions` say first; what they lack stays as it is.
+/// `rule` with each `var(--name)` replaced by its first value in `definitions`, if it has one.
 fn fill_in(rule: &str, definitions: &str) -> String {
     let mut out = String::with_capacity(rule.len());
     let mut rest = rule;

@@ -1,16 +1,18 @@
+//! Grids of numbers.
+
 use super::list;
 use super::svg::{Anchor, Area, Canvas, SMALL, TEXT, coordinate, text_width};
 use crate::{Error, Result};
 
-/// Between grids.
+/// The gap between grids.
 const GAP: f64 = 22.0;
 
-/// Numbers in coloured squares, one grid beside the other: the channels of a small image, a kernel and what it
-/// makes of its input.
+/// Numbers in colored squares, in grids side by side: the channels of a small image, a kernel, its
+/// input and output.
 ///
 /// ```
 /// use firstsight_report::{Grid, Grids};
-/// let image = Grid::grey("image", 2, &[0, 255, 128, 64])?;
+/// let image = Grid::gray("image", 2, &[0, 255, 128, 64])?;
 /// let signs = Grid::new("sign", 2, [("−", [80, 80, 200]), ("+", [200, 80, 80]), ("0", [255; 3]), ("0", [255; 3])])?;
 /// let figure = Grids::new([image, signs]);
 /// # Ok::<(), firstsight_report::Error>(())
@@ -32,6 +34,7 @@ impl Grid {
     /// Cells row by row, each its text with the red, green and blue of its square.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when the cells do not fill rows of `columns`, or when there is none.
     pub fn new(
         title: impl Into<String>,
@@ -47,11 +50,12 @@ impl Grid {
         Ok(Self { title, columns, cells })
     }
 
-    /// Bytes on squares of their own grey.
+    /// Bytes on squares of their own gray.
     ///
     /// # Errors
+    ///
     /// As [`new`](Self::new).
-    pub fn grey(title: impl Into<String>, columns: usize, bytes: &[u8]) -> Result<Self> {
+    pub fn gray(title: impl Into<String>, columns: usize, bytes: &[u8]) -> Result<Self> {
         Self::new(title, columns, bytes.iter().map(|&byte| (byte.to_string(), [byte; 3])))
     }
 
@@ -61,7 +65,7 @@ impl Grid {
 }
 
 impl Grids {
-    /// The grids from left to right; those that find no room begin a new line.
+    /// The grids from left to right; those that do not fit start a new line.
     pub fn new(grids: impl IntoIterator<Item = Grid>) -> Self {
         Self { grids: grids.into_iter().collect() }
     }
@@ -97,7 +101,7 @@ impl Grids {
         canvas
     }
 
-    /// For each grid its place in its line and where it begins.
+    /// For each grid its position.
     fn places(&self, cell: f64, width: f64) -> Vec<(usize, f64)> {
         let (mut place, mut x) = (0, 1.0);
         let mut places = Vec::with_capacity(self.grids.len());
@@ -147,21 +151,21 @@ mod tests {
 
     #[test]
     fn rows_must_be_full() {
-        let error = Grid::grey("a", 3, &[1, 2, 3, 4]).unwrap_err();
+        let error = Grid::gray("a", 3, &[1, 2, 3, 4]).unwrap_err();
         assert_eq!(error.to_string(), "grid \"a\": expected 6 values, found 4");
-        assert!(Grid::grey("a", 3, &[]).is_err());
+        assert!(Grid::gray("a", 3, &[]).is_err());
     }
 
     #[test]
     fn sixteen_columns_of_bytes_fit_a_phone_and_more_scroll() {
-        let grid = |columns: usize| Grids::new([Grid::grey("a", columns, &vec![200; columns]).unwrap()]);
+        let grid = |columns: usize| Grids::new([Grid::gray("a", columns, &vec![200; columns]).unwrap()]);
         assert_eq!(grid(16).draw(NARROW).width, NARROW);
         assert!(grid(40).draw(NARROW).width > NARROW);
     }
 
     #[test]
     fn grids_stand_beside_each_other_where_there_is_room() {
-        let grids = Grids::new([0, 1, 2].map(|i| Grid::grey(i.to_string(), 8, &[200; 64]).unwrap()));
+        let grids = Grids::new([0, 1, 2].map(|i| Grid::gray(i.to_string(), 8, &[200; 64]).unwrap()));
         let (wide, narrow) = (grids.draw(WIDE).height, grids.draw(NARROW).height);
         assert!(narrow > 2.5 * wide, "{narrow} {wide}");
         assert!(grids.describe().contains("1 (8 × 8)"));

@@ -1,8 +1,10 @@
+//! Heat maps and confusion matrices.
+
 use super::bar::short;
 use super::svg::{Anchor, Area, Canvas, SMALL, TEXT, shorten, text_width};
 use crate::{Error, Result, number};
 
-/// A coloured cell for each row and column; the confusion matrix of a classifier above all.
+/// A colored cell for each row and column, such as the confusion matrix of a classifier.
 ///
 /// ```
 /// use firstsight_report::HeatMap;
@@ -24,15 +26,16 @@ pub struct HeatMap {
 enum Kind {
     /// Deeper for larger values.
     Values,
-    /// Deeper for a larger share of the row; the diagonal in one colour and the rest in another.
+    /// Deeper for a larger share of the row; the diagonal in one color and the rest in another.
     Confusion,
 }
 
 impl HeatMap {
-    /// A map of values at or above zero, row by row; colours go from none at zero to full at the largest.
+    /// A heat map of values at or above zero, row by row; colors go from none at zero to full at the largest.
     /// Values below zero, and those that are not finite, have no cell.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are not rows × columns values.
     pub fn new(
         (row_label, rows): (&str, Vec<String>),
@@ -47,10 +50,11 @@ impl HeatMap {
         Ok(Self { row_label, column_label, rows, columns, values, kind: Kind::Values })
     }
 
-    /// A confusion matrix: row by row for each true class how many of its items were predicted as each
-    /// class. Right predictions and wrong ones differ in colour; its depth is the share of the row.
+    /// A confusion matrix: row by row, for each true class the number of its items predicted as each
+    /// class. Right and wrong predictions differ in color; its depth is the share of the row.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are not classes × classes counts.
     pub fn confusion(
         classes: impl IntoIterator<Item = impl Into<String>>,
@@ -100,7 +104,7 @@ impl HeatMap {
         canvas
     }
 
-    /// What the colours mean, and which way rows and columns go; returns where it ends.
+    /// Draws the legend of colors and of rows and columns; returns its end.
     fn draw_key(&self, canvas: &mut Canvas) -> f64 {
         const STEPS: u8 = 6;
         const STEP: f64 = 8.0;
@@ -209,7 +213,7 @@ impl HeatMap {
     }
 }
 
-/// The opacity for a share of the whole: its root, which lets rare confusions be seen beside frequent ones.
+/// The opacity for a share of the whole: its square root, which keeps rare confusions visible.
 fn depth(share: f64) -> f64 {
     share.sqrt()
 }

@@ -1,33 +1,35 @@
+//! Histograms.
+
 use super::list;
 use super::scale::{Axis, Scale, drawable, multiples, say_empty, step, x_axis, y_axis};
 use super::svg::{Area, Canvas, Swatch, WIDE, coordinate, legend, series_class};
 use crate::number;
 
-/// How the series of a [`Histogram`] share its bins.
+/// The arrangement of the series of a [`Histogram`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrangement {
-    /// Outlines over one another.
+    /// Overlaid outlines.
     #[default]
     Overlaid,
-    /// Bars on top of one another.
+    /// Stacked bars.
     Stacked,
-    /// Bars beside one another.
+    /// Bars side by side.
     Grouped,
 }
 
-/// What a [`Histogram`]'s height measures.
+/// The measure of a [`Histogram`]'s height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measure {
-    /// How many values fall into the bin.
+    /// The number of values in the bin.
     #[default]
     Count,
-    /// Which share of the series falls into the bin, so that series of different sizes compare.
+    /// The share of the series in the bin, to compare series of different sizes.
     Share,
 }
 
-/// How often values fall into bins, for one series or several.
+/// Counts of values in bins, for one series or several.
 ///
-/// A bin holds its lower edge and not its upper one, but the last bin holds both, as in NumPy. Without
+/// A bin includes its lower edge but not its upper one; the last bin includes both, as in NumPy. Without
 /// [`Histogram::edges`] there are at most about 30 bins with edges at round numbers; whole numbers get bins
 /// of whole width, of which the last one too does not hold its upper edge.
 ///
@@ -50,7 +52,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram with no values yet: what is measured, with its unit, and what is counted.
+    /// A histogram without values: the name of the x axis, with its unit, and the name of the items counted.
     pub fn new(x: impl Into<Axis>, counted: impl Into<String>) -> Self {
         Self {
             x: x.into(),
@@ -67,7 +69,7 @@ impl Histogram {
         self.counted_series(name, values.into_iter().map(|value| (value, 1)))
     }
 
-    /// Adds values of which each is there a number of times: (value, times).
+    /// Adds values with their counts: (value, count).
     pub fn counted_series(
         mut self,
         name: impl Into<String>,
@@ -77,7 +79,7 @@ impl Histogram {
         self
     }
 
-    /// Sets the bins' edges, in rising order; fewer than two are none.
+    /// Sets the bins' edges, in ascending order; fewer than two are ignored.
     pub fn edges(mut self, edges: impl IntoIterator<Item = f64>) -> Self {
         let mut edges: Vec<f64> = edges.into_iter().filter(|edge| edge.is_finite()).collect();
         edges.sort_by(f64::total_cmp);
@@ -86,13 +88,13 @@ impl Histogram {
         self
     }
 
-    /// Sets how the series share the bins.
+    /// Sets the arrangement of the series.
     pub fn arranged(mut self, arrangement: Arrangement) -> Self {
         self.arrangement = arrangement;
         self
     }
 
-    /// Sets what the height measures.
+    /// Sets the measure of the height.
     pub fn measured(mut self, measure: Measure) -> Self {
         self.measure = measure;
         self
@@ -122,7 +124,7 @@ impl Histogram {
         multiples(first * width, last * width, width)
     }
 
-    /// For each series how many values are in each bin.
+    /// The number of values in each bin, for each series.
     pub fn counts(&self) -> Vec<Vec<u64>> {
         let edges = self.bin_edges();
         self.series.iter().map(|(_, values)| count(values, &edges)).collect()
@@ -186,7 +188,7 @@ impl Histogram {
         canvas
     }
 
-    /// The bars of one bin, on or beside one another.
+    /// The bars of one bin, stacked or side by side.
     fn draw_bin(
         &self,
         canvas: &mut Canvas,
@@ -230,7 +232,7 @@ impl Histogram {
     }
 }
 
-/// The series' name, how many values it has, and how many of them no bin holds.
+/// The series' name, its number of values, and the number of them outside of all bins.
 fn legend_name(name: &str, values: &[(f64, u64)], counts: &[u64]) -> String {
     let total: u64 = values.iter().map(|value| value.1).sum();
     let inside: u64 = counts.iter().sum();

@@ -1,3 +1,5 @@
+//! Line charts.
+
 use super::scale::{Axis, Scale, drawable, say_empty, x_axis, y_axis};
 use super::svg::{
     Anchor, Area, Canvas, Swatch, TEXT, WIDE, coordinate, legend, mark, series_class, shorten, text_width,
@@ -5,7 +7,7 @@ use super::svg::{
 use super::{Series, list};
 
 /// Lines over a common x axis, in one panel or several, each with its own y axis. Series of one name have
-/// one colour and dash in all panels.
+/// one color and dash in all panels.
 ///
 /// ```
 /// use firstsight_report::{LineChart, Series};
@@ -33,7 +35,7 @@ impl LineChart {
         self
     }
 
-    /// Marks a place on the x axis, such as the best epoch, in every panel.
+    /// Marks a position on the x axis, such as the best epoch, in every panel.
     pub fn marker(mut self, x: f64, label: impl Into<String>) -> Self {
         self.marker = Some((x, label.into()));
         self
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_go_by_name() {
+    fn colors_go_by_name() {
         let chart = LineChart::new("epoch")
             .panel(
                 "loss",

@@ -1,10 +1,12 @@
+//! Parallel coordinates.
+
 use super::list;
 use super::scale::{Axis, Scale, say_empty};
 use super::svg::{Anchor, Area, Canvas, SMALL, TEXT, WIDE, coordinate, shorten, text_width};
 use crate::{Error, Result};
 
-/// Lines over several axes side by side, each line a thing with a value on every axis: the trials of a search, say,
-/// with their settings and what came of them. On a phone the axes lie below one another.
+/// Lines over several axes side by side, one line for each item with a value on every axis: the trials of a search,
+/// for example, with their settings and results. On a phone the axes lie below one another.
 ///
 /// ```
 /// use firstsight_report::{Axis, ParallelCoordinates};
@@ -44,16 +46,18 @@ impl ParallelCoordinates {
     /// Adds an axis of numbers, one for each line. A line ends before a number that is not on the axis.
     ///
     /// # Errors
+    ///
     /// [`Error::Values`] when there are more or fewer numbers than on the first axis.
     pub fn axis(self, axis: impl Into<Axis>, values: impl IntoIterator<Item = f64>) -> Result<Self> {
         let (axis, values) = (axis.into(), values.into_iter().collect());
         self.push(Coordinate::Number { axis, values })
     }
 
-    /// Adds an axis of choices, the first the lowest, and the place of each line's choice among them.
+    /// Adds an axis of choices, the first lowest, with the index of each line's choice.
     ///
     /// # Errors
-    /// [`Error::Values`] when there are more or fewer places than values on the first axis.
+    ///
+    /// [`Error::Values`] if there are more or fewer indices than values on the first axis.
     pub fn choices(
         self,
         label: impl Into<String>,
@@ -64,7 +68,7 @@ impl ParallelCoordinates {
         self.push(Coordinate::Choice { label: label.into(), labels, places: places.into_iter().collect() })
     }
 
-    /// Marks a line, by its place among the lines. The others are the fainter the further they are from it on the
+    /// Marks a line, by its index. The others are the fainter the further they are from it on the
     /// last axis.
     pub fn mark(mut self, line: usize, label: impl Into<String>) -> Self {
         self.marked = Some((line, label.into()));
@@ -132,7 +136,7 @@ impl ParallelCoordinates {
         for (k, axis) in axes.iter().enumerate() {
             let (x, _) = at(k, 0.0);
             canvas.line("base", (x, area.top), (x, area.bottom));
-            // A name has the room up to the next axis, the last one what is left of it.
+            // A name may extend to the next axis, the last one to the edge.
             let last = k > 0 && k + 1 == axes.len();
             let (anchor, from) = if last { (Anchor::End, canvas.width) } else { (Anchor::Start, x - 4.0) };
             canvas.text("axis", (from, area.top - 14.0), anchor, &shorten(axis.name, gap - 12.0, TEXT));

@@ -3,7 +3,7 @@
 use super::svg::{Anchor, Area, Canvas, TEXT, text_width};
 use crate::number;
 
-/// What an axis measures, with its unit, and how.
+/// An axis: its name, with the unit, and its scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     pub(super) label: String,
@@ -23,8 +23,7 @@ impl Axis {
         self
     }
 
-    /// A range of the caller's, both ends included. What lies outside is not drawn. A range that is empty or
-    /// endless is none.
+    /// Sets the range, both ends included; values outside are not drawn. An empty or infinite range is ignored.
     pub fn range(mut self, from: f64, to: f64) -> Self {
         self.range = drawable(from).zip(drawable(to)).filter(|(from, to)| from < to);
         self
@@ -53,7 +52,7 @@ pub(super) fn step(span: f64, most: usize) -> f64 {
     factor * power
 }
 
-/// `value`, where arithmetic on a scale can't overflow; what is next to nothing is nothing.
+/// `value`, limited so that arithmetic on a scale cannot overflow; tiny values become 0.
 pub(super) fn drawable(value: f64) -> Option<f64> {
     match value.abs() {
         ..1e-300 => Some(0.0),
@@ -165,7 +164,7 @@ impl Scale {
             hi = candidates.iter().copied().find(|&c| c >= hi * (1.0 - 1e-9) && c > lo).unwrap_or(hi);
         }
         let decades = hi.log10() - lo.log10();
-        // The powers of ten alone where there is no room for more, every other one where there are many.
+        // Only the powers of ten if no more fit, and every other one if there are many.
         let every = (decades / 8.0).ceil().max(1.0);
         let shown = |c: f64| decades < 2.1 || (is_power_of_ten(c) && c.log10().round() % every == 0.0);
         let mut values: Vec<f64> = Self::log_candidates(lo, hi)
@@ -192,7 +191,7 @@ impl Scale {
         self
     }
 
-    /// The pixel of `value`, or nothing where it is not on the scale.
+    /// The pixel of `value`, or `None` if it is not on the scale.
     pub(super) fn at(&self, value: f64) -> Option<f64> {
         let margin = if self.logarithmic { 0.0 } else { (self.hi - self.lo) * 1e-9 };
         if !value.is_finite() || value < self.lo - margin || value > self.hi + margin {
@@ -240,10 +239,10 @@ pub(super) fn y_axis(canvas: &mut Canvas, area: Area, y: &Scale, name: &str) {
     canvas.text("axis", (area.left - y.tick_width() - 6.0, area.top - 10.0), Anchor::Start, name);
 }
 
-/// Says that there is nothing to draw.
+/// Writes "no data".
 pub(super) fn say_empty(canvas: &mut Canvas, area: Area) {
-    let centre = ((area.left + area.right) / 2.0, (area.top + area.bottom) / 2.0 - 6.0);
-    canvas.text("note", centre, Anchor::Middle, "no data");
+    let center = ((area.left + area.right) / 2.0, (area.top + area.bottom) / 2.0 - 6.0);
+    canvas.text("note", center, Anchor::Middle, "no data");
 }
 
 /// Draws the base line of `area`, the labels of `x` below it as far as they don't touch, and the axis's
@@ -251,7 +250,7 @@ pub(super) fn say_empty(canvas: &mut Canvas, area: Area) {
 pub(super) fn x_axis(canvas: &mut Canvas, area: Area, x: &Scale, name: &str) {
     canvas.line("base", (area.left, area.bottom), (area.right, area.bottom));
     let mut taken: Vec<(f64, f64)> = Vec::new();
-    // On a logarithmic axis the powers of ten come first, and what is between them where there is room.
+    // On a logarithmic axis the powers of ten take precedence over the ticks between them.
     let power = |value: f64| !x.logarithmic || is_power_of_ten(value);
     let (first, second): (Vec<_>, Vec<_>) = x.ticks.iter().partition(|(value, _)| power(*value));
     for (value, text) in first.into_iter().chain(second) {

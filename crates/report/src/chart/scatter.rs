@@ -1,8 +1,10 @@
+//! Scatter plots.
+
 use super::scale::{Axis, Scale, say_empty, x_axis, y_axis};
 use super::svg::{Area, Canvas, Swatch, WIDE, legend, mark, series_class};
 use super::{Series, list};
 
-/// Points, each series with a colour and a shape of its own.
+/// Points, each series with a color and a shape of its own.
 ///
 /// ```
 /// use firstsight_report::{Axis, Scatter, Series};

@@ -10,7 +10,7 @@ pub(super) const NARROW: f64 = 352.0;
 
 /// The size of a chart's text, as chart.css sets it.
 pub(super) const TEXT: f64 = 12.0;
-/// The size of labels that stand close: classes below bars and beside cells.
+/// The font size of dense labels, such as classes below bars or next to cells.
 pub(super) const SMALL: f64 = 11.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,7 +120,7 @@ impl Canvas {
         }
     }
 
-    /// A rectangle in a colour of its own, whatever the reader's scheme.
+    /// A rectangle in a color of its own, whatever the reader's scheme.
     pub(super) fn colored_rect(&mut self, area: Area, [r, g, b]: [u8; 3]) {
         let _ = writeln!(
             self.body,
@@ -158,7 +158,7 @@ pub(super) fn coordinate(x: f64) -> f64 {
     (x * 10.0).round() / 10.0 + 0.0
 }
 
-/// The class that gives element number `i` its colour, dash and shape.
+/// The class that gives element number `i` its color, dash and shape.
 pub(super) fn series_class(i: usize) -> String {
     format!("s{}", i % 6 + 1)
 }

@@ -10,7 +10,7 @@ use crate::{Result, StopReason};
 pub struct Interrupt(pub Arc<AtomicBool>);
 
 impl Callback for Interrupt {
-    fn on_batch_end(&mut self, _end: &BatchEnd) -> Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, _end: &BatchEnd<'_>) -> Result<ControlFlow<StopReason>> {
         Ok(match self.0.load(Ordering::Relaxed) {
             true => ControlFlow::Break(StopReason::Interrupted),
             false => ControlFlow::Continue(()),

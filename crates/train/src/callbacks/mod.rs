@@ -4,6 +4,7 @@ mod checkpoint;
 mod csv_history;
 mod early_stopping;
 mod interrupt;
+mod model_ema;
 mod notifier;
 mod stop_on_nan;
 
@@ -16,6 +17,7 @@ pub use self::checkpoint::{Checkpoint, Resume};
 pub use self::csv_history::CsvHistory;
 pub use self::early_stopping::EarlyStopping;
 pub use self::interrupt::Interrupt;
+pub use self::model_ema::ModelEma;
 pub(crate) use self::notifier::Notifier;
 pub use self::stop_on_nan::StopOnNan;
 use crate::{Epoch, FitConfig, History, Optimizer, Result, StopReason};
@@ -33,9 +35,19 @@ pub trait Callback {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Called before the first batch of each epoch, with all variables of the model.
+    fn on_epoch_begin(&mut self, _vars: &[(String, Var)]) -> Result<()> {
+        Ok(())
+    }
+
     /// Called after a batch. A break leaves the epoch unfinished and out of the history.
-    fn on_batch_end(&mut self, _end: &BatchEnd) -> Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, _end: &BatchEnd<'_>) -> Result<ControlFlow<StopReason>> {
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Called after the last batch of each epoch, before the validation, with all variables of the model.
+    fn on_validation_begin(&mut self, _vars: &[(String, Var)]) -> Result<()> {
+        Ok(())
     }
 
     /// Called after an epoch and its validation.
@@ -70,7 +82,7 @@ pub struct TrainBegin<'a> {
 /// A batch that was just trained on.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct BatchEnd {
+pub struct BatchEnd<'a> {
     /// The epoch, from 0.
     pub epoch: usize,
     /// The batch within the epoch, from 0.
@@ -79,6 +91,10 @@ pub struct BatchEnd {
     pub n_batches: usize,
     /// The batch's loss, measured before the step.
     pub loss: f64,
+    /// The number of optimizer steps so far, if the batch ended with one; `None` if its gradients await further batches.
+    pub step: Option<u64>,
+    /// All variables of the model, by name.
+    pub vars: &'a [(String, Var)],
 }
 
 /// An epoch that was just finished.

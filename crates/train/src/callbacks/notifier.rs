@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 
 use candle_core::Var;
 
-use super::{Callback, Resume, SavedState, TrainEnd};
+use super::{Callback, Resume, SavedState};
 use crate::{Epoch, Error, Optimizer, Result, StopReason};
 
 /// The callbacks of a training, and whether one of them has stopped it.
@@ -48,7 +48,8 @@ impl<'a, 'b> Notifier<'a, 'b> {
         Ok(())
     }
 
-    pub(crate) fn end(&mut self, end: &TrainEnd<'_>) -> Result<()> {
-        self.callbacks.iter_mut().try_for_each(|callback| callback.on_train_end(end))
+    /// Tells all callbacks of an event at which none can stop the training.
+    pub(crate) fn tell(&mut self, mut event: impl FnMut(&mut dyn Callback) -> Result<()>) -> Result<()> {
+        self.callbacks.iter_mut().try_for_each(|callback| event(&mut **callback))
     }
 }

@@ -8,7 +8,7 @@ use crate::{Error, Result, StopReason};
 pub struct StopOnNan;
 
 impl Callback for StopOnNan {
-    fn on_batch_end(&mut self, end: &BatchEnd) -> Result<ControlFlow<StopReason>> {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> Result<ControlFlow<StopReason>> {
         let BatchEnd { epoch, batch, loss, .. } = *end;
         if loss.is_finite() {
             Ok(ControlFlow::Continue(()))

@@ -1,13 +1,19 @@
 //! Metrics, accumulated batch by batch.
 
 mod classification;
+mod confusion;
 mod meter;
+mod regression;
+mod roc_auc;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use self::classification::{Accuracy, BinaryAccuracy, TopK};
+pub use self::confusion::{BalancedAccuracy, MacroF1, MacroPrecision, MacroRecall};
 pub(crate) use self::meter::Meter;
+pub use self::regression::R2;
+pub use self::roc_auc::RocAuc;
 
 /// A figure that is reported next to the loss.
 ///

@@ -1,4 +1,4 @@
-//! What a TPE sampler knows of the past, kept up to date trial by trial.
+//! The past trials as a TPE sampler sees them, kept up to date trial by trial.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -68,7 +68,7 @@ impl Observed {
     }
 }
 
-/// How good a trial is; less is better.
+/// The quality of a trial; less is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rank {
     /// By its loss.
@@ -109,7 +109,7 @@ fn float_order(a: f64, b: f64) -> Ordering {
 pub(super) struct Columns {
     pub(super) good: Vec<Vec<f64>>,
     pub(super) bad: Vec<Vec<f64>>,
-    /// The places of the bad observations of a single parameter, ascending by value, where that is known.
+    /// The indices of the bad observations of a single parameter, ascending by value, where that is known.
     pub(super) bad_order: Option<Vec<usize>>,
 }
 
@@ -151,7 +151,7 @@ impl History {
         }
     }
 
-    /// How many trials are complete or pruned.
+    /// The number of complete or pruned trials.
     pub(super) fn n_usable(&self) -> usize {
         self.usable.len()
     }

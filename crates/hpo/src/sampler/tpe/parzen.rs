@@ -8,7 +8,7 @@ use crate::math::{self, NETWORK, argsort, np_exp, np_log};
 use crate::random::RandomState;
 use crate::space::Distribution;
 
-/// What shapes an estimator.
+/// Settings of an estimator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) prior_weight: f64,
@@ -60,7 +60,7 @@ impl Mixture {
     /// The estimator of a space from the observations of each of its parameters, in internal form, or the logarithm of
     /// that where the range is logarithmic.
     ///
-    /// `sorted` has the places of a single parameter's observations, ascending by value, where the caller knows them.
+    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them.
     pub(super) fn new(
         space: &[&Distribution],
         observations: &[Vec<f64>],
@@ -260,11 +260,11 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, sorted: Option<&[usize]>, 
         }
         Bandwidth::Optuna4 => {
             order = with_last(sorted, &mu).unwrap_or_else(|| argsort(&mu));
-            neighbour_distances(&mu, &order, low, high, shape.consider_endpoints)
+            neighbor_distances(&mu, &order, low, high, shape.consider_endpoints)
         }
         Bandwidth::Optuna5 => {
             let observed = &mu[..n];
-            neighbour_distances(observed, &argsort(observed), low, high, shape.consider_endpoints)
+            neighbor_distances(observed, &argsort(observed), low, high, shape.consider_endpoints)
         }
     };
     sigma.truncate(n);
@@ -287,8 +287,8 @@ fn with_last(sorted: Option<&[usize]>, mu: &[f64]) -> Option<Vec<usize>> {
     Some(order)
 }
 
-/// The greater of the distances to the neighbours on both sides.
-fn neighbour_distances(
+/// The greater of the distances to the neighbors on both sides.
+fn neighbor_distances(
     mu: &[f64],
     order: &[usize],
     low: f64,

@@ -63,7 +63,7 @@ pub(super) fn log_mass(a: f64, b: f64) -> f64 {
     }
 }
 
-/// The log density at `x`, standardised, of a normal cut off at `a` and `b`, without its log σ.
+/// The log density at `x`, standardized, of a normal cut off at `a` and `b`, without its log σ.
 pub(super) fn log_pdf(x: f64) -> f64 {
     -(x * x) / 2.0 - LOG_SQRT_2PI
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Kernels, Mixture, Range};
 use crate::math::erfc;
 
-/// What of a mixture does not depend on the sample.
+/// The part of a mixture that does not depend on the sample.
 pub(super) struct Estimate<'m> {
     /// Each kernel's weight over the constants of its normals.
     amplitudes: Vec<f64>,

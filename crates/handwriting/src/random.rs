@@ -1,21 +1,21 @@
-//! Chance from a key: the same key draws the same numbers on every machine.
+//! Random numbers from a key: the same key gives the same numbers on every machine.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// A stream of random numbers named by four words.
+/// A stream of random numbers, identified by four words.
 ///
-/// Only additions, multiplications, divisions and square roots follow a draw anywhere in this crate, all of them
-/// exact to the bit under IEEE 754, so that an image doesn't depend on a machine's sine or exponential.
-pub(crate) struct Chance(ChaCha8Rng);
+/// Everywhere in this crate, only additions, multiplications, divisions and square roots follow a draw. All of them
+/// are exact to the bit under IEEE 754, so an image does not depend on a machine's sine or exponential.
+pub(crate) struct Random(ChaCha8Rng);
 
-impl Chance {
+impl Random {
     pub(crate) fn new(key: [u64; 4]) -> Self {
         let mut seed = [0; 32];
         for (bytes, word) in seed.chunks_exact_mut(8).zip(key) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        Chance(ChaCha8Rng::from_seed(seed))
+        Random(ChaCha8Rng::from_seed(seed))
     }
 
     /// Uniform in `[low, high)`.
@@ -42,8 +42,8 @@ pub(crate) struct Wander(Vec<f32>);
 
 impl Wander {
     /// For arguments in `[0, upto]`, of this standard deviation at the whole numbers.
-    pub(crate) fn new(chance: &mut Chance, upto: f32, deviation: f32) -> Self {
-        Wander((0..upto as usize + 2).map(|_| chance.bell(deviation)).collect())
+    pub(crate) fn new(random: &mut Random, upto: f32, deviation: f32) -> Self {
+        Wander((0..upto as usize + 2).map(|_| random.bell(deviation)).collect())
     }
 
     pub(crate) fn at(&self, x: f32) -> f32 {

@@ -1,7 +1,9 @@
+//! Random numbers of augmentation.
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What the draws are for: each purpose has numbers of its own.
+/// The purpose of a stream of random numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     Image,
@@ -9,10 +11,10 @@ pub(super) enum Purpose {
     Mix,
 }
 
-/// The random numbers of one image in one epoch: ChaCha8 whose key is (seed, purpose, epoch, place in the data).
-pub(super) struct Chance(ChaCha8Rng);
+/// The random numbers of one image in one epoch: ChaCha8 with the key (seed, purpose, epoch, index in the data).
+pub(super) struct Random(ChaCha8Rng);
 
-impl Chance {
+impl Random {
     pub(super) fn new(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> Self {
         let mut key = [0; 32];
         let words = [seed, purpose as u64, epoch as u64, index as u64];
@@ -22,23 +24,24 @@ impl Chance {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// Uniform in [least, most).
-    pub(super) fn within(&mut self, (least, most): (f64, f64)) -> f64 {
-        least + (most - least) * self.share()
+    /// Uniform in [low, high).
+    pub(super) fn uniform(&mut self, (low, high): (f64, f64)) -> f64 {
+        low + (high - low) * self.unit()
     }
 
-    /// exp of what is uniform between the logarithms.
-    pub(super) fn ratio(&mut self, (least, most): (f64, f64)) -> f64 {
-        self.within((least.ln(), most.ln())).exp()
+    /// In [low, high), with a uniform logarithm.
+    pub(super) fn log_uniform(&mut self, (low, high): (f64, f64)) -> f64 {
+        self.uniform((low.ln(), high.ln())).exp()
     }
 
-    /// Uniform in 0..n; off uniform by less than n / 2^64.
+    /// Uniform in 0..n, with a deviation below n / 2^64.
     pub(super) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
-    pub(super) fn happens(&mut self, probability: f64) -> bool {
-        self.share() < probability
+    /// True with this probability.
+    pub(super) fn bernoulli(&mut self, probability: f64) -> bool {
+        self.unit() < probability
     }
 
     /// Fills with uniform bytes.
@@ -52,8 +55,8 @@ impl Chance {
         &mut self.0
     }
 
-    /// 53 random bits as a share in [0, 1).
-    fn share(&mut self) -> f64 {
+    /// 53 random bits as a number in [0, 1).
+    fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

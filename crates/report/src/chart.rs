@@ -1,7 +1,7 @@
-//! Charts, drawn as SVG by a small writer of ours; the crate's documentation says why.
+//! Charts, drawn as SVG; the crate's documentation says why without a library.
 //!
 //! A chart that has the whole width of the page is drawn twice, for wide pages and for phones, and the
-//! page's style shows the one that fits; so text keeps its size. Colours are CSS variables, or their values in
+//! page's style shows the one that fits; so text keeps its size. Colors are CSS variables, or their values in
 //! a file of its own.
 
 mod bar;
@@ -28,7 +28,7 @@ use crate::figure::Room;
 pub(crate) use svg::text_width;
 use svg::{Canvas, NARROW, WIDE};
 
-pub(crate) const CHART_CSS: &str = include_str!("chart.css");
+pub(crate) const CHART_CSS: &str = include_str!("chart/chart.css");
 
 /// A named row of points, in the order in which a line joins them.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Series {
         Self { name: name.into(), points: points.into_iter().collect() }
     }
 
-    /// A value an epoch, the first at x = 1.
+    /// One value per epoch, the first at x = 1.
     pub fn per_epoch(name: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
         Self::new(name, values.into_iter().enumerate().map(|(i, y)| ((i + 1) as f64, y)))
     }
@@ -57,15 +57,15 @@ pub enum Chart {
     Line(LineChart),
     /// A bar for each category.
     Bar(BarChart),
-    /// How often values fall into bins.
+    /// Counts of values in bins.
     Histogram(Histogram),
-    /// A coloured cell for each row and column.
+    /// A colored cell for each row and column.
     Heat(HeatMap),
     /// Points.
     Scatter(Scatter),
     /// Lines over several axes.
     Parallel(ParallelCoordinates),
-    /// Numbers in coloured squares.
+    /// Numbers in colored squares.
     Grids(Grids),
 }
 
@@ -82,7 +82,7 @@ impl Chart {
         }
     }
 
-    /// What a reader who can't see the chart is told.
+    /// The text alternative of the chart.
     fn describe(&self) -> String {
         match self {
             Self::Line(chart) => chart.describe(),

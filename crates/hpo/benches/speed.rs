@@ -1,5 +1,7 @@
-//! The cost of a TPE search without an objective to speak of: `speed N [FILE.log or FILE.db]` prints the seconds
-//! that N trials of ten mixed parameters take, in memory or in a file, and those of the last hundred.
+//! Seconds of a TPE search with a trivial objective over ten mixed parameters.
+//!
+//! `cargo bench --package firstsight-hpo -- N [FILE.log or FILE.db]` prints the seconds that N trials take, in memory or in
+//! a file, and those of the last hundred.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,8 +24,9 @@ fn objective(trial: &mut Trial<'_>) -> firstsight_hpo::Result<f64> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let n: usize = args.next().ok_or("usage: speed N [FILE.log or FILE.db]")?.parse()?;
+    // Cargo passes `--bench`.
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let n: usize = args.next().map_or(Ok(100), |n| n.parse())?;
     let storage: Arc<dyn Storage> = match args.next() {
         None => Arc::new(Memory::new()),
         #[cfg(feature = "sqlite")]
