@@ -1,13 +1,14 @@
-"""Cross-validation of `cargo xtask fine-tune` beside features and scikit-learn's logistic regression on the same folds.
+"""Cross-validation of `cargo xtask fine-tune` against timm's features with scikit-learn's logistic regression.
 
     python five_fold.py --data PHOTOS --weights FOLDER [--preset quick] [--folds 5] [--seed 0] [-- MORE ARGUMENTS]
 
-PHOTOS holds class folders, or train and val (and test) of class folders, which are taken together. FOLDER is a backbone in
-timm's layout. The folds are scikit-learn's StratifiedKFold, shuffled. The Python side extracts timm's features with the
-preprocessing that the weights' config.json states, and also from whole photos, stretched, and fits LogisticRegression as it
-comes. Our side sees each fold's photos as links. What is held out is its test split, so that nothing is chosen by it; with
-the quick preset, which chooses nothing by validation images either, it is the validation split, which costs no photo.
-Needs timm and scikit-learn; run it in the workspace. Arguments after -- go to fine-tune.
+PHOTOS holds class folders, or train and val (and test) of class folders, which are merged. FOLDER is a backbone in timm's
+layout. The folds are scikit-learn's StratifiedKFold, shuffled, and the same for both sides. The Python side extracts timm's
+features twice, with the preprocessing in the weights' config.json and with whole photos stretched to squares, and fits
+LogisticRegression with its defaults. The Rust side gets each fold's photos as links. The held-out fold is its test split, so
+that nothing is chosen by it. The quick preset chooses nothing by validation images, so with it the held-out fold is the
+validation split, which leaves more photos for training. Needs timm and scikit-learn; run it in the workspace. Arguments after
+-- go to fine-tune.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def firstsight(args, classes, paths, labels, folds):
     measured = "val" if args.preset == "quick" else "test"
     for number, (train, held_out) in enumerate(folds):
         with tempfile.TemporaryDirectory() as folder:
-            for split, places in (("train", train), (measured, held_out)):
-                for i in places:
+            for split, indices in (("train", train), (measured, held_out)):
+                for i in indices:
                     link = Path(folder, "photos", split, classes[labels[i]], f"{i:05}{paths[i].suffix}")
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(paths[i].resolve())
@@ -99,7 +100,7 @@ def main():
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--xtask", default="cargo xtask", help="how our side is called")
+    parser.add_argument("--xtask", default="cargo xtask", help="the command of the Rust side")
     parser.add_argument("more", nargs="*")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())

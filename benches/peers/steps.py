@@ -2,12 +2,12 @@
 
     python steps.py --item A --mode train --variant channels_last [--threads N]
 
-builds the item's network, warms up, and prints a JSON line that says what runs here. For every line then read from
-standard input, `SECONDS`, it runs steps for at least so long, and at least three, and prints their milliseconds as a
-JSON list. At the end of the input it prints the process's memory in MiB. Only torch is needed; `compile` needs a C++
-compiler as well. A training step is forward, cross-entropy on logits, backward, Adam. `features` is the forward pass
-without the last layer; `fine-tune` a training step of what stands from `--unfreeze-from` up, batch norm in inference
-mode, by AdamW.
+The program builds the item's network, warms up, and prints a JSON line with the version, the threads and the parameters.
+Each line read from standard input, `SECONDS`, makes it run steps for at least that long, and at least three steps, and print
+their milliseconds as a JSON list. At the end of the input it prints the process's memory in MiB. Only torch is needed; the
+`compile` variants also need a C++ compiler. A training step is forward, cross-entropy on logits, backward, Adam. `features`
+is the forward pass without the last layer. `fine-tune` is a training step of the part from `--unfreeze-from` on, with batch
+norm in inference mode, by AdamW.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def lenet5():
 
 
 def alexnet():
-    """Krizhevsky et al. 2012 on one device: no groups, no response normalisation."""
+    """Krizhevsky et al. 2012 on one device: no groups, no response normalization."""
 
     def conv(c_in, c_out, kernel, **settings):
         return [nn.Conv2d(c_in, c_out, kernel, **settings), nn.ReLU()]
@@ -97,8 +97,8 @@ def mobilenet_v2():
     return nn.Sequential(*layers, nn.Linear(1280, 1000))
 
 
-def place_in_mobilenet_v2(block):
-    """Where timm's block begins in `mobilenet_v2`'s layers."""
+def index_in_mobilenet_v2(block):
+    """The index in `mobilenet_v2`'s layers at which timm's block begins."""
     starts, at = {"stem": 0}, 3
     for i, repeats in enumerate((1, 2, 3, 4, 3, 3, 1)):
         starts[f"blocks.{i}"] = at
@@ -111,7 +111,7 @@ def separable(c_in, c_out):
 
 
 class XceptionBlock(nn.Module):
-    """Separable convolutions beside a residual connection."""
+    """Separable convolutions with a residual connection."""
 
     def __init__(self, channels, stride, first_relu=True):
         super().__init__()
@@ -154,7 +154,7 @@ VARIANTS = ("eager", "channels_last", "compile", "compile_channels_last")
 
 
 def make_step(item, mode, variant, unfreeze_from):
-    """The function that runs one step, and the number of parameters: of those that are trained, when fine-tuning."""
+    """The function that runs one step, and the number of parameters (of the trained ones for fine-tuning)."""
     network, shape, n_classes = ITEMS[item]
     torch.manual_seed(0)
     model = network()
@@ -185,28 +185,28 @@ def make_step(item, mode, variant, unfreeze_from):
     # The fused step is PyTorch's fastest.
     if mode == "fine-tune":
         model.eval()
-        model[: place_in_mobilenet_v2(unfreeze_from)].requires_grad_(False)
+        model[: index_in_mobilenet_v2(unfreeze_from)].requires_grad_(False)
         trained = [p for p in model.parameters() if p.requires_grad]
         n_params = sum(p.numel() for p in trained)
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
             {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
     else:
-        optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7, fused=True)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7, fused=True)
     compute = torch.compile(loss_of) if variant.startswith("compile") else loss_of
 
     def train():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         compute(images, labels).backward()
-        optimiser.step()
+        optimizer.step()
 
     return train, n_params
 
 
 def memory():
-    """Resident memory in MiB: now, and at its peak; None where the system does not tell."""
+    """Resident memory in MiB, now and at its peak; None on systems without /proc."""
     try:
         lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
         return [int(lines[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM")]

@@ -23,8 +23,8 @@ pub(crate) use mix::Labels;
 pub use preset::{AugmentationConfig, AugmentationPreset};
 use serde::{Deserialize, Serialize};
 
+use crate::decode_settings::Interpolation;
 use crate::error::{Error, Result};
-use crate::input_spec::Interpolation;
 
 /// Random transforms of training images, with their seed.
 ///

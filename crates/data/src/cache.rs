@@ -13,11 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fnv::FnvHasher;
 use rayon::prelude::*;
 
-use crate::decode_settings::{ColorMode, DecodeSettings, OnDecodeError};
+use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
 use crate::error::{Error, Result};
 use crate::files::write_atomically_with;
 use crate::folder::ImageFolder;
-use crate::input_spec::{Interpolation, ResizeMode};
 
 /// To be changed with the file's layout and with any change of the decoded pixels.
 const MAGIC: [u8; 16] = *b"firstsight img 2";

@@ -1,6 +1,8 @@
 //! Settings that turn an image file into bytes of one size.
 
-use crate::input_spec::{Interpolation, ResizeMode};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// The channels to decode to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,56 @@ impl ColorMode {
             Self::Gray => 1,
             Self::Rgb => 3,
         }
+    }
+}
+
+/// A resampling filter, named as in Pillow and timm.
+///
+/// When an image is resized, all but `Nearest` widen with the factor of reduction (antialiasing), as Pillow's do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// Triangle filter, support 1.
+    Bilinear,
+    /// Keys's cubic convolution with a = −1/2, support 2.
+    Bicubic,
+    /// Lanczos filter, support 3.
+    Lanczos,
+}
+
+/// How an image of another aspect ratio is brought to the target size: timm's `crop_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ResizeMode {
+    /// Each axis is scaled to its target, as Keras's `load_img` does.
+    #[serde(rename = "squash")]
+    Squash,
+    /// The aspect ratio is kept: the image is scaled until it just covers `target / crop_pct`, rounded down, and the
+    /// target is cut from its center, as timm's and torchvision's evaluation transforms do.
+    #[serde(rename = "center")]
+    CenterCrop,
+}
+
+impl fmt::Display for Interpolation {
+    /// timm's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nearest => "nearest",
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+            Self::Lanczos => "lanczos",
+        })
+    }
+}
+
+impl fmt::Display for ResizeMode {
+    /// timm's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Squash => "squash",
+            Self::CenterCrop => "center",
+        })
     }
 }
 

@@ -70,7 +70,7 @@ pub use augment::{
 pub use batches::{Batch, Batches, TensorBatches};
 #[cfg(feature = "decode")]
 pub use decode::decode_image;
-pub use decode_settings::{ColorMode, DecodeSettings, OnDecodeError};
+pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
 pub use error::{Error, Result};
 #[cfg(feature = "decode")]
 pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
@@ -78,7 +78,7 @@ pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
 pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
 pub use image_name::is_image_name;
-pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation, ResizeMode};
+pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec};
 #[cfg(feature = "candle")]
 pub use loader::{Loader, LoaderConfig};
 #[cfg(feature = "decode")]

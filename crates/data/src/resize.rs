@@ -1,7 +1,6 @@
 //! Resampling, equal to Pillow's `Image.resize` in every bit.
 
-use crate::decode_settings::ColorMode;
-use crate::input_spec::Interpolation;
+use crate::decode_settings::{ColorMode, Interpolation};
 use crate::raster::Raster;
 
 /// Scales each axis to its target.

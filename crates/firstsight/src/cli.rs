@@ -6,9 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use firstsight_transfer::Runtime;
 
-use crate::context::Context;
-use crate::device::{self, DeviceName};
-use crate::{commands, interrupt, progress, values};
+use crate::{
+    commands,
+    context::Context,
+    device::{self, DeviceName},
+    interrupt, progress, values,
+};
 
 /// A program that offers the commands.
 #[derive(Debug, Clone)]
@@ -131,8 +134,14 @@ impl Common {
     }
 }
 
-/// The user's cache folder for this program.
+/// The user's cache folder for this program, where the platform has such folders.
 fn user_cache() -> Result<PathBuf> {
-    let folder = dirs::cache_dir().context("there is no cache folder: name one with --cache")?;
-    Ok(folder.join("firstsight"))
+    let home = |folder: &str| Some(std::env::home_dir()?.join(folder));
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = match std::env::consts::OS {
+        "windows" => variable("LOCALAPPDATA"),
+        "macos" => home("Library/Caches"),
+        _ => variable("XDG_CACHE_HOME").or_else(|| home(".cache")),
+    };
+    Ok(folder.context("cannot find the user's cache folder: name one with --cache")?.join("firstsight"))
 }

@@ -14,13 +14,13 @@ mod process;
 mod progress;
 pub mod values;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
 use firstsight_transfer::{Interrupted, WriteError};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 pub use cli::{Command, Program};
 pub use context::Context;
@@ -42,13 +42,10 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         Ok(args) => args,
         Err(error) => error.exit(),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|directives| directives.parse().ok());
+    let filter: Targets = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
     match args.common.context(program, command).and_then(|context| run(&args.command, &context)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use firstsight_models::ModelKind;
 use firstsight_transfer::Classifier;
 
-use crate::context::Context;
-use crate::{hub, values};
+use crate::{context::Context, hub, values};
 
 /// Which network, as typed.
 #[derive(Debug, clap::Args)]

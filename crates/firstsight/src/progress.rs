@@ -6,10 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use firstsight_train::callbacks::Callback;
 use firstsight_train::{BatchEnd, Epoch, EpochEnd, StopReason, TrainBegin};
-use firstsight_transfer::{Event, HubProgress};
+use firstsight_transfer::{Event, HubProgress, training::monitor};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use firstsight_transfer::training::monitor;
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
 const BYTES_BAR: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";

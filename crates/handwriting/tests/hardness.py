@@ -2,7 +2,7 @@
 
     python hardness.py FOLDER [EPOCHS]
 
-Greyscale, 80x60, Lanczos; a fifth of Train to validate on; Adam 0.001, batch 128, at most EPOCHS (100) epochs, early
+Grayscale, 80x60, Lanczos; a fifth of Train to validate on; Adam 0.001, batch 128, at most EPOCHS (100) epochs, early
 stopping on validation accuracy with patience 15; the figures are the best epoch's. Needs numpy, pillow and torch.
 """
 

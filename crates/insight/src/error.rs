@@ -1,48 +1,50 @@
-/// What can go wrong while a network is looked at.
+//! Errors.
+
+/// An error of looking into a network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The network has no such layer.
-    #[error("the network has no layer called '{name}'; its layers are {}", known.join(", "))]
+    #[error("the network has no layer '{name}'; its layers are {}", known.join(", "))]
     UnknownLayer {
         /// The name as given.
         name: String,
-        /// The names of its layers, in order.
+        /// The names of the network's layers, in order.
         known: Vec<String>,
     },
     /// The layer has no such channel.
-    #[error("{layer} has no channel {channel}: it has channels 0 to {}", n_channels.saturating_sub(1))]
+    #[error("layer '{layer}' has no channel {channel}: expected 0 to {}", n_channels.saturating_sub(1))]
     Channel {
         /// The layer.
         layer: String,
         /// The channel as given.
         channel: usize,
-        /// How many it has.
+        /// The number of channels of the layer.
         n_channels: usize,
     },
-    /// The layer makes features, where maps are needed.
-    #[error("{layer} makes no maps: a layer before it does")]
+    /// The layer's output has no height and width.
+    #[error("layer '{layer}' has no feature maps: name a layer before it")]
     NoMaps {
         /// The layer.
         layer: String,
     },
-    /// A setting that makes no sense.
+    /// A setting is out of range.
     #[error("{setting}: expected {expected}, found {found}")]
     Setting {
         /// The setting.
         setting: &'static str,
-        /// What it may be.
+        /// The values it may have.
         expected: &'static str,
-        /// What it is.
+        /// The value it has.
         found: String,
     },
-    /// From networks.
+    /// Error of a network.
     #[error(transparent)]
     Models(#[from] firstsight_models::Error),
-    /// From gradients.
+    /// Error of an optimizer or a gradient.
     #[error(transparent)]
     Train(#[from] firstsight_train::Error),
-    /// A tensor operation failed.
+    /// Error of a tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

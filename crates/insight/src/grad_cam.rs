@@ -1,17 +1,22 @@
+//! Grad-CAM.
+
 use candle_core::Tensor;
 use firstsight_models::ImageClassifier;
 use firstsight_train::gradient;
 
-use crate::probe::{place, run};
+use crate::layers::{position, run};
 use crate::{Error, Result};
 
-/// Where in images (B, C, H, W) the evidence for a class each is, as maps (B, h, w) of the size of `layer`'s output:
-/// ReLU(Σ αₖ Aₖ), Aₖ being the layer's maps and αₖ the mean gradient of the class's logit over map k (Selvaraju et al.,
-/// Grad-CAM, 2017). Where a map is 0, nothing speaks for the class.
+/// Grad-CAM of images (B, C, H, W) for one class each: maps (B, h, w) of the evidence for the class, of the size of
+/// `layer`'s output.
+///
+/// A map is ReLU(Σ αₖ Aₖ), where Aₖ are the layer's feature maps and αₖ is the mean gradient of the class's logit over
+/// map k (Selvaraju et al. 2017, equations 1 and 2). Values of 0 mean no evidence for the class.
 ///
 /// # Errors
-/// [`Error::UnknownLayer`] lists the layers, [`Error::NoMaps`] names one that makes features, [`Error::Channel`] states
-/// the range of classes; another number of classes than images.
+///
+/// [`Error::UnknownLayer`] lists the layers, [`Error::NoMaps`] names a layer without feature maps, [`Error::Channel`]
+/// states the range of classes, [`Error::Setting`] another number of classes than images.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -27,23 +32,24 @@ use crate::{Error, Result};
 /// ```
 pub fn grad_cam(network: &ImageClassifier, xs: &Tensor, classes: &[usize], layer: &str) -> Result<Tensor> {
     let stages = network.stages();
-    let place = place(&stages, layer)?;
+    let position = position(&stages, layer)?;
     let n_classes = network.n_classes();
     if let Some(&channel) = classes.iter().find(|&&class| class >= n_classes) {
         return Err(Error::Channel { layer: network.head_name().to_owned(), channel, n_channels: n_classes });
     }
     if classes.len() != xs.dim(0)? {
         let found = format!("{} for {} images", classes.len(), xs.dim(0)?);
-        return Err(Error::Setting { setting: "classes", expected: "one an image", found });
+        return Err(Error::Setting { setting: "classes", expected: "one per image", found });
     }
-    let maps = run(&stages[..=place], xs)?.detach();
+    let maps = run(&stages[..=position], xs)?.detach();
     if maps.rank() != 4 {
         return Err(Error::NoMaps { layer: layer.to_owned() });
     }
     let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let chosen = Tensor::from_vec(chosen, (classes.len(), 1), xs.device())?;
-    let logit = |maps: &Tensor| run(&stages[place + 1..], maps)?.contiguous()?.gather(&chosen, 1)?.sum_all();
-    let (_, slopes) = gradient(logit, &maps)?;
-    let weights = slopes.flatten_from(2)?.mean(2)?.unsqueeze(2)?.unsqueeze(3)?;
+    let logit =
+        |maps: &Tensor| run(&stages[position + 1..], maps)?.contiguous()?.gather(&chosen, 1)?.sum_all();
+    let (_, gradients) = gradient(logit, &maps)?;
+    let weights = gradients.flatten_from(2)?.mean(2)?.unsqueeze(2)?.unsqueeze(3)?;
     Ok(maps.broadcast_mul(&weights)?.sum(1)?.relu()?)
 }

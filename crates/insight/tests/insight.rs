@@ -1,12 +1,13 @@
-//! Gradients of the input against finite differences, Grad-CAM against PyTorch (goldens/grad_cam.py), pictures that do
-//! what they are drawn for.
+//! Gradients of the input against finite differences, Grad-CAM against PyTorch (goldens/grad_cam.py), images that
+//! excite their channels.
 
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Init;
 use firstsight_insight::{
-    Ascent, Canvas, Error, Painting, Pixels, Wobble, activation, ascend, grad_cam, layers, total_variation,
+    Error, FeatureVisConfig, ImageParam, InputFormat, Parametrization, ShiftZoom, activation, grad_cam,
+    layers, total_variation, visualize_features,
 };
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
 use firstsight_train::gradient;
@@ -71,16 +72,16 @@ fn farthest(a: &Tensor, b: &Tensor) -> f64 {
     values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// Asserts that the gradient of `function` at `x` is that of central differences at some places.
+/// Asserts that the gradient of `function` at `x` is that of central differences at some points.
 fn check_gradient(
     function: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
     x: &Tensor,
     step: f64,
     tolerance: f64,
 ) {
-    let (_, slope) = gradient(&function, x).unwrap();
-    let slope = values(&slope);
-    let largest = slope.iter().fold(0.0, |m: f64, s| m.max(s.abs()));
+    let (_, derivative) = gradient(&function, x).unwrap();
+    let derivative = values(&derivative);
+    let largest = derivative.iter().fold(0.0, |m: f64, s| m.max(s.abs()));
     assert!(largest > 0.0, "no gradient arrives");
     let at = values(x);
     for i in (0..at.len()).step_by(at.len() / 13 + 1) {
@@ -90,8 +91,8 @@ fn check_gradient(
             scalar(&function(&tensor(there.into_iter(), x.dims(), F64)).unwrap())
         };
         let expected = (moved(step) - moved(-step)) / (2.0 * step);
-        let off = (slope[i] - expected).abs() / largest;
-        assert!(off < tolerance, "place {i}: {} against {expected}", slope[i]);
+        let off = (derivative[i] - expected).abs() / largest;
+        assert!(off < tolerance, "place {i}: {} against {expected}", derivative[i]);
     }
 }
 
@@ -115,29 +116,32 @@ fn gradients_of_the_input_are_those_of_finite_differences() {
 }
 
 #[test]
-fn a_painting_has_the_gradient_of_finite_differences() {
-    for painting in [Painting::Pixels, Painting::Fourier { decay: 1.0 }] {
-        let canvas = Canvas::new(painting, (7, 6), F64, &Device::Cpu).unwrap();
+fn an_image_has_the_gradient_of_finite_differences() {
+    for parametrization in [Parametrization::Pixels, Parametrization::Fourier { decay: 1.0 }] {
+        let param = ImageParam::new(parametrization, (7, 6), F64, &Device::Cpu).unwrap();
         let parameters = tensor(pattern(3 * 7 * 6, 9).map(|u| 2.0 * u - 1.0), &[1, 3, 7, 6], F64);
         let target = tensor(pattern(3 * 7 * 6, 10), &[1, 3, 7, 6], F64);
-        check_gradient(|p| canvas.paint(p)?.sub(&target)?.sqr()?.sum_all(), &parameters, 1e-5, 1e-7);
+        check_gradient(|p| param.image(p)?.sub(&target)?.sqr()?.sum_all(), &parameters, 1e-5, 1e-7);
     }
 }
 
 #[test]
 fn parameters_and_pictures_lead_to_each_other() {
     for (channels, size) in [(1, (8, 8)), (3, (9, 6)), (3, (1, 5)), (2, (4, 7))] {
-        for painting in [Painting::Pixels, Painting::Fourier { decay: 1.0 }, Painting::Fourier { decay: 0.0 }]
-        {
-            let canvas = Canvas::new(painting, size, F64, &Device::Cpu).unwrap();
+        for parametrization in [
+            Parametrization::Pixels,
+            Parametrization::Fourier { decay: 1.0 },
+            Parametrization::Fourier { decay: 0.0 },
+        ] {
+            let param = ImageParam::new(parametrization, size, F64, &Device::Cpu).unwrap();
             let n = 2 * channels * size.0 * size.1;
             let shape = [2, channels, size.0, size.1];
             let picture = tensor(pattern(n, 11).map(|u| 0.05 + 0.9 * u), &shape, F64);
-            let parameters = canvas.parameters(&picture).unwrap();
-            assert!(farthest(&canvas.paint(&parameters).unwrap(), &picture) < 1e-12, "{painting:?}");
+            let parameters = param.parameters(&picture).unwrap();
+            assert!(farthest(&param.image(&parameters).unwrap(), &picture) < 1e-12, "{parametrization:?}");
             let parameters = tensor(pattern(n, 12).map(|u| u - 0.5), &shape, F64);
-            let back = canvas.parameters(&canvas.paint(&parameters).unwrap()).unwrap();
-            assert!(farthest(&back, &parameters) < 1e-10, "{painting:?}");
+            let back = param.parameters(&param.image(&parameters).unwrap()).unwrap();
+            assert!(farthest(&back, &parameters) < 1e-10, "{parametrization:?}");
         }
     }
 }
@@ -145,14 +149,14 @@ fn parameters_and_pictures_lead_to_each_other() {
 /// A wave of three cycles across has one parameter, and its strength falls with its frequency.
 #[test]
 fn the_parameters_are_frequencies() {
-    let canvas = Canvas::new(Painting::Fourier { decay: 1.0 }, (8, 16), F64, &Device::Cpu).unwrap();
+    let param = ImageParam::new(Parametrization::Fourier { decay: 1.0 }, (8, 16), F64, &Device::Cpu).unwrap();
     let wave = |cycles: f64, sine: bool| {
         let one = move |i: usize| {
             let angle = std::f64::consts::TAU * cycles * (i % 16) as f64 / 16.0;
             // The logit of the picture is the wave.
             1.0 / (1.0 + (-if sine { angle.sin() } else { angle.cos() }).exp())
         };
-        canvas.parameters(&tensor((0..128).map(one), &[1, 1, 8, 16], F64)).unwrap()
+        param.parameters(&tensor((0..128).map(one), &[1, 1, 8, 16], F64)).unwrap()
     };
     let mut strengths = Vec::new();
     for (cycles, sine, place) in [(1.0, false, 1), (1.0, true, 2), (3.0, false, 5), (3.0, true, 6)] {
@@ -182,21 +186,21 @@ fn total_variation_and_its_gradient() {
 }
 
 #[test]
-fn a_wobble_moves_and_zooms() {
+fn a_transform_shifts_and_zooms() {
     let image = tensor((0..35).map(f64::from), &[1, 1, 5, 7], F64);
-    let still = Wobble { shift: (0.0, 0.0), zoom: 1.0 };
+    let still = ShiftZoom { shift: (0.0, 0.0), zoom: 1.0 };
     assert!(farthest(&still.apply(&image).unwrap(), &image) < 1e-12);
     // One down and two to the right; the edge goes on.
-    let moved = Wobble { shift: (1.0, 2.0), zoom: 1.0 }.apply(&image).unwrap();
+    let moved = ShiftZoom { shift: (1.0, 2.0), zoom: 1.0 }.apply(&image).unwrap();
     let moved: Vec<Vec<f64>> = moved.reshape((5, 7)).unwrap().to_vec2().unwrap();
     assert_eq!(moved[0], [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
     assert_eq!(moved[4], [21.0, 21.0, 21.0, 22.0, 23.0, 24.0, 25.0]);
-    // Twice as large: the centre stays, and the step from pixel to pixel is halved.
-    let zoomed = Wobble { shift: (0.0, 0.0), zoom: 2.0 }.apply(&image).unwrap();
+    // Twice as large: the center stays, and the step from pixel to pixel is halved.
+    let zoomed = ShiftZoom { shift: (0.0, 0.0), zoom: 2.0 }.apply(&image).unwrap();
     let zoomed: Vec<Vec<f64>> = zoomed.reshape((5, 7)).unwrap().to_vec2().unwrap();
     assert_eq!((zoomed[2][3], zoomed[2][4], zoomed[3][3]), (17.0, 17.5, 20.5));
-    let wobble = Wobble { shift: (0.3, -1.2), zoom: 0.8 };
-    check_gradient(|x| wobble.apply(x)?.sqr()?.sum_all(), &image, 1e-4, 1e-7);
+    let transform = ShiftZoom { shift: (0.3, -1.2), zoom: 0.8 };
+    check_gradient(|x| transform.apply(x)?.sqr()?.sum_all(), &image, 1e-4, 1e-7);
 }
 
 #[test]
@@ -231,11 +235,11 @@ fn grad_cam_is_pytorchs() {
     }
 }
 
-fn settings(painting: Painting, total_variation: f64) -> Ascent {
-    Ascent {
+fn settings(parametrization: Parametrization, total_variation: f64) -> FeatureVisConfig {
+    FeatureVisConfig {
         steps: 60,
-        rate: 0.05,
-        painting,
+        lr: 0.05,
+        parametrization,
         jitter: 2.0,
         zoom: (0.9, 1.1),
         total_variation,
@@ -244,67 +248,75 @@ fn settings(painting: Painting, total_variation: f64) -> Ascent {
     }
 }
 
-fn bytes(height: usize, width: usize) -> Pixels {
-    Pixels { height, width, mean: vec![0.0], std: vec![1.0 / 255.0], device: Device::Cpu }
+fn bytes(height: usize, width: usize) -> InputFormat {
+    InputFormat { height, width, mean: vec![0.0], std: vec![1.0 / 255.0], device: Device::Cpu }
 }
 
 #[test]
-fn ascent_raises_what_it_climbs() {
+fn ascent_raises_the_activation() {
     let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
     let mobile = network(ModelKind::MobileNetV2, (3, 48, 48), 10, DType::F32);
-    let imagenet = Pixels {
+    let imagenet = InputFormat {
         height: 48,
         width: 48,
         mean: vec![0.485, 0.456, 0.406],
         std: vec![0.229, 0.224, 0.225],
         device: Device::Cpu,
     };
-    let fourier = Painting::Fourier { decay: 1.0 };
+    let fourier = Parametrization::Fourier { decay: 1.0 };
     // A network of random weights answers chaotically to what is moved, and to long steps.
-    let still = Ascent { rate: 0.01, jitter: 0.0, zoom: (1.0, 1.0), ..settings(fourier, 0.0) };
+    let still = FeatureVisConfig { lr: 0.01, jitter: 0.0, zoom: (1.0, 1.0), ..settings(fourier, 0.0) };
     for (network, pixels, layer, channels, settings) in [
         (&small, bytes(32, 24), "conv1", vec![0, 3], settings(fourier, 0.0)),
-        (&small, bytes(32, 24), "conv3", vec![1, 8, 40], settings(Painting::Pixels, 0.1)),
+        (&small, bytes(32, 24), "conv3", vec![1, 8, 40], settings(Parametrization::Pixels, 0.1)),
         (&small, bytes(32, 24), "dense_2", vec![2], settings(fourier, 0.0)),
         (&mobile, imagenet.clone(), "blocks.1.1", vec![5], settings(fourier, 0.1)),
         (&mobile, imagenet, "classifier", vec![0, 9], still),
     ] {
         let mut steps = 0;
-        let drawn = ascend(network, &pixels, layer, &channels, &settings, &mut |_, _| {
+        let drawn = visualize_features(network, &pixels, layer, &channels, &settings, &mut |_, _| {
             steps += 1;
             true
         })
         .unwrap();
         assert_eq!(steps, 60);
         for (vision, channel) in drawn.iter().zip(&channels) {
-            let (start, reached) = (vision.start, vision.reached);
+            let (start, reached) = (vision.initial_activation, vision.activation);
             assert_eq!(vision.channel, *channel);
             assert!(
                 reached > start + 0.2 * start.abs() && reached > start + 0.005,
                 "{layer} {channel}: {start} to {reached}"
             );
-            assert!(values(&vision.picture).iter().all(|v| (0.0..=1.0).contains(v)));
+            assert!(values(&vision.image).iter().all(|v| (0.0..=1.0).contains(v)));
         }
-        // The pictures don't depend on what is drawn beside them.
-        let alone = ascend(network, &pixels, layer, &channels[..1], &settings, &mut |_, _| true).unwrap();
-        assert!(farthest(&alone[0].picture, &drawn[0].picture) < 1e-3, "{layer}");
+        // The images do not depend on each other.
+        let alone =
+            visualize_features(network, &pixels, layer, &channels[..1], &settings, &mut |_, _| true).unwrap();
+        assert!(farthest(&alone[0].image, &drawn[0].image) < 1e-3, "{layer}");
     }
 }
 
 #[test]
-fn total_variation_smooths_and_an_ascent_may_end_early() {
+fn total_variation_smooths_and_a_visualization_may_end_early() {
     let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
     let draw = |total_variation: f64| {
-        let settings = settings(Painting::Pixels, total_variation);
-        let vision = ascend(&small, &bytes(32, 24), "conv2", &[3], &settings, &mut |_, _| true).unwrap();
-        scalar(&total_variation_of(&vision[0].picture))
+        let settings = settings(Parametrization::Pixels, total_variation);
+        let vision =
+            visualize_features(&small, &bytes(32, 24), "conv2", &[3], &settings, &mut |_, _| true).unwrap();
+        scalar(&total_variation_of(&vision[0].image))
     };
     let (rough, smooth) = (draw(0.0), draw(20.0));
     assert!(smooth < 0.5 * rough, "{smooth} against {rough}");
-    let none =
-        ascend(&small, &bytes(32, 24), "conv2", &[3], &settings(Painting::Pixels, 0.0), &mut |_, _| false);
+    let none = visualize_features(
+        &small,
+        &bytes(32, 24),
+        "conv2",
+        &[3],
+        &settings(Parametrization::Pixels, 0.0),
+        &mut |_, _| false,
+    );
     let none = none.unwrap();
-    assert!((none[0].reached - none[0].start).abs() < 1e-6);
+    assert!((none[0].activation - none[0].initial_activation).abs() < 1e-6);
 }
 
 fn total_variation_of(picture: &Tensor) -> Tensor {
@@ -312,7 +324,7 @@ fn total_variation_of(picture: &Tensor) -> Tensor {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn errors_name_what_is_wrong() {
     let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
     let images = tensor(pattern(32 * 24, 1), &[1, 1, 32, 24], DType::F32);
     let names: Vec<String> = layers(&small, &images).unwrap().into_iter().map(|layer| layer.name).collect();
@@ -320,20 +332,20 @@ fn what_is_not_there_is_named() {
     assert_eq!(names.last().unwrap(), "dense_2");
     assert_eq!(layers(&small, &images).unwrap()[1].n_channels(), 16);
 
-    let fourier = settings(Painting::Fourier { decay: 1.0 }, 0.0);
-    let draw = |layer: &str, channel: usize, settings: &Ascent| {
-        ascend(&small, &bytes(32, 24), layer, &[channel], settings, &mut |_, _| true).unwrap_err()
+    let fourier = settings(Parametrization::Fourier { decay: 1.0 }, 0.0);
+    let draw = |layer: &str, channel: usize, settings: &FeatureVisConfig| {
+        visualize_features(&small, &bytes(32, 24), layer, &[channel], settings, &mut |_, _| true).unwrap_err()
     };
     let said = draw("conv9", 0, &fourier).to_string();
     assert!(said.contains("conv9") && said.contains("conv1") && said.contains("dense_2"), "{said}");
     let said = draw("conv1", 16, &fourier).to_string();
     assert!(said.contains("conv1") && said.contains("16") && said.contains("0 to 15"), "{said}");
     for settings in [
-        Ascent { rate: 0.0, ..fourier.clone() },
-        Ascent { zoom: (1.2, 1.1), ..fourier.clone() },
-        Ascent { noise: 0.0, ..fourier.clone() },
-        Ascent { jitter: -1.0, ..fourier.clone() },
-        Ascent { total_variation: f64::NAN, ..fourier.clone() },
+        FeatureVisConfig { lr: 0.0, ..fourier.clone() },
+        FeatureVisConfig { zoom: (1.2, 1.1), ..fourier.clone() },
+        FeatureVisConfig { noise: 0.0, ..fourier.clone() },
+        FeatureVisConfig { jitter: -1.0, ..fourier.clone() },
+        FeatureVisConfig { total_variation: f64::NAN, ..fourier.clone() },
     ] {
         assert!(matches!(draw("conv1", 0, &settings), Error::Setting { .. }));
     }

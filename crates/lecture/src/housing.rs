@@ -9,9 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use firstsight_report::escape_markup;
+use firstsight_transfer::files;
 
 use crate::Result;
-use firstsight_transfer::files;
 
 pub(super) const FEATURES: [&str; 8] =
     ["MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population", "AveOccup", "Latitude", "Longitude"];

@@ -38,7 +38,7 @@ use firstsight_transfer::{HubConfig, Runtime};
 
 use firstsight_transfer::files;
 use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Plan, Trained};
+use firstsight_transfer::training::{self, Optimization, Trained, Training};
 use firstsight_transfer::{DecodedSplits, Splits};
 use firstsight_transfer::{RunFolder, TrainingRecord};
 
@@ -212,11 +212,11 @@ struct Lecture<'a> {
     lectures_characters: bool,
     folders: Splits,
     splits: DecodedSplits,
-    training: Training,
+    lengths: Lengths,
 }
 
-/// The lecture's training, or a shorter one.
-struct Training {
+/// Lengths of the trainings, the lecture's or shorter ones.
+struct Lengths {
     /// Of each of the two trainings that show what augmentation does.
     augmentation_epochs: usize,
     epochs: usize,
@@ -330,9 +330,11 @@ fn characters(
     lecture.lead(report, args);
     metrics.data = Some(lecture.data());
     let mut interrupted = false;
+    let mut plain = None;
     if wanted(SectionName::Augmentation) {
-        metrics.augmentation = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
-        interrupted |= metrics.augmentation.is_none();
+        let shown = section_04_augmentation::write(lecture, args.photo.as_deref(), report)?;
+        interrupted |= shown.is_none();
+        (metrics.augmentation, plain) = shown.unzip();
     }
     if wanted(SectionName::Features) {
         // It is about the network that section 8 trains, and is filled when that one is there.
@@ -342,13 +344,13 @@ fn characters(
         section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
-        let trained = lecture.train(ModelKind::Logistic)?;
+        let trained = lecture.train(ModelKind::Logistic, None)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn)?;
+        let trained = lecture.train(ModelKind::SmallCnn, plain.as_ref())?;
         metrics.add("cnn", &trained);
         if wanted(SectionName::Cnn) {
             section_08_cnn::write(lecture, &trained, report)?;
@@ -399,10 +401,10 @@ impl<'a> Lecture<'a> {
         };
         let folders = Splits::new(&root, dataset, SPLIT_SEED)?;
         let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
-        let training = if args.quick {
-            Training { augmentation_epochs: 12, epochs: 30, patience: 8 }
+        let lengths = if args.quick {
+            Lengths { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {
-            Training { augmentation_epochs: 25, epochs: 100, patience: 15 }
+            Lengths { augmentation_epochs: 25, epochs: 100, patience: 15 }
         };
         Ok(Self {
             context: *context,
@@ -412,27 +414,46 @@ impl<'a> Lecture<'a> {
             lectures_characters: reference::are_the_lectures(splits.train.classes()),
             folders,
             splits,
-            training,
+            lengths,
         })
     }
 
-    /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy.
-    fn train(&self, model: ModelKind) -> Result<Trained> {
+    /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy. `begun` is the same
+    /// training for fewer epochs, from whose checkpoint this one continues.
+    fn train(&self, model: ModelKind, begun: Option<&Trained>) -> Result<Trained> {
         let plan = self.plan(model);
-        let path = self.out.join("runs").join(model.name());
-        let run = RunFolder::reopen(&path, self.resume)?;
-        let trained = training::train(&plan, &self.splits, &run, self.resume, self.context.runtime)?;
+        let run = RunFolder::reopen(&self.run_path(model.name()), self.resume)?;
+        let begun = begun.filter(|begun| !self.resume && self.would_go_on(begun));
+        if begun.is_some() {
+            run.copy_checkpoint(&RunFolder::open(&self.run_path(section_04_augmentation::PLAIN_RUN))?)?;
+        }
+        let resume = self.resume || begun.is_some();
+        let mut trained = plan.run(&self.splits, &run, resume, self.context.runtime)?;
+        trained.seconds += begun.map_or(0.0, |begun| begun.seconds);
         pages::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
             .write(&run.report())?;
         Ok(trained)
     }
 
-    fn plan(&self, model: ModelKind) -> Plan {
-        Plan {
+    /// Whether early stopping with the lecture's patience would not have ended a training within its epochs.
+    fn would_go_on(&self, begun: &Trained) -> bool {
+        let (epochs, monitor) = (&begun.history.epochs, training::monitor());
+        (1..=epochs.len()).all(|n| {
+            let best = monitor.best(&epochs[..n]).map_or(0, |best| best + 1);
+            n - best < self.lengths.patience
+        })
+    }
+
+    fn run_path(&self, name: &str) -> PathBuf {
+        self.out.join("runs").join(name)
+    }
+
+    fn plan(&self, model: ModelKind) -> Training {
+        Training {
             model,
             input: input(),
-            epochs: self.training.epochs,
-            patience: self.training.patience,
+            epochs: self.lengths.epochs,
+            patience: self.lengths.patience,
             optimization: Optimization::Adam,
             record: TrainingRecord {
                 seed: self.context.settings.seed,

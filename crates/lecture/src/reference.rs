@@ -1,7 +1,6 @@
 //! What the lecture itself prints, to stand beside our figures: (loss, accuracy, top-5).
 
-use firstsight_transfer::report_sections::Beside;
-use firstsight_transfer::training::Trained;
+use firstsight_transfer::{report_sections::ReferenceRow, training::Trained};
 
 type Triple = (f64, f64, f64);
 
@@ -33,13 +32,13 @@ pub(super) fn are_the_lectures(classes: &[String]) -> bool {
 
 impl Reference {
     /// Our figures with the lecture's beside them.
-    pub(super) fn beside(&self, trained: &Trained) -> Vec<Beside> {
+    pub(super) fn beside(&self, trained: &Trained) -> Vec<ReferenceRow> {
         let mut rows = vec![
-            Beside { split: "training", ours: (&trained.train).into(), lecture: Some(self.train) },
-            Beside { split: "validation", ours: (&trained.val).into(), lecture: Some(self.val) },
+            ReferenceRow { split: "training", ours: (&trained.train).into(), reference: Some(self.train) },
+            ReferenceRow { split: "validation", ours: (&trained.val).into(), reference: Some(self.val) },
         ];
         if let Some(test) = &trained.test {
-            rows.push(Beside { split: "test", ours: test.into(), lecture: self.test });
+            rows.push(ReferenceRow { split: "test", ours: test.into(), reference: self.test });
         }
         rows
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::Result;
 use firstsight_hpo::{
     Direction, Distribution, Error, ForestConfig, FrozenTrial, TrialState, param_importances, plots,
 };
@@ -10,6 +9,8 @@ use firstsight_report::{
     Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Scatter, Section, Series, Table, number,
 };
 use serde::Serialize;
+
+use crate::Result;
 
 /// A search, and how its figures speak of it.
 pub struct Search<'a> {

@@ -14,8 +14,7 @@ use firstsight_report::{
 use super::drawings::{self, sprites};
 use super::filters::{FILTERS, NamedFilter, SOBEL};
 use super::photo::photo;
-use crate::Context;
-use crate::Result;
+use crate::{Context, Result};
 
 /// Height and width that the photo is brought to.
 const SIZE: (usize, usize) = (216, 288);

@@ -12,18 +12,21 @@ use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
 use firstsight_train::{Accuracy, Metrics};
+use firstsight_transfer::{
+    Figures, RunFolder, report_sections as pages,
+    training::{RunMetrics, Trained},
+};
 use serde::Serialize;
 
 use super::Lecture;
 use super::photo::photo;
 use crate::Result;
-use firstsight_transfer::Figures;
-use firstsight_transfer::RunFolder;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, RunMetrics, Trained};
 
 /// Height and width of the photo on the sheets.
 const SIZE: (usize, usize) = (72, 96);
+
+/// The run folder of the training without augmentation.
+pub(super) const PLAIN_RUN: &str = "small-cnn-plain";
 
 /// How often each change is shown.
 const SHOWN: usize = 6;
@@ -39,12 +42,13 @@ pub(super) struct AugmentationMetrics {
     seconds_with: f64,
 }
 
-/// Writes the section. Returns the figures, or nothing if a training was interrupted.
+/// Writes the section. Returns the figures and the training without augmentation, or nothing if a training was
+/// interrupted.
 pub(super) fn write(
     lecture: &Lecture<'_>,
     path: Option<&Path>,
     report: &mut Report,
-) -> Result<Option<AugmentationMetrics>> {
+) -> Result<Option<(AugmentationMetrics, Trained)>> {
     let section = report.section(Some("4"), "Augmentation");
     section.text(
         "A cat that looks to the left is a cat as much as one that looks to the right. Changes that leave the label true make \
@@ -235,18 +239,18 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
 }
 
 /// The CNN trained without and with augmentation, for as many epochs.
-fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<AugmentationMetrics>> {
+fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<(AugmentationMetrics, Trained)>> {
     section.subsection("What it does to accuracy");
-    let epochs = lecture.training.augmentation_epochs;
+    let epochs = lecture.lengths.augmentation_epochs;
     let recipe =
         AugmentationConfig { preset: AugmentationPreset::Characters, ..AugmentationConfig::default() };
     let train = |name: &str, recipe: AugmentationConfig| -> Result<Trained> {
         let mut plan = lecture.plan(ModelKind::SmallCnn);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
-        let run = RunFolder::reopen(&lecture.out.join("runs").join(name), lecture.resume)?;
-        Ok(training::train(&plan, &lecture.splits, &run, lecture.resume, lecture.context.runtime)?)
+        let run = RunFolder::reopen(&lecture.run_path(name), lecture.resume)?;
+        Ok(plan.run(&lecture.splits, &run, lecture.resume, lecture.context.runtime)?)
     };
-    let without = train("small-cnn-plain", AugmentationConfig::default())?;
+    let without = train(PLAIN_RUN, AugmentationConfig::default())?;
     if without.interrupted() {
         section.note("The training was interrupted.");
         return Ok(None);
@@ -297,14 +301,15 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<Augment
         section.note("The training was interrupted.");
         return Ok(None);
     }
-    Ok(Some(AugmentationMetrics {
+    let metrics = AugmentationMetrics {
         epochs,
         recipe,
         without: without.metrics(),
         with: with.metrics(),
         seconds_without: without.seconds,
         seconds_with: with.seconds,
-    }))
+    };
+    Ok(Some((metrics, without)))
 }
 
 fn curves(section: &mut Section, without: &Trained, with: &Trained, source: &str) {

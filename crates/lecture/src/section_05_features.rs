@@ -3,20 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use candle_core::ModuleT as _;
-use firstsight_insight::{Ascent, Painting};
+use firstsight_insight::{FeatureVisConfig, Parametrization};
 use firstsight_models::ModelKind;
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
-use firstsight_transfer::Pretrained;
+use firstsight_transfer::{Pretrained, RunFolder, report_sections as pages, training::Trained};
 
 use super::photo::photo;
 use super::{Lecture, input};
-use crate::Result;
-use crate::visualization::{self as show, Evidence, Subject};
-use crate::weights as hub;
-use firstsight_transfer::RunFolder;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::Trained;
+use crate::{
+    Result,
+    visualization::{self as show, Evidence, Subject},
+    weights as hub,
+};
 
 pub(super) const NUMBER: &str = "5";
 pub(super) const TITLE: &str = "What the layers learn";
@@ -74,10 +73,10 @@ fn characters(
          luck, pieces of the character, wherever they help: nothing asks the picture to look like writing.",
     );
     show::show_filters(section, &subject)?;
-    let settings = Ascent {
+    let settings = FeatureVisConfig {
         steps: if args.quick { 128 } else { 256 },
-        rate: 0.05,
-        painting: Painting::Fourier { decay: 1.0 },
+        lr: 0.05,
+        parametrization: Parametrization::Fourier { decay: 1.0 },
         jitter: 3.0,
         zoom: (0.95, 1.05),
         total_variation: 0.05,
@@ -189,10 +188,10 @@ fn photos(
     ));
     show::show_filters(section, &subject)?;
     let (side, steps, shown) = if args.quick { (96, 48, 4) } else { (160, 256, 6) };
-    let settings = Ascent {
+    let settings = FeatureVisConfig {
         steps,
-        rate: 0.05,
-        painting: Painting::Fourier { decay: 1.0 },
+        lr: 0.05,
+        parametrization: Parametrization::Fourier { decay: 1.0 },
         jitter: side as f64 / 20.0,
         zoom: (0.9, 1.1),
         total_variation: 0.0,
@@ -237,13 +236,13 @@ fn draw(
     subject: &Subject,
     layers: &[(&str, Vec<usize>)],
     size: (usize, usize),
-    settings: &Ascent,
+    settings: &FeatureVisConfig,
     section: &mut Section,
 ) -> Result<bool> {
     lecture.context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         for (layer, channels) in layers {
             // A logit answers to anything; faint noise leaves the cleaner picture.
-            let faint = Ascent { noise: show::COLORS.min(settings.noise), ..settings.clone() };
+            let faint = FeatureVisConfig { noise: show::COLORS.min(settings.noise), ..settings.clone() };
             let settings = if *layer == subject.network.head_name() { &faint } else { settings };
             let visions = lecture.context.runtime.counted(&format!("drawing {layer}"), |report| {
                 subject.draw(layer, channels, size, settings, &mut |done, total| {

@@ -6,11 +6,10 @@ use firstsight_data::ImageFolder;
 use firstsight_report::{
     BarChart, Column, Figure, Histogram, Measure, Report, Section, Sheet, Table, Tile, number,
 };
+use firstsight_transfer::{VALIDATION_SHARE, report_sections as pages};
 
 use super::{Lecture, SPLIT_SEED};
 use crate::Result;
-use firstsight_transfer::VALIDATION_SHARE;
-use firstsight_transfer::report_sections as pages;
 
 pub(super) fn write(lecture: &Lecture<'_>, report: &mut Report) -> Result<()> {
     let section = report.section(Some("6"), "The character data");

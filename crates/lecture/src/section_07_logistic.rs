@@ -1,11 +1,13 @@
 //! 7. Logistic regression on pixels.
 
 use firstsight_report::{Report, number};
+use firstsight_transfer::{
+    report_sections::{self as pages, ReferenceRow},
+    training::Trained,
+};
 
 use super::{Lecture, reference};
 use crate::Result;
-use firstsight_transfer::report_sections::{self as pages, Beside};
-use firstsight_transfer::training::Trained;
 
 pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Report) -> Result<()> {
     let summary = trained.network.summary();
@@ -16,8 +18,8 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
          the validation accuracy has not risen for {} epochs, training stops and the best weights come back.",
         lecture.splits.n_classes(),
         number::count(summary.total_params() as u64),
-        lecture.training.epochs,
-        lecture.training.patience,
+        lecture.lengths.epochs,
+        lecture.lengths.patience,
     ));
     pages::layers(section, &summary);
     pages::curves(section, trained, &lecture.source);
@@ -28,10 +30,10 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
 
 impl Lecture<'_> {
     /// Our figures, with the lecture's where the characters are its own.
-    pub(super) fn beside(&self, reference: &reference::Reference, trained: &Trained) -> Vec<Beside> {
+    pub(super) fn beside(&self, reference: &reference::Reference, trained: &Trained) -> Vec<ReferenceRow> {
         let mut rows = reference.beside(trained);
         if !self.lectures_characters {
-            rows.iter_mut().for_each(|row| row.lecture = None);
+            rows.iter_mut().for_each(|row| row.reference = None);
         }
         rows
     }

@@ -3,11 +3,10 @@
 use candle_core::{ModuleT as _, Tensor};
 use firstsight_report::{Column, Figure, Picture, Report, Section, Table, escape_markup, number};
 use firstsight_train::Predictions;
+use firstsight_transfer::{report_sections as pages, training::Trained};
 
 use super::{Lecture, input, reference};
 use crate::Result;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::Trained;
 
 pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Report) -> Result<()> {
     let summary = trained.network.summary();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::Device;
 use firstsight_hpo::{
     Averaged, Direction, Distribution, FloatRange, FrozenTrial, IntRange, Random, Replay, Stop, Study,
-    Suggest, Tpe, TpeConfig, grid_cost, over_seeds,
+    Suggest, Tpe, TpeConfig, Trial, grid_cost, over_seeds,
 };
 use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
 use firstsight_ops::Activation;
@@ -17,10 +17,7 @@ use firstsight_transfer::Runtime;
 use serde::Serialize;
 
 use super::housing::{FEATURES, Housing};
-use crate::Context;
-use crate::Result;
-use crate::search_report;
-use crate::search_report::TrialJson;
+use crate::{Context, Result, search_report, search_report::TrialJson};
 
 const SEED: u32 = 123;
 const TRIALS: usize = 10;
@@ -109,28 +106,20 @@ pub(super) fn write(
 ) -> Result<SearchMetrics> {
     let housing =
         Housing::read(housing, &context.settings.datasets, context.settings.seed, &context.runtime.device)?;
-    let started = Instant::now();
-    let study = random_study()?;
-    study.optimize(TRIALS, |trial| {
-        let choice = one_layer(trial)?;
-        objective(&choice, trial.number(), &housing, context.runtime)
-    })?;
-    let random = Search::finish(
-        &study,
-        one_layer(&mut Replay::new(&*study.best_trial()?))?,
-        started,
-        &housing,
-        context,
-    )?;
-
-    let started = Instant::now();
-    let study = tpe_study()?;
-    study.optimize(TRIALS, |trial| {
-        let choice = layers(trial)?;
-        objective(&choice, trial.number(), &housing, context.runtime)
-    })?;
-    let tpe =
-        Search::finish(&study, layers(&mut Replay::new(&*study.best_trial()?))?, started, &housing, context)?;
+    let random = || {
+        Search::run(random_study()?, |trial| one_layer(trial), |trial| one_layer(trial), &housing, context)
+    };
+    let tpe = || Search::run(tpe_study()?, |trial| layers(trial), |trial| layers(trial), &housing, context);
+    let (random, tpe) = match context.runtime.device {
+        // A step of so small a network keeps one thread busy.
+        Device::Cpu if rayon::current_num_threads() > 1 => std::thread::scope(|scope| {
+            let random = scope.spawn(random);
+            let tpe = tpe();
+            (random.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tpe)
+        }),
+        _ => (random(), tpe()),
+    };
+    let (random, tpe) = (random?, tpe?);
 
     let section = report.section(Some("9"), "Hyperparameter search");
     introduce(section, &housing);
@@ -149,12 +138,18 @@ pub(super) fn write(
     Ok(SearchMetrics { data: housing.source.clone(), random: metrics(&random), tpe: metrics(&tpe) })
 }
 
-fn objective(choice: &Choice, number: usize, housing: &Housing, runtime: &Runtime) -> Result<f64, Stop> {
+fn objective(
+    choice: &Choice,
+    study: &str,
+    number: usize,
+    housing: &Housing,
+    runtime: &Runtime,
+) -> Result<f64, Stop> {
     let (_, loss) =
         train(choice, number as u64, housing, &runtime.device).map_err(|e| Stop::Abort(e.into()))?;
     let Choice { hidden, activation, rate } = choice;
     runtime.message(&format!(
-        "trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})"
+        "{study}, trial {number}: validation loss {loss:.4} ({hidden:?} units, {activation:?}, rate {rate:.6})"
     ));
     Ok(loss)
 }
@@ -182,16 +177,23 @@ fn train(choice: &Choice, seed: u64, housing: &Housing, device: &Device) -> Resu
 }
 
 impl Search {
-    /// Rebuilds the winner from its own trial, and trains it under other seeds too.
-    fn finish(
-        study: &Study,
-        choice: Choice,
-        started: Instant,
+    /// Searches, rebuilds the winner from its own trial, and trains it under other seeds too. `space` and `replayed`
+    /// are one function, for a trial and for a replay.
+    fn run(
+        study: Study,
+        space: fn(&mut Trial<'_>) -> firstsight_hpo::Result<Choice>,
+        replayed: fn(&mut Replay<'_>) -> firstsight_hpo::Result<Choice>,
         housing: &Housing,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let best = study.best_trial()?;
+        let started = Instant::now();
+        study.optimize(TRIALS, |trial| {
+            let choice = space(trial)?;
+            objective(&choice, study.name(), trial.number(), housing, context.runtime)
+        })?;
         let seconds = started.elapsed().as_secs_f64();
+        let best = study.best_trial()?;
+        let choice = replayed(&mut Replay::new(&best))?;
         let (mlp, rebuilt) = train(&choice, best.number as u64, housing, &context.runtime.device)?;
         let test = evaluate(&mlp, &housing.test, &Poisson, &[])?.loss;
         let over_seeds = over_seeds(1000..1000 + SEEDS, |seed| {
@@ -218,26 +220,26 @@ fn introduce(section: &mut Section, housing: &Housing) {
 }
 
 /// What a search is called, and what the lecture says of its own.
-struct Telling {
+struct Reference {
     title: &'static str,
     lecture: &'static str,
 }
 
-const RANDOM: Telling = Telling {
+const RANDOM: Reference = Reference {
     title: "Random search",
     lecture: "The lecture's search, by Optuna and Keras on the same table, tried the same ten settings and found 0.3188 at \
               best (256 units, ReLU, rate 0.000486).",
 };
 
-const TPE: Telling = Telling {
+const TPE: Reference = Reference {
     title: "Tree-structured Parzen estimators",
     lecture: "The lecture's search, by Optuna and Keras on the same table, began with the same five settings, which are \
               random; from then on the proposals follow from the losses, and so differ. It found 0.3140 at best (64, 32 and \
               32 units).",
 };
 
-fn show(section: &mut Section, telling: &Telling, search: &Search, housing: &Housing) -> Result<()> {
-    let Telling { title, lecture } = *telling;
+fn show(section: &mut Section, reference: &Reference, search: &Search, housing: &Housing) -> Result<()> {
+    let Reference { title, lecture } = *reference;
     section.subsection(title);
     let pages = search_report::Search {
         trials: &search.trials,
@@ -294,8 +296,6 @@ mod tests {
     use std::path::Path;
 
     use serde_json::Value;
-
-    use firstsight_hpo::Trial;
 
     use super::*;
 

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use crate::Result;
 use candle_core::{Device, Tensor};
 use firstsight_data::InputSpec;
-use firstsight_insight::{Ascent, Layer, Pixels, Vision, activation, ascend, grad_cam, layers};
+use firstsight_insight::{
+    FeatureVis, FeatureVisConfig, InputFormat, Layer, activation, grad_cam, layers, visualize_features,
+};
 use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
 use firstsight_report::{Figure, Image, Section, Sheet, Tile, escape_markup, number};
+
+use crate::Result;
 
 /// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
 pub const STROKES: f64 = 1.5;
@@ -74,17 +77,17 @@ impl Subject {
         layer: &str,
         channels: &[usize],
         (height, width): (usize, usize),
-        settings: &Ascent,
+        settings: &FeatureVisConfig,
         go_on: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Vec<Vision>> {
-        let pixels = Pixels {
+    ) -> Result<Vec<FeatureVis>> {
+        let pixels = InputFormat {
             height,
             width,
             mean: self.input.mean.clone(),
             std: self.input.std.clone(),
             device: self.device.clone(),
         };
-        Ok(ascend(&self.network, &pixels, layer, channels, settings, go_on)?)
+        Ok(visualize_features(&self.network, &pixels, layer, channels, settings, go_on)?)
     }
 
     /// The `n` channels of `layer` that images excite most on average, in order.
@@ -145,17 +148,26 @@ pub fn show_filters(section: &mut Section, subject: &Subject) -> Result<()> {
 }
 
 /// The pictures of one layer.
-pub fn show_visions(section: &mut Section, subject: &Subject, layer: &str, visions: &[Vision]) -> Result<()> {
+pub fn show_visions(
+    section: &mut Section,
+    subject: &Subject,
+    layer: &str,
+    visions: &[FeatureVis],
+) -> Result<()> {
     let mut tiles = Vec::with_capacity(visions.len());
     for vision in visions {
-        let change = match vision.start == 0.0 && vision.reached == 0.0 {
+        let change = match vision.initial_activation == 0.0 && vision.activation == 0.0 {
             true => "silent".to_owned(),
             false => {
-                format!("{} → {}", number::decimal(vision.start, 2), number::decimal(vision.reached, 2))
+                format!(
+                    "{} → {}",
+                    number::decimal(vision.initial_activation, 2),
+                    number::decimal(vision.activation, 2)
+                )
             }
         };
         let name = subject.channel_name(layer, vision.channel);
-        tiles.push(Tile::new(picture(&vision.picture)?, name).sublabel(change));
+        tiles.push(Tile::new(picture(&vision.image)?, name).sublabel(change));
     }
     let what = match layer == subject.network.head_name() {
         true => "Pictures that raise the logit of a class most".to_owned(),

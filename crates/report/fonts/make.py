@@ -65,7 +65,7 @@ def quadratic(font: TTFont) -> None:
 
 
 def rename(font: TTFont) -> None:
-    """A name of its own, as a changed version should have, and the licence that goes with it."""
+    """A name of its own, as a changed version should have, and the license that goes with it."""
     copyright = font["name"].getDebugName(0)
     version = font["name"].getDebugName(5).split(";")[0]
     names = font["name"] = newTable("name")

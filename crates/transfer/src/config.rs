@@ -1,11 +1,13 @@
-//! `config.json` as timm and the Hugging Face hub have it, read leniently.
+//! `config.json` as timm and the Hugging Face Hub have it: read leniently, and written for a run.
 
 use std::path::Path;
 
-use firstsight_data::{InputSpec, Interpolation, ResizeMode};
+use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, ResizeMode};
+use firstsight_models::ModelKind;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// What a `config.json` says of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +73,85 @@ impl HubModelConfig {
     /// Whether the classes are ImageNet-1k's, by the tag's last part.
     pub fn is_imagenet(&self) -> bool {
         self.tag.as_deref().and_then(|tag| tag.rsplit('_').next()) == Some("in1k")
+    }
+}
+
+/// The `config.json` of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunConfig {
+    /// timm's name of the network, where timm has it.
+    pub architecture: String,
+    /// Number of outputs.
+    pub num_classes: usize,
+    /// Number of features that the last layer takes.
+    pub num_features: usize,
+    /// Names of the classes in the order of the outputs.
+    pub label_names: Vec<String>,
+    /// Whether the file names the classes; otherwise they are numbered.
+    #[serde(skip)]
+    pub named: bool,
+    /// How an image becomes the input.
+    pub pretrained_cfg: InputSpec,
+    /// The training, for a run of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
+}
+
+impl RunConfig {
+    /// Writes the file, with the fields that timm reads from `pretrained_cfg` for networks that it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] for a file that cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
+        let mut document = serde_json::to_value(self).map_err(|e| unusable(e.to_string()))?;
+        let kind = ModelKind::from_architecture(&self.architecture).map_err(|e| unusable(e.to_string()))?;
+        let first = match kind {
+            ModelKind::MobileNetV2 => Some("conv_stem"),
+            ModelKind::Xception => Some("conv1"),
+            _ => None,
+        };
+        if let Some(first) = first {
+            let fields = &mut document["pretrained_cfg"];
+            fields["num_classes"] = self.num_classes.into();
+            fields["first_conv"] = first.into();
+            fields["classifier"] = kind.head_name().into();
+        }
+        files::write_json(path, &document)
+    }
+}
+
+/// The settings of a training that evaluation and resumption need.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct TrainingRecord {
+    /// Seed of initial weights, shuffling and augmentation.
+    pub seed: u64,
+    /// Seed of the split of a folder without validation images.
+    pub split_seed: u32,
+    /// Batch size.
+    pub batch_size: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Random changes of the training images.
+    #[serde(default)]
+    pub augmentation: AugmentationConfig,
+}
+
+/// The fields of a run's `config.json` that a pretrained network's need not have.
+#[derive(Deserialize)]
+pub(crate) struct StatedConfig {
+    pub(crate) architecture: String,
+    pub(crate) label_names: Option<Vec<String>>,
+    pub(crate) training: Option<TrainingRecord>,
+}
+
+impl StatedConfig {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let unusable =
+            |e: serde_json::Error| Error::Config { path: path.to_path_buf(), reason: e.to_string() };
+        serde_json::from_str(&text).map_err(unusable)
     }
 }
 

@@ -19,19 +19,16 @@ mod imagenet;
 mod preset;
 mod pretrained;
 mod registry;
-#[allow(missing_docs)]
 pub mod report_sections;
-#[allow(missing_docs)]
 mod run_folder;
 mod runtime;
 mod splits;
-#[allow(missing_docs)]
 pub mod training;
 mod transfer_model;
 
 pub use blocks::{Block, blocks};
 pub use classifier::{Classifier, Prediction};
-pub use config::HubModelConfig;
+pub use config::{HubModelConfig, RunConfig, TrainingRecord};
 pub use error::{Error, Result};
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
@@ -45,7 +42,7 @@ pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use registry::{Input, PUBLISHED, Published, published};
-pub use run_folder::{RunConfig, RunFolder, TrainingRecord};
+pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
 pub use transfer_model::TransferModel;

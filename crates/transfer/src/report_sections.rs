@@ -9,19 +9,22 @@ use firstsight_report::{
 };
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions};
 
-use crate::training::{self, Plan, Trained};
+use crate::training::{self, Trained, Training};
 use crate::{DecodedSplits, Figures, Result, Runtime};
 
-/// The lecture's figures beside ours, where it has them.
-pub struct Beside {
+/// The figures of a split, with others to compare with where there are any.
+pub struct ReferenceRow {
+    /// The split.
     pub split: &'static str,
+    /// Our figures.
     pub ours: Figures,
-    pub lecture: Option<(f64, f64, f64)>,
+    /// Loss, accuracy and top-5 accuracy to compare with.
+    pub reference: Option<(f64, f64, f64)>,
 }
 
 /// The report of one run: layers, curves, figures, confusions, failures.
 pub fn run_report(
-    plan: &Plan,
+    plan: &Training,
     splits: &DecodedSplits,
     trained: &Trained,
     source: &str,
@@ -46,10 +49,14 @@ pub fn run_report(
     let section = report.section(None, "The training");
     curves(section, trained, source);
     let mut rows = vec![
-        Beside { split: "training", ours: (&trained.train).into(), lecture: None },
-        Beside { split: "validation", ours: (&trained.val).into(), lecture: None },
+        ReferenceRow { split: "training", ours: (&trained.train).into(), reference: None },
+        ReferenceRow { split: "validation", ours: (&trained.val).into(), reference: None },
     ];
-    rows.extend(trained.test.as_ref().map(|test| Beside { split: "test", ours: test.into(), lecture: None }));
+    rows.extend(trained.test.as_ref().map(|test| ReferenceRow {
+        split: "test",
+        ours: test.into(),
+        reference: None,
+    }));
     figures(section, &rows, plan.model.name());
     let (name, images) = held_out(splits);
     let (_, predictions) = training::measure(&trained.network, images, &plan.input, &runtime.device)?;
@@ -114,25 +121,25 @@ pub fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, sour
 }
 
 /// Loss, accuracy and top-5 of each split, beside the lecture's where there are any.
-pub fn figures(section: &mut Section, rows: &[Beside], model: &str) {
-    let with_lecture = rows.iter().any(|row| row.lecture.is_some());
+pub fn figures(section: &mut Section, rows: &[ReferenceRow], model: &str) {
+    let with_reference = rows.iter().any(|row| row.reference.is_some());
     let names = ["loss", "accuracy", "top-5 accuracy"];
     let mut columns = vec![Column::text("images"), Column::number("number")];
-    if with_lecture {
+    if with_reference {
         columns.extend(names.map(|name| Column::number(name).under("ours")));
         columns.extend(names.map(|name| Column::number(name).under("the lecture's")));
     } else {
         columns.extend(names.map(Column::number));
     }
     let mut table = Table::new(format!("The figures of {model}, with the weights kept"), columns);
-    for Beside { split, ours, lecture } in rows {
+    for ReferenceRow { split, ours, reference } in rows {
         let Figures { loss, accuracy, top5_accuracy, n } = *ours;
         let mut cells = vec![(*split).into(), n.into(), loss.into(), accuracy.into(), top5_accuracy.into()];
-        if with_lecture {
+        if with_reference {
             cells.extend([
-                lecture.map(|l| l.0).into(),
-                lecture.map(|l| l.1).into(),
-                lecture.map(|l| l.2).into(),
+                reference.map(|l| l.0).into(),
+                reference.map(|l| l.1).into(),
+                reference.map(|l| l.2).into(),
             ]);
         }
         table.row(cells);

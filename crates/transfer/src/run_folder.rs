@@ -1,20 +1,25 @@
-//! The RUN folder: weights, configuration, history, figures, report and checkpoint of one training.
+//! The run folder: weights, configuration, history, figures, report and checkpoint of one training.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{AugmentationConfig, InputSpec};
 use firstsight_models::{ImageClassifier, ModelKind};
-use serde::{Deserialize, Serialize};
 
-use crate::{Error, Pretrained, Result, files};
+use crate::config::StatedConfig;
+use crate::{Error, Pretrained, Result, RunConfig, files};
 
+/// The folder of one training.
+#[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
 impl RunFolder {
     /// The folder of a finished training.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] names the file that is missing.
     pub fn open(path: &Path) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         for file in [run.config(), run.weights()] {
@@ -25,7 +30,11 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// The folder for a new training, or for one to go on with.
+    /// The folder for a new training, or for one to resume.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] for a folder that holds a run and is not to be resumed, or holds none and is.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         let checkpoint = run.checkpoint().join("last.safetensors").exists();
@@ -41,7 +50,11 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// The folder for a training that may replace an earlier one, or go on with it where there is one.
+    /// The folder for a training that replaces an earlier one, or resumes it where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] for a folder that cannot be written.
     pub fn reopen(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         files::create_dir(&run.checkpoint())?;
@@ -56,6 +69,20 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Copies another run's checkpoint here, for a training that continues from it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a checkpoint that cannot be read, [`Error::Write`] for one that cannot be written.
+    pub fn copy_checkpoint(&self, from: &Self) -> Result<()> {
+        for name in ["last.safetensors", "best.safetensors"] {
+            let path = from.checkpoint().join(name);
+            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            files::write(&self.checkpoint().join(name), &bytes)?;
+        }
+        Ok(())
+    }
+
     fn error(&self, reason: String) -> Error {
         Error::Run { path: self.path.clone(), reason }
     }
@@ -68,112 +95,64 @@ impl RunFolder {
         }
     }
 
+    /// `config.json`, in the form of timm and the Hugging Face Hub.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.json")
     }
 
+    /// `model.safetensors`, under timm's tensor names where timm has the network.
     pub fn weights(&self) -> PathBuf {
         self.path.join("model.safetensors")
     }
 
+    /// `history.csv`: loss and metrics of each epoch.
     pub fn history(&self) -> PathBuf {
         self.path.join("history.csv")
     }
 
+    /// `metrics.json`: the figures of each split.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.json")
     }
 
+    /// `report.html`.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
+    /// `checkpoint/`, from which a training is resumed.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint")
     }
 
     /// The trained network with its configuration: a run of ours, or a folder that timm wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a configuration that no network can be built from, [`Error::Models`] for another network's
+    /// weights.
     pub fn load(&self, device: &Device) -> Result<(ImageClassifier, RunConfig)> {
-        let config = self.config();
-        let unusable = |reason: String| Error::Config { path: config.clone(), reason };
-        let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
-        let StatedConfig { architecture, label_names, training } =
-            serde_json::from_str(&text).map_err(|e| unusable(e.to_string()))?;
-        let kind = ModelKind::from_architecture(&architecture).map_err(|e| unusable(e.to_string()))?;
+        let path = self.config();
+        let stated = StatedConfig::read(&path)?;
+        let unusable = |reason: String| Error::Config { path: path.clone(), reason };
+        let kind = ModelKind::from_architecture(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
         let found = Pretrained::local(kind, &self.path)?;
         let n = found.n_classes;
-        if let (Some(names), None) = (&label_names, &found.label_names) {
+        if let (Some(names), None) = (&stated.label_names, &found.label_names) {
             return Err(unusable(format!("it names {} classes, and the network has {n}", names.len())));
         }
         let (network, _) = found.load(device)?;
         let named = found.label_names.is_some();
-        let by_place = || (0..n).map(|class| format!("class {class}")).collect();
+        let numbered = || (0..n).map(|class| format!("class {class}")).collect();
         let config = RunConfig {
-            architecture,
+            architecture: stated.architecture,
             num_classes: n,
             num_features: network.n_features(),
-            label_names: found.label_names.unwrap_or_else(by_place),
+            label_names: found.label_names.unwrap_or_else(numbered),
             named,
             pretrained_cfg: found.input,
-            training,
+            training: stated.training,
         };
         Ok((network, config))
     }
-}
-
-/// What a run's `config.json` must or may hold beside what any pretrained network's does.
-#[derive(Deserialize)]
-struct StatedConfig {
-    architecture: String,
-    label_names: Option<Vec<String>>,
-    training: Option<TrainingRecord>,
-}
-
-/// `config.json`, in the form that timm and the Hugging Face hub use.
-#[derive(Debug, Clone, Serialize)]
-pub struct RunConfig {
-    pub architecture: String,
-    pub num_classes: usize,
-    pub num_features: usize,
-    pub label_names: Vec<String>,
-    /// Whether the file names the classes; else they are named by their places.
-    #[serde(skip)]
-    pub named: bool,
-    pub pretrained_cfg: InputSpec,
-    /// Where the training was done here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub training: Option<TrainingRecord>,
-}
-
-impl RunConfig {
-    /// The file's content: with what timm wants to know in `pretrained_cfg` of networks that it has.
-    pub fn document(&self) -> Result<serde_json::Value> {
-        let unusable =
-            |e: serde_json::Error| Error::Config { path: "config.json".into(), reason: e.to_string() };
-        let mut document = serde_json::to_value(self).map_err(unusable)?;
-        let kind = ModelKind::from_architecture(&self.architecture)?;
-        let first = match kind {
-            ModelKind::MobileNetV2 => Some("conv_stem"),
-            ModelKind::Xception => Some("conv1"),
-            _ => None,
-        };
-        if let Some(first) = first {
-            let fields = &mut document["pretrained_cfg"];
-            fields["num_classes"] = self.num_classes.into();
-            fields["first_conv"] = first.into();
-            fields["classifier"] = kind.head_name().into();
-        }
-        Ok(document)
-    }
-}
-
-/// How the training was done, as far as evaluation must repeat it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct TrainingRecord {
-    pub seed: u64,
-    pub split_seed: u32,
-    pub batch_size: usize,
-    pub learning_rate: f64,
-    #[serde(default)]
-    pub augmentation: AugmentationConfig,
 }

@@ -1,4 +1,4 @@
-//! One training of an image classifier, from decoded images to a RUN folder.
+//! Training an image classifier from scratch, from decoded images to a run folder.
 
 use std::time::Instant;
 
@@ -16,35 +16,47 @@ use crate::{
     DecodedSplits, Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, TrainingRecord, files, loader,
 };
 
+/// The loss of classification.
 pub const LOSS: CrossEntropy = CrossEntropy;
+/// Top-1 and top-5 accuracy.
 pub const METRICS: [&dyn Metric; 2] = [&Accuracy, &TopK(5)];
 
-/// Images at a time outside training: a function of the input alone, so that a figure is the same wherever it is
-/// measured. Large images go by fewer, since every map of a batch is in memory at once.
+/// Batch size outside training. It depends on the input alone, so that a figure is the same wherever it is measured; it
+/// is smaller for large images, whose feature maps take more memory.
 pub fn evaluation_batch(input: &InputSpec) -> usize {
     const VALUES: usize = 1 << 22;
     let (channels, height, width) = input.input_size;
     (VALUES / (channels * height * width).max(1)).clamp(8, 128)
 }
 
-/// What is trained, and how.
+/// Settings of a training from scratch.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct Training {
+    /// The network.
     pub model: ModelKind,
+    /// How an image becomes the input.
     pub input: InputSpec,
+    /// Maximum number of epochs.
     pub epochs: usize,
+    /// Epochs without a better validation accuracy after which training stops.
     pub patience: usize,
+    /// Optimizer and schedule.
     pub optimization: Optimization,
+    /// Seeds, batch size, learning rate and augmentation.
     pub record: TrainingRecord,
 }
 
-/// How the weights follow their gradients, at the record's learning rate.
+/// An optimizer with its schedule, at the record's learning rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimization {
-    /// Keras's Adam at one rate, the lecture's.
+    /// Adam with Keras's defaults, at a constant learning rate.
     Adam,
-    /// PyTorch's AdamW; the rate rises over the first twentieth of the steps and falls along a cosine to a hundredth.
-    AdamWCosine { decay: f64 },
+    /// AdamW with PyTorch's defaults. The learning rate rises over the first twentieth of the steps, then falls along a
+    /// cosine to a hundredth.
+    AdamWCosine {
+        /// Weight decay.
+        decay: f64,
+    },
 }
 
 impl Optimization {
@@ -57,17 +69,21 @@ impl Optimization {
         }
     }
 
-    /// In words, for reports and checkpoints.
-    pub fn describe(self, rate: f64) -> String {
+    /// The optimizer in words, for reports and checkpoints.
+    pub fn describe(self, lr: f64) -> String {
         match self {
-            Self::Adam => format!("Adam {rate}"),
-            Self::AdamWCosine { decay } => format!("AdamW {rate} falling as a cosine, weight decay {decay}"),
+            Self::Adam => format!("Adam {lr}"),
+            Self::AdamWCosine { decay } => format!("AdamW {lr} falling as a cosine, weight decay {decay}"),
         }
     }
 }
 
-impl Plan {
+impl Training {
     /// The network with its initial weights.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Models`] for an input that the network cannot take.
     pub fn network(&self, splits: &DecodedSplits, device: &Device) -> Result<(ImageClassifier, Params)> {
         let params = Params::seeded(self.record.seed, device);
         let n_classes = splits.n_classes();
@@ -81,7 +97,11 @@ impl Plan {
         Ok((network, params))
     }
 
-    /// Trains the network on the training split, watched by `callbacks`.
+    /// Trains the network on the training split, measured on the validation split after each epoch.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fit`].
     pub fn fit(
         &self,
         network: &ImageClassifier,
@@ -101,25 +121,125 @@ impl Plan {
             FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).metric(TopK(5)).schedule(schedule);
         Ok(fit(&Trainable::new(network, params.named()), &train, Some(&val), &config, callbacks)?)
     }
+
+    /// Trains with early stopping on validation accuracy, restores the best weights, measures every split and fills the run
+    /// folder but for the report.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Interrupted`] where no epoch was finished; those of training and of writing the folder.
+    pub fn run(
+        &self,
+        splits: &DecodedSplits,
+        run: &RunFolder,
+        resume: bool,
+        runtime: &Runtime,
+    ) -> Result<Trained> {
+        let started = Instant::now();
+        let device = &runtime.device;
+        let (network, params) = self.network(splits, device)?;
+        let mut checkpoint =
+            Checkpoint::new(&run.checkpoint(), monitor(), &self.identity(splits)).resume(resume);
+        self.config(splits, &network).write(&run.config())?;
+        let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
+        let mut csv = CsvHistory::new(&run.history());
+        let mut progress = runtime.training(self.model.name());
+        let history = runtime.interrupt.with_graceful_interrupt(|flag| {
+            let mut interrupt = Interrupt(flag);
+            let callbacks: &mut [&mut dyn Callback] = &mut [
+                &mut StopOnNan,
+                &mut interrupt,
+                &mut early_stopping,
+                &mut csv,
+                &mut progress,
+                &mut checkpoint,
+            ];
+            self.fit(&network, &params, splits, device, callbacks)
+        })?;
+        if history.epochs.is_empty() {
+            return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
+        }
+        params.save(&run.weights())?;
+
+        let measure = |images: &ImageDataset| -> Result<Metrics> {
+            Ok(evaluate(&network, &in_order(images, &self.input, device)?, &LOSS, &METRICS)?)
+        };
+        let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
+        let test = splits.test.as_ref().map(measure).transpose()?;
+        let trained =
+            Trained { network, history, train, val, test, seconds: started.elapsed().as_secs_f64() };
+        files::write_json(&run.metrics(), &trained.metrics())?;
+        Ok(trained)
+    }
+
+    /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
+    fn identity(&self, splits: &DecodedSplits) -> String {
+        let (c, h, w) = self.input.input_size;
+        let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = self.record;
+        let augmented = match augmentation == AugmentationConfig::default() {
+            true => String::new(),
+            false => format!(", augmented ({augmentation})"),
+        };
+        // Of a schedule over all epochs, another number of epochs makes another one.
+        let optimization = match self.optimization {
+            Optimization::Adam => self.optimization.describe(learning_rate),
+            Optimization::AdamWCosine { .. } => {
+                format!("{} over {} epochs", self.optimization.describe(learning_rate), self.epochs)
+            }
+        };
+        format!(
+            "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
+             {batch_size}, {optimization}, seed {seed}{augmented}",
+            self.model,
+            splits.n_classes(),
+            splits.train.len(),
+            splits.val.len(),
+            splits.fingerprint(),
+        )
+    }
+
+    fn config(&self, splits: &DecodedSplits, network: &ImageClassifier) -> RunConfig {
+        RunConfig {
+            architecture: self.model.architecture().to_owned(),
+            num_classes: splits.n_classes(),
+            num_features: network.n_features(),
+            label_names: splits.train.classes().to_vec(),
+            named: true,
+            pretrained_cfg: self.input.clone(),
+            training: Some(self.record),
+        }
+    }
 }
 
 /// A trained network with its figures.
+#[derive(Debug)]
 pub struct Trained {
+    /// The network with the weights of its best epoch.
     pub network: ImageClassifier,
+    /// Loss and metrics of each epoch.
     pub history: History,
+    /// Figures of the training images.
     pub train: Metrics,
+    /// Figures of the validation images.
     pub val: Metrics,
+    /// Figures of the test images.
     pub test: Option<Metrics>,
+    /// Seconds that training and measuring took.
     pub seconds: f64,
 }
 
 /// `metrics.json` of a run.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct RunMetrics {
+    /// Number of finished epochs.
     pub epochs: usize,
+    /// The epoch whose weights are kept, from 1.
     pub best_epoch: Option<usize>,
+    /// Figures of the training images.
     pub train: Figures,
+    /// Figures of the validation images.
     pub val: Figures,
+    /// Figures of the test images.
     pub test: Option<Figures>,
 }
 
@@ -129,10 +249,12 @@ impl Trained {
         monitor().best(&self.history.epochs)
     }
 
+    /// Whether a request to stop cut the training short.
     pub fn interrupted(&self) -> bool {
         self.history.interrupted()
     }
 
+    /// The document `metrics.json`.
     pub fn metrics(&self) -> RunMetrics {
         RunMetrics {
             epochs: self.history.epochs.len(),
@@ -144,57 +266,16 @@ impl Trained {
     }
 }
 
-/// What tells a better epoch from a worse one.
+/// The measure of an epoch: validation accuracy.
 pub fn monitor() -> Monitor {
     Monitor::val(Accuracy)
 }
 
-/// Trains with early stopping on validation accuracy, brings the best weights back, measures every split
-/// and fills the run folder.
-pub fn train(
-    plan: &Plan,
-    splits: &DecodedSplits,
-    run: &RunFolder,
-    resume: bool,
-    runtime: &Runtime,
-) -> Result<Trained> {
-    let started = Instant::now();
-    let device = &runtime.device;
-    let (network, params) = plan.network(splits, device)?;
-    let mut checkpoint =
-        Checkpoint::new(&run.checkpoint(), monitor(), &identity(plan, splits)).resume(resume);
-    files::write_json(&run.config(), &run_config(plan, splits, &network).document()?)?;
-    let mut early_stopping = EarlyStopping::new(monitor(), plan.patience);
-    let mut csv = CsvHistory::new(&run.history());
-    let mut progress = runtime.training(plan.model.name());
-    let history = runtime.interrupt.with_graceful_interrupt(|pressed| {
-        let mut interrupt = Interrupt(pressed);
-        let callbacks: &mut [&mut dyn Callback] = &mut [
-            &mut StopOnNan,
-            &mut interrupt,
-            &mut early_stopping,
-            &mut csv,
-            &mut progress,
-            &mut checkpoint,
-        ];
-        plan.fit(&network, &params, splits, device, callbacks)
-    })?;
-    if history.epochs.is_empty() {
-        return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
-    }
-    params.save(&run.weights())?;
-
-    let measure = |images: &ImageDataset| -> Result<Metrics> {
-        Ok(evaluate(&network, &in_order(images, &plan.input, device)?, &LOSS, &METRICS)?)
-    };
-    let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
-    let test = splits.test.as_ref().map(measure).transpose()?;
-    let trained = Trained { network, history, train, val, test, seconds: started.elapsed().as_secs_f64() };
-    files::write_json(&run.metrics(), &trained.metrics())?;
-    Ok(trained)
-}
-
-/// Loss, metrics and class probabilities of `network` over `images`.
+/// Loss, metrics and class probabilities of a network over images.
+///
+/// # Errors
+///
+/// Those of [`evaluate`].
 pub fn measure(
     network: &ImageClassifier,
     images: &ImageDataset,
@@ -205,45 +286,11 @@ pub fn measure(
     Ok((evaluate(network, &batches, &LOSS, &METRICS)?, predict(network, &batches)?))
 }
 
-/// `images` from first to last, for everything but training.
+/// Batches of images in order, for everything but training.
+///
+/// # Errors
+///
+/// Those of [`loader`].
 pub fn in_order(images: &ImageDataset, input: &InputSpec, device: &Device) -> Result<Loader> {
     loader(images, input, evaluation_batch(input), Sampling::Sequential, device)
-}
-
-/// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
-fn identity(plan: &Plan, splits: &DecodedSplits) -> String {
-    let (c, h, w) = plan.input.input_size;
-    let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = plan.record;
-    let augmented = match augmentation == AugmentationConfig::default() {
-        true => String::new(),
-        false => format!(", augmented ({augmentation})"),
-    };
-    // Of a schedule over all epochs, another number of epochs makes another one.
-    let optimization = match plan.optimization {
-        Optimization::Adam => plan.optimization.describe(learning_rate),
-        Optimization::AdamWCosine { .. } => {
-            format!("{} over {} epochs", plan.optimization.describe(learning_rate), plan.epochs)
-        }
-    };
-    format!(
-        "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
-         {batch_size}, {optimization}, seed {seed}{augmented}",
-        plan.model,
-        splits.n_classes(),
-        splits.train.len(),
-        splits.val.len(),
-        splits.fingerprint(),
-    )
-}
-
-fn run_config(plan: &Plan, splits: &DecodedSplits, network: &ImageClassifier) -> RunConfig {
-    RunConfig {
-        architecture: plan.model.architecture().to_owned(),
-        num_classes: splits.n_classes(),
-        num_features: network.n_features(),
-        label_names: splits.train.classes().to_vec(),
-        named: true,
-        pretrained_cfg: plan.input.clone(),
-        training: Some(plan.record),
-    }
 }

@@ -2,11 +2,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use firstsight::{Context, values};
 use serde::Serialize;
 
-use super::{Contest, Item, Memory, Mode, Outcome, Peak, Rival, Scouted, Work, serve};
-use firstsight::Context;
-use firstsight::values;
+use super::{Baseline, Comparison, Item, Memory, Mode, Outcome, Peak, VariantTiming, Work, serve};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -55,9 +54,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let mut timings = Vec::new();
     for (item, mode) in args.selected() {
         let work = item.work(mode)?;
-        let contest =
-            Contest { item, mode, threads: context.threads, rounds: args.rounds, seconds: args.seconds };
-        let timing = Timing::new(item, mode, work, peak, contest.run(args.python.as_deref(), context)?);
+        let comparison =
+            Comparison { item, mode, threads: context.threads, rounds: args.rounds, seconds: args.seconds };
+        let timing = Timing::new(item, mode, work, peak, comparison.run(args.python.as_deref(), context)?);
         if !args.json {
             println!("{timing}");
         }
@@ -101,22 +100,22 @@ struct Timing {
     /// How much of the peak traffic the step is, at the least.
     bandwidth_share: f64,
     /// PyTorch's best with each malloc.
-    pytorch: Vec<RivalTiming>,
+    pytorch: Vec<BaselineTiming>,
     /// One turn of each of PyTorch's ways.
-    scouted: Vec<Scouted>,
+    scouted: Vec<VariantTiming>,
 }
 
 #[derive(Serialize)]
-struct RivalTiming {
+struct BaselineTiming {
     #[serde(flatten)]
-    rival: Rival,
+    baseline: Baseline,
     /// PyTorch's milliseconds over ours.
     ratio: f64,
 }
 
 impl Timing {
     fn new(item: Item, mode: Mode, work: Work, peak: Peak, outcome: Outcome) -> Self {
-        let Outcome { ours, rivals, scouted } = outcome;
+        let Outcome { ours, baselines, scouted } = outcome;
         let ms = ours.ms;
         Self {
             item: item.name(),
@@ -131,9 +130,9 @@ impl Timing {
             peak,
             arithmetic_share: work.gflop / (ms / 1e3) / peak.gflops,
             bandwidth_share: work.gigabytes / (ms / 1e3) / peak.gigabytes,
-            pytorch: rivals
+            pytorch: baselines
                 .into_iter()
-                .map(|rival| RivalTiming { ratio: rival.side.ms / ms, rival })
+                .map(|baseline| BaselineTiming { ratio: baseline.side.ms / ms, baseline })
                 .collect(),
             scouted,
         }
@@ -153,8 +152,14 @@ impl fmt::Display for Timing {
             f,
             "{item:4}  {network:12}  {batch:5}  {mode:7} {ms:6.1}  {arithmetic:11.0} %  {bandwidth:10.0} %  {memory:>10}"
         )?;
-        for RivalTiming { rival, ratio } in &self.pytorch {
-            write!(f, "  {:.1} ({ratio:.2}, {}, {})", rival.side.ms, mib(&rival.side.memory), rival.how)?;
+        for BaselineTiming { baseline, ratio } in &self.pytorch {
+            write!(
+                f,
+                "  {:.1} ({ratio:.2}, {}, {})",
+                baseline.side.ms,
+                mib(&baseline.side.memory),
+                baseline.how
+            )?;
         }
         Ok(())
     }

@@ -10,11 +10,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use firstsight::{Context, device};
 use serde::{Deserialize, Serialize};
 
 use super::{Item, Mode};
-use firstsight::Context;
-use firstsight::device;
 
 /// Steps before the first that counts.
 const WARM_UP: usize = 3;

@@ -1,7 +1,7 @@
 //! Affine maps, and images resampled by them.
 
 use super::Fill;
-use crate::input_spec::Interpolation;
+use crate::decode_settings::Interpolation;
 
 /// An affine map from an output pixel's center (x + ½, y + ½) to its source, (a·x + b·y + c, d·x + e·y + f): Pillow's
 /// coefficients.

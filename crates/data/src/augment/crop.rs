@@ -1,8 +1,7 @@
 //! Random resized crops.
 
 use super::random::Random;
-use crate::decode_settings::ColorMode;
-use crate::input_spec::Interpolation;
+use crate::decode_settings::{ColorMode, Interpolation};
 use crate::raster::Raster;
 use crate::resize::scale;
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{Augmentation, Cover, Fill, Mix, Transform};
+use crate::decode_settings::Interpolation;
 use crate::error::{Error, Result};
-use crate::input_spec::Interpolation;
 
 /// A named list of transforms.
 ///

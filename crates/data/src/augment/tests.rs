@@ -9,7 +9,7 @@ use super::affine::{Affine, resample};
 use super::crop::{self, Part};
 use super::random::{Purpose, Random};
 use super::{Fill, color};
-use crate::input_spec::Interpolation;
+use crate::decode_settings::Interpolation;
 
 struct Golden {
     arrays: HashMap<String, Tensor>,

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::decode_settings::DecodeSettings;
+use crate::decode_settings::{DecodeSettings, ResizeMode};
 use crate::error::{Error, Result};
-use crate::input_spec::ResizeMode;
 use crate::raster::Raster;
 use crate::resize::scale;
 

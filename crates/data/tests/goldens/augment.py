@@ -12,8 +12,8 @@ augment.safetensors:
     resized/<mode>/<filter>/<top,left,height,width>  torchvision's resized_crop
     brightness, contrast, saturation, hue/<mode>/<factor>
     keras/<mode>/<fill mode>/<a,b,c,d,e,f>      keras.ops.image.affine_transform, bilinear, float32; the coefficients
-                                                are those of pixel centres at (x + 1/2, y + 1/2), as Pillow has them
-    colors/hue/<factor>                         4,096 colours, hue turned
+                                                are those of pixel centers at (x + 1/2, y + 1/2), as Pillow has them
+    colors/hue/<factor>                         4,096 colors, hue turned
 """
 
 import math
@@ -51,7 +51,7 @@ def about_center(a, b, d, e, size):
 
 
 def keras_affine(image, coefficients, fill_mode):
-    # Keras puts pixels' centres at whole numbers.
+    # Keras puts pixels' centers at whole numbers.
     a, b, c, d, e, f = coefficients
     c, f = c + a / 2 + b / 2 - 0.5, f + d / 2 + e / 2 - 0.5
     values = array(image)[None].astype("float32")

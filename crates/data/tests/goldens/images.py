@@ -96,7 +96,7 @@ for bits in [8, 16]:
     write_png(f"rgb{bits}-transparent.png", noise(H, W, 3, top=top), RGB, bits, trns)
     write_png(f"grey{bits}-alpha.png", noise(H, W, 2, top=top), GREY_ALPHA, bits)
     write_png(f"rgba{bits}.png", noise(H, W, 4, top=top), RGBA, bits)
-# 16-bit grey that stays below 256, 256 included: where clipping starts.
+# 16-bit gray that stays below 256, 256 included: where clipping starts.
 write_png("grey16-low.png", np.arange(H * W).reshape(H, W), GREY, 16)
 write_png("grey1-interlaced.png", noise(H, W, top=2), GREY, 1, interlaced=True)
 write_png("rgb8-interlaced.png", noise(H, W, 3), RGB, 8, interlaced=True)
@@ -164,15 +164,15 @@ def padded(rows):
     return b"".join(row + b"\0" * (-len(row) % 4) for row in rows)
 
 
-def colours(n):
+def colors(n):
     return np.c_[noise(n, 3), np.zeros(n, int)].astype(np.uint8).tobytes()
 
 
-write_bmp("palette1.bmp", padded(pack(noise(H, W, top=2), 1)), 1, palette=colours(2))
-write_bmp("palette4.bmp", padded(pack(noise(H, W, top=16), 4)), 4, palette=colours(16))
-write_bmp("palette8.bmp", padded(pack(noise(H, W), 8)), 8, palette=colours(256))
-greys = np.repeat(np.arange(256, dtype=np.uint8), 4).tobytes()
-write_bmp("grey8.bmp", padded(pack(noise(H, W), 8)), 8, palette=greys)
+write_bmp("palette1.bmp", padded(pack(noise(H, W, top=2), 1)), 1, palette=colors(2))
+write_bmp("palette4.bmp", padded(pack(noise(H, W, top=16), 4)), 4, palette=colors(16))
+write_bmp("palette8.bmp", padded(pack(noise(H, W), 8)), 8, palette=colors(256))
+grays = np.repeat(np.arange(256, dtype=np.uint8), 4).tobytes()
+write_bmp("grey8.bmp", padded(pack(noise(H, W), 8)), 8, palette=grays)
 write_bmp("rgb24.bmp", padded(pack(noise(H, W, 3), 8)), 24)
 write_bmp("rgb24-top-down.bmp", padded(pack(noise(H, W, 3), 8)), 24, height=-H)
 write_bmp("rgb32.bmp", padded(pack(noise(H, W, 4), 8)), 32)
@@ -181,7 +181,7 @@ write_bmp("rgb555.bmp", rgb555, 16)
 rgb565 = padded([row.astype("<u2").tobytes() for row in noise(H, W, top=1 << 16)])
 write_bmp("rgb565.bmp", rgb565, 16, 3, masks=struct.pack("<III", 0xF800, 0x07E0, 0x001F))
 rle = b"".join(bytes([9, int(noise(1)[0]), W - 9, int(noise(1)[0]), 0, 0]) for _ in range(H)) + b"\0\1"
-write_bmp("rle8.bmp", rle, 8, 1, palette=colours(256))
+write_bmp("rle8.bmp", rle, 8, 1, palette=colors(256))
 Image.fromarray(noise(H, W, 4).astype(np.uint8), "RGBA").save(IMAGES / "rgba.bmp")
 
 # WebP

@@ -4,7 +4,7 @@
     python table.py
 
 table.csv: three columns, the last of equal values that no binary fraction holds. table.json: mean, scale, and the
-standardised rows.
+standardized rows.
 """
 
 import json

@@ -1,13 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use firstsight_transfer::{self as images, EvaluationFigures, RunConfig, RunFolder, Split, Splits, training};
 
-use crate::context::Context;
-use crate::values;
-use firstsight_transfer::EvaluationFigures;
-use firstsight_transfer::training;
-use firstsight_transfer::{self as images, Split, Splits};
-use firstsight_transfer::{RunConfig, RunFolder};
+use crate::{context::Context, values};
 
 /// Seed of the split of a folder without validation images, for a run whose configuration states none.
 const SPLIT_SEED: u32 = 123;

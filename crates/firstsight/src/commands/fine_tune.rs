@@ -5,10 +5,12 @@ use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, Res
 use firstsight_models::ModelKind;
 use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, RunFolder, Splits};
 
-use crate::context::Context;
-use crate::data::DataArgs;
-use crate::hub;
-use crate::values::{self, InputSize};
+use crate::{
+    context::Context,
+    data::DataArgs,
+    hub,
+    values::{self, InputSize},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

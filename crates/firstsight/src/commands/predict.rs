@@ -3,10 +3,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_transfer::list_images;
 
-use crate::context::Context;
-use crate::json::{GuessJson, PredictionJson};
-use crate::network::NetworkArgs;
-use crate::values;
+use crate::{
+    context::Context,
+    json::{GuessJson, PredictionJson},
+    network::NetworkArgs,
+    values,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

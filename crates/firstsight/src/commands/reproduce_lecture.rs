@@ -4,8 +4,7 @@ use anyhow::Result;
 use firstsight_lecture::{MNIST_MIRROR, SectionName, Settings};
 use firstsight_transfer::Interrupted;
 
-use crate::context::Context;
-use crate::{hub, values};
+use crate::{context::Context, hub, values};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -1,9 +1,11 @@
 use anyhow::Result;
 use firstsight_models::{Dims, Framework, ImageClassifier, ModelKind, Params, Scheme, Style};
 
-use crate::context::Context;
-use crate::json::SummaryJson;
-use crate::values::{self, InputSize};
+use crate::{
+    context::Context,
+    json::SummaryJson,
+    values::{self, InputSize},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -2,16 +2,17 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_models::ModelKind;
+use firstsight_transfer::{
+    DecodedSplits, Interrupted, RunFolder, Splits, TrainingRecord, report_sections as pages,
+    training::{Optimization, Training},
+};
 
-use crate::augmentation;
-use crate::context::Context;
-use crate::data::DataArgs;
-use crate::values::{self, InputSize};
-use firstsight_transfer::Interrupted;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Plan};
-use firstsight_transfer::{DecodedSplits, Splits};
-use firstsight_transfer::{RunFolder, TrainingRecord};
+use crate::{
+    augmentation,
+    context::Context,
+    data::DataArgs,
+    values::{self, InputSize},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,7 +51,7 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
-    let plan = Plan {
+    let plan = Training {
         model: args.model,
         input: args.model.input_spec(channels, height, width),
         epochs: args.epochs,
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name()));
     let run = RunFolder::create(&out, args.resume)?;
     let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
-    let trained = training::train(&plan, &splits, &run, args.resume, &context.runtime)?;
+    let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     pages::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
     let side = |name: &str, m: &firstsight_train::Metrics| {

@@ -9,22 +9,23 @@ use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
+use firstsight_lecture::search_report::{self, TrialJson};
 use firstsight_models::ModelKind;
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, StopReason};
+use firstsight_transfer::{
+    DecodedSplits, Interrupted, Splits, TrainingRecord,
+    training::{Optimization, Training, monitor},
+};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::data::DataArgs;
-use crate::progress::{SearchProgress, TrialProgress};
-use crate::values::{self, InputSize};
-use firstsight_lecture::search_report;
-use firstsight_lecture::search_report::TrialJson;
-use firstsight_transfer::Interrupted;
-use firstsight_transfer::TrainingRecord;
-use firstsight_transfer::training::{Optimization, Plan, monitor};
-use firstsight_transfer::{DecodedSplits, Splits};
+use crate::{
+    context::Context,
+    data::DataArgs,
+    progress::{SearchProgress, TrialProgress},
+    values::{self, InputSize},
+};
 
 /// The study's attribute that says what it is about.
 const SETTINGS: &str = "firstsight";
@@ -91,7 +92,7 @@ struct TuneJson {
 }
 
 /// The search space: a learning rate, a batch size and, where several are named, the model.
-fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Result<Plan> {
+fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Result<Training> {
     let learning_rate = trial.float("learning_rate", FloatRange::new(1e-4, 1e-2).log())?;
     let batch_size = trial.categorical("batch_size", &[32usize, 64, 128, 256])?;
     let model = match args.model[..] {
@@ -104,7 +105,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
     let InputSize { height, width, channels } = args.input;
     // Every model sees the same decoded images, each normalised as its own layers want them.
     let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
-    Ok(Plan {
+    Ok(Training {
         model,
         input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
         epochs: args.epochs,
@@ -167,7 +168,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
-    let Plan { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
+    let Training { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
     println!("best: trial {}, validation accuracy {:.4}", best.number, best.value.unwrap_or(f64::NAN));
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(

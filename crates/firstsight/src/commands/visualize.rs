@@ -3,18 +3,14 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
-use firstsight_insight::{Ascent, Layer, Painting};
+use firstsight_insight::{FeatureVisConfig, Layer};
+use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_models::{Dims, ModelKind};
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
+use firstsight_transfer::{Classifier, Interrupted, files};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::network::NetworkArgs;
-use crate::values;
-use firstsight_lecture::visualization::{self as show, Evidence, Subject};
-use firstsight_transfer::Classifier;
-use firstsight_transfer::Interrupted;
-use firstsight_transfer::files;
+use crate::{context::Context, network::NetworkArgs, values};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -134,9 +130,15 @@ fn draw(
             }
             for vision in &visions {
                 let file = args.out.join(format!("{}-{}.png", layer.name, vision.channel));
-                files::write(&file, show::picture(&vision.picture)?.png())?;
+                files::write(&file, show::picture(&vision.image)?.png())?;
                 let (layer, channel) = (layer.name.clone(), vision.channel);
-                drawn.push(Drawn { layer, channel, start: vision.start, reached: vision.reached, file });
+                drawn.push(Drawn {
+                    layer,
+                    channel,
+                    start: vision.initial_activation,
+                    reached: vision.activation,
+                    file,
+                });
             }
             show::show_visions(section, subject, &layer.name, &visions)?;
         }
@@ -241,13 +243,13 @@ impl Args {
         named.into_iter().map(with_channels).collect()
     }
 
-    fn settings(&self, (height, width): (usize, usize), channels: usize, seed: u64) -> Ascent {
-        Ascent {
+    fn settings(&self, (height, width): (usize, usize), channels: usize, seed: u64) -> FeatureVisConfig {
+        FeatureVisConfig {
             steps: self.steps,
-            rate: 0.05,
-            painting: match self.parametrization {
-                Parametrization::Frequencies => Painting::Fourier { decay: 1.0 },
-                Parametrization::Pixels => Painting::Pixels,
+            lr: 0.05,
+            parametrization: match self.parametrization {
+                Parametrization::Frequencies => firstsight_insight::Parametrization::Fourier { decay: 1.0 },
+                Parametrization::Pixels => firstsight_insight::Parametrization::Pixels,
             },
             jitter: height.min(width) as f64 / 20.0,
             zoom: (0.9, 1.1),

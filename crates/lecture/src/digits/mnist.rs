@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use firstsight_data::Mnist;
-use firstsight_transfer::{Event, HubError, HubProgress, WebFile};
+use firstsight_transfer::{Event, HubError, HubProgress, WebFile, files};
 
-use crate::Context;
-use crate::Result;
-use firstsight_transfer::files;
+use crate::{Context, Error, Result};
 
 /// PyTorch's mirror, since the authors' own site no longer serves the files.
 pub const MNIST_MIRROR: &str = "https://ossci-datasets.s3.amazonaws.com/mnist";

@@ -7,11 +7,10 @@ pub use self::mnist::MNIST_MIRROR;
 
 use firstsight_data::{ImageDataset, Mnist, train_test_split};
 use firstsight_handwriting::Split;
+use firstsight_transfer::DecodedSplits;
 
 use super::SPLIT_SEED;
-use crate::Context;
-use crate::Result;
-use firstsight_transfer::DecodedSplits;
+use crate::{Context, Result};
 
 /// Pixels on a side, as LeNet-5 takes them.
 pub(super) const SIDE: usize = 32;

@@ -9,11 +9,13 @@ use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Accuracy, Callback, FitConfig, Metrics, Monitor, OptimizerConfig, Trainable, fit};
 use serde::Serialize;
 
-use crate::Context;
-use crate::Result;
-use crate::digits::{Digits, SIDE};
 use firstsight_transfer as images;
 use firstsight_transfer::training::{self, LOSS};
+
+use crate::{
+    Context, Result,
+    digits::{Digits, SIDE},
+};
 
 /// What is trained, and on how much.
 struct Experiment {

@@ -7,16 +7,16 @@ use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
 use firstsight_models::ModelKind;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
+use firstsight_transfer::{
+    Figures, RunFolder, TrainingRecord, report_sections as pages,
+    training::{Optimization, RunMetrics, Trained, Training},
+};
 use serde::Serialize;
 
-use crate::Context;
-use crate::Result;
-use crate::SPLIT_SEED;
-use crate::digits::{Digits, SIDE};
-use firstsight_transfer::Figures;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Plan, RunMetrics, Trained};
-use firstsight_transfer::{RunFolder, TrainingRecord};
+use crate::{
+    Context, Result, SPLIT_SEED,
+    digits::{Digits, SIDE},
+};
 
 /// Weight decay.
 const DECAY: f64 = 0.1;
@@ -65,7 +65,7 @@ pub(super) fn write(
             says(section, &plan, digits);
         }
         let run = RunFolder::reopen(&out.join("runs").join(folder), resume)?;
-        let trained = training::train(&plan, &digits.splits, &run, resume, context.runtime)?;
+        let trained = plan.run(&digits.splits, &run, resume, context.runtime)?;
         let page = pages::run_report(&plan, &digits.splits, &trained, &digits.source, context.runtime)?;
         page.write(&run.report())?;
         metrics.params = trained.network.summary().total_params();
@@ -85,9 +85,9 @@ pub(super) fn write(
     Ok((metrics, runs.iter().any(|(_, trained)| trained.interrupted())))
 }
 
-fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Plan {
+fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Training {
     let epochs = if quick { 6 } else { 20 };
-    Plan {
+    Training {
         model: ModelKind::LeNet5,
         input: InputSpec::bytes(1, SIDE, SIDE),
         epochs,
@@ -130,7 +130,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
     Ok(())
 }
 
-fn says(section: &mut Section, plan: &Plan, digits: &Digits) {
+fn says(section: &mut Section, plan: &Training, digits: &Digits) {
     let TrainingRecord { batch_size, learning_rate, .. } = plan.record;
     let n = |images: usize| number::count(images as u64);
     section.text(&format!(

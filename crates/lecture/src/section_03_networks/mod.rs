@@ -8,9 +8,7 @@ use firstsight_report::Report;
 use serde::Serialize;
 
 use super::digits::Digits;
-use crate::Context;
-use crate::Result;
-use crate::Settings;
+use crate::{Context, Result, Settings};
 
 /// `metrics.json`, `networks`.
 #[derive(Serialize)]

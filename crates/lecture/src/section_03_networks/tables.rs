@@ -1,6 +1,5 @@
 //! The networks as tables.
 
-use crate::Result;
 use candle_core::Device;
 use firstsight_models::{
     AlexNetConfig, Dims, ImageClassifier, Layer, LayerSpec, LeNet5Config, LeNetOutput, LeNetPooling,
@@ -8,6 +7,8 @@ use firstsight_models::{
 };
 use firstsight_ops::Activation;
 use firstsight_report::{Cell, Column, Section, Table, number};
+
+use crate::Result;
 
 /// LeNet-5's table, and what its variants count.
 pub(super) fn lenet(section: &mut Section) -> Result<()> {

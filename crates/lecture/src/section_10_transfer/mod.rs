@@ -10,7 +10,10 @@ use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
 use firstsight_train::{Accuracy, Metrics};
-use firstsight_transfer::Pretrained;
+use firstsight_transfer::{
+    DecodedSplits, Pretrained, RunFolder, report_sections as pages,
+    training::{self, Trained},
+};
 use serde::Serialize;
 
 use self::stages::{Epochs, LOW_RATE, Stage, Transferred, transfer};
@@ -18,10 +21,6 @@ use self::task::{Task, restrict};
 use self::weights::{SIDE, Weights};
 use super::{Lecture, Settings};
 use crate::Result;
-use firstsight_transfer::DecodedSplits;
-use firstsight_transfer::RunFolder;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Trained};
 
 /// The section's part of `metrics.json`.
 #[derive(Serialize)]
@@ -252,7 +251,7 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
     plan.patience = plan.epochs;
     let path = lecture.out.join("runs").join("small-cnn-before-transfer");
     let run = RunFolder::reopen(&path, lecture.resume)?;
-    let trained = training::train(&plan, &splits, &run, lecture.resume, lecture.context.runtime)?;
+    let trained = plan.run(&splits, &run, lecture.resume, lecture.context.runtime)?;
     let source = format!("{}, {} of the characters", lecture.source, classes.len());
     pages::run_report(&plan, &splits, &trained, &source, lecture.context.runtime)?.write(&run.report())?;
     let mut pretrained = Pretrained::local(plan.model, &path)?;

@@ -9,8 +9,7 @@ use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Sch
 use firstsight_transfer::{BatchNormMode, FeatureView, FineTuneConfig, Pretrained, TransferModel};
 
 use super::task::Task;
-use crate::Context;
-use crate::Result;
+use crate::{Context, Result};
 
 /// Keras's defaults: batches of 32, Adam's rate 0.001.
 const BATCH: usize = 32;

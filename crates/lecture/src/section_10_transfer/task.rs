@@ -5,10 +5,9 @@ use std::sync::Arc;
 use firstsight_data::{ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
 use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
-
-use crate::Result;
-use crate::{Lecture, SPLIT_SEED, Settings};
 use firstsight_transfer::{self as images, Splits};
+
+use crate::{Lecture, Result, SPLIT_SEED, Settings};
 
 /// Images of a few classes.
 pub(super) struct Task {

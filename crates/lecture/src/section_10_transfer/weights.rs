@@ -4,8 +4,7 @@ use firstsight_data::{Interpolation, ResizeMode};
 use firstsight_models::ModelKind;
 use firstsight_transfer::Pretrained;
 
-use crate::Result;
-use crate::{Context, weights as hub};
+use crate::{Context, Result, weights as hub};
 
 /// Height and width that the lecture shows its pretrained networks.
 pub(super) const SIDE: usize = 150;

@@ -619,7 +619,7 @@ impl FineTuneResult {
         if self.recipe.tuning.is_none() {
             CsvHistory::new(&run.history()).write(&self.history.epochs)?;
         }
-        files::write_json(&run.config(), &self.config().document()?)?;
+        self.config().write(&run.config())?;
         self.model.params.save(&run.weights())?;
         files::write_json(&run.metrics(), &self.metrics())?;
         Ok(self.report()?.write(&run.report())?)

@@ -7,7 +7,7 @@ use firstsight_report::{
 use firstsight_train::{Metrics, Predictions};
 
 use super::{BINS, Evaluation, FineTuneResult, Kept};
-use crate::report_sections::{self as pages, Beside};
+use crate::report_sections::{self as pages, ReferenceRow};
 use crate::{Figures, Preset, Result};
 
 impl FineTuneResult {
@@ -155,8 +155,9 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
 }
 
 fn figures(result: &FineTuneResult, section: &mut Section, model: &str) {
-    let row = |split, metrics: &Metrics| Beside { split, ours: Figures::from(metrics), lecture: None };
-    let mut rows: Vec<Beside> = result.train.iter().map(|train| row("training", train)).collect();
+    let row =
+        |split, metrics: &Metrics| ReferenceRow { split, ours: Figures::from(metrics), reference: None };
+    let mut rows: Vec<ReferenceRow> = result.train.iter().map(|train| row("training", train)).collect();
     if result.kept != Kept::Head {
         rows.push(row("validation, last layer alone", &result.head_val));
     }

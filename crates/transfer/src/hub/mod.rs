@@ -12,8 +12,6 @@ mod web;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::{Repo, RepoType};
-
 use self::cache::CachedRepo;
 use self::download::{Expected, download};
 pub use self::error::HubError;
@@ -167,13 +165,13 @@ impl Hub {
     }
 
     fn repo(&self, file: &HubFile<'_>) -> CachedRepo {
-        CachedRepo::new(&self.config.cache, hub_repo(file))
+        CachedRepo::new(&self.config.cache, file.repository)
     }
 
     fn url(&self, file: &HubFile<'_>) -> String {
-        let repo = hub_repo(file);
         let endpoint = self.config.endpoint.trim_end_matches('/');
-        format!("{endpoint}/{}/resolve/{}/{}", repo.url(), repo.url_revision(), percent_encoded(file.file))
+        let revision = file.revision.replace('/', "%2F");
+        format!("{endpoint}/{}/resolve/{revision}/{}", file.repository, percent_encoded(file.file))
     }
 
     /// Asks which commit, hash and size the file has.
@@ -265,10 +263,6 @@ impl Found {
         let is_sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_sha256.then(|| self.etag.clone())
     }
-}
-
-fn hub_repo(file: &HubFile<'_>) -> Repo {
-    Repo::with_revision(file.repository.to_owned(), RepoType::Model, file.revision.to_owned())
 }
 
 fn is_commit(revision: &str) -> bool {

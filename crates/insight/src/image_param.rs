@@ -1,24 +1,24 @@
-//! What gradient ascent turns: pixels, or the frequencies that a picture is made of.
+//! Images as functions of parameters: pixels, or frequencies.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// How a picture is parametrised. Values are free; the sigmoid of what they say is the share of white.
+/// The parameters of an image. They are unbounded; a sigmoid maps what they make to 0..=1.
 ///
-/// Steps along the gradient of pixels make high frequencies fastest. Steps along the gradient of frequencies, each scaled
-/// by what photos have of it, make all alike (Olah, Mordvintsev and Schubert, Feature visualization, 2017).
+/// Gradient steps on pixels favor high frequencies. Steps on frequencies, each scaled by its strength in photos, favor
+/// none (Olah, Mordvintsev and Schubert, Feature visualization, 2017).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Painting {
-    /// A value a pixel.
+pub enum Parametrization {
+    /// One parameter per pixel and channel.
     Pixels,
-    /// A value a frequency, a frequency f being scaled by f^−decay: 1 for photos.
+    /// One parameter per frequency and channel, scaled by f^−decay for frequency f.
     Fourier {
-        /// The power.
+        /// The power by which frequencies fall off: 1 for photos.
         decay: f64,
     },
 }
 
-/// Axes of colour by how much photos vary along them (Ruderman, Cronin and Chiao 1998): light, blue against yellow, green
-/// against magenta. Rows are red, green and blue.
+/// Color axes scaled by the variation of photos along them (Ruderman, Cronin and Chiao 1998): lightness, blue against
+/// yellow, green against magenta. Rows are red, green and blue.
 const COLORS: [[f64; 3]; 3] = {
     const LIGHT: f64 = 0.577_350_269_189_625_8;
     const BLUE_YELLOW: f64 = 0.35 * std::f64::consts::FRAC_1_SQRT_2;
@@ -30,29 +30,29 @@ const COLORS: [[f64; 3]; 3] = {
     ]
 };
 
-/// Pictures of one size, as [`Painting`] says: from parameters to pictures and back.
+/// The map between parameters and images of one size.
 #[derive(Debug, Clone)]
-pub struct Canvas {
-    painting: Painting,
-    /// (H, H) and (W, W): columns are waves.
+pub struct ImageParam {
+    parametrization: Parametrization,
+    /// (H, H) and (W, W), one wave per column.
     waves: (Tensor, Tensor),
-    /// (H, W): what each frequency's parameter is multiplied by.
+    /// Factor of each frequency's parameter, (H, W).
     scale: Tensor,
 }
 
-impl Canvas {
-    /// For pictures of `height` × `width`.
+impl ImageParam {
+    /// The map for images of `height` × `width`.
     pub fn new(
-        painting: Painting,
+        parametrization: Parametrization,
         (height, width): (usize, usize),
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let decay = match painting {
-            Painting::Pixels => 0.0,
-            Painting::Fourier { decay } => decay,
+        let decay = match parametrization {
+            Parametrization::Pixels => 0.0,
+            Parametrization::Fourier { decay } => decay,
         };
-        // A mean counts as the lowest wave that fits.
+        // The mean is scaled as the lowest frequency that fits.
         let lowest = 1.0 / height.max(width) as f64;
         let mut scale = Vec::with_capacity(height * width);
         for i in 0..height {
@@ -61,23 +61,23 @@ impl Canvas {
                 scale.push(down.hypot(across).max(lowest).powf(-decay));
             }
         }
-        // So that noise of the same strength gives pictures of the same contrast, whatever the decay.
+        // Noise of the same strength gives images of the same contrast, whatever the decay.
         let power = scale.iter().map(|s| s * s).sum::<f64>() / scale.len() as f64;
         scale.iter_mut().for_each(|s| *s /= power.sqrt());
         let tensor = |values: Vec<f64>, shape| Tensor::from_vec(values, shape, device)?.to_dtype(dtype);
         Ok(Self {
-            painting,
+            parametrization,
             waves: (tensor(waves(height), (height, height))?, tensor(waves(width), (width, width))?),
             scale: tensor(scale, (height, width))?,
         })
     }
 
-    /// From parameters (B, C, H, W) to pictures (B, C, H, W) in 0..=1. Three channels are red, green and blue, and their
-    /// parameters axes of colour.
-    pub fn paint(&self, parameters: &Tensor) -> Result<Tensor> {
-        let values = match self.painting {
-            Painting::Pixels => parameters.clone(),
-            Painting::Fourier { .. } => {
+    /// The images (B, C, H, W) of parameters (B, C, H, W), with values in 0..=1. The parameters of three channels are along
+    /// color axes, and the image's channels red, green and blue.
+    pub fn image(&self, parameters: &Tensor) -> Result<Tensor> {
+        let values = match self.parametrization {
+            Parametrization::Pixels => parameters.clone(),
+            Parametrization::Fourier { .. } => {
                 let (down, across) = &self.waves;
                 separable(&parameters.broadcast_mul(&self.scale)?, down, across)?
             }
@@ -85,13 +85,13 @@ impl Canvas {
         sigmoid(&colored(&values)?)
     }
 
-    /// The parameters of a picture (B, C, H, W) of values between 0 and 1, both excluded: what [`Canvas::paint`] undoes.
-    pub fn parameters(&self, picture: &Tensor) -> Result<Tensor> {
-        let logits = (picture.log()? - picture.affine(-1.0, 1.0)?.log()?)?;
+    /// The parameters of images (B, C, H, W) with values in (0, 1): the inverse of [`ImageParam::image`].
+    pub fn parameters(&self, images: &Tensor) -> Result<Tensor> {
+        let logits = (images.log()? - images.affine(-1.0, 1.0)?.log()?)?;
         let values = uncolored(&logits)?;
-        match self.painting {
-            Painting::Pixels => Ok(values),
-            Painting::Fourier { .. } => {
+        match self.parametrization {
+            Parametrization::Pixels => Ok(values),
+            Parametrization::Fourier { .. } => {
                 let (down, across) = &self.waves;
                 let spectrum = separable(&values, &down.t()?.contiguous()?, &across.t()?.contiguous()?)?;
                 spectrum.broadcast_div(&self.scale)
@@ -100,8 +100,8 @@ impl Canvas {
     }
 }
 
-/// The waves of a real signal of n values, orthonormal, one a column: the mean, then cosine and sine of each frequency,
-/// and the alternating one where n is even.
+/// The orthonormal waves of a real signal of n values, one per column: the mean, then cosine and sine of each frequency;
+/// for even n the alternating wave last.
 fn waves(n: usize) -> Vec<f64> {
     let length = n as f64;
     let mut matrix = Vec::with_capacity(n * n);
@@ -117,12 +117,12 @@ fn waves(n: usize) -> Vec<f64> {
     matrix
 }
 
-/// Cycles a pixel of the k-th wave of n.
+/// The k-th of n waves in cycles per pixel.
 fn frequency(k: usize, n: usize) -> f64 {
     k.div_ceil(2) as f64 / n as f64
 }
 
-/// `down` · x · `across`ᵀ for every channel.
+/// `down` · x · `across`ᵀ of every channel x.
 pub(crate) fn separable(xs: &Tensor, down: &Tensor, across: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
     let (height, width) = (down.dim(0)?, across.dim(0)?);
@@ -132,11 +132,12 @@ pub(crate) fn separable(xs: &Tensor, down: &Tensor, across: &Tensor) -> Result<T
     both.reshape((b * c, width, height))?.transpose(1, 2)?.contiguous()?.reshape((b, c, height, width))
 }
 
-/// From axes of colour to red, green and blue; other numbers of channels as they are.
+/// Color axes to red, green and blue; other numbers of channels are unchanged.
 fn colored(xs: &Tensor) -> Result<Tensor> {
     recolored(xs, &COLORS)
 }
 
+/// The inverse of [`colored`].
 fn uncolored(xs: &Tensor) -> Result<Tensor> {
     // The axes are orthogonal: the inverse is the transpose over their squared lengths.
     let mut inverse = [[0.0; 3]; 3];
@@ -159,7 +160,7 @@ fn recolored(xs: &Tensor, matrix: &[[f64; 3]; 3]) -> Result<Tensor> {
     matrix.unsqueeze(0)?.broadcast_as((b, 3, 3))?.contiguous()?.matmul(&pixels)?.reshape((b, 3, h, w))
 }
 
-/// 1 / (1 + e^−x) of operations that all have gradients.
+/// 1 / (1 + e^−x), from operations with gradients.
 fn sigmoid(xs: &Tensor) -> Result<Tensor> {
     xs.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
 }

@@ -5,17 +5,17 @@ use firstsight_models::{Dims, ImageClassifier, Stage};
 
 use crate::{Error, Result};
 
-/// A layer that can be looked at.
+/// A named layer of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Its name.
+    /// Name of the layer.
     pub name: String,
-    /// What it makes of one image.
+    /// Shape of its output for one image.
     pub output: Dims,
 }
 
 impl Layer {
-    /// How many channels its maps, or how many features it has.
+    /// The number of channels of its feature maps, or of its features.
     pub fn n_channels(&self) -> usize {
         match self.output {
             Dims::Map { channels, .. } => channels,
@@ -24,9 +24,10 @@ impl Layer {
     }
 }
 
-/// The layers of `network` for images like `xs`, (B, C, H, W), in order, the last being its classes.
+/// The layers of `network` in order, the classifier last, with their output shapes for images like `xs` (B, C, H, W).
 ///
 /// # Errors
+///
 /// An input that the network does not take.
 pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     let mut xs = xs.narrow(0, 0, 1)?;
@@ -42,25 +43,26 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     Ok(found)
 }
 
-/// What the layer called `name` makes of images (B, C, H, W) in inference: maps (B, C', h, w) or features (B, F). What
-/// comes behind it is not run.
+/// The output of the layer called `name` for images (B, C, H, W) in inference mode: feature maps (B, C', h, w) or
+/// features (B, F). Later layers are not run.
 ///
 /// # Errors
+///
 /// [`Error::UnknownLayer`] lists the layers; an input that the network does not take.
 pub fn activation(network: &ImageClassifier, xs: &Tensor, name: &str) -> Result<Tensor> {
     let stages = network.stages();
-    Ok(run(&stages[..=place(&stages, name)?], xs)?)
+    Ok(run(&stages[..=position(&stages, name)?], xs)?)
 }
 
-/// The place of the stage called `name`.
-pub(crate) fn place(stages: &[Stage<'_>], name: &str) -> Result<usize> {
+/// The index of the layer called `name`.
+pub(crate) fn position(stages: &[Stage<'_>], name: &str) -> Result<usize> {
     stages.iter().position(|stage| stage.name == name).ok_or_else(|| Error::UnknownLayer {
         name: name.to_owned(),
         known: stages.iter().map(|stage| stage.name.clone()).collect(),
     })
 }
 
-/// `stages` one after the other.
+/// The output of the last of `stages`.
 pub(crate) fn run(stages: &[Stage<'_>], xs: &Tensor) -> candle_core::Result<Tensor> {
     stages.iter().try_fold(xs.clone(), |xs, stage| stage.forward(&xs))
 }

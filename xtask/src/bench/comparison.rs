@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use firstsight::Context;
 use serde::Serialize;
 
 use super::worker::{Malloc, Memory, PyTorch, Worker};
 use super::{Item, Mode};
-use firstsight::Context;
 
 /// How an item is timed.
 #[derive(Debug, Clone)]
-pub(crate) struct Contest {
+pub(crate) struct Comparison {
     pub(crate) item: Item,
     pub(crate) mode: Mode,
     /// Threads of each side; its own choice if none is given.
@@ -37,7 +37,7 @@ pub(crate) struct Side {
 
 /// What came out for one of PyTorch's ways.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Rival {
+pub(crate) struct Baseline {
     #[serde(flatten)]
     pub(crate) how: PyTorch,
     #[serde(flatten)]
@@ -46,7 +46,7 @@ pub(crate) struct Rival {
 
 /// A way's first turn.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Scouted {
+pub(crate) struct VariantTiming {
     #[serde(flatten)]
     how: PyTorch,
     ms: f64,
@@ -57,23 +57,23 @@ pub(crate) struct Scouted {
 pub(crate) struct Outcome {
     pub(crate) ours: Side,
     /// PyTorch's best, with each malloc; none without a Python.
-    pub(crate) rivals: Vec<Rival>,
+    pub(crate) baselines: Vec<Baseline>,
     /// All of PyTorch's ways that work.
-    pub(crate) scouted: Vec<Scouted>,
+    pub(crate) scouted: Vec<VariantTiming>,
 }
 
 /// A worker and the medians of its turns.
-struct Contestant {
+struct Process {
     worker: Worker,
     turns: Vec<f64>,
 }
 
-impl Contest {
+impl Comparison {
     /// Our side alone, or in turn with PyTorch's: each of its ways takes one turn, and the best with each malloc take all.
     pub(crate) fn run(&self, python: Option<&Path>, context: &Context) -> Result<Outcome> {
         let scouted = python.map(|python| self.scout(python)).transpose()?.unwrap_or_default();
-        let mut ours = Contestant::new(Worker::ours(self.item, self.mode, self.threads, context)?);
-        let mut rivals = Vec::new();
+        let mut ours = Process::new(Worker::ours(self.item, self.mode, self.threads, context)?);
+        let mut baselines = Vec::new();
         for malloc in [Malloc::Default, Malloc::Keeping] {
             let ways = scouted.iter().filter(|scouted| scouted.how.malloc == malloc);
             if let (Some(best), Some(python)) = (ways.min_by(|a, b| a.ms.total_cmp(&b.ms)), python) {
@@ -84,27 +84,27 @@ impl Contest {
                     "item {}: {here} parameters here, {there} in PyTorch",
                     self.item.name()
                 );
-                rivals.push((best.how, Contestant::new(worker)));
+                baselines.push((best.how, Process::new(worker)));
             }
         }
         for _ in 0..self.rounds {
             ours.take_turn(self.seconds)?;
-            for (_, rival) in &mut rivals {
-                rival.take_turn(self.seconds)?;
+            for (_, baseline) in &mut baselines {
+                baseline.take_turn(self.seconds)?;
             }
         }
-        let rival = |(how, contestant): (PyTorch, Contestant)| Ok(Rival { how, side: contestant.finish()? });
-        let rivals = rivals.into_iter().map(rival).collect::<Result<_>>()?;
-        Ok(Outcome { ours: ours.finish()?, rivals, scouted })
+        let baseline = |(how, process): (PyTorch, Process)| Ok(Baseline { how, side: process.finish()? });
+        let baselines = baselines.into_iter().map(baseline).collect::<Result<_>>()?;
+        Ok(Outcome { ours: ours.finish()?, baselines, scouted })
     }
 
-    fn scout(&self, python: &Path) -> Result<Vec<Scouted>> {
+    fn scout(&self, python: &Path) -> Result<Vec<VariantTiming>> {
         let mut scouted = Vec::new();
         let mut last = None;
         for how in PyTorch::all() {
             let turn = || Ok(median(&self.pytorch(python, how)?.round(self.seconds)?));
             match turn() {
-                Ok(ms) => scouted.push(Scouted { how, ms }),
+                Ok(ms) => scouted.push(VariantTiming { how, ms }),
                 Err(error) => {
                     let error: anyhow::Error = error;
                     eprintln!("item {}, {}: left out: {error:#}", self.item.name(), self.mode.name());
@@ -126,7 +126,7 @@ impl Contest {
     }
 }
 
-impl Contestant {
+impl Process {
     fn new(worker: Worker) -> Self {
         Self { worker, turns: Vec::new() }
     }
