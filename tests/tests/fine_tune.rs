@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::Device;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::networks::MOBILENET_V2;
+use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -39,9 +40,9 @@ fn weights(folder: &Path, architecture: &str) -> PathBuf {
     let folder = folder.join("weights");
     std::fs::create_dir_all(&folder).unwrap();
     let params = Params::seeded(5, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 32, width: 32 };
-    let kind = ModelKind::MobileNetV2;
-    ImageClassifier::new(kind, input, 1000, kind.scheme(), &params).unwrap();
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let kind = &MOBILENET_V2;
+    ImageClassifier::new(kind, input, 1000, kind.init, &params).unwrap();
     params.save(&folder.join("model.safetensors")).unwrap();
     let config = serde_json::json!({
         "architecture": architecture, "num_classes": 1000,
@@ -308,11 +309,11 @@ model = timm.create_model('local-dir:' + weights, pretrained=True, num_classes=2
 transform = create_transform(**resolve_data_config({}, model=model))
 x = torch.stack([transform(Image.open(path).convert('RGB')) for path in images])
 y = torch.tensor([int('red' in path) for path in images])
-optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for _ in range(5):
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     torch.nn.functional.cross_entropy(model.train()(x), y).backward()
-    optimiser.step()
+    optimizer.step()
 config = {'label_names': ['blue', 'red']} if names == 'named' else {}
 save_for_hf(model, out, model_config=config, safe_serialization=True)
 with torch.no_grad():

@@ -6,7 +6,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::networks::{MOBILENET_V2, XCEPTION};
+use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -17,9 +18,9 @@ fn scene(folder: &Path, n_classes: usize, config: &Value) {
     let weights = folder.join("weights");
     std::fs::create_dir_all(&weights).unwrap();
     let params = Params::seeded(5, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 32, width: 32 };
-    let kind = ModelKind::MobileNetV2;
-    ImageClassifier::new(kind, input, n_classes, kind.scheme(), &params).unwrap();
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let kind = &MOBILENET_V2;
+    ImageClassifier::new(kind, input, n_classes, kind.init, &params).unwrap();
     params.save(&weights.join("model.safetensors")).unwrap();
     std::fs::write(weights.join("config.json"), config.to_string()).unwrap();
     let pixel = |x: u32, y: u32| Rgb([(x * 5) as u8, (y * 7) as u8, (x * y) as u8]);
@@ -130,11 +131,11 @@ fn bad_weights_and_arguments_are_named() {
     std::fs::write(&path, &whole).unwrap();
     let small = serde_json::json!({"architecture": "xception", "pretrained_cfg": {"input_size": [3, 6, 6]}});
     let other = Params::seeded(5, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 96, width: 96 };
-    ImageClassifier::new(ModelKind::Xception, input, 3, ModelKind::Xception.scheme(), &other).unwrap();
+    let input = InputShape::Map { channels: 3, height: 96, width: 96 };
+    ImageClassifier::new(&XCEPTION, input, 3, XCEPTION.init, &other).unwrap();
     other.save(&path).unwrap();
     std::fs::write(here.join("weights/config.json"), small.to_string()).unwrap();
-    let smallest = ModelKind::Xception.smallest_input();
+    let smallest = XCEPTION.smallest_input;
     refuses(here, &xception, &["xception", "6x6", &format!("{smallest}x{smallest}")]);
 }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use firstsight_data::{Batch, Batches, Error};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
+use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params};
 use firstsight_train::{
     BatchEnd, Callback, CrossEntropy, FitConfig, OptimizerConfig, StopReason, Trainable, fit,
 };
@@ -86,12 +87,12 @@ impl Callback for Compare<'_> {
     }
 }
 
-fn five_steps(kind: ModelKind, layers: &[&str]) {
+fn five_steps(kind: &'static ModelInfo, layers: &[&str]) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/training_steps.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
     let params = Params::seeded(0, &Device::Cpu);
-    let input = Dims::Map { channels: 1, height: 80, width: 60 };
-    let network = ImageClassifier::new(kind, input, CLASSES, Scheme::Keras, &params).unwrap();
+    let input = InputShape::Map { channels: 1, height: 80, width: 60 };
+    let network = ImageClassifier::new(kind, input, CLASSES, Init::Keras, &params).unwrap();
     for (k, layer) in layers.iter().enumerate() {
         let weight = params.get(&format!("{layer}.weight")).unwrap();
         let receptive: usize = weight.dims()[2..].iter().product();
@@ -105,17 +106,17 @@ fn five_steps(kind: ModelKind, layers: &[&str]) {
     }
     let config = FitConfig::new(1, CrossEntropy, OptimizerConfig::adam_keras(0.001));
     let model = Trainable::new(&network, params.named());
-    let mut compare = Compare { steps: &golden[kind.name()], params: &params };
+    let mut compare = Compare { steps: &golden[kind.name], params: &params };
     let history = fit(&model, &Hashed, None, &config, &mut [&mut compare]).unwrap();
     assert_eq!(history.epochs.len(), 1);
 }
 
 #[test]
 fn logistic_regression_follows_keras() {
-    five_steps(ModelKind::Logistic, &["dense"]);
+    five_steps(&LOGISTIC, &["dense"]);
 }
 
 #[test]
 fn the_small_cnn_follows_keras() {
-    five_steps(ModelKind::SmallCnn, &["conv1", "conv2", "conv3", "dense_1", "dense_2"]);
+    five_steps(&SMALL_CNN, &["conv1", "conv2", "conv3", "dense_1", "dense_2"]);
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use candle_core::Device;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::networks::MOBILENET_V2;
+use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 
@@ -17,9 +18,9 @@ fn scene(folder: &Path) {
     let weights = folder.join("weights");
     std::fs::create_dir_all(&weights).unwrap();
     let params = Params::seeded(5, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 48, width: 48 };
-    let kind = ModelKind::MobileNetV2;
-    ImageClassifier::new(kind, input, 3, kind.scheme(), &params).unwrap();
+    let input = InputShape::Map { channels: 3, height: 48, width: 48 };
+    let kind = &MOBILENET_V2;
+    ImageClassifier::new(kind, input, 3, kind.init, &params).unwrap();
     params.save(&weights.join("model.safetensors")).unwrap();
     let config = serde_json::json!({
         "architecture": "mobilenetv2_100", "label_names": ["ant", "bee", "cat"],
@@ -94,12 +95,12 @@ fn the_lectures_section_shows_its_cnn_and_a_run_can_be_looked_at() {
             let folder = here.join("stripes").join(split).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..12u32 {
-                let grey = |x: u32, y: u32| {
+                let gray = |x: u32, y: u32| {
                     let place = if down { y } else { x } + i;
                     let noise = (x * 7 + y * 13 + (i + seed) * 31) % 90;
                     Luma([if place.is_multiple_of(4) { 160 + noise as u8 } else { noise as u8 }])
                 };
-                GrayImage::from_fn(18, 20, grey).save(folder.join(format!("{i}.png"))).unwrap();
+                GrayImage::from_fn(18, 20, gray).save(folder.join(format!("{i}.png"))).unwrap();
             }
         }
     }

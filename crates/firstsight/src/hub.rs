@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::MOBILENET_V2;
 use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
-pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -> Result<Pretrained> {
+pub(crate) fn locate(
+    model: &'static ModelInfo,
+    typed: Option<&str>,
+    runtime: &Runtime,
+) -> Result<Pretrained> {
     let source = match typed {
         Some(text) => WeightsSource::parse(text)?,
         None => WeightsSource::Published,
@@ -20,7 +25,7 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -
     let located = Pretrained::locate(model, &source, &hub, report);
     match (typed, located) {
         (None, Err(Error::Hub(error))) => Err(*error).context(
-            "can't fetch the published weights; `--weights` takes a folder, a file or another repository instead",
+            "cannot fetch the published weights; `--weights` takes a folder, a file or another repository instead",
         ),
         (_, located) => Ok(located?),
     }
@@ -28,12 +33,12 @@ pub(crate) fn locate(model: ModelKind, typed: Option<&str>, runtime: &Runtime) -
 
 /// The weights of the network that the weights name where no model is given, or else of MobileNetV2.
 pub(crate) fn locate_any(
-    model: Option<ModelKind>,
+    model: Option<&'static ModelInfo>,
     typed: Option<&str>,
     runtime: &Runtime,
 ) -> Result<Pretrained> {
     let (None, Some(text)) = (model, typed) else {
-        return locate(model.unwrap_or(ModelKind::MobileNetV2), typed, runtime);
+        return locate(model.unwrap_or(&MOBILENET_V2), typed, runtime);
     };
     Ok(match WeightsSource::parse(text)? {
         WeightsSource::Local(path) if path.is_dir() => Pretrained::folder(&path)?,
@@ -45,7 +50,7 @@ pub(crate) fn locate_any(
     })
 }
 
-/// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.
+/// Connection settings for an address outside the hub: its proxy, and few retries, since the files are optional.
 pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
     let config = config()?;
     Ok(HubConfig { endpoint: address.to_owned(), token: None, proxy: proxy(address), retries: 1, ..config })

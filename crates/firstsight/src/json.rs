@@ -1,6 +1,7 @@
 //! The documents of `--json`.
 
-use firstsight_models::{Dims, Style, Summary};
+use firstsight_models::summary::Style;
+use firstsight_models::{InputShape, Summary};
 use firstsight_transfer::Prediction;
 use serde::Serialize;
 
@@ -13,9 +14,9 @@ pub(crate) struct SummaryJson {
     trainable_params: usize,
     /// Values that are saved but not trained.
     running_statistics: usize,
-    /// For one input.
+    /// Multiply-adds for one input.
     multiply_adds: u64,
-    /// Of all layers' outputs for one input, in float32.
+    /// Bytes of all layers' outputs for one input, in float32.
     output_bytes: usize,
     weight_bytes: usize,
 }
@@ -33,11 +34,11 @@ struct LayerJson {
 
 impl From<&Summary> for SummaryJson {
     fn from(summary: &Summary) -> Self {
-        let axes = |dims: Dims| match summary.style {
+        let axes = |dims: InputShape| match summary.style {
             Style::Timm => dims.channels_first(),
             _ => dims.channels_last(),
         };
-        let layer = |row: &firstsight_models::Row| LayerJson {
+        let layer = |row: &firstsight_models::summary::Row| LayerJson {
             name: row.name.clone(),
             kind: row.kind.to_owned(),
             output_shape: axes(row.output),
@@ -68,7 +69,7 @@ pub(crate) struct PredictionJson {
 
 #[derive(Serialize)]
 pub(crate) struct GuessJson {
-    /// The class's place among the network's outputs.
+    /// Index among the network's outputs.
     pub(crate) index: usize,
     pub(crate) label: String,
     pub(crate) probability: f32,

@@ -1,14 +1,14 @@
-//! The network that a command looks at: a run's, or a pretrained one.
+//! The network of a command: a run's, or a pretrained one.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_transfer::Classifier;
 
 use crate::{context::Context, hub, values};
 
-/// Which network, as typed.
+/// The network, as named on the command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NetworkArgs {
     /// Run of a trained network
@@ -16,7 +16,7 @@ pub(crate) struct NetworkArgs {
     run: Option<PathBuf>,
     /// Pretrained network: mobilenet-v2 or xception
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    pretrained: Option<ModelKind>,
+    pretrained: Option<&'static ModelInfo>,
     /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_data::AugmentationPreset;
 use firstsight_lecture::SectionName;
-use firstsight_models::ModelKind;
+use firstsight_models::{ModelInfo, registry};
 use firstsight_transfer::{LearningRate, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
@@ -15,10 +15,10 @@ pub(crate) struct InputSize {
 }
 
 impl InputSize {
-    /// What was typed, or the model's usual size.
-    pub(crate) fn or_usual(typed: Option<Self>, model: ModelKind) -> Self {
+    /// The size given, or the model's usual one.
+    pub(crate) fn or_usual(typed: Option<Self>, model: &'static ModelInfo) -> Self {
         typed.unwrap_or_else(|| {
-            let (channels, height, width) = model.usual_input();
+            let (channels, height, width) = model.usual_input;
             Self { height, width, channels }
         })
     }
@@ -36,7 +36,7 @@ impl std::str::FromStr for InputSize {
             return Err(format!("height and width must lie in 1..=2048, found {height} and {width}"));
         }
         if channels != 1 && channels != 3 {
-            return Err(format!("channels must be 1 (grey) or 3 (RGB), found {channels}"));
+            return Err(format!("channels must be 1 (gray) or 3 (RGB), found {channels}"));
         }
         Ok(Self { height, width, channels })
     }
@@ -86,8 +86,8 @@ pub(crate) fn rate_or_find(text: &str) -> Result<LearningRate, String> {
 }
 
 /// A model's name.
-pub(crate) fn model(name: &str) -> Result<ModelKind, firstsight_models::Error> {
-    name.parse()
+pub(crate) fn model(name: &str) -> Result<&'static ModelInfo, firstsight_models::Error> {
+    registry::find(name)
 }
 
 /// A value by its name, each with what `--help` says of it.

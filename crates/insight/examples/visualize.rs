@@ -4,14 +4,14 @@ use candle_core::{DType, Device, Tensor};
 use firstsight_insight::{
     FeatureVisConfig, InputFormat, Parametrization, grad_cam, layers, visualize_features,
 };
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::networks::SMALL_CNN;
+use firstsight_models::{ImageClassifier, InputShape, Params};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Random weights; `params.load(path)` reads trained ones. Frozen weights get no gradient.
-    let params = Params::seeded(1, &Device::Cpu).freezing(|_| true);
-    let input = Dims::Map { channels: 1, height: 32, width: 32 };
-    let network =
-        ImageClassifier::new(ModelKind::SmallCnn, input, 10, ModelKind::SmallCnn.scheme(), &params)?;
+    let params = Params::seeded(1, &Device::Cpu).frozen(|_| true);
+    let input = InputShape::Map { channels: 1, height: 32, width: 32 };
+    let network = ImageClassifier::new(&SMALL_CNN, input, 10, SMALL_CNN.init, &params)?;
     let images = Tensor::ones((2, 1, 32, 32), DType::F32, &Device::Cpu)?;
     for layer in layers(&network, &images)? {
         println!("{}: {} channels", layer.name, layer.n_channels());

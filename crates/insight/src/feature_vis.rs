@@ -1,7 +1,7 @@
 //! Feature visualization: gradient ascent on the input.
 
 use candle_core::{DType, Device, Tensor, Var};
-use firstsight_models::{ImageClassifier, Stage};
+use firstsight_models::{ImageClassifier, NamedLayer};
 use firstsight_train::{Optimizer, OptimizerConfig, backward_step};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
@@ -77,7 +77,7 @@ pub fn visualize_features(
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Vec<FeatureVis>> {
     config.check()?;
-    let mut stages = network.stages();
+    let mut stages = network.named_layers();
     stages.truncate(position(&stages, layer)? + 1);
     if channels.is_empty() {
         return Ok(Vec::new());
@@ -118,7 +118,7 @@ pub fn visualize_features(
 /// The mean activations to maximize.
 struct Objective<'a> {
     /// The layers up to the one that is visualized.
-    stages: Vec<Stage<'a>>,
+    stages: Vec<NamedLayer<'a>>,
     layer: &'a str,
     channels: &'a [usize],
     input: &'a InputFormat,

@@ -20,18 +20,19 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+/// use firstsight_models::networks::SMALL_CNN;
+/// use firstsight_models::{ImageClassifier, InputShape, Params};
 ///
-/// let params = Params::seeded(1, &Device::Cpu).freezing(|_| true);
-/// let input = Dims::Map { channels: 1, height: 32, width: 32 };
-/// let network = ImageClassifier::new(ModelKind::SmallCnn, input, 10, ModelKind::SmallCnn.scheme(), &params)?;
+/// let params = Params::seeded(1, &Device::Cpu).frozen(|_| true);
+/// let input = InputShape::Map { channels: 1, height: 32, width: 32 };
+/// let network = ImageClassifier::new(&SMALL_CNN, input, 10, SMALL_CNN.init, &params)?;
 /// let images = Tensor::ones((2, 1, 32, 32), DType::F32, &Device::Cpu)?;
 /// let maps = firstsight_insight::grad_cam(&network, &images, &[3, 7], "conv3")?;
 /// assert_eq!(maps.dims(), [2, 8, 8]);
 /// # Ok::<(), firstsight_insight::Error>(())
 /// ```
 pub fn grad_cam(network: &ImageClassifier, xs: &Tensor, classes: &[usize], layer: &str) -> Result<Tensor> {
-    let stages = network.stages();
+    let stages = network.named_layers();
     let position = position(&stages, layer)?;
     let n_classes = network.n_classes();
     if let Some(&channel) = classes.iter().find(|&&class| class >= n_classes) {

@@ -1,7 +1,7 @@
 //! Layers by name.
 
 use candle_core::Tensor;
-use firstsight_models::{Dims, ImageClassifier, Stage};
+use firstsight_models::{ImageClassifier, InputShape, NamedLayer};
 
 use crate::{Error, Result};
 
@@ -11,15 +11,15 @@ pub struct Layer {
     /// Name of the layer.
     pub name: String,
     /// Shape of its output for one image.
-    pub output: Dims,
+    pub output: InputShape,
 }
 
 impl Layer {
     /// The number of channels of its feature maps, or of its features.
     pub fn n_channels(&self) -> usize {
         match self.output {
-            Dims::Map { channels, .. } => channels,
-            Dims::Features(n) => n,
+            InputShape::Map { channels, .. } => channels,
+            InputShape::Features(n) => n,
         }
     }
 }
@@ -32,11 +32,11 @@ impl Layer {
 pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     let mut xs = xs.narrow(0, 0, 1)?;
     let mut found = Vec::new();
-    for stage in network.stages() {
+    for stage in network.named_layers() {
         xs = stage.forward(&xs)?;
         let output = match *xs.dims() {
-            [_, channels, height, width] => Dims::Map { channels, height, width },
-            ref dims => Dims::Features(dims.iter().skip(1).product()),
+            [_, channels, height, width] => InputShape::Map { channels, height, width },
+            ref dims => InputShape::Features(dims.iter().skip(1).product()),
         };
         found.push(Layer { name: stage.name, output });
     }
@@ -50,12 +50,12 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
 ///
 /// [`Error::UnknownLayer`] lists the layers; an input that the network does not take.
 pub fn activation(network: &ImageClassifier, xs: &Tensor, name: &str) -> Result<Tensor> {
-    let stages = network.stages();
+    let stages = network.named_layers();
     Ok(run(&stages[..=position(&stages, name)?], xs)?)
 }
 
 /// The index of the layer called `name`.
-pub(crate) fn position(stages: &[Stage<'_>], name: &str) -> Result<usize> {
+pub(crate) fn position(stages: &[NamedLayer<'_>], name: &str) -> Result<usize> {
     stages.iter().position(|stage| stage.name == name).ok_or_else(|| Error::UnknownLayer {
         name: name.to_owned(),
         known: stages.iter().map(|stage| stage.name.clone()).collect(),
@@ -63,6 +63,6 @@ pub(crate) fn position(stages: &[Stage<'_>], name: &str) -> Result<usize> {
 }
 
 /// The output of the last of `stages`.
-pub(crate) fn run(stages: &[Stage<'_>], xs: &Tensor) -> candle_core::Result<Tensor> {
+pub(crate) fn run(stages: &[NamedLayer<'_>], xs: &Tensor) -> candle_core::Result<Tensor> {
     stages.iter().try_fold(xs.clone(), |xs, stage| stage.forward(&xs))
 }

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::Init;
+use candle_nn::Init as Distribution;
 use firstsight_insight::{
     Error, FeatureVisConfig, ImageParam, InputFormat, Parametrization, ShiftZoom, activation, grad_cam,
     layers, total_variation, visualize_features,
 };
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
+use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
+use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params};
 use firstsight_train::gradient;
 use serde_json::Value;
 
@@ -43,20 +44,24 @@ fn tensor(values: impl Iterator<Item = f64>, shape: &[usize], dtype: DType) -> T
 }
 
 /// A frozen network with the script's weights.
-fn network(kind: ModelKind, shape: (usize, usize, usize), n_classes: usize, dtype: DType) -> ImageClassifier {
+fn network(
+    kind: &'static ModelInfo,
+    shape: (usize, usize, usize),
+    n_classes: usize,
+    dtype: DType,
+) -> ImageClassifier {
     let (channels, height, width) = shape;
-    let input = Dims::Map { channels, height, width };
-    let build =
-        |params: &Params| ImageClassifier::new(kind, input, n_classes, Scheme::Keras, params).unwrap();
+    let input = InputShape::Map { channels, height, width };
+    let build = |params: &Params| ImageClassifier::new(kind, input, n_classes, Init::Keras, params).unwrap();
     let plain = Params::seeded(0, &Device::Cpu);
     build(&plain);
     let params = Params::seeded(0, &Device::Cpu);
     for (k, (name, var)) in plain.named().into_iter().enumerate() {
-        params.builder_dtype(dtype).get_with_hints(var.dims(), &name, Init::Const(0.0)).unwrap();
+        params.builder_dtype(dtype).get_with_hints(var.dims(), &name, Distribution::Const(0.0)).unwrap();
         let values = value(&name, var.dims(), k as u64).into_iter();
         params.get(&name).unwrap().set(&tensor(values, var.dims(), dtype)).unwrap();
     }
-    build(&params.freezing(|_| true))
+    build(&params.frozen(|_| true))
 }
 
 fn scalar(tensor: &Tensor) -> f64 {
@@ -99,10 +104,10 @@ fn check_gradient(
 #[test]
 fn gradients_of_the_input_are_those_of_finite_differences() {
     for (kind, shape, layer) in [
-        (ModelKind::SmallCnn, (1, 32, 24), "conv3"),
-        (ModelKind::SmallCnn, (1, 32, 24), "dense_2"),
-        (ModelKind::MobileNetV2, (3, 32, 32), "blocks.3.1"),
-        (ModelKind::MobileNetV2, (3, 32, 32), "classifier"),
+        (&SMALL_CNN, (1, 32, 24), "conv3"),
+        (&SMALL_CNN, (1, 32, 24), "dense_2"),
+        (&MOBILENET_V2, (3, 32, 32), "blocks.3.1"),
+        (&MOBILENET_V2, (3, 32, 32), "classifier"),
     ] {
         let network = network(kind, shape, 5, F64);
         let (c, h, w) = shape;
@@ -210,14 +215,14 @@ fn grad_cam_is_pytorchs() {
     let small = tensor(pattern(2 * 32 * 24, 7000).map(|u| 255.0 * u), &[2, 1, 32, 24], F64);
     let photo = tensor(pattern(2 * 3 * 64 * 48, 8000).map(|u| 2.0 * u - 1.0), &[2, 3, 64, 48], F64);
     for (kind, shape, n_classes, images) in
-        [(ModelKind::SmallCnn, (1, 32, 24), 5, small), (ModelKind::MobileNetV2, (3, 64, 48), 10, photo)]
+        [(&SMALL_CNN, (1, 32, 24), 5, small), (&MOBILENET_V2, (3, 64, 48), 10, photo)]
     {
-        let golden = &goldens[kind.name()];
+        let golden = &goldens[kind.name];
         let numbers =
             |v: &Value| v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         let classes: Vec<usize> = numbers(&golden["classes"]).iter().map(|c| *c as usize).collect();
         // In float32 rounding carries values over the corners of MobileNetV2's many ReLUs, and gradients jump.
-        let rounded = if kind == ModelKind::SmallCnn { 1e-5 } else { 0.1 };
+        let rounded = if kind == &SMALL_CNN { 1e-5 } else { 0.1 };
         for (dtype, tolerance) in [(F64, 1e-6), (DType::F32, rounded)] {
             let network = network(kind, shape, n_classes, dtype);
             let images = images.to_dtype(dtype).unwrap();
@@ -254,8 +259,8 @@ fn bytes(height: usize, width: usize) -> InputFormat {
 
 #[test]
 fn ascent_raises_the_activation() {
-    let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
-    let mobile = network(ModelKind::MobileNetV2, (3, 48, 48), 10, DType::F32);
+    let small = network(&SMALL_CNN, (1, 32, 24), 5, DType::F32);
+    let mobile = network(&MOBILENET_V2, (3, 48, 48), 10, DType::F32);
     let imagenet = InputFormat {
         height: 48,
         width: 48,
@@ -298,7 +303,7 @@ fn ascent_raises_the_activation() {
 
 #[test]
 fn total_variation_smooths_and_a_visualization_may_end_early() {
-    let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
+    let small = network(&SMALL_CNN, (1, 32, 24), 5, DType::F32);
     let draw = |total_variation: f64| {
         let settings = settings(Parametrization::Pixels, total_variation);
         let vision =
@@ -325,7 +330,7 @@ fn total_variation_of(picture: &Tensor) -> Tensor {
 
 #[test]
 fn errors_name_what_is_wrong() {
-    let small = network(ModelKind::SmallCnn, (1, 32, 24), 5, DType::F32);
+    let small = network(&SMALL_CNN, (1, 32, 24), 5, DType::F32);
     let images = tensor(pattern(32 * 24, 1), &[1, 1, 32, 24], DType::F32);
     let names: Vec<String> = layers(&small, &images).unwrap().into_iter().map(|layer| layer.name).collect();
     assert_eq!(names[1..3], ["conv1", "pool1"]);

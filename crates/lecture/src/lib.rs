@@ -7,7 +7,6 @@ mod filters;
 mod housing;
 mod photo;
 mod reference;
-#[allow(missing_docs)]
 pub mod search_report;
 mod section_01_images;
 mod section_02_convolution;
@@ -19,7 +18,6 @@ mod section_07_logistic;
 mod section_08_cnn;
 mod section_09_search;
 mod section_10_transfer;
-#[allow(missing_docs)]
 pub mod visualization;
 mod weights;
 
@@ -28,27 +26,25 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
+use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training, monitor};
+use firstsight_transfer::{
+    DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections as pages,
+};
 use serde::Serialize;
 
 pub use self::digits::MNIST_MIRROR;
 pub use self::error::{Error, Result};
-use firstsight_transfer::{HubConfig, Runtime};
-
-use firstsight_transfer::files;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Trained, Training};
-use firstsight_transfer::{DecodedSplits, Splits};
-use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// The seed of the lecture's 80/20 split.
 const SPLIT_SEED: u32 = 123;
 
-/// Of every folder given with `--quick`, one image in this many is used.
+/// The quick form uses one image in this many.
 const QUICK_STRIDE: usize = 10;
 
-/// What the lecture runs on, and where its report goes.
+/// Settings of the lecture.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Folder of character images; the generated handwriting if there is none.
@@ -79,7 +75,7 @@ pub struct Settings {
     pub datasets: PathBuf,
     /// The hub that pretrained weights are fetched from.
     pub hub: HubConfig,
-    /// How MNIST's mirror is reached.
+    /// Connection settings for MNIST's mirror.
     pub mirror: HubConfig,
 }
 
@@ -117,7 +113,7 @@ pub enum SectionName {
     Networks,
     /// Augmentation.
     Augmentation,
-    /// What the layers learn.
+    /// Feature visualization: what the layers learn.
     Features,
     /// The character data.
     Data,
@@ -194,21 +190,21 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// What a section is given.
+/// Settings and runtime of a section.
 #[derive(Debug, Clone, Copy)]
 struct Context<'a> {
     settings: &'a Settings,
     runtime: &'a Runtime,
 }
 
-/// What every section works with.
+/// Data and settings of the sections on characters.
 struct Lecture<'a> {
     context: Context<'a>,
     out: &'a Path,
     resume: bool,
     /// From which data, in words, for captions.
     source: String,
-    /// Whether the classes are the lecture's characters, so that its figures may stand beside ours.
+    /// Whether the classes are the lecture's characters, so that its figures can be compared with ours.
     lectures_characters: bool,
     folders: Splits,
     splits: DecodedSplits,
@@ -217,7 +213,7 @@ struct Lecture<'a> {
 
 /// Lengths of the trainings, the lecture's or shorter ones.
 struct Lengths {
-    /// Of each of the two trainings that show what augmentation does.
+    /// Epochs of each training of the section on augmentation.
     augmentation_epochs: usize,
     epochs: usize,
     patience: usize,
@@ -250,7 +246,7 @@ struct DataMetrics {
 struct ModelMetrics {
     params: usize,
     #[serde(flatten)]
-    run: training::RunMetrics,
+    run: RunMetrics,
     seconds: f64,
 }
 
@@ -344,13 +340,13 @@ fn characters(
         section_06_data::write(lecture, report)?;
     }
     if wanted(SectionName::Logistic) && !interrupted {
-        let trained = lecture.train(ModelKind::Logistic, None)?;
+        let trained = lecture.train(&LOGISTIC, None)?;
         metrics.add("logistic", &trained);
         section_07_logistic::write(lecture, &trained, report)?;
         interrupted |= trained.interrupted();
     }
     if (wanted(SectionName::Cnn) || wanted(SectionName::Features)) && !interrupted {
-        let trained = lecture.train(ModelKind::SmallCnn, plain.as_ref())?;
+        let trained = lecture.train(&SMALL_CNN, plain.as_ref())?;
         metrics.add("cnn", &trained);
         if wanted(SectionName::Cnn) {
             section_08_cnn::write(lecture, &trained, report)?;
@@ -420,9 +416,9 @@ impl<'a> Lecture<'a> {
 
     /// The lecture's training: Adam 0.001, batches of 128, early stopping on validation accuracy. `begun` is the same
     /// training for fewer epochs, from whose checkpoint this one continues.
-    fn train(&self, model: ModelKind, begun: Option<&Trained>) -> Result<Trained> {
+    fn train(&self, model: &'static ModelInfo, begun: Option<&Trained>) -> Result<Trained> {
         let plan = self.plan(model);
-        let run = RunFolder::reopen(&self.run_path(model.name()), self.resume)?;
+        let run = RunFolder::reopen(&self.run_path(model.name), self.resume)?;
         let begun = begun.filter(|begun| !self.resume && self.would_go_on(begun));
         if begun.is_some() {
             run.copy_checkpoint(&RunFolder::open(&self.run_path(section_04_augmentation::PLAIN_RUN))?)?;
@@ -437,7 +433,7 @@ impl<'a> Lecture<'a> {
 
     /// Whether early stopping with the lecture's patience would not have ended a training within its epochs.
     fn would_go_on(&self, begun: &Trained) -> bool {
-        let (epochs, monitor) = (&begun.history.epochs, training::monitor());
+        let (epochs, monitor) = (&begun.history.epochs, monitor());
         (1..=epochs.len()).all(|n| {
             let best = monitor.best(&epochs[..n]).map_or(0, |best| best + 1);
             n - best < self.lengths.patience
@@ -448,7 +444,7 @@ impl<'a> Lecture<'a> {
         self.out.join("runs").join(name)
     }
 
-    fn plan(&self, model: ModelKind) -> Training {
+    fn plan(&self, model: &'static ModelInfo) -> Training {
         Training {
             model,
             input: input(),
@@ -504,7 +500,7 @@ impl Metrics {
     }
 }
 
-/// Greyscale, 80 high, 60 wide, Lanczos.
+/// Grayscale, 80 high, 60 wide, Lanczos.
 fn input() -> InputSpec {
     InputSpec::bytes(1, 80, 60)
 }

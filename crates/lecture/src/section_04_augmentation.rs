@@ -7,7 +7,7 @@ use firstsight_data::{
     Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Batches as _, Cover, Fill, ImageDataset,
     Interpolation, Loader, LoaderConfig, Mix, Normalize, Sampling, Transform,
 };
-use firstsight_models::ModelKind;
+use firstsight_models::networks::SMALL_CNN;
 use firstsight_report::{
     Column, Figure, Image, LineChart, Report, Section, Series, Sheet, Table, Tile, number,
 };
@@ -28,7 +28,7 @@ const SIZE: (usize, usize) = (72, 96);
 /// The run folder of the training without augmentation.
 pub(super) const PLAIN_RUN: &str = "small-cnn-plain";
 
-/// How often each change is shown.
+/// Number of draws of each transform.
 const SHOWN: usize = 6;
 
 /// `metrics.json`, `augmentation`.
@@ -101,15 +101,15 @@ const GROUPS: [Group; 3] = [
                   `nearest`)",
     },
     Group {
-        title: "Light and colour",
-        says: "Brightness multiplies all values, contrast moves them away from the mean grey or towards it, both by 0.6 to 1.4; \
-               colour jitter changes brightness, contrast, saturation and hue in a random order. All are torchvision’s \
+        title: "Light and color",
+        says: "Brightness multiplies all values, contrast moves them away from the mean gray or towards it, both by 0.6 to 1.4; \
+               color jitter changes brightness, contrast, saturation and hue in a random order. All are torchvision’s \
                `ColorJitter` as it works on Pillow’s images.",
         changes: &[
             ("brightness", Transform::Brightness { factor: (0.6, 1.4) }),
             ("contrast", Transform::Contrast { factor: (0.6, 1.4) }),
             (
-                "colour jitter",
+                "color jitter",
                 Transform::ColorJitter { brightness: 0.3, contrast: 0.3, saturation: 0.5, hue: 0.1 },
             ),
         ],
@@ -121,7 +121,7 @@ const GROUPS: [Group; 3] = [
                `RandomErasing`): the network must not hang on one detail.",
         changes: &[
             (
-                "erasing, grey",
+                "erasing, gray",
                 Transform::Erase {
                     probability: 1.0,
                     area: (0.05, 0.3),
@@ -245,7 +245,7 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<(Augmen
     let recipe =
         AugmentationConfig { preset: AugmentationPreset::Characters, ..AugmentationConfig::default() };
     let train = |name: &str, recipe: AugmentationConfig| -> Result<Trained> {
-        let mut plan = lecture.plan(ModelKind::SmallCnn);
+        let mut plan = lecture.plan(&SMALL_CNN);
         (plan.epochs, plan.patience, plan.record.augmentation) = (epochs, epochs, recipe);
         let run = RunFolder::reopen(&lecture.run_path(name), lecture.resume)?;
         Ok(plan.run(&lecture.splits, &run, lecture.resume, lecture.context.runtime)?)

@@ -1,10 +1,10 @@
-//! 5. What the layers learn: pictures that excite them, what they make of an image, and where they look when they fail.
+//! 5. What the layers learn: pictures that excite them, feature maps of an image, and Grad-CAM of mistakes.
 
 use std::sync::atomic::Ordering;
 
 use candle_core::ModuleT as _;
 use firstsight_insight::{FeatureVisConfig, Parametrization};
-use firstsight_models::ModelKind;
+use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
 use firstsight_transfer::{Pretrained, RunFolder, report_sections as pages, training::Trained};
@@ -20,10 +20,10 @@ use crate::{
 pub(super) const NUMBER: &str = "5";
 pub(super) const TITLE: &str = "What the layers learn";
 
-/// How many channels of each layer of the CNN are drawn.
+/// Channels drawn of each layer of the CNN.
 const SHOWN: usize = 6;
 
-/// How many mistakes are looked into.
+/// Number of mistakes shown.
 const MISTAKES: usize = 6;
 
 /// Fills the section. Returns whether it is whole: Ctrl-C leaves what was drawn until then.
@@ -60,8 +60,8 @@ fn characters(
     section: &mut Section,
 ) -> Result<bool> {
     section.subsection("The CNN of section 8");
-    let kind = ModelKind::SmallCnn;
-    let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name()))?.weights();
+    let kind = &SMALL_CNN;
+    let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name))?.weights();
     let (name, images) = pages::held_out(&lecture.splits);
     let classes = images.classes();
     let source = format!("the CNN of section 8, trained on {}", lecture.source);
@@ -183,7 +183,7 @@ fn photos(
     )?;
     section.text(&format!(
         "The same for a network of {} parameters that was trained on 1.3 million photos: {source}. Its first layer has edges \
-         and colours, then come textures, patterns, and parts of things.",
+         and colors, then come textures, patterns, and parts of things.",
         number::count(subject.network.summary().total_params() as u64),
     ));
     show::show_filters(section, &subject)?;
@@ -263,7 +263,7 @@ fn draw(
 /// MobileNetV2's weights among those that were typed, or else the published ones; or why there are none. The quick form
 /// takes what lies at hand and fetches nothing.
 fn weights(args: &crate::Settings, context: &crate::Context<'_>) -> Result<Result<Pretrained, String>> {
-    let kind = ModelKind::MobileNetV2;
+    let kind = &MOBILENET_V2;
     let how =
         "`--weights` takes a folder with `model.safetensors` and `config.json`, a file or a hub repository.";
     for text in &args.weights {
@@ -282,6 +282,6 @@ fn weights(args: &crate::Settings, context: &crate::Context<'_>) -> Result<Resul
     }
     Ok(hub::locate(kind, None, context).map_err(|error| {
         let cause = escape_markup(&hub::root_cause(&error));
-        format!("The pretrained weights are not to be had ({cause}). {how}")
+        format!("The pretrained weights cannot be fetched ({cause}). {how}")
     }))
 }

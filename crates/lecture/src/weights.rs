@@ -1,13 +1,13 @@
 //! Pretrained weights that the sections on features and on transfer learning start from.
 
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_transfer::{Error, Event, Hub, HubConfig, Pretrained, WeightsSource};
 
 use crate::Context;
 
 /// The weights of `model` that were named, or else the published ones.
 pub(crate) fn locate(
-    model: ModelKind,
+    model: &'static ModelInfo,
     named: Option<&str>,
     context: &Context<'_>,
 ) -> Result<Pretrained, Error> {
@@ -19,7 +19,7 @@ pub(crate) fn locate(
 }
 
 /// The published weights of `model`, if they lie in the cache. The network is not asked.
-pub(crate) fn cached(model: ModelKind, context: &Context<'_>) -> Result<Option<Pretrained>, Error> {
+pub(crate) fn cached(model: &'static ModelInfo, context: &Context<'_>) -> Result<Option<Pretrained>, Error> {
     let hub = Hub::new(HubConfig { offline: true, ..context.settings.hub.clone() })?;
     match Pretrained::locate(model, &WeightsSource::Published, &hub, &mut |_| ()) {
         Ok(found) => Ok(Some(found)),

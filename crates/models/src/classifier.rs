@@ -1,22 +1,29 @@
-use candle_core::{ModuleT, Result as CandleResult, Tensor};
+use std::path::Path;
+use std::sync::Arc;
 
+use candle_core::{ModuleT, Result as CandleResult, Tensor, Var};
+
+use crate::blocks::blocks;
 use crate::layers::Sequential;
-use crate::summary::Style;
-use crate::trace::{Kind, Trace};
+use crate::networks::TableNetwork;
+use crate::summary::{Style, Trace};
 use crate::{
-    AnyBackbone, Backbone, Dims, Error, ModelConfig, ModelKind, Params, Result, Scheme, Stage, Summary,
+    Backbone, Block, BuildArgs, Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer,
+    Network, Params, Result, Summary,
 };
 
-/// Any of the crate's networks as a classifier for images: (B, C, H, W) float32 to (B, n_classes) logits. What the
-/// values are is the network's [`crate::InputSpec`].
+/// A network with a last layer: images (B, C, H, W) float32 to logits (B, n_classes).
+///
+/// The values of the images are those of the network's [`InputSpec`](firstsight_data::InputSpec).
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};
-/// use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme};
+/// use firstsight_models::networks::SMALL_CNN;
+/// use firstsight_models::{ImageClassifier, Init, InputShape, Params};
 ///
 /// let params = Params::seeded(123, &Device::Cpu);
-/// let input = Dims::Map { channels: 1, height: 80, width: 60 };
-/// let cnn = ImageClassifier::new(ModelKind::SmallCnn, input, 55, Scheme::Keras, &params)?;
+/// let input = InputShape::Map { channels: 1, height: 80, width: 60 };
+/// let cnn = ImageClassifier::new(&SMALL_CNN, input, 55, Init::Keras, &params)?;
 /// assert_eq!(cnn.summary().total_params(), 88_375);
 /// let logits = cnn.forward_t(&Tensor::zeros((2, 1, 80, 60), DType::F32, &Device::Cpu)?, false)?;
 /// assert_eq!(logits.dims(), [2, 55]);
@@ -24,166 +31,290 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageClassifier {
-    config: ModelConfig,
-    input: Dims,
-    backbone: AnyBackbone,
-    head: Sequential,
+    info: &'static ModelInfo,
+    input: InputShape,
+    backbone: Backbone,
+    head: Head,
+    init: Init,
+    params: Params,
+}
+
+/// The last layer.
+#[derive(Debug, Clone)]
+struct Head {
+    spec: LayerSpec,
+    layer: Sequential,
+}
+
+impl Head {
+    fn new(spec: LayerSpec, n_features: usize, init: Init, params: &Params) -> Result<Self> {
+        let features = InputShape::Features(n_features);
+        let layer = Sequential::new(std::slice::from_ref(&spec), features, init, &params.builder_for(init))?;
+        Ok(Self { spec, layer })
+    }
 }
 
 impl ImageClassifier {
-    /// The network `kind` for `n_classes` classes and inputs of `input`, with variables in `params`.
+    /// The network `info` for inputs of `input` and `n_classes` classes, with variables in `params`.
+    ///
+    /// Variables that `params` lacks are drawn from `init`.
     ///
     /// # Errors
-    /// [`Error::InputTooSmall`] names the smallest input that the network takes.
+    ///
+    /// [`Error::InputTooSmall`] names the smallest input.
     pub fn new(
-        kind: ModelKind,
-        input: Dims,
+        info: &'static ModelInfo,
+        input: InputShape,
         n_classes: usize,
-        scheme: Scheme,
+        init: Init,
         params: &Params,
     ) -> Result<Self> {
-        let (channels, _, _) = input.map()?;
-        Self::build(&kind.config(channels), input, n_classes, scheme, params)
+        Self::with_framework(info, Framework::Torch, input, n_classes, init, params)
     }
 
-    /// [`ImageClassifier::new`] with every setting of the network.
+    /// [`ImageClassifier::new`] with the conventions of `framework`, if the network offers a choice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InputTooSmall`] names the smallest input.
+    pub fn with_framework(
+        info: &'static ModelInfo,
+        framework: Framework,
+        input: InputShape,
+        n_classes: usize,
+        init: Init,
+        params: &Params,
+    ) -> Result<Self> {
+        info.check_input(input, info.smallest_input)?;
+        let args = BuildArgs { framework, ..BuildArgs::new(input, init, params.builder_for(init)) };
+        let network = (info.build)(&args)?;
+        Self::assemble(info, network, (info.head)(n_classes), input, init, params)
+    }
+
+    /// A variant of the network `info` that is already built, with the last layer `head`.
     ///
     /// ```
     /// use candle_core::Device;
-    /// use firstsight_models::{Dims, ImageClassifier, LeNet5Config, ModelConfig, Params, Scheme};
+    /// use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+    /// use firstsight_models::{ImageClassifier, Init, InputShape, LayerSpec, Params};
     ///
     /// let params = Params::seeded(1, &Device::Cpu);
-    /// let input = Dims::Map { channels: 1, height: 32, width: 32 };
-    /// let config = ModelConfig::LeNet5(LeNet5Config::PAPER);
-    /// let lenet = ImageClassifier::build(&config, input, 10, Scheme::LeCun, &params)?;
+    /// let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    /// let network = ResNet::new(&ResNetConfig::of(9), Init::Kaiming, &params.builder())?;
+    /// let head = LayerSpec::dense("fc", 10);
+    /// let resnet =
+    ///     ImageClassifier::from_network(&RESNET_SMALL, network, head, input, Init::Kaiming, &params)?;
+    /// assert_eq!(resnet.summary().total_params(), 853_018);
+    /// # Ok::<(), firstsight_models::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InputTooSmall`] names the smallest input.
+    pub fn from_network(
+        info: &'static ModelInfo,
+        network: impl Network + 'static,
+        head: LayerSpec,
+        input: InputShape,
+        init: Init,
+        params: &Params,
+    ) -> Result<Self> {
+        info.check_input(input, info.smallest_input)?;
+        Self::assemble(info, Arc::new(network), head, input, init, params)
+    }
+
+    /// A variant of the network `info` that is a table of layers, the last layer included.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use firstsight_models::networks::{LENET5, LeNet5Config};
+    /// use firstsight_models::{ImageClassifier, Init, InputShape, Params};
+    ///
+    /// let params = Params::seeded(1, &Device::Cpu);
+    /// let input = InputShape::Map { channels: 1, height: 32, width: 32 };
+    /// let table = LeNet5Config::PAPER.table(10);
+    /// let lenet = ImageClassifier::from_table(&LENET5, &table, input, Init::LeCun, &params)?;
     /// assert_eq!(lenet.summary().total_params(), 60_900);
     /// # Ok::<(), firstsight_models::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::InputTooSmall`] names the smallest input that the network takes.
-    pub fn build(
-        config: &ModelConfig,
-        input: Dims,
-        n_classes: usize,
-        scheme: Scheme,
+    ///
+    /// [`Error::InputTooSmall`] names the smallest input; [`Error::Setting`] for an empty table.
+    pub fn from_table(
+        info: &'static ModelInfo,
+        table: &[LayerSpec],
+        input: InputShape,
+        init: Init,
         params: &Params,
     ) -> Result<Self> {
-        let (_, height, width) = input.map()?;
-        let smallest = config.smallest_input();
-        if height < smallest || width < smallest {
-            return Err(Error::InputTooSmall { model: config.kind().name(), height, width, smallest });
-        }
-        let backbone = config.backbone(input, scheme, &params.builder_for(scheme))?;
-        let head = head(config, &backbone, n_classes, scheme, params)?;
-        Ok(Self { config: config.clone(), input, backbone, head })
+        let Some((head, body)) = table.split_last() else {
+            let (rule, found) = ("a table must have at least one layer", "none".to_owned());
+            return Err(Error::Setting { model: info.name, rule, found });
+        };
+        let (channels, _, _) = input.map()?;
+        info.check_input(input, Sequential::smallest_input(body, channels))?;
+        let network = TableNetwork::new(body, input, init, &params.builder_for(init))?;
+        Self::assemble(info, Arc::new(network), head.clone(), input, init, params)
     }
 
-    /// Which network it is.
-    pub fn kind(&self) -> ModelKind {
-        self.config.kind()
+    fn assemble(
+        info: &'static ModelInfo,
+        network: Arc<dyn Network>,
+        head: LayerSpec,
+        input: InputShape,
+        init: Init,
+        params: &Params,
+    ) -> Result<Self> {
+        let head = Head::new(head, network.n_features(), init, params)?;
+        Ok(Self { info, input, backbone: Backbone::new(network), head, init, params: params.clone() })
     }
 
-    /// Its settings.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    /// What is known about the network.
+    pub fn info(&self) -> &'static ModelInfo {
+        self.info
     }
 
-    /// The shape of one input.
-    pub fn input(&self) -> Dims {
+    /// Shape of one input.
+    pub fn input(&self) -> InputShape {
         self.input
     }
 
-    /// How many features the last layer sees.
+    /// F, the number of features of one image.
     pub fn n_features(&self) -> usize {
         self.backbone.n_features()
     }
 
-    /// How many logits the last layer makes.
+    /// Number of logits.
     pub fn n_classes(&self) -> usize {
-        self.head.output().count()
+        self.head.layer.output().count()
     }
 
     /// The network without its last layer.
-    pub fn backbone(&self) -> &AnyBackbone {
+    pub fn backbone(&self) -> &Backbone {
         &self.backbone
     }
 
-    /// What the last layer's variables are called: `classifier` has `classifier.weight` and `classifier.bias`.
+    /// Name of the last layer: `classifier` has the variables `classifier.weight` and `classifier.bias`.
     pub fn head_name(&self) -> &'static str {
-        self.config.head(1).name
+        self.head.spec.name
     }
 
-    /// Puts a new last layer for `n_classes` classes in the place of the present one, whose variables leave `params`.
+    /// The set of variables that the network was built from.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Every variable with its name, running statistics included, in the order of names.
+    pub fn named_vars(&self) -> Vec<(String, Var)> {
+        self.params.named()
+    }
+
+    /// Variables of the last layer with their names, in the order of names.
+    pub fn head_vars(&self) -> Vec<(String, Var)> {
+        self.named_vars().into_iter().filter(|(name, _)| self.in_head(name)).collect()
+    }
+
+    /// Whether the variable of this name belongs to the last layer.
+    pub fn in_head(&self, variable: &str) -> bool {
+        variable.strip_prefix(self.head_name()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Replaces the last layer by a new one for `n_classes` classes, drawn from the network's initialization. The
+    /// variables of the old one are removed from the set.
     ///
     /// # Errors
-    /// `params` that hold another network.
-    pub fn reset_classifier(&mut self, n_classes: usize, scheme: Scheme, params: &Params) -> Result<()> {
-        let prefix = format!("{}.", self.head_name());
-        params.remove(|name| name.starts_with(&prefix));
-        self.head = head(&self.config, &self.backbone, n_classes, scheme, params)?;
+    ///
+    /// More classes than fit in memory.
+    pub fn reset_classifier(&mut self, n_classes: usize) -> Result<()> {
+        self.params.remove(|name| self.in_head(name));
+        let spec = self.head.spec.with_units(n_classes);
+        self.head = Head::new(spec, self.n_features(), self.init, &self.params)?;
         Ok(())
     }
 
-    /// The layer table.
+    /// Sets the last layer's `weight` (n_classes, F) and `bias` (n_classes,).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a last layer without these variables; tensors of another shape.
+    pub fn set_head(&self, weight: &Tensor, bias: &Tensor) -> Result<()> {
+        for (name, value) in [("weight", weight), ("bias", bias)] {
+            let name = format!("{}.{name}", self.head_name());
+            let var = self.params.get(&name).ok_or_else(|| Error::Setting {
+                model: self.info.name,
+                rule: "the last layer must have a weight and a bias",
+                found: format!("no {name}"),
+            })?;
+            var.set(value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes every variable to a safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Params::save`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.params.save(path)
+    }
+
+    /// Layer table.
     pub fn summary(&self) -> Summary {
         self.summary_as(Style::Firstsight)
     }
 
-    /// The layer table as another framework prints it.
+    /// Layer table in the form of another framework.
     pub fn summary_as(&self, style: Style) -> Summary {
+        Summary::new(self.info, self.input, style, &self.trace())
+    }
+
+    /// The layers with their output shapes and parameters.
+    pub fn trace(&self) -> Trace {
         let mut trace = Trace::new(self.input);
-        trace.keep(Kind::Input).keras("input_1");
-        // What was built has been through these shapes before: a walk through them doesn't fail.
-        let walked = self.backbone.0.describe(&mut trace).and_then(|()| self.head.describe(&mut trace));
-        debug_assert!(walked.is_ok(), "{walked:?}");
-        if matches!(self.kind(), ModelKind::MobileNetV2 | ModelKind::Xception) {
-            trace.rename_last("predictions");
-        }
-        Summary::new(self.kind().name(), self.input, style, trace)
+        // The network was built for these shapes, so no layer refuses its input.
+        let described =
+            self.backbone.describe(&mut trace).and_then(|()| self.head.layer.describe(&mut trace));
+        debug_assert!(described.is_ok(), "{described:?}");
+        trace
     }
 
-    /// The last maps: (B, C, H, W) to (B, C', h, w). For logistic regression, the input itself.
+    /// Blocks in the order from the input, the last layer last: the units of gradual unfreezing.
+    pub fn blocks(&self) -> Vec<Block> {
+        blocks(self.info, self.trace().entries(), self.head_name())
+    }
+
+    /// The last feature maps, (B, C', h, w); for a network without any, its input.
     pub fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.backbone.0.forward_features(xs, train)
+        self.backbone.forward_features(xs, train)
     }
 
-    /// What the last layer sees: the last maps to (B, F).
+    /// The input of the last layer, (B, F), from the feature maps.
     pub fn pre_logits(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.backbone.0.pre_logits(features, train)
+        self.backbone.pre_logits(features, train)
     }
 
-    /// From the last maps to logits, (B, n_classes).
+    /// Logits (B, n_classes) from the feature maps.
     pub fn forward_head(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
         self.classify(&self.pre_logits(features, train)?, train)
     }
 
-    /// The last layer alone: (B, F) to (B, n_classes).
+    /// Logits (B, n_classes) from features (B, F): the last layer alone.
     pub fn classify(&self, pre_logits: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.head.forward_t(pre_logits, train)
+        self.head.layer.forward_t(pre_logits, train)
     }
 
-    /// The network in inference as a chain of named layers, the last included.
-    pub fn stages(&self) -> Vec<Stage<'_>> {
-        let head = Stage::new(self.head_name(), |xs| self.classify(xs, false));
-        self.backbone.0.stages().into_iter().chain([head]).collect()
+    /// The network in inference as a chain of named layers, the last layer included.
+    pub fn named_layers(&self) -> Vec<NamedLayer<'_>> {
+        let head = NamedLayer::new(self.head_name(), |xs| self.classify(xs, false));
+        self.backbone.named_layers().into_iter().chain([head]).collect()
     }
 
-    /// The output of each layer before the last by its name, for pictures.
+    /// Each layer before the last with its output, in order.
     pub fn intermediates(&self, xs: &Tensor) -> CandleResult<Vec<(String, Tensor)>> {
-        self.backbone.0.intermediates(xs)
+        self.backbone.intermediates(xs)
     }
-}
-
-fn head(
-    config: &ModelConfig,
-    backbone: &AnyBackbone,
-    n_classes: usize,
-    scheme: Scheme,
-    params: &Params,
-) -> Result<Sequential> {
-    let features = Dims::Features(backbone.n_features());
-    Ok(Sequential::new(&[config.head(n_classes)], features, scheme, &params.builder_for(scheme))?)
 }
 
 impl ModuleT for ImageClassifier {

@@ -2,67 +2,77 @@ use std::path::PathBuf;
 
 use crate::params::Mismatch;
 
-/// What can go wrong with networks and their weights.
+/// Errors of networks and their weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A file is not a sound safetensors file.
     #[error("{path} is not a readable safetensors file: {source}", path = path.display())]
     Safetensors {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the parser.
         source: safetensors::SafeTensorError,
     },
-    /// A file's header is not that of a sound safetensors file.
+    /// The header of a safetensors file is inconsistent.
     #[error("{path} is not a sound safetensors file: {reason}", path = path.display())]
     WeightsHeader {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// Expected and found.
         reason: String,
     },
-    /// A file's tensors are not the network's.
+    /// A file has other tensors than the network.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
     /// No network has this name.
     #[error("no model is called '{name}'; {}the models are {}", nearest.map(|n| format!("did you mean '{n}'? ")).unwrap_or_default(), known.join(", "))]
     UnknownModel {
-        /// The name as typed.
+        /// Unknown name.
         name: String,
-        /// The known name nearest to it, where one is near.
+        /// Most similar known name, if one is similar.
         nearest: Option<&'static str>,
-        /// Every known name.
+        /// Names of all networks.
         known: Vec<&'static str>,
     },
-    /// An input is smaller than a network can take.
-    #[error("{model} can't take an input of {height}x{width}: the smallest is {smallest}x{smallest}")]
+    /// A network has a name that is taken.
+    #[error("cannot register the model '{model}': the name '{name}' is taken by '{by}'")]
+    NameTaken {
+        /// Network that is new.
+        model: &'static str,
+        /// Name that is taken.
+        name: &'static str,
+        /// Network that has the name.
+        by: &'static str,
+    },
+    /// An input is too small for a network.
+    #[error("{model} cannot take an input of {height}x{width}: the smallest is {smallest}x{smallest}")]
     InputTooSmall {
-        /// The network.
+        /// Network.
         model: &'static str,
         /// Height of the input.
         height: usize,
         /// Width of the input.
         width: usize,
-        /// The side of the smallest square input.
+        /// Side of the smallest square input.
         smallest: usize,
     },
-    /// A setting of a network makes no network.
+    /// A setting of a network is out of range.
     #[error("{model}: {rule}, found {found}")]
     Setting {
-        /// The network.
+        /// Network.
         model: &'static str,
-        /// What must hold.
+        /// Rule for the setting.
         rule: &'static str,
-        /// What was found.
+        /// Its value.
         found: String,
     },
     /// A tensor operation failed.

@@ -1,24 +1,24 @@
 use crate::Padding;
 
-/// Whose conventions a network follows where frameworks differ: padding of strided layers, and batch
-/// normalisation's ε, momentum and running variance.
+/// Framework whose conventions a network follows where frameworks differ.
+///
+/// These are the padding of strided layers and ε, momentum and running variance of batch normalization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framework {
-    /// PyTorch's: as much padding on every side; ε = 1e-5, a tenth of the running statistics replaced by each batch,
-    /// the unbiased variance kept.
+    /// PyTorch: the same padding on every side; ε = 1e-5, momentum 0.1, unbiased running variance.
     Torch,
-    /// Keras's: "same" padding, the odd pixel at the bottom and right; ε = 1e-3, the network's own momentum, the
-    /// biased variance kept.
+    /// Keras: `same` padding with an odd pixel at the bottom and right; ε = 1e-3, the network's momentum, biased running
+    /// variance.
     Keras,
 }
 
 impl Framework {
-    /// The padding of a 3×3 convolution.
+    /// Padding of a 3×3 convolution.
     pub(crate) fn padding(self) -> Padding {
         self.dilated_padding(1)
     }
 
-    /// The padding of a 3×3 convolution whose taps lie `dilation` apart.
+    /// Padding of a 3×3 convolution with this dilation.
     pub(crate) fn dilated_padding(self, dilation: usize) -> Padding {
         match self {
             Self::Torch => Padding::Symmetric(dilation),

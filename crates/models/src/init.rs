@@ -1,48 +1,47 @@
-//! Initial values: Keras's and PyTorch's defaults as named schemes, drawn from a seed and a name.
+//! Initial values of variables.
 
 use std::hash::Hasher as _;
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
-use candle_nn::Init;
+use candle_nn::Init as Distribution;
 use candle_nn::init::{FanInOut, NormalOrUniform};
 use fnv::FnvHasher;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-/// What weights and biases start from.
+/// Initialization of weights and biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Scheme {
-    /// Keras's default: weights from Glorot's uniform distribution, U(−a, a) with a = √(6 / (fan_in + fan_out)); zero
-    /// biases (Glorot and Bengio 2010, eq. 16).
+pub enum Init {
+    /// Keras's default, Glorot uniform: weights from U(−a, a) with a = √(6 / (fan_in + fan_out)), zero biases (Glorot and
+    /// Bengio 2010, eq. 16).
     Keras,
-    /// PyTorch's default: weights and biases from U(−a, a) with a = 1 / √fan_in (`nn.Linear.reset_parameters`,
-    /// `nn.Conv2d`: Kaiming's uniform distribution with a = √5).
+    /// PyTorch's default for `nn.Linear` and `nn.Conv2d`, Kaiming uniform with a = √5: weights and biases from U(−a, a)
+    /// with a = 1 / √fan_in.
     PyTorch,
-    /// Kaiming's normal distribution for what a ReLU follows: N(0, 2 / fan_out) for convolutions (He et al. 2015,
-    /// eq. 14, in the backward form; fan_out is that of one group), N(0, 0.01²) for dense layers; zero biases. What
-    /// timm and torchvision start MobileNetV2, Xception and ResNet from.
+    /// Kaiming normal of timm and torchvision: N(0, 2 / fan_out) for convolutions (He et al. 2015, eq. 14, in the backward
+    /// form; fan_out is that of one group), N(0, 0.01²) for dense layers, zero biases.
     Kaiming,
-    /// N(0, 0.09²) cut off at two standard deviations; zero biases: MobileNetV2 in its authors' TF-Slim.
+    /// N(0, 0.09²) truncated at two standard deviations, zero biases: MobileNetV2 in its authors' code for TF-Slim.
     TruncatedNormal,
-    /// U(−2.4 / fan_in, 2.4 / fan_in), biases too (LeCun et al. 1998, appendix A).
+    /// U(−2.4 / fan_in, 2.4 / fan_in) for weights and biases (LeCun et al. 1998, appendix A).
     LeCun,
-    /// N(0, 0.01²); each layer's biases the constant that its table states, 0 or 1 (Krizhevsky et al. 2012, sec. 5).
+    /// N(0, 0.01²); biases 0 or 1, as the table of layers states (Krizhevsky et al. 2012, section 5).
     Krizhevsky,
 }
 
-impl Scheme {
-    /// The initialiser of a weight of shape (out, in) or (out, in, kh, kw).
-    pub fn weight(self, shape: &[usize]) -> Init {
+impl Init {
+    /// Distribution of a weight of shape (out, in) or (out, in, kh, kw).
+    pub fn weight(self, shape: &[usize]) -> Distribution {
         self.grouped_weight(shape, 1)
     }
 
-    /// The initialiser of a convolution's weight of shape (out, in / groups, kh, kw).
-    pub fn grouped_weight(self, shape: &[usize], groups: usize) -> Init {
+    /// Distribution of a convolution's weight of shape (out, in / groups, kh, kw).
+    pub fn grouped_weight(self, shape: &[usize], groups: usize) -> Distribution {
         let (fan_in, fan_out) = fans(shape);
-        let uniform = |a: f64| Init::Uniform { lo: -a, up: a };
-        let normal = |stdev: f64| Init::Randn { mean: 0.0, stdev };
+        let uniform = |a: f64| Distribution::Uniform { lo: -a, up: a };
+        let normal = |stdev: f64| Distribution::Randn { mean: 0.0, stdev };
         match self {
             Self::Keras => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Self::PyTorch => uniform(fan_in.sqrt().recip()),
@@ -53,17 +52,16 @@ impl Scheme {
         }
     }
 
-    /// The initialiser of the bias that goes with a weight of shape `weight`, for a layer whose table states
-    /// `constant` (0 unless the paper says otherwise).
-    pub fn bias(self, weight: &[usize], constant: f64) -> Init {
+    /// Distribution of the bias of a layer with a weight of shape `weight`. [`Init::Krizhevsky`] sets it to `constant`.
+    pub fn bias(self, weight: &[usize], constant: f64) -> Distribution {
         match self {
-            Self::Keras | Self::Kaiming | Self::TruncatedNormal => Init::Const(0.0),
-            Self::Krizhevsky => Init::Const(constant),
+            Self::Keras | Self::Kaiming | Self::TruncatedNormal => Distribution::Const(0.0),
+            Self::Krizhevsky => Distribution::Const(constant),
             Self::PyTorch | Self::LeCun => self.weight(weight),
         }
     }
 
-    /// Whether normal draws are cut off at two standard deviations.
+    /// Whether normal distributions are truncated at two standard deviations.
     pub(crate) fn truncates(self) -> bool {
         self == Self::TruncatedNormal
     }
@@ -75,21 +73,21 @@ fn fans(shape: &[usize]) -> (f64, f64) {
     ((dim(1) * receptive) as f64, (dim(0) * receptive) as f64)
 }
 
-/// A variable of more values than this is a mistake in its shape, and is refused before memory is taken for it.
+/// Largest number of values of a variable; more are a mistake in its shape.
 const MAX_VALUES: usize = 1 << 28;
 
-/// What becomes of normal draws far from the mean.
+/// Treatment of normal draws far from the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
     Kept,
-    /// Draws beyond two standard deviations are drawn again.
+    /// Draws beyond two standard deviations are repeated.
     Cut,
 }
 
-/// The variable `name`, its values drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it
-/// depends on no other variable. Uniform draws lie in [lo, up).
+/// The variable `name`, drawn from ChaCha8 keyed by the seed and FNV-1a of the name, so that it depends on no other
+/// variable. Uniform draws lie in [lo, up).
 pub(crate) fn var(
-    init: Init,
+    init: Distribution,
     tail: Tail,
     shape: &Shape,
     seed: u64,
@@ -103,10 +101,10 @@ pub(crate) fn var(
         candle_core::bail!("{name} would have the shape {:?}: more than {MAX_VALUES} values", shape.dims());
     };
     let mut draw: Box<dyn FnMut() -> f64> = match init {
-        Init::Const(c) => Box::new(move || c),
-        Init::Uniform { lo, up } => uniform(rng, lo, up),
-        Init::Randn { mean, stdev } => normal(rng, tail, mean, stdev),
-        Init::Kaiming { dist, fan, non_linearity } => {
+        Distribution::Const(c) => Box::new(move || c),
+        Distribution::Uniform { lo, up } => uniform(rng, lo, up),
+        Distribution::Randn { mean, stdev } => normal(rng, tail, mean, stdev),
+        Distribution::Kaiming { dist, fan, non_linearity } => {
             let (fan_in, fan_out) = fans(shape.dims());
             let fan = match fan {
                 FanInOut::FanIn => fan_in,
@@ -158,14 +156,14 @@ fn generator(seed: u64, name: &str) -> ChaCha8Rng {
 mod tests {
     use super::*;
 
-    fn draw(init: Init, dims: &[usize], seed: u64, name: &str) -> Vec<f32> {
+    fn draw(init: Distribution, dims: &[usize], seed: u64, name: &str) -> Vec<f32> {
         let t = var(init, Tail::Kept, &Shape::from(dims), seed, name, DType::F32, &Device::Cpu).unwrap();
         t.flatten_all().unwrap().to_vec1().unwrap()
     }
 
     #[test]
     fn a_value_depends_on_seed_and_name_alone() {
-        let init = Scheme::Keras.weight(&[64, 960]);
+        let init = Init::Keras.weight(&[64, 960]);
         let a = draw(init, &[64, 960], 1, "dense.weight");
         assert_eq!(a, draw(init, &[64, 960], 1, "dense.weight"));
         assert_ne!(a, draw(init, &[64, 960], 2, "dense.weight"));
@@ -175,7 +173,7 @@ mod tests {
     #[test]
     fn glorot_uniform_fills_its_interval() {
         let bound = (6.0f64 / (960.0 + 64.0)).sqrt() as f32;
-        let a = draw(Scheme::Keras.weight(&[64, 960]), &[64, 960], 3, "w");
+        let a = draw(Init::Keras.weight(&[64, 960]), &[64, 960], 3, "w");
         let (lo, hi) = a.iter().fold((f32::MAX, f32::MIN), |(lo, hi), &v| (lo.min(v), hi.max(v)));
         assert!(lo >= -bound && hi <= bound, "{lo} {hi} outside ±{bound}");
         assert!(lo < -0.999 * bound && hi > 0.999 * bound, "{lo} {hi} do not reach ±{bound}");
@@ -186,7 +184,7 @@ mod tests {
 
     #[test]
     fn truncated_normal_draws_stay_within_two_deviations() {
-        let init = Scheme::TruncatedNormal.weight(&[100, 100]);
+        let init = Init::TruncatedNormal.weight(&[100, 100]);
         let shape = Shape::from((100, 100));
         let t = var(init, Tail::Cut, &shape, 4, "w", DType::F32, &Device::Cpu).unwrap();
         let a: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
@@ -200,7 +198,9 @@ mod tests {
     #[test]
     fn fans_of_a_convolution_count_the_kernel() {
         assert_eq!(fans(&[16, 3, 5, 7]), (3.0 * 35.0, 16.0 * 35.0));
-        let Init::Uniform { up, .. } = Scheme::PyTorch.bias(&[16, 3, 5, 7], 0.0) else { panic!("uniform") };
+        let Distribution::Uniform { up, .. } = Init::PyTorch.bias(&[16, 3, 5, 7], 0.0) else {
+            panic!("uniform")
+        };
         assert_eq!(up, (105.0f64).sqrt().recip());
     }
 

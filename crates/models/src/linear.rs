@@ -2,7 +2,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation};
 
-use crate::Scheme;
+use crate::Init;
 
 /// A dense layer: (B, in) to (B, out), y = f(x Wᵀ + b), with `weight` (out, in) and `bias` (out,).
 #[derive(Debug, Clone)]
@@ -17,11 +17,11 @@ impl Linear {
     ///
     /// ```
     /// use candle_core::Device;
-    /// use firstsight_models::{Linear, Params, Scheme};
+    /// use firstsight_models::{Linear, Params, Init};
     /// use firstsight_ops::Activation;
     ///
     /// let params = Params::seeded(1, &Device::Cpu);
-    /// let head = Linear::new(1280, 2, Activation::Identity, Scheme::Keras, &params.builder().pp("classifier"))?;
+    /// let head = Linear::new(1280, 2, Activation::Identity, Init::Keras, &params.builder().pp("classifier"))?;
     /// assert_eq!(head.n_params(), 2562);
     /// assert_eq!(params.names(), ["classifier.bias", "classifier.weight"]);
     /// # Ok::<(), candle_core::Error>(())
@@ -30,10 +30,10 @@ impl Linear {
         n_in: usize,
         n_out: usize,
         activation: Activation,
-        scheme: Scheme,
+        init: Init,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        Self::with_bias(n_in, n_out, activation, scheme, 0.0, vb)
+        Self::with_bias(n_in, n_out, activation, init, 0.0, vb)
     }
 
     /// [`Linear::new`] for a layer whose paper starts the biases from `constant`.
@@ -41,13 +41,13 @@ impl Linear {
         n_in: usize,
         n_out: usize,
         activation: Activation,
-        scheme: Scheme,
+        init: Init,
         constant: f64,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let shape = [n_out, n_in];
-        let weight = vb.get_with_hints(shape.as_slice(), "weight", scheme.weight(&shape))?;
-        let bias = vb.get_with_hints(n_out, "bias", scheme.bias(&shape, constant))?;
+        let weight = vb.get_with_hints(shape.as_slice(), "weight", init.weight(&shape))?;
+        let bias = vb.get_with_hints(n_out, "bias", init.bias(&shape, constant))?;
         Ok(Self { weight, bias, activation })
     }
 

@@ -2,7 +2,7 @@ use candle_core::{Module as _, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::Activation;
 
-use crate::{Linear, Scheme};
+use crate::{Init, Linear};
 
 /// What makes a multilayer perceptron.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct MlpConfig {
     /// What follows the last layer.
     pub output: MlpOutput,
     /// The initialisers.
-    pub scheme: Scheme,
+    pub init: Init,
 }
 
 /// What follows a perceptron's last layer.
@@ -34,7 +34,7 @@ pub enum MlpOutput {
 ///
 /// ```
 /// use candle_core::{Device, ModuleT, Tensor};
-/// use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+/// use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Init};
 /// use firstsight_ops::Activation;
 ///
 /// let config = MlpConfig {
@@ -43,7 +43,7 @@ pub enum MlpOutput {
 ///     activation: Activation::Relu,
 ///     n_out: 1,
 ///     output: MlpOutput::Exponential,
-///     scheme: Scheme::Keras,
+///     init: Init::Keras,
 /// };
 /// let params = Params::seeded(1, &Device::Cpu);
 /// let mlp = Mlp::new(&config, &params.builder())?;
@@ -67,13 +67,13 @@ impl Mlp {
                 n_in,
                 units,
                 config.activation,
-                config.scheme,
+                config.init,
                 &vb.pp(format!("layers.{i}")),
             )?);
             n_in = units;
         }
         let last = vb.pp(format!("layers.{}", config.hidden.len()));
-        layers.push(Linear::new(n_in, config.n_out, Activation::Identity, config.scheme, &last)?);
+        layers.push(Linear::new(n_in, config.n_out, Activation::Identity, config.init, &last)?);
         Ok(Self { layers, output: config.output })
     }
 

@@ -4,20 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_data::files::write_atomically;
 use safetensors::SafeTensors;
 
-use crate::init::{self, Scheme, Tail};
+use crate::init::{self, Init, Tail};
 use crate::{Error, Result, WeightsHeader};
 
-/// A network's named variables, in the order of their names, each initialised from `(seed, name)`.
+/// Named variables of a network, in the order of their names.
 ///
-/// The initial value of a variable depends on the seed, its own name, its shape and its initialiser, and on
-/// nothing else: adding a layer, or asking for layers in another order, leaves the others as they were.
-/// Names are the checkpoint's (`conv1.weight`, `blocks.0.0.bn1.running_mean`).
+/// The initial value of a variable follows from the seed, its name, its shape and its distribution alone, so that a
+/// new layer or another order of layers leaves the others unchanged. Names are those of checkpoints (`conv1.weight`,
+/// `blocks.0.0.bn1.running_mean`).
 ///
-/// Cloning is cheap and shares the variables.
+/// Clones share the variables.
 ///
 /// ```
 /// use candle_core::{Device, DType};
@@ -38,7 +38,7 @@ pub struct Params {
     frozen: Option<Arc<Select>>,
 }
 
-/// Accepts some variables by their names.
+/// Predicate on names.
 type Select = dyn Fn(&str) -> bool + Send + Sync;
 
 struct Inner {
@@ -48,7 +48,7 @@ struct Inner {
 }
 
 impl Params {
-    /// An empty set of variables on `device`, whose initial values will follow from `seed`.
+    /// An empty set on `device`. Initial values follow from `seed`.
     pub fn seeded(seed: u64, device: &Device) -> Self {
         Self {
             inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }),
@@ -57,15 +57,15 @@ impl Params {
         }
     }
 
-    /// The same variables, but layers built from this set get those that `select` accepts as plain tensors: they record
-    /// no graph, and cost no backward pass. They still hold what the variables hold, now and later.
+    /// The same set, from which layers get the variables that `select` accepts as constants: these record no graph and
+    /// cost no backward pass. They share the variables' storage.
     ///
     /// ```
     /// use candle_core::{Device, Module};
     /// use firstsight_models::Params;
     ///
     /// let params = Params::seeded(7, &Device::Cpu);
-    /// let frozen = params.freezing(|name| name.starts_with("body."));
+    /// let frozen = params.frozen(|name| name.starts_with("body."));
     /// let build = |part: &str| candle_nn::linear(2, 2, frozen.builder().pp(part));
     /// let (body, head) = (build("body")?, build("head")?);
     /// let xs = candle_core::Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
@@ -74,43 +74,43 @@ impl Params {
     /// assert!(gradients.get(&params.get("body.weight").unwrap()).is_none());
     /// # Ok::<(), candle_core::Error>(())
     /// ```
-    pub fn freezing(&self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn frozen(&self, select: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { frozen: Some(Arc::new(select)), ..self.clone() }
     }
 
-    /// A builder of float32 variables: the constructors of layers ask it for theirs, and get the existing
-    /// variable of that name or a new one.
+    /// A builder of float32 variables, for the constructors of layers. It gives the existing variable of a name, or else
+    /// a new one.
     pub fn builder(&self) -> VarBuilder<'static> {
         self.builder_dtype(DType::F32)
     }
 
-    /// [`Params::builder`] for another floating-point type (float64 for gradient checks).
+    /// [`Params::builder`] for another floating-point type, such as float64 for gradient checks.
     pub fn builder_dtype(&self, dtype: DType) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, self.inner.device.clone())
     }
 
-    /// [`Params::builder`] for layers that `scheme` initialises: normal draws are cut off where it says so.
-    pub fn builder_for(&self, scheme: Scheme) -> VarBuilder<'static> {
-        let tail = if scheme.truncates() { Tail::Cut } else { Tail::Kept };
+    /// [`Params::builder`] for layers with the initialization `init`, which may truncate normal distributions.
+    pub fn builder_for(&self, init: Init) -> VarBuilder<'static> {
+        let tail = if init.truncates() { Tail::Cut } else { Tail::Kept };
         Self { tail, ..self.clone() }.builder()
     }
 
-    /// The device that the variables live on.
+    /// Device of the variables.
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
-    /// The seed that the initial values follow from.
+    /// Seed of the initial values.
     pub fn seed(&self) -> u64 {
         self.inner.seed
     }
 
-    /// The variables whose names `select` accepts, in the order of their names.
+    /// Variables whose names `select` accepts, in the order of their names.
     pub fn vars(&self, select: impl Fn(&str) -> bool) -> Vec<Var> {
         self.lock().iter().filter(|(name, _)| select(name)).map(|(_, var)| var.clone()).collect()
     }
 
-    /// Every variable that an optimiser may change: all but the [buffers](is_buffer).
+    /// Variables for an optimizer: all but the [buffers](is_buffer).
     pub fn trainable(&self) -> Vec<Var> {
         self.vars(|name| !is_buffer(name))
     }
@@ -120,13 +120,12 @@ impl Params {
         self.lock().iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
-    /// The names, sorted.
+    /// Names, sorted.
     pub fn names(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Drops the variables whose names `select` accepts, so that they can be asked for anew with another shape.
-    /// Layers that hold them keep theirs.
+    /// Removes the variables whose names `select` accepts, so that new ones can have another shape. Layers keep theirs.
     pub fn remove(&self, select: impl Fn(&str) -> bool) {
         self.lock().retain(|name, _| !select(name));
     }
@@ -136,10 +135,11 @@ impl Params {
         self.lock().get(name).cloned()
     }
 
-    /// Writes every variable to a safetensors file, under a temporary name first, synced and renamed.
+    /// Writes every variable to a safetensors file, atomically.
     ///
     /// # Errors
-    /// [`Error::Io`] naming `path`; an existing file is then left as it was.
+    ///
+    /// [`Error::Io`]. An existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
         let named = self.named();
         let tensors = named.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
@@ -148,23 +148,24 @@ impl Params {
         write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
     }
 
-    /// Sets every variable from a safetensors file that holds exactly these names and shapes, in any floating-point type.
+    /// Sets every variable from a safetensors file with exactly these names and shapes, of any floating-point type.
     ///
-    /// Nothing is changed unless all of them fit, and nothing but the header is read before that is known.
+    /// All variables are set or none: the file's header is checked first.
     ///
     /// # Errors
+    ///
     /// [`Error::Io`], [`Error::WeightsHeader`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the
     /// first missing, unexpected, misshapen and mistyped tensor.
     pub fn load(&self, path: &Path) -> Result<()> {
         self.load_except(path, |_| false)
     }
 
-    /// [`Params::load`] from a file that may also hold tensors whose names `left_out` accepts: another network's last
-    /// layer, say.
+    /// [`Params::load`] from a file with other tensors, whose names `ignored` accepts, such as those of a last layer.
     ///
     /// # Errors
-    /// As [`Params::load`].
-    pub fn load_except(&self, path: &Path, left_out: impl Fn(&str) -> bool) -> Result<()> {
+    ///
+    /// Those of [`Params::load`].
+    pub fn load_except(&self, path: &Path, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let header = WeightsHeader::read(path)?;
         let vars = self.lock();
         let mut mismatch = Mismatch { path: path.to_path_buf(), ..Mismatch::default() };
@@ -182,9 +183,9 @@ impl Params {
                 Some(_) => {}
             }
         }
-        // PyTorch's count of the batches that its batch norm has seen, which nothing here uses.
+        // PyTorch's batch norm counts its batches, which has no use here.
         let known =
-            |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked") || left_out(name);
+            |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked") || ignored(name);
         let names = header.tensors.iter().map(|tensor| &tensor.name);
         mismatch.unexpected = names.filter(|name| !known(name)).cloned().collect();
         if !mismatch.is_empty() {
@@ -202,7 +203,7 @@ impl Params {
         Ok(())
     }
 
-    /// What a layer gets: the variable, or, frozen, its storage alone.
+    /// The tensor that a layer gets: the variable, or, if frozen, a constant with its storage.
     fn tensor(&self, name: &str, var: &Var) -> Tensor {
         match &self.frozen {
             Some(frozen) if frozen(name) => var.as_tensor().detach(),
@@ -226,7 +227,7 @@ impl SimpleBackend for Params {
         &self,
         shape: Shape,
         name: &str,
-        init: Init,
+        init: Distribution,
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
@@ -234,7 +235,7 @@ impl SimpleBackend for Params {
         if let Some(var) = vars.get(name) {
             if var.shape() != &shape {
                 candle_core::bail!(
-                    "{name} exists with shape {:?}, and was asked for as {shape:?}",
+                    "cannot build {name} with shape {shape:?}: it exists with shape {:?}",
                     var.shape()
                 );
             }
@@ -258,45 +259,45 @@ impl SimpleBackend for Params {
     }
 }
 
-/// Whether a variable of this name is a buffer in PyTorch's sense, saved with the weights but changed by the
-/// forward pass alone: batch norm's `running_mean`, `running_var`, `num_batches_tracked`.
+/// Whether a variable of this name is a buffer in PyTorch's sense: batch norm's `running_mean`, `running_var` and
+/// `num_batches_tracked`, which are saved but not trained.
 pub fn is_buffer(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
 }
 
-/// How a file's tensors differ from a network's variables.
+/// Differences between a file's tensors and a network's variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The file.
+    /// File.
     pub path: PathBuf,
-    /// Names that the network has and the file lacks, sorted.
+    /// Names of the network that the file lacks, sorted.
     pub missing: Vec<String>,
-    /// Names that the file has and the network lacks, sorted.
+    /// Names of the file that the network lacks, sorted.
     pub unexpected: Vec<String>,
-    /// Names that both have, with other shapes, sorted.
+    /// Tensors of another shape, sorted.
     pub misshapen: Vec<Misshapen>,
-    /// Names that both have, with the same shape, of a type that holds no floating-point numbers, sorted.
+    /// Tensors that are not of a floating-point type, sorted.
     pub mistyped: Vec<Mistyped>,
 }
 
-/// A tensor whose shape is not the variable's.
+/// A tensor with another shape than the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misshapen {
-    /// The tensor's name.
+    /// Name.
     pub name: String,
-    /// The variable's shape.
+    /// Shape of the variable.
     pub expected: Vec<usize>,
-    /// The file's shape.
+    /// Shape in the file.
     pub found: Vec<usize>,
 }
 
-/// A tensor that holds no floating-point numbers.
+/// A tensor that is not of a floating-point type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistyped {
-    /// The tensor's name.
+    /// Name.
     pub name: String,
-    /// Its type in the file.
+    /// Type in the file.
     pub found: String,
 }
 

@@ -1,17 +1,22 @@
 //! The networks against the tables that the lecture prints, and what happens to what doesn't fit.
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
+use firstsight_models::networks::{
+    ALEXNET, AlexNetConfig, LENET5, LOGISTIC, LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2,
+    MobileNetV2, MobileNetV2Config, RESNET_SMALL, ResNet, ResNetConfig, SMALL_CNN, XCEPTION, Xception,
+    XceptionConfig,
+};
+use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
-    AlexNetConfig, Dims, Error, Framework, ImageClassifier, LeNet5Config, LeNetOutput, LeNetPooling,
-    MobileNetV2Config, ModelConfig, ModelKind, Params, ResNetConfig, Scheme, Style, Summary, XceptionConfig,
+    Error, Framework, ImageClassifier, Init, InputShape, ModelInfo, Network as _, Params, Summary, registry,
 };
 
-const LECTURE_RGB: Dims = Dims::Map { channels: 3, height: 80, width: 60 };
-const LECTURE: Dims = Dims::Map { channels: 1, height: 80, width: 60 };
+const LECTURE_RGB: InputShape = InputShape::Map { channels: 3, height: 80, width: 60 };
+const LECTURE: InputShape = InputShape::Map { channels: 1, height: 80, width: 60 };
 
-fn network(kind: ModelKind, seed: u64) -> (ImageClassifier, Params) {
+fn network(kind: &'static ModelInfo, seed: u64) -> (ImageClassifier, Params) {
     let params = Params::seeded(seed, &Device::Cpu);
-    (ImageClassifier::new(kind, LECTURE, 55, Scheme::Keras, &params).unwrap(), params)
+    (ImageClassifier::new(kind, LECTURE, 55, Init::Keras, &params).unwrap(), params)
 }
 
 fn rows(summary: &Summary) -> Vec<(&str, &str, Vec<usize>, usize)> {
@@ -20,7 +25,7 @@ fn rows(summary: &Summary) -> Vec<(&str, &str, Vec<usize>, usize)> {
 
 #[test]
 fn logistic_regression_has_the_rows_that_the_lecture_prints() {
-    let summary = network(ModelKind::Logistic, 1).0.summary();
+    let summary = network(&LOGISTIC, 1).0.summary();
     assert_eq!(
         rows(&summary),
         [
@@ -34,7 +39,7 @@ fn logistic_regression_has_the_rows_that_the_lecture_prints() {
 
 #[test]
 fn the_small_cnn_has_the_rows_that_the_lecture_prints() {
-    let summary = network(ModelKind::SmallCnn, 1).0.summary();
+    let summary = network(&SMALL_CNN, 1).0.summary();
     assert_eq!(
         rows(&summary),
         [
@@ -53,30 +58,73 @@ fn the_small_cnn_has_the_rows_that_the_lecture_prints() {
     assert_eq!(summary.total_params(), 88_375);
 }
 
-/// Every network, small enough to run in a test.
-fn each() -> Vec<(ModelConfig, Dims)> {
-    let map = |channels, side| Dims::Map { channels, height: side, width: side };
+/// A variant of a network, small enough to run in a test.
+#[derive(Debug, Clone)]
+enum Variant {
+    Usual(&'static ModelInfo),
+    LeNet5(LeNet5Config),
+    MobileNetV2(MobileNetV2Config),
+    Xception(XceptionConfig),
+    ResNet(ResNetConfig),
+}
+
+impl Variant {
+    fn info(&self) -> &'static ModelInfo {
+        match self {
+            Self::Usual(info) => info,
+            Self::LeNet5(_) => &LENET5,
+            Self::MobileNetV2(_) => &MOBILENET_V2,
+            Self::Xception(_) => &XCEPTION,
+            Self::ResNet(_) => &RESNET_SMALL,
+        }
+    }
+
+    fn build(&self, input: InputShape, init: Init, params: &Params) -> Result<ImageClassifier, Error> {
+        let (info, vb) = (self.info(), params.builder_for(init));
+        let head = (info.head)(10);
+        match self {
+            Self::Usual(info) => ImageClassifier::new(info, input, 10, init, params),
+            Self::LeNet5(config) => ImageClassifier::from_table(info, &config.table(10), input, init, params),
+            Self::MobileNetV2(config) => {
+                let network = MobileNetV2::new(config, init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
+            Self::Xception(config) => {
+                let network = Xception::new(config, init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
+            Self::ResNet(config) => {
+                let network = ResNet::new(config, init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
+        }
+    }
+}
+
+/// Every network.
+fn each() -> Vec<(Variant, InputShape)> {
+    let map = |channels, side| InputShape::Map { channels, height: side, width: side };
     let small = MobileNetV2Config { width: 0.25, ..MobileNetV2Config::TIMM };
     vec![
-        (ModelConfig::Logistic, LECTURE),
-        (ModelConfig::SmallCnn, LECTURE),
-        (ModelConfig::LeNet5(LeNet5Config::DENSE), map(1, 32)),
-        (ModelConfig::LeNet5(LeNet5Config::PAPER), map(1, 32)),
-        (ModelConfig::MobileNetV2(small.clone()), map(3, 64)),
-        (ModelConfig::MobileNetV2(MobileNetV2Config { framework: Framework::Keras, ..small }), map(3, 64)),
-        (ModelConfig::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::TIMM }), map(3, 40)),
-        (ModelConfig::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::KERAS }), map(3, 41)),
-        (ModelConfig::ResNet(ResNetConfig::of(1)), map(3, 16)),
-        (ModelConfig::ResNet(ResNetConfig { residual: false, ..ResNetConfig::of(2) }), map(3, 15)),
+        (Variant::Usual(&LOGISTIC), LECTURE),
+        (Variant::Usual(&SMALL_CNN), LECTURE),
+        (Variant::LeNet5(LeNet5Config::DENSE), map(1, 32)),
+        (Variant::LeNet5(LeNet5Config::PAPER), map(1, 32)),
+        (Variant::MobileNetV2(small.clone()), map(3, 64)),
+        (Variant::MobileNetV2(MobileNetV2Config { framework: Framework::Keras, ..small }), map(3, 64)),
+        (Variant::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::TIMM }), map(3, 40)),
+        (Variant::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::KERAS }), map(3, 41)),
+        (Variant::ResNet(ResNetConfig::of(1)), map(3, 16)),
+        (Variant::ResNet(ResNetConfig { residual: false, ..ResNetConfig::of(2) }), map(3, 15)),
     ]
 }
 
-fn build(config: &ModelConfig, input: Dims, seed: u64) -> (ImageClassifier, Params) {
+fn build(variant: &Variant, input: InputShape, seed: u64) -> (ImageClassifier, Params) {
     let params = Params::seeded(seed, &Device::Cpu);
-    (ImageClassifier::build(config, input, 10, config.kind().scheme(), &params).unwrap(), params)
+    (variant.build(input, variant.info().init, &params).unwrap(), params)
 }
 
-fn batch(input: Dims) -> Tensor {
+fn batch(input: InputShape) -> Tensor {
     let [height, width, channels] = input.channels_last()[..] else { panic!("{input:?}") };
     let n = 2 * input.count();
     let values: Vec<f32> = (0..n).map(|i| ((i * i) % 251) as f32 / 251.0).collect();
@@ -126,8 +174,8 @@ fn parts_make_the_whole_and_shapes_are_those_of_the_summary() {
                 .rfind(|row| row.name == name || row.name.starts_with(&format!("{name}.")));
             let row = row.unwrap_or_else(|| panic!("{config:?}: {name} is in no row"));
             let expected = match row.output {
-                Dims::Map { channels, height, width } => vec![2, channels, height, width],
-                Dims::Features(n) => vec![2, n],
+                InputShape::Map { channels, height, width } => vec![2, channels, height, width],
+                InputShape::Features(n) => vec![2, n],
             };
             assert_eq!(output.dims(), expected, "{config:?} {name}");
         }
@@ -162,7 +210,7 @@ fn a_new_head_leaves_the_backbone() {
         network.backbone().forward_t(&x, false).unwrap().to_vec2::<f32>().unwrap()
     };
     let before = features(&network);
-    network.reset_classifier(2, Scheme::Keras, &params).unwrap();
+    network.reset_classifier(2).unwrap();
     assert_eq!(before, features(&network));
     assert_eq!((network.n_classes(), network.head_name()), (2, "classifier"));
     assert_eq!(network.forward_t(&x, false).unwrap().dims(), [2, 2]);
@@ -172,18 +220,15 @@ fn a_new_head_leaves_the_backbone() {
 
 #[test]
 fn published_counts_come_out() {
-    use firstsight_models::trace::Trace;
-    use firstsight_models::{MobileNetV2, Network as _, Xception};
-
     let params = Params::seeded(0, &Device::Cpu);
-    let mobilenet = MobileNetV2::new(&MobileNetV2Config::TIMM, Scheme::Kaiming, &params.builder()).unwrap();
+    let mobilenet = MobileNetV2::new(&MobileNetV2Config::TIMM, Init::Kaiming, &params.builder()).unwrap();
     let xception = Params::seeded(0, &Device::Cpu);
-    let xception = Xception::new(&XceptionConfig::TIMM, Scheme::Kaiming, &xception.builder()).unwrap();
+    let xception = Xception::new(&XceptionConfig::TIMM, Init::Kaiming, &xception.builder()).unwrap();
     let count = |describe: &dyn Fn(&mut Trace), side: usize| {
-        let mut trace = Trace::new(Dims::Map { channels: 3, height: side, width: side });
+        let mut trace = Trace::new(InputShape::Map { channels: 3, height: side, width: side });
         describe(&mut trace);
-        let modules = || trace.entries().iter().filter(|entry| entry.module.is_some());
-        (modules().map(|e| e.params).sum::<usize>(), modules().map(|e| e.multiply_adds).sum::<u64>())
+        let layers = || trace.entries().iter();
+        (layers().map(|e| e.params).sum::<usize>(), layers().map(|e| e.multiply_adds).sum::<u64>())
     };
     // A head of 1000 classes is 1,281,000 of the one and 2,049,000 of the other.
     let (params, multiply_adds) = count(&|trace| mobilenet.describe(trace).unwrap(), 224);
@@ -196,11 +241,10 @@ fn published_counts_come_out() {
 
 #[test]
 fn alexnets_have_the_lectures_and_torchvisions_counts() {
-    let network = |config, side| {
+    let network = |config: AlexNetConfig, side| {
         let params = Params::seeded(1, &Device::Cpu);
-        let input = Dims::Map { channels: 3, height: side, width: side };
-        let config = ModelConfig::AlexNet(config);
-        ImageClassifier::build(&config, input, 1000, Scheme::Krizhevsky, &params).unwrap()
+        let input = InputShape::Map { channels: 3, height: side, width: side };
+        ImageClassifier::from_table(&ALEXNET, &config.table(1000), input, Init::Krizhevsky, &params).unwrap()
     };
     let summary = network(AlexNetConfig::Lecture, 227).summary();
     let sizes: Vec<Vec<usize>> = summary.rows[1..9].iter().map(|row| row.output.channels_last()).collect();
@@ -225,8 +269,8 @@ fn alexnets_have_the_lectures_and_torchvisions_counts() {
 #[test]
 fn lenet5_has_the_papers_shapes_and_the_counts_of_its_variants() {
     let count = |pooling, output| {
-        let config = ModelConfig::LeNet5(LeNet5Config { pooling, output });
-        build(&config, Dims::Map { channels: 1, height: 32, width: 32 }, 1).0.summary()
+        let config = Variant::LeNet5(LeNet5Config { pooling, output });
+        build(&config, InputShape::Map { channels: 1, height: 32, width: 32 }, 1).0.summary()
     };
     let summary = count(LeNetPooling::Average, LeNetOutput::Dense);
     assert_eq!(
@@ -252,18 +296,18 @@ fn lenet5_has_the_papers_shapes_and_the_counts_of_its_variants() {
 #[test]
 fn residual_and_plain_networks_have_the_same_parameters() {
     let count = |residual| {
-        let config = ModelConfig::ResNet(ResNetConfig { residual, ..ResNetConfig::of(3) });
-        build(&config, Dims::Map { channels: 3, height: 32, width: 32 }, 1).0.summary().total_params()
+        let config = Variant::ResNet(ResNetConfig { residual, ..ResNetConfig::of(3) });
+        build(&config, InputShape::Map { channels: 3, height: 32, width: 32 }, 1).0.summary().total_params()
     };
     assert_eq!((count(true), count(false)), (269_722, 269_722));
 }
 
 #[test]
 fn the_output_stride_dilates_in_place_of_striding() {
-    let input = Dims::Map { channels: 3, height: 64, width: 64 };
+    let input = InputShape::Map { channels: 3, height: 64, width: 64 };
     for (output_stride, side) in [(32, 2), (16, 4), (8, 8), (4, 16), (2, 32)] {
         let config = MobileNetV2Config { output_stride, width: 0.25, ..MobileNetV2Config::TIMM };
-        let (network, _) = build(&ModelConfig::MobileNetV2(config), input, 1);
+        let (network, _) = build(&Variant::MobileNetV2(config), input, 1);
         assert_eq!(network.forward_features(&batch(input), false).unwrap().dims(), [2, 1280, side, side]);
     }
 }
@@ -272,7 +316,7 @@ fn the_output_stride_dilates_in_place_of_striding() {
 fn the_same_seed_makes_the_same_network() {
     let x = Tensor::arange(0f32, 4800.0, &Device::Cpu).unwrap().reshape((1, 1, 80, 60)).unwrap();
     let logits = |seed| {
-        let (network, _) = network(ModelKind::SmallCnn, seed);
+        let (network, _) = network(&SMALL_CNN, seed);
         network.forward_t(&x, false).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(logits(5), logits(5));
@@ -282,7 +326,7 @@ fn the_same_seed_makes_the_same_network() {
 #[test]
 fn the_fused_pass_gives_what_the_layers_give_one_by_one() {
     let x = Tensor::ones((2, 1, 80, 60), DType::F32, &Device::Cpu).unwrap();
-    let (network, _) = network(ModelKind::SmallCnn, 9);
+    let (network, _) = network(&SMALL_CNN, 9);
     let features = network.backbone().forward_t(&x, false).unwrap();
     let last = network.intermediates(&x).unwrap().pop().unwrap();
     assert_eq!(last.0, "dense_1");
@@ -293,11 +337,9 @@ fn the_fused_pass_gives_what_the_layers_give_one_by_one() {
 
 #[test]
 fn a_frozen_network_over_existing_variables_records_nothing_and_gives_the_same() {
-    let (cnn, params) = network(ModelKind::SmallCnn, 3);
+    let (cnn, params) = network(&SMALL_CNN, 3);
     let input = cnn.input();
-    let frozen =
-        ImageClassifier::new(ModelKind::SmallCnn, input, 55, Scheme::Keras, &params.freezing(|_| true))
-            .unwrap();
+    let frozen = ImageClassifier::new(&SMALL_CNN, input, 55, Init::Keras, &params.frozen(|_| true)).unwrap();
     let xs = batch(input);
     let (ours, theirs) = (cnn.forward_t(&xs, false).unwrap(), frozen.forward_t(&xs, false).unwrap());
     assert!(ours.track_op() && !theirs.track_op());
@@ -306,11 +348,11 @@ fn a_frozen_network_over_existing_variables_records_nothing_and_gives_the_same()
 
 #[test]
 fn a_missing_batch_axis_is_named() {
-    let (network, _) = network(ModelKind::SmallCnn, 1);
+    let (network, _) = network(&SMALL_CNN, 1);
     let x = Tensor::zeros((1, 80, 60), DType::F32, &Device::Cpu).unwrap();
     let error = network.forward_t(&x, false).unwrap_err().to_string();
     assert!(error.contains("(B, 1, 80, 60)") && error.contains("unsqueeze(0)"), "{error}");
-    let (network, _) = build(&ModelConfig::ResNet(ResNetConfig::of(1)), LECTURE_RGB, 1);
+    let (network, _) = build(&Variant::ResNet(ResNetConfig::of(1)), LECTURE_RGB, 1);
     let x = Tensor::zeros((3, 80, 60), DType::F32, &Device::Cpu).unwrap();
     let error = network.forward_t(&x, false).unwrap_err().to_string();
     assert!(error.contains("(B, 3, H, W)") && error.contains("unsqueeze(0)"), "{error}");
@@ -320,9 +362,9 @@ fn a_missing_batch_axis_is_named() {
 fn weights_come_back_from_a_file_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let (_, saved) = network(ModelKind::Logistic, 1);
+    let (_, saved) = network(&LOGISTIC, 1);
     saved.save(&path).unwrap();
-    let (_, loaded) = network(ModelKind::Logistic, 2);
+    let (_, loaded) = network(&LOGISTIC, 2);
     loaded.load(&path).unwrap();
     let bytes = |p: &Params| p.get("dense.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(bytes(&saved), bytes(&loaded));
@@ -332,8 +374,8 @@ fn weights_come_back_from_a_file_bit_for_bit() {
 fn another_networks_weights_are_refused_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    network(ModelKind::Logistic, 1).1.save(&path).unwrap();
-    let (_, params) = network(ModelKind::SmallCnn, 2);
+    network(&LOGISTIC, 1).1.save(&path).unwrap();
+    let (_, params) = network(&SMALL_CNN, 2);
     let before = params.get("conv1.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let error = params.load(&path).unwrap_err();
     let Error::Mismatch(mismatch) = &error else { panic!("{error}") };
@@ -351,9 +393,9 @@ fn another_networks_weights_are_refused_and_change_nothing() {
 fn a_head_of_another_size_is_named_with_both_shapes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    network(ModelKind::Logistic, 1).1.save(&path).unwrap();
+    network(&LOGISTIC, 1).1.save(&path).unwrap();
     let params = Params::seeded(1, &Device::Cpu);
-    ImageClassifier::new(ModelKind::Logistic, LECTURE, 10, Scheme::Keras, &params).unwrap();
+    ImageClassifier::new(&LOGISTIC, LECTURE, 10, Init::Keras, &params).unwrap();
     let text = params.load(&path).unwrap_err().to_string();
     assert!(text.contains("dense.bias") && text.contains("[10]") && text.contains("[55]"), "{text}");
 }
@@ -361,7 +403,7 @@ fn a_head_of_another_size_is_named_with_both_shapes() {
 #[test]
 fn damaged_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, params) = network(ModelKind::Logistic, 1);
+    let (_, params) = network(&LOGISTIC, 1);
     let missing = folder.path().join("none.safetensors");
     assert!(params.load(&missing).unwrap_err().to_string().contains("none.safetensors"));
     let truncated = folder.path().join("cut.safetensors");
@@ -377,26 +419,19 @@ fn damaged_files_are_named() {
 
 #[test]
 fn an_unknown_name_suggests_the_nearest() {
-    let text = "smal-cnn".parse::<ModelKind>().unwrap_err().to_string();
+    let text = registry::find("smal-cnn").unwrap_err().to_string();
     assert!(text.contains("did you mean 'small-cnn'?"), "{text}");
-    let text = "q".parse::<ModelKind>().unwrap_err().to_string();
+    let text = registry::find("q").unwrap_err().to_string();
     assert!(!text.contains("did you mean") && text.contains("logistic, small-cnn"), "{text}");
 }
 
 #[test]
 fn an_input_too_small_names_the_smallest() {
     for (config, _) in each() {
-        let smallest = config.smallest_input();
+        let smallest = config.info().smallest_input;
         let try_side = |height, width| {
-            let channels =
-                if matches!(config.kind(), ModelKind::Logistic | ModelKind::SmallCnn | ModelKind::LeNet5) {
-                    1
-                } else {
-                    3
-                };
-            let input = Dims::Map { channels, height, width };
-            let params = Params::seeded(1, &Device::Cpu);
-            let network = ImageClassifier::build(&config, input, 10, Scheme::Keras, &params)?;
+            let input = InputShape::Map { channels: config.info().usual_input.0, height, width };
+            let network = config.build(input, Init::Keras, &Params::seeded(1, &Device::Cpu))?;
             network.forward_t(&batch(input), false)?;
             Ok::<(), Error>(())
         };
@@ -411,8 +446,8 @@ fn an_input_too_small_names_the_smallest() {
 #[test]
 fn mobilenet_v2_has_the_155_layers_that_keras_lists() {
     let params = Params::seeded(1, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 224, width: 224 };
-    let network = ImageClassifier::new(ModelKind::MobileNetV2, input, 2, Scheme::Keras, &params).unwrap();
+    let input = InputShape::Map { channels: 3, height: 224, width: 224 };
+    let network = ImageClassifier::new(&MOBILENET_V2, input, 2, Init::Keras, &params).unwrap();
     let summary = network.summary_as(Style::Keras).without_head();
     let count = |kind: &str| summary.rows.iter().filter(|row| row.kind == kind).count();
     let kinds = [
@@ -452,7 +487,7 @@ fn mobilenet_v2_has_the_155_layers_that_keras_lists() {
 
 #[test]
 fn summaries_count_work_memory_and_what_is_frozen() {
-    let (network, _) = network(ModelKind::SmallCnn, 1);
+    let (network, _) = network(&SMALL_CNN, 1);
     let summary = network.summary();
     let conv1 = &summary.rows[1];
     assert_eq!((conv1.multiply_adds, conv1.output_bytes(), conv1.weight_bytes()), (691_200, 307_200, 640));

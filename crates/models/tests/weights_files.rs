@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use firstsight_models::{Dims, Error, ImageClassifier, ModelKind, Params, Scheme, WeightsHeader};
+use firstsight_models::networks::{LOGISTIC, SMALL_CNN, XCEPTION};
+use firstsight_models::{Error, ImageClassifier, Init, InputShape, Params, WeightsHeader, registry};
 
-const INPUT: Dims = Dims::Map { channels: 1, height: 2, width: 2 };
+const INPUT: InputShape = InputShape::Map { channels: 1, height: 2, width: 2 };
 
 fn params(seed: u64) -> Params {
     let params = Params::seeded(seed, &Device::Cpu);
-    ImageClassifier::new(ModelKind::Logistic, INPUT, 3, Scheme::Keras, &params).unwrap();
+    ImageClassifier::new(&LOGISTIC, INPUT, 3, Init::Keras, &params).unwrap();
     params
 }
 
@@ -163,10 +164,10 @@ fn another_networks_weights_name_what_differs() {
     let path = folder.path().join("weights.safetensors");
     let other = Params::seeded(1, &Device::Cpu);
     ImageClassifier::new(
-        ModelKind::SmallCnn,
-        Dims::Map { channels: 1, height: 16, width: 16 },
+        &SMALL_CNN,
+        InputShape::Map { channels: 1, height: 16, width: 16 },
         3,
-        Scheme::Keras,
+        Init::Keras,
         &other,
     )
     .unwrap();
@@ -179,8 +180,8 @@ fn another_networks_weights_name_what_differs() {
     assert_eq!((mismatch.missing.len(), mismatch.misshapen.len()), (2, 0));
 
     let xception = Params::seeded(1, &Device::Cpu);
-    let input = Dims::Map { channels: 3, height: 96, width: 96 };
-    ImageClassifier::new(ModelKind::Xception, input, 3, Scheme::Keras, &xception).unwrap();
+    let input = InputShape::Map { channels: 3, height: 96, width: 96 };
+    ImageClassifier::new(&XCEPTION, input, 3, Init::Keras, &xception).unwrap();
     let before =
         xception.get("conv1.weight").unwrap().as_tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let said = xception.load(&path).unwrap_err().to_string();
@@ -198,13 +199,13 @@ fn another_networks_weights_name_what_differs() {
 
 #[test]
 fn an_input_that_a_network_cannot_take_names_the_smallest() {
-    for kind in ModelKind::ALL {
-        let smallest = kind.smallest_input();
+    for kind in registry::all() {
+        let smallest = kind.smallest_input;
         let build = |side: usize| {
             let params = Params::seeded(1, &Device::Cpu);
-            let channels = kind.usual_input().0;
-            let input = Dims::Map { channels, height: side, width: side };
-            ImageClassifier::new(kind, input, 3, kind.scheme(), &params).map(|network| (network, channels))
+            let channels = kind.usual_input.0;
+            let input = InputShape::Map { channels, height: side, width: side };
+            ImageClassifier::new(kind, input, 3, kind.init, &params).map(|network| (network, channels))
         };
         let (network, channels) = build(smallest).unwrap();
         let xs = Tensor::zeros((1, channels, smallest, smallest), DType::F32, &Device::Cpu).unwrap();
@@ -212,7 +213,7 @@ fn an_input_that_a_network_cannot_take_names_the_smallest() {
         assert_eq!(logits.dims(), [1, 3], "{kind}");
         if smallest > 1 {
             let said = build(smallest - 1).unwrap_err().to_string();
-            assert!(said.contains(&format!("{smallest}x{smallest}")) && said.contains(kind.name()), "{said}");
+            assert!(said.contains(&format!("{smallest}x{smallest}")) && said.contains(kind.name), "{said}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Tensor, Var};
 use firstsight_data::{Sampling, TensorBatches};
-use firstsight_models::{Mlp, MlpConfig, MlpOutput, Params, Scheme};
+use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, ModelEma, StopOnNan};
 use firstsight_train::{
@@ -46,7 +46,7 @@ fn mlp(seed: u64) -> (Mlp, Params) {
         activation: Activation::Tanh,
         n_out: 3,
         output: MlpOutput::Linear,
-        scheme: Scheme::Keras,
+        init: Init::Keras,
     };
     (Mlp::new(&config, &params.builder()).unwrap(), params)
 }

@@ -3,24 +3,24 @@
 use std::path::Path;
 
 use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, ResizeMode};
-use firstsight_models::ModelKind;
+use firstsight_models::registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result, files};
 
-/// What a `config.json` says of a network.
+/// The content of a network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubModelConfig {
     /// timm's name of the network.
     pub architecture: Option<String>,
-    /// What the weights were trained on, as timm marks it: `ra_in1k`, `in21k_ft_in1k`.
+    /// timm's tag of the training data: `ra_in1k`, `in21k_ft_in1k`.
     pub tag: Option<String>,
     /// Outputs of the last layer.
     pub num_classes: Option<usize>,
     /// Names of the classes in the order of the outputs, where the file has them.
     pub label_names: Option<Vec<String>>,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
 }
 
@@ -90,7 +90,7 @@ pub struct RunConfig {
     /// Whether the file names the classes; otherwise they are numbered.
     #[serde(skip)]
     pub named: bool,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub pretrained_cfg: InputSpec,
     /// The training, for a run of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,13 +106,8 @@ impl RunConfig {
     pub fn write(&self, path: &Path) -> Result<()> {
         let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
         let mut document = serde_json::to_value(self).map_err(|e| unusable(e.to_string()))?;
-        let kind = ModelKind::from_architecture(&self.architecture).map_err(|e| unusable(e.to_string()))?;
-        let first = match kind {
-            ModelKind::MobileNetV2 => Some("conv_stem"),
-            ModelKind::Xception => Some("conv1"),
-            _ => None,
-        };
-        if let Some(first) = first {
+        let kind = registry::find(&self.architecture).map_err(|e| unusable(e.to_string()))?;
+        if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
             let fields = &mut document["pretrained_cfg"];
             fields["num_classes"] = self.num_classes.into();
             fields["first_conv"] = first.into();

@@ -2,14 +2,13 @@ use std::sync::Arc;
 
 use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Summary, is_buffer};
+use firstsight_models::{Block, ImageClassifier, InputShape, ModelInfo, Params, Summary, is_buffer};
 use firstsight_train::{
     Callback, FitConfig, History, Loss, LrCurve, Metric, Model, Optimizer, OptimizerConfig, ParamGroup,
     ParamGroups, Schedule, fit, lr_find,
 };
 
-use crate::Result;
-use crate::blocks::{Block, blocks, place};
+use crate::{Error, Result};
 
 /// The statistics that batch norm uses while its network is fine-tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub enum BatchNormMode {
 /// How the upper blocks of a network are fine-tuned.
 #[derive(Debug, Clone)]
 pub struct FineTuneConfig {
-    /// Name of the first of the [`blocks`] to train; those nearer the input stay frozen.
+    /// Name of the first of the [blocks](ImageClassifier::blocks) to train; those nearer the input stay frozen.
     pub unfreeze_from: String,
     /// Maximum number of epochs.
     pub epochs: usize,
@@ -64,18 +63,18 @@ impl FineTuner {
     ///
     /// [`crate::Error::Setting`] lists the blocks if `config` names another.
     pub fn new(
-        model: ModelKind,
-        input: Dims,
+        model: &'static ModelInfo,
+        input: InputShape,
         n_classes: usize,
         params: &Params,
         config: &FineTuneConfig,
     ) -> Result<Self> {
-        let parts = blocks(model, params, model.head_name());
-        let first = place(&parts, &config.unfreeze_from)?;
+        let parts = ImageClassifier::new(model, input, n_classes, model.init, params)?.blocks();
+        let first = block_index(&parts, &config.unfreeze_from)?;
         let frozen = parts[..first].to_vec();
         let is_frozen = move |name: &str| frozen.iter().any(|block| block.holds(name));
-        let view = params.freezing(is_frozen);
-        let network = ImageClassifier::new(model, input, n_classes, model.scheme(), &view)?;
+        let view = params.frozen(is_frozen);
+        let network = ImageClassifier::new(model, input, n_classes, model.init, &view)?;
         let groups = groups(&parts, first, params, config.layer_decay);
         Ok(Self { network, params: params.clone(), groups, blocks: parts, first })
     }
@@ -169,6 +168,18 @@ fn fit_config(config: &FineTuneConfig) -> FitConfig {
         .clip_norm(config.clip_norm);
     fit_config.metrics.clone_from(&config.metrics);
     fit_config
+}
+
+/// The index of the block called `name`.
+pub(crate) fn block_index(blocks: &[Block], name: &str) -> Result<usize> {
+    blocks.iter().position(|block| block.name == name).ok_or_else(|| {
+        let names: Vec<&str> = blocks.iter().map(|block| block.name.as_str()).collect();
+        Error::Setting {
+            setting: "the block to unfreeze from",
+            expected: format!("one of {}", names.join(", ")),
+            found: name.to_owned(),
+        }
+    })
 }
 
 /// Two groups per block: weights, and norms and biases, which do not decay.

@@ -1,7 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[allow(missing_docs)]
-mod blocks;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
 mod classifier;
@@ -18,7 +16,6 @@ mod hub;
 mod imagenet;
 mod preset;
 mod pretrained;
-mod registry;
 pub mod report_sections;
 mod run_folder;
 mod runtime;
@@ -26,7 +23,6 @@ mod splits;
 pub mod training;
 mod transfer_model;
 
-pub use blocks::{Block, blocks};
 pub use classifier::{Classifier, Prediction};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
 pub use error::{Error, Result};
@@ -41,7 +37,6 @@ pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
-pub use registry::{Input, PUBLISHED, Published, published};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};

@@ -2,11 +2,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::InputSpec;
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme, WeightsHeader};
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, WeightsHeader, registry};
 
 use crate::hub::is_repository;
 use crate::imagenet::imagenet_classes;
-use crate::registry::published;
 use crate::{Error, Hub, HubFile, HubModelConfig, HubProgress, Result};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -15,7 +14,7 @@ const CONFIG: &str = "config.json";
 /// Where pretrained weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightsSource {
-    /// The [published](crate::PUBLISHED) ones, from the hub.
+    /// The [published](firstsight_models::Weights) ones, from the hub.
     Published,
     /// Any hub repository in timm's layout: `config.json` and `model.safetensors`.
     Repository {
@@ -52,29 +51,29 @@ impl WeightsSource {
 ///
 /// ```no_run
 /// use candle_core::Device;
-/// use firstsight_models::ModelKind;
+/// use firstsight_models::networks::MOBILENET_V2;
 /// use firstsight_transfer::{Hub, HubConfig, Pretrained, WeightsSource};
 ///
 /// let hub = Hub::new(HubConfig::new("/home/me/.cache/huggingface/hub".into()))?;
-/// let weights = Pretrained::locate(ModelKind::MobileNetV2, &WeightsSource::Published, &hub, &mut |_| ())?;
+/// let weights = Pretrained::locate(&MOBILENET_V2, &WeightsSource::Published, &hub, &mut |_| ())?;
 /// let (network, params) = weights.load(&Device::Cpu)?;
 /// # Ok::<(), firstsight_transfer::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pretrained {
     /// The network.
-    pub model: ModelKind,
+    pub model: &'static ModelInfo,
     /// The safetensors file.
     pub weights: PathBuf,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     /// Outputs of the last layer.
     pub n_classes: usize,
     /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
     pub label_names: Option<Vec<String>>,
-    /// Where they come from, in words.
+    /// The source, in words.
     pub origin: String,
-    /// The licence, where it is known.
+    /// The license, where it is known.
     pub licence: Option<&'static str>,
 }
 
@@ -85,7 +84,7 @@ impl Pretrained {
     /// Those of [`Hub::fetch`]; [`Error::Config`] and [`Error::Architecture`] for files of another network;
     /// [`Error::Unpublished`].
     pub fn locate(
-        model: ModelKind,
+        model: &'static ModelInfo,
         source: &WeightsSource,
         hub: &Hub,
         progress: &mut dyn FnMut(HubProgress<'_>),
@@ -93,7 +92,7 @@ impl Pretrained {
         match source {
             WeightsSource::Local(path) => Self::local(model, path),
             WeightsSource::Published => {
-                let known = published(model).ok_or(Error::Unpublished(model.name()))?;
+                let known = model.weights.first().ok_or(Error::Unpublished(model.name))?;
                 let file = HubFile {
                     repository: known.repository,
                     revision: known.revision,
@@ -104,11 +103,11 @@ impl Pretrained {
                 Ok(Self {
                     model,
                     weights,
-                    input: known.input.spec(),
+                    input: (known.input)(),
                     n_classes: known.n_classes,
                     label_names: (known.n_classes == 1000).then(imagenet_names),
                     origin: format!("{} on the hub", known.repository),
-                    licence: known.licence,
+                    licence: known.license,
                 })
             }
             WeightsSource::Repository { repository, revision } => {
@@ -128,7 +127,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// As [`Pretrained::locate`].
-    pub fn local(model: ModelKind, path: &Path) -> Result<Self> {
+    pub fn local(model: &'static ModelInfo, path: &Path) -> Result<Self> {
         let (weights, config) = match path.is_dir() {
             true => (path.join(WEIGHTS), path.join(CONFIG)),
             false => (path.to_path_buf(), path.with_file_name(CONFIG)),
@@ -163,7 +162,7 @@ impl Pretrained {
     }
 
     fn read(
-        model: ModelKind,
+        model: &'static ModelInfo,
         weights: PathBuf,
         config: Option<PathBuf>,
         origin: String,
@@ -204,9 +203,9 @@ impl Pretrained {
         let params = Params::seeded(0, device);
         let network = ImageClassifier::new(
             self.model,
-            Dims::from(&self.input),
+            InputShape::from(&self.input),
             self.n_classes,
-            Scheme::Keras,
+            self.model.init,
             &params,
         )?;
         params.load(&self.weights)?;
@@ -215,30 +214,30 @@ impl Pretrained {
 }
 
 /// The network that a `config.json` names.
-fn stated_model(config: &Path) -> Result<ModelKind> {
+fn stated_model(config: &Path) -> Result<&'static ModelInfo> {
     let wrong = |reason: String| Error::Config { path: config.to_path_buf(), reason };
     let stated = HubModelConfig::read(config, &InputSpec::imagenet(3, 224, 224))?;
     let architecture = stated.architecture.ok_or_else(|| wrong("architecture is missing".to_owned()))?;
-    ModelKind::from_architecture(&architecture).map_err(|e| wrong(e.to_string()))
+    registry::find(&architecture).map_err(|e| wrong(e.to_string()))
 }
 
 fn imagenet_names() -> Vec<String> {
     imagenet_classes().map(str::to_owned).collect()
 }
 
-fn usual_input(model: ModelKind) -> InputSpec {
-    match published(model) {
-        Some(known) => known.input.spec(),
+fn usual_input(model: &'static ModelInfo) -> InputSpec {
+    match model.weights.first() {
+        Some(known) => (known.input)(),
         None => {
-            let (c, h, w) = model.usual_input();
+            let (c, h, w) = model.usual_input;
             model.input_spec(c, h, w)
         }
     }
 }
 
-fn check_architecture(model: ModelKind, stated: &HubModelConfig, path: &Path) -> Result<()> {
+fn check_architecture(model: &'static ModelInfo, stated: &HubModelConfig, path: &Path) -> Result<()> {
     let Some(architecture) = &stated.architecture else { return Ok(()) };
-    match ModelKind::from_architecture(architecture) {
+    match registry::find(architecture) {
         Ok(found) if found == model => Ok(()),
         _ => Err(Error::Architecture {
             path: path.to_path_buf(),
@@ -250,7 +249,7 @@ fn check_architecture(model: ModelKind, stated: &HubModelConfig, path: &Path) ->
 
 /// The rows of the last layer's weight, from the file's header. Without a last layer the file is another network's, and the
 /// error says what of the network it lacks and what else it has.
-fn outputs(model: ModelKind, weights: &Path) -> Result<usize> {
+fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<usize> {
     let name = format!("{}.weight", model.head_name());
     let header = WeightsHeader::read(weights)?;
     if let Some(&n) = header.get(&name).and_then(|tensor| tensor.shape.first())
@@ -259,9 +258,9 @@ fn outputs(model: ModelKind, weights: &Path) -> Result<usize> {
         return Ok(n);
     }
     let params = Params::seeded(0, &Device::Cpu);
-    let (channels, height, width) = model.usual_input();
-    let input = Dims::Map { channels, height, width };
-    ImageClassifier::new(model, input, model.usual_classes(), Scheme::Keras, &params)?;
+    let (channels, height, width) = model.usual_input;
+    let input = InputShape::Map { channels, height, width };
+    ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?;
     params.load(weights)?;
     Err(Error::Config { path: weights.to_path_buf(), reason: format!("the last layer, {name}, is missing") })
 }

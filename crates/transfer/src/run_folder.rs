@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_models::{ImageClassifier, ModelKind};
+use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
 use crate::{Error, Pretrained, Result, RunConfig, files};
@@ -135,7 +135,7 @@ impl RunFolder {
         let path = self.config();
         let stated = StatedConfig::read(&path)?;
         let unusable = |reason: String| Error::Config { path: path.clone(), reason };
-        let kind = ModelKind::from_architecture(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
+        let kind = registry::find(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
         let found = Pretrained::local(kind, &self.path)?;
         let n = found.n_classes;
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
@@ -33,8 +33,8 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
 #[derive(Debug, Clone)]
 pub struct Training {
     /// The network.
-    pub model: ModelKind,
-    /// How an image becomes the input.
+    pub model: &'static ModelInfo,
+    /// Preprocessing of an image.
     pub input: InputSpec,
     /// Maximum number of epochs.
     pub epochs: usize,
@@ -89,9 +89,9 @@ impl Training {
         let n_classes = splits.n_classes();
         let network = ImageClassifier::new(
             self.model,
-            Dims::from(&self.input),
+            InputShape::from(&self.input),
             n_classes,
-            self.model.scheme(),
+            self.model.init,
             &params,
         )?;
         Ok((network, params))
@@ -143,7 +143,7 @@ impl Training {
         self.config(splits, &network).write(&run.config())?;
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());
-        let mut progress = runtime.training(self.model.name());
+        let mut progress = runtime.training(self.model.name);
         let history = runtime.interrupt.with_graceful_interrupt(|flag| {
             let mut interrupt = Interrupt(flag);
             let callbacks: &mut [&mut dyn Callback] = &mut [
@@ -172,7 +172,7 @@ impl Training {
         Ok(trained)
     }
 
-    /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
+    /// Description that a checkpoint must share to be resumed. The number of epochs and the patience may change.
     fn identity(&self, splits: &DecodedSplits) -> String {
         let (c, h, w) = self.input.input_size;
         let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = self.record;
@@ -180,7 +180,7 @@ impl Training {
             true => String::new(),
             false => format!(", augmented ({augmentation})"),
         };
-        // Of a schedule over all epochs, another number of epochs makes another one.
+        // A cosine over another number of epochs is another schedule.
         let optimization = match self.optimization {
             Optimization::Adam => self.optimization.describe(learning_rate),
             Optimization::AdamWCosine { .. } => {

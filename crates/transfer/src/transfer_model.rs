@@ -2,14 +2,14 @@
 
 use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
-use firstsight_models::{Dims, ImageClassifier, Params};
+use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, Trainable, evaluate, fit};
 
 use crate::training::{evaluation_batch, in_order};
 use crate::{
-    Block, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result,
-    Runtime, blocks, features, fingerprint, loader,
+    FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
+    features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -22,7 +22,7 @@ pub struct TransferModel {
     pub network: ImageClassifier,
     /// Its variables.
     pub params: Params,
-    /// How an image becomes its input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     runtime: Runtime,
 }
@@ -42,31 +42,26 @@ impl TransferModel {
     ) -> Result<Self> {
         let model = pretrained.model;
         let params = Params::seeded(seed, &runtime.device);
-        let dims = Dims::from(&input);
-        let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.scheme(), &params)?;
+        let dims = InputShape::from(&input);
+        let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
         params.load(&pretrained.weights)?;
-        network.reset_classifier(n_outputs, model.scheme(), &params)?;
+        network.reset_classifier(n_outputs)?;
         Ok(Self { network, params, input, runtime: runtime.clone() })
     }
 
     /// Its blocks from the input to the last layer, for gradual unfreezing.
     pub fn blocks(&self) -> Vec<Block> {
-        blocks(self.network.kind(), &self.params, self.network.head_name())
+        self.network.blocks()
     }
 
     /// The variables of the last layer.
     pub fn head_vars(&self) -> Vec<(String, Var)> {
-        self.params.named().into_iter().filter(|(name, _)| self.is_in_head(name)).collect()
+        self.network.head_vars()
     }
 
     /// Number of parameters of the last layer.
     pub fn head_params(&self) -> usize {
         self.head_vars().iter().map(|(_, var)| var.elem_count()).sum()
-    }
-
-    /// Whether a variable belongs to the last layer.
-    pub(crate) fn is_in_head(&self, variable: &str) -> bool {
-        variable.strip_prefix(self.network.head_name()).is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// Features of images: the input of the last layer, computed once by the frozen backbone and kept in the cache.
@@ -81,7 +76,7 @@ impl TransferModel {
             batch_size: evaluation_batch(&self.input),
             identity: format!(
                 "{} {:?}",
-                fingerprint(&self.params, |name| !self.is_in_head(name))?,
+                fingerprint(&self.params, |name| !self.network.in_head(name))?,
                 self.input
             ),
         };
@@ -96,14 +91,9 @@ impl TransferModel {
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Candle`] for a head of another shape.
+    /// [`crate::Error::Models`] for a head of another shape.
     pub fn set_head(&self, head: &Head) -> Result<()> {
-        for (name, value) in [("weight", &head.weight), ("bias", &head.bias)] {
-            if let Some(var) = self.params.get(&format!("{}.{name}", self.network.head_name())) {
-                var.set(value)?;
-            }
-        }
-        Ok(())
+        Ok(self.network.set_head(&head.weight, &head.bias)?)
     }
 
     /// Loss and metrics of the last layer on features of images as they are.
@@ -149,8 +139,8 @@ impl TransferModel {
     ///
     /// [`crate::Error::Setting`] for an unknown block.
     pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<FineTuner> {
-        let (dims, n_outputs) = (Dims::from(&self.input), self.network.n_classes());
-        FineTuner::new(self.network.kind(), dims, n_outputs, &self.params, config)
+        let (dims, n_outputs) = (InputShape::from(&self.input), self.network.n_classes());
+        FineTuner::new(self.network.info(), dims, n_outputs, &self.params, config)
     }
 
     /// Batches of images as the network takes them.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_data::{ImageDataset, Interpolation, Normalize};
-use firstsight_models::{Backbone as _, Params, is_buffer};
+use firstsight_models::{Params, is_buffer};
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel, Family};
 use firstsight_transfer::{Error, FeatureConfig, FeatureView, Head, HeadConfig, features};
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn backbone(model: CandleModel) -> (CandleBackbone, Params) {
         var.set(&value(&name, var.dims())).unwrap();
     }
     // Batch norm copies frozen statistics.
-    let frozen = params.freezing(|_| true);
+    let frozen = params.frozen(|_| true);
     (CandleBackbone::new(model, &frozen).unwrap(), params)
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_data::{ImageDataset, Normalize, Sampling, TensorBatches};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params};
+use firstsight_models::networks::MOBILENET_V2;
+use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Accuracy, CrossEntropy, Schedule};
 use firstsight_transfer::{
     BatchNormMode, Error, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, HeadConfig,
-    Preset, blocks, features, fingerprint,
+    Preset, features, fingerprint,
 };
 
 fn noise(n: usize, seed: u32) -> impl Iterator<Item = f32> {
@@ -89,8 +90,8 @@ fn images(n: usize, side: usize, channels: usize) -> ImageDataset {
 }
 
 fn network(params: &Params) -> ImageClassifier {
-    let input = Dims::Map { channels: 3, height: 32, width: 32 };
-    ImageClassifier::new(ModelKind::MobileNetV2, input, 2, ModelKind::MobileNetV2.scheme(), params).unwrap()
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    ImageClassifier::new(&MOBILENET_V2, input, 2, MOBILENET_V2.init, params).unwrap()
 }
 
 #[test]
@@ -164,8 +165,8 @@ fn changed(unfreeze_from: &str, batch_norm: BatchNormMode) -> Vec<String> {
     network(&params);
     let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
     let config = config(unfreeze_from, batch_norm);
-    let input = Dims::Map { channels: 3, height: 32, width: 32 };
-    let tuned = FineTuner::new(ModelKind::MobileNetV2, input, 2, &params, &config).unwrap();
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let tuned = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap();
     let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
     let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
@@ -196,10 +197,10 @@ fn frozen_blocks_and_statistics_stay_as_they_were() {
 fn counts_and_the_summary_tell_trained_from_frozen() {
     let params = Params::seeded(3, &Device::Cpu);
     let total = network(&params).summary().total_params();
-    let input = Dims::Map { channels: 3, height: 32, width: 32 };
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
     let of = |from: &str| {
         let config = config(from, BatchNormMode::Eval);
-        FineTuner::new(ModelKind::MobileNetV2, input, 2, &params, &config).unwrap()
+        FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap()
     };
     assert_eq!(of("classifier").counts(), (2 * 1280 + 2, total - 2562));
     assert_eq!(of("stem").counts(), (total, 0));
@@ -207,20 +208,19 @@ fn counts_and_the_summary_tell_trained_from_frozen() {
     let counted: usize =
         summary.rows.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(row, _)| row.params).sum();
     assert_eq!(counted, of("conv_head").counts().0);
-    let error =
-        FineTuner::new(ModelKind::MobileNetV2, input, 2, &params, &config("blocks.9", BatchNormMode::Eval));
+    let error = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config("blocks.9", BatchNormMode::Eval));
     let Err(Error::Setting { expected, .. }) = error else { panic!("no such block") };
     assert!(expected.contains("blocks.6") && expected.contains("classifier"));
 }
 
 #[test]
 fn blocks_hold_every_variable_once() {
-    for model in [ModelKind::MobileNetV2, ModelKind::Xception, ModelKind::SmallCnn] {
+    for model in registry::all() {
         let params = Params::seeded(1, &Device::Cpu);
-        let (c, h, w) = model.usual_input();
-        let input = Dims::Map { channels: c, height: h, width: w };
-        ImageClassifier::new(model, input, 3, model.scheme(), &params).unwrap();
-        let parts = blocks(model, &params, model.head_name());
+        let (c, h, w) = model.usual_input;
+        let input = InputShape::Map { channels: c, height: h, width: w };
+        let network = ImageClassifier::new(model, input, 3, model.init, &params).unwrap();
+        let parts = network.blocks();
         for name in params.names() {
             let holders = parts.iter().filter(|block| block.holds(&name)).count();
             assert_eq!(holders, 1, "{model}: {name}");

@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT as _, Tensor};
-use firstsight_models::{Dims, ImageClassifier, ModelKind, Params, Scheme, Summary};
+use firstsight_models::networks::{ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, SMALL_CNN, XCEPTION};
+use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, Summary};
 use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step};
-use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset, blocks};
+use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset};
 use serde::Serialize;
 
 /// One row of the table. `benches/peers/steps.py` has the same.
@@ -20,23 +21,23 @@ pub(crate) enum Item {
     F,
 }
 
-/// What an item is.
+/// Definition of an item.
 #[derive(Debug, Clone, Copy)]
 struct Spec {
     name: &'static str,
-    model: ModelKind,
+    model: &'static ModelInfo,
     batch: usize,
     /// (channels, height, width)
     input: (usize, usize, usize),
     n_classes: usize,
-    /// What the table has of it.
+    /// Modes listed in the table.
     modes: &'static [Mode],
 }
 
 /// A step of an item.
 type Step = Box<dyn FnMut() -> Result<()>>;
 
-/// What is timed.
+/// The timed work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Inference: logits of a batch.
@@ -66,12 +67,12 @@ impl Item {
             modes,
         };
         match self {
-            Self::A => spec("A", ModelKind::SmallCnn, 128, (1, 80, 60), 55, TRAIN),
-            Self::B => spec("B", ModelKind::Logistic, 128, (1, 80, 60), 55, TRAIN),
-            Self::C => spec("C", ModelKind::LeNet5, 128, (1, 32, 32), 10, TRAIN),
-            Self::D => spec("D", ModelKind::AlexNet, 16, (3, 227, 227), 1000, BOTH),
-            Self::E => spec("E", ModelKind::MobileNetV2, 16, (3, 224, 224), 1000, ALL),
-            Self::F => spec("F", ModelKind::Xception, 16, (3, 150, 150), 1000, BOTH),
+            Self::A => spec("A", &SMALL_CNN, 128, (1, 80, 60), 55, TRAIN),
+            Self::B => spec("B", &LOGISTIC, 128, (1, 80, 60), 55, TRAIN),
+            Self::C => spec("C", &LENET5, 128, (1, 32, 32), 10, TRAIN),
+            Self::D => spec("D", &ALEXNET, 16, (3, 227, 227), 1000, BOTH),
+            Self::E => spec("E", &MOBILENET_V2, 16, (3, 224, 224), 1000, ALL),
+            Self::F => spec("F", &XCEPTION, 16, (3, 150, 150), 1000, BOTH),
         }
     }
 
@@ -79,7 +80,7 @@ impl Item {
         self.spec().name
     }
 
-    pub(crate) fn model(self) -> ModelKind {
+    pub(crate) fn model(self) -> &'static ModelInfo {
         self.spec().model
     }
 
@@ -94,8 +95,8 @@ impl Item {
 
     fn network(self, params: &Params) -> Result<ImageClassifier> {
         let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
-        let input = Dims::Map { channels, height, width };
-        Ok(ImageClassifier::new(model, input, n_classes, Scheme::PyTorch, params)?)
+        let input = InputShape::Map { channels, height, width };
+        Ok(ImageClassifier::new(model, input, n_classes, Init::PyTorch, params)?)
     }
 
     /// A step to be run again and again, on one batch of noise; and the number of trainable parameters.
@@ -111,7 +112,7 @@ impl Item {
         let labels = (0..batch).map(|i| (i * 7 % n_classes) as u32);
         let labels = Tensor::from_iter(labels, device)?;
         if matches!(mode, Mode::Forward | Mode::Features) {
-            let network = self.network(&params.freezing(|_| true))?;
+            let network = self.network(&params.frozen(|_| true))?;
             let step = move || {
                 match mode {
                     Mode::Features => network.backbone().forward_t(&images, false)?,
@@ -143,7 +144,7 @@ impl Item {
         Ok((Box::new(step), n_params))
     }
 
-    /// How much work a step is.
+    /// Amount of work of a step.
     pub(crate) fn work(self, mode: Mode) -> Result<Work> {
         let params = Params::seeded(0, &Device::Cpu);
         match mode {
@@ -163,22 +164,20 @@ impl Item {
     /// The first block that [`Mode::FineTune`] trains.
     pub(crate) fn unfreeze_from(self) -> Result<String> {
         let params = Params::seeded(0, &Device::Cpu);
-        self.network(&params)?;
         Ok(self.fine_tuning(&params)?.unfreeze_from)
     }
 
     /// The second part of the standard preset.
     fn fine_tuning(self, params: &Params) -> Result<FineTuneConfig> {
-        let parts = blocks(self.model(), params, self.model().head_name());
+        let parts = self.network(params)?.blocks();
         let tuning = Preset::Standard.recipe(&parts, 0).tuning;
         Ok(tuning.context("the standard preset fine-tunes")?.config)
     }
 
     fn fine_tuner(self, params: &Params) -> Result<(FineTuner, FineTuneConfig)> {
         let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
-        self.network(params)?;
         let config = self.fine_tuning(params)?;
-        let input = Dims::Map { channels, height, width };
+        let input = InputShape::Map { channels, height, width };
         Ok((FineTuner::new(model, input, n_classes, params, &config)?, config))
     }
 }
@@ -244,7 +243,7 @@ impl Work {
             let starts_a_pass = row.multiply_adds > 0 || by_batch;
             if starts_a_pass && macs > first {
                 maps += previous;
-                // What the first trained layer reads needs no gradient.
+                // The input of the first trained layer needs no gradient.
                 trained_maps += if trained && backward > 0 { previous } else { 0 };
             }
             if trained {

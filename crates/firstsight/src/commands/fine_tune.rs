@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, ResizeMode};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, RunFolder, Splits};
 
 use crate::{
@@ -18,7 +18,7 @@ pub struct Args {
     data: DataArgs,
     /// Pretrained network: mobilenet-v2 or xception [default: the one that --weights names, or mobilenet-v2]
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    backbone: Option<ModelKind>,
+    backbone: Option<&'static ModelInfo>,
     /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         on_decode_error: if args.skip_unreadable { OnDecodeError::Exclude } else { OnDecodeError::Fail },
         ..FineTuning::preset(args.preset, context.seed)
     };
-    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name()));
+    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));
     let run = RunFolder::create(&out, args.resume)?;
     let result = settings
         .fit_in(&run, args.resume, &pretrained, &splits, runtime)

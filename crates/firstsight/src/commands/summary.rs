@@ -1,5 +1,6 @@
 use anyhow::Result;
-use firstsight_models::{Dims, Framework, ImageClassifier, ModelKind, Params, Scheme, Style};
+use firstsight_models::summary::Style;
+use firstsight_models::{Framework, ImageClassifier, Init, InputShape, ModelInfo, Params};
 
 use crate::{
     context::Context,
@@ -11,7 +12,7 @@ use crate::{
 pub struct Args {
     /// Model to describe
     #[arg(value_parser = values::model, value_name = "MODEL")]
-    model: ModelKind,
+    model: &'static ModelInfo,
     /// Input size [default: the model's usual one]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
@@ -42,15 +43,15 @@ enum StyleName {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
     let params = Params::seeded(context.seed, &context.runtime.device);
-    let input = Dims::Map { channels, height, width };
-    let classes = args.classes.unwrap_or(args.model.usual_classes());
+    let input = InputShape::Map { channels, height, width };
+    let classes = args.classes.unwrap_or(args.model.usual_classes);
     let (style, framework) = match args.style {
         StyleName::Firstsight => (Style::Firstsight, Framework::Torch),
         StyleName::Keras => (Style::Keras, Framework::Keras),
         StyleName::Timm => (Style::Timm, Framework::Torch),
     };
-    let config = args.model.config(channels).with_framework(framework);
-    let network = ImageClassifier::build(&config, input, classes, Scheme::Keras, &params)?;
+    let network =
+        ImageClassifier::with_framework(args.model, framework, input, classes, Init::Keras, &params)?;
     let mut summary = network.summary_as(style);
     if args.no_head {
         summary = summary.without_head();

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_transfer::{
     DecodedSplits, Interrupted, RunFolder, Splits, TrainingRecord, report_sections as pages,
     training::{Optimization, Training},
@@ -20,7 +20,7 @@ pub struct Args {
     data: DataArgs,
     /// Model to train
     #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    model: ModelKind,
+    model: &'static ModelInfo,
     /// Input size [default: the model's usual one]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         },
     };
     let folders = Splits::scan(args.data.path(), args.split_seed)?;
-    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name()));
+    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     let run = RunFolder::create(&out, args.resume)?;
     let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
     let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;

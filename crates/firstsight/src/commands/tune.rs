@@ -10,7 +10,7 @@ use firstsight_hpo::{
     Suggest, Tpe, TpeConfig, Trial, TrialState,
 };
 use firstsight_lecture::search_report::{self, TrialJson};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, StopReason};
@@ -27,10 +27,10 @@ use crate::{
     values::{self, InputSize},
 };
 
-/// The study's attribute that says what it is about.
+/// Attribute of the study that describes it.
 const SETTINGS: &str = "firstsight";
 
-/// A worker that has given no sign of life for twice as long is taken for dead.
+/// Interval of heartbeats. A worker that is silent for twice as long counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub struct Args {
     data: DataArgs,
     /// Model to train; several make it part of the search
     #[arg(long, required = true, value_parser = values::model, value_name = "MODEL")]
-    model: Vec<ModelKind>,
+    model: Vec<&'static ModelInfo>,
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
@@ -98,12 +98,13 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
     let model = match args.model[..] {
         [only] => only,
         ref several => {
-            let labelled: Vec<(&str, ModelKind)> = several.iter().map(|kind| (kind.name(), *kind)).collect();
+            let labelled: Vec<(&str, &'static ModelInfo)> =
+                several.iter().map(|kind| (kind.name, *kind)).collect();
             trial.one_of("model", &labelled)?
         }
     };
     let InputSize { height, width, channels } = args.input;
-    // Every model sees the same decoded images, each normalised as its own layers want them.
+    // Every model sees the same decoded images, each normalized as its own layers want them.
     let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
     Ok(Training {
         model,
@@ -215,9 +216,9 @@ fn study(args: &Args, context: &Context, splits: &DecodedSplits) -> Result<Study
     Ok(study)
 }
 
-/// What a study is about, its sampler and length apart.
+/// Description of a study without its sampler and length.
 fn settings(args: &Args, context: &Context, splits: &DecodedSplits) -> String {
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     format!(
         "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
         models.join(" or "),
@@ -261,7 +262,7 @@ fn objective(
     Ok(monitor().value(&history.epochs[best]))
 }
 
-/// Reports each epoch's validation accuracy to the trial, and stops a training that is not worth going on with.
+/// Reports each epoch's validation accuracy to the trial and stops a training that should be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
     pruned: bool,
@@ -284,7 +285,7 @@ impl Callback for Pruning<'_, '_> {
     }
 }
 
-/// The search as a page.
+/// The search as a report.
 fn page(
     args: &Args,
     context: &Context,
@@ -294,7 +295,7 @@ fn page(
     time: Duration,
 ) -> Result<Report> {
     let source = escape_markup(&args.data.path().display().to_string());
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name()).collect();
+    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[
@@ -328,7 +329,7 @@ fn page(
     Ok(report)
 }
 
-/// What became of a trial.
+/// Outcome of a trial in words.
 fn line(trial: &Trial<'_>, value: &Result<f64, Stop>) -> String {
     let settings: Vec<String> =
         trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
 use firstsight_insight::{FeatureVisConfig, Layer};
 use firstsight_lecture::visualization::{self as show, Evidence, Subject};
-use firstsight_models::{Dims, ModelKind};
+use firstsight_models::InputShape;
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
 use firstsight_transfer::{Classifier, Interrupted, files};
 use serde::Serialize;
@@ -67,7 +67,7 @@ struct Drawn {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let Classifier { network, weights, origin, input, label_names, .. } = args.network.open(context)?;
-    let kind = network.kind();
+    let kind = network.info();
     let source = format!("{kind}, {origin}");
     let subject = Subject::load(kind, &weights, input, label_names, source, &context.runtime.device)?;
     let size = args.size(&subject)?;
@@ -159,7 +159,7 @@ fn image(
     let (channels, height, width) = subject.input.input_size;
     let whole = firstsight_report::Image::from_pixels(height, width, channels, &bytes)?;
     let layers = subject.layers(subject.size())?;
-    for (layer, _) in chosen.iter().filter(|(layer, _)| matches!(layer.output, Dims::Map { .. })) {
+    for (layer, _) in chosen.iter().filter(|(layer, _)| matches!(layer.output, InputShape::Map { .. })) {
         show::show_maps(section, subject, &bytes, &layer.name, 16, &name)?;
     }
     let logits: Vec<f32> =
@@ -190,17 +190,15 @@ impl Args {
     fn size(&self, subject: &Subject) -> Result<(usize, usize)> {
         const USUAL: usize = 160;
         let (height, width) = subject.size();
-        let any = matches!(
-            subject.network.kind(),
-            ModelKind::MobileNetV2 | ModelKind::Xception | ModelKind::ResNetSmall
-        );
-        let smallest = subject.network.kind().smallest_input();
+        let network = &subject.network;
+        let any = network.backbone().takes_any_size();
+        let smallest = network.info().smallest_input;
         match self.side {
             Some(side) if !any && (side, side) != (height, width) => {
-                bail!("{} takes images of {height}x{width} alone: leave --side out", subject.network.kind())
+                bail!("{} takes images of {height}x{width} alone: leave --side out", network.info())
             }
             Some(side) if side < smallest || side > 1024 => {
-                bail!("--side must lie in {smallest}..=1024 for {}, found {side}", subject.network.kind())
+                bail!("--side must lie in {smallest}..=1024 for {}, found {side}", network.info())
             }
             Some(side) => Ok((side, side)),
             None if any => Ok((height.min(USUAL), width.min(USUAL))),
@@ -217,7 +215,7 @@ impl Args {
             let maps: Vec<&Layer> = layers
                 .iter()
                 .filter(|layer| {
-                    matches!(layer.output, Dims::Map { .. }) && layer.name.starts_with(['b', 'c'])
+                    matches!(layer.output, InputShape::Map { .. }) && layer.name.starts_with(['b', 'c'])
                 })
                 .collect();
             let spread = show::spread(maps.len(), LAYERS);

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use firstsight_data::{ImageDataset, InputSpec, Sampling};
-use firstsight_models::{Dims, ImageClassifier, ModelConfig, Params, ResNetConfig, Scheme};
+use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+use firstsight_models::{ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Accuracy, Callback, FitConfig, Metrics, Monitor, OptimizerConfig, Trainable, fit};
@@ -17,7 +18,7 @@ use crate::{
     digits::{Digits, SIDE},
 };
 
-/// What is trained, and on how much.
+/// The networks and the amount of data.
 struct Experiment {
     /// Blocks a stage of the shallow and of the deep networks: 6n + 2 layers.
     blocks: [usize; 2],
@@ -102,7 +103,7 @@ fn says(section: &mut Section, experiment: &Experiment, images: usize) {
         "A deeper network can do all that a shallow one can: its further layers need only pass on what they get. Yet plain \
          stacks of layers become harder to train as they grow, and not because they learn by heart: the loss on the very \
          images that they train on stays higher. A **residual connection** adds each block’s input to its output, so that a \
-         block that has learnt nothing yet passes its input on, and gradients find a way around it (He et al. 2016). Here are \
+         block that has learned nothing yet passes its input on, and gradients find a way around it (He et al. 2016). Here are \
          the paper’s small networks (its section 4.2) of {shallow} and {deep} layers, with and without the connections, which \
          have no parameters of their own. All are trained on the same {} digits, scaled to {SMALL} × {SMALL} pixels, for {} \
          epochs by Adam at {RATE} in batches of {BATCH}, from the same seed.",
@@ -122,9 +123,15 @@ fn run(
     let started = Instant::now();
     let input = InputSpec::bytes(1, SMALL, SMALL);
     let params = Params::seeded(context.settings.seed, &context.runtime.device);
-    let model = ModelConfig::ResNet(config);
-    let network =
-        ImageClassifier::build(&model, Dims::from(&input), train.classes().len(), Scheme::Kaiming, &params)?;
+    let (model, init) = (&RESNET_SMALL, Init::Kaiming);
+    let network = ImageClassifier::from_network(
+        model,
+        ResNet::new(&config, init, &params.builder_for(init))?,
+        (model.head)(train.classes().len()),
+        InputShape::from(&input),
+        init,
+        &params,
+    )?;
     let order = Sampling::Shuffled { seed: context.settings.seed };
     let batches = images::loader(train, &input, BATCH, order, &context.runtime.device)?;
     let val = training::in_order(val, &input, &context.runtime.device)?;

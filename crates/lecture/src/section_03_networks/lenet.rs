@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
-use firstsight_models::ModelKind;
+use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use firstsight_transfer::{
@@ -88,7 +88,7 @@ pub(super) fn write(
 fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Training {
     let epochs = if quick { 6 } else { 20 };
     Training {
-        model: ModelKind::LeNet5,
+        model: &LENET5,
         input: InputSpec::bytes(1, SIDE, SIDE),
         epochs,
         // No training stops early: the rate has to fall.
@@ -108,7 +108,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
     if let Some(why) = &digits.drawn {
         section.note(&format!(
             "The digits are not MNIST’s ({why}), but **drawn by this program** in their form: light on black, fitted into \
-             20 × 20 pixels, the centre of mass in the middle. Other writers drew the test digits. `--mnist DIR` trains on \
+             20 × 20 pixels, the center of mass in the middle. Other writers drew the test digits. `--mnist DIR` trains on \
              MNIST’s four files."
         ));
     }
@@ -124,7 +124,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
     }
     section.figure(Figure::new(
         Sheet::new(tiles, 10),
-        "Training digits, 32 × 32 pixels with their rim",
+        "Training digits, 32 × 32 pixels with their border",
         digits.source.as_str(),
     ));
     Ok(())

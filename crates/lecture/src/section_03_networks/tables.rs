@@ -1,10 +1,9 @@
 //! The networks as tables.
 
 use candle_core::Device;
-use firstsight_models::{
-    AlexNetConfig, Dims, ImageClassifier, Layer, LayerSpec, LeNet5Config, LeNetOutput, LeNetPooling,
-    ModelConfig, Padding, Params, Row,
-};
+use firstsight_models::networks::{ALEXNET, AlexNetConfig, LENET5, LeNet5Config, LeNetOutput, LeNetPooling};
+use firstsight_models::summary::Row;
+use firstsight_models::{ImageClassifier, InputShape, Layer, LayerSpec, ModelInfo, Padding, Params};
 use firstsight_ops::Activation;
 use firstsight_report::{Cell, Column, Section, Table, number};
 
@@ -14,21 +13,21 @@ use crate::Result;
 pub(super) fn lenet(section: &mut Section) -> Result<()> {
     section.subsection("LeNet-5, 1998");
     section.text(
-        "It read the digits on cheques. Its input is 32 × 32, so that MNIST’s 28 × 28 get a rim of two zeros; C and S are \
+        "It read the digits on cheques. Its input is 32 × 32, so that MNIST’s 28 × 28 get a border of two zeros; C and S are \
          convolutions and subsampling, F fully connected. C5 sees all of S4’s 5 × 5 maps at once: a convolution whose output \
          is one pixel. Activations are tanh, pooling takes means.",
     );
-    let input = Dims::Map { channels: 1, height: 32, width: 32 };
-    let config = LeNet5Config::DENSE;
-    let network = build(ModelConfig::LeNet5(config), input, 10)?;
-    layers(section, "LeNet-5 with a dense output", &config.table(10), &network, input);
+    let input = InputShape::Map { channels: 1, height: 32, width: 32 };
+    let specs = LeNet5Config::DENSE.table(10);
+    let network = build(&LENET5, &specs, input)?;
+    layers(section, "LeNet-5 with a dense output", &specs, &network, input);
     let mut table = Table::new(
         "LeNet-5 as the paper has it and as textbooks have it",
         [Column::text("pooling"), Column::text("output"), Column::number("parameters")],
     );
     for pooling in [LeNetPooling::Average, LeNetPooling::Trainable] {
         for output in [LeNetOutput::Dense, LeNetOutput::Rbf] {
-            let network = build(ModelConfig::LeNet5(LeNet5Config { pooling, output }), input, 10)?;
+            let network = build(&LENET5, &LeNet5Config { pooling, output }.table(10), input)?;
             let pooling = match pooling {
                 LeNetPooling::Average => "means",
                 LeNetPooling::Trainable => {
@@ -54,10 +53,10 @@ pub(super) fn alexnet(section: &mut Section) -> Result<()> {
          by a stride of 2, dropout before the dense layers. The input is 227\u{a0}×\u{a0}227 (the paper says 224, which its own sizes \
          contradict), the paper’s two towers, one for each of its graphics cards, are put together.",
     );
-    let input = Dims::Map { channels: 3, height: 227, width: 227 };
-    let config = AlexNetConfig::Lecture;
-    let network = build(ModelConfig::AlexNet(config), input, 1000)?;
-    layers(section, "AlexNet", &config.table(1000), &network, input);
+    let input = InputShape::Map { channels: 3, height: 227, width: 227 };
+    let specs = AlexNetConfig::Lecture.table(1000);
+    let network = build(&ALEXNET, &specs, input)?;
+    layers(section, "AlexNet", &specs, &network, input);
     let first_dense = network.summary().rows.iter().find(|row| row.kind == "Dense").map(|row| row.params);
     if let Some(params) = first_dense {
         let total = network.summary().total_params();
@@ -71,14 +70,19 @@ pub(super) fn alexnet(section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-fn build(config: ModelConfig, input: Dims, n_classes: usize) -> Result<ImageClassifier> {
-    let scheme = config.kind().scheme();
-    Ok(ImageClassifier::build(&config, input, n_classes, scheme, &Params::seeded(0, &Device::Cpu))?)
+fn build(info: &'static ModelInfo, specs: &[LayerSpec], input: InputShape) -> Result<ImageClassifier> {
+    Ok(ImageClassifier::from_table(info, specs, input, info.init, &Params::seeded(0, &Device::Cpu))?)
 }
 
 /// Layer, type, channels, size, kernel, stride, activation, parameters. Layers without a shape of their own, which
 /// rescale, flatten and drop, are left out.
-fn layers(section: &mut Section, title: &str, specs: &[LayerSpec], network: &ImageClassifier, input: Dims) {
+fn layers(
+    section: &mut Section,
+    title: &str,
+    specs: &[LayerSpec],
+    network: &ImageClassifier,
+    input: InputShape,
+) {
     let columns = ["layer", "type", "channels", "size", "kernel", "stride", "padding", "activation"];
     let columns = columns.map(Column::text).into_iter().chain([Column::number("parameters")]);
     let mut table = Table::new(title, columns);
@@ -101,10 +105,10 @@ fn layers(section: &mut Section, title: &str, specs: &[LayerSpec], network: &Ima
 }
 
 /// Channels and size of an output: of features, their number and one pixel.
-fn shape(dims: Dims) -> (String, String) {
+fn shape(dims: InputShape) -> (String, String) {
     match dims {
-        Dims::Map { channels, height, width } => (channels.to_string(), by((height, width))),
-        Dims::Features(n) => (n.to_string(), String::new()),
+        InputShape::Map { channels, height, width } => (channels.to_string(), by((height, width))),
+        InputShape::Features(n) => (n.to_string(), String::new()),
     }
 }
 

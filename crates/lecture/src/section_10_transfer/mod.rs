@@ -5,7 +5,9 @@ mod task;
 mod weights;
 
 use candle_core::Device;
-use firstsight_models::{Dims, Framework, ImageClassifier, ModelKind, Params, Scheme, Style};
+use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
+use firstsight_models::summary::Style;
+use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
@@ -81,7 +83,7 @@ impl StageJson {
     }
 }
 
-/// How much the section trains.
+/// Amount of training.
 struct Amount {
     /// Epochs of the report's own pretraining, and images a step.
     pretraining: (usize, usize),
@@ -89,7 +91,7 @@ struct Amount {
     imagenet: Epochs,
     /// From the report's own, where an epoch of a few images is a few steps.
     own: Epochs,
-    /// Of the same network from random weights.
+    /// Epochs of the same network from random weights.
     scratch: usize,
     /// Training images of each new character: few, since that is when transfer pays.
     per_class: usize,
@@ -119,7 +121,7 @@ pub(super) fn write(
 ) -> Result<Option<TransferMetrics>> {
     let section = report.section(Some("10"), "Transfer learning");
     section.text(
-        "A network that has learnt to tell a million photos apart has learnt to see edges, textures and parts; a new task \
+        "A network that has learned to tell a million photos apart has learned to see edges, textures and parts; a new task \
          needs a new last layer, and perhaps a little adjustment of the rest. First the network is **frozen**: it runs once \
          over the images, and a new last layer learns from what comes out. Then **all of it** is trained on at a rate of \
          0.00001, so low that it adjusts what it knows and does not unlearn it; batch norm keeps the statistics of the \
@@ -143,9 +145,9 @@ pub(super) fn write(
 /// MobileNetV2's layers without the last, as Keras names and counts them.
 fn listing(section: &mut Section) -> Result<()> {
     let params = Params::seeded(0, &Device::Cpu);
-    let config = ModelKind::MobileNetV2.config(3).with_framework(Framework::Keras);
-    let input = Dims::Map { channels: 3, height: SIDE, width: SIDE };
-    let network = ImageClassifier::build(&config, input, 1000, Scheme::Keras, &params)?;
+    let input = InputShape::Map { channels: 3, height: SIDE, width: SIDE };
+    let (model, framework) = (&MOBILENET_V2, Framework::Keras);
+    let network = ImageClassifier::with_framework(model, framework, input, 1000, Init::Keras, &params)?;
     let summary = network.summary_as(Style::Keras).without_head();
     section.subsection(&format!("MobileNetV2, layer by layer: {}", summary.rows.len()));
     section.text(&format!(
@@ -174,7 +176,7 @@ fn of_imagenet(
             return Ok(None);
         };
         section.subsection(&format!("{} on {}", pretrained.model, task.classes()));
-        let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (licence: {licence})"));
+        let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (license: {licence})"));
         section.text(&format!("The weights are those of {}{licence}.", escape_markup(&pretrained.origin)));
         show(pretrained, &task, &done, None, section)?;
         transfers.push(json(pretrained, &task, &done, None));
@@ -182,7 +184,7 @@ fn of_imagenet(
     Ok(Some(TransferMetrics { without_hub: None, pretraining: None, transfers }))
 }
 
-/// From characters that the report's own network has learnt to others that it has not seen.
+/// From characters that the report's own network has learned to others that it has not seen.
 fn of_our_own(
     lecture: &Lecture<'_>,
     reason: String,
@@ -206,7 +208,7 @@ fn of_our_own(
         return Ok(None);
     }
     section.text(&format!(
-        "The CNN of section 8 learns {} of the {} characters in {} epochs, from {} images, and recognises {} of the \
+        "The CNN of section 8 learns {} of the {} characters in {} epochs, from {} images, and recognizes {} of the \
          validation images. It has not seen the other {}.",
         old.len(),
         names.len(),
@@ -246,7 +248,7 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
         val: restrict(&lecture.splits.val, classes, usize::MAX)?,
         test: None,
     };
-    let mut plan = lecture.plan(ModelKind::SmallCnn);
+    let mut plan = lecture.plan(&SMALL_CNN);
     (plan.epochs, plan.record.batch_size) = amount.pretraining;
     plan.patience = plan.epochs;
     let path = lecture.out.join("runs").join("small-cnn-before-transfer");
@@ -261,7 +263,7 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
 
 /// The same network on the same images from random weights, at the usual rate.
 fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Metrics> {
-    let mut plan = lecture.plan(ModelKind::SmallCnn);
+    let mut plan = lecture.plan(&SMALL_CNN);
     plan.epochs = epochs;
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
@@ -322,7 +324,7 @@ fn show(
     if let Some(scratch) = scratch {
         let ours = FiguresJson::new(&done.all.val).accuracy;
         section.text(&format!(
-            "The same network from random weights, trained on the same images at 0.001, recognises {} of the validation \
+            "The same network from random weights, trained on the same images at 0.001, recognizes {} of the validation \
              images; transferred, {}.",
             number::percent(FiguresJson::new(scratch).accuracy, 1),
             number::percent(ours, 1),
@@ -377,7 +379,7 @@ fn pictures(task: &Task, done: &Transferred, section: &mut Section) -> Result<()
 
 fn json(pretrained: &Pretrained, task: &Task, done: &Transferred, scratch: Option<&Metrics>) -> TransferJson {
     TransferJson {
-        model: pretrained.model.name(),
+        model: pretrained.model.name,
         weights: pretrained.origin.clone(),
         data: task.source.clone(),
         classes: task.train.classes().len(),

@@ -1,7 +1,8 @@
-//! Which pretrained networks the section starts from, and why.
+//! The pretrained networks that the section starts from.
 
 use firstsight_data::{Interpolation, ResizeMode};
-use firstsight_models::ModelKind;
+use firstsight_models::ModelInfo;
+use firstsight_models::networks::{MOBILENET_V2, XCEPTION};
 use firstsight_transfer::Pretrained;
 
 use crate::{Context, Result, weights as hub};
@@ -13,7 +14,7 @@ pub(super) const SIDE: usize = 150;
 pub(super) enum Weights {
     /// ImageNet's, of each network.
     Pretrained(Vec<Pretrained>),
-    /// The hub can't be reached, for this reason: the report trains a network of its own.
+    /// The hub cannot be reached, for this reason: the report trains a network of its own.
     Own(String),
 }
 
@@ -24,8 +25,7 @@ pub(super) fn find(typed: &[String], quick: bool, context: &Context<'_>) -> Resu
         let found = typed.iter().map(|text| of_any_network(text, context)).collect::<Result<_>>()?;
         return Ok(Weights::Pretrained(found));
     }
-    let wanted: &[ModelKind] =
-        if quick { &[ModelKind::MobileNetV2] } else { &[ModelKind::MobileNetV2, ModelKind::Xception] };
+    let wanted: &[&'static ModelInfo] = if quick { &[&MOBILENET_V2] } else { &[&MOBILENET_V2, &XCEPTION] };
     let mut found = Vec::new();
     for &model in wanted {
         match hub::locate(model, None, context) {
@@ -44,7 +44,7 @@ pub(super) fn find(typed: &[String], quick: bool, context: &Context<'_>) -> Resu
 /// The weights that `text` names, of whichever network they are.
 fn of_any_network(text: &str, context: &Context<'_>) -> Result<Pretrained> {
     let mut last = None;
-    for model in [ModelKind::MobileNetV2, ModelKind::Xception] {
+    for model in [&MOBILENET_V2, &XCEPTION] {
         match hub::locate(model, Some(text), context) {
             Ok(pretrained) => return Ok(as_the_lecture(pretrained)),
             Err(error) if hub::are_anothers(&error) => last = Some(error),

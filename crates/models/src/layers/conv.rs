@@ -1,33 +1,33 @@
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 use firstsight_ops::{Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Padding, RunningVariance};
 
-use crate::trace::{Kind, Trace};
-use crate::{Dims, Scheme};
+use crate::Init;
+use crate::summary::{LayerKind, Trace};
 
-/// A framework's batch normalisation.
+/// Settings of batch normalization.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormConfig {
-    /// Added to the variance before the root.
+    /// ε, added to the variance.
     pub epsilon: f64,
-    /// How much of the running statistics a batch replaces; 1 less Keras's and TensorFlow's `momentum`.
+    /// Share of the running statistics that each batch replaces, as in PyTorch; 1 − `momentum` of Keras.
     pub momentum: f64,
-    /// Which variance of the batch goes into the running one.
+    /// Estimate of a batch's variance that the running variance follows.
     pub running_variance: RunningVariance,
 }
 
 impl NormConfig {
-    /// PyTorch's default.
+    /// PyTorch's defaults.
     pub const TORCH: Self =
         Self { epsilon: 1e-5, momentum: 0.1, running_variance: RunningVariance::Unbiased };
 
-    /// Keras's, with an ε of 0.001 and the complement of Keras's `momentum`: 0.01 for its default of 0.99.
+    /// Keras's, with ε = 0.001; `momentum` is 0.01 for Keras's default of 0.99.
     pub const fn keras(momentum: f64) -> Self {
         Self { epsilon: 1e-3, momentum, running_variance: RunningVariance::Biased }
     }
 }
 
-/// A convolution without bias as a network's table states it.
+/// Settings of a convolution without bias.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ConvSpec {
     pub(crate) n_in: usize,
@@ -51,7 +51,7 @@ impl ConvSpec {
         Self { n_in, n_out, kernel: 3, stride, dilation: 1, groups: 1, padding }
     }
 
-    /// A 3×3 convolution of each channel by itself.
+    /// A depthwise 3×3 convolution.
     pub(crate) fn depthwise(channels: usize, stride: usize, dilation: usize, padding: Padding) -> Self {
         Self { n_in: channels, n_out: channels, kernel: 3, stride, dilation, groups: channels, padding }
     }
@@ -73,14 +73,14 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    pub(crate) fn new(spec: ConvSpec, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
+    pub(crate) fn new(spec: ConvSpec, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         let shape = [spec.n_out, spec.n_in / spec.groups, spec.kernel, spec.kernel];
         let weight =
-            vb.get_with_hints(shape.as_slice(), "weight", scheme.grouped_weight(&shape, spec.groups))?;
+            vb.get_with_hints(shape.as_slice(), "weight", init.grouped_weight(&shape, spec.groups))?;
         Ok(Self { name: vb.prefix(), weight, spec })
     }
 
-    /// Itself in a block.
+    /// The layer as a part of a block.
     pub(crate) fn link(&self) -> Link<'_> {
         Link { conv: self, norm: None, activation: Activation::Identity }
     }
@@ -90,30 +90,19 @@ impl Conv {
         Ok(self.spec.config((height, width)))
     }
 
-    /// Adds itself; `keras` is Keras's name of the convolution, `pad` that of the zeros before it where Keras has
-    /// them as a layer.
-    pub(crate) fn describe(
-        &self,
-        trace: &mut Trace,
-        keras: Option<String>,
-        pad: Option<String>,
-    ) -> Result<()> {
-        let (channels, height, width) = trace.dims().map()?;
-        let config = self.spec.config((height, width));
-        let before = trace.dims();
-        if let Some(pad) = pad {
-            let rim = config.padding;
-            let (height, width) = (height + rim.top + rim.bottom, width + rim.left + rim.right);
-            trace.push(Kind::ZeroPadding, Dims::Map { channels, height, width }).keras(pad);
-            trace.fork(before);
-        }
-        let entry = trace.conv(self.weight.dims(), &config)?.module(&self.name);
-        entry.keras = keras;
+    pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        let (_, height, width) = trace.shape().map()?;
+        let &ConvSpec { n_in, n_out, kernel, groups, .. } = &self.spec;
+        trace.conv(
+            &self.name,
+            &[n_out, n_in / groups, kernel, kernel],
+            &self.spec.config((height, width)),
+        )?;
         Ok(())
     }
 }
 
-/// Batch normalisation: `weight`, `bias`, `running_mean`, `running_var`, each (C,).
+/// Batch normalization: `weight`, `bias`, `running_mean`, `running_var`, each (C,).
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     name: String,
@@ -122,7 +111,7 @@ pub(crate) struct Norm {
 
 impl Norm {
     pub(crate) fn new(channels: usize, config: NormConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        let constant = |name: &str, value| vb.get_with_hints(channels, name, Init::Const(value));
+        let constant = |name: &str, value| vb.get_with_hints(channels, name, candle_nn::Init::Const(value));
         let norm = BatchNorm {
             weight: constant("weight", 1.0)?,
             bias: constant("bias", 0.0)?,
@@ -134,15 +123,9 @@ impl Norm {
         };
         Ok(Self { name: vb.prefix(), norm })
     }
-
-    fn describe(&self, trace: &mut Trace, activation: Activation, keras: Option<String>) {
-        let entry = trace.keep(Kind::BatchNorm(activation)).module(&self.name);
-        entry.params(2 * self.norm.weight.elem_count()).buffers(2 * self.norm.weight.elem_count());
-        entry.keras = keras;
-    }
 }
 
-/// A convolution without bias, batch normalisation and an activation, as one operation.
+/// A convolution without bias, batch normalization and an activation, as one operation.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvNorm {
     conv: Conv,
@@ -150,27 +133,18 @@ pub(crate) struct ConvNorm {
     activation: Activation,
 }
 
-/// Keras's names of the layers that a [`ConvNorm`] is.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KerasNames {
-    pub(crate) pad: Option<String>,
-    pub(crate) conv: Option<String>,
-    pub(crate) norm: Option<String>,
-    pub(crate) activation: Option<(Kind, String)>,
-}
-
 impl ConvNorm {
-    /// The convolution's variable is under `conv`, the normalisation's are under `norm`.
+    /// The layer with the convolution's weight from `conv_vb` and the normalization's variables from `norm_vb`.
     pub(crate) fn new(
         spec: ConvSpec,
         norm: NormConfig,
         activation: Activation,
-        scheme: Scheme,
+        init: Init,
         conv_vb: &VarBuilder<'_>,
         norm_vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         Ok(Self {
-            conv: Conv::new(spec, scheme, conv_vb)?,
+            conv: Conv::new(spec, init, conv_vb)?,
             norm: Norm::new(spec.n_out, norm, norm_vb)?,
             activation,
         })
@@ -188,7 +162,7 @@ impl ConvNorm {
         layer.activation(activation).forward_t(xs, train)
     }
 
-    /// Itself in a block.
+    /// The layer as a part of a block.
     pub(crate) fn link(&self) -> Link<'_> {
         Link { conv: &self.conv, norm: Some(&self.norm.norm), activation: self.activation }
     }
@@ -198,12 +172,13 @@ impl ConvNorm {
         self.conv.spec.n_out
     }
 
-    /// Adds itself to a walk.
-    pub(crate) fn describe(&self, trace: &mut Trace, keras: KerasNames) -> Result<()> {
-        self.conv.describe(trace, keras.conv, keras.pad)?;
-        self.norm.describe(trace, self.activation, keras.norm);
-        if let Some((kind, name)) = keras.activation {
-            trace.keep(kind).keras(name);
+    /// Appends the convolution, the normalization and, unless it is the identity, the activation to a trace.
+    pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        self.conv.describe(trace)?;
+        let norm = &self.norm.name;
+        trace.batch_norm(norm, self.conv.spec.n_out, self.activation);
+        if self.activation != Activation::Identity {
+            trace.keep(format!("{norm}.act"), LayerKind::Activation(self.activation));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the networks are made of.
+//! Layers of the networks.
 
 mod adaptive_pool;
 mod conv;
@@ -9,7 +9,7 @@ mod subsampling;
 
 pub(crate) use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::NormConfig;
-pub(crate) use conv::{Conv, ConvNorm, ConvSpec, KerasNames, Link, block};
+pub(crate) use conv::{Conv, ConvNorm, ConvSpec, Link, block};
 pub(crate) use dropout::Dropout;
 pub use firstsight_ops::Padding;
 pub use rbf::Rbf;

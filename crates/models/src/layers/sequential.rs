@@ -1,4 +1,4 @@
-//! Networks that are a table of layers: the table builds the network, runs it and prints its summary.
+//! Layers one after the other, built from a table.
 
 use candle_core::{Module as _, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -6,106 +6,122 @@ use firstsight_ops as ops;
 use firstsight_ops::{Activation, Conv2dConfig, ConvLayer, PadCounting, Padding, Pool2dConfig};
 
 use super::{Dropout, Rbf, Subsampling, adaptive_avg_pool2d};
-use crate::trace::{Kind, Trace};
-use crate::{Dims, Linear, Scheme, Stage};
+use crate::summary::{LayerKind, Trace};
+use crate::{Init, InputShape, Linear, NamedLayer};
 
-/// One line of a network's table: what it is called and what it does.
+/// A layer with its name: a row of a network's table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
-    /// The name, which is also the prefix of its variables.
+    /// Name, which is also the prefix of its variables.
     pub name: &'static str,
-    /// What it does.
+    /// Layer with its settings.
     pub layer: Layer,
 }
 
-/// What a layer does to (B, C, H, W) maps or (B, F) features.
+impl LayerSpec {
+    /// A dense layer of `units` outputs without activation, as the last layers of most networks are.
+    pub const fn dense(name: &'static str, units: usize) -> Self {
+        Self { name, layer: Layer::Dense { units, activation: Activation::Identity, bias: 0.0 } }
+    }
+
+    /// The same layer with another number of outputs, if it has one.
+    pub(crate) fn with_units(&self, n: usize) -> Self {
+        let mut spec = self.clone();
+        if let Layer::Dense { units, .. } | Layer::Rbf { units } = &mut spec.layer {
+            *units = n;
+        }
+        spec
+    }
+}
+
+/// A layer for feature maps (B, C, H, W) or features (B, F), with its settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Layer {
     /// scale · x + offset.
     Rescaling {
-        /// The factor.
+        /// Factor.
         scale: f64,
-        /// What is added then.
+        /// Summand.
         offset: f64,
     },
-    /// Convolution with bias, activation in the same pass.
+    /// Convolution with bias and activation.
     Conv2d {
         /// Output channels.
         filters: usize,
         /// Height and width of the kernel.
         kernel: (usize, usize),
-        /// Steps down and across.
+        /// Vertical and horizontal stride.
         stride: (usize, usize),
-        /// Rim of zeros.
+        /// Zero padding.
         padding: Padding,
-        /// What follows.
+        /// Activation of the output.
         activation: Activation,
-        /// What the paper starts the biases from.
+        /// Initial bias with [`Init::Krizhevsky`].
         bias: f64,
     },
-    /// Largest of each window; windows that overlap the edge are dropped, as with Keras's `valid`.
+    /// Max pooling without padding. Windows that overlap the edge are dropped, as with Keras's `valid`.
     MaxPool2d {
         /// Height and width of the window.
         kernel: (usize, usize),
-        /// Steps down and across.
+        /// Vertical and horizontal stride.
         stride: (usize, usize),
     },
-    /// Mean of each window; windows that overlap the edge are dropped.
+    /// Average pooling without padding. Windows that overlap the edge are dropped.
     AvgPool2d {
         /// Height and width of the window.
         kernel: (usize, usize),
-        /// Steps down and across.
+        /// Vertical and horizontal stride.
         stride: (usize, usize),
     },
-    /// LeNet-5's pooling by square windows beside each other, with a coefficient and a bias a channel.
+    /// LeNet-5's pooling: the mean of square windows without overlap, times a coefficient per channel, plus a bias.
     Subsampling {
         /// Height and width of the window.
         size: usize,
-        /// What follows.
+        /// Activation of the output.
         activation: Activation,
     },
-    /// Means over `size` × `size` windows that cover the map, whatever its size.
+    /// Average pooling to `size` × `size` outputs for feature maps of any size.
     AdaptiveAvgPool2d {
         /// Height and width of the output.
         size: usize,
     },
-    /// (B, C, H, W) to (B, C·H·W), in that order.
+    /// (B, C, H, W) to (B, C·H·W).
     Flatten,
-    /// Random zeros in training.
+    /// Inverted dropout.
     Dropout {
-        /// The share of values that become zero.
+        /// Share of the values that become zero in training.
         rate: f64,
     },
-    /// A dense layer with bias, activation in the same pass.
+    /// Fully connected layer with bias and activation.
     Dense {
         /// Output features.
         units: usize,
-        /// What follows.
+        /// Activation of the output.
         activation: Activation,
-        /// What the paper starts the biases from.
+        /// Initial bias with [`Init::Krizhevsky`].
         bias: f64,
     },
-    /// Minus the squared distances to fixed codes: see [`Rbf`].
+    /// Negative squared distances to fixed codes: see [`Rbf`].
     Rbf {
-        /// How many codes.
+        /// Number of codes.
         units: usize,
     },
 }
 
-/// A network built from a table, one layer after the other.
+/// Layers one after the other, built from a table.
 ///
-/// A convolution followed by pooling runs as one operation.
+/// A convolution and the pooling that follows it run as one operation.
 #[derive(Debug, Clone)]
 pub struct Sequential {
     steps: Vec<Step>,
-    input: Dims,
-    output: Dims,
+    input: InputShape,
+    output: InputShape,
 }
 
 #[derive(Debug, Clone)]
 struct Step {
     spec: LayerSpec,
-    output: Dims,
+    output: InputShape,
     run: Run,
 }
 
@@ -124,37 +140,48 @@ enum Run {
 }
 
 impl Sequential {
-    /// Builds `table` for inputs of `input` (channels, height, width, or features), with variables from `vb`
-    /// initialised by `scheme`.
+    /// The layers of `table` for inputs of the shape `input`, with variables from `vb` drawn from `init`.
     ///
     /// # Errors
-    /// A layer that doesn't fit its input (a window larger than the map, a convolution over features), or
+    ///
+    /// A layer that does not fit its input (a window larger than the feature map, a convolution of features), and
     /// variables that exist with another shape.
-    pub fn new(table: &[LayerSpec], input: Dims, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
+    pub fn new(table: &[LayerSpec], input: InputShape, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         let mut steps = Vec::with_capacity(table.len());
-        let mut dims = input;
+        let mut shape = input;
         for spec in table {
-            let step = Step::new(spec, dims, scheme, &vb.pp(spec.name))?;
-            dims = step.output;
+            let step = Step::new(spec, shape, init, &vb.pp(spec.name))?;
+            shape = step.output;
             steps.push(step);
         }
-        Ok(Self { steps, input, output: dims })
+        Ok(Self { steps, input, output: shape })
     }
 
-    /// The shape of one example's output.
-    pub fn output(&self) -> Dims {
+    /// Shape of one output.
+    pub fn output(&self) -> InputShape {
         self.output
     }
 
-    /// Adds its layers to a walk.
+    /// Appends the layers to a trace.
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
         self.steps.iter().try_for_each(|step| step.describe(trace))
     }
 
-    /// The layers in inference one by one. None run fused.
-    pub(crate) fn stages(&self) -> Vec<Stage<'_>> {
+    /// Side of the smallest square image of `channels` that every layer of `table` takes.
+    pub(crate) fn smallest_input(table: &[LayerSpec], channels: usize) -> usize {
+        /// Sides that are tried.
+        const MOST: usize = 4096;
+        let fits = |side: &usize| {
+            let input = InputShape::Map { channels, height: *side, width: *side };
+            table.iter().try_fold(input, |shape, spec| spec.layer.output(shape)).is_ok()
+        };
+        (1..MOST).find(fits).unwrap_or(MOST)
+    }
+
+    /// The layers in inference, not fused.
+    pub(crate) fn named_layers(&self) -> Vec<NamedLayer<'_>> {
         let layers = self.steps.iter().enumerate().map(|(i, step)| {
-            Stage::new(step.spec.name, move |xs| {
+            NamedLayer::new(step.spec.name, move |xs| {
                 if i == 0 {
                     self.input.check(xs)?;
                 }
@@ -166,7 +193,9 @@ impl Sequential {
 }
 
 impl ModuleT for Sequential {
-    /// (B, …input) to (B, …output). An input of another shape is an error that names both.
+    /// # Errors
+    ///
+    /// An input of another shape, with both shapes.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         self.input.check(xs)?;
         let mut xs = xs.clone();
@@ -198,57 +227,87 @@ fn layer<'a>(
     ConvLayer::new(weight, *config).bias(bias).activation(activation)
 }
 
-impl Step {
-    fn new(spec: &LayerSpec, input: Dims, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
-        let pooled = |config: &Pool2dConfig| -> Result<Dims> {
+impl Layer {
+    /// Shape of one output for one input.
+    fn output(&self, input: InputShape) -> Result<InputShape> {
+        let pooled = |kernel, stride| -> Result<InputShape> {
             let (channels, height, width) = input.map()?;
-            let (height, width) = config.output_size((height, width))?;
-            Ok(Dims::Map { channels, height, width })
+            let (height, width) = pool(kernel, stride).output_size((height, width))?;
+            Ok(InputShape::Map { channels, height, width })
         };
-        let (run, output) = match spec.layer {
-            Layer::Rescaling { scale, offset } => (Run::Rescaling(scale, offset), input),
-            Layer::Dropout { rate } => (Run::Dropout(Dropout::new(rate, vb.prefix())), input),
-            Layer::Flatten => (Run::Flatten, Dims::Features(input.count())),
+        match *self {
+            Self::Rescaling { .. } | Self::Dropout { .. } => Ok(input),
+            Self::Flatten => Ok(InputShape::Features(input.count())),
+            Self::Dense { units, .. } => input.features().map(|_| InputShape::Features(units)),
+            Self::Rbf { units } => match input.features()? {
+                Rbf::N_IN => Ok(InputShape::Features(units)),
+                n => candle_core::bail!("expected {} features, found {n}", Rbf::N_IN),
+            },
+            Self::Conv2d { filters, kernel, stride, padding, .. } => {
+                let (_, height, width) = input.map()?;
+                let config = conv((height, width), kernel, stride, padding);
+                let (height, width) = config.output_size((height, width), kernel)?;
+                Ok(InputShape::Map { channels: filters, height, width })
+            }
+            Self::MaxPool2d { kernel, stride } | Self::AvgPool2d { kernel, stride } => pooled(kernel, stride),
+            Self::Subsampling { size, .. } => pooled((size, size), (size, size)),
+            Self::AdaptiveAvgPool2d { size } => {
+                let (channels, _, _) = input.map()?;
+                Ok(InputShape::Map { channels, height: size, width: size })
+            }
+        }
+    }
+}
+
+fn conv(
+    size: (usize, usize),
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    padding: Padding,
+) -> Conv2dConfig {
+    let padding = padding.resolve(size, kernel, stride, (1, 1));
+    Conv2dConfig { stride, padding, dilation: (1, 1), groups: 1 }
+}
+
+fn pool(kernel: (usize, usize), stride: (usize, usize)) -> Pool2dConfig {
+    Pool2dConfig { kernel, stride, ..Pool2dConfig::square(1) }
+}
+
+impl Step {
+    fn new(spec: &LayerSpec, input: InputShape, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        let output = match spec.layer.output(input) {
+            Ok(output) => output,
+            Err(error) => candle_core::bail!("{}: {error}", spec.name),
+        };
+        let run = match spec.layer {
+            Layer::Rescaling { scale, offset } => Run::Rescaling(scale, offset),
+            Layer::Dropout { rate } => Run::Dropout(Dropout::new(rate, vb.prefix())),
+            Layer::Flatten => Run::Flatten,
             Layer::Dense { units, activation, bias } => {
-                let linear = Linear::with_bias(input.features()?, units, activation, scheme, bias, vb)?;
-                (Run::Dense(linear), Dims::Features(units))
+                Run::Dense(Linear::with_bias(input.features()?, units, activation, init, bias, vb)?)
             }
-            Layer::Rbf { units } => {
-                let n_in = input.features()?;
-                if n_in != Rbf::N_IN {
-                    candle_core::bail!("{}: expected {} features, found {n_in}", spec.name, Rbf::N_IN);
-                }
-                (Run::Rbf(Rbf::new(units, vb.device())?), Dims::Features(units))
-            }
+            Layer::Rbf { units } => Run::Rbf(Rbf::new(units, vb.device())?),
             Layer::Conv2d { filters, kernel, stride, padding, activation, bias } => {
                 let (channels, height, width) = input.map()?;
                 let shape = [filters, channels, kernel.0, kernel.1];
-                let weight = vb.get_with_hints(shape.as_slice(), "weight", scheme.weight(&shape))?;
-                let bias = vb.get_with_hints(filters, "bias", scheme.bias(&shape, bias))?;
-                let padding = padding.resolve((height, width), kernel, stride, (1, 1));
-                let config = Conv2dConfig { stride, padding, dilation: (1, 1), groups: 1 };
-                let (height, width) = config.output_size((height, width), kernel)?;
-                let run = Run::Conv2d { weight, bias, config, activation };
-                (run, Dims::Map { channels: filters, height, width })
+                let weight = vb.get_with_hints(shape.as_slice(), "weight", init.weight(&shape))?;
+                let bias = vb.get_with_hints(filters, "bias", init.bias(&shape, bias))?;
+                let config = conv((height, width), kernel, stride, padding);
+                Run::Conv2d { weight, bias, config, activation }
             }
-            Layer::MaxPool2d { kernel, stride } => {
-                let config = Pool2dConfig { kernel, stride, ..Pool2dConfig::square(1) };
-                (Run::MaxPool2d(config), pooled(&config)?)
-            }
-            Layer::AvgPool2d { kernel, stride } => {
-                let config = Pool2dConfig { kernel, stride, ..Pool2dConfig::square(1) };
-                (Run::AvgPool2d(config), pooled(&config)?)
-            }
+            Layer::MaxPool2d { kernel, stride } => Run::MaxPool2d(pool(kernel, stride)),
+            Layer::AvgPool2d { kernel, stride } => Run::AvgPool2d(pool(kernel, stride)),
             Layer::Subsampling { size, activation } => {
-                let config = Pool2dConfig::square(size);
                 let (channels, _, _) = input.map()?;
-                let layer = Subsampling::new(channels, config, activation, scheme, vb)?;
-                (Run::Subsampling(layer), pooled(&config)?)
+                Run::Subsampling(Subsampling::new(
+                    channels,
+                    Pool2dConfig::square(size),
+                    activation,
+                    init,
+                    vb,
+                )?)
             }
-            Layer::AdaptiveAvgPool2d { size } => {
-                let (channels, _, _) = input.map()?;
-                (Run::AdaptiveAvgPool2d(size), Dims::Map { channels, height: size, width: size })
-            }
+            Layer::AdaptiveAvgPool2d { size } => Run::AdaptiveAvgPool2d(size),
         };
         Ok(Self { spec: spec.clone(), output, run })
     }
@@ -271,24 +330,35 @@ impl Step {
     }
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let (kind, params, multiply_adds) = match &self.run {
+        let name = self.spec.name;
+        let kind = match &self.run {
             Run::Conv2d { weight, bias, config, .. } => {
-                let entry = trace.conv(weight.dims(), config)?.named(self.spec.name);
-                entry.params(weight.elem_count() + bias.elem_count());
+                let (n_out, n_in, height, width) = weight.dims4()?;
+                trace.conv(name, &[n_out, n_in, height, width], config)?.params += bias.elem_count();
                 return Ok(());
             }
-            Run::Rescaling(..) => (Kind::Rescaling, 0, 0),
-            Run::MaxPool2d(_) => (Kind::MaxPool, 0, 0),
-            Run::AvgPool2d(_) => (Kind::AvgPool, 0, 0),
-            Run::AdaptiveAvgPool2d(_) => (Kind::AdaptiveAvgPool, 0, 0),
-            Run::Flatten => (Kind::Flatten, 0, 0),
-            Run::Dropout(_) => (Kind::Dropout, 0, 0),
-            Run::Subsampling(layer) => (Kind::Subsampling, layer.n_params(), self.output.count()),
-            Run::Dense(linear) => (Kind::Dense, linear.n_params(), linear.n_in() * linear.n_out()),
-            Run::Rbf(rbf) => (Kind::Rbf, 0, Rbf::N_IN * rbf.n_out()),
+            Run::Dense(linear) => {
+                trace.dense(name, linear.n_in(), linear.n_out());
+                return Ok(());
+            }
+            Run::Rescaling(..) => LayerKind::Rescaling,
+            Run::MaxPool2d(_) => LayerKind::MaxPool,
+            Run::AvgPool2d(_) => LayerKind::AvgPool,
+            Run::AdaptiveAvgPool2d(_) => LayerKind::AdaptiveAvgPool,
+            Run::Flatten => LayerKind::Flatten,
+            Run::Dropout(_) => LayerKind::Dropout,
+            Run::Subsampling(_) => LayerKind::Subsampling,
+            Run::Rbf(_) => LayerKind::Rbf,
         };
-        let entry = trace.push(kind, self.output).named(self.spec.name);
-        entry.params(params).multiply_adds(multiply_adds as u64);
+        let entry = trace.push(name, kind, self.output);
+        match &self.run {
+            Run::Subsampling(layer) => {
+                entry.params = layer.n_params();
+                entry.multiply_adds = self.output.count() as u64;
+            }
+            Run::Rbf(rbf) => entry.multiply_adds = (Rbf::N_IN * rbf.n_out()) as u64,
+            _ => {}
+        }
         Ok(())
     }
 }

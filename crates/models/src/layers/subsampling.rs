@@ -2,7 +2,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig};
 
-use crate::Scheme;
+use crate::Init;
 
 /// LeNet-5's pooling: y = f(w·Σ window + b) with one trainable coefficient `weight` and one `bias` a channel (LeCun
 /// et al. 1998, section II.B).
@@ -19,12 +19,12 @@ impl Subsampling {
         channels: usize,
         config: Pool2dConfig,
         activation: Activation,
-        scheme: Scheme,
+        init: Init,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let fan = [1, 1, config.kernel.0, config.kernel.1];
-        let weight = vb.get_with_hints(channels, "weight", scheme.weight(&fan))?;
-        let bias = vb.get_with_hints(channels, "bias", scheme.bias(&fan, 0.0))?;
+        let weight = vb.get_with_hints(channels, "weight", init.weight(&fan))?;
+        let bias = vb.get_with_hints(channels, "bias", init.bias(&fan, 0.0))?;
         Ok(Self { weight, bias, config, activation })
     }
 

@@ -1,4 +1,4 @@
-//! Networks of [candle-transformers](https://docs.rs/candle-transformers) as [`Backbone`]s, under timm's names.
+//! Networks of [candle-transformers](https://docs.rs/candle-transformers) as backbones, under timm's names.
 //!
 //! [`CandleModel`] lists those that are known by name: ResNet, EfficientNet, MobileNetV4, ConvNeXt, ConvNeXt V2, ViT and
 //! DINOv2, with their input and the hub's repository of their weights. [`CandleBackbone::load`] reads such weights as
@@ -27,7 +27,7 @@ use std::path::Path;
 
 use candle_core::{Device, ModuleT, Result as CandleResult, Tensor};
 use candle_nn::{Func, Module as _};
-use firstsight_models::{Backbone, Params};
+use firstsight_models::Params;
 
 pub use self::model::{CandleModel, Family, Vision};
 use crate::Result;
@@ -36,7 +36,6 @@ use crate::Result;
 ///
 /// ```no_run
 /// use candle_core::Device;
-/// use firstsight_models::Backbone as _;
 /// use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
 ///
 /// let model: CandleModel = "convnext_atto".parse()?;
@@ -55,7 +54,7 @@ impl CandleBackbone {
     /// The network with variables of `params` under timm's names: those that are there, or new ones.
     ///
     /// New ones are as candle-transformers has them: its position embeddings and layer scales start from zero. To train
-    /// the last layer alone, freeze the rest: `&params.freezing(|_| true)`.
+    /// the last layer alone, freeze the rest: `&params.frozen(|_| true)`.
     ///
     /// # Errors
     /// Variables of another shape.
@@ -73,7 +72,7 @@ impl CandleBackbone {
         Self::new(model, &params)?;
         params.load_except(path, |name| model.is_left_out(name))?;
         // Some layers copy what they are built from.
-        let backbone = Self::new(model, &params.freezing(|_| true))?;
+        let backbone = Self::new(model, &params.frozen(|_| true))?;
         Ok((backbone, params))
     }
 
@@ -109,6 +108,11 @@ impl CandleBackbone {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// F: how many features an image has.
+    pub fn n_features(&self) -> usize {
+        self.n_features
+    }
 }
 
 impl ModuleT for CandleBackbone {
@@ -119,11 +123,5 @@ impl ModuleT for CandleBackbone {
             candle_core::bail!("{}: expected features {expected:?}, found {:?}", self.name, features.dims());
         }
         Ok(features)
-    }
-}
-
-impl Backbone for CandleBackbone {
-    fn n_features(&self) -> usize {
-        self.n_features
     }
 }

@@ -10,17 +10,18 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Batches as _, DecodeOptions, ImageDataset, ImageFolder,
     InputSpec, Loader, OnDecodeError, ResizeMode, Sampling,
 };
+use firstsight_models::Block;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate, predict,
 };
 use serde::Serialize;
 
-use crate::blocks::place;
+use crate::fine_tune::block_index;
 use crate::training::{LOSS, METRICS, monitor};
 use crate::{
-    BatchNormMode, Block, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig,
-    RunFolder, Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
+    BatchNormMode, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder,
+    Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -51,7 +52,7 @@ pub struct FineTuning {
     pub seed: u64,
     /// Height and width of the input; those of the weights if there is none.
     pub input_size: Option<(usize, usize)>,
-    /// How non-square photos are brought to the input size; of several, cross-validation chooses one.
+    /// Ways to fit non-square photos; of several, cross-validation chooses one.
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
@@ -67,7 +68,7 @@ pub struct FineTuning {
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
     pub augmentation: AugmentationConfig,
-    /// What a file does that cannot be decoded.
+    /// Treatment of files that cannot be decoded.
     pub on_decode_error: OnDecodeError,
 }
 
@@ -442,7 +443,7 @@ impl FineTuning {
             if self.update_statistics {
                 config.batch_norm = BatchNormMode::Train;
             }
-            place(blocks, &config.unfreeze_from)?;
+            block_index(blocks, &config.unfreeze_from)?;
         }
         Ok(recipe)
     }
@@ -513,7 +514,7 @@ impl FineTuning {
         })
     }
 
-    /// What a checkpoint must agree on to be resumed.
+    /// Description that a checkpoint must share to be resumed.
     fn identity(&self, pretrained: &Pretrained, tuning: &Tuning, train: &ImageDataset) -> String {
         format!(
             "{} from {}, {} preset, {} training images of {} classes, batches of {}, {:?}, augmented ({}), seed {}",
@@ -564,7 +565,7 @@ impl BlockStage {
             trained_rows: summary
                 .rows
                 .iter()
-                .map(|row| model.is_in_head(&format!("{}.", row.name)))
+                .map(|row| model.network.in_head(&format!("{}.", row.name)))
                 .collect(),
         }
     }

@@ -1,10 +1,35 @@
 //! LeNet-5: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998, fig. 2.
 
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
-use crate::layers::{Layer, LayerSpec, Padding};
+use super::table::{TableNetwork, head};
+use crate::summary::keras_names;
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
 
-/// What makes a LeNet-5.
+/// LeNet-5 with average pooling and a dense output, for bytes of white ink on black. For the others of its variants, see
+/// [`LeNet5Config`].
+pub static LENET5: ModelInfo = ModelInfo {
+    name: "lenet5",
+    timm: None,
+    aliases: &["lenet", "lenet-5"],
+    family: "LeNet",
+    paper: "LeCun et al., Gradient-based learning applied to document recognition, Proceedings of the IEEE, 1998",
+    build: |args| TableNetwork::without_head(&LeNet5Config::DENSE.table(1), args),
+    head: |n_classes| head(LeNet5Config::DENSE.table(n_classes)),
+    first_conv: Some("c1"),
+    blocks: &[],
+    usual_input: (1, 32, 32),
+    usual_classes: 10,
+    // C5 takes maps of 5×5.
+    smallest_input: 32,
+    input_spec: InputSpec::bytes,
+    init: Init::LeCun,
+    keras_names: keras_names::own,
+    weights: &[],
+};
+
+/// Settings of LeNet-5.
 ///
 /// | pooling | output | trainable parameters at 32×32×1, 10 classes |
 /// | --- | --- | --- |
@@ -13,8 +38,8 @@ use crate::layers::{Layer, LayerSpec, Padding};
 /// | [`LeNetPooling::Average`] | [`LeNetOutput::Rbf`] | 60,856 |
 /// | [`LeNetPooling::Trainable`] | [`LeNetOutput::Rbf`] | 60,900 |
 ///
-/// The paper's own count, 60,000, is 900 less than the last: there, each map of C3 sees some of the maps of S2, here
-/// it sees all.
+/// The paper counts 60,000, which is 900 less than the last: there, each map of C3 sees some of the maps of S2; here, it
+/// sees all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeNet5Config {
     /// The layers S2 and S4.
@@ -26,9 +51,9 @@ pub struct LeNet5Config {
 /// LeNet-5's pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeNetPooling {
-    /// Plain means.
+    /// Average pooling.
     Average,
-    /// A coefficient and a bias a channel, then tanh, as in the paper.
+    /// Average pooling with a trainable coefficient and bias per channel, then tanh, as in the paper.
     Trainable,
 }
 
@@ -37,18 +62,18 @@ pub enum LeNetPooling {
 pub enum LeNetOutput {
     /// A dense layer of logits.
     Dense,
-    /// Distances to fixed codes, as in the paper: see [`crate::Rbf`].
+    /// Squared distances to fixed codes, as in the paper: see [`crate::Rbf`].
     Rbf,
 }
 
 impl LeNet5Config {
-    /// As textbooks have it: plain means and a dense output.
+    /// The textbooks' version: average pooling and a dense output.
     pub const DENSE: Self = Self { pooling: LeNetPooling::Average, output: LeNetOutput::Dense };
 
-    /// As the paper has it.
+    /// The paper's version: trainable pooling and an RBF output.
     pub const PAPER: Self = Self { pooling: LeNetPooling::Trainable, output: LeNetOutput::Rbf };
 
-    /// The table, for bytes 0..=255 of white ink on black.
+    /// Layers for `n_classes` classes.
     pub fn table(self, n_classes: usize) -> Vec<LayerSpec> {
         let row = |name, layer| LayerSpec { name, layer };
         let conv = |filters| Layer::Conv2d {
@@ -64,13 +89,11 @@ impl LeNet5Config {
             LeNetPooling::Trainable => Layer::Subsampling { size: 2, activation: Activation::Tanh },
         };
         let output = match self.output {
-            LeNetOutput::Dense => {
-                Layer::Dense { units: n_classes, activation: Activation::Identity, bias: 0.0 }
-            }
-            LeNetOutput::Rbf => Layer::Rbf { units: n_classes },
+            LeNetOutput::Dense => LayerSpec::dense("output", n_classes),
+            LeNetOutput::Rbf => LayerSpec { name: "output", layer: Layer::Rbf { units: n_classes } },
         };
         vec![
-            // Paper to −0.1 and ink to 1.175, which brings mean and variance near 0 and 1.
+            // Background to −0.1 and ink to 1.175, so that mean and variance are near 0 and 1.
             row("rescaling", Layer::Rescaling { scale: 1.275 / 255.0, offset: -0.1 }),
             row("c1", conv(6)),
             row("s2", pool),
@@ -79,10 +102,7 @@ impl LeNet5Config {
             row("c5", conv(120)),
             row("flatten", Layer::Flatten),
             row("f6", Layer::Dense { units: 84, activation: Activation::Tanh, bias: 0.0 }),
-            row("output", output),
+            output,
         ]
     }
-
-    /// The side of the smallest square input: C5 needs 5×5.
-    pub(crate) const SMALLEST: usize = 32;
 }

@@ -1,20 +1,73 @@
 //! Xception: Chollet, Xception: Deep learning with depthwise separable convolutions, 2017, fig. 5.
 
-use candle_core::{ModuleT, Result as CandleResult, Tensor};
+use std::sync::Arc;
+
+use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding, Shortcut};
 
-use crate::layers::{Conv, ConvNorm, ConvSpec, KerasNames, Link, NormConfig, Padding, block};
-use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
+use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, block};
+use crate::summary::{LayerKind, Trace, keras_names};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
-/// A module of fig. 5: separable convolutions between two ReLUs, then pooling, beside a shortcut.
+/// Xception with timm's tensor names (`legacy_xception`). For narrower ones, see [`XceptionConfig`].
+pub static XCEPTION: ModelInfo = ModelInfo {
+    name: "xception",
+    timm: Some("legacy_xception"),
+    aliases: &[],
+    family: "Xception",
+    paper: "Chollet, Xception: Deep learning with depthwise separable convolutions, CVPR 2017",
+    build: |args| {
+        let (channels, framework) = (args.channels()?, args.framework);
+        let config = XceptionConfig { channels, framework, ..XceptionConfig::TIMM };
+        Ok(Arc::new(Xception::new(&config, args.init, &args.vb)?))
+    },
+    head: |n_classes| LayerSpec::dense("fc", n_classes),
+    first_conv: Some("conv1"),
+    blocks: &[
+        ("stem", &["conv1", "bn1", "conv2", "bn2"]),
+        ("block1", &["block1"]),
+        ("block2", &["block2"]),
+        ("block3", &["block3"]),
+        ("block4", &["block4"]),
+        ("block5", &["block5"]),
+        ("block6", &["block6"]),
+        ("block7", &["block7"]),
+        ("block8", &["block8"]),
+        ("block9", &["block9"]),
+        ("block10", &["block10"]),
+        ("block11", &["block11"]),
+        ("block12", &["block12"]),
+        ("exit", &["conv3", "bn3", "conv4", "bn4"]),
+    ],
+    usual_input: (3, 299, 299),
+    usual_classes: 1000,
+    // The stem's two convolutions leave 1×1.
+    smallest_input: 7,
+    input_spec: InputSpec::minus_one_to_one,
+    // Keras's is the author's.
+    init: Init::Keras,
+    keras_names: keras_names::xception,
+    weights: &[Weights {
+        repository: "smp-hub/xception.imagenet",
+        revision: "main",
+        file: "model.safetensors",
+        sha256: None,
+        license: None,
+        top1: Some(79.06),
+        n_classes: 1000,
+        input: || InputSpec::minus_one_to_one(3, 299, 299),
+    }],
+};
+
+/// Module of fig. 5: separable convolutions, then pooling, and a shortcut.
 struct Module {
     /// Output channels of each separable convolution.
     channels: &'static [usize],
     /// Whether a ReLU comes before the first.
     relu_first: bool,
-    /// 2: 3×3 max pooling by 2, and a strided 1×1 convolution as shortcut. 1: neither.
+    /// 2 for max pooling by 2 and a strided 1×1 convolution as shortcut, 1 for neither.
     stride: usize,
 }
 
@@ -32,16 +85,16 @@ const MODULES: [Module; 12] = {
 const STEM: [usize; 2] = [32, 64];
 const EXIT: [usize; 2] = [1536, 2048];
 
-/// What makes an Xception. Its tensors have timm's names (`legacy_xception`) whatever the framework.
+/// Settings of Xception. The tensor names are timm's (`legacy_xception`) for either framework.
 ///
 /// 22,855,952 parameters at width 1 with 1000 classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct XceptionConfig {
     /// Channels of the input.
     pub channels: usize,
-    /// Every layer's channels are divided by this: 1 for Xception, more for a small one of the same build.
+    /// PadCounting of every layer's channels: 1, or 2, 4 or 8 for a narrow network of the same structure.
     pub divisor: usize,
-    /// Whose padding and batch normalisation.
+    /// Framework of padding and batch normalization.
     pub framework: Framework,
 }
 
@@ -69,15 +122,16 @@ impl XceptionConfig {
     }
 }
 
-/// Xception without its classifier: (B, C, H, W), at least 7 pixels high and wide, to (B, 2048).
+/// Xception without its last layer: images (B, C, H, W), at least 7 pixels high and wide, to features (B, 2048).
 ///
 /// ```
-/// use candle_core::{DType, Device, ModuleT, Tensor};
-/// use firstsight_models::{Network, Params, Scheme, Xception, XceptionConfig};
+/// use candle_core::{DType, Device, Tensor};
+/// use firstsight_models::networks::{Xception, XceptionConfig};
+/// use firstsight_models::{Init, Network, Params};
 ///
 /// let params = Params::seeded(1, &Device::Cpu);
 /// let small = XceptionConfig { divisor: 8, ..XceptionConfig::TIMM };
-/// let network = Xception::new(&small, Scheme::Kaiming, &params.builder())?;
+/// let network = Xception::new(&small, Init::Kaiming, &params.builder())?;
 /// let images = Tensor::zeros((1, 3, 150, 150), DType::F32, &Device::Cpu)?;
 /// assert_eq!(network.forward_features(&images, false)?.dims(), [1, 256, 5, 5]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -99,8 +153,8 @@ struct Separable {
 
 #[derive(Debug, Clone)]
 struct Block {
-    /// The place among the blocks, from 0; timm counts from 1, Keras from 2.
-    index: usize,
+    /// `blockN`, from 1.
+    name: String,
     relu_first: bool,
     rep: Vec<Separable>,
     shortcut: Option<ConvNorm>,
@@ -110,19 +164,17 @@ impl Xception {
     /// The network with variables from `vb`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a divisor that leaves some layer without a whole number of channels.
-    pub fn new(config: &XceptionConfig, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
+    ///
+    /// [`Error::Setting`] for a divisor other than 1, 2, 4 and 8.
+    pub fn new(config: &XceptionConfig, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         if config.divisor == 0 || 8 % config.divisor != 0 {
             let found = config.divisor.to_string();
-            return Err(Error::Setting {
-                model: "xception",
-                rule: "the divisor must be 1, 2, 4 or 8",
-                found,
-            });
+            let rule = "the divisor must be 1, 2, 4 or 8";
+            return Err(Error::Setting { model: XCEPTION.name, rule, found });
         }
         let stem_conv = |n_in, n_out, stride, conv: &str, bn: &str| {
             let spec = ConvSpec::square(n_in, n_out, stride, Padding::Valid);
-            ConvNorm::new(spec, config.norm(), Activation::Relu, scheme, &vb.pp(conv), &vb.pp(bn))
+            ConvNorm::new(spec, config.norm(), Activation::Relu, init, &vb.pp(conv), &vb.pp(bn))
         };
         let [first, second] = STEM.map(|channels| channels / config.divisor);
         let stem = [
@@ -133,21 +185,18 @@ impl Xception {
         let mut blocks = Vec::with_capacity(MODULES.len());
         let mut n_in = second;
         for (i, module) in MODULES.iter().enumerate() {
-            let block = Block::new(i, n_in, module, config, scheme, vb)?;
+            let block = Block::new(i, n_in, module, config, init, vb)?;
             n_in = block.n_out();
             blocks.push(block);
         }
 
         let [third, fourth] = EXIT.map(|channels| channels / config.divisor);
         let exit_conv = |n_in, n_out, conv: &str, bn: &str| {
-            Separable::new(n_in, n_out, Activation::Relu, config, scheme, &vb.pp(conv), &vb.pp(bn))
+            Separable::new(n_in, n_out, Activation::Relu, config, init, &vb.pp(conv), &vb.pp(bn))
         };
         let exit = [exit_conv(n_in, third, "conv3", "bn3")?, exit_conv(third, fourth, "conv4", "bn4")?];
         Ok(Self { config: config.clone(), stem, blocks, exit })
     }
-
-    /// The side of the smallest square input, which the first two convolutions set.
-    pub const SMALLEST: usize = 7;
 }
 
 impl Separable {
@@ -156,22 +205,15 @@ impl Separable {
         n_out: usize,
         activation: Activation,
         config: &XceptionConfig,
-        scheme: Scheme,
+        init: Init,
         conv: &VarBuilder<'_>,
         bn: &VarBuilder<'_>,
     ) -> Result<Self> {
         let depthwise = ConvSpec::depthwise(n_in, 1, 1, Padding::Symmetric(1));
         let pointwise = ConvSpec::pointwise(n_in, n_out);
         Ok(Self {
-            depthwise: Conv::new(depthwise, scheme, &conv.pp("conv1"))?,
-            pointwise: ConvNorm::new(
-                pointwise,
-                config.norm(),
-                activation,
-                scheme,
-                &conv.pp("pointwise"),
-                bn,
-            )?,
+            depthwise: Conv::new(depthwise, init, &conv.pp("conv1"))?,
+            pointwise: ConvNorm::new(pointwise, config.norm(), activation, init, &conv.pp("pointwise"), bn)?,
         })
     }
 
@@ -186,19 +228,9 @@ impl Separable {
         [self.depthwise.link(), self.pointwise.link()]
     }
 
-    /// `keras` is the layer's name, as in `block2_sepconv1`.
-    fn describe(
-        &self,
-        trace: &mut Trace,
-        keras: &str,
-        activation: Option<(Kind, String)>,
-    ) -> CandleResult<()> {
-        let before = trace.entries().len();
-        self.depthwise.describe(trace, None, None)?;
-        let names = KerasNames { norm: Some(format!("{keras}_bn")), activation, ..KerasNames::default() };
-        self.pointwise.describe(trace, names)?;
-        trace.unite(before..before + 2, Kind::SeparableConv, keras);
-        Ok(())
+    fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
+        self.depthwise.describe(trace)?;
+        self.pointwise.describe(trace)
     }
 }
 
@@ -208,36 +240,32 @@ impl Block {
         n_in: usize,
         module: &Module,
         config: &XceptionConfig,
-        scheme: Scheme,
+        init: Init,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let vb = vb.pp(format!("block{}", index + 1));
+        let name = format!("block{}", index + 1);
+        let vb = vb.pp(&name);
         let mut rep = Vec::with_capacity(module.channels.len());
         let mut n = n_in;
-        // The places in timm's `rep`: [ReLU,] separable, norm, ReLU, separable, norm …
-        let mut place = usize::from(module.relu_first);
+        // timm's `rep` is [ReLU,] separable, norm, ReLU, separable, norm, …
+        let mut index = usize::from(module.relu_first);
         for (i, channels) in module.channels.iter().enumerate() {
             let n_out = channels / config.divisor;
             let last = i + 1 == module.channels.len();
             let activation = if last { Activation::Identity } else { Activation::Relu };
-            let (conv, bn) = (vb.pp(format!("rep.{place}")), vb.pp(format!("rep.{}", place + 1)));
-            rep.push(Separable::new(n, n_out, activation, config, scheme, &conv, &bn)?);
+            let (conv, bn) = (vb.pp(format!("rep.{index}")), vb.pp(format!("rep.{}", index + 1)));
+            rep.push(Separable::new(n, n_out, activation, config, init, &conv, &bn)?);
             n = n_out;
-            place += 3;
+            index += 3;
         }
         let shortcut = if module.stride == 1 {
             None
         } else {
             let spec = ConvSpec { stride: module.stride, ..ConvSpec::pointwise(n_in, n) };
             let (conv, bn) = (vb.pp("skip"), vb.pp("skipbn"));
-            Some(ConvNorm::new(spec, config.norm(), Activation::Identity, scheme, &conv, &bn)?)
+            Some(ConvNorm::new(spec, config.norm(), Activation::Identity, init, &conv, &bn)?)
         };
-        Ok(Self { index, relu_first: module.relu_first, rep, shortcut })
-    }
-
-    /// timm's name.
-    fn name(&self) -> String {
-        format!("block{}", self.index + 1)
+        Ok(Self { name, relu_first: module.relu_first, rep, shortcut })
     }
 
     fn n_out(&self) -> usize {
@@ -260,60 +288,33 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace, config: &XceptionConfig) -> CandleResult<()> {
-        let input = trace.dims();
-        let keras = format!("block{}", self.index + 2);
-        let relu = |i: usize| (Kind::Activation, format!("{keras}_sepconv{i}_act"));
+        let input = trace.shape();
         if self.relu_first {
-            let (kind, name) = relu(1);
-            trace.keep(kind).keras(name);
+            trace.keep(format!("{}.rep.0", self.name), LayerKind::Activation(Activation::Relu));
         }
-        for (i, separable) in self.rep.iter().enumerate() {
-            let next = (i + 1 < self.rep.len()).then(|| relu(i + 2));
-            separable.describe(trace, &format!("{keras}_sepconv{}", i + 1), next)?;
-        }
+        self.rep.iter().try_for_each(|separable| separable.describe(trace))?;
         if let Some(shortcut) = &self.shortcut {
-            let (channels, height, width) = trace.dims().map()?;
+            let (channels, height, width) = trace.shape().map()?;
             let (height, width) = config.pool((height, width)).output_size((height, width))?;
-            let pooled = Dims::Map { channels, height, width };
-            let module =
-                format!("{}.rep.{}", self.name(), 3 * self.rep.len() - usize::from(!self.relu_first));
-            trace.push(Kind::MaxPool, pooled).module(module).keras(format!("{keras}_pool"));
-            trace.fork(input);
-            // Keras numbers its nameless layers: the shortcuts are those of blocks 2, 3, 4 and 13.
-            let nth = self.index.min(3);
-            let names = KerasNames {
-                conv: Some(numbered("conv2d", nth)),
-                norm: Some(numbered("batch_normalization", nth)),
-                ..KerasNames::default()
-            };
-            shortcut.describe(trace, names)?;
+            let pooled = InputShape::Map { channels, height, width };
+            let index = 3 * self.rep.len() - usize::from(!self.relu_first);
+            trace.push(format!("{}.rep.{index}", self.name), LayerKind::MaxPool, pooled);
+            trace.branch_from(input);
+            shortcut.describe(trace)?;
         }
-        trace.keep(Kind::Add).keras(numbered("add", self.index));
+        trace.keep(format!("{}.add", self.name), LayerKind::Add);
         Ok(())
     }
 }
 
-/// Keras's name of the nth layer without a name of its own.
-fn numbered(name: &str, nth: usize) -> String {
-    if nth == 0 { name.to_owned() } else { format!("{name}_{nth}") }
-}
-
-impl ModuleT for Xception {
-    fn forward_t(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.pre_logits(&self.forward_features(xs, train)?, train)
-    }
-}
-
-impl Backbone for Xception {
+impl Network for Xception {
     fn n_features(&self) -> usize {
         self.exit[1].pointwise.n_out()
     }
-}
 
-impl Network for Xception {
     /// (B, C, H, W) to (B, 2048, h, w): 299 to 10, 150 to 5.
     fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        Dims::check_maps(xs, self.config.channels, Self::SMALLEST)?;
+        InputShape::check_maps(xs, self.config.channels, XCEPTION.smallest_input)?;
         let mut xs = xs.clone();
         for conv in &self.stem {
             xs = conv.forward(&xs, train)?;
@@ -331,11 +332,11 @@ impl Network for Xception {
         ops::global_avg_pool2d(features)
     }
 
-    fn stages(&self) -> Vec<Stage<'_>> {
+    fn named_layers(&self) -> Vec<NamedLayer<'_>> {
         let stem = self.stem.iter().enumerate().map(|(i, conv)| {
-            Stage::new(format!("bn{}", i + 1), move |xs| {
+            NamedLayer::new(format!("bn{}", i + 1), move |xs| {
                 if i == 0 {
-                    Dims::check_maps(xs, self.config.channels, Self::SMALLEST)?;
+                    InputShape::check_maps(xs, self.config.channels, XCEPTION.smallest_input)?;
                 }
                 conv.forward(xs, false)
             })
@@ -343,32 +344,22 @@ impl Network for Xception {
         let blocks = self
             .blocks
             .iter()
-            .map(|block| Stage::new(block.name(), |xs| block.forward(xs, &self.config, false)));
-        let exit =
-            self.exit.iter().enumerate().map(|(i, separable)| {
-                Stage::new(format!("bn{}", i + 3), move |xs| separable.forward(xs, false))
-            });
-        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+            .map(|block| NamedLayer::new(&block.name, |xs| block.forward(xs, &self.config, false)));
+        let exit = self.exit.iter().enumerate().map(|(i, separable)| {
+            NamedLayer::new(format!("bn{}", i + 3), move |xs| separable.forward(xs, false))
+        });
+        let pool = NamedLayer::new("global_pool", |xs| self.pre_logits(xs, false));
         stem.chain(blocks).chain(exit).chain([pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        for (i, conv) in self.stem.iter().enumerate() {
-            let name = format!("block1_conv{}", i + 1);
-            let names = KerasNames {
-                pad: None,
-                norm: Some(format!("{name}_bn")),
-                activation: Some((Kind::Activation, format!("{name}_act"))),
-                conv: Some(name),
-            };
-            conv.describe(trace, names)?;
-        }
+        self.stem.iter().try_for_each(|conv| conv.describe(trace))?;
         self.blocks.iter().try_for_each(|block| block.describe(trace, &self.config))?;
-        for (i, separable) in self.exit.iter().enumerate() {
-            let name = format!("block14_sepconv{}", i + 1);
-            separable.describe(trace, &name, Some((Kind::Activation, format!("{name}_act"))))?;
-        }
-        trace.global_pool()?.module("global_pool").keras("avg_pool");
-        Ok(())
+        self.exit.iter().try_for_each(|separable| separable.describe(trace))?;
+        trace.global_pool("global_pool")
+    }
+
+    fn takes_any_size(&self) -> bool {
+        true
     }
 }

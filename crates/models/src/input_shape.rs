@@ -1,32 +1,32 @@
 use candle_core::{Result, Tensor};
 use firstsight_data::InputSpec;
 
-/// The shape of one example, without the batch axis.
+/// Shape of one example at a layer's input or output, without the batch axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dims {
-    /// Maps: (C, H, W) in a batch (B, C, H, W).
+pub enum InputShape {
+    /// An image or feature maps: (C, H, W) in a batch (B, C, H, W).
     Map {
         /// Channels.
         channels: usize,
-        /// Rows.
+        /// Height.
         height: usize,
-        /// Columns.
+        /// Width.
         width: usize,
     },
     /// Features: (F,) in a batch (B, F).
     Features(usize),
 }
 
-/// The shape of one input image.
-impl From<&InputSpec> for Dims {
+impl From<&InputSpec> for InputShape {
+    /// Shape of one input image.
     fn from(input: &InputSpec) -> Self {
         let (channels, height, width) = input.input_size;
         Self::Map { channels, height, width }
     }
 }
 
-impl Dims {
-    /// How many numbers one example holds.
+impl InputShape {
+    /// Number of values.
     pub fn count(self) -> usize {
         match self {
             Self::Map { channels, height, width } => channels * height * width,
@@ -34,7 +34,7 @@ impl Dims {
         }
     }
 
-    /// The axes as Keras prints them: `[H, W, C]`, or `[F]`.
+    /// Axes in Keras's order: `[H, W, C]` or `[F]`.
     pub fn channels_last(self) -> Vec<usize> {
         match self {
             Self::Map { channels, height, width } => vec![height, width, channels],
@@ -42,7 +42,7 @@ impl Dims {
         }
     }
 
-    /// The axes as PyTorch prints them: `[C, H, W]`, or `[F]`.
+    /// Axes in PyTorch's order: `[C, H, W]` or `[F]`.
     pub fn channels_first(self) -> Vec<usize> {
         match self {
             Self::Map { channels, height, width } => vec![channels, height, width],
@@ -50,33 +50,42 @@ impl Dims {
         }
     }
 
-    /// (C, H, W), or an error where the example is features.
-    pub(crate) fn map(self) -> Result<(usize, usize, usize)> {
+    /// (C, H, W).
+    ///
+    /// # Errors
+    ///
+    /// [`InputShape::Features`].
+    pub fn map(self) -> Result<(usize, usize, usize)> {
         match self {
             Self::Map { channels, height, width } => Ok((channels, height, width)),
-            Self::Features(n) => candle_core::bail!("expected maps (C, H, W), found {n} features"),
+            Self::Features(n) => candle_core::bail!("expected feature maps (C, H, W), found {n} features"),
         }
     }
 
-    /// F, or an error where the example is maps.
-    pub(crate) fn features(self) -> Result<usize> {
+    /// F.
+    ///
+    /// # Errors
+    ///
+    /// [`InputShape::Map`].
+    pub fn features(self) -> Result<usize> {
         match self {
             Self::Features(n) => Ok(n),
             Self::Map { channels, height, width } => {
                 candle_core::bail!(
-                    "expected features, found maps ({channels}, {height}, {width}): flatten them first"
+                    "expected features, found feature maps ({channels}, {height}, {width}): flatten them first"
                 )
             }
         }
     }
 
-    /// Whether `xs` is a batch of such examples.
-    pub(crate) fn check(self, xs: &Tensor) -> Result<()> {
+    /// Checks that `xs` is a batch of such examples.
+    ///
+    /// # Errors
+    ///
+    /// Another shape; a hint if the batch axis is missing.
+    pub fn check(self, xs: &Tensor) -> Result<()> {
         let found = xs.dims();
-        let expected = match self {
-            Self::Map { channels, height, width } => vec![channels, height, width],
-            Self::Features(n) => vec![n],
-        };
+        let expected = self.channels_first();
         if found.len() == expected.len() + 1 && found[1..] == expected {
             return Ok(());
         }
@@ -89,8 +98,12 @@ impl Dims {
         )
     }
 
-    /// Whether `xs` is a batch of maps of `channels` channels, at least `smallest` pixels high and wide.
-    pub(crate) fn check_maps(xs: &Tensor, channels: usize, smallest: usize) -> Result<()> {
+    /// Checks that `xs` is a batch of images with `channels` channels, at least `smallest` pixels high and wide.
+    ///
+    /// # Errors
+    ///
+    /// Another shape; a hint if the batch axis is missing.
+    pub fn check_maps(xs: &Tensor, channels: usize, smallest: usize) -> Result<()> {
         match *xs.dims() {
             [_, c, height, width] if c == channels && height >= smallest && width >= smallest => Ok(()),
             [_, c, height, width] if c == channels => candle_core::bail!(

@@ -1,28 +1,60 @@
 //! Residual networks for small images: He, Zhang, Ren and Sun, Deep residual learning for image recognition, 2016,
 //! section 4.2.
 
-use candle_core::{ModuleT, Result as CandleResult, Tensor};
+use std::sync::Arc;
+
+use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, Padding, block};
-use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Network, Result, Scheme, Stage};
+use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, block};
+use crate::summary::{LayerKind, Trace, keras_names};
+use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result};
 
-/// The paper's table: the widths of the three stages, the first at full size, each other at half the size before.
+/// ResNet-20 for small images of bytes, with torchvision's scheme of names. For deeper ones and plain networks, see
+/// [`ResNetConfig`].
+pub static RESNET_SMALL: ModelInfo = ModelInfo {
+    name: "resnet-small",
+    timm: None,
+    aliases: &["resnet20", "resnet-20"],
+    family: "ResNet",
+    paper: "He et al., Deep residual learning for image recognition, CVPR 2016",
+    build: |args| {
+        let config = ResNetConfig { channels: args.channels()?, ..ResNetConfig::of(3) };
+        Ok(Arc::new(ResNet::new(&config, args.init, &args.vb)?))
+    },
+    head: |n_classes| LayerSpec::dense("fc", n_classes),
+    first_conv: Some("conv1"),
+    blocks: &[
+        ("stem", &["conv1", "bn1"]),
+        ("layer1", &["layer1"]),
+        ("layer2", &["layer2"]),
+        ("layer3", &["layer3"]),
+    ],
+    usual_input: (3, 32, 32),
+    usual_classes: 10,
+    smallest_input: 1,
+    input_spec: InputSpec::bytes,
+    init: Init::Kaiming,
+    keras_names: keras_names::own,
+    weights: &[],
+};
+
+/// Channels of the paper's three stages. The first works at full size, each other at half the size of the one before.
 const STAGES: [usize; 3] = [16, 32, 64];
 
-/// What makes a small residual network, or the plain one beside it.
+/// Settings of a small residual or plain network.
 ///
 /// 269,722 parameters with 20 layers, RGB and 10 classes, with and without residual connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResNetConfig {
     /// Channels of the input.
     pub channels: usize,
-    /// Blocks of two convolutions a stage, the paper's n: 6n + 2 layers.
+    /// Blocks of two convolutions per stage, the paper's n: 6n + 2 layers.
     pub blocks: usize,
-    /// Whether each block's input is added to its output. Shortcuts have no parameters: where maps shrink and widen,
-    /// every second pixel is taken and zeros are put into the new channels (the paper's option A).
+    /// Whether each block's input is added to its output. Shortcuts have no parameters: where the feature maps change
+    /// their size, every second pixel is taken and the new channels are zeros (the paper's option A).
     pub residual: bool,
 }
 
@@ -32,24 +64,25 @@ impl ResNetConfig {
         Self { channels: 3, blocks, residual: true }
     }
 
-    /// How many layers have weights.
+    /// Number of layers with weights.
     pub const fn depth(&self) -> usize {
         6 * self.blocks + 2
     }
 }
 
-/// A residual network without its classifier: (B, C, H, W) bytes in 0..=255, of any size, to (B, 64).
+/// Residual network without its last layer: images (B, C, H, W) of bytes 0 to 255, of any size, to features (B, 64).
 ///
 /// ```
-/// use candle_core::{DType, Device, ModuleT, Tensor};
-/// use firstsight_models::{Params, ResNet, ResNetConfig, Scheme};
+/// use candle_core::{DType, Device, Tensor};
+/// use firstsight_models::networks::{ResNet, ResNetConfig};
+/// use firstsight_models::{Init, Network, Params};
 ///
 /// let plain = ResNetConfig { residual: false, ..ResNetConfig::of(3) };
 /// assert_eq!(plain.depth(), 20);
 /// let params = Params::seeded(1, &Device::Cpu);
-/// let network = ResNet::new(&plain, Scheme::Kaiming, &params.builder())?;
+/// let network = ResNet::new(&plain, Init::Kaiming, &params.builder())?;
 /// let images = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
-/// assert_eq!(network.forward_t(&images, false)?.dims(), [2, 64]);
+/// assert_eq!(network.forward_features(&images, false)?.dims(), [2, 64, 8, 8]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -70,36 +103,35 @@ struct Block {
 }
 
 impl ResNet {
-    /// The network with variables from `vb`, named as torchvision names a ResNet's.
+    /// The network with variables from `vb`.
     ///
     /// # Errors
+    ///
     /// [`Error::Setting`] for a network without blocks.
-    pub fn new(config: &ResNetConfig, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
+    pub fn new(config: &ResNetConfig, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         if config.blocks == 0 {
             let found = config.blocks.to_string();
-            return Err(Error::Setting { model: "resnet", rule: "a stage needs at least 1 block", found });
+            let rule = "a stage must have at least 1 block";
+            return Err(Error::Setting { model: RESNET_SMALL.name, rule, found });
         }
         let [mut n_in, ..] = STAGES;
-        let stem = conv_norm(config.channels, n_in, 1, Activation::Relu, scheme, vb, 1)?;
+        let stem = conv_norm(config.channels, n_in, 1, Activation::Relu, init, vb, 1)?;
         let mut blocks = Vec::with_capacity(STAGES.len() * config.blocks);
         for (s, n_out) in STAGES.into_iter().enumerate() {
             for i in 0..config.blocks {
                 let stride = if s > 0 && i == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{i}", s + 1);
                 let vb = vb.pp(&name);
-                // The second activation comes after the sum.
+                // A residual block's second activation follows the sum.
                 let after = if config.residual { Activation::Identity } else { Activation::Relu };
-                let first = conv_norm(n_in, n_out, stride, Activation::Relu, scheme, &vb, 1)?;
-                let second = conv_norm(n_out, n_out, 1, after, scheme, &vb, 2)?;
+                let first = conv_norm(n_in, n_out, stride, Activation::Relu, init, &vb, 1)?;
+                let second = conv_norm(n_out, n_out, 1, after, init, &vb, 2)?;
                 blocks.push(Block { name, first, second, stride, residual: config.residual });
                 n_in = n_out;
             }
         }
         Ok(Self { channels: config.channels, stem, blocks })
     }
-
-    /// The side of the smallest square input.
-    pub const SMALLEST: usize = 1;
 }
 
 fn conv_norm(
@@ -107,13 +139,13 @@ fn conv_norm(
     n_out: usize,
     stride: usize,
     activation: Activation,
-    scheme: Scheme,
+    init: Init,
     vb: &VarBuilder<'_>,
     number: usize,
 ) -> CandleResult<ConvNorm> {
     let spec = ConvSpec::square(n_in, n_out, stride, Padding::Symmetric(1));
     let (conv, bn) = (vb.pp(format!("conv{number}")), vb.pp(format!("bn{number}")));
-    ConvNorm::new(spec, NormConfig::TORCH, activation, scheme, &conv, &bn)
+    ConvNorm::new(spec, NormConfig::TORCH, activation, init, &conv, &bn)
 }
 
 impl Block {
@@ -140,42 +172,23 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        self.first.describe(trace, keras_names(&format!("{}.", self.name), 1))?;
-        let mut names = keras_names(&format!("{}.", self.name), 2);
-        let relu = if self.residual { names.activation.take() } else { None };
-        self.second.describe(trace, names)?;
-        if let Some((kind, name)) = relu {
-            trace.keep(Kind::Add).keras(format!("{}.add", self.name));
-            trace.keep(kind).keras(name);
+        self.first.describe(trace)?;
+        self.second.describe(trace)?;
+        if self.residual {
+            trace.keep(format!("{}.add", self.name), LayerKind::Add);
+            trace.keep(format!("{}.relu2", self.name), LayerKind::Activation(Activation::Relu));
         }
         Ok(())
     }
 }
 
-fn keras_names(prefix: &str, number: usize) -> KerasNames {
-    KerasNames {
-        pad: None,
-        conv: Some(format!("{prefix}conv{number}")),
-        norm: Some(format!("{prefix}bn{number}")),
-        activation: Some((Kind::Relu, format!("{prefix}relu{number}"))),
-    }
-}
-
-impl ModuleT for ResNet {
-    fn forward_t(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.pre_logits(&self.forward_features(xs, train)?, train)
-    }
-}
-
-impl Backbone for ResNet {
+impl Network for ResNet {
     fn n_features(&self) -> usize {
         self.blocks.last().map_or(0, |block| block.second.n_out())
     }
-}
 
-impl Network for ResNet {
     fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+        InputShape::check_maps(xs, self.channels, RESNET_SMALL.smallest_input)?;
         let mut xs = self.stem.forward(&rescaled(xs)?, train)?;
         for block in &self.blocks {
             xs = block.forward(&xs, train)?;
@@ -187,26 +200,30 @@ impl Network for ResNet {
         ops::global_avg_pool2d(features)
     }
 
-    fn stages(&self) -> Vec<Stage<'_>> {
-        let stem = Stage::new("bn1", |xs| {
-            Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+    fn named_layers(&self) -> Vec<NamedLayer<'_>> {
+        let stem = NamedLayer::new("bn1", |xs| {
+            InputShape::check_maps(xs, self.channels, RESNET_SMALL.smallest_input)?;
             self.stem.forward(&rescaled(xs)?, false)
         });
-        let blocks = self.blocks.iter().map(|block| Stage::new(&block.name, |xs| block.forward(xs, false)));
-        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+        let blocks =
+            self.blocks.iter().map(|block| NamedLayer::new(&block.name, |xs| block.forward(xs, false)));
+        let pool = NamedLayer::new("global_pool", |xs| self.pre_logits(xs, false));
         [stem].into_iter().chain(blocks).chain([pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        trace.keep(Kind::Rescaling).named("rescaling");
-        self.stem.describe(trace, keras_names("", 1))?;
+        trace.keep("rescaling", LayerKind::Rescaling);
+        self.stem.describe(trace)?;
         self.blocks.iter().try_for_each(|block| block.describe(trace))?;
-        trace.global_pool()?.named("global_pool");
-        Ok(())
+        trace.global_pool("global_pool")
+    }
+
+    fn takes_any_size(&self) -> bool {
+        true
     }
 }
 
-/// Bytes to −1..=1.
+/// Bytes to [−1, 1].
 fn rescaled(xs: &Tensor) -> CandleResult<Tensor> {
     xs.affine(1.0 / 127.5, -1.0)
 }

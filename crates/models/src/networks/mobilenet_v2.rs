@@ -1,63 +1,111 @@
 //! MobileNetV2: Sandler, Howard, Zhu, Zhmoginov and Chen, MobileNetV2: Inverted residuals and linear bottlenecks,
 //! 2018.
 
-use candle_core::{ModuleT, Result as CandleResult, Tensor};
+use std::sync::Arc;
+
+use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, Shortcut};
 
-use crate::layers::{ConvNorm, ConvSpec, KerasNames, NormConfig, block};
-use crate::trace::{Kind, Trace};
-use crate::{Backbone, Dims, Error, Framework, Network, Result, Scheme, Stage};
+use crate::layers::{ConvNorm, ConvSpec, NormConfig, block};
+use crate::summary::{LayerKind, Trace, keras_names};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
 
-/// One line of the paper's table 2: `repeats` bottlenecks.
-struct Line {
-    /// t: how many times wider a block is inside.
+/// MobileNetV2 1.0 with timm's tensor names (`mobilenetv2_100`). For other widths and output strides, see
+/// [`MobileNetV2Config`].
+pub static MOBILENET_V2: ModelInfo = ModelInfo {
+    name: "mobilenet-v2",
+    timm: Some("mobilenetv2_100"),
+    aliases: &["mobilenetv2"],
+    family: "MobileNet",
+    paper: "Sandler et al., MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018",
+    build: |args| {
+        let (channels, framework) = (args.channels()?, args.framework);
+        let config = MobileNetV2Config { channels, framework, ..MobileNetV2Config::TIMM };
+        Ok(Arc::new(MobileNetV2::new(&config, args.init, &args.vb)?))
+    },
+    head: |n_classes| LayerSpec::dense("classifier", n_classes),
+    first_conv: Some("conv_stem"),
+    blocks: &[
+        ("stem", &["conv_stem", "bn1"]),
+        ("blocks.0", &["blocks.0"]),
+        ("blocks.1", &["blocks.1"]),
+        ("blocks.2", &["blocks.2"]),
+        ("blocks.3", &["blocks.3"]),
+        ("blocks.4", &["blocks.4"]),
+        ("blocks.5", &["blocks.5"]),
+        ("blocks.6", &["blocks.6"]),
+        ("conv_head", &["conv_head", "bn2"]),
+    ],
+    usual_input: (3, 224, 224),
+    usual_classes: 1000,
+    smallest_input: 1,
+    input_spec: InputSpec::imagenet,
+    // That of the authors' code for TF-Slim.
+    init: Init::TruncatedNormal,
+    keras_names: keras_names::mobilenet_v2,
+    weights: &[Weights {
+        repository: "timm/mobilenetv2_100.ra_in1k",
+        revision: "main",
+        file: "model.safetensors",
+        sha256: None,
+        license: Some("Apache-2.0"),
+        top1: Some(72.9),
+        n_classes: 1000,
+        input: || InputSpec::imagenet(3, 224, 224),
+    }],
+};
+
+/// Row of the paper's table 2: `repeats` bottlenecks.
+struct Stage {
+    /// t: factor by which a block is wider inside.
     expansion: usize,
     /// c: output channels before the width multiplier.
     channels: usize,
-    /// n: how many blocks.
+    /// n: number of blocks.
     repeats: usize,
-    /// s: the first block's stride.
+    /// s: stride of the first block.
     stride: usize,
 }
 
 #[rustfmt::skip]
-const STAGES: [Line; 7] = [
-    Line { expansion: 1, channels: 16,  repeats: 1, stride: 1 },
-    Line { expansion: 6, channels: 24,  repeats: 2, stride: 2 },
-    Line { expansion: 6, channels: 32,  repeats: 3, stride: 2 },
-    Line { expansion: 6, channels: 64,  repeats: 4, stride: 2 },
-    Line { expansion: 6, channels: 96,  repeats: 3, stride: 1 },
-    Line { expansion: 6, channels: 160, repeats: 3, stride: 2 },
-    Line { expansion: 6, channels: 320, repeats: 1, stride: 1 },
+const STAGES: [Stage; 7] = [
+    Stage { expansion: 1, channels: 16,  repeats: 1, stride: 1 },
+    Stage { expansion: 6, channels: 24,  repeats: 2, stride: 2 },
+    Stage { expansion: 6, channels: 32,  repeats: 3, stride: 2 },
+    Stage { expansion: 6, channels: 64,  repeats: 4, stride: 2 },
+    Stage { expansion: 6, channels: 96,  repeats: 3, stride: 1 },
+    Stage { expansion: 6, channels: 160, repeats: 3, stride: 2 },
+    Stage { expansion: 6, channels: 320, repeats: 1, stride: 1 },
 ];
 const STEM_CHANNELS: usize = 32;
 const HEAD_CHANNELS: usize = 1280;
 
-/// What makes a MobileNetV2. Its tensors have timm's names (`mobilenetv2_100`) whatever the framework.
+/// Settings of MobileNetV2. The tensor names are timm's (`mobilenetv2_100`) for either framework.
 ///
 /// 3,504,872 parameters at width 1 with 1000 classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetV2Config {
     /// Channels of the input.
     pub channels: usize,
-    /// α: what every layer's channels are multiplied by; the last convolution's only where α is above 1.
+    /// Width multiplier α of every layer's channels; of the last convolution's only if α is above 1.
     pub width: f64,
-    /// How much smaller the last maps are than the input: 32, or 16, 8, 4 or 2 with dilated kernels in place of
+    /// Ratio of the input's size to that of the last feature maps: 32, or 16, 8, 4 or 2 with dilated kernels in place of
     /// strides.
     pub output_stride: usize,
-    /// Whose padding and batch normalisation.
+    /// Framework of padding and batch normalization.
     pub framework: Framework,
 }
 
 impl MobileNetV2Config {
-    /// timm's and torchvision's MobileNetV2 1.0 for RGB.
+    /// MobileNetV2 1.0 of timm and torchvision, for RGB.
     pub const TIMM: Self = Self { channels: 3, width: 1.0, output_stride: 32, framework: Framework::Torch };
     /// Keras's MobileNetV2 with α = 1.
     pub const KERAS: Self = Self { framework: Framework::Keras, ..Self::TIMM };
 
     fn check(&self) -> Result<()> {
-        let refuse = |rule, found| Err(Error::Setting { model: "mobilenet-v2", rule, found });
+        let refuse = |rule, found| Err(Error::Setting { model: MOBILENET_V2.name, rule, found });
         if !(self.width > 0.0 && self.width <= 16.0) {
             return refuse("the width multiplier must lie in (0, 16]", self.width.to_string());
         }
@@ -82,14 +130,15 @@ impl MobileNetV2Config {
     }
 }
 
-/// MobileNetV2 without its classifier: (B, C, H, W), of any size, to (B, 1280).
+/// MobileNetV2 without its last layer: images (B, C, H, W) of any size to features (B, 1280).
 ///
 /// ```
-/// use candle_core::{DType, Device, ModuleT, Tensor};
-/// use firstsight_models::{MobileNetV2, MobileNetV2Config, Network, Params, Scheme};
+/// use candle_core::{DType, Device, Tensor};
+/// use firstsight_models::networks::{MobileNetV2, MobileNetV2Config};
+/// use firstsight_models::{Init, Network, Params};
 ///
 /// let params = Params::seeded(1, &Device::Cpu);
-/// let network = MobileNetV2::new(&MobileNetV2Config::TIMM, Scheme::Kaiming, &params.builder())?;
+/// let network = MobileNetV2::new(&MobileNetV2Config::TIMM, Init::Kaiming, &params.builder())?;
 /// let images = Tensor::zeros((1, 3, 64, 64), DType::F32, &Device::Cpu)?;
 /// let maps = network.forward_features(&images, false)?;
 /// assert_eq!(maps.dims(), [1, 1280, 2, 2]);
@@ -109,12 +158,9 @@ pub struct MobileNetV2 {
 struct Block {
     /// `blocks.S.I`
     name: String,
-    /// The place among all blocks.
-    index: usize,
     expand: Option<ConvNorm>,
     depthwise: ConvNorm,
     project: ConvNorm,
-    strided: bool,
     residual: bool,
 }
 
@@ -122,13 +168,14 @@ impl MobileNetV2 {
     /// The network with variables from `vb`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a width or an output stride that makes no network.
-    pub fn new(config: &MobileNetV2Config, scheme: Scheme, vb: &VarBuilder<'_>) -> Result<Self> {
+    ///
+    /// [`Error::Setting`] for a width or an output stride that is out of range.
+    pub fn new(config: &MobileNetV2Config, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         config.check()?;
         let (norm, padding) = (config.norm(), config.framework.padding());
         let stem_channels = config.scaled(STEM_CHANNELS);
         let spec = ConvSpec::square(config.channels, stem_channels, 2, padding);
-        let stem = ConvNorm::new(spec, norm, Activation::Relu6, scheme, &vb.pp("conv_stem"), &vb.pp("bn1"))?;
+        let stem = ConvNorm::new(spec, norm, Activation::Relu6, init, &vb.pp("conv_stem"), &vb.pp("bn1"))?;
 
         let mut blocks: Vec<Block> = Vec::new();
         let mut n_in = stem_channels;
@@ -141,10 +188,10 @@ impl MobileNetV2 {
                 let stride = if strided { wanted } else { 1 };
                 let shape = BlockShape { n_in, n_out, expansion: stage.expansion, stride, dilation };
                 let name = format!("blocks.{s}.{i}");
-                blocks.push(Block::new(name, blocks.len(), &shape, config, scheme, vb)?);
+                blocks.push(Block::new(name, &shape, config, init, vb)?);
                 match strided {
                     true => output_stride *= wanted,
-                    // This block's kernel is as dense as before, the next ones' reach as far as if it had strided.
+                    // The next blocks' kernels are dilated instead, this block's is not yet.
                     false => dilation *= wanted,
                 }
                 n_in = n_out;
@@ -153,12 +200,9 @@ impl MobileNetV2 {
 
         let n_features = HEAD_CHANNELS.max(config.scaled(HEAD_CHANNELS));
         let spec = ConvSpec::pointwise(n_in, n_features);
-        let head = ConvNorm::new(spec, norm, Activation::Relu6, scheme, &vb.pp("conv_head"), &vb.pp("bn2"))?;
+        let head = ConvNorm::new(spec, norm, Activation::Relu6, init, &vb.pp("conv_head"), &vb.pp("bn2"))?;
         Ok(Self { channels: config.channels, stem, blocks, head })
     }
-
-    /// The side of the smallest square input.
-    pub const SMALLEST: usize = 1;
 }
 
 struct BlockShape {
@@ -172,22 +216,21 @@ struct BlockShape {
 impl Block {
     fn new(
         name: String,
-        index: usize,
         shape: &BlockShape,
         config: &MobileNetV2Config,
-        scheme: Scheme,
+        init: Init,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let &BlockShape { n_in, n_out, expansion, stride, dilation } = shape;
         let (norm, vb) = (config.norm(), vb.pp(&name));
         let part = |spec, activation, conv: &str, bn: &str| {
-            ConvNorm::new(spec, norm, activation, scheme, &vb.pp(conv), &vb.pp(bn))
+            ConvNorm::new(spec, norm, activation, init, &vb.pp(conv), &vb.pp(bn))
         };
         let padding = config.framework.dilated_padding(dilation);
         let inner = n_in * expansion;
         let depthwise = ConvSpec::depthwise(inner, stride, dilation, padding);
         let project = ConvSpec::pointwise(inner, n_out);
-        // timm numbers the norms by their order, and calls the projection of an unexpanded block conv_pw.
+        // timm numbers the norms in their order, and calls the projection of a block without expansion conv_pw.
         let (expand, depthwise, project) = if expansion == 1 {
             (
                 None,
@@ -202,7 +245,7 @@ impl Block {
             )
         };
         let residual = stride == 1 && n_in == n_out;
-        Ok(Self { name, index, expand, depthwise, project, strided: stride > 1, residual })
+        Ok(Self { name, expand, depthwise, project, residual })
     }
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
@@ -217,45 +260,26 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        let prefix = match self.index {
-            0 => "expanded_conv".to_owned(),
-            n => format!("block_{n}"),
-        };
-        let keras = |part: &str, relu: bool| KerasNames {
-            pad: None,
-            conv: Some(format!("{prefix}_{part}")),
-            norm: Some(format!("{prefix}_{part}_BN")),
-            activation: relu.then(|| (Kind::Relu, format!("{prefix}_{part}_relu"))),
-        };
         if let Some(expand) = &self.expand {
-            expand.describe(trace, keras("expand", true))?;
+            expand.describe(trace)?;
         }
-        let pad = self.strided.then(|| format!("{prefix}_pad"));
-        self.depthwise.describe(trace, KerasNames { pad, ..keras("depthwise", true) })?;
-        self.project.describe(trace, keras("project", false))?;
+        self.depthwise.describe(trace)?;
+        self.project.describe(trace)?;
         if self.residual {
-            trace.keep(Kind::Add).keras(format!("{prefix}_add"));
+            trace.keep(format!("{}.add", self.name), LayerKind::Add);
         }
         Ok(())
     }
 }
 
-impl ModuleT for MobileNetV2 {
-    fn forward_t(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        self.pre_logits(&self.forward_features(xs, train)?, train)
-    }
-}
-
-impl Backbone for MobileNetV2 {
+impl Network for MobileNetV2 {
     fn n_features(&self) -> usize {
         self.head.n_out()
     }
-}
 
-impl Network for MobileNetV2 {
     /// (B, C, H, W) to (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉).
     fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
-        Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+        InputShape::check_maps(xs, self.channels, MOBILENET_V2.smallest_input)?;
         let mut xs = self.stem.forward(xs, train)?;
         for block in &self.blocks {
             xs = block.forward(&xs, train)?;
@@ -267,35 +291,26 @@ impl Network for MobileNetV2 {
         ops::global_avg_pool2d(features)
     }
 
-    fn stages(&self) -> Vec<Stage<'_>> {
-        let stem = Stage::new("bn1", |xs| {
-            Dims::check_maps(xs, self.channels, Self::SMALLEST)?;
+    fn named_layers(&self) -> Vec<NamedLayer<'_>> {
+        let stem = NamedLayer::new("bn1", |xs| {
+            InputShape::check_maps(xs, self.channels, MOBILENET_V2.smallest_input)?;
             self.stem.forward(xs, false)
         });
-        let blocks = self.blocks.iter().map(|block| Stage::new(&block.name, |xs| block.forward(xs, false)));
-        let head = Stage::new("bn2", |xs| self.head.forward(xs, false));
-        let pool = Stage::new("global_pool", |xs| self.pre_logits(xs, false));
+        let blocks =
+            self.blocks.iter().map(|block| NamedLayer::new(&block.name, |xs| block.forward(xs, false)));
+        let head = NamedLayer::new("bn2", |xs| self.head.forward(xs, false));
+        let pool = NamedLayer::new("global_pool", |xs| self.pre_logits(xs, false));
         [stem].into_iter().chain(blocks).chain([head, pool]).collect()
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        let relu = |name: &str| Some((Kind::Relu, name.to_owned()));
-        let stem = KerasNames {
-            pad: Some("Conv1_pad".to_owned()),
-            conv: Some("Conv1".to_owned()),
-            norm: Some("bn_Conv1".to_owned()),
-            activation: relu("Conv1_relu"),
-        };
-        self.stem.describe(trace, stem)?;
+        self.stem.describe(trace)?;
         self.blocks.iter().try_for_each(|block| block.describe(trace))?;
-        let head = KerasNames {
-            pad: None,
-            conv: Some("Conv_1".to_owned()),
-            norm: Some("Conv_1_bn".to_owned()),
-            activation: relu("out_relu"),
-        };
-        self.head.describe(trace, head)?;
-        trace.global_pool()?.module("global_pool").keras("global_average_pooling2d");
-        Ok(())
+        self.head.describe(trace)?;
+        trace.global_pool("global_pool")
+    }
+
+    fn takes_any_size(&self) -> bool {
+        true
     }
 }

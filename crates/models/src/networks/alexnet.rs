@@ -1,35 +1,51 @@
 //! AlexNet: Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, 2012.
 
+use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
-use crate::layers::{Layer, LayerSpec, Padding};
+use super::table::{TableNetwork, head};
+use crate::summary::keras_names;
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
 
-/// Which AlexNet.
+/// The lecture's AlexNet, for bytes. For torchvision's, see [`AlexNetConfig`].
+pub static ALEXNET: ModelInfo = ModelInfo {
+    name: "alexnet",
+    timm: None,
+    aliases: &[],
+    family: "AlexNet",
+    paper: "Krizhevsky et al., ImageNet classification with deep convolutional neural networks, NIPS 2012",
+    build: |args| TableNetwork::without_head(&AlexNetConfig::Lecture.table(1), args),
+    head: |n_classes| head(AlexNetConfig::Lecture.table(n_classes)),
+    first_conv: Some("c1"),
+    blocks: &[],
+    usual_input: (3, 227, 227),
+    usual_classes: 1000,
+    // The third pooling takes maps of 3×3.
+    smallest_input: 67,
+    input_spec: InputSpec::bytes,
+    init: Init::Krizhevsky,
+    keras_names: keras_names::own,
+    weights: &[],
+};
+
+/// Variants of AlexNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlexNetConfig {
-    /// The lecture's table: one tower of the paper's two put together, 227×227, overlapping pools, bytes 0..=255.
+    /// The lecture's table: the paper's two towers as one, 227×227, overlapping pooling, bytes 0 to 255.
     /// 62,378,344 parameters with 1000 classes.
     Lecture,
     /// torchvision's, with its tensor names: Krizhevsky's later, narrower tower (One weird trick for parallelizing
-    /// convolutional neural networks, 2014), for inputs normalised by ImageNet's mean and deviation.
+    /// convolutional neural networks, 2014), for inputs normalized with ImageNet's statistics.
     /// 61,100,840 parameters with 1000 classes.
     Torchvision,
 }
 
 impl AlexNetConfig {
-    /// The table that the network is built from.
+    /// Layers for `n_classes` classes.
     pub fn table(self, n_classes: usize) -> Vec<LayerSpec> {
         match self {
             Self::Lecture => lecture(n_classes),
             Self::Torchvision => torchvision(n_classes),
-        }
-    }
-
-    /// The side of the smallest square input, which the third pooling's window sets.
-    pub(crate) fn smallest(self) -> usize {
-        match self {
-            Self::Lecture => 67,
-            Self::Torchvision => 63,
         }
     }
 }
@@ -49,7 +65,7 @@ const HIDDEN: Layer = Layer::Dense { units: 4096, activation: Activation::Relu, 
 
 fn lecture(n_classes: usize) -> Vec<LayerSpec> {
     vec![
-        // Bytes to −1..=1; the paper subtracts each pixel's mean.
+        // Bytes to [−1, 1]; the paper subtracts each pixel's mean.
         row("rescaling", Layer::Rescaling { scale: 1.0 / 127.5, offset: -1.0 }),
         row("c1", conv(96, 11, 4, Padding::Valid, 0.0)),
         row("s2", POOL),
@@ -64,7 +80,7 @@ fn lecture(n_classes: usize) -> Vec<LayerSpec> {
         row("dropout9", DROPOUT),
         row("f10", HIDDEN),
         row("dropout10", DROPOUT),
-        row("output", Layer::Dense { units: n_classes, activation: Activation::Identity, bias: 0.0 }),
+        LayerSpec::dense("output", n_classes),
     ]
 }
 
@@ -84,6 +100,6 @@ fn torchvision(n_classes: usize) -> Vec<LayerSpec> {
         row("classifier.1", HIDDEN),
         row("classifier.3", DROPOUT),
         row("classifier.4", HIDDEN),
-        row("classifier.6", Layer::Dense { units: n_classes, activation: Activation::Identity, bias: 0.0 }),
+        LayerSpec::dense("classifier.6", n_classes),
     ]
 }

@@ -1,0 +1,211 @@
+//! Everything that is known about one network.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use candle_nn::VarBuilder;
+use firstsight_data::InputSpec;
+
+use crate::summary::keras_names;
+use crate::summary::{Entry, Row};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
+
+/// A network by its name, with everything that is known about it: how it is built, what its input is, which weights are
+/// published.
+///
+/// Each network's file defines one as a `static`, and the [registry](crate::registry) lists them. A handle is a
+/// `&'static ModelInfo`. Two are equal if their names are.
+///
+/// ```
+/// use firstsight_models::registry;
+///
+/// let info = registry::find("mobilenetv2_100")?;
+/// assert_eq!((info.name, info.usual_input), ("mobilenet-v2", (3, 224, 224)));
+/// # Ok::<(), firstsight_models::Error>(())
+/// ```
+pub struct ModelInfo {
+    /// Name on the command line and in errors: lower case, words joined by hyphens.
+    pub name: &'static str,
+    /// timm's name, if timm has this network with the same tensor names.
+    pub timm: Option<&'static str>,
+    /// Other names that [`registry::find`](crate::registry::find) accepts.
+    pub aliases: &'static [&'static str],
+    /// Family of networks, such as `ResNet`.
+    pub family: &'static str,
+    /// Reference of the paper or other source.
+    pub paper: &'static str,
+    /// Constructor of the network without its last layer.
+    pub build: fn(&BuildArgs<'_>) -> Result<Arc<dyn Network>>,
+    /// The last layer for a number of classes.
+    pub head: fn(usize) -> LayerSpec,
+    /// Prefix of the first convolution's variables.
+    pub first_conv: Option<&'static str>,
+    /// Blocks in the order from the input, for gradual unfreezing: a name and prefixes of variables. The last layer is
+    /// left out. If empty, every layer with variables is a block.
+    pub blocks: &'static [(&'static str, &'static [&'static str])],
+    /// Input of the paper, as (C, H, W).
+    pub usual_input: (usize, usize, usize),
+    /// Number of classes in the paper.
+    pub usual_classes: usize,
+    /// Side of the smallest square input.
+    pub smallest_input: usize,
+    /// Preprocessing for an input of (C, H, W).
+    pub input_spec: fn(usize, usize, usize) -> InputSpec,
+    /// Initialization of the paper or, if the paper does not state one, of its authors' framework.
+    pub init: Init,
+    /// Layer table with Keras's names, from the layers of a [trace](crate::summary::Trace).
+    pub keras_names: fn(&[Entry]) -> Vec<Row>,
+    /// Published weights, the usual ones first.
+    pub weights: &'static [Weights],
+}
+
+/// Pretrained weights that are published on the Hugging Face Hub.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights {
+    /// Repository, `owner/name`.
+    pub repository: &'static str,
+    /// Branch, tag or commit.
+    pub revision: &'static str,
+    /// Safetensors file with the network's tensor names.
+    pub file: &'static str,
+    /// SHA-256 of the file in hexadecimal, if known.
+    pub sha256: Option<&'static str>,
+    /// License stated by the publisher, if known.
+    pub license: Option<&'static str>,
+    /// Top-1 accuracy on ImageNet's validation images stated by the publisher, in percent.
+    pub top1: Option<f64>,
+    /// Number of classes.
+    pub n_classes: usize,
+    /// Preprocessing.
+    pub input: fn() -> InputSpec,
+}
+
+/// Arguments of a network's constructor.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct BuildArgs<'a> {
+    /// Shape of one input.
+    pub input: InputShape,
+    /// Initialization of new variables.
+    pub init: Init,
+    /// Framework whose conventions the network follows, where it offers a choice.
+    pub framework: Framework,
+    /// Source of the variables.
+    pub vb: VarBuilder<'a>,
+}
+
+impl<'a> BuildArgs<'a> {
+    /// Arguments with PyTorch's conventions.
+    pub fn new(input: InputShape, init: Init, vb: VarBuilder<'a>) -> Self {
+        Self { input, init, framework: Framework::Torch, vb }
+    }
+
+    /// Channels of the input.
+    ///
+    /// # Errors
+    ///
+    /// An input that is no image.
+    pub fn channels(&self) -> Result<usize> {
+        Ok(self.input.map()?.0)
+    }
+}
+
+impl ModelInfo {
+    /// A network with the constructor `build`; the other fields are those of a network that takes RGB bytes, has a dense
+    /// layer `head` and no published weights.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use firstsight_models::ModelInfo;
+    /// use firstsight_models::networks::{ResNet, ResNetConfig};
+    ///
+    /// static RESNET_110: ModelInfo = ModelInfo {
+    ///     paper: "He et al., Deep residual learning for image recognition, CVPR 2016",
+    ///     usual_input: (3, 32, 32),
+    ///     ..ModelInfo::new("resnet-110", |args| {
+    ///         let config = ResNetConfig { channels: args.channels()?, ..ResNetConfig::of(18) };
+    ///         Ok(Arc::new(ResNet::new(&config, args.init, &args.vb)?))
+    ///     })
+    /// };
+    /// firstsight_models::registry::register(&RESNET_110)?;
+    /// # Ok::<(), firstsight_models::Error>(())
+    /// ```
+    pub const fn new(name: &'static str, build: fn(&BuildArgs<'_>) -> Result<Arc<dyn Network>>) -> Self {
+        Self {
+            name,
+            timm: None,
+            aliases: &[],
+            family: name,
+            paper: "",
+            build,
+            head: |n_classes| LayerSpec::dense("head", n_classes),
+            first_conv: None,
+            blocks: &[],
+            usual_input: (3, 224, 224),
+            usual_classes: 1000,
+            smallest_input: 1,
+            input_spec: InputSpec::bytes,
+            init: Init::PyTorch,
+            keras_names: keras_names::own,
+            weights: &[],
+        }
+    }
+
+    /// The `architecture` of `config.json`: timm's name, if timm has the network, else its own.
+    pub fn architecture(&self) -> &'static str {
+        self.timm.unwrap_or(self.name)
+    }
+
+    /// Name of the last layer: `classifier` has the variables `classifier.weight` and `classifier.bias`.
+    pub fn head_name(&self) -> &'static str {
+        (self.head)(1).name
+    }
+
+    /// Preprocessing for an input of (C, H, W).
+    pub fn input_spec(&self, channels: usize, height: usize, width: usize) -> InputSpec {
+        (self.input_spec)(channels, height, width)
+    }
+
+    /// Every name of the network: its own, timm's, the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.timm).chain(self.aliases.iter().copied())
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::InputTooSmall`], and an input that is no image.
+    pub(crate) fn check_input(&self, input: InputShape, smallest: usize) -> Result<()> {
+        let (_, height, width) = input.map()?;
+        if height < smallest || width < smallest {
+            return Err(Error::InputTooSmall { model: self.name, height, width, smallest });
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for ModelInfo {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for ModelInfo {}
+
+impl Hash for ModelInfo {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for ModelInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelInfo").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ModelInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
