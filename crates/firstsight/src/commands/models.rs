@@ -73,14 +73,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return Ok(());
     }
     println!(
-        "{:16}{:14}{:>12}  {:12}{:>7}  published weights",
+        "{:14}{:20}{:>12}  {:12}{:>7}  published weights",
         "name", "family", "parameters", "input", "top-1"
     );
     for model in &models {
         let [height, width, channels] = model.input;
         let weights = model.weights.first();
         println!(
-            "{:16}{:14}{:>12}  {:12}{:>7}  {}",
+            "{:14}{:20}{:>12}  {:12}{:>7}  {}",
             model.name,
             model.family,
             model.params,
