@@ -19,12 +19,12 @@ fn stripes(root: &Path, per_class: u32) -> PathBuf {
             let folder = data.join(split).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..per_class {
-                let grey = |x: u32, y: u32| {
+                let gray = |x: u32, y: u32| {
                     let place = if down { y } else { x } + i;
                     let noise = (x * 7 + y * 13 + (i + seed) * 31) % 40;
                     Luma([if place.is_multiple_of(4) { 200 + noise as u8 } else { noise as u8 }])
                 };
-                GrayImage::from_fn(18, 20, grey).save(folder.join(format!("{i}.png"))).unwrap();
+                GrayImage::from_fn(18, 20, gray).save(folder.join(format!("{i}.png"))).unwrap();
             }
         }
     }
@@ -242,7 +242,7 @@ fn arguments_that_make_no_sense_are_refused_with_the_rule() {
     refuses(here, &["summary", "resnet"], &["logistic, small-cnn"]);
     refuses(here, &["summary", "small-cnn", "--input", "80x60"], &["HxWxC"]);
     refuses(here, &["summary", "small-cnn", "--input", "8x60x1"], &["8x60", "16x16"]);
-    refuses(here, &["summary", "small-cnn", "--input", "80x60x2"], &["1 (grey) or 3 (RGB)"]);
+    refuses(here, &["summary", "small-cnn", "--input", "80x60x2"], &["1 (gray) or 3 (RGB)"]);
     refuses(here, &["summary", "small-cnn", "--classes", "0"], &["at least 1"]);
     refuses(here, &["summary", "small-cnn", "--device", "tpu"], &["cpu, cuda, metal"]);
     refuses(here, &["trian"], &["train"]);

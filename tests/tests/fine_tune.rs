@@ -309,11 +309,11 @@ model = timm.create_model('local-dir:' + weights, pretrained=True, num_classes=2
 transform = create_transform(**resolve_data_config({}, model=model))
 x = torch.stack([transform(Image.open(path).convert('RGB')) for path in images])
 y = torch.tensor([int('red' in path) for path in images])
-optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for _ in range(5):
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     torch.nn.functional.cross_entropy(model.train()(x), y).backward()
-    optimiser.step()
+    optimizer.step()
 config = {'label_names': ['blue', 'red']} if names == 'named' else {}
 save_for_hf(model, out, model_config=config, safe_serialization=True)
 with torch.no_grad():

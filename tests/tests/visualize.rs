@@ -95,12 +95,12 @@ fn the_lectures_section_shows_its_cnn_and_a_run_can_be_looked_at() {
             let folder = here.join("stripes").join(split).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..12u32 {
-                let grey = |x: u32, y: u32| {
+                let gray = |x: u32, y: u32| {
                     let place = if down { y } else { x } + i;
                     let noise = (x * 7 + y * 13 + (i + seed) * 31) % 90;
                     Luma([if place.is_multiple_of(4) { 160 + noise as u8 } else { noise as u8 }])
                 };
-                GrayImage::from_fn(18, 20, grey).save(folder.join(format!("{i}.png"))).unwrap();
+                GrayImage::from_fn(18, 20, gray).save(folder.join(format!("{i}.png"))).unwrap();
             }
         }
     }

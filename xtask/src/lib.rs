@@ -12,7 +12,7 @@ use firstsight::Program;
 enum Command {
     #[command(flatten)]
     Product(firstsight::Command),
-    /// Time the training steps and forward passes of six networks, beside PyTorch where a Python with torch is given
+    /// Time the training steps and forward passes of six networks, compared with PyTorch where a Python with torch is given
     Bench(bench::Args),
 }
 

@@ -1,9 +1,9 @@
 //! Random changes of training images that keep their labels true.
 //!
-//! [`Augmentation`] is the list of transforms. [`Loader::augmented`](crate::Loader::augmented) applies it to every batch,
-//! an [`Augmenter`] to one image. The result is a pure function of the image's pixels, the seed, the epoch and the image's
-//! index in the data: neither the order or size of the batches nor the number of threads matters. (Mixing also depends on
-//! the previous example of the batch.)
+//! [`Augmentation`] is the list of transforms. [`Loader::augmented`](crate::Loader::augmented) applies it to every
+//! batch, an [`Augmenter`] to one image. The result is a pure function of the image's pixels, the seed, the epoch and
+//! the image's index in the data: neither the order or size of the batches nor the number of threads matters. (Mixing
+//! also depends on the previous example of the batch.)
 
 mod affine;
 mod augmenter;
@@ -67,16 +67,16 @@ pub struct Augmentation {
     pub fill: Fill,
     /// Whether and how each example is mixed with another.
     pub mix: Option<Mix>,
-    /// Label smoothing ε in [0, 1): the label's class gets 1 − ε + ε / K, the others ε / K (Szegedy et al. 2016, section 7; Keras's
-    /// and PyTorch's `label_smoothing`). 0 leaves labels as they are.
+    /// Label smoothing ε in [0, 1): the label's class gets 1 − ε + ε / K, the others ε / K (Szegedy et al. 2016,
+    /// section 7; Keras's and PyTorch's `label_smoothing`). 0 leaves labels as they are.
     pub label_smoothing: f64,
 }
 
 /// One random transform.
 ///
-/// Values are drawn uniformly from ranges (low, high), both ends finite; equal ends make a transform that is not random.
-/// The results are checked against Pillow and torchvision on the files of `tests/goldens`: equal in every byte except where
-/// the table says otherwise.
+/// Values are drawn uniformly from ranges (low, high), both ends finite; equal ends make a transform that is not
+/// random. The results are checked against Pillow and torchvision on the files of `tests/goldens`: equal in every
+/// byte except where the table says otherwise.
 ///
 /// | transform | defined as in | difference |
 /// | --- | --- | --- |

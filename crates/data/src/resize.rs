@@ -38,9 +38,9 @@ fn scale_channels<const C: usize>(
         true => data,
         false => resample_columns(&data, width * C, &windows(source_height, height, kernel, support)),
     };
-    // When the height shrinks by much more than the width, Pillow 13 resamples the columns first. (The rule was found by
-    // experiment: it explains 635 of 635 random sizes. Up to Pillow 12 the rows were always first; a pixel may differ
-    // by 2.)
+    // When the height shrinks by much more than the width, Pillow 13 resamples the columns first. (The rule was found
+    // by experiment: it explains 635 of 635 random sizes. Up to Pillow 12 the rows were always first; a pixel may
+    // differ by 2.)
     let less = |source: usize, target: usize| source as i64 - target as i64;
     if height < source_height && less(source_height, height) > 2 * less(source_width, width) {
         rows(columns(source.data, source_width))

@@ -1,4 +1,4 @@
-//! The arguments as typed; each command resolves its own.
+//! The arguments of all commands; each command resolves its own.
 
 use std::path::PathBuf;
 
@@ -134,14 +134,8 @@ impl Common {
     }
 }
 
-/// The user's cache folder for this program, where the platform has such folders.
+/// The user's cache folder for this program.
 fn user_cache() -> Result<PathBuf> {
-    let home = |folder: &str| Some(std::env::home_dir()?.join(folder));
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = match std::env::consts::OS {
-        "windows" => variable("LOCALAPPDATA"),
-        "macos" => home("Library/Caches"),
-        _ => variable("XDG_CACHE_HOME").or_else(|| home(".cache")),
-    };
-    Ok(folder.context("cannot find the user's cache folder: name one with --cache")?.join("firstsight"))
+    let folder = dirs::cache_dir().context("there is no cache folder: name one with --cache")?;
+    Ok(folder.join("firstsight"))
 }

@@ -1,10 +1,10 @@
-//! What every command runs with.
+//! The environment of a command.
 
 use std::path::PathBuf;
 
 use firstsight_transfer::Runtime;
 
-/// What every command runs with.
+/// The environment of a command.
 #[derive(Debug)]
 pub struct Context {
     /// The program's arguments.

@@ -25,7 +25,7 @@ pub(crate) fn locate(
     let located = Pretrained::locate(model, &source, &hub, report);
     match (typed, located) {
         (None, Err(Error::Hub(error))) => Err(*error).context(
-            "can't fetch the published weights; `--weights` takes a folder, a file or another repository instead",
+            "cannot fetch the published weights; `--weights` takes a folder, a file or another repository instead",
         ),
         (_, located) => Ok(located?),
     }
@@ -50,7 +50,7 @@ pub(crate) fn locate_any(
     })
 }
 
-/// For files at `address`, which is not the hub's: the proxy for it, and few tries, since there is a way without them.
+/// Connection settings for an address outside the hub: its proxy, and few retries, since the files are optional.
 pub(crate) fn elsewhere(address: &str) -> Result<HubConfig> {
     let config = config()?;
     Ok(HubConfig { endpoint: address.to_owned(), token: None, proxy: proxy(address), retries: 1, ..config })

@@ -14,9 +14,9 @@ pub(crate) struct SummaryJson {
     trainable_params: usize,
     /// Values that are saved but not trained.
     running_statistics: usize,
-    /// For one input.
+    /// Multiply-adds for one input.
     multiply_adds: u64,
-    /// Of all layers' outputs for one input, in float32.
+    /// Bytes of all layers' outputs for one input, in float32.
     output_bytes: usize,
     weight_bytes: usize,
 }
@@ -69,7 +69,7 @@ pub(crate) struct PredictionJson {
 
 #[derive(Serialize)]
 pub(crate) struct GuessJson {
-    /// The class's place among the network's outputs.
+    /// Index among the network's outputs.
     pub(crate) index: usize,
     pub(crate) label: String,
     pub(crate) probability: f32,

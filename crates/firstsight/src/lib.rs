@@ -55,7 +55,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     }
 }
 
-/// The error and its causes, each said once: a library's message may hold its cause's already.
+/// The error and its causes, each once: a library's message may contain its cause's.
 fn describe(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -77,7 +77,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Whether the cause is a place that can't be written to: a full disk, a read-only one, a limit.
+/// Whether the cause is an output that cannot be written: a full or read-only disk, a quota.
 fn is_about_output(cause: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
     let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

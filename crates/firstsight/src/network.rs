@@ -1,4 +1,4 @@
-//! The network that a command looks at: a run's, or a pretrained one.
+//! The network of a command: a run's, or a pretrained one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use firstsight_transfer::Classifier;
 
 use crate::{context::Context, hub, values};
 
-/// Which network, as typed.
+/// The network, as named on the command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NetworkArgs {
     /// Run of a trained network

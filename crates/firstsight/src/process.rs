@@ -1,4 +1,4 @@
-//! What the process asks of the system before anything else.
+//! Process-wide settings, made before anything else.
 
 /// Tells glibc's allocator to keep freed memory, large blocks included; does nothing elsewhere. A training step's
 /// buffers are then reused by the next: giving them back and touching fresh pages costs a third of the step.
@@ -15,8 +15,8 @@ pub(crate) fn tune_glibc_malloc() {
     }
 }
 
-/// Lets candle's own threads, where two or three of its sums on the tape still run, rest soon after each: they would
-/// otherwise keep a processor from ours for a millisecond, waiting for the next. Who has set candle's variable decides.
+/// Shortens the busy waiting of candle's own threads, which would otherwise occupy a core for a millisecond after each
+/// operation. An existing setting of candle's variable wins.
 pub(crate) fn limit_candle_spin() {
     const SPINS: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
     if std::env::var_os(SPINS).is_none() {
@@ -25,7 +25,7 @@ pub(crate) fn limit_candle_spin() {
     }
 }
 
-/// Lets a closed pipe end the process without a word, as it ends other Unix programs (`… --json | head`).
+/// Lets a closed pipe end the process silently, as for other Unix programs (`… --json | head`).
 pub(crate) fn reset_sigpipe() {
     #[cfg(unix)]
     // SAFETY: the default action is sound for any signal; no other thread runs yet.

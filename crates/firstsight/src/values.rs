@@ -15,7 +15,7 @@ pub(crate) struct InputSize {
 }
 
 impl InputSize {
-    /// What was typed, or the model's usual size.
+    /// The size given, or the model's usual one.
     pub(crate) fn or_usual(typed: Option<Self>, model: &'static ModelInfo) -> Self {
         typed.unwrap_or_else(|| {
             let (channels, height, width) = model.usual_input;
@@ -36,7 +36,7 @@ impl std::str::FromStr for InputSize {
             return Err(format!("height and width must lie in 1..=2048, found {height} and {width}"));
         }
         if channels != 1 && channels != 3 {
-            return Err(format!("channels must be 1 (grey) or 3 (RGB), found {channels}"));
+            return Err(format!("channels must be 1 (gray) or 3 (RGB), found {channels}"));
         }
         Ok(Self { height, width, channels })
     }

@@ -53,8 +53,8 @@ impl Split {
     /// Both splits.
     pub const ALL: [Split; 2] = [Split::Train, Split::Test];
 
-    /// The number of writers who share the split's images of a character: image `i` is by writer `i % writers()`, counted
-    /// from 0.
+    /// The number of writers who share the split's images of a character: image `i` is by writer `i % writers()`,
+    /// counted from 0.
     pub fn writers(self) -> usize {
         match self {
             Split::Train => 150,

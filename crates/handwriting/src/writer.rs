@@ -85,7 +85,8 @@ impl Writer {
         }
     }
 
-    /// A writer without habits or variation, who writes the neutral forms in squares of `size` pixels with a fine brush.
+    /// A writer without habits or variation, who writes the neutral forms in squares of `size` pixels with a fine
+    /// brush.
     pub fn neutral(size: f32) -> Self {
         Writer {
             seed: 0,

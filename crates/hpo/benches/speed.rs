@@ -1,7 +1,7 @@
 //! Seconds of a TPE search with a trivial objective over ten mixed parameters.
 //!
-//! `cargo bench --package firstsight-hpo -- N [FILE.log or FILE.db]` prints the seconds that N trials take, in memory or in
-//! a file, and those of the last hundred.
+//! `cargo bench --package firstsight-hpo -- N [FILE.log or FILE.db]` prints the seconds that N trials take, in memory
+//! or in a file, and those of the last hundred.
 
 use std::sync::Arc;
 use std::time::Instant;

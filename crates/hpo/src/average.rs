@@ -1,21 +1,21 @@
-//! An objective averaged over seeds, so that a lucky start does not pass for a good configuration.
+//! An objective averaged over seeds, to tell a good configuration from a lucky seed.
 
 /// The values of an objective at several seeds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Averaged {
-    /// Their mean.
+    /// The mean of the values.
     pub mean: f64,
-    /// The standard error of the mean; NaN of one value.
+    /// The standard error of the mean; NaN for one value.
     pub standard_error: f64,
     /// The values, in the order of the seeds.
     pub values: Vec<f64>,
 }
 
-/// Evaluates the objective once a seed. Of no seeds, the mean is NaN.
+/// Evaluates the objective once per seed. Without seeds, the mean is NaN.
 ///
 /// # Errors
 ///
-/// The objective's first.
+/// The first error of the objective.
 ///
 /// ```
 /// use firstsight_hpo::over_seeds;

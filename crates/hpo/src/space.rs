@@ -1,4 +1,4 @@
-//! Search spaces: ranges as the objective states them, and the distributions they become.
+//! Search spaces: the ranges of an objective, and their distributions.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FloatRange {
-    /// The least value.
+    /// The smallest value.
     pub low: f64,
-    /// The greatest value; with a step that does not divide the range, the last multiple below it.
+    /// The largest value; with a step that does not divide the range, the last multiple below it.
     pub high: f64,
     /// Whether values are spread evenly in their logarithm; `low` must then be positive.
     pub log: bool,
@@ -64,9 +64,9 @@ impl From<RangeInclusive<f64>> for FloatRange {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntRange {
-    /// The least value.
+    /// The smallest value.
     pub low: i64,
-    /// The greatest value; with a step that does not divide the range, the last multiple below it.
+    /// The largest value; with a step that does not divide the range, the last multiple below it.
     pub high: i64,
     /// Whether values are spread evenly in their logarithm; `low` must then be at least 1.
     pub log: bool,
@@ -111,32 +111,32 @@ pub enum Distribution {
         /// The grid's step.
         #[serde(default)]
         step: Option<f64>,
-        /// The least value.
+        /// The smallest value.
         low: f64,
-        /// The greatest value.
+        /// The largest value.
         high: f64,
-        /// Evenly spread in the logarithm?
+        /// Whether values are spread evenly in their logarithm.
         #[serde(default)]
         log: bool,
     },
     /// Integers.
     #[serde(rename = "IntDistribution")]
     Int {
-        /// Evenly spread in the logarithm?
+        /// Whether values are spread evenly in their logarithm.
         #[serde(default)]
         log: bool,
         /// The grid's step.
         #[serde(default = "one")]
         step: i64,
-        /// The least value.
+        /// The smallest value.
         low: i64,
-        /// The greatest value.
+        /// The largest value.
         high: i64,
     },
-    /// One of a list.
+    /// Choices.
     #[serde(rename = "CategoricalDistribution")]
     Categorical {
-        /// The list: null, booleans, numbers or strings.
+        /// The choices: null, booleans, numbers or strings.
         choices: Arc<[Value]>,
     },
 }
@@ -282,7 +282,7 @@ impl Distribution {
         }
     }
 
-    /// Optuna's JSON of it.
+    /// The distribution as Optuna's JSON.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

@@ -217,7 +217,7 @@ pub struct Study {
     stop: AtomicBool,
 }
 
-/// Where a trial's random numbers come from.
+/// The source of a trial's random numbers.
 #[derive(Clone, Copy)]
 enum Draws {
     /// The study's one stream, as in Optuna.
@@ -226,11 +226,11 @@ enum Draws {
     Own,
 }
 
-/// The best trial among those looked at so far.
+/// The best trial among those seen so far.
 #[derive(Default)]
 struct Best {
     number: Option<usize>,
-    /// Unfinished trials among those looked at.
+    /// Unfinished trials among those seen.
     open: Vec<usize>,
     looked_at: usize,
 }
@@ -254,12 +254,12 @@ impl Study {
         &self.record.name
     }
 
-    /// Which values are good.
+    /// The direction of the optimization.
     pub fn direction(&self) -> Direction {
         self.record.direction
     }
 
-    /// Where the study lives.
+    /// The storage of the study.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
@@ -326,8 +326,8 @@ impl Study {
         StudyView { name: &self.record.name, direction: self.record.direction, trials: snapshot.trials() }
     }
 
-    /// Puts a trial with these parameters in line; the next [`Study::ask`] returns it. Parameters that are
-    /// not named are sampled.
+    /// Enqueues a trial with these parameters; the next [`Study::ask`] returns it. Other parameters are
+    /// sampled.
     ///
     /// # Errors
     ///
@@ -347,7 +347,7 @@ impl Study {
         Ok(self.storage.create_trial(self.record.id, trial)?.number)
     }
 
-    /// Begins a trial: the next enqueued one, else a new one.
+    /// Starts a trial: the next enqueued one, otherwise a new one.
     ///
     /// # Errors
     ///
@@ -389,11 +389,11 @@ impl Study {
         Ok(Trial::new(self, sampler, record))
     }
 
-    /// Ends a trial, and returns the state that it ended in: failed if the value is NaN or infinite.
+    /// Ends a trial and returns its final state, which is failed if the value is NaN or infinite.
     ///
     /// # Errors
     ///
-    /// [`Error::Finished`] if the trial is over already; those of the storage.
+    /// [`Error::Finished`] if the trial is already finished; those of the storage.
     pub fn tell(&self, trial: &Trial<'_>, outcome: impl Into<Outcome>) -> Result<TrialState> {
         self.finish(trial.record(), outcome.into())
     }
@@ -402,7 +402,7 @@ impl Study {
     ///
     /// # Errors
     ///
-    /// [`Error::NoTrial`] if there is none of that number, [`Error::Finished`] if it is over already.
+    /// [`Error::NoTrial`] if there is none of that number, [`Error::Finished`] if it is already finished.
     pub fn tell_number(&self, number: usize, outcome: impl Into<Outcome>) -> Result<TrialState> {
         let found = self.synced()?.trials().get(number).cloned();
         let count = self.synced()?.trials().len();
@@ -435,7 +435,7 @@ impl Study {
         Ok(state)
     }
 
-    /// Says what became of a trial, in Optuna's words.
+    /// Logs the outcome of a trial in Optuna's words.
     fn log(&self, number: usize) -> Result<()> {
         if !tracing::enabled!(tracing::Level::INFO) {
             return Ok(());
@@ -459,8 +459,7 @@ impl Study {
         Ok(())
     }
 
-    /// Marks as failed the running trials whose workers have been silent for that long, and returns their
-    /// numbers.
+    /// Marks running trials without a heartbeat for that long as failed, and returns their numbers.
     ///
     /// # Errors
     ///
@@ -481,7 +480,7 @@ impl Study {
         Ok(failed)
     }
 
-    /// Ends [`Study::optimize`] after the trials that run now.
+    /// Ends [`Study::optimize`] after the running trials.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -490,7 +489,7 @@ impl Study {
     ///
     /// # Errors
     ///
-    /// [`Error::Objective`] if the objective gives [`Stop::Abort`], which any error becomes through `?`;
+    /// [`Error::Objective`] if the objective returns [`Stop::Abort`], which any error becomes through `?`;
     /// those of the storage.
     pub fn optimize<F>(&self, n_trials: usize, mut objective: F) -> Result<()>
     where
@@ -509,8 +508,8 @@ impl Study {
     /// [`Study::optimize`] with several trials at a time.
     ///
     /// Each trial draws from a generator of its own, seeded by the sampler's seed and the trial's number,
-    /// so what a random search proposes does not depend on `n_workers`. A TPE search depends on which
-    /// trials happened to be over when one began, and does not repeat.
+    /// so a random search does not depend on `n_workers`. A TPE search depends on which trials had finished
+    /// when another started, so it is not reproducible.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Trials: the one that runs, the ones that are over, and the one that is repeated.
+//! Trials: running, finished and replayed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use crate::space::{Distribution, FloatRange, IntRange};
 use crate::storage::Change;
 use crate::study::{SharedSampler, Study};
 
-/// Where a trial stands. The numbers are Optuna's.
+/// The state of a trial, numbered as in Optuna.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrialState {
-    /// Asked for, and not told about.
+    /// Running.
     Running = 0,
-    /// Has its value.
+    /// Complete, with a value.
     Complete = 1,
-    /// Stopped early; its value is its last intermediate value, if any.
+    /// Pruned; its value is its last intermediate value, if any.
     Pruned = 2,
-    /// Ended without a value.
+    /// Failed, without a value.
     Failed = 3,
-    /// Enqueued, and not asked for.
+    /// Enqueued, but not started.
     Waiting = 4,
 }
 
 impl TrialState {
-    /// Complete, pruned or failed.
+    /// Whether it is complete, pruned or failed.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Complete | Self::Pruned | Self::Failed)
     }
@@ -49,7 +49,7 @@ impl std::fmt::Display for TrialState {
 /// One parameter of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
-    /// Its name.
+    /// The parameter's name.
     pub name: Arc<str>,
     /// The distribution it was drawn from.
     pub distribution: Distribution,
@@ -71,7 +71,7 @@ pub struct FrozenTrial {
     pub id: i64,
     /// The number of the trial in the study, from 0.
     pub number: usize,
-    /// Where it stands.
+    /// The state.
     pub state: TrialState,
     /// The objective's value; of a pruned trial, the last intermediate one.
     pub value: Option<f64>,
@@ -150,7 +150,7 @@ impl FrozenTrial {
 /// # Ok::<(), firstsight_hpo::Error>(())
 /// ```
 pub trait Suggest {
-    /// A value of the distribution, in its internal form. The other methods are written on this one.
+    /// A value of the distribution, in its internal form. The other methods are built on this one.
     fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64>;
 
     /// A float.
@@ -178,7 +178,7 @@ pub trait Suggest {
     }
 }
 
-/// A trial that runs.
+/// A running trial.
 ///
 /// It takes its parameters from the study's sampler as the objective asks for them.
 pub struct Trial<'s> {
@@ -204,12 +204,12 @@ impl<'s> Trial<'s> {
         self.record.number
     }
 
-    /// The record so far.
+    /// The trial's record so far.
     pub fn record(&self) -> &FrozenTrial {
         &self.record
     }
 
-    /// Reports an intermediate value, such as the loss after an epoch. A step's first report counts.
+    /// Reports an intermediate value, such as the loss after an epoch. Only the first report of a step counts.
     ///
     /// # Errors
     ///
@@ -308,14 +308,14 @@ impl Suggest for Trial<'_> {
     }
 }
 
-/// A finished trial, asked again: every parameter comes out as it was.
+/// A finished trial, replayed: every parameter has its recorded value.
 #[derive(Clone, Debug)]
 pub struct Replay<'t> {
     trial: &'t FrozenTrial,
 }
 
 impl<'t> Replay<'t> {
-    /// Repeats the trial.
+    /// A replay of the trial.
     pub fn new(trial: &'t FrozenTrial) -> Self {
         Self { trial }
     }
@@ -325,7 +325,7 @@ impl Suggest for Replay<'_> {
     /// # Errors
     ///
     /// [`Error::UnknownParam`] if the trial has no such parameter, [`Error::OutOfRange`] if its value
-    /// lies outside the distribution that is asked for now.
+    /// lies outside the requested distribution.
     fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
         let known = self.trial.param(name).ok_or_else(|| Error::UnknownParam {
             name: name.into(),

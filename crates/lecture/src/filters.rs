@@ -4,7 +4,7 @@
 pub(super) struct NamedFilter {
     pub(super) name: &'static str,
     pub(super) does: &'static str,
-    /// What the weights are divided by.
+    /// Divisor of the weights.
     pub(super) divisor: f32,
     pub(super) weights: [f32; 9],
     /// Whether 0 is the middle of what comes out, rather than its least.

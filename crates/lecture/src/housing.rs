@@ -25,7 +25,7 @@ const RANDOM_STATE: u32 = 1;
 
 const BATCH: usize = 256;
 
-/// Standardised features (N, 8) and targets (N,) of 60, 20 and 20 % of the rows.
+/// Standardized features (N, 8) and targets (N,) of 60, 20 and 20 % of the rows.
 pub(super) struct Housing {
     pub(super) source: String,
     pub(super) real: bool,
@@ -96,7 +96,7 @@ impl Housing {
 }
 
 /// A table of the real one's columns and sizes. Incomes and sizes of households are log-normal, ages uniform,
-/// places lie along a coast line; the value rises with income, falls with the distance from two centres, and
+/// places lie along a coast line; the value rises with income, falls with the distance from two centers, and
 /// carries noise; it is cut off at 5, as the real one is.
 fn drawn(seed: u64) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -114,10 +114,10 @@ fn drawn(seed: u64) -> String {
         let latitude = 32.5 + 9.0 * along;
         let longitude = -117.2 - 7.0 * along + 4.5 * inland;
         let distance = |lat: f64, lon: f64| ((latitude - lat).powi(2) + (longitude - lon).powi(2)).sqrt();
-        let centre = (-distance(34.0, -118.3)).exp() + 1.3 * (-distance(37.7, -122.3)).exp();
+        let center = (-distance(34.0, -118.3)).exp() + 1.3 * (-distance(37.7, -122.3)).exp();
         let noise = 0.08 * rng.sample::<f64, _>(StandardNormal);
         let log_value =
-            -0.75 + 0.75 * income.ln() + 0.8 * centre - 0.25 * (occupants / 3.0).ln() + 0.003 * age + noise;
+            -0.75 + 0.75 * income.ln() + 0.8 * center - 0.25 * (occupants / 3.0).ln() + 0.003 * age + noise;
         let value = log_value.exp().clamp(0.15, 5.0);
         text.push_str(&format!(
             "{income},{age},{rooms},{bedrooms},{population},{occupants},{latitude},{longitude},{value}\n"

@@ -7,7 +7,6 @@ mod filters;
 mod housing;
 mod photo;
 mod reference;
-#[allow(missing_docs)]
 pub mod search_report;
 mod section_01_images;
 mod section_02_convolution;
@@ -19,7 +18,6 @@ mod section_07_logistic;
 mod section_08_cnn;
 mod section_09_search;
 mod section_10_transfer;
-#[allow(missing_docs)]
 pub mod visualization;
 mod weights;
 
@@ -31,25 +29,22 @@ use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_models::ModelInfo;
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
+use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training, monitor};
+use firstsight_transfer::{
+    DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections as pages,
+};
 use serde::Serialize;
 
 pub use self::digits::MNIST_MIRROR;
 pub use self::error::{Error, Result};
-use firstsight_transfer::{HubConfig, Runtime};
-
-use firstsight_transfer::files;
-use firstsight_transfer::report_sections as pages;
-use firstsight_transfer::training::{self, Optimization, Trained, Training};
-use firstsight_transfer::{DecodedSplits, Splits};
-use firstsight_transfer::{RunFolder, TrainingRecord};
 
 /// The seed of the lecture's 80/20 split.
 const SPLIT_SEED: u32 = 123;
 
-/// Of every folder given with `--quick`, one image in this many is used.
+/// The quick form uses one image in this many.
 const QUICK_STRIDE: usize = 10;
 
-/// What the lecture runs on, and where its report goes.
+/// Settings of the lecture.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Folder of character images; the generated handwriting if there is none.
@@ -80,7 +75,7 @@ pub struct Settings {
     pub datasets: PathBuf,
     /// The hub that pretrained weights are fetched from.
     pub hub: HubConfig,
-    /// How MNIST's mirror is reached.
+    /// Connection settings for MNIST's mirror.
     pub mirror: HubConfig,
 }
 
@@ -118,7 +113,7 @@ pub enum SectionName {
     Networks,
     /// Augmentation.
     Augmentation,
-    /// What the layers learn.
+    /// Feature visualization: what the layers learn.
     Features,
     /// The character data.
     Data,
@@ -195,21 +190,21 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// What a section is given.
+/// Settings and runtime of a section.
 #[derive(Debug, Clone, Copy)]
 struct Context<'a> {
     settings: &'a Settings,
     runtime: &'a Runtime,
 }
 
-/// What every section works with.
+/// Data and settings of the sections on characters.
 struct Lecture<'a> {
     context: Context<'a>,
     out: &'a Path,
     resume: bool,
     /// From which data, in words, for captions.
     source: String,
-    /// Whether the classes are the lecture's characters, so that its figures may stand beside ours.
+    /// Whether the classes are the lecture's characters, so that its figures can be compared with ours.
     lectures_characters: bool,
     folders: Splits,
     splits: DecodedSplits,
@@ -218,7 +213,7 @@ struct Lecture<'a> {
 
 /// Lengths of the trainings, the lecture's or shorter ones.
 struct Lengths {
-    /// Of each of the two trainings that show what augmentation does.
+    /// Epochs of each training of the section on augmentation.
     augmentation_epochs: usize,
     epochs: usize,
     patience: usize,
@@ -251,7 +246,7 @@ struct DataMetrics {
 struct ModelMetrics {
     params: usize,
     #[serde(flatten)]
-    run: training::RunMetrics,
+    run: RunMetrics,
     seconds: f64,
 }
 
@@ -438,7 +433,7 @@ impl<'a> Lecture<'a> {
 
     /// Whether early stopping with the lecture's patience would not have ended a training within its epochs.
     fn would_go_on(&self, begun: &Trained) -> bool {
-        let (epochs, monitor) = (&begun.history.epochs, training::monitor());
+        let (epochs, monitor) = (&begun.history.epochs, monitor());
         (1..=epochs.len()).all(|n| {
             let best = monitor.best(&epochs[..n]).map_or(0, |best| best + 1);
             n - best < self.lengths.patience
@@ -505,7 +500,7 @@ impl Metrics {
     }
 }
 
-/// Greyscale, 80 high, 60 wide, Lanczos.
+/// Grayscale, 80 high, 60 wide, Lanczos.
 fn input() -> InputSpec {
     InputSpec::bytes(1, 80, 60)
 }

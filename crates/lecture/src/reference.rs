@@ -1,4 +1,4 @@
-//! What the lecture itself prints, to stand beside our figures: (loss, accuracy, top-5).
+//! The lecture's own results for comparison: (loss, accuracy, top-5).
 
 use firstsight_transfer::{report_sections::ReferenceRow, training::Trained};
 
@@ -31,8 +31,8 @@ pub(super) fn are_the_lectures(classes: &[String]) -> bool {
 }
 
 impl Reference {
-    /// Our figures with the lecture's beside them.
-    pub(super) fn beside(&self, trained: &Trained) -> Vec<ReferenceRow> {
+    /// Our figures with the lecture's.
+    pub(super) fn rows(&self, trained: &Trained) -> Vec<ReferenceRow> {
         let mut rows = vec![
             ReferenceRow { split: "training", ours: (&trained.train).into(), reference: Some(self.train) },
             ReferenceRow { split: "validation", ours: (&trained.val).into(), reference: Some(self.val) },

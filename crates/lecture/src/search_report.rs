@@ -1,4 +1,4 @@
-//! What a reader is shown of a search: its trials, and the usual plots of them.
+//! Report of a study: its trials and the usual plots of them.
 
 use std::sync::Arc;
 
@@ -16,20 +16,26 @@ use crate::Result;
 pub struct Search<'a> {
     /// Every trial, by number.
     pub trials: &'a [Arc<FrozenTrial>],
+    /// The best trial.
     pub best: &'a FrozenTrial,
+    /// The direction of the objective.
     pub direction: Direction,
-    /// What the objective's value is.
+    /// Name of the objective's value.
     pub value: &'a str,
     /// The worst value that the figures show. A trial that failed to learn would press all others into a corner.
     pub limit: Option<f64>,
-    /// From which data, in words.
+    /// The data, in words.
     pub source: &'a str,
-    /// Where the random numbers of the importances' forest begin.
+    /// Seed of the importances' random forest.
     pub seed: u32,
 }
 
 impl Search<'_> {
     /// Writes the table and the figures.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Report`] for figures that cannot be drawn.
     pub fn show(&self, section: &mut Section, title: &str) -> Result<()> {
         section.table(self.table(title));
         for row in self.history_and_slices() {
@@ -182,7 +188,7 @@ impl Search<'_> {
         Ok(Figure::new(chart, caption, self.source))
     }
 
-    /// What each parameter explains of the values; nothing where too few trials are complete.
+    /// Importance of each parameter; nothing where too few trials are complete.
     fn importances(&self) -> Result<Option<Figure>> {
         let importances = match param_importances(self.trials, ForestConfig::optuna4(self.seed)) {
             Ok(importances) => importances,
@@ -222,7 +228,7 @@ fn plain(value: &serde_json::Value) -> String {
 pub struct TrialJson {
     number: usize,
     state: String,
-    /// What the objective gave.
+    /// Value of the objective.
     value: Option<f64>,
     params: serde_json::Map<String, serde_json::Value>,
 }

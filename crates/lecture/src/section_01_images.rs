@@ -18,7 +18,7 @@ pub(super) fn write(report: &mut Report) -> Result<()> {
 
 fn pictures(section: &mut Section, sprites: &[(&str, Picture)]) -> Result<()> {
     section.text(
-        "A picture is a grid of pixels, and a pixel of a colour picture is three numbers: how much red, green and blue light \
+        "A picture is a grid of pixels, and a pixel of a color picture is three numbers: how much red, green and blue light \
          it gives off. A program sees nothing else: a picture is an array of shape **(height, width, channels)**, a tensor \
          with three axes.",
     );
@@ -88,7 +88,7 @@ fn bytes(section: &mut Section) {
     section.subsection("Why 255");
     section.text(
         "Each number is one **byte**: eight bits, each 0 or 1, which makes 2⁸ = 256 values, 0 to 255. Two hexadecimal digits \
-         write a byte, since one stands for four bits; a colour is three bytes, six digits: yellow is `#ffff00`.",
+         write a byte, since one stands for four bits; a color is three bytes, six digits: yellow is `#ffff00`.",
     );
     let mut table = Table::new(
         "Bytes in three notations, and as a signed byte",

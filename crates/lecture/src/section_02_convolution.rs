@@ -22,7 +22,7 @@ const SIZE: (usize, usize) = (216, 288);
 /// Weights of red, green and blue that add up to how yellow a pixel is.
 const YELLOW: [f32; 3] = [1.0, 1.0, -1.0];
 
-/// What a square of a [`Grid`] is painted with.
+/// Color of a square of a [`Grid`].
 type Rgb = [u8; 3];
 
 pub(super) fn write(photo: Option<&Path>, context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -43,7 +43,7 @@ struct Photo {
     /// (1, 3, H, W) f32, bytes 0 to 255.
     rgb: Tensor,
     /// (1, 1, H, W) f32: Rec. 601 luma.
-    grey: Tensor,
+    gray: Tensor,
     source: String,
 }
 
@@ -51,8 +51,8 @@ impl Photo {
     fn new(path: Option<&Path>, device: &Device) -> Result<Self> {
         let (drawings::Picture { height, width, pixels }, source) = photo(path, SIZE)?;
         let rgb = tensor(&pixels, (height, width), device)?;
-        let grey = filter(&rgb, &[0.299, 0.587, 0.114], (1, 1), &Conv2dConfig::default())?;
-        Ok(Self { rgb, grey, source })
+        let gray = filter(&rgb, &[0.299, 0.587, 0.114], (1, 1), &Conv2dConfig::default())?;
+        Ok(Self { rgb, gray, source })
     }
 }
 
@@ -68,12 +68,12 @@ fn filter(x: &Tensor, weights: &[f32], kernel: (usize, usize), config: &Conv2dCo
     Ok(conv2d(x, &weight, None, config, Activation::Identity)?)
 }
 
-/// 3×3 over `x` with the rim that keeps its size.
+/// 3×3 over `x` with the padding that keeps its size.
 fn filter_same(x: &Tensor, named: &NamedFilter) -> Result<Tensor> {
     filter(x, &named.kernel(), (3, 3), &same((x.dim(2)?, x.dim(3)?), 1))
 }
 
-/// Settings of a 3×3 window with TensorFlow's "same" rim.
+/// Settings of a 3×3 window with TensorFlow's "same" padding.
 fn same(size: (usize, usize), stride: usize) -> Conv2dConfig {
     let stride = (stride, stride);
     Conv2dConfig { stride, padding: Padding2d::same(size, (3, 3), stride, (1, 1)), ..Default::default() }
@@ -84,7 +84,7 @@ fn values(map: &Tensor, c: usize) -> Result<Vec<f32>> {
     Ok(map.i((0, c))?.flatten_all()?.to_vec1()?)
 }
 
-/// Channel `c` as a grey picture: `shade` turns a value into the byte that shows it.
+/// Channel `c` as a gray picture: `shade` turns a value into the byte that shows it.
 fn picture(map: &Tensor, c: usize, shade: impl Fn(f32) -> f32) -> Result<Image> {
     let bytes: Vec<u8> =
         values(map, c)?.into_iter().map(|v| shade(v).round().clamp(0.0, 255.0) as u8).collect();
@@ -98,7 +98,7 @@ fn color_picture(rgb: &Tensor) -> Result<Image> {
     Ok(Image::from_pixels(height, width, 3, &bytes)?)
 }
 
-/// The shade of a value around 0: mid-grey.
+/// The shade of a value around 0: mid-gray.
 fn around_zero(value: f32) -> f32 {
     127.5 + value / 4.0
 }
@@ -138,9 +138,9 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
          green and blue, R + G − B is large where there is red and green and no blue, which is yellow.",
     );
     let mut table = Table::new(
-        "R + G − B of some colours",
+        "R + G − B of some colors",
         [
-            Column::text("colour"),
+            Column::text("color"),
             Column::number("R"),
             Column::number("G"),
             Column::number("B"),
@@ -153,7 +153,7 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
         ("white", [255, 255, 255]),
         ("red", [255, 0, 0]),
         ("green", [0, 255, 0]),
-        ("grey", [128, 128, 128]),
+        ("gray", [128, 128, 128]),
         ("black", [0, 0, 0]),
         ("blue", [0, 0, 255]),
     ];
@@ -199,11 +199,11 @@ fn yellow(section: &mut Section, photo: &Photo) -> Result<()> {
     Ok(())
 }
 
-/// How a kernel moves over a small image.
+/// A kernel moving over a small image.
 fn windows(section: &mut Section) -> Result<()> {
     section.subsection("A window that moves");
     let [across, _] = SOBEL;
-    // Of the disc's red channel, what is around the corner of its mouth, as 0 and 1.
+    // The disc's red channel around the corner of its mouth, as 0 and 1.
     let (_, disc) = &sprites()[2];
     let image = (tensor(&disc.pixels, (disc.height, disc.width), &Device::Cpu)? / 255.0)?;
     let image = image.i((.., ..1, 2..8, 6..12))?.contiguous()?;
@@ -247,7 +247,7 @@ fn named_filters(section: &mut Section, photo: &Photo) -> Result<()> {
     for named in &FILTERS {
         let divided = if named.divisor == 1.0 { String::new() } else { format!(", all / {}", named.divisor) };
         grids.push(kernel_grid(&format!("{}{divided}", named.name), &named.weights)?);
-        let output = filter_same(&photo.grey, named)?;
+        let output = filter_same(&photo.gray, named)?;
         let shown =
             if named.signed { picture(&output, 0, around_zero)? } else { picture(&output, 0, |v| v)? };
         tiles.push(Tile::new(shown, named.name).sublabel(named.does));
@@ -260,7 +260,7 @@ fn named_filters(section: &mut Section, photo: &Photo) -> Result<()> {
     ));
     section.figure(Figure::new(
         Sheet::new(tiles, 2),
-        "Each filter over the picture in grey, with padding. Where a filter gives numbers below 0, mid-grey is 0",
+        "Each filter over the picture in gray, with padding. Where a filter gives numbers below 0, mid-gray is 0",
         photo.source.clone(),
     ));
     Ok(())
@@ -270,7 +270,7 @@ fn padding_and_stride(section: &mut Section) -> Result<()> {
     section.subsection("Padding");
     section.text(
         "A 3 × 3 window finds no place around the outermost pixels. Without padding (**valid**) the output is two rows and \
-         two columns smaller. With a rim of zeros around the image (**same**) it keeps its size; but at the rim the window \
+         two columns smaller. With a border of zeros around the image (**same**) it keeps its size; but at the border the window \
          sees zeros that are not in the picture.",
     );
     let ones = [1.0; 9];
@@ -290,7 +290,7 @@ fn padding_and_stride(section: &mut Section) -> Result<()> {
     section.subsection("Stride");
     section.text(
         "With a **stride** of 2 the window moves two pixels at a time, right and down, and the output has half the rows and \
-         half the columns. The identity filter shows which pixels are at a window’s centre.",
+         half the columns. The identity filter shows which pixels are at a window’s center.",
     );
     let image = Tensor::arange(11f32, 60.0, &Device::Cpu)?.reshape((1, 1, 7, 7))?;
     let mut grids = vec![grid("image, 7 × 7", &image, 0, 60.0)?];
@@ -321,7 +321,7 @@ fn channels(section: &mut Section, photo: &Photo) -> Result<()> {
     let (row, column) = (best / whole.dim(3)?, best % whole.dim(3)?);
     let window = photo.rgb.i((.., .., row..row + 3, column..column + 3))?.contiguous()?;
     section.text(
-        "A filter goes through all channels of its input at once. Over a colour picture a 3 × 3 filter has 3 · 3 · 3 = **27 \
+        "A filter goes through all channels of its input at once. Over a color picture a 3 × 3 filter has 3 · 3 · 3 = **27 \
          weights**, and one bias; the 27 products and the bias are one sum, and the output has one channel. Here is a filter \
          that finds where yellow begins, from left to right: the yellow detector times Sobel’s filter.",
     );
@@ -364,7 +364,7 @@ fn four_over_six(section: &mut Section, photo: &Photo, context: &Context<'_>) ->
     let yellow = filter(&photo.rgb, &YELLOW, (1, 1), &Conv2dConfig::default())?;
     let mut six: Vec<Tensor> = (0..3).map(|c| photo.rgb.narrow(1, c, 1)).collect::<Result<_, _>>()?;
     six.push(yellow);
-    six.extend(edges(&photo.grey)?);
+    six.extend(edges(&photo.gray)?);
     let x = Tensor::cat(&six, 1)?;
     let names = ["red", "green", "blue", "yellow", "vertical edges", "horizontal edges"];
 
@@ -398,7 +398,7 @@ fn four_over_six(section: &mut Section, photo: &Photo, context: &Context<'_>) ->
     }
     section.figure(Figure::new(
         Sheet::new(tiles, 3),
-        "Six channels in, four out. Of channels with numbers below 0, mid-grey is 0; outputs are shown from 0, black, to \
+        "Six channels in, four out. Of channels with numbers below 0, mid-gray is 0; outputs are shown from 0, black, to \
          their largest, white",
         photo.source.clone(),
     ));
@@ -438,8 +438,8 @@ fn pooling(section: &mut Section, photo: &Photo) -> Result<()> {
     for size in [2, 4, 8] {
         let config = Pool2dConfig::square(size);
         for (name, pooled) in [
-            ("max", max_pool2d(&photo.grey, &config)?),
-            ("mean", avg_pool2d(&photo.grey, &config, PadCounting::Exclude)?),
+            ("max", max_pool2d(&photo.gray, &config)?),
+            ("mean", avg_pool2d(&photo.gray, &config, PadCounting::Exclude)?),
         ] {
             let tile = Tile::new(picture(&pooled, 0, |v| v)?, format!("{name} {}", by((size, size))));
             tiles.push(tile.sublabel(by((pooled.dim(2)?, pooled.dim(3)?))));
@@ -447,7 +447,7 @@ fn pooling(section: &mut Section, photo: &Photo) -> Result<()> {
     }
     section.figure(Figure::new(
         Sheet::new(tiles, 2),
-        "The picture in grey, pooled: the maximum lets bright spots grow, the mean blurs",
+        "The picture in gray, pooled: the maximum lets bright spots grow, the mean blurs",
         photo.source.clone(),
     ));
     Ok(())
@@ -488,13 +488,13 @@ fn output_sizes(section: &mut Section, photo: &Photo) -> Result<()> {
         config: Conv2dConfig { stride: (stride, stride), padding, ..Default::default() },
     };
     let none = Padding2d::none();
-    let rim = |size, kernel, stride| Padding2d::same(size, (kernel, kernel), (stride, stride), (1, 1));
+    let padding = |size, kernel, stride| Padding2d::same(size, (kernel, kernel), (stride, stride), (1, 1));
     let small = (32, 32);
     let rows = [
         (SIZE, "valid", conv(3, 1, none)),
-        (SIZE, "same", conv(3, 1, rim(SIZE, 3, 1))),
+        (SIZE, "same", conv(3, 1, padding(SIZE, 3, 1))),
         (SIZE, "valid", conv(3, 2, none)),
-        (SIZE, "same", conv(3, 2, rim(SIZE, 3, 2))),
+        (SIZE, "same", conv(3, 2, padding(SIZE, 3, 2))),
         (SIZE, "valid", conv(1, 1, none)),
         (SIZE, "valid", conv(11, 4, none)),
         (small, "valid", conv(5, 1, none)),
@@ -541,9 +541,9 @@ fn output_sizes(section: &mut Section, photo: &Photo) -> Result<()> {
     Ok(())
 }
 
-/// A map of `size`: the photo in grey or its top left corner, with zeros where it is too small.
+/// A map of `size`: the photo in gray or its top left corner, with zeros where it is too small.
 fn map_of(photo: &Photo, (height, width): (usize, usize)) -> Result<Tensor> {
-    let (rows, columns) = (height.min(photo.grey.dim(2)?), width.min(photo.grey.dim(3)?));
-    let piece = photo.grey.i((.., .., ..rows, ..columns))?;
+    let (rows, columns) = (height.min(photo.gray.dim(2)?), width.min(photo.gray.dim(3)?));
+    let piece = photo.gray.i((.., .., ..rows, ..columns))?;
     Ok(piece.pad_with_zeros(2, 0, height - rows)?.pad_with_zeros(3, 0, width - columns)?.contiguous()?)
 }

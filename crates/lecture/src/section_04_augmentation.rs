@@ -28,7 +28,7 @@ const SIZE: (usize, usize) = (72, 96);
 /// The run folder of the training without augmentation.
 pub(super) const PLAIN_RUN: &str = "small-cnn-plain";
 
-/// How often each change is shown.
+/// Number of draws of each transform.
 const SHOWN: usize = 6;
 
 /// `metrics.json`, `augmentation`.
@@ -101,15 +101,15 @@ const GROUPS: [Group; 3] = [
                   `nearest`)",
     },
     Group {
-        title: "Light and colour",
-        says: "Brightness multiplies all values, contrast moves them away from the mean grey or towards it, both by 0.6 to 1.4; \
-               colour jitter changes brightness, contrast, saturation and hue in a random order. All are torchvision’s \
+        title: "Light and color",
+        says: "Brightness multiplies all values, contrast moves them away from the mean gray or towards it, both by 0.6 to 1.4; \
+               color jitter changes brightness, contrast, saturation and hue in a random order. All are torchvision’s \
                `ColorJitter` as it works on Pillow’s images.",
         changes: &[
             ("brightness", Transform::Brightness { factor: (0.6, 1.4) }),
             ("contrast", Transform::Contrast { factor: (0.6, 1.4) }),
             (
-                "colour jitter",
+                "color jitter",
                 Transform::ColorJitter { brightness: 0.3, contrast: 0.3, saturation: 0.5, hue: 0.1 },
             ),
         ],
@@ -121,7 +121,7 @@ const GROUPS: [Group; 3] = [
                `RandomErasing`): the network must not hang on one detail.",
         changes: &[
             (
-                "erasing, grey",
+                "erasing, gray",
                 Transform::Erase {
                     probability: 1.0,
                     area: (0.05, 0.3),

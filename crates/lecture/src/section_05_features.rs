@@ -1,4 +1,4 @@
-//! 5. What the layers learn: pictures that excite them, what they make of an image, and where they look when they fail.
+//! 5. What the layers learn: pictures that excite them, feature maps of an image, and Grad-CAM of mistakes.
 
 use std::sync::atomic::Ordering;
 
@@ -20,10 +20,10 @@ use crate::{
 pub(super) const NUMBER: &str = "5";
 pub(super) const TITLE: &str = "What the layers learn";
 
-/// How many channels of each layer of the CNN are drawn.
+/// Channels drawn of each layer of the CNN.
 const SHOWN: usize = 6;
 
-/// How many mistakes are looked into.
+/// Number of mistakes shown.
 const MISTAKES: usize = 6;
 
 /// Fills the section. Returns whether it is whole: Ctrl-C leaves what was drawn until then.
@@ -183,7 +183,7 @@ fn photos(
     )?;
     section.text(&format!(
         "The same for a network of {} parameters that was trained on 1.3 million photos: {source}. Its first layer has edges \
-         and colours, then come textures, patterns, and parts of things.",
+         and colors, then come textures, patterns, and parts of things.",
         number::count(subject.network.summary().total_params() as u64),
     ));
     show::show_filters(section, &subject)?;
@@ -282,6 +282,6 @@ fn weights(args: &crate::Settings, context: &crate::Context<'_>) -> Result<Resul
     }
     Ok(hub::locate(kind, None, context).map_err(|error| {
         let cause = escape_markup(&hub::root_cause(&error));
-        format!("The pretrained weights are not to be had ({cause}). {how}")
+        format!("The pretrained weights cannot be fetched ({cause}). {how}")
     }))
 }

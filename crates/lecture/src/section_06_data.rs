@@ -141,7 +141,7 @@ fn sizes(lecture: &Lecture<'_>, section: &mut Section) -> Result<()> {
 fn decoding(lecture: &Lecture<'_>, section: &mut Section) {
     section.subsection("Tensors");
     section.text(
-        "Every image is read in greyscale and stretched to 80 × 60 pixels (height × width) with a Lanczos filter, as Pillow \
+        "Every image is read in grayscale and stretched to 80 × 60 pixels (height × width) with a Lanczos filter, as Pillow \
          does it.",
     );
     if lecture.folders.val_is_split_off {

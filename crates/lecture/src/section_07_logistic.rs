@@ -23,15 +23,15 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
     ));
     pages::layers(section, &summary);
     pages::curves(section, trained, &lecture.source);
-    pages::figures(section, &lecture.beside(&reference::LOGISTIC, trained), "logistic regression");
+    pages::figures(section, &lecture.rows(&reference::LOGISTIC, trained), "logistic regression");
     lecture.say_what_the_lecture_used(section);
     Ok(())
 }
 
 impl Lecture<'_> {
     /// Our figures, with the lecture's where the characters are its own.
-    pub(super) fn beside(&self, reference: &reference::Reference, trained: &Trained) -> Vec<ReferenceRow> {
-        let mut rows = reference.beside(trained);
+    pub(super) fn rows(&self, reference: &reference::Reference, trained: &Trained) -> Vec<ReferenceRow> {
+        let mut rows = reference.rows(trained);
         if !self.lectures_characters {
             rows.iter_mut().for_each(|row| row.reference = None);
         }

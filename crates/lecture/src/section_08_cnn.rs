@@ -18,7 +18,7 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
     ));
     pages::layers(section, &summary);
     pages::curves(section, trained, &lecture.source);
-    pages::figures(section, &lecture.beside(&reference::CNN, trained), "the CNN");
+    pages::figures(section, &lecture.rows(&reference::CNN, trained), "the CNN");
     lecture.say_what_the_lecture_used(section);
 
     let (name, images) = pages::held_out(&lecture.splits);

@@ -28,7 +28,7 @@ const FAR: f64 = 1.5;
 /// Values that a grid would take of the learning rate.
 const GRID_POINTS: usize = 10;
 
-/// What a trial chooses.
+/// Hyperparameters of a trial.
 #[derive(Debug, Clone, PartialEq)]
 struct Choice {
     hidden: Vec<usize>,
@@ -43,7 +43,7 @@ fn one_layer(trial: &mut impl Suggest) -> firstsight_hpo::Result<Choice> {
         "activation",
         &[
             ("relu", Activation::Relu),
-            // Keras's slope.
+            // Keras's default slope.
             ("leaky_relu", Activation::LeakyRelu(0.2)),
             ("tanh", Activation::Tanh),
         ],
@@ -206,7 +206,7 @@ impl Search {
 fn introduce(section: &mut Section, housing: &Housing) {
     let [train, val, test] = housing.sizes().map(|n| number::count(n as u64));
     section.text(&format!(
-        "A perceptron predicts the value of houses in a district from eight numbers, standardised. Its output is an \
+        "A perceptron predicts the value of houses in a district from eight numbers, standardized. Its output is an \
          exponential, its loss Poisson's; Adam in batches of 256, at most 100 epochs, early stopping on the validation loss \
          with patience 3 and the best weights restored; each trial is seeded with its number. {train} rows train, {val} \
          validate, {test} test (scikit-learn's split, `random_state=1`). Which width, which activation, which learning rate?"
@@ -219,7 +219,7 @@ fn introduce(section: &mut Section, housing: &Housing) {
     }
 }
 
-/// What a search is called, and what the lecture says of its own.
+/// A search's title and the lecture's result for it.
 struct Reference {
     title: &'static str,
     lecture: &'static str,

@@ -1,4 +1,4 @@
-//! Pictures of what a network sees, as the command and the lecture show them.
+//! Figures of what a network responds to, for the lecture and the command `visualize`.
 
 use std::path::Path;
 
@@ -14,14 +14,17 @@ use crate::Result;
 
 /// The noise that a picture of strokes starts from: in black and white, so that strokes' edges are in it.
 pub const STROKES: f64 = 1.5;
-/// The noise that a picture in colours starts from.
+/// The noise that a picture in colors starts from.
 pub const COLORS: f64 = 0.3;
 
 /// A frozen network to look at.
 pub struct Subject {
+    /// The network.
     pub network: ImageClassifier,
     params: Params,
+    /// Preprocessing of an image.
     pub input: InputSpec,
+    /// Names of the outputs.
     pub label_names: Vec<String>,
     /// Which network with which weights, in words, for captions.
     pub source: String,
@@ -101,7 +104,7 @@ impl Subject {
         Ok(channels)
     }
 
-    /// What a channel of `layer` is called: a class by its name.
+    /// Name of a channel of `layer`: the class for an output.
     pub fn channel_name(&self, layer: &str, channel: usize) -> String {
         match self.label_names.get(channel) {
             Some(name) if layer == self.network.head_name() => name.clone(),
@@ -132,15 +135,15 @@ pub fn show_filters(section: &mut Section, subject: &Subject) -> Result<()> {
         let kernel = weight.get(i)?.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
         let largest = kernel.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
         let bytes: Vec<u8> = kernel.iter().map(|w| (127.5 + 127.5 * w / largest).round() as u8).collect();
-        // Pages show pixels of three channels as colours: a kernel over other numbers of channels is not one picture.
+        // Pages show pixels of three channels as colors: a kernel over other numbers of channels is not one picture.
         if channels != 1 && channels != 3 {
             return Ok(());
         }
         tiles.push(Tile::new(Image::from_pixels(height, width, channels, &bytes)?, i.to_string()));
     }
-    let axes = if channels == 3 { ", red, green and blue as the colours of the image" } else { "" };
+    let axes = if channels == 3 { ", red, green and blue as the colors of the image" } else { "" };
     let caption = format!(
-        "The {n} kernels of the first convolution, {height} × {width} pixels{axes}. Mid-grey is 0, lighter adds and darker \
+        "The {n} kernels of the first convolution, {height} × {width} pixels{axes}. Mid-gray is 0, lighter adds and darker \
          subtracts, each scaled by its largest weight"
     );
     section.figure(Figure::new(Sheet::new(tiles, 16), caption, subject.source.clone()));
@@ -182,7 +185,7 @@ pub fn show_visions(
     Ok(())
 }
 
-/// What `layer` makes of an image: its strongest maps.
+/// The strongest feature maps of `layer` for an image.
 pub fn show_maps(
     section: &mut Section,
     subject: &Subject,
@@ -212,7 +215,7 @@ pub fn show_maps(
     };
     let tiles = strongest.iter().map(tile).collect::<Result<Vec<_>>>()?;
     let scale = if signed {
-        "mid-grey is 0, white and black the largest of either sign"
+        "mid-gray is 0, white and black the largest of either sign"
     } else {
         "black is 0, white the largest value"
     };
@@ -226,7 +229,9 @@ pub fn show_maps(
 
 /// An image and a class whose evidence is looked for.
 pub struct Evidence<'a> {
+    /// The image, (H, W, C) bytes.
     pub image: &'a [u8],
+    /// The class.
     pub class: usize,
 }
 
@@ -251,7 +256,7 @@ pub fn layer_for_evidence(layers: &[Layer]) -> Option<&Layer> {
     maps().find(fine).or_else(|| maps().next())
 }
 
-/// A greyed image under the map, enlarged: the more evidence, the redder.
+/// A grayed image under the map, enlarged: the more evidence, the redder.
 fn overlaid(
     image: &[u8],
     (height, width, channels): (usize, usize, usize),
@@ -273,9 +278,9 @@ fn overlaid(
     };
     let mut bytes = Vec::with_capacity(height * width * 3);
     for (i, pixel) in image.chunks_exact(channels).enumerate() {
-        let grey = pixel.iter().map(|b| f32::from(*b)).sum::<f32>() / channels as f32;
+        let gray = pixel.iter().map(|b| f32::from(*b)).sum::<f32>() / channels as f32;
         let share = if largest > 0.0 { STRENGTH * read(i / width, i % width) / largest } else { 0.0 };
-        bytes.extend(HOT.map(|hot| (grey * (1.0 - share) + hot * share).round() as u8));
+        bytes.extend(HOT.map(|hot| (gray * (1.0 - share) + hot * share).round() as u8));
     }
     Ok(Image::from_pixels(height, width, 3, &bytes)?)
 }

@@ -1,6 +1,6 @@
-//! Single ops in the sizes of the networks that they are for: forward, and forward with backward.
+//! Single ops in the sizes of real networks: forward, and forward with backward.
 //!
-//! `cargo bench -p firstsight-ops -- depthwise` times those whose names say so.
+//! `cargo bench -p firstsight-ops -- depthwise` times the ops with that word in their names.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -2,9 +2,10 @@
 //!
 //! # The file
 //!
-//! Nothing is loaded from elsewhere and no script runs. Pictures are PNG data URIs, charts are inline SVG.
-//! All text is escaped; labels may be any Unicode. Charts and pictures have a text alternative. Colors follow the reader's light or dark scheme and are told apart by any color vision; series also
-//! differ in dash, shape or fill, so that a gray print can be read.
+//! Nothing is loaded from elsewhere and no script runs. Pictures are PNG data URIs, charts are inline SVG. All text
+//! is escaped; labels may be any Unicode. Charts and pictures have a text alternative. Colors follow the reader's
+//! light or dark scheme and are told apart by any color vision; series also differ in dash, shape or fill, so that a
+//! gray print can be read.
 //!
 //! # Charts without plotters
 //!

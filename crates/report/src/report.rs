@@ -121,9 +121,9 @@ impl Report {
     ///   of about 1,440 pixels and pictures of 256 at most. A thin frame is green for right and orange for wrong;
     ///   labels are in the page alone. A sheet of no tiles has no file.
     ///
-    /// Nothing in `folder` changes before all figures are drawn and stored in temporary files, which are then renamed.
-    /// At the end, figures of an earlier report that have no successor are removed: files named `figure-`, two digits or
-    /// more, `.svg` or `.png`. Other files are left alone.
+    /// Nothing in `folder` changes before all figures are drawn and stored in temporary files, which are then
+    /// renamed. At the end, figures of an earlier report that have no successor are removed: files named `figure-`,
+    /// two digits or more, `.svg` or `.png`. Other files are left alone.
     ///
     /// # Errors
     ///

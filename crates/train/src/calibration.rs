@@ -1,35 +1,35 @@
-//! Whether probabilities mean what they say, and what a classifier does for each class.
+//! Calibration of probabilities, and figures of each class.
 
 use crate::Predictions;
 
-/// The predictions whose confidence, the probability of the predicted class, lies in one interval.
+/// The predictions whose confidence lies in one interval. Confidence is the probability of the predicted class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConfidenceBin {
-    /// The interval is (from, to]; the first holds 0 too.
+    /// Lower end of the interval, excluded except for 0.
     pub from: f64,
-    /// Its end.
+    /// Upper end of the interval, included.
     pub to: f64,
-    /// How many predictions lie in it.
+    /// Number of predictions in the interval.
     pub n: usize,
-    /// Their mean confidence; `None` without predictions.
+    /// Mean confidence; `None` without predictions.
     pub confidence: Option<f64>,
-    /// The share of them that is right; `None` without predictions.
+    /// Share of right predictions; `None` without predictions.
     pub accuracy: Option<f64>,
 }
 
-/// What a classifier does for one class.
+/// The figures of one class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClassFigures {
-    /// Examples of the class.
+    /// Number of examples of the class.
     pub n: usize,
-    /// The share of the predictions of this class that are right; `None` where it is never predicted.
+    /// Share of right predictions among those of this class; `None` for a class that is never predicted.
     pub precision: Option<f64>,
-    /// The share of the class's examples that are recognised; `None` where it has none.
+    /// Share of the class's examples that are predicted as such; `None` for a class without examples.
     pub recall: Option<f64>,
 }
 
 impl Predictions {
-    /// The reliability diagram: predictions by confidence, in `bins` intervals of equal width (Guo et al. 2017,
+    /// The reliability diagram: predictions by confidence in `bins` intervals of equal width (Guo et al. 2017,
     /// section 2).
     pub fn reliability(&self, bins: usize) -> Vec<ConfidenceBin> {
         let mut sums = vec![(0usize, 0.0, 0usize); bins];
@@ -55,7 +55,7 @@ impl Predictions {
     }
 
     /// The expected calibration error: Σ n_b / n · |accuracy_b − confidence_b| over the intervals of
-    /// [`Predictions::reliability`] (Guo et al. 2017, eq. 3). 0 for no predictions.
+    /// [`Predictions::reliability`] (Guo et al. 2017, equation 3). 0 without predictions.
     pub fn expected_calibration_error(&self, bins: usize) -> f64 {
         let gap = |bin: ConfidenceBin| match (bin.accuracy, bin.confidence) {
             (Some(accuracy), Some(confidence)) => bin.n as f64 * (accuracy - confidence).abs(),

@@ -1,3 +1,5 @@
+//! The settings of a training.
+
 use std::sync::Arc;
 
 use crate::{Loss, Metric, OptimizerConfig, Schedule};

@@ -1,26 +1,28 @@
+//! Errors.
+
 use std::path::PathBuf;
 
-/// What can go wrong while training.
+/// An error of training or evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor operation failed.
+    /// Error of a tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-    /// The batches could not be read.
+    /// Error of the batches.
     #[error(transparent)]
     Data(#[from] firstsight_data::Error),
     /// A file could not be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot read or write {path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The loss is NaN or infinite.
     #[error(
-        "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate, or look for unsound inputs"
+        "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate or check the inputs"
     )]
     NonFinite {
         /// The epoch, from 0.
@@ -35,10 +37,16 @@ pub enum Error {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The expected and the found.
         reason: String,
     },
-    /// There are no examples to train on or to measure.
+    /// A variable that is trained is not among the model's named variables.
+    #[error("a variable of shape {shape:?} is trained, but is not among the model's named variables")]
+    UnnamedVariable {
+        /// The variable's shape.
+        shape: Vec<usize>,
+    },
+    /// There are no examples to train on or to evaluate.
     #[error("there are no {0} examples")]
     Empty(&'static str),
 }

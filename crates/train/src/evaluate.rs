@@ -1,3 +1,5 @@
+//! Evaluation and prediction.
+
 use candle_core::{D, DType, ModuleT};
 use firstsight_data::Batches;
 
@@ -24,14 +26,14 @@ pub fn evaluate(
     meter.finish("evaluation")
 }
 
-/// A classifier's probabilities over some examples, in the order of the batches.
+/// The class probabilities of some examples, in the order of the batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
-    /// The softmax of the logits, one row of `n_classes` an example.
+    /// The softmax of the logits (N, `n_classes`), row by row.
     pub probabilities: Vec<f32>,
-    /// Each example's label.
+    /// The label of each example, (N,).
     pub labels: Vec<u32>,
-    /// Classes.
+    /// The number of classes.
     pub n_classes: usize,
 }
 
@@ -41,7 +43,7 @@ impl Predictions {
         self.labels.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no examples.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -65,7 +67,7 @@ impl Predictions {
         classes
     }
 
-    /// Counts by (true, predicted) class, row by row.
+    /// The confusion matrix: counts by (true, predicted) class, row by row.
     pub fn confusion(&self) -> Vec<usize> {
         let mut counts = vec![0; self.n_classes * self.n_classes];
         for (i, &label) in self.labels.iter().enumerate() {
@@ -74,7 +76,7 @@ impl Predictions {
         counts
     }
 
-    /// The classes taken for others: (images, true class, predicted class), the most frequent first.
+    /// The confusions as (examples, true class, predicted class), the most frequent first.
     pub fn confused_pairs(&self) -> Vec<(usize, usize, usize)> {
         let k = self.n_classes;
         let mut pairs: Vec<(usize, usize, usize)> = self
@@ -92,6 +94,7 @@ impl Predictions {
 /// The class probabilities of `model` over `batches`, in inference mode.
 ///
 /// # Errors
+///
 /// [`Error::Empty`] without examples; errors of the data and the model.
 pub fn predict(model: &impl ModuleT, batches: &dyn Batches) -> Result<Predictions> {
     let mut predictions = Predictions { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 };

@@ -1,9 +1,12 @@
+//! The training loop, single steps and gradients.
+
 use candle_core::{Tensor, Var};
 use firstsight_data::Batches;
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Notifier, SavedState, TrainBegin, TrainEnd};
 use crate::evaluate::evaluate;
 use crate::metric::Meter;
+use crate::model::param_groups;
 use crate::optim::Accumulation;
 use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, TrainingLength};
 
@@ -14,7 +17,9 @@ use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, Trainin
 ///
 /// # Errors
 ///
-/// The first error of the data, the model or a callback. The variables are then as the last step left them.
+/// The first error of the data, the model or a callback, which leaves the variables as after the last step.
+/// [`Error::UnnamedVariable`](crate::Error::UnnamedVariable) if the groups have a variable that
+/// [`Model::named_vars`] does not have.
 pub fn fit(
     model: &impl Model,
     train: &dyn Batches,
@@ -24,7 +29,7 @@ pub fn fit(
 ) -> Result<History> {
     let vars = model.named_vars();
     let metrics: Vec<&dyn Metric> = config.metrics.iter().map(|metric| &**metric).collect();
-    let mut optimizer = Optimizer::new(config.optimizer, model.param_groups())?;
+    let mut optimizer = Optimizer::new(config.optimizer, param_groups(model, &vars)?)?;
     let mut callbacks = Notifier::new(callbacks);
     let (epochs, state) = callbacks.resume(&vars, &mut optimizer)?;
     let mut history = History { epochs, stopped: None };

@@ -1,3 +1,5 @@
+//! The course of a training, and how to compare epochs.
+
 use std::sync::Arc;
 
 use crate::{Metric, Metrics};

@@ -1,3 +1,5 @@
+//! Losses.
+
 use std::fmt::Debug;
 use std::sync::Arc;
 

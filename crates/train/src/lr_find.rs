@@ -1,3 +1,5 @@
+//! Learning rate range test.
+
 use std::ops::ControlFlow;
 
 use candle_core::{Result as CandleResult, Tensor};

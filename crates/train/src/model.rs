@@ -1,4 +1,10 @@
+//! Models and their parameter groups.
+
+use std::collections::HashSet;
+
 use candle_core::{ModuleT, Result, Tensor, Var};
+
+use crate::Error;
 
 /// A network as [`fit`](crate::fit) sees it: a forward pass and its variables by name.
 ///
@@ -25,6 +31,20 @@ fn trained(named: Vec<(String, Var)>) -> ParamGroups {
     };
     let vars = named.into_iter().filter(|(name, _)| !is_statistic(name));
     vars.map(|(_, var)| var).collect::<Vec<_>>().into()
+}
+
+/// The groups of `model`, whose variables are `named`.
+///
+/// # Errors
+///
+/// [`Error::UnnamedVariable`]: a checkpoint without that variable could not resume.
+pub(crate) fn param_groups(model: &impl Model, named: &[(String, Var)]) -> crate::Result<ParamGroups> {
+    let known: HashSet<_> = named.iter().map(|(_, var)| var.id()).collect();
+    let groups = model.param_groups();
+    match groups.0.iter().flat_map(|group| &group.vars).find(|var| !known.contains(&var.id())) {
+        Some(var) => Err(Error::UnnamedVariable { shape: var.dims().to_vec() }),
+        None => Ok(groups),
+    }
 }
 
 /// A network with its named variables and, optionally, groups of them.

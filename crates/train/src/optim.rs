@@ -1,3 +1,5 @@
+//! Optimizers.
+
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;

@@ -169,7 +169,7 @@ fn only_a_strictly_better_epoch_is_best() {
 }
 
 #[test]
-fn early_stopping_ends_patience_epochs_after_the_best_and_brings_it_back() {
+fn early_stopping_ends_patience_epochs_after_the_best_and_restores_it() {
     let (mlp, params) = mlp(1);
     let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
     let mut stopping = EarlyStopping::new(monitor(), 4);
@@ -252,6 +252,17 @@ fn a_folder_that_cannot_be_written_is_named() {
     let model = Trainable::new(&mlp, params.named());
     let error = fit(&model, &batches, Some(&batches), &config(1), &mut [&mut checkpoint]).unwrap_err();
     assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("gone"), "{error}");
+}
+
+#[test]
+fn a_trained_variable_without_a_name_is_refused() {
+    let (mlp, params) = mlp(1);
+    let batches = spiral(30, Sampling::Sequential);
+    let mut named = params.named();
+    named.pop();
+    let model = Trainable::new(&mlp, named).groups(params.trainable());
+    let error = fit(&model, &batches, None, &config(1), &mut []).unwrap_err();
+    assert!(matches!(error, Error::UnnamedVariable { .. }), "{error}");
 }
 
 #[test]

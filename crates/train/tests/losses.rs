@@ -28,7 +28,7 @@ fn check(loss: &dyn Loss, outputs: &[&[f32]], labels: &[f32], expected: f64, gra
 }
 
 #[test]
-fn sparse_categorical_cross_entropy_is_kerass() {
+fn cross_entropy_equals_keras() {
     check(
         &CrossEntropy,
         &[&[1.5, -0.25, 3.0], &[-40.0, 60.0, 0.0], &[0.1, 0.1, 0.1]],
@@ -49,7 +49,7 @@ fn sparse_categorical_cross_entropy_is_kerass() {
 }
 
 #[test]
-fn of_labels_that_are_shares_cross_entropy_is_kerass_categorical_one() {
+fn cross_entropy_of_soft_labels_equals_keras() {
     let outputs = [[1.5f32, -0.25, 3.0], [-40.0, 60.0, 0.0], [0.1, 0.1, 0.1]];
     let outputs = Var::new(&outputs, &Device::Cpu).unwrap();
     let labels = [[0.7f32, 0.1, 0.2], [0.0, 1.0, 0.0], [0.25, 0.5, 0.25]];
@@ -67,7 +67,7 @@ fn of_labels_that_are_shares_cross_entropy_is_kerass_categorical_one() {
 }
 
 #[test]
-fn binary_cross_entropy_is_kerass_also_far_from_zero() {
+fn binary_cross_entropy_equals_keras_far_from_zero_too() {
     check(
         &BinaryCrossEntropy,
         &[&[0.75], &[-30.0], &[12.0], &[-0.5]],
@@ -78,7 +78,7 @@ fn binary_cross_entropy_is_kerass_also_far_from_zero() {
 }
 
 #[test]
-fn poisson_is_kerass() {
+fn poisson_equals_keras() {
     check(
         &Poisson,
         &[&[0.5], &[2.25], &[7.0], &[0.001]],
@@ -89,7 +89,7 @@ fn poisson_is_kerass() {
 }
 
 #[test]
-fn one_output_an_example_is_asked_for() {
+fn outputs_of_another_shape_are_refused() {
     let outputs = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let labels = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let error = Poisson.compute(&outputs, &labels).unwrap_err().to_string();

@@ -23,7 +23,7 @@ fn check(config: OptimizerConfig, expected: [f64; 3]) {
 }
 
 #[test]
-fn sgd_with_momentum_is_pytorchs() {
+fn sgd_with_momentum_equals_pytorch() {
     check(
         OptimizerConfig::Sgd { lr: 0.02, momentum: 0.9 },
         [0.8897120000000001, -1.9977563839840002, -0.42700000000000005],
@@ -31,7 +31,7 @@ fn sgd_with_momentum_is_pytorchs() {
 }
 
 #[test]
-fn adam_with_pytorchs_epsilon() {
+fn adam_with_the_epsilon_of_pytorch() {
     let epsilon = AdamEpsilon::PyTorch(1e-2);
     check(
         OptimizerConfig::Adam { lr: 0.1, beta1: 0.8, beta2: 0.95, epsilon },
@@ -49,7 +49,7 @@ fn adamw_decays_apart_from_the_gradient() {
 }
 
 #[test]
-fn adam_with_kerass_epsilon() {
+fn adam_with_the_epsilon_of_keras() {
     let epsilon = AdamEpsilon::Keras(1e-2);
     check(
         OptimizerConfig::Adam { lr: 0.1, beta1: 0.8, beta2: 0.95, epsilon },

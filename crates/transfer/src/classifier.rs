@@ -19,7 +19,7 @@ pub struct Classifier {
     pub weights: PathBuf,
     /// The source of its weights, in words.
     pub origin: String,
-    /// How an image file becomes its input.
+    /// Preprocessing of an image file.
     pub input: InputSpec,
     /// The names of its outputs.
     pub label_names: Vec<String>,

@@ -9,18 +9,18 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result, files};
 
-/// What a `config.json` says of a network.
+/// The content of a network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HubModelConfig {
     /// timm's name of the network.
     pub architecture: Option<String>,
-    /// What the weights were trained on, as timm marks it: `ra_in1k`, `in21k_ft_in1k`.
+    /// timm's tag of the training data: `ra_in1k`, `in21k_ft_in1k`.
     pub tag: Option<String>,
     /// Outputs of the last layer.
     pub num_classes: Option<usize>,
     /// Names of the classes in the order of the outputs, where the file has them.
     pub label_names: Option<Vec<String>>,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
 }
 
@@ -90,7 +90,7 @@ pub struct RunConfig {
     /// Whether the file names the classes; otherwise they are numbered.
     #[serde(skip)]
     pub named: bool,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub pretrained_cfg: InputSpec,
     /// The training, for a run of ours.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,29 +2,29 @@ use std::path::{Path, PathBuf};
 
 use crate::{HubError, Interrupted, WriteError};
 
-/// What can go wrong between a folder of photos and a fine-tuned network.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the hub is not to be had.
+    /// A file of the Hub cannot be fetched.
     #[error(transparent)]
     Hub(Box<HubError>),
     /// A file could not be read or written.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The action, such as `read`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
     /// A `config.json` that no network can be built from.
-    #[error("{path} can't be used: {reason}", path = path.display())]
+    #[error("{path} cannot be used: {reason}", path = path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// What was expected and what was found.
+        /// The rule and what was found.
         reason: String,
     },
     /// Weights of another network than the one that was asked for.
@@ -45,14 +45,14 @@ pub enum Error {
     /// No weights are published for a network.
     #[error("no published weights are known for {0}: name a file, a folder or a hub repository")]
     Unpublished(&'static str),
-    /// A setting that makes no sense.
+    /// A setting out of its range.
     #[error("{setting}: expected {expected}, found {found}")]
     Setting {
         /// The setting.
         setting: &'static str,
-        /// What it may be.
+        /// The expected values.
         expected: String,
-        /// What it is.
+        /// The value found.
         found: String,
     },
     /// An output file or folder that cannot be written.

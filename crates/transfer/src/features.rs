@@ -1,4 +1,4 @@
-//! What a frozen backbone makes of images, computed once and kept in a file.
+//! The features of a frozen backbone, computed once and kept in a file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
 
-/// How an image is shown to the backbone.
+/// A view of an image for the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FeatureView {
-    /// As it is.
+    /// The image unchanged.
     Plain,
-    /// Left and right exchanged.
+    /// The image flipped horizontally.
     Mirrored,
 }
 
@@ -35,42 +35,42 @@ impl FeatureView {
             Self::Plain => Ok(images.clone()),
             Self::Mirrored => {
                 let width = images.dim(3)? as u32;
-                let from_the_right = Tensor::from_iter((0..width).rev(), images.device())?;
-                images.index_select(&from_the_right, 3)
+                let reversed = Tensor::from_iter((0..width).rev(), images.device())?;
+                images.index_select(&reversed, 3)
             }
         }
     }
 }
 
-/// Features of images, one row for each image in each view.
+/// Features of images, one row per image and view.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// (V·N, F) f32: all images in the first view, then all in the next.
+    /// The features (V·N, F) f32: all images in the first view, then all in the next.
     pub rows: Tensor,
     /// The label of each image, (N,).
     pub labels: Vec<u32>,
-    /// How many classes there are.
+    /// Number of classes.
     pub n_classes: usize,
 }
 
 impl Features {
-    /// N.
+    /// The number N of images.
     pub fn n_images(&self) -> usize {
         self.labels.len()
     }
 
-    /// F.
+    /// The number F of features.
     pub fn n_features(&self) -> usize {
         self.rows.dims()[1]
     }
 
-    /// V.
+    /// The number V of views.
     pub fn n_views(&self) -> usize {
         self.rows.dims()[0] / self.labels.len().max(1)
     }
 
-    /// The rows and labels of some images, in every view or in the first alone: (R, F) and (R,).
-    pub fn of(&self, images: &[usize], views: usize) -> candle_core::Result<(Tensor, Vec<u32>)> {
+    /// The rows (R, F) and labels (R,) of some images in their first `views` views.
+    pub fn select(&self, images: &[usize], views: usize) -> candle_core::Result<(Tensor, Vec<u32>)> {
         let n = self.n_images();
         let of_view = |view: usize| images.iter().map(move |i| (view * n + i) as u32);
         let rows: Vec<u32> = (0..views.min(self.n_views())).flat_map(of_view).collect();
@@ -80,29 +80,28 @@ impl Features {
     }
 }
 
-/// What features are extracted with.
+/// The settings of feature extraction.
 #[derive(Debug, Clone)]
 pub struct FeatureConfig<'a> {
-    /// From bytes to the backbone's input.
+    /// Normalization of bytes to the backbone's input.
     pub normalize: Normalize,
-    /// Each costs a pass over the images.
+    /// Views of each image; each costs a pass over the images.
     pub views: &'a [FeatureView],
-    /// Images at a time.
+    /// Images per batch.
     pub batch_size: usize,
-    /// Stands for the backbone's weights and the preprocessing before the bytes: [`fingerprint`] and the input's
-    /// description.
+    /// Description of the backbone's weights and of the decoding, such as a [`fingerprint`] and the input spec.
     pub identity: String,
 }
 
-/// The features of `images`, from the folder `cache` if an earlier run left them there; else computed in inference mode
-/// and kept there.
+/// The features of `images`, computed in inference mode, or read from the folder `cache` if an earlier run kept them there.
 ///
-/// The file's name is a hash of the extraction's identity, normalisation, views, and the images' bytes: a change to any
-/// of these computes anew. A file that is damaged is computed anew, with a warning. `progress` is told (images done,
-/// images in all), a view counting as an image.
+/// The file's name is a hash of identity, normalization, views and the images' bytes; a change to any of these computes the
+/// features anew. So does a damaged file, with a warning. `progress` is called with the numbers of finished images and
+/// of all images, each view counting as an image.
 ///
 /// # Errors
-/// Those of the backbone and the batches; [`Error::Io`] where the cache can't be written.
+///
+/// Those of the backbone and the batches; [`Error::Io`] if the cache cannot be written.
 pub fn features(
     backbone: &impl ModuleT,
     images: &ImageDataset,
@@ -153,7 +152,11 @@ fn extract(
     Ok(Tensor::cat(&by_view.concat(), 0)?)
 }
 
-/// A hash of the variables whose names `select` accepts: the same for the same names and values.
+/// A hash of the names and values of the variables whose names `select` accepts.
+///
+/// # Errors
+///
+/// Those of copying values from the device.
 pub fn fingerprint(params: &Params, select: impl Fn(&str) -> bool) -> Result<String> {
     let mut hasher = Sha256::new();
     for (name, var) in params.named() {
@@ -170,7 +173,7 @@ pub fn fingerprint(params: &Params, select: impl Fn(&str) -> bool) -> Result<Str
 const KEY: &str = "firstsight-features";
 const ROWS: &str = "features";
 
-/// Where the features of these images lie, and the key that the file must hold.
+/// The file of the features of some images, and the key that it must hold.
 struct CacheFile {
     path: PathBuf,
     key: String,
@@ -195,7 +198,7 @@ impl CacheFile {
             let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
             let key = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
             if key != Some(&self.key) {
-                return Err("it is of other images or weights".to_owned());
+                return Err("it holds features of other images or weights".to_owned());
             }
             let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| e.to_string())?;
             let rows = tensors.get(ROWS).filter(|t| t.rank() == 2 && t.dims()[0] == n_rows);

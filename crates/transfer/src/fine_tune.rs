@@ -1,3 +1,5 @@
+//! Fine-tuning of the upper blocks of a network.
+
 use std::sync::Arc;
 
 use candle_core::{ModuleT, Tensor, Var};

@@ -1,7 +1,8 @@
+//! Networks in inference mode.
+
 use candle_core::{ModuleT, Result, Tensor};
 
-/// A network that runs in inference mode whatever the caller says: batch norm keeps its statistics, dropout drops
-/// nothing.
+/// A network that always runs in inference mode: batch norm uses its running statistics, and dropout does nothing.
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};

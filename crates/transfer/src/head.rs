@@ -1,4 +1,4 @@
-//! The last layer, trained on cached features; how much it is regularised is chosen by cross-validation.
+//! The last layer, trained on cached features, its penalty chosen by cross-validation.
 
 use candle_core::{Module as _, ModuleT, Tensor};
 use candle_nn::Init;
@@ -11,65 +11,64 @@ use firstsight_train::{
 
 use crate::{Error, Features, Result};
 
-/// How the last layer is trained.
+/// The settings of the last layer's training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadConfig {
-    /// λ of the penalty λ/2 · ‖W‖² on the weights, for features of mean 0 and, over all of
-    /// them, variance 1. Of several, cross-validation
-    /// takes the one with the lowest loss.
+    /// λ of the penalty λ/2 · ‖W‖² on the weights, for features of mean 0 and overall variance 1. Of several,
+    /// cross-validation chooses the one with the lowest loss.
     pub penalties: Vec<f64>,
-    /// Parts of the cross-validation, each of which is held out once.
+    /// Number of folds of the cross-validation.
     pub folds: usize,
-    /// The least number of steps.
+    /// Minimum number of steps; the last epoch is completed.
     pub steps: usize,
-    /// Rows a step.
+    /// Rows of features per step.
     pub batch_size: usize,
-    /// Adam's learning rate, which falls to 0 on a cosine.
+    /// Learning rate of Adam, which falls to 0 along a cosine.
     pub lr: f64,
-    /// Whether rare classes count as much as frequent ones.
+    /// Whether the images of rare classes are repeated, so that all classes count alike.
     pub balanced: bool,
-    /// Of the order of the rows and of the folds.
+    /// Seed of the folds and of the order of the rows.
     pub seed: u64,
 }
 
-/// A penalty with what cross-validation found of it.
+/// The cross-validation of one penalty.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossValidation {
     /// λ.
     pub penalty: f64,
-    /// The mean loss of the images held out.
+    /// Mean loss of the held-out images.
     pub loss: f64,
-    /// The share of them that is recognised.
+    /// Share of the held-out images that are classified correctly.
     pub accuracy: f64,
 }
 
-/// A trained last layer for features as they are.
+/// A trained last layer, for features without further scaling.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// (K, F).
+    /// Weights (K, F).
     pub weight: Tensor,
-    /// (K,).
+    /// Biases (K,).
     pub bias: Tensor,
-    /// The penalty it was trained with.
+    /// The penalty that it was trained with.
     pub penalty: f64,
-    /// The cross-validation; empty where there was one penalty only.
+    /// The cross-validation of each penalty; empty if there was only one.
     pub cross_validation: Vec<CrossValidation>,
 }
 
 impl Head {
-    /// The lowest loss of the cross-validation; infinite where there was none.
+    /// The lowest loss of the cross-validation; infinite without cross-validation.
     pub fn cross_validated_loss(&self) -> f64 {
         self.cross_validation.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)
     }
 
-    /// Trains on all rows of `features`, with the penalty that cross-validation over its images takes. `progress` is told
-    /// (trainings done, trainings in all).
+    /// Trains on all rows of `features`, with the penalty that cross-validation chooses. `progress` is called with the
+    /// numbers of finished trainings and of all trainings.
     ///
-    /// Labels in 0..n_classes; the folds hold images, so that views of one image are never on both sides.
+    /// The labels are in 0..n_classes. The folds consist of images: all views of an image are in the same fold.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no penalties or fewer than two images of a class that would be cross-validated; errors of
-    /// training.
+    ///
+    /// [`Error::Setting`] without penalties; errors of training.
     pub fn train(
         features: &Features,
         config: &HeadConfig,
@@ -107,9 +106,9 @@ impl Head {
         Ok(Self { cross_validation, ..head })
     }
 
-    /// Loss and accuracy on some images in their first view.
+    /// Loss and accuracy of some images in their first view.
     fn measure(&self, features: &Features, images: &[usize]) -> Result<Metrics> {
-        let (rows, labels) = features.of(images, 1)?;
+        let (rows, labels) = features.select(images, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
         let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
         Ok(evaluate(self, &batches, &CrossEntropy, &[&Accuracy])?)
@@ -122,7 +121,7 @@ impl ModuleT for Head {
     }
 }
 
-/// Parts of the images with every class spread evenly over them. Fewer where a class has fewer images.
+/// Stratified folds of the images, at most one per image.
 fn folds(labels: &[u32], n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
     let n = config.folds.min(labels.len()).max(2);
     let mut folds = vec![Vec::new(); n];
@@ -146,7 +145,7 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
         }
         false => images.to_vec(),
     };
-    let (rows, labels) = features.of(&images, features.n_views())?;
+    let (rows, labels) = features.select(&images, features.n_views())?;
     let scaling = Scaling::of(&rows)?;
     let rows = scaling.apply(&rows)?;
     let device = rows.device().clone();
@@ -180,8 +179,8 @@ impl ModuleT for Plain<'_> {
     }
 }
 
-/// Each feature's mean, and one deviation for all, which the trained layer swallows. A deviation for each would lift the
-/// features that hardly ever fire to the level of those that tell classes apart.
+/// The mean of each feature, and one standard deviation for all, which are folded into the trained layer. A deviation per
+/// feature would amplify the features that are almost always 0.
 struct Scaling {
     mean: Tensor,
     deviation: f64,
@@ -189,7 +188,7 @@ struct Scaling {
 
 impl Scaling {
     fn of(rows: &Tensor) -> Result<Self> {
-        // Of features that never change, which stay 0 whatever they are divided by.
+        // Constant features stay 0 whatever they are divided by.
         const SMALLEST: f64 = 1e-6;
         let mean = rows.mean_keepdim(0)?;
         let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;

@@ -1,4 +1,4 @@
-//! What to do with a folder of photos, by how long the user would wait.
+//! Presets of fine-tuning, by the time they take.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use firstsight_train::{Accuracy, CrossEntropy, Schedule, TopK};
 
 use crate::{BatchNormMode, FeatureView, FineTuneConfig, HeadConfig};
 
-/// How much is done.
+/// Amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// The last layer alone, on features computed once.
     Quick,
-    /// Then the upper third of the network at a low rate.
+    /// Also the upper third of the network, at a low learning rate.
     Standard,
-    /// Then all of it but the first layers, for longer.
+    /// Also nearly all of the network, for longer.
     Thorough,
 }
 
@@ -31,7 +31,7 @@ impl Preset {
         }
     }
 
-    /// What it does to a network of these blocks.
+    /// The recipe for a network of these blocks.
     pub fn recipe(self, blocks: &[Block], seed: u64) -> Recipe {
         let head = HeadConfig {
             penalties: PENALTIES.to_vec(),
@@ -81,41 +81,41 @@ impl std::str::FromStr for Preset {
     }
 }
 
-/// All that is done.
+/// Settings of a fine-tuning.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// Each a pass of the frozen network over the training images.
+    /// Views of the training images; the frozen network runs over each.
     pub views: Vec<FeatureView>,
     /// The last layer.
     pub head: HeadConfig,
-    /// What is trained on after it, if anything is.
+    /// Training of the upper blocks, if any.
     pub tuning: Option<Tuning>,
 }
 
 /// The second part of a recipe.
 #[derive(Debug, Clone)]
 pub struct Tuning {
-    /// Images a step.
+    /// Batch size.
     pub batch_size: usize,
-    /// Epochs without a better one after which it stops.
+    /// Epochs without a better one before training stops.
     pub patience: usize,
-    /// How it trains.
+    /// Settings of the training.
     pub config: FineTuneConfig,
 }
 
-/// What a recipe costs, in passes of images through the whole network.
+/// Cost of a recipe, in passes of images through the whole network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// Images that are run forwards alone.
+    /// Images of forward passes alone.
     pub forward: usize,
-    /// Images that are run forwards and, through the unfrozen blocks, backwards.
+    /// Images of forward passes and of backward passes through the unfrozen blocks.
     pub trained: usize,
-    /// The share of the network's blocks that is unfrozen.
+    /// Share of the network's blocks that are unfrozen.
     pub unfrozen: f64,
 }
 
 impl Recipe {
-    /// What it costs on so many training and validation images, at most, where features are computed for so many crops.
+    /// Upper bound of the cost for these numbers of images, with features computed for `n_crops` crops.
     pub fn cost(&self, blocks: &[Block], n_train: usize, n_crops: usize, n_val: usize) -> Cost {
         let features = n_train * self.views.len() * n_crops + n_val;
         let Some(tuning) = &self.tuning else {
@@ -129,8 +129,8 @@ impl Recipe {
 }
 
 impl Cost {
-    /// About how long it takes where one image takes `forward` seconds forwards: a backward pass counts as two forward
-    /// passes through the unfrozen share.
+    /// Estimate of the seconds it takes where the forward pass of an image takes `forward` seconds. A backward pass counts
+    /// as two forward passes through the unfrozen share.
     pub fn seconds(&self, forward: f64) -> f64 {
         forward * (self.forward as f64 + self.trained as f64 * (1.0 + 2.0 * self.unfrozen))
     }

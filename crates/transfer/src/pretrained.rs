@@ -65,15 +65,15 @@ pub struct Pretrained {
     pub model: &'static ModelInfo,
     /// The safetensors file.
     pub weights: PathBuf,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     /// Outputs of the last layer.
     pub n_classes: usize,
     /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
     pub label_names: Option<Vec<String>>,
-    /// Where they come from, in words.
+    /// The source, in words.
     pub origin: String,
-    /// The licence, where it is known.
+    /// The license, where it is known.
     pub licence: Option<&'static str>,
 }
 

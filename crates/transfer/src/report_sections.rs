@@ -120,7 +120,7 @@ pub fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, sour
     section.figure(Figure::new(chart, caption, source));
 }
 
-/// Loss, accuracy and top-5 of each split, beside the lecture's where there are any.
+/// Loss, accuracy and top-5 of each split, with others to compare with where there are any.
 pub fn figures(section: &mut Section, rows: &[ReferenceRow], model: &str) {
     let with_reference = rows.iter().any(|row| row.reference.is_some());
     let names = ["loss", "accuracy", "top-5 accuracy"];
@@ -158,7 +158,7 @@ pub fn mistakes(
     let guesses: Vec<Guess> = (0..predictions.len()).map(|i| Guess::new(i, predictions)).collect();
     let (right, wrong): (Vec<Guess>, Vec<Guess>) = guesses.into_iter().partition(|g| g.truth == g.class);
     section.text(&format!(
-        "{} of {} images are recognised, {} are not.",
+        "{} of {} images are recognized, {} are not.",
         number::count(right.len() as u64),
         number::count(predictions.len() as u64),
         number::count(wrong.len() as u64)

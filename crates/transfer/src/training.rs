@@ -34,7 +34,7 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
 pub struct Training {
     /// The network.
     pub model: &'static ModelInfo,
-    /// How an image becomes the input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     /// Maximum number of epochs.
     pub epochs: usize,
@@ -172,7 +172,7 @@ impl Training {
         Ok(trained)
     }
 
-    /// What a checkpoint must agree on to be resumed. The number of epochs and the patience may change.
+    /// Description that a checkpoint must share to be resumed. The number of epochs and the patience may change.
     fn identity(&self, splits: &DecodedSplits) -> String {
         let (c, h, w) = self.input.input_size;
         let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = self.record;
@@ -180,7 +180,7 @@ impl Training {
             true => String::new(),
             false => format!(", augmented ({augmentation})"),
         };
-        // Of a schedule over all epochs, another number of epochs makes another one.
+        // A cosine over another number of epochs is another schedule.
         let optimization = match self.optimization {
             Optimization::Adam => self.optimization.describe(learning_rate),
             Optimization::AdamWCosine { .. } => {

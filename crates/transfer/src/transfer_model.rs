@@ -22,7 +22,7 @@ pub struct TransferModel {
     pub network: ImageClassifier,
     /// Its variables.
     pub params: Params,
-    /// How an image becomes its input.
+    /// Preprocessing of an image.
     pub input: InputSpec,
     runtime: Runtime,
 }
@@ -108,7 +108,7 @@ impl TransferModel {
         metrics: &[&dyn Metric],
     ) -> Result<Metrics> {
         let all: Vec<usize> = (0..features.n_images()).collect();
-        let (rows, labels) = features.of(&all, 1)?;
+        let (rows, labels) = features.select(&all, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
         let batches = TensorBatches::new(rows, labels, FEATURE_BATCH, Sampling::Sequential)?;
         Ok(evaluate(&LastLayer(&self.network), &batches, loss, metrics)?)

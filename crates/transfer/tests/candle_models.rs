@@ -222,7 +222,7 @@ fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std:
     let all = features(backbone, images, &extraction, None, &Device::Cpu, &mut |_, _| ()).unwrap();
     assert_eq!(all.rows.dims(), [images.len(), backbone.n_features()]);
     let part = |of: Vec<usize>| {
-        let (rows, labels) = all.of(&of, 1).unwrap();
+        let (rows, labels) = all.select(&of, 1).unwrap();
         firstsight_transfer::Features { rows, labels, n_classes: 2 }
     };
     let (train, test) = (part((0..28).collect()), part((28..40).collect()));

@@ -70,7 +70,7 @@ fn rare_classes_count_as_much_when_balanced() {
     // One image in eight of class 2 stays.
     let kept: Vec<usize> =
         (0..features.n_images()).filter(|i| features.labels[*i] != 2 || i % 24 == 2).collect();
-    let (rows, labels) = features.of(&kept, 1).unwrap();
+    let (rows, labels) = features.select(&kept, 1).unwrap();
     features = Features { rows, labels, n_classes: 3 };
     let recall = |balanced| {
         let config = HeadConfig { penalties: vec![1.0], balanced, ..head_config() };

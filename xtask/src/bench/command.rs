@@ -15,19 +15,19 @@ pub(crate) struct Args {
     /// forward, train, features or fine-tune [default: what the table has of each item]
     #[arg(long)]
     mode: Option<Mode>,
-    /// A Python with torch, to be timed in turn with our side
+    /// Python with torch to compare with
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// How often each side takes its turn
+    /// Number of turns of each side
     #[arg(long, default_value_t = 3, value_parser = values::positive, value_name = "N")]
     rounds: usize,
-    /// How long a turn is, three steps at least
+    /// Seconds per turn; three steps at least
     #[arg(long, default_value_t = 1.0, value_parser = values::rate, value_name = "SECONDS")]
     seconds: f64,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Be our side's process: run steps as standard input asks for them
+    /// Run as a worker: steps as standard input asks for them
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let threads = match context.threads {
         Some(threads) => threads,
-        None => std::thread::available_parallelism().context("can't count the processor's threads")?.get(),
+        None => std::thread::available_parallelism().context("cannot count the processor's threads")?.get(),
     };
     let peak = Peak::measure(threads);
     if !args.json {
@@ -95,13 +95,13 @@ struct Timing {
     #[serde(flatten)]
     work: Work,
     peak: Peak,
-    /// How much of the peak arithmetic the step is, directly computed.
+    /// Share of the peak arithmetic that the step reaches.
     arithmetic_share: f64,
-    /// How much of the peak traffic the step is, at the least.
+    /// Share of the peak memory bandwidth that the step reaches, at least.
     bandwidth_share: f64,
     /// PyTorch's best with each malloc.
     pytorch: Vec<BaselineTiming>,
-    /// One turn of each of PyTorch's ways.
+    /// One turn of each variant of PyTorch.
     scouted: Vec<VariantTiming>,
 }
 
@@ -165,7 +165,7 @@ impl fmt::Display for Timing {
     }
 }
 
-/// What the steps need of memory: the peak less what the process held before there was a network.
+/// Memory of the steps: the peak minus the memory before there was a network.
 fn mib(memory: &Memory) -> String {
     match (memory.base_mib, memory.peak_mib) {
         (Some(base), Some(peak)) => format!("{:.0}", peak - base),

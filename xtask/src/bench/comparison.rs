@@ -9,20 +9,20 @@ use serde::Serialize;
 use super::worker::{Malloc, Memory, PyTorch, Worker};
 use super::{Item, Mode};
 
-/// How an item is timed.
+/// Settings of the timing of an item.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
     pub(crate) item: Item,
     pub(crate) mode: Mode,
     /// Threads of each side; its own choice if none is given.
     pub(crate) threads: Option<usize>,
-    /// How often each side takes its turn.
+    /// Number of turns of each side.
     pub(crate) rounds: usize,
-    /// How long a turn is.
+    /// Seconds per turn.
     pub(crate) seconds: f64,
 }
 
-/// What came out for one side.
+/// Result of one side.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Side {
     /// The median of its turns' medians.
@@ -35,7 +35,7 @@ pub(crate) struct Side {
     pub(crate) memory: Memory,
 }
 
-/// What came out for one of PyTorch's ways.
+/// Result of one variant of PyTorch.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Baseline {
     #[serde(flatten)]
@@ -44,7 +44,7 @@ pub(crate) struct Baseline {
     pub(crate) side: Side,
 }
 
-/// A way's first turn.
+/// First turn of a variant of PyTorch.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct VariantTiming {
     #[serde(flatten)]
@@ -52,13 +52,13 @@ pub(crate) struct VariantTiming {
     ms: f64,
 }
 
-/// What came out.
+/// Result of a comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) ours: Side,
     /// PyTorch's best, with each malloc; none without a Python.
     pub(crate) baselines: Vec<Baseline>,
-    /// All of PyTorch's ways that work.
+    /// All variants of PyTorch that work.
     pub(crate) scouted: Vec<VariantTiming>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Item {
     F,
 }
 
-/// What an item is.
+/// Definition of an item.
 #[derive(Debug, Clone, Copy)]
 struct Spec {
     name: &'static str,
@@ -30,14 +30,14 @@ struct Spec {
     /// (channels, height, width)
     input: (usize, usize, usize),
     n_classes: usize,
-    /// What the table has of it.
+    /// Modes listed in the table.
     modes: &'static [Mode],
 }
 
 /// A step of an item.
 type Step = Box<dyn FnMut() -> Result<()>>;
 
-/// What is timed.
+/// The timed work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Inference: logits of a batch.
@@ -144,7 +144,7 @@ impl Item {
         Ok((Box::new(step), n_params))
     }
 
-    /// How much work a step is.
+    /// Amount of work of a step.
     pub(crate) fn work(self, mode: Mode) -> Result<Work> {
         let params = Params::seeded(0, &Device::Cpu);
         match mode {
@@ -243,7 +243,7 @@ impl Work {
             let starts_a_pass = row.multiply_adds > 0 || by_batch;
             if starts_a_pass && macs > first {
                 maps += previous;
-                // What the first trained layer reads needs no gradient.
+                // The input of the first trained layer needs no gradient.
                 trained_maps += if trained && backward > 0 { previous } else { 0 };
             }
             if trained {

@@ -90,7 +90,7 @@ mod x86 {
     }
 }
 
-/// What the compiler makes of it. Where the target has no fused instruction, `f32::mul_add` would be a slow call.
+/// The compiler's own choice. Where the target has no fused instruction, `f32::mul_add` would be a slow call.
 fn plain(steps: u64) -> f64 {
     const LANES: usize = 4;
     let (factor, term) = ([black_box(0.999f32); LANES], [black_box(0.001f32); LANES]);

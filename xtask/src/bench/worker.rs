@@ -22,7 +22,7 @@ const LEAST_STEPS: usize = 3;
 /// A pause before each round: the other side's threads stop waiting for work meanwhile.
 const REST: Duration = Duration::from_millis(250);
 
-/// What a worker says of itself.
+/// Description of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct About {
     pub(crate) name: String,
@@ -92,7 +92,7 @@ pub(crate) enum Variant {
     CompileChannelsLast,
 }
 
-/// What the C library does with large blocks that are freed.
+/// The C library's treatment of large freed blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Malloc {
@@ -149,7 +149,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts our side, warmed up.
     pub(crate) fn ours(item: Item, mode: Mode, threads: Option<usize>, context: &Context) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("can't find this program")?);
+        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.args([
             "bench",
             "--serve",

@@ -14,7 +14,8 @@ pub(super) struct Part {
     pub(super) width: usize,
 }
 
-/// Draws a part: ten tries for one that fits, then the largest at the center, as `RandomResizedCrop.get_params` of torchvision.
+/// Draws a part: ten tries for one that fits, then the largest at the center, as `RandomResizedCrop.get_params` of
+/// torchvision.
 pub(super) fn draw(
     random: &mut Random,
     (height, width): (usize, usize),

@@ -4,7 +4,8 @@ use super::Cover;
 use super::crop::Part;
 use super::random::Random;
 
-/// Draws a rectangle: ten tries for one smaller than the image, then none, as `RandomErasing.get_params` of torchvision.
+/// Draws a rectangle: ten tries for one smaller than the image, then none, as `RandomErasing.get_params` of
+/// torchvision.
 pub(super) fn draw(
     random: &mut Random,
     (height, width): (usize, usize),

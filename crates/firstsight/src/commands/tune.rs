@@ -27,10 +27,10 @@ use crate::{
     values::{self, InputSize},
 };
 
-/// The study's attribute that says what it is about.
+/// Attribute of the study that describes it.
 const SETTINGS: &str = "firstsight";
 
-/// A worker that has given no sign of life for twice as long is taken for dead.
+/// Interval of heartbeats. A worker that is silent for twice as long counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
@@ -104,7 +104,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         }
     };
     let InputSize { height, width, channels } = args.input;
-    // Every model sees the same decoded images, each normalised as its own layers want them.
+    // Every model sees the same decoded images, each normalized as its own layers want them.
     let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
     Ok(Training {
         model,
@@ -216,7 +216,7 @@ fn study(args: &Args, context: &Context, splits: &DecodedSplits) -> Result<Study
     Ok(study)
 }
 
-/// What a study is about, its sampler and length apart.
+/// Description of a study without its sampler and length.
 fn settings(args: &Args, context: &Context, splits: &DecodedSplits) -> String {
     let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     format!(
@@ -262,7 +262,7 @@ fn objective(
     Ok(monitor().value(&history.epochs[best]))
 }
 
-/// Reports each epoch's validation accuracy to the trial, and stops a training that is not worth going on with.
+/// Reports each epoch's validation accuracy to the trial and stops a training that should be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
     pruned: bool,
@@ -285,7 +285,7 @@ impl Callback for Pruning<'_, '_> {
     }
 }
 
-/// The search as a page.
+/// The search as a report.
 fn page(
     args: &Args,
     context: &Context,
@@ -329,7 +329,7 @@ fn page(
     Ok(report)
 }
 
-/// What became of a trial.
+/// Outcome of a trial in words.
 fn line(trial: &Trial<'_>, value: &Result<f64, Stop>) -> String {
     let settings: Vec<String> =
         trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();

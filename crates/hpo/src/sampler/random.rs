@@ -1,6 +1,6 @@
 //! Random search: every parameter by itself, evenly over its range.
 //!
-//! Draw for draw that of Optuna 4.8's `RandomSampler`. Reference: Bergstra and Bengio, Random search for
+//! Equal, draw for draw, to Optuna 4.8's `RandomSampler`. Reference: Bergstra and Bengio, Random search for
 //! hyper-parameter optimization, JMLR 13, 2012.
 
 use super::{Sampler, StudyView, forked_seed};
@@ -17,7 +17,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// A random search that begins with this seed.
+    /// A random search with this seed.
     pub fn new(seed: u32) -> Self {
         Self { seed, rng: RandomState::new(seed) }
     }

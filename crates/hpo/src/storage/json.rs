@@ -34,7 +34,7 @@ pub(super) fn as_float(value: &Value) -> Option<f64> {
     }
 }
 
-/// Puts quotes around what JSON has no number for, outside strings. `None` if there is nothing of the kind.
+/// Puts quotes around numbers that JSON lacks, outside strings. `None` if there are none.
 fn quote_non_finite(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 16);
     let (mut rest, mut found) = (text, false);
@@ -60,7 +60,7 @@ fn quote_non_finite(text: &str) -> Option<String> {
     found.then_some(out)
 }
 
-/// Where the string ends that the text begins with.
+/// The end of the string at the start of the text.
 fn string_end(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (i, b) in text.bytes().enumerate().skip(1) {

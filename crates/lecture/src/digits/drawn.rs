@@ -26,7 +26,7 @@ pub(super) fn draw(split: Split, n: usize, seed: u64) -> Result<ImageDataset> {
     Ok(ImageDataset::from_pixels(pixels.concat(), (SIDE, SIDE, 1), labels, classes)?)
 }
 
-/// Dark ink on white as MNIST has its digits: light on black, the ink's box scaled to 20 pixels, its centre of mass
+/// Dark ink on white as MNIST has its digits: light on black, the ink's box scaled to 20 pixels, its center of mass
 /// in the middle.
 fn fitted(image: &Image) -> Vec<u8> {
     let (width, height) = (image.width as usize, image.height as usize);

@@ -76,7 +76,7 @@ fn fetch(mirror: &str, folder: &Path, context: &Context<'_>) -> Result<(), first
     Ok(())
 }
 
-/// Whether the files are not to be had, rather than not to be written.
+/// Whether the files cannot be fetched, rather than not be written.
 fn is_about_the_web(error: &firstsight_transfer::Error) -> bool {
     matches!(error, firstsight_transfer::Error::Hub(error) if !matches!(**error, HubError::Io { .. }))
 }

@@ -1,4 +1,4 @@
-//! Digits of 32×32 pixels, light on black: MNIST where it is to be had, else drawn ones.
+//! Digits of 32×32 pixels, light on black: MNIST where available, generated ones otherwise.
 
 mod drawn;
 mod mnist;
@@ -15,7 +15,7 @@ use crate::{Context, Result};
 /// Pixels on a side, as LeNet-5 takes them.
 pub(super) const SIDE: usize = 32;
 
-/// Of the training digits, the share that validates: 5,000 of MNIST's 60,000.
+/// Share of the training digits used for validation: 5,000 of MNIST's 60,000.
 const VALIDATION_SHARE: f64 = 1.0 / 12.0;
 
 /// Digits to train, validate and test on.

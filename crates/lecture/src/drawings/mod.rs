@@ -6,7 +6,7 @@ mod sprites;
 pub(super) use scene::scene;
 pub(super) use sprites::{SIDE, sprites};
 
-/// A colour: red, green, blue.
+/// A color: red, green, blue.
 pub(super) type Rgb = [u8; 3];
 
 /// An RGB picture, (H, W, 3) bytes.

@@ -1,8 +1,8 @@
-//! A street in the sun, with enough yellow, edges and colours for filters to find.
+//! A street in the sun, with enough yellow, edges and colors for filters to find.
 
 use super::{Picture, Rgb};
 
-/// A colour while shapes are laid over each other.
+/// A color while shapes are laid over each other.
 type Paint = [f64; 3];
 
 const SKY: (Paint, Paint) = ([96.0, 158.0, 224.0], [206.0, 228.0, 244.0]);
@@ -38,7 +38,7 @@ pub(crate) fn scene(height: usize, width: usize) -> Picture {
     })
 }
 
-/// What is seen at (u, v): the first shape from the front that covers it.
+/// Color at (u, v): that of the first shape from the front that covers it.
 fn paint(u: f64, v: f64) -> Paint {
     street(u, v)
         .or_else(|| house(u, v))

@@ -14,7 +14,7 @@ const BLUE: Rgb = [40, 0, 255];
 /// The four images with their names.
 pub(crate) fn sprites() -> [(&'static str, Picture); 4] {
     let picture = |color: fn(f64, f64) -> Rgb| {
-        // A pixel takes the colour at its centre; the picture's centre is (0, 0).
+        // A pixel takes the color at its center; the picture's center is (0, 0).
         let center = |i: usize| i as f64 + 0.5 - SIDE as f64 / 2.0;
         Picture::from_fn(SIDE, SIDE, |x, y| color(center(x), center(y)))
     };

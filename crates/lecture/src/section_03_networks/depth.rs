@@ -18,7 +18,7 @@ use crate::{
     digits::{Digits, SIDE},
 };
 
-/// What is trained, and on how much.
+/// The networks and the amount of data.
 struct Experiment {
     /// Blocks a stage of the shallow and of the deep networks: 6n + 2 layers.
     blocks: [usize; 2],
@@ -103,7 +103,7 @@ fn says(section: &mut Section, experiment: &Experiment, images: usize) {
         "A deeper network can do all that a shallow one can: its further layers need only pass on what they get. Yet plain \
          stacks of layers become harder to train as they grow, and not because they learn by heart: the loss on the very \
          images that they train on stays higher. A **residual connection** adds each block’s input to its output, so that a \
-         block that has learnt nothing yet passes its input on, and gradients find a way around it (He et al. 2016). Here are \
+         block that has learned nothing yet passes its input on, and gradients find a way around it (He et al. 2016). Here are \
          the paper’s small networks (its section 4.2) of {shallow} and {deep} layers, with and without the connections, which \
          have no parameters of their own. All are trained on the same {} digits, scaled to {SMALL} × {SMALL} pixels, for {} \
          epochs by Adam at {RATE} in batches of {BATCH}, from the same seed.",

@@ -108,7 +108,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
     if let Some(why) = &digits.drawn {
         section.note(&format!(
             "The digits are not MNIST’s ({why}), but **drawn by this program** in their form: light on black, fitted into \
-             20 × 20 pixels, the centre of mass in the middle. Other writers drew the test digits. `--mnist DIR` trains on \
+             20 × 20 pixels, the center of mass in the middle. Other writers drew the test digits. `--mnist DIR` trains on \
              MNIST’s four files."
         ));
     }
@@ -124,7 +124,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
     }
     section.figure(Figure::new(
         Sheet::new(tiles, 10),
-        "Training digits, 32 × 32 pixels with their rim",
+        "Training digits, 32 × 32 pixels with their border",
         digits.source.as_str(),
     ));
     Ok(())

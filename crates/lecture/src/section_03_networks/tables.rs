@@ -13,7 +13,7 @@ use crate::Result;
 pub(super) fn lenet(section: &mut Section) -> Result<()> {
     section.subsection("LeNet-5, 1998");
     section.text(
-        "It read the digits on cheques. Its input is 32 × 32, so that MNIST’s 28 × 28 get a rim of two zeros; C and S are \
+        "It read the digits on cheques. Its input is 32 × 32, so that MNIST’s 28 × 28 get a border of two zeros; C and S are \
          convolutions and subsampling, F fully connected. C5 sees all of S4’s 5 × 5 maps at once: a convolution whose output \
          is one pixel. Activations are tanh, pooling takes means.",
     );

@@ -83,7 +83,7 @@ impl StageJson {
     }
 }
 
-/// How much the section trains.
+/// Amount of training.
 struct Amount {
     /// Epochs of the report's own pretraining, and images a step.
     pretraining: (usize, usize),
@@ -91,7 +91,7 @@ struct Amount {
     imagenet: Epochs,
     /// From the report's own, where an epoch of a few images is a few steps.
     own: Epochs,
-    /// Of the same network from random weights.
+    /// Epochs of the same network from random weights.
     scratch: usize,
     /// Training images of each new character: few, since that is when transfer pays.
     per_class: usize,
@@ -121,7 +121,7 @@ pub(super) fn write(
 ) -> Result<Option<TransferMetrics>> {
     let section = report.section(Some("10"), "Transfer learning");
     section.text(
-        "A network that has learnt to tell a million photos apart has learnt to see edges, textures and parts; a new task \
+        "A network that has learned to tell a million photos apart has learned to see edges, textures and parts; a new task \
          needs a new last layer, and perhaps a little adjustment of the rest. First the network is **frozen**: it runs once \
          over the images, and a new last layer learns from what comes out. Then **all of it** is trained on at a rate of \
          0.00001, so low that it adjusts what it knows and does not unlearn it; batch norm keeps the statistics of the \
@@ -176,7 +176,7 @@ fn of_imagenet(
             return Ok(None);
         };
         section.subsection(&format!("{} on {}", pretrained.model, task.classes()));
-        let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (licence: {licence})"));
+        let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (license: {licence})"));
         section.text(&format!("The weights are those of {}{licence}.", escape_markup(&pretrained.origin)));
         show(pretrained, &task, &done, None, section)?;
         transfers.push(json(pretrained, &task, &done, None));
@@ -184,7 +184,7 @@ fn of_imagenet(
     Ok(Some(TransferMetrics { without_hub: None, pretraining: None, transfers }))
 }
 
-/// From characters that the report's own network has learnt to others that it has not seen.
+/// From characters that the report's own network has learned to others that it has not seen.
 fn of_our_own(
     lecture: &Lecture<'_>,
     reason: String,
@@ -208,7 +208,7 @@ fn of_our_own(
         return Ok(None);
     }
     section.text(&format!(
-        "The CNN of section 8 learns {} of the {} characters in {} epochs, from {} images, and recognises {} of the \
+        "The CNN of section 8 learns {} of the {} characters in {} epochs, from {} images, and recognizes {} of the \
          validation images. It has not seen the other {}.",
         old.len(),
         names.len(),
@@ -324,7 +324,7 @@ fn show(
     if let Some(scratch) = scratch {
         let ours = FiguresJson::new(&done.all.val).accuracy;
         section.text(&format!(
-            "The same network from random weights, trained on the same images at 0.001, recognises {} of the validation \
+            "The same network from random weights, trained on the same images at 0.001, recognizes {} of the validation \
              images; transferred, {}.",
             number::percent(FiguresJson::new(scratch).accuracy, 1),
             number::percent(ours, 1),

@@ -17,14 +17,14 @@ const RATE: f64 = 1e-3;
 /// The lecture's rate for the whole network.
 pub(super) const LOW_RATE: f64 = 1e-5;
 
-/// How long each stage takes.
+/// Number of epochs of each stage.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Epochs {
     pub(super) frozen: usize,
     pub(super) all: usize,
 }
 
-/// What a stage left.
+/// The outcome of a stage.
 pub(super) struct Stage {
     pub(super) history: Vec<Epoch>,
     pub(super) trained_params: usize,
@@ -33,7 +33,7 @@ pub(super) struct Stage {
     pub(super) seconds: f64,
 }
 
-/// A network that has learnt its new task.
+/// A network trained on its new task.
 pub(super) struct Transferred {
     pub(super) model: TransferModel,
     pub(super) frozen_params: usize,

@@ -1,4 +1,4 @@
-//! What a pretrained network is asked to tell apart.
+//! The classification task of a transfer.
 
 use std::sync::Arc;
 

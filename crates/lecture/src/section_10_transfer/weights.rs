@@ -1,4 +1,4 @@
-//! Which pretrained networks the section starts from, and why.
+//! The pretrained networks that the section starts from.
 
 use firstsight_data::{Interpolation, ResizeMode};
 use firstsight_models::ModelInfo;
@@ -14,7 +14,7 @@ pub(super) const SIDE: usize = 150;
 pub(super) enum Weights {
     /// ImageNet's, of each network.
     Pretrained(Vec<Pretrained>),
-    /// The hub can't be reached, for this reason: the report trains a network of its own.
+    /// The hub cannot be reached, for this reason: the report trains a network of its own.
     Own(String),
 }
 

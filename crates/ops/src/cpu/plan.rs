@@ -30,10 +30,19 @@ pub(crate) enum Depthwise {
 /// The algorithm of a convolution that is not depthwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dense {
-    /// Winograd's F(2 × 2, 3 × 3) or F(2 × 2, 5 × 5) ([`super::conv::winograd`]).
-    Winograd,
+    /// Winograd's minimal filtering ([`super::conv::winograd`]).
+    Winograd(Winograd),
     /// A matrix product with the unfolded input ([`super::conv::implicit_gemm`]).
     ImplicitGemm,
+}
+
+/// A form of Winograd's minimal filtering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Winograd {
+    /// F(2 × 2, 3 × 3)
+    F2x3,
+    /// F(2 × 2, 5 × 5)
+    F2x5,
 }
 
 /// The algorithm of the input's gradient in a convolution that is not depthwise.
@@ -166,15 +175,19 @@ fn dense(shape: &ConvShape) -> Dense {
     const CHANNELS: usize = 16;
     let &ConvShape { batch, c_in, c_out, kh, kw, oh, ow, config, .. } = shape;
     let (tiles_h, tiles_w) = (oh.div_ceil(2), ow.div_ceil(2));
-    let fits = matches!((kh, kw), (3, 3) | (5, 5))
-        && config.stride == (1, 1)
+    let form = match (kh, kw) {
+        (3, 3) => Winograd::F2x3,
+        (5, 5) => Winograd::F2x5,
+        _ => return Dense::ImplicitGemm,
+    };
+    let fits = config.stride == (1, 1)
         && config.dilation == (1, 1)
         && config.groups == 1
         && c_in.min(c_out) >= CHANNELS
         && batch * tiles_h * tiles_w >= 2 * CHANNELS
         // Tiles past the edge waste work.
         && 2 * (4 * tiles_h * tiles_w) <= 3 * oh * ow;
-    if fits { Dense::Winograd } else { Dense::ImplicitGemm }
+    if fits { Dense::Winograd(form) } else { Dense::ImplicitGemm }
 }
 
 fn report(op: &str, shape: &ConvShape, choice: &dyn Debug) {

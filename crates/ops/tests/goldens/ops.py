@@ -2,8 +2,8 @@
 
     python ops.py        # PyTorch 2, Keras 3 with its torch backend, NumPy, safetensors
 
-Arguments are float32 values. The gradient of each result is `seed`, a tensor of its own. What each case computes stands
-in the file's metadata, as JSON.
+Arguments are float32 values. The gradient of each result is the tensor `seed`. The file's metadata describes each case
+as JSON.
 """
 
 import json
@@ -27,7 +27,7 @@ def draw(*shape, coarse=False):
 
 
 def record(op, args, shape=None, **settings):
-    """Keeps the arguments, a seed of the result's `shape`, and all that comes out."""
+    """Adds a case: the arguments, a seed of the result's `shape`, and all results."""
     case = {"op": op, "name": f"{len(cases):03}", **settings}
     if shape is not None:
         args = {**args, "seed": draw(*shape)}
@@ -37,7 +37,7 @@ def record(op, args, shape=None, **settings):
 
 
 def shape_of(op, args, settings):
-    """The shape of the result, which the seed has too."""
+    """The shape of the result and of its seed."""
     names = reference.ARGUMENTS.get(op, ["x"])
     running = [args[key].clone() for key in ("running_mean", "running_var") if key in args]
     return reference.forward({"op": op, **settings}, [args[name] for name in names], running).shape
@@ -100,7 +100,7 @@ POOLS = [
 for kernel, stride, padding, ceil in POOLS:
     pool = {"kernel": kernel, "stride": stride, "padding": padding, "ceil": ceil}
     for size, coarse in (((2, 2, 7, 6), False), ((1, 2, 5, 8), True)):
-        # Coarse values are equal to each other often.
+        # Coarse values have frequent ties.
         record_op("max_pool2d", {"x": draw(*size, coarse=coarse)}, pool=pool)
     for include in (True, False):
         record_op("avg_pool2d", {"x": draw(1, 2, 7, 6)}, count_include_pad=include, pool=pool)
@@ -116,7 +116,7 @@ for kernel, stride, padding, ceil in POOLS:
 record_op("global_avg_pool2d", {"x": draw(2, 3, 5, 4)})
 
 for activation in reference.ACTIVATIONS:
-    # Zeros and sixes among them: the corners.
+    # With zeros and sixes, the corners of the activations.
     x = torch.cat([draw(10) * 4, torch.tensor([0.0, -0.0, 6.0, 7.0, -1.0])])
     record_op("activate", {"x": x}, activation=activation)
     args = {"x": draw(5, 7), "weight": draw(4, 7), "bias": draw(4)}
@@ -126,7 +126,7 @@ record_op("softmax_cross_entropy", {"x": draw(6, 5) * 5}, labels=[0, 4, 2, 2, 1,
 
 
 def steps():
-    """Where to start, and the gradients of five steps."""
+    """The initial parameters, and the gradients of five steps."""
     return {"start": draw(6), "grads": torch.stack([draw(6) * 10 ** (-i) for i in range(5)])}
 
 
@@ -134,7 +134,7 @@ keras.config.set_floatx("float64")
 adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-3}
 args = steps()
 record("adam", args, placement="keras", weight_decay=0.0, **adam)
-# Keras itself has the last word on what it computes.
+# Check the formulas against Keras itself.
 optimiser = keras.optimizers.Adam(adam["lr"], adam["beta1"], adam["beta2"], adam["epsilon"])
 variable = keras.Variable(args["start"].double().numpy(), dtype="float64")
 with torch.no_grad():
@@ -148,7 +148,7 @@ for decay in (0.0, 0.1):
 for momentum, nesterov, decay in ((0.0, False, 0.0), (0.9, False, 0.01), (0.8, True, 0.01)):
     record("sgd", steps(), lr=0.05, momentum=momentum, nesterov=nesterov, weight_decay=decay)
 
-# Enough channels for products of transformed tiles.
+# Enough channels for Winograd.
 for x, c_out, pad in (((2, 18, 9, 7), 20, (1, 1, 1, 1)), ((1, 33, 6, 8), 16, (0, 2, 1, 0))):
     args = {"x": draw(*x), "weight": draw(c_out, x[1], 3, 3) * 0.1, "bias": draw(c_out)}
     record_op("conv2d", args, stride=(1, 1), pad=pad, dilation=(1, 1), groups=1, activation="tanh")

@@ -1,9 +1,9 @@
-"""The ops in PyTorch, in float64: results, all gradients, and what is changed in place.
+"""The ops in PyTorch, in float64: results, all gradients, and tensors that change in place.
 
     python reference.py CASES.safetensors RESULTS.safetensors     # PyTorch 2, safetensors
 
-reads arguments and settings, the latter as JSON in the file's metadata, and writes what comes out. `ops.py` makes the
-committed goldens with it.
+reads arguments and settings, the latter as JSON in the file's metadata, and writes the results. `ops.py` uses it to
+make the committed goldens.
 """
 
 import json
@@ -31,21 +31,21 @@ def batch_norm(case, x, gamma, beta, running):
     before = running[1].clone()
     y = F.batch_norm(x, *running, gamma, beta, case["train"], case["momentum"], case["epsilon"])
     if case["train"] and not case["unbiased"]:
-        # PyTorch keeps the unbiased variance only; Keras the biased.
+        # The running variance is unbiased in PyTorch and biased in Keras.
         variance = x.detach().var((0, 2, 3), unbiased=False)
         running[1] = (1 - case["momentum"]) * before + case["momentum"] * variance
     return y
 
 
 def output_size(size, kernel, stride, padding, ceil):
-    """PyTorch's: a last window may hang over the edge, but starts inside the input or the padding before it."""
+    """As in PyTorch, a last window may extend past the edge if it starts inside the input or the padding before it."""
     free = size + 2 * padding - kernel
     n = (free + (stride - 1 if ceil else 0)) // stride + 1
     return n - 1 if ceil and (n - 1) * stride >= size + padding else n
 
 
 def windows(x, pool, fill):
-    """The windows of a pool, (B, C, oh, ow, kh·kw), for paddings that PyTorch's own pools refuse."""
+    """The windows of a pool, (B, C, oh, ow, kh·kw), for paddings that PyTorch's own pooling refuses."""
     rims, sizes = [], []
     for axis in (0, 1):
         size, kernel, stride, padding = x.shape[2 + axis], *(pool[k][axis] for k in ("kernel", "stride", "padding"))
@@ -64,7 +64,7 @@ def max_pool(case, x):
     pool = case["pool"]
     if padding_is_usual(pool):
         return F.max_pool2d(x, pool["kernel"], pool["stride"], pool["padding"], ceil_mode=pool["ceil"])
-    # The first of equals, as PyTorch's pools have it; `max` promises none.
+    # The first of equal values, as in PyTorch's pooling; `max` does not guarantee it.
     w = windows(x, pool, -torch.inf)
     first = (w == w.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1, keepdim=True)
     return w.gather(-1, first).squeeze(-1)
@@ -128,7 +128,7 @@ def forward(case, args, running):
     if op == "softmax_cross_entropy":
         return F.cross_entropy(*args, torch.tensor(case["labels"]))
     if op == "soft_cross_entropy":
-        # PyTorch's own only as long as each row sums to 1.
+        # PyTorch's own loss requires rows that sum to 1.
         targets = torch.tensor(case["targets"], dtype=torch.float64)
         return -(targets * F.log_softmax(args[0], 1)).sum(1).mean()
     raise ValueError(op)
@@ -145,7 +145,7 @@ ARGUMENTS = {
 
 
 def names(case):
-    """Of the differentiable arguments, and of the running statistics, in order."""
+    """Names of the differentiable arguments and of the running statistics, in order."""
     if case["op"] != "conv_block":
         return ARGUMENTS.get(case["op"], ["x"]), ["mean", "var"] if "momentum" in case else []
     arguments, statistics = ["x"], []
@@ -158,7 +158,7 @@ def names(case):
 
 
 def optimise(case, start, grads):
-    """Where the parameters, and the optimiser's moments, are after a step for each of `grads`."""
+    """The parameters and the optimizer's moments after one step per gradient of `grads`."""
     if case["op"] == "adam" and case["placement"] == "keras":
         lr, beta1, beta2, decay = (case[key] for key in ("lr", "beta1", "beta2", "weight_decay"))
         m, v, end = torch.zeros_like(start), torch.zeros_like(start), start.clone()
@@ -184,7 +184,7 @@ def optimise(case, start, grads):
 
 
 def results(case, get):
-    """All that the op of `case` gives; `get` names an argument, a float32 tensor."""
+    """All results of the op of `case`; `get` returns an argument by name, a float32 tensor."""
     if case["op"] in ("adam", "sgd"):
         return optimise(case, get("start").double(), get("grads").double())
     arguments, statistics = names(case)

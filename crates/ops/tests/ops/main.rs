@@ -10,5 +10,6 @@ mod generate;
 mod goldens;
 mod gradients;
 mod kernels;
+mod nn;
 mod pytorch;
 mod threads;

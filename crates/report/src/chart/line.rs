@@ -24,12 +24,12 @@ pub struct LineChart {
 }
 
 impl LineChart {
-    /// A chart with no panel yet.
+    /// A chart without panels.
     pub fn new(x: impl Into<Axis>) -> Self {
         Self { x: x.into(), panels: Vec::new(), marker: None }
     }
 
-    /// Adds a panel; on a wide page two stand side by side.
+    /// Adds a panel; a wide page shows two side by side.
     pub fn panel(mut self, y: impl Into<Axis>, series: Vec<Series>) -> Self {
         self.panels.push((y.into(), series));
         self
@@ -148,7 +148,7 @@ impl LineChart {
     }
 }
 
-/// A path through the points, with a gap where there is none.
+/// A path through the points, with gaps at missing ones.
 fn polyline(points: impl Iterator<Item = Option<(f64, f64)>>) -> String {
     let mut d = String::new();
     let mut pen = 'M';

@@ -38,7 +38,7 @@ struct Drawn<'a> {
 }
 
 impl ParallelCoordinates {
-    /// A chart with no axes yet; `what` says what a line is, in the plural.
+    /// A chart without axes; `what` names the lines, in the plural.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), axes: Vec::new(), marked: None }
     }
@@ -68,8 +68,8 @@ impl ParallelCoordinates {
         self.push(Coordinate::Choice { label: label.into(), labels, places: places.into_iter().collect() })
     }
 
-    /// Marks a line, by its index. The others are the fainter the further they are from it on the
-    /// last axis.
+    /// Marks a line, by its index. The further the others are from it on the last axis, the
+    /// fainter they are.
     pub fn mark(mut self, line: usize, label: impl Into<String>) -> Self {
         self.marked = Some((line, label.into()));
         self

@@ -1,4 +1,4 @@
-//! A canvas that writes SVG elements, and the measure of text on it.
+//! A canvas of SVG elements, and the width of text.
 
 use std::fmt::Write as _;
 
@@ -88,7 +88,7 @@ impl Canvas {
         }
     }
 
-    /// A path that lets what is below it through.
+    /// A translucent path.
     pub(super) fn faint_path(&mut self, class: &str, d: &str, opacity: f64) {
         if !d.is_empty() {
             let opacity = (opacity * 100.0).round() / 100.0;
@@ -96,7 +96,7 @@ impl Canvas {
         }
     }
 
-    /// A rectangle, with the text that shows when the pointer rests on it; `opacity` is the fill's.
+    /// A rectangle with a tooltip; `opacity` is the fill's.
     pub(super) fn rect(&mut self, class: &str, area: Area, opacity: Option<f64>, title: &str) {
         self.body.push_str("<rect");
         if !class.is_empty() {
@@ -152,7 +152,7 @@ impl Canvas {
     }
 }
 
-/// A tenth of a pixel is enough, and the fewest digits that say it.
+/// Rounds to a tenth of a pixel, in the fewest digits.
 pub(super) fn coordinate(x: f64) -> f64 {
     // Adding zero turns −0 into 0.
     (x * 10.0).round() / 10.0 + 0.0
@@ -176,7 +176,7 @@ pub(super) fn mark(i: usize, (x, y): (f64, f64)) -> String {
     }
 }
 
-/// How a legend shows a series.
+/// The symbol of a series in a legend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Swatch {
     Line,
@@ -184,7 +184,7 @@ pub(super) enum Swatch {
     Point,
 }
 
-/// Draws a legend from `top` on, its lines broken at the canvas's width; returns where it ends.
+/// Draws a legend from `top` on, its lines broken at the canvas's width; returns its end.
 pub(super) fn legend(canvas: &mut Canvas, top: f64, swatch: Swatch, names: &[String]) -> f64 {
     const ROW: f64 = 18.0;
     const SAMPLE: f64 = 26.0;
@@ -214,7 +214,7 @@ pub(super) fn legend(canvas: &mut Canvas, top: f64, swatch: Swatch, names: &[Str
     y + ROW + 6.0
 }
 
-/// About how wide `text` is in a sans-serif font of `size`; rather too wide than too narrow.
+/// An upper estimate of the width of `text` in a sans-serif font of `size`.
 pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text
         .chars()

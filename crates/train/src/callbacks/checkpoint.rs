@@ -1,3 +1,5 @@
+//! Checkpoints.
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,16 @@ const VERSION: u32 = 2;
 ///
 /// `last.safetensors` holds the variables under `model.`, the optimizer's moments under `optimizer.`, the state of the
 /// callbacks before this one under `callbacks.`, and the history in the file's metadata. Put this callback last.
+///
+/// ```no_run
+/// use firstsight_train::callbacks::Checkpoint;
+/// use firstsight_train::{Accuracy, Monitor};
+///
+/// let identity = "small CNN, 28x28 digits, seed 1, Adam 0.001, batches of 64";
+/// // Continues where the last run into this folder stopped, or starts anew.
+/// let mut checkpoint =
+///     Checkpoint::new("runs/digits".as_ref(), Monitor::val(Accuracy), identity).resume(true);
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
     folder: PathBuf,

@@ -1,3 +1,5 @@
+//! Histories as CSV files.
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! Early stopping.
+
 use std::ops::ControlFlow;
 
 use candle_core::{Tensor, Var};

@@ -1,3 +1,5 @@
+//! Interruption by a flag.
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Observers of a training, which may end it.
+//! Observers of a training.
 
 mod checkpoint;
 mod csv_history;
@@ -23,6 +23,28 @@ pub use self::stop_on_nan::StopOnNan;
 use crate::{Epoch, FitConfig, History, Optimizer, Result, StopReason};
 
 /// An observer of a training. Every method does nothing by default.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::time::{Duration, Instant};
+///
+/// use firstsight_train::{BatchEnd, Callback, Result, StopReason};
+///
+/// /// Ends a training after some time.
+/// struct Deadline(Instant);
+///
+/// impl Callback for Deadline {
+///     fn on_batch_end(&mut self, _end: &BatchEnd<'_>) -> Result<ControlFlow<StopReason>> {
+///         Ok(match Instant::now() < self.0 {
+///             true => ControlFlow::Continue(()),
+///             false => ControlFlow::Break(StopReason::Callback("the time is up".to_owned())),
+///         })
+///     }
+/// }
+///
+/// let mut deadline = Deadline(Instant::now() + Duration::from_secs(3600));
+/// # let _: &mut dyn Callback = &mut deadline;
+/// ```
 pub trait Callback {
     /// Sets the variables to those of an earlier training and returns where it stood, or `None` to start anew. Called
     /// before all else; the first callback that returns something decides.

@@ -1,3 +1,5 @@
+//! Averaged weights.
+
 use std::ops::ControlFlow;
 
 use candle_core::{Result as CandleResult, Tensor, Var};

@@ -1,3 +1,5 @@
+//! Notification of all callbacks.
+
 use std::ops::ControlFlow;
 
 use candle_core::Var;

@@ -1,3 +1,5 @@
+//! Detection of losses that are not finite.
+
 use std::ops::ControlFlow;
 
 use super::{BatchEnd, Callback};

@@ -1,3 +1,5 @@
+//! Shares of right predictions.
+
 use super::{Accumulator, BatchOutputs, Metric, argmax};
 
 /// The share of examples whose largest logit is their label's. Of equal logits the first counts.

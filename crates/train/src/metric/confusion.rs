@@ -1,3 +1,5 @@
+//! Metrics from the counts of each class.
+
 use super::{Accumulator, BatchOutputs, Metric, argmax};
 
 /// Defines a metric that follows from the counts by (true, predicted) class.

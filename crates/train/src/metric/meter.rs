@@ -1,3 +1,5 @@
+//! Loss and metrics over an epoch.
+
 use candle_core::{D, DType, Tensor};
 
 use super::{Accumulator, BatchOutputs, Metric, Metrics};

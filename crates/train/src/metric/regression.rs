@@ -1,3 +1,5 @@
+//! Metrics of regression.
+
 use super::{Accumulator, BatchOutputs, Metric};
 use crate::{MeanAbsoluteError, MeanSquaredError};
 

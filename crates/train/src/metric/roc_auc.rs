@@ -1,3 +1,5 @@
+//! Area under the ROC curve.
+
 use super::{Accumulator, BatchOutputs, Metric};
 
 /// Area under the receiver operating characteristic: scikit-learn's `roc_auc_score`.

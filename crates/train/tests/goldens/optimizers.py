@@ -1,4 +1,4 @@
-"""Three steps of each optimiser on f(w) = sum(a * w^2 / 2), gradients a*w, in PyTorch and Keras (float64).
+"""Three steps of each optimizer on f(w) = sum(a * w^2 / 2), gradients a*w, in PyTorch and Keras (float64).
 Prints the table at the head of ../optimizers.rs.
 
     KERAS_BACKEND=torch python optimizers.py        # keras 3, torch

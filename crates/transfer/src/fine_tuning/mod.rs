@@ -52,7 +52,7 @@ pub struct FineTuning {
     pub seed: u64,
     /// Height and width of the input; those of the weights if there is none.
     pub input_size: Option<(usize, usize)>,
-    /// How non-square photos are brought to the input size; of several, cross-validation chooses one.
+    /// Ways to fit non-square photos; of several, cross-validation chooses one.
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
@@ -68,7 +68,7 @@ pub struct FineTuning {
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
     pub augmentation: AugmentationConfig,
-    /// What a file does that cannot be decoded.
+    /// Treatment of files that cannot be decoded.
     pub on_decode_error: OnDecodeError,
 }
 
@@ -514,7 +514,7 @@ impl FineTuning {
         })
     }
 
-    /// What a checkpoint must agree on to be resumed.
+    /// Description that a checkpoint must share to be resumed.
     fn identity(&self, pretrained: &Pretrained, tuning: &Tuning, train: &ImageDataset) -> String {
         format!(
             "{} from {}, {} preset, {} training images of {} classes, batches of {}, {:?}, augmented ({}), seed {}",

@@ -1,4 +1,4 @@
-//! The report of a fine-tuned run: what was done, how it went, where the network fails, and how far to trust it.
+//! The report of a fine-tuned run: training, figures, mistakes, calibration.
 
 use firstsight_data::ResizeMode;
 use firstsight_report::{
@@ -39,7 +39,7 @@ fn report(result: &FineTuneResult) -> Result<Report> {
         ("time", number::duration(std::time::Duration::from_secs_f64(total))),
     ];
     if let Some(licence) = result.pretrained.licence {
-        facts.push(("licence of the weights", licence.to_owned()));
+        facts.push(("license of the weights", licence.to_owned()));
     }
     report.facts(&facts);
     let (name, held_out) = result.held_out();
@@ -49,7 +49,7 @@ fn report(result: &FineTuneResult) -> Result<Report> {
         "which played no part in training"
     };
     report.lead(&format!(
-        "Of {} {name} images, {part}, **{}** are recognised.",
+        "Of {} {name} images, {part}, **{}** are recognized.",
         held_out.images.len(),
         number::percent(held_out.figures().accuracy, 1)
     ));
@@ -74,7 +74,7 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
     section.text(&format!(
         "The pretrained network ran once over the training images{}, which took {:.1} s, and a new last layer learned \
          from what came out, which took {:.1} s. Five-fold cross-validation on the training images chose how much it is \
-         regularised.",
+         regularized.",
         if result.recipe.views.len() > 1 { ", as they are and mirrored" } else { "" },
         seconds.features,
         seconds.head
@@ -98,7 +98,7 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
             Table::new("How photos are brought to the input's size, by cross-validation", columns);
         for (crop, loss) in &result.resize_modes {
             let name = match crop {
-                ResizeMode::CenterCrop => "the centre",
+                ResizeMode::CenterCrop => "the center",
                 ResizeMode::Squash => "the whole photo, stretched",
             };
             let cells = [name.into(), (*loss).into()];

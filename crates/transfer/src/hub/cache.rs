@@ -1,50 +1,37 @@
-//! The cache's layout, which Python's `huggingface_hub` shares: `models--OWNER--NAME/{blobs,refs,snapshots}`.
+//! The cache's layout: hf-hub knows where things lie, this file puts them there.
 
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use firstsight_data::files::write_atomically;
+use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::{HubError, is_commit};
 
-/// A model's repository in the cache.
+/// A repository in the cache.
 pub(super) struct CachedRepo {
     cache: PathBuf,
     folder: String,
+    repo: CacheRepo,
 }
 
 impl CachedRepo {
-    pub(super) fn new(cache: &Path, repository: &str) -> Self {
-        let folder = format!("models--{}", repository.replace('/', "--"));
-        Self { cache: cache.to_path_buf(), folder }
+    pub(super) fn new(cache: &Path, repo: Repo) -> Self {
+        let folder = repo.folder_name();
+        Self { cache: cache.to_path_buf(), folder, repo: Cache::new(cache.to_path_buf()).repo(repo) }
     }
 
     /// The file, if the cache holds it for that revision.
     pub(super) fn cached(&self, revision: &str, file: &str) -> Option<PathBuf> {
-        let commit = match is_commit(revision) {
-            true => revision.to_owned(),
-            false => fs::read_to_string(self.reference(revision)).ok()?.trim().to_owned(),
-        };
-        Some(self.pointer(&commit, file)).filter(|path| is_commit(&commit) && path.exists())
+        if !is_commit(revision) {
+            return self.repo.get(file);
+        }
+        Some(self.repo.pointer_path(revision).join(file)).filter(|path| path.exists())
     }
 
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
-        self.path().join("blobs").join(etag)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.cache.join(&self.folder)
-    }
-
-    /// The file that holds the commit of a branch or tag.
-    fn reference(&self, revision: &str) -> PathBuf {
-        self.path().join("refs").join(revision)
-    }
-
-    /// The link to the blob of a commit's file.
-    fn pointer(&self, commit: &str, file: &str) -> PathBuf {
-        self.path().join("snapshots").join(commit).join(file)
+        self.repo.blob_path(etag)
     }
 
     /// Keeps other processes, Python's too, from fetching the same blob, until the lock is dropped.
@@ -80,13 +67,13 @@ impl CachedRepo {
         commit: &str,
         file: &str,
     ) -> Result<PathBuf, HubError> {
-        let pointer = self.pointer(commit, file);
+        let pointer = self.repo.pointer_path(commit).join(file);
         create_parent(&pointer)?;
         if !pointer.exists() {
             link(blob, &pointer)?;
         }
         if revision != commit {
-            let reference = self.reference(revision);
+            let reference = self.cache.join(&self.folder).join("refs").join(revision);
             create_parent(&reference)?;
             write_atomically(&reference, commit.as_bytes()).map_err(HubError::io("write", &reference))?;
         }

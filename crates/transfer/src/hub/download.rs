@@ -1,4 +1,4 @@
-//! One blob: gone on with, retried, hashed, renamed.
+//! Downloads one blob with resumption, retries and hash verification.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,7 +15,7 @@ use super::{HubConfig, HubError};
 /// A try that brings less counts as one that brings nothing.
 const PROGRESS: u64 = 1 << 20;
 
-/// What a blob must be.
+/// Expected content of a blob.
 pub(super) struct Expected {
     pub(super) size: Option<u64>,
     pub(super) sha256: Option<String>,
@@ -70,7 +70,7 @@ struct Part {
 }
 
 impl Part {
-    /// What an earlier try, or Python's, left.
+    /// Bytes left by an earlier attempt, ours or Python's.
     fn open(blob: &Path) -> Result<Self, HubError> {
         let mut name = blob.file_name().unwrap_or_default().to_os_string();
         name.push(".incomplete");

@@ -1,18 +1,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a file of the hub is not to be had. Each message names the address or the file, and says what helps.
+/// Errors when fetching from the Hub. Each message names the address or the file, and says what helps.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// The name of a repository, revision or file that can't be one.
     #[error("'{found}' is not the name of a hub {what}: {rule}")]
     Name {
-        /// What is named.
+        /// The kind of name.
         what: &'static str,
         /// The name.
         found: String,
-        /// What such names look like.
+        /// The form of such names.
         rule: &'static str,
     },
     /// The file is not in the cache, and the network may not be used.
@@ -25,12 +25,12 @@ pub enum HubError {
         /// The cache.
         cache: PathBuf,
     },
-    /// Nobody answers.
+    /// The host could not be reached.
     #[error("{url} can't be reached: {reason}")]
     Unreachable {
         /// The address.
         url: String,
-        /// What the system said.
+        /// The cause.
         reason: String,
     },
     /// The connection was lost, or fell silent, again and again.
@@ -48,7 +48,7 @@ pub enum HubError {
         expected: Option<u64>,
         /// Tries in a row that brought next to nothing.
         tries: u32,
-        /// What ended the last of them.
+        /// The cause of the last failure.
         reason: String,
     },
     /// The hub wants a token, or other rights than the token has.
@@ -60,7 +60,7 @@ pub enum HubError {
         status: u16,
         /// Whether a token was sent.
         with_token: bool,
-        /// What the hub says, after a colon, or nothing.
+        /// The Hub's message after a colon, or nothing.
         message: String,
     },
     /// There is no such repository, revision or file.
@@ -70,7 +70,7 @@ pub enum HubError {
         what: &'static str,
         /// The address.
         url: String,
-        /// What the hub says, after a colon, or nothing.
+        /// The Hub's message after a colon, or nothing.
         message: String,
     },
     /// The hub asks for patience, more than was granted.
@@ -78,7 +78,7 @@ pub enum HubError {
     TooManyRequests {
         /// The address.
         url: String,
-        /// How long it asks to wait.
+        /// The wait it asks for.
         wait: Duration,
     },
     /// Any other refusal.
@@ -88,7 +88,7 @@ pub enum HubError {
         url: String,
         /// The status.
         status: u16,
-        /// What it says, after a colon, or nothing.
+        /// Its message after a colon, or nothing.
         message: String,
     },
     /// The answer is not a hub's.
@@ -96,7 +96,7 @@ pub enum HubError {
     NotAHub {
         /// The address.
         url: String,
-        /// What is missing or malformed.
+        /// The missing or malformed part.
         reason: String,
     },
     /// The bytes are not those that they should be. They have been deleted.
@@ -116,17 +116,17 @@ pub enum HubError {
     Locked {
         /// The lock file.
         lock: PathBuf,
-        /// How long this one waited.
+        /// The time waited.
         waited: Duration,
     },
     /// The cache could not be read or written.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
 }

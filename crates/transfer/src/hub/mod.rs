@@ -1,7 +1,7 @@
 //! Files of the Hugging Face hub, through the cache that Python's `huggingface_hub` keeps.
 //!
 //! A file lies under `blobs/` by its hash; `snapshots/COMMIT/FILE` is a symbolic link to it, and `refs/REVISION` holds
-//! the commit that a branch or tag stood for. Half a file lies beside the blobs as `.incomplete`, and is gone on with.
+//! the commit that a branch or tag stood for. A partial file lies next to the blobs as `.incomplete` and is resumed.
 
 mod cache;
 mod download;
@@ -12,13 +12,15 @@ mod web;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hf_hub::{Repo, RepoType};
+
 use self::cache::CachedRepo;
 use self::download::{Expected, download};
 pub use self::error::HubError;
 use self::http::{Failure, Http, Method, Reply, text};
 pub use self::web::WebFile;
 
-/// How the hub is reached and where its files are kept. Nothing is read from the environment: the caller does that.
+/// Connection settings and cache folder of the Hub. Nothing is read from the environment: the caller does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubConfig {
     /// The hub or a mirror of it: `https://huggingface.co`.
@@ -71,7 +73,7 @@ pub struct HubFile<'a> {
     pub sha256: Option<&'a str>,
 }
 
-/// How far a file has come.
+/// Progress of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HubProgress<'a> {
     /// The file's path in the repository.
@@ -112,7 +114,7 @@ impl Hub {
         Ok(Self { config, http })
     }
 
-    /// How it was made.
+    /// The settings.
     pub fn config(&self) -> &HubConfig {
         &self.config
     }
@@ -128,7 +130,7 @@ impl Hub {
 
     /// Where the file lies in the cache, after it was fetched if it did not.
     ///
-    /// What is cached is used without asking the network whether the branch has moved on. A download goes on where an
+    /// A cached file is used without asking the network whether the branch has moved on. A download resumes where an
     /// earlier one stopped, waits as long as the hub asks, and gets its final name only when it is whole and its hash
     /// right. `progress` is called at every piece.
     ///
@@ -165,13 +167,13 @@ impl Hub {
     }
 
     fn repo(&self, file: &HubFile<'_>) -> CachedRepo {
-        CachedRepo::new(&self.config.cache, file.repository)
+        CachedRepo::new(&self.config.cache, hub_repo(file))
     }
 
     fn url(&self, file: &HubFile<'_>) -> String {
+        let repo = hub_repo(file);
         let endpoint = self.config.endpoint.trim_end_matches('/');
-        let revision = file.revision.replace('/', "%2F");
-        format!("{endpoint}/{}/resolve/{revision}/{}", file.repository, percent_encoded(file.file))
+        format!("{endpoint}/{}/resolve/{}/{}", repo.url(), repo.url_revision(), percent_encoded(file.file))
     }
 
     /// Asks which commit, hash and size the file has.
@@ -250,7 +252,7 @@ impl HubConfig {
     }
 }
 
-/// What the hub says of a file.
+/// The Hub's description of a file.
 struct Found {
     commit: String,
     etag: String,
@@ -263,6 +265,10 @@ impl Found {
         let is_sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_sha256.then(|| self.etag.clone())
     }
+}
+
+fn hub_repo(file: &HubFile<'_>) -> Repo {
+    Repo::with_revision(file.repository.to_owned(), RepoType::Model, file.revision.to_owned())
 }
 
 fn is_commit(revision: &str) -> bool {

@@ -21,7 +21,7 @@ impl PackedConv {
     pub(crate) fn new(algorithm: Dense, shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
         match algorithm {
             Dense::ImplicitGemm => Self::ImplicitGemm(ImplicitGemm::new(shape, weight, scale)),
-            Dense::Winograd => Self::Winograd(Winograd::new(shape, weight, scale)),
+            Dense::Winograd(form) => Self::Winograd(Winograd::new(form, shape, weight, scale)),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::cpu::gemm::{PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, mu
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::memory::planes::Shared;
 use crate::cpu::memory::scratch::Scratch;
+use crate::cpu::plan;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::shape::ConvShape;
 
@@ -125,6 +126,7 @@ fn add_scaled<S: Simd, const N: usize>(simd: S, start: S::V, terms: [(f32, S::V)
 
 /// A convolution with transformed filters.
 pub(crate) struct Winograd {
+    form: plan::Winograd,
     shape: ConvShape,
     /// [position][panel of [`TILE_ROWS`] filters][channel][`TILE_ROWS`], padded with zeros.
     filters: Buffer,
@@ -132,18 +134,24 @@ pub(crate) struct Winograd {
 
 impl Winograd {
     /// Transforms the filters, each multiplied by its `scale`.
-    pub(crate) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
-        match shape.kh {
-            3 => Self::of::<F2x3, 3, 4>(shape, weight, scale),
-            _ => Self::of::<F2x5, 5, 6>(shape, weight, scale),
-        }
-    }
-
-    fn of<F: Transform<K, SIDE>, const K: usize, const SIDE: usize>(
+    pub(crate) fn new(
+        form: plan::Winograd,
         shape: &ConvShape,
         weight: &[f32],
         scale: Option<&[f32]>,
     ) -> Self {
+        let filters = match form {
+            plan::Winograd::F2x3 => Self::filters::<F2x3, 3, 4>(shape, weight, scale),
+            plan::Winograd::F2x5 => Self::filters::<F2x5, 5, 6>(shape, weight, scale),
+        };
+        Self { form, shape: *shape, filters }
+    }
+
+    fn filters<F: Transform<K, SIDE>, const K: usize, const SIDE: usize>(
+        shape: &ConvShape,
+        weight: &[f32],
+        scale: Option<&[f32]>,
+    ) -> Buffer {
         let &ConvShape { c_in, c_out, kh, kw, .. } = shape;
         assert!((kh, kw) == (K, K) && weight.len() == c_out * c_in * K * K);
         assert!(scale.is_none_or(|scale| scale.len() == c_out));
@@ -154,7 +162,7 @@ impl Winograd {
             let transform = PhantomData::<F>;
             dispatch(FilterPanel { transform, weight, scale, c_in, c_out, panel, panels, to: &shared });
         });
-        Self { shape: *shape, filters }
+        filters
     }
 
     /// Computes f(w ∗ x + bias) for any number of samples, (B, O, oh, ow).
@@ -165,9 +173,9 @@ impl Winograd {
         activation: Activation,
         y: &mut [f32],
     ) {
-        match self.shape.kh {
-            3 => self.run::<F2x3, 3, 4>(x, bias, activation, y),
-            _ => self.run::<F2x5, 5, 6>(x, bias, activation, y),
+        match self.form {
+            plan::Winograd::F2x3 => self.run::<F2x3, 3, 4>(x, bias, activation, y),
+            plan::Winograd::F2x5 => self.run::<F2x5, 5, 6>(x, bias, activation, y),
         }
     }
 
@@ -427,7 +435,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
 mod tests {
     use super::*;
     use crate::config::Conv2dConfig;
-    use crate::cpu::plan::{self, Dense, Forward};
+    use crate::cpu::plan::{Dense, Forward};
 
     #[test]
     fn tiles_are_sums_over_windows() {
@@ -446,14 +454,16 @@ mod tests {
             let (oh, ow) =
                 (h + padding.top + padding.bottom + 1 - k, w + padding.left + padding.right + 1 - k);
             let shape = ConvShape { batch, c_in, h, w, c_out, kh: k, kw: k, oh, ow, config };
-            assert_eq!(plan::forward(&shape), Forward::Dense(Dense::Winograd));
+            let Forward::Dense(Dense::Winograd(form)) = plan::forward(&shape) else {
+                panic!("Winograd is not chosen for {shape:?}");
+            };
             let value = |i: usize, step: usize| ((i * step % 101) as f32 - 50.0) / 50.0;
             let x: Vec<f32> = (0..batch * c_in * h * w).map(|i| value(i, 37)).collect();
             let weight: Vec<f32> = (0..c_out * c_in * k * k).map(|i| value(i, 29)).collect();
             let bias: Vec<f32> = (0..c_out).map(|i| value(i, 13)).collect();
             let scale: Vec<f32> = (0..c_out).map(|i| 1.0 + value(i, 7)).collect();
             let mut y = vec![f32::NAN; batch * c_out * oh * ow];
-            let winograd = Winograd::new(&shape, &weight, Some(&scale));
+            let winograd = Winograd::new(form, &shape, &weight, Some(&scale));
             winograd.forward(LazyMap::stored(&x), Some(&bias), Activation::Relu, &mut y);
             for (index, &found) in y.iter().enumerate() {
                 let (sample, o) = (index / (c_out * oh * ow), index / (oh * ow) % c_out);

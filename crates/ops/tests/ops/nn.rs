@@ -1,0 +1,54 @@
+//! `nn` in the place of candle-nn: the same variables and, within rounding, the same results.
+
+use candle_core::{D, DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+
+/// The outputs of a network over the layers of one crate: after a convolution, after batch norm, and the logits.
+macro_rules! outputs {
+    ($layers:path, $vb:expr, $xs:expr, $train:expr) => {{
+        use $layers as layers;
+        let config = layers::Conv2dConfig { padding: 1, stride: 2, ..Default::default() };
+        let conv = layers::conv2d(3, 8, 3, config, $vb.pp("conv"))?;
+        let depthwise = layers::Conv2dConfig { groups: 8, ..Default::default() };
+        let depthwise = layers::conv2d_no_bias(8, 8, 3, depthwise, $vb.pp("depthwise"))?;
+        let norm = layers::batch_norm(8, 1e-5, $vb.pp("norm"))?;
+        let head = layers::linear(8, 10, $vb.pp("head"))?;
+        let maps = conv.forward($xs)?;
+        let normalized = norm.forward_t(&depthwise.forward(&maps)?, $train)?;
+        let logits = head.forward(&normalized.relu()?.mean(D::Minus1)?.transpose(1, 2)?.contiguous()?)?;
+        Ok([maps, normalized, logits])
+    }};
+}
+
+#[test]
+fn results_are_those_of_candle_nn() -> Result<()> {
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let xs = Tensor::randn(0f32, 1., (2, 3, 16, 14), &Device::Cpu)?;
+    for train in [true, false] {
+        let theirs: Result<[Tensor; 3]> = (|| outputs!(candle_nn, vb, &xs, train))();
+        let ours: Result<[Tensor; 3]> = (|| outputs!(firstsight_ops::nn, vb, &xs, train))();
+        for (i, (ours, theirs)) in ours?.iter().zip(&theirs?).enumerate() {
+            assert_eq!(ours.dims(), theirs.dims());
+            let error = (ours - theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(error < 1e-4, "train {train}, output {i}: off by {error}");
+        }
+        if train {
+            let names: Vec<String> = vars.data().lock().unwrap().keys().cloned().collect();
+            assert_eq!(names.len(), 9, "{names:?}");
+            assert!(names.contains(&"norm.running_mean".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_linear_layer_reads_views_of_any_rank() -> Result<()> {
+    let weight = Tensor::randn(0f32, 1., (10, 8), &Device::Cpu)?;
+    let layer = firstsight_ops::nn::Linear::new(weight.clone(), None);
+    let xs = Tensor::randn(0f32, 1., (2, 8, 6), &Device::Cpu)?.transpose(1, 2)?;
+    let expected = xs.contiguous()?.reshape((12, 8))?.matmul(&weight.t()?)?.reshape((2, 6, 10))?;
+    let error = (layer.forward(&xs)? - expected)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    assert!(error < 1e-5, "off by {error}");
+    Ok(())
+}
