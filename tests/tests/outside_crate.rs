@@ -42,6 +42,7 @@ fn photos(folder: &Path) {
 }
 
 #[test]
+#[ignore = "compiles a crate, which can take minutes"]
 fn a_crate_outside_the_workspace_trains_and_fine_tunes_its_own_network() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = tempfile::tempdir().unwrap();
