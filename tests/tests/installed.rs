@@ -64,6 +64,17 @@ fn a_lecture_section_leaves_its_report_alone() {
 }
 
 #[test]
+fn models_are_listed_by_a_part_of_their_name() {
+    let (here, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listed = succeeds(here.path(), home.path(), &["models", "lenet5", "--json"]);
+    let models: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(models.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&models[0]["name"], &models[0]["params"]), (&"lenet5".into(), &61_706.into()));
+    let all = succeeds(here.path(), home.path(), &["models"]);
+    assert!(all.contains("mobilenet-v2") && all.contains("3504872"), "{all}");
+}
+
+#[test]
 fn completions_and_the_man_page_name_the_commands() {
     let (here, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

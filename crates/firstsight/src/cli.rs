@@ -62,6 +62,8 @@ pub enum Command {
     ReproduceLecture(commands::reproduce_lecture::Args),
     /// Print a model's layers, output shapes and parameters
     Summary(commands::summary::Args),
+    /// List the models
+    Models(commands::models::Args),
     /// Train a model from scratch on a folder of images
     Train(commands::train::Args),
     /// Fine-tune a pretrained network on a folder of images
@@ -93,6 +95,7 @@ impl Command {
         match self {
             Self::ReproduceLecture(args) => commands::reproduce_lecture::run(args, context),
             Self::Summary(args) => commands::summary::run(args, context),
+            Self::Models(args) => commands::models::run(args, context),
             Self::Train(args) => commands::train::run(args, context),
             Self::FineTune(args) => commands::fine_tune::run(args, context),
             Self::Evaluate(args) => commands::evaluate::run(args, context),

@@ -21,7 +21,7 @@ pub enum BatchNormMode {
     Train,
 }
 
-/// How the upper blocks of a network are fine-tuned.
+/// The settings of fine-tuning the upper blocks of a network.
 #[derive(Debug, Clone)]
 pub struct FineTuneConfig {
     /// Name of the first of the [blocks](ImageClassifier::blocks) to train; those nearer the input stay frozen.
