@@ -53,7 +53,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates whose README does not yet show an example.
-const READMES_WITHOUT_CODE: [&str; 2] = ["firstsight-models", "firstsight-ops"];
+const READMES_WITHOUT_CODE: [&str; 1] = ["firstsight-ops"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()

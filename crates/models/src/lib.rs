@@ -1,13 +1,4 @@
-//! Image classification networks for [candle](https://github.com/huggingface/candle), with named, ordered,
-//! seeded parameters and layer tables.
-//!
-//! - [`registry`] finds a network by name: a [`ModelInfo`].
-//! - [`ImageClassifier`] is a network with a last layer.
-//! - [`Params`] owns the variables: named as in checkpoints, ordered, each drawn from `(seed, name)`.
-//! - [`summary`] has layer tables with output shapes and parameter counts.
-//! - [`Mlp`] is a perceptron for tables.
-//!
-//! Networks train with `firstsight-train`, or with any loop over candle's `backward`.
+#![doc = include_str!("../README.md")]
 
 mod blocks;
 mod classifier;
