@@ -353,3 +353,21 @@ fn shortcuts_that_do_not_fit_are_refused() {
         assert!(error.contains(found), "{error}");
     }
 }
+
+#[test]
+fn a_bias_before_batch_norm_is_refused() {
+    let ones = Tensor::ones(2, DType::F32, &Device::Cpu).unwrap();
+    let norm = BatchNorm {
+        weight: ones.clone(),
+        bias: ones.clone(),
+        running_mean: ones.clone(),
+        running_var: ones.clone(),
+        epsilon: 1e-3,
+        momentum: 0.1,
+        running_variance: RunningVariance::Biased,
+    };
+    let (x, weight) = (values(1, &[1, 2, 4, 4]), values(2, &[2, 2, 1, 1]));
+    let [x, weight] = [x, weight].map(|tensor| tensor.to_dtype(DType::F32).unwrap());
+    let layer = ConvLayer::new(&weight, Conv2dConfig::default()).bias(&ones).batch_norm(&norm);
+    assert!(layer.forward(&x).unwrap_err().to_string().contains("has no bias"));
+}

@@ -5,6 +5,7 @@
 
 mod accelerator;
 mod behavior;
+mod blocks;
 mod cases;
 mod generate;
 mod goldens;
