@@ -598,23 +598,3 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     bytes.extend((!crc).to_be_bytes());
     bytes
 }
-
-#[test]
-fn bench_times_the_steps_and_counts_their_work() {
-    let folder = TempDir::new().unwrap();
-    let args = ["bench", "--item", "B", "--rounds", "2", "--seconds", "0.01", "--threads", "1", "--json"];
-    let timings: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
-    let [timing] = timings.as_array().unwrap().as_slice() else { panic!("one item, found {timings}") };
-    assert_eq!(
-        (&timing["item"], &timing["mode"], &timing["threads"]),
-        (&"B".into(), &"train".into(), &1.into())
-    );
-    assert!(timing["ms"].as_f64().unwrap() > 0.0);
-    assert_eq!(timing["turns"].as_array().unwrap().len(), 2);
-    // Forward and the weights' gradient: 2 · 2 · 128 · 4800 · 55.
-    assert_eq!(timing["gflop"].as_f64().unwrap(), 0.135168);
-    assert!(timing["arithmetic_share"].as_f64().unwrap() > 0.0);
-    refuses(folder.path(), &["bench", "--item", "Z"], &["'Z' is none of"]);
-    let nowhere = ["bench", "--item", "B", "--seconds", "0.01", "--python", "no/such/python"];
-    refuses(folder.path(), &nowhere, &["no/such/python", "does not run"]);
-}

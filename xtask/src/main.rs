@@ -1,5 +1,32 @@
-//! `cargo xtask`.
+//! Firstsight inside a clone: every command of `firstsight`, and those for developers. `cargo xtask help` lists them.
 
-fn main() -> std::process::ExitCode {
-    xtask::main()
+mod bench;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use firstsight::Program;
+
+/// A command.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Product(firstsight::Command),
+    /// Time the training steps and forward passes of six networks, compared with PyTorch where a Python with torch is given
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let program = Program { name: "cargo xtask", workspace: Some(workspace()) };
+    firstsight::main_with::<Command>(&program, |command, context| match command {
+        Command::Product(command) => command.run(context),
+        Command::Bench(args) => bench::run(args, context),
+    })
+}
+
+/// The workspace, by cargo's variable for the package that runs; else the current folder.
+fn workspace() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .and_then(|package| PathBuf::from(package).parent().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("."))
 }
