@@ -3,40 +3,9 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use crate::autograd::route_values;
+use crate::config::Activation;
 use crate::cpu::{self, elementwise};
-use crate::error::Error;
 use crate::reference;
-
-/// An activation function, which ops apply in the same pass as their own arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Activation {
-    /// x
-    #[default]
-    Identity,
-    /// max(x, 0). The gradient at 0 is 0, as in PyTorch and Keras (1 in candle).
-    Relu,
-    /// min(max(x, 0), 6). The gradient at 0 and at 6 is 0.
-    Relu6,
-    /// tanh(x)
-    Tanh,
-    /// x where x > 0, else `negative_slope`·x. The slope is at least 0; the default is 0.2 in Keras and 0.01 in
-    /// PyTorch.
-    LeakyRelu(f64),
-}
-
-impl Activation {
-    pub(crate) fn check(self, op: &'static str) -> crate::Result<()> {
-        match self {
-            // With a negative slope, the sign of the output would not determine the sign of the input.
-            Self::LeakyRelu(slope) if !(slope >= 0.0 && slope.is_finite()) => Err(Error::Setting {
-                op,
-                rule: "a leaky ReLU's slope must be at least 0",
-                found: slope.to_string(),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Applies an activation to each value, with the gradients that [`Activation`] documents.
 ///

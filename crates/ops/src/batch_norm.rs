@@ -2,7 +2,7 @@
 
 use candle_core::{ModuleT, Result, Tensor};
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::Conv2dConfig;
 use crate::conv_block::ConvLayer;
 use crate::cpu::batch_norm::Moments;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::{Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::conv_block::ConvLayer;
 use crate::cpu::conv::avg_pool::ConvAvgPool;

@@ -18,10 +18,10 @@ mod pool;
 pub mod reference;
 mod shape;
 
-pub use self::activation::{Activation, activate};
+pub use self::activation::activate;
 pub use self::autograd::backward;
 pub use self::batch_norm::{BatchNorm, RunningVariance, batch_norm};
-pub use self::config::{Conv2dConfig, PadCounting, Padding, Padding2d, Pool2dConfig, Rounding};
+pub use self::config::{Activation, Conv2dConfig, PadCounting, Padding, Padding2d, Pool2dConfig, Rounding};
 pub use self::conv::conv2d;
 pub use self::conv_block::{ConvBlock, ConvLayer, Shortcut};
 pub use self::cpu::memory::buffer::release_buffers;

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::gemm::{self, Im2colView, PackedLhs, PixelLayout, gemm, gemm_over_pixels, gemv};
 use crate::cpu::{self, WeightedGrads, elementwise};
 use crate::custom_op::{self, Backward, WeightedOp};

@@ -45,8 +45,8 @@ use candle_core::{Module, ModuleT, Result, Tensor};
 pub use candle_nn::{BatchNormConfig, Conv2dConfig};
 use candle_nn::{Init, VarBuilder, init};
 
-pub use crate::activation::Activation;
 pub use crate::batch_norm::{BatchNorm, RunningVariance};
+pub use crate::config::Activation;
 use crate::conv_block::ConvLayer;
 
 /// A convolution with an optional bias.

@@ -5,8 +5,8 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::activation::Activation;
 use crate::batch_norm::BatchNorm;
+use crate::config::Activation;
 use crate::config::{Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::conv_block::{ConvBlock, ConvLayer, Pooling, Shortcut};
 use crate::dropout::dropout_scales;

@@ -5,8 +5,8 @@ mod op;
 use candle_core::{Result, Tensor};
 
 use self::op::Block;
-use crate::activation::Activation;
 use crate::batch_norm::BatchNorm;
+use crate::config::Activation;
 use crate::config::{Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
 use crate::pool::avg_pool2d;

@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{ConvBlock, ConvLayer, OP, Shortcut};
-use crate::activation::Activation;
 use crate::autograd::{self, Slot};
+use crate::config::Activation;
 use crate::cpu::conv::block::{
     BlockTail, ConvBnActSpec, ForwardPass, GradSource, InferencePlan, LayerGrads, LayerParams, NormParams,
     NormSpec, OutputGrad, PropagatedGrad, RunningStats, SavedActivations,

@@ -5,7 +5,7 @@
 //! not depend on it.
 
 use super::elementwise::{activate_one, derivative_at_input, for_activation};
-use crate::activation::Activation;
+use crate::config::Activation;
 
 /// Number of interleaved sums.
 const RUNS: usize = 32;

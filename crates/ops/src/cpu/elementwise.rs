@@ -3,7 +3,7 @@
 use super::memory::buffer::zeros;
 use super::memory::threads::for_each_chunk;
 use super::simd::{Kernel, Simd, dispatch};
-use crate::activation::Activation;
+use crate::config::Activation;
 
 /// Number of values per task.
 pub(crate) const CHUNK: usize = 1 << 14;
@@ -13,24 +13,24 @@ pub(crate) const CHUNK: usize = 1 << 14;
 macro_rules! for_activation {
     ($activation:expr, $f:ident => $body:expr) => {
         match $activation {
-            $crate::activation::Activation::Identity => {
-                let $f = $crate::activation::Activation::Identity;
+            $crate::config::Activation::Identity => {
+                let $f = $crate::config::Activation::Identity;
                 $body
             }
-            $crate::activation::Activation::Relu => {
-                let $f = $crate::activation::Activation::Relu;
+            $crate::config::Activation::Relu => {
+                let $f = $crate::config::Activation::Relu;
                 $body
             }
-            $crate::activation::Activation::Relu6 => {
-                let $f = $crate::activation::Activation::Relu6;
+            $crate::config::Activation::Relu6 => {
+                let $f = $crate::config::Activation::Relu6;
                 $body
             }
-            $crate::activation::Activation::Tanh => {
-                let $f = $crate::activation::Activation::Tanh;
+            $crate::config::Activation::Tanh => {
+                let $f = $crate::config::Activation::Tanh;
                 $body
             }
-            $crate::activation::Activation::LeakyRelu(negative_slope) => {
-                let $f = $crate::activation::Activation::LeakyRelu(negative_slope);
+            $crate::config::Activation::LeakyRelu(negative_slope) => {
+                let $f = $crate::config::Activation::LeakyRelu(negative_slope);
                 $body
             }
         }

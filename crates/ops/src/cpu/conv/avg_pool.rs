@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::batch_lanes::{GradLayout, LaneConv, WeightGrad, from_lanes, to_lanes};
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::{PadCounting, Padding2d};
 use crate::cpu::WeightedGrads;
 use crate::cpu::elementwise;

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::gemm::{GemmOutput, Im2colView, PackedLhs, PixelLayout, gemm_into};
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::simd::{Kernel, Simd, dispatch};

@@ -6,7 +6,7 @@ use super::col2im;
 use super::epilogue::LazyMap;
 use super::implicit_gemm::{self, ImplicitGemm};
 use super::winograd::Winograd;
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::plan::{Dense, InputGrad};
 use crate::shape::ConvShape;
 

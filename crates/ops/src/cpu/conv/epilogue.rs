@@ -1,7 +1,7 @@
 //! Maps whose batch normalization and activation are applied when the next op reads them, so that the
 //! normalized map is never written.
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::batch_norm::Affine;
 use crate::cpu::elementwise;
 

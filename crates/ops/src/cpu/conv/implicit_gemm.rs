@@ -2,7 +2,7 @@
 
 use super::epilogue::{Epilogue, LazyMap};
 use super::padded_input::PaddedInput;
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::Padding2d;
 use crate::cpu::gemm::{GemmOutput, Im2colView, PackedLhs, PixelLayout, gemm_into, gemm_over_pixels};
 use crate::shape::ConvShape;

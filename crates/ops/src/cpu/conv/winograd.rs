@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::epilogue::LazyMap;
 use super::padded_input::PaddedInput;
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::Padding2d;
 use crate::cpu::elementwise;
 use crate::cpu::gemm::{PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, multiply_tile, panel_width};

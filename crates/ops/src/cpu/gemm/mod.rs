@@ -23,7 +23,7 @@ pub(crate) use self::reduce::gemm_over_pixels;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::Activation;
+    use crate::config::Activation;
 
     #[test]
     fn products_are_sums_of_products() {

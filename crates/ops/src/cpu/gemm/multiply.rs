@@ -7,7 +7,7 @@ use super::pack::{
     Im2colView, PackedLhs, PixelLayout, Pixels, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_columns,
     panel_width, part,
 };
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::elementwise;
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::map_tasks;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{ConvBnActSpec, InferencePlan, LayerParams, with_epilogue};
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::batch_norm::{Affine, Moments};
 use crate::cpu::conv::depthwise::Depthwise;
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};

@@ -10,7 +10,7 @@ pub(crate) use self::inference::InferencePlan;
 
 use super::depthwise::Depthwise;
 use super::epilogue::Epilogue;
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::cpu::batch_norm::Moments;
 use crate::cpu::plan;
 use crate::shape::ConvShape;

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::Padding2d;
 use crate::cpu::WeightedGrads;
 use crate::cpu::elementwise;

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::activation::Activation;
+use crate::config::Activation;
 use crate::config::Padding2d;
 use crate::cpu::elementwise;
 use crate::cpu::memory::buffer::zeros;
