@@ -39,7 +39,7 @@ pub enum Interpolation {
     Lanczos,
 }
 
-/// How an image of another aspect ratio is brought to the target size: timm's `crop_mode`.
+/// Fitting of an image to a target size of another aspect ratio: timm's `crop_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ResizeMode {
     /// Each axis is scaled to its target, as Keras's `load_img` does.
@@ -73,7 +73,7 @@ impl fmt::Display for ResizeMode {
     }
 }
 
-/// What to do with a file that is named like an image but cannot be decoded.
+/// Treatment of a file that is named like an image but cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDecodeError {
     /// Stop with an error that names the file.
@@ -109,11 +109,11 @@ pub struct DecodeSettings {
     pub color: ColorMode,
     /// Resampling filter.
     pub interpolation: Interpolation,
-    /// How an image of another aspect ratio is brought to this size.
+    /// Fitting of an image of another aspect ratio to this size.
     pub resize_mode: ResizeMode,
     /// Share of the shorter side that [`ResizeMode::CenterCrop`] keeps, in (0, 1]: 0.875 for most ImageNet weights.
     pub crop_pct: f64,
-    /// What to do with a file that cannot be decoded, when a whole folder is decoded.
+    /// Treatment of a file that cannot be decoded, when a whole folder is decoded.
     pub on_error: OnDecodeError,
     /// Maximum number of pixels of an image, in the file and after scaling. A larger image is refused before memory
     /// is allocated for it. Pillow warns above 89,478,485.

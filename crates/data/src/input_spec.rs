@@ -1,4 +1,4 @@
-//! How an image file becomes a network's input.
+//! The input of a network, and the preprocessing that makes it from an image file.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct InputSpec {
     pub interpolation: Interpolation,
     /// Share of the resized image's shorter side that a center crop keeps, in (0, 1].
     pub crop_pct: f64,
-    /// How an image of another aspect ratio is brought to the input size.
+    /// Fitting of an image of another aspect ratio to the input size.
     pub crop_mode: ResizeMode,
     /// Mean of each channel, for values in [0, 1].
     pub mean: Vec<f32>,

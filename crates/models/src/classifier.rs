@@ -170,7 +170,7 @@ impl ImageClassifier {
         Ok(Self { info, input, backbone: Backbone::new(network), head, init, params: params.clone() })
     }
 
-    /// What is known about the network.
+    /// The registry's entry of the network.
     pub fn info(&self) -> &'static ModelInfo {
         self.info
     }

@@ -36,7 +36,7 @@ impl Linear {
         Self::with_bias(n_in, n_out, activation, init, 0.0, vb)
     }
 
-    /// [`Linear::new`] for a layer whose paper starts the biases from `constant`.
+    /// A layer whose biases start from `constant`.
     pub(crate) fn with_bias(
         n_in: usize,
         n_out: usize,
@@ -51,17 +51,17 @@ impl Linear {
         Ok(Self { weight, bias, activation })
     }
 
-    /// Input features.
+    /// Number of input features.
     pub fn n_in(&self) -> usize {
         self.weight.dims().get(1).copied().unwrap_or_default()
     }
 
-    /// Output features.
+    /// Number of output features.
     pub fn n_out(&self) -> usize {
         self.bias.elem_count()
     }
 
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub fn n_params(&self) -> usize {
         self.weight.elem_count() + self.bias.elem_count()
     }

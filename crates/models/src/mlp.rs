@@ -4,29 +4,29 @@ use firstsight_ops::Activation;
 
 use crate::{Init, Linear};
 
-/// What makes a multilayer perceptron.
+/// Settings of a multilayer perceptron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MlpConfig {
-    /// Input features.
+    /// Number of input features.
     pub n_in: usize,
-    /// Units of each hidden layer.
+    /// Number of units of each hidden layer.
     pub hidden: Vec<usize>,
-    /// What follows each hidden layer.
+    /// Activation of the hidden layers.
     pub activation: Activation,
-    /// Output features.
+    /// Number of outputs.
     pub n_out: usize,
-    /// What follows the last layer.
+    /// Function of the last layer's outputs.
     pub output: MlpOutput,
-    /// The initialisers.
+    /// Initialization of weights and biases.
     pub init: Init,
 }
 
-/// What follows a perceptron's last layer.
+/// The function that a perceptron applies to its last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MlpOutput {
-    /// Nothing: logits or unbounded values.
+    /// None, for logits or unbounded values.
     Linear,
-    /// The exponential: positive rates, for a Poisson loss.
+    /// The exponential, for the positive rates of a Poisson loss.
     Exponential,
 }
 
@@ -77,7 +77,7 @@ impl Mlp {
         Ok(Self { layers, output: config.output })
     }
 
-    /// Weights and biases.
+    /// Number of weights and biases.
     pub fn n_params(&self) -> usize {
         self.layers.iter().map(Linear::n_params).sum()
     }

@@ -1,4 +1,4 @@
-//! The header of a safetensors file, checked before anything that it announces is read or allocated.
+//! The header of a safetensors file, validated before anything is read or allocated for it.
 
 use std::fmt;
 use std::fs::File;
@@ -13,41 +13,42 @@ use crate::{Error, Result};
 /// The format's own limit.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// What a safetensors file says that it holds.
+/// The validated header of a safetensors file.
 ///
 /// The format: the header's length as eight little-endian bytes; the header, a JSON object from names to types, shapes
-/// and places; the tensors' bytes side by side.
+/// and offsets; the tensors' bytes without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsHeader {
-    /// In the order of their names.
+    /// Sorted by name.
     pub tensors: Vec<TensorHeader>,
 }
 
 /// A tensor of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorHeader {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it consists of, as the file says it: `F32`, `BF16`, `I64`, ….
+    /// Type of its values, in the format's terms: `F32`, `BF16`, `I64`, ….
     pub dtype: String,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
 }
 
 impl TensorHeader {
-    /// Whether it holds floating-point numbers that a variable can take.
+    /// Whether its values are floating-point numbers that a variable can take.
     pub fn is_float(&self) -> bool {
         matches!(self.dtype.as_str(), "F16" | "BF16" | "F32" | "F64")
     }
 }
 
 impl WeightsHeader {
-    /// Reads the header of a file, and nothing else of it.
+    /// Reads the header of a file, and no tensor.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::WeightsHeader`] for a file that is no safetensors file: truncated, with bytes to
-    /// spare, with a header that is longer than the file or no JSON, with a name twice, or with tensors that overlap,
-    /// leave gaps, lie outside the file or have another size than their shape says.
+    ///
+    /// [`Error::Io`], and [`Error::WeightsHeader`] for a file that is not in the format: truncated or with bytes
+    /// left over, with a header that exceeds the file or is not JSON, with a name twice, or with tensors that overlap,
+    /// leave gaps, exceed the file or have another size than their shape needs.
     pub fn read(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         let bad = |reason| Error::WeightsHeader { path: path.to_path_buf(), reason };
@@ -80,7 +81,7 @@ impl WeightsHeader {
         self.tensors.get(place)
     }
 
-    /// `n_bytes` follow the header.
+    /// Validates a header that `n_bytes` follow.
     fn parse(text: &[u8], n_bytes: u64) -> Result<Self, String> {
         let entries: Entries = serde_json::from_slice(text)
             .map_err(|e| format!("its header is not as the format has it: {e}"))?;
@@ -112,7 +113,7 @@ impl WeightsHeader {
     }
 }
 
-/// A tensor as the header's JSON has it.
+/// A tensor's entry in the header's JSON.
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
@@ -121,7 +122,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Where its bytes are, which must be as many as its shape and type take.
+    /// Range of its bytes, of the length that its shape and type need.
     fn place(&self, name: &str) -> Result<(u64, u64), String> {
         let bits: u64 = match self.dtype.as_str() {
             "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0" => 8,
@@ -148,7 +149,7 @@ impl Entry {
     }
 }
 
-/// Every entry but the metadata, those of the same name too.
+/// All entries without the metadata, including those of the same name.
 struct Entries(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Entries {

@@ -1,6 +1,6 @@
-//! What the outputs of networks trained on ImageNet-1k mean.
+//! Class names of networks trained on ImageNet-1k.
 
-/// One name a line; WordNet's words, under its licence beside them.
+/// One name a line; WordNet's words, under its license beside them.
 const NAMES: &str = include_str!("../names/imagenet-1k.txt");
 
 /// The 1,000 classes of ImageNet-1k by the first word of each WordNet synset, in the order of networks' outputs. Two

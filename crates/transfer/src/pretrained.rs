@@ -74,7 +74,7 @@ pub struct Pretrained {
     /// The source, in words.
     pub origin: String,
     /// The license, where it is known.
-    pub licence: Option<&'static str>,
+    pub license: Option<&'static str>,
 }
 
 impl Pretrained {
@@ -107,7 +107,7 @@ impl Pretrained {
                     n_classes: known.n_classes,
                     label_names: (known.n_classes == 1000).then(imagenet_names),
                     origin: format!("{} on the hub", known.repository),
-                    licence: known.license,
+                    license: known.license,
                 })
             }
             WeightsSource::Repository { repository, revision } => {
@@ -166,7 +166,7 @@ impl Pretrained {
         weights: PathBuf,
         config: Option<PathBuf>,
         origin: String,
-        licence: Option<&'static str>,
+        license: Option<&'static str>,
     ) -> Result<Self> {
         let usual = usual_input(model);
         let stated = match &config {
@@ -192,7 +192,7 @@ impl Pretrained {
             None => (usual, None),
         };
         let label_names = label_names.filter(|names| names.len() == n_classes);
-        Ok(Self { model, weights, input, n_classes, label_names, origin, licence })
+        Ok(Self { model, weights, input, n_classes, label_names, origin, license })
     }
 
     /// The network with these weights and its own last layer.

@@ -101,7 +101,7 @@ fn names_shapes_and_inputs_are_timms() {
     for golden in goldens {
         let model = model(golden);
         assert_eq!(model.repository(), golden["repository"].as_str().unwrap());
-        assert_eq!(model.licence().to_lowercase(), golden["licence"].as_str().unwrap());
+        assert_eq!(model.license().to_lowercase(), golden["license"].as_str().unwrap());
         let input = model.input();
         let numbers = |of: &[f32]| of.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         let stated = &golden["input"];
@@ -202,8 +202,8 @@ fn a_last_layer_is_trained_on_vision_transformers_features() {
 #[test]
 fn any_function_of_images_is_a_backbone() {
     let images = photos(40, 16);
-    let colours = CandleBackbone::from_fn("mean colour", 3, |xs| Ok(xs.clone()));
-    learns(&colours, &images, vec![0.5; 3], vec![0.5; 3]);
+    let colors = CandleBackbone::from_fn("mean color", 3, |xs| Ok(xs.clone()));
+    learns(&colors, &images, vec![0.5; 3], vec![0.5; 3]);
     let tokens = CandleBackbone::from_fn("first row", 16, |xs| xs.mean(1));
     assert_eq!(tokens.forward_t(&self::images(16), false).unwrap().dims(), [1, 16]);
     let wrong = CandleBackbone::from_fn("wrong", 5, |xs| Ok(xs.clone()));

@@ -226,7 +226,7 @@ pub(crate) struct Work {
     /// The least traffic with memory if each convolution or dense layer, with all that follows it up to the next,
     /// reads its input and writes its output once, in 10⁹ bytes. Training reads both again, and writes and reads a
     /// gradient for each; batch norm in training makes a layer of two; Adam reads and writes three values a parameter.
-    /// What is frozen is passed forwards alone.
+    /// Frozen layers have a forward pass only.
     pub(crate) gigabytes: f64,
 }
 

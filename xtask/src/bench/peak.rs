@@ -1,4 +1,4 @@
-//! What the processor can do at most: fused multiply-adds a second, and bytes a second to and from memory.
+//! The processor's peak: fused multiply-adds per second, and bytes per second to and from memory.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -274,7 +274,7 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }
 
-/// What a seed means must not change unnoticed.
+/// The images that a seed gives must not change unnoticed.
 #[test]
 fn a_seeds_images_are_those_of_version_0_1_0() {
     let image: Vec<u8> = (0..12).map(|i| 20 * i).collect();

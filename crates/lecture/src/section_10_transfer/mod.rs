@@ -176,8 +176,8 @@ fn of_imagenet(
             return Ok(None);
         };
         section.subsection(&format!("{} on {}", pretrained.model, task.classes()));
-        let licence = pretrained.licence.map_or_else(String::new, |licence| format!(" (license: {licence})"));
-        section.text(&format!("The weights are those of {}{licence}.", escape_markup(&pretrained.origin)));
+        let license = pretrained.license.map_or_else(String::new, |license| format!(" (license: {license})"));
+        section.text(&format!("The weights are those of {}{license}.", escape_markup(&pretrained.origin)));
         show(pretrained, &task, &done, None, section)?;
         transfers.push(json(pretrained, &task, &done, None));
     }

@@ -6,8 +6,8 @@ use fnv::FnvHasher;
 
 /// Inverted dropout (Srivastava et al. 2014) that keeps no state.
 ///
-/// Which values are dropped follows from the layer's name and from the sum of the values that arrive, which changes
-/// from step to step as the weights do. So a training that is resumed drops what the uninterrupted one would have.
+/// The mask is a function of the layer's name and of the sum of its input, which changes with the weights from step to
+/// step. So a resumed training drops the same values as an uninterrupted one.
 #[derive(Debug, Clone)]
 pub(crate) struct Dropout {
     rate: f64,
@@ -15,7 +15,7 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// `rate` in [0, 1) of the values are dropped; 0 is no dropout.
+    /// A layer that drops a share `rate` in [0, 1) of the values.
     pub(crate) fn new(rate: f64, name: impl Into<String>) -> Self {
         Self { rate, name: name.into() }
     }

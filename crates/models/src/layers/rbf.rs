@@ -1,10 +1,10 @@
 use candle_core::{Device, Result, Tensor};
 
 /// LeNet-5's output layer: (B, 84) to (B, n), minus the squared distances to fixed codes of ±1 (LeCun et al. 1998,
-/// section II.B, with the sign turned, so that the largest output is the nearest code). It has nothing to train.
+/// section II.B, with the opposite sign, so that the largest output is the nearest code). It has no parameters.
 ///
-/// The first ten codes are the digits, drawn 7 wide and 12 high; these drawings are this crate's, the paper's differ
-/// in details. Where there are more than ten classes, every code is a fixed pattern without meaning.
+/// Up to ten codes are pictures of the digits, 7 pixels wide and 12 high; the paper's pictures differ in details. With more
+/// than ten classes, every code is a fixed pseudorandom pattern.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -21,7 +21,7 @@ pub struct Rbf {
 }
 
 impl Rbf {
-    /// Values a code has: 7 × 12 pixels.
+    /// Values of a code: 7 × 12 pixels.
     pub const N_IN: usize = 84;
 
     /// The layer for `n_classes` classes.
@@ -39,7 +39,7 @@ impl Rbf {
         self.codes.clone()
     }
 
-    /// Minus the squared distances.
+    /// Minus the squared distances of inputs (B, 84) to the codes: (B, n).
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let codes = self.codes.to_dtype(xs.dtype())?;
         let products = xs.matmul(&codes.t()?)?;
@@ -48,7 +48,7 @@ impl Rbf {
         (products * 2.0)?.broadcast_sub(&of_inputs)?.broadcast_sub(&of_codes)
     }
 
-    /// How many codes there are.
+    /// Number of codes.
     pub fn n_out(&self) -> usize {
         self.codes.dims().first().copied().unwrap_or_default()
     }

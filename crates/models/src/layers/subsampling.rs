@@ -4,7 +4,7 @@ use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig};
 
 use crate::Init;
 
-/// LeNet-5's pooling: y = f(w·Σ window + b) with one trainable coefficient `weight` and one `bias` a channel (LeCun
+/// LeNet-5's pooling: y = f(w·Σ window + b) with one trainable coefficient `weight` and one `bias` per channel (LeCun
 /// et al. 1998, section II.B).
 #[derive(Debug, Clone)]
 pub(crate) struct Subsampling {

@@ -83,9 +83,9 @@ impl CandleBackbone {
     /// use candle_core::{DType, Device, ModuleT as _, Tensor};
     /// use firstsight_transfer::candle_models::CandleBackbone;
     ///
-    /// let colours = CandleBackbone::from_fn("mean colour", 3, |images| Ok(images.clone()));
+    /// let colors = CandleBackbone::from_fn("mean color", 3, |images| Ok(images.clone()));
     /// let images = Tensor::ones((2, 3, 8, 8), DType::F32, &Device::Cpu)?;
-    /// assert_eq!(colours.forward_t(&images, false)?.dims(), [2, 3]);
+    /// assert_eq!(colors.forward_t(&images, false)?.dims(), [2, 3]);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn from_fn(
@@ -104,7 +104,7 @@ impl CandleBackbone {
         Self { name: name.to_owned(), n_features, forward }
     }
 
-    /// What it is called.
+    /// The network's name.
     pub fn name(&self) -> &str {
         &self.name
     }

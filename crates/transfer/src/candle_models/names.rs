@@ -1,4 +1,4 @@
-//! What candle-transformers' names stand for in a checkpoint of timm's.
+//! Names of candle-transformers' tensors in timm's checkpoints.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

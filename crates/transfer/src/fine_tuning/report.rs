@@ -38,8 +38,8 @@ fn report(result: &FineTuneResult) -> Result<Report> {
         ("device", result.device_name.clone()),
         ("time", number::duration(std::time::Duration::from_secs_f64(total))),
     ];
-    if let Some(licence) = result.pretrained.licence {
-        facts.push(("license of the weights", licence.to_owned()));
+    if let Some(license) = result.pretrained.license {
+        facts.push(("license of the weights", license.to_owned()));
     }
     report.facts(&facts);
     let (name, held_out) = result.held_out();

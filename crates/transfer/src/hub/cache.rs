@@ -86,7 +86,7 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(folder).map_err(HubError::io("create", folder))
 }
 
-/// A relative symbolic link to the blob under a temporary name, renamed; a copy where links are not to be had.
+/// A relative symbolic link to the blob under a temporary name, renamed; a copy where the file system has no links.
 fn link(blob: &Path, pointer: &Path) -> Result<(), HubError> {
     let mut name = pointer.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));

@@ -112,7 +112,7 @@ def names(architecture):
         "values": size,
         "hash": f"{fnv1a(text):016x}",
         "repository": cfg["hf_hub_id"],
-        "licence": cfg["license"],
+        "license": cfg["license"],
         "input": [cfg["input_size"][-1], cfg["interpolation"], cfg["crop_pct"], cfg["mean"], cfg["std"]],
     }
 
