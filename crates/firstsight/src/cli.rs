@@ -50,7 +50,7 @@ pub(crate) struct Common {
     /// Number of threads [default: that of the processor]
     #[arg(long, global = true, value_parser = values::positive, value_name = "N")]
     threads: Option<usize>,
-    /// Folder for decoded images and generated data [default: the user's cache folder]
+    /// Folder for decoded images and generated data [default: the user's cache folder; in a clone, datasets/cache]
     #[arg(long, global = true, value_name = "DIR")]
     cache: Option<PathBuf>,
 }

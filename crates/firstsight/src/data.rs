@@ -1,6 +1,9 @@
-//! The folder of images of a command, as an argument or a flag.
+//! The folder of images of a command, as an argument or a flag, and the folder of its run.
 
 use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use firstsight_transfer::{Error, RunFolder};
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -8,7 +11,7 @@ pub(crate) struct DataArgs {
     /// Folder of images: Train/Test or train/val/test of class folders, or one folder of class folders
     #[arg(value_name = "DATA")]
     folder: Option<PathBuf>,
-    /// The same as a flag
+    /// Folder of images, as a flag
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -23,5 +26,13 @@ impl DataArgs {
         let absolute = std::path::absolute(self.path()).unwrap_or_else(|_| self.path().to_path_buf());
         let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
         PathBuf::from(format!("{}-{model}", name.as_deref().unwrap_or("images")))
+    }
+}
+
+/// The folder for a new run, or for one to resume.
+pub(crate) fn run_folder(path: &Path, resume: bool) -> Result<RunFolder> {
+    match RunFolder::create(path, resume) {
+        Err(error @ Error::RunExists(_)) => bail!("{error}: --resume continues it"),
+        run => Ok(run?),
     }
 }

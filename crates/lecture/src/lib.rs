@@ -31,7 +31,7 @@ use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training, monitor};
 use firstsight_transfer::{
-    DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections as pages,
+    DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections,
 };
 use serde::Serialize;
 
@@ -426,7 +426,7 @@ impl<'a> Lecture<'a> {
         let resume = self.resume || begun.is_some();
         let mut trained = plan.run(&self.splits, &run, resume, self.context.runtime)?;
         trained.seconds += begun.map_or(0.0, |begun| begun.seconds);
-        pages::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
+        report_sections::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
             .write(&run.report())?;
         Ok(trained)
     }

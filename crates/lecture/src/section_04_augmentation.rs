@@ -13,7 +13,7 @@ use firstsight_report::{
 };
 use firstsight_train::{Accuracy, Metrics};
 use firstsight_transfer::{
-    Figures, RunFolder, report_sections as pages,
+    Figures, RunFolder, report_sections,
     training::{RunMetrics, Trained},
 };
 use serde::Serialize;
@@ -223,7 +223,7 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
     let mut tiles = Vec::new();
     for index in [0, images.len() / 2] {
         let class = &images.classes()[images.labels()[index] as usize];
-        tiles.push(Tile::new(pages::picture(images, index)?, class.clone()).sublabel("as it is"));
+        tiles.push(Tile::new(report_sections::picture(images, index)?, class.clone()).sublabel("as it is"));
         for epoch in 0..9 {
             let changed = augmenter.apply(images.image(index), epoch, index);
             let image = Image::from_pixels(height, width, channels, &changed)?;

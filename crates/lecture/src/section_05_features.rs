@@ -7,7 +7,7 @@ use firstsight_insight::{FeatureVisConfig, Parametrization};
 use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
-use firstsight_transfer::{Pretrained, RunFolder, report_sections as pages, training::Trained};
+use firstsight_transfer::{Pretrained, RunFolder, report_sections, training::Trained};
 
 use super::photo::photo;
 use super::{Lecture, input};
@@ -62,7 +62,7 @@ fn characters(
     section.subsection("The CNN of section 8");
     let kind = &SMALL_CNN;
     let weights = RunFolder::open(&lecture.out.join("runs").join(kind.name))?.weights();
-    let (name, images) = pages::held_out(&lecture.splits);
+    let (name, images) = report_sections::held_out(&lecture.splits);
     let classes = images.classes();
     let source = format!("the CNN of section 8, trained on {}", lecture.source);
     let subject =
@@ -105,7 +105,7 @@ fn characters(
         show::show_maps(section, &subject, images.image(index), layer, 16, &of)?;
     }
     let predictions =
-        pages::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
+        report_sections::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
     failures(lecture, &subject, &predictions, section)?;
     Ok(true)
 }
@@ -117,7 +117,7 @@ fn failures(
     predictions: &Predictions,
     section: &mut Section,
 ) -> Result<()> {
-    let (name, images) = pages::held_out(&lecture.splits);
+    let (name, images) = report_sections::held_out(&lecture.splits);
     let classes = images.classes();
     let mut wrong: Vec<(usize, usize, usize, f32)> = (0..predictions.len())
         .map(|i| {
@@ -144,7 +144,9 @@ fn failures(
     for ((case, said), true_one) in wrong.iter().zip(about(false)?).zip(about(true)?) {
         let &(i, truth, class, confidence) = case;
         let label = format!("{} → {}", classes[truth], classes[class]);
-        tiles.push(Tile::new(pages::picture(images, i)?, label).mark(Mark::Wrong).sublabel("the image"));
+        tiles.push(
+            Tile::new(report_sections::picture(images, i)?, label).mark(Mark::Wrong).sublabel("the image"),
+        );
         let sure = number::percent(f64::from(confidence), 1);
         tiles.push(Tile::new(said, classes[class].clone()).sublabel(format!("predicted, {sure}")));
         tiles.push(Tile::new(true_one, classes[truth].clone()).sublabel("true class"));

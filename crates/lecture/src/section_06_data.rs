@@ -6,7 +6,7 @@ use firstsight_data::ImageFolder;
 use firstsight_report::{
     BarChart, Column, Figure, Histogram, Measure, Report, Section, Sheet, Table, Tile, number,
 };
-use firstsight_transfer::{VALIDATION_SHARE, report_sections as pages};
+use firstsight_transfer::{VALIDATION_SHARE, report_sections};
 
 use super::{Lecture, SPLIT_SEED};
 use crate::Result;
@@ -173,7 +173,7 @@ fn samples(lecture: &Lecture<'_>, section: &mut Section) -> Result<()> {
     let mut tiles = Vec::new();
     for (class, name) in images.classes().iter().enumerate() {
         if let Some(i) = labels.iter().position(|&label| label as usize == class) {
-            tiles.push(Tile::new(pages::picture(images, i)?, name.clone()));
+            tiles.push(Tile::new(report_sections::picture(images, i)?, name.clone()));
         }
     }
     let caption = "One training image of each class, as the networks see it, with its label";

@@ -2,7 +2,7 @@
 
 use firstsight_report::{Report, number};
 use firstsight_transfer::{
-    report_sections::{self as pages, ReferenceRow},
+    report_sections::{self, ReferenceRow},
     training::Trained,
 };
 
@@ -21,9 +21,9 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
         lecture.lengths.epochs,
         lecture.lengths.patience,
     ));
-    pages::layers(section, &summary);
-    pages::curves(section, trained, &lecture.source);
-    pages::figures(section, &lecture.rows(&reference::LOGISTIC, trained), "logistic regression");
+    report_sections::layers(section, &summary);
+    report_sections::curves(section, trained, &lecture.source);
+    report_sections::figures(section, &lecture.rows(&reference::LOGISTIC, trained), "logistic regression");
     lecture.say_what_the_lecture_used(section);
     Ok(())
 }

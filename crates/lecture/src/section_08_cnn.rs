@@ -3,7 +3,7 @@
 use candle_core::{ModuleT as _, Tensor};
 use firstsight_report::{Column, Figure, Picture, Report, Section, Table, escape_markup, number};
 use firstsight_train::Predictions;
-use firstsight_transfer::{report_sections as pages, training::Trained};
+use firstsight_transfer::{report_sections, training::Trained};
 
 use super::{Lecture, input, reference};
 use crate::Result;
@@ -16,18 +16,18 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
          and their combinations wherever they are; two dense layers decide. That takes {} parameters. The last layer gives logits; the training is the same.",
         number::count(summary.total_params() as u64),
     ));
-    pages::layers(section, &summary);
-    pages::curves(section, trained, &lecture.source);
-    pages::figures(section, &lecture.rows(&reference::CNN, trained), "the CNN");
+    report_sections::layers(section, &summary);
+    report_sections::curves(section, trained, &lecture.source);
+    report_sections::figures(section, &lecture.rows(&reference::CNN, trained), "the CNN");
     lecture.say_what_the_lecture_used(section);
 
-    let (name, images) = pages::held_out(&lecture.splits);
+    let (name, images) = report_sections::held_out(&lecture.splits);
     let source = format!("{}, {name} images", lecture.source);
     let predictions =
-        pages::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
+        report_sections::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
     one_image(lecture, trained, &predictions, section, &source)?;
     section.subsection("What it gets wrong, and how sure it is");
-    Ok(pages::mistakes(section, images, &predictions, &source)?)
+    Ok(report_sections::mistakes(section, images, &predictions, &source)?)
 }
 
 fn one_image(
@@ -38,13 +38,17 @@ fn one_image(
     source: &str,
 ) -> Result<()> {
     section.subsection("One image");
-    let (name, images) = pages::held_out(&lecture.splits);
+    let (name, images) = report_sections::held_out(&lecture.splits);
     let index = images.len() / 2;
     let classes = images.classes();
     let truth = &classes[images.labels()[index] as usize];
     let caption =
         format!("Image {index} of the {name} images, 80 × 60 pixels. It shows {}", escape_markup(truth));
-    section.figure(Figure::new(Picture::pixelated(pages::picture(images, index)?, 4.0), caption, source));
+    section.figure(Figure::new(
+        Picture::pixelated(report_sections::picture(images, index)?, 4.0),
+        caption,
+        source,
+    ));
     let mut table = Table::new(
         "The most probable classes for it",
         [Column::text("class"), Column::number("probability")],

@@ -1,6 +1,6 @@
 //! Evaluation and prediction.
 
-use candle_core::{D, DType, ModuleT};
+use candle_core::{D, DType, ModuleT, Tensor};
 use firstsight_data::Batches;
 
 use crate::metric::{Meter, argmax};
@@ -18,12 +18,43 @@ pub fn evaluate(
     metrics: &[&dyn Metric],
 ) -> Result<Metrics> {
     let mut meter = Meter::new(metrics);
+    for_each_output(model, batches, |outputs, labels| {
+        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        Ok(())
+    })?;
+    meter.finish("evaluation")
+}
+
+/// The results of [`evaluate`] and [`predict`], from one pass over `batches`.
+///
+/// # Errors
+///
+/// Those of [`evaluate`].
+pub fn evaluate_and_predict(
+    model: &impl ModuleT,
+    batches: &dyn Batches,
+    loss: &dyn Loss,
+    metrics: &[&dyn Metric],
+) -> Result<(Metrics, Predictions)> {
+    let (mut meter, mut predictions) = (Meter::new(metrics), Predictions::empty());
+    for_each_output(model, batches, |outputs, labels| {
+        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        predictions.add(outputs, labels)
+    })?;
+    Ok((meter.finish("evaluation")?, predictions))
+}
+
+/// Calls `observe` with the outputs and labels of each batch, in inference mode.
+fn for_each_output(
+    model: &impl ModuleT,
+    batches: &dyn Batches,
+    mut observe: impl FnMut(&Tensor, &Tensor) -> Result<()>,
+) -> Result<()> {
     for batch in batches.epoch(0) {
         let batch = batch?;
-        let outputs = model.forward_t(&batch.inputs, false)?.detach();
-        meter.add(&loss.compute(&outputs, &batch.labels)?, &outputs, &batch.labels)?;
+        observe(&model.forward_t(&batch.inputs, false)?.detach(), &batch.labels)?;
     }
-    meter.finish("evaluation")
+    Ok(())
 }
 
 /// The class probabilities of some examples, in the order of the batches.
@@ -38,6 +69,19 @@ pub struct Predictions {
 }
 
 impl Predictions {
+    fn empty() -> Self {
+        Self { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 }
+    }
+
+    /// Adds a batch.
+    fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
+        let probabilities = candle_nn::ops::softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
+        self.n_classes = probabilities.dim(1)?;
+        self.probabilities.extend(probabilities.flatten_all()?.to_vec1::<f32>()?);
+        self.labels.extend(labels.to_dtype(DType::U32)?.to_vec1::<u32>()?);
+        Ok(())
+    }
+
     /// The number of examples.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -97,14 +141,7 @@ impl Predictions {
 ///
 /// [`Error::Empty`] without examples; errors of the data and the model.
 pub fn predict(model: &impl ModuleT, batches: &dyn Batches) -> Result<Predictions> {
-    let mut predictions = Predictions { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 };
-    for batch in batches.epoch(0) {
-        let batch = batch?;
-        let logits = model.forward_t(&batch.inputs, false)?.detach();
-        let probabilities = candle_nn::ops::softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
-        predictions.n_classes = probabilities.dim(1)?;
-        predictions.probabilities.extend(probabilities.flatten_all()?.to_vec1::<f32>()?);
-        predictions.labels.extend(batch.labels.to_dtype(DType::U32)?.to_vec1::<u32>()?);
-    }
+    let mut predictions = Predictions::empty();
+    for_each_output(model, batches, |logits, labels| predictions.add(logits, labels))?;
     if predictions.is_empty() { Err(Error::Empty("evaluation")) } else { Ok(predictions) }
 }

@@ -18,7 +18,7 @@ pub use calibration::{ClassFigures, ConfidenceBin};
 pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainEnd};
 pub use config::FitConfig;
 pub use error::{Error, Result};
-pub use evaluate::{Predictions, evaluate, predict};
+pub use evaluate::{Predictions, evaluate, evaluate_and_predict, predict};
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
 pub use loss::{

@@ -61,6 +61,9 @@ pub enum Error {
     /// A training that was interrupted before there was a result.
     #[error("{0}")]
     Interrupted(#[from] Interrupted),
+    /// A folder for a new run that holds one already.
+    #[error("{} already holds a run", _0.display())]
+    RunExists(PathBuf),
     /// A folder that is not the run that was expected.
     #[error("{path} {reason}", path = path.display())]
     Run {

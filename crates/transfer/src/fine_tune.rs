@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
-use firstsight_models::{Block, ImageClassifier, InputShape, ModelInfo, Params, Summary, is_buffer};
+use firstsight_models::{Block, ImageClassifier, Params, Summary, is_buffer};
 use firstsight_train::{
     Callback, FitConfig, History, Loss, LrCurve, Metric, Model, Optimizer, OptimizerConfig, ParamGroup,
     ParamGroups, Schedule, fit, lr_find,
@@ -58,27 +58,19 @@ pub struct FineTuner {
 }
 
 impl FineTuner {
-    /// The network of this kind over the existing variables of `params`, with the blocks before
-    /// `config.unfreeze_from` frozen.
+    /// A network over the variables of `params`, with the blocks before `config.unfreeze_from` frozen.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Setting`] lists the blocks if `config` names another.
-    pub fn new(
-        model: &'static ModelInfo,
-        input: InputShape,
-        n_classes: usize,
-        params: &Params,
-        config: &FineTuneConfig,
-    ) -> Result<Self> {
-        let parts = ImageClassifier::new(model, input, n_classes, model.init, params)?.blocks();
-        let first = block_index(&parts, &config.unfreeze_from)?;
-        let frozen = parts[..first].to_vec();
-        let is_frozen = move |name: &str| frozen.iter().any(|block| block.holds(name));
-        let view = params.frozen(is_frozen);
-        let network = ImageClassifier::new(model, input, n_classes, model.init, &view)?;
-        let groups = groups(&parts, first, params, config.layer_decay);
-        Ok(Self { network, params: params.clone(), groups, blocks: parts, first })
+    pub fn new(network: &ImageClassifier, params: &Params, config: &FineTuneConfig) -> Result<Self> {
+        let (model, blocks) = (network.info(), network.blocks());
+        let first = block_index(&blocks, &config.unfreeze_from)?;
+        let frozen = blocks[..first].to_vec();
+        let view = params.frozen(move |name: &str| frozen.iter().any(|block| block.holds(name)));
+        let network = ImageClassifier::new(model, network.input(), network.n_classes(), model.init, &view)?;
+        let groups = groups(&blocks, first, params, config.layer_decay);
+        Ok(Self { network, params: params.clone(), groups, blocks, first })
     }
 
     /// The numbers of trained and of frozen parameters.

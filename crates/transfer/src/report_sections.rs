@@ -7,9 +7,9 @@ use firstsight_report::{
     Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
     number,
 };
-use firstsight_train::{Accuracy, Epoch, Metrics, Predictions};
+use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
-use crate::training::{self, Trained, Training};
+use crate::training::{Trained, Training, in_order};
 use crate::{DecodedSplits, Figures, Result, Runtime};
 
 /// The figures of a split, with others to compare with where there are any.
@@ -59,7 +59,7 @@ pub fn run_report(
     }));
     figures(section, &rows, plan.model.name);
     let (name, images) = held_out(splits);
-    let (_, predictions) = training::measure(&trained.network, images, &plan.input, &runtime.device)?;
+    let predictions = predictions(&trained.network, images, &plan.input, &runtime.device)?;
     mistakes(
         report.section(None, &format!("The {name} images")),
         images,
@@ -270,5 +270,5 @@ pub fn predictions(
     input: &InputSpec,
     device: &Device,
 ) -> Result<Predictions> {
-    Ok(training::measure(network, images, input, device)?.1)
+    Ok(predict(network, &in_order(images, input, device)?)?)
 }

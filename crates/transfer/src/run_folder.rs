@@ -34,15 +34,14 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Run`] for a folder that holds a run and is not to be resumed, or holds none and is.
+    /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed, [`Error::Run`] for one that holds none
+    /// and is.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         let checkpoint = run.checkpoint().join("last.safetensors").exists();
         match (checkpoint || run.weights().exists(), resume) {
             (true, true) if !checkpoint => return Err(run.error("has no checkpoint to resume".to_owned())),
-            (true, false) => {
-                return Err(run.error("already holds a run: --resume continues it".to_owned()));
-            }
+            (true, false) => return Err(Error::RunExists(run.path)),
             (false, true) => return Err(run.error("holds no run to resume".to_owned())),
             _ => {}
         }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{
-    DatasetFolder, DecodeOptions, ImageDataset, ImageFolder, InputSpec, Loader, LoaderConfig, Sampling,
+    DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Loader, LoaderConfig,
+    Sampling,
 };
-
 use fnv::FnvHasher;
 
 use crate::{Error, Result, Runtime};
@@ -36,7 +36,7 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Scans a folder with `Train`/`Test` or `train`/`val`/`test` of class folders, or one folder of class splits.
+    /// Scans a folder with `Train`/`Test` or `train`/`val`/`test` of class folders, or one folder of class folders.
     /// Without validation images, a fifth of the training images is set aside.
     ///
     /// # Errors
@@ -147,11 +147,11 @@ impl DecodedSplits {
     ///
     /// [`Error::Data`] for a file that cannot be decoded.
     pub fn decode(splits: &Splits, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
-        let test =
-            splits.test.as_ref().map(|test| decode(test, "test images", input, runtime)).transpose()?;
+        let decode = |folder, task| decode(folder, task, &input.decode_settings(), runtime);
+        let test = splits.test.as_ref().map(|test| decode(test, "test images")).transpose()?;
         Ok(Self {
-            train: decode(&splits.train, "training images", input, runtime)?,
-            val: decode(&splits.val, "validation images", input, runtime)?,
+            train: decode(&splits.train, "training images")?,
+            val: decode(&splits.val, "validation images")?,
             test,
         })
     }
@@ -161,8 +161,8 @@ impl DecodedSplits {
         self.train.classes().len()
     }
 
-    /// A hash of the classes and of what trains and validates: the same for the same pixels and labels in the
-    /// same order.
+    /// A hash of the classes and of the training and validation images: equal for equal pixels and labels in the same
+    /// order.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = FnvHasher::default();
         for class in self.train.classes() {
@@ -179,20 +179,20 @@ impl DecodedSplits {
     }
 }
 
-/// Decodes a folder for a network's input.
+/// Decodes a folder, with the runtime's cache and progress reported as `task`.
 ///
 /// # Errors
 ///
 /// [`Error::Data`] for a file that cannot be decoded.
 pub fn decode(
     folder: &ImageFolder,
-    what: &str,
-    input: &InputSpec,
+    task: &str,
+    settings: &DecodeSettings,
     runtime: &Runtime,
 ) -> Result<ImageDataset> {
-    let (settings, cache) = (input.decode_settings(), runtime.cache.as_deref());
-    Ok(runtime.counted(what, |report| {
-        ImageDataset::decode_with(folder, &settings, DecodeOptions { cache, progress: Some(report) })
+    let cache = runtime.cache.as_deref();
+    Ok(runtime.counted(task, |report| {
+        ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
     })?)
 }
 

@@ -8,7 +8,7 @@ use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
-    Predictions, Schedule, TopK, Trainable, evaluate, fit, predict,
+    Predictions, Schedule, TopK, Trainable, evaluate, evaluate_and_predict, fit,
 };
 use serde::Serialize;
 
@@ -275,15 +275,14 @@ pub fn monitor() -> Monitor {
 ///
 /// # Errors
 ///
-/// Those of [`evaluate`].
+/// Those of [`evaluate_and_predict`].
 pub fn measure(
     network: &ImageClassifier,
     images: &ImageDataset,
     input: &InputSpec,
     device: &Device,
 ) -> Result<(Metrics, Predictions)> {
-    let batches = in_order(images, input, device)?;
-    Ok((evaluate(network, &batches, &LOSS, &METRICS)?, predict(network, &batches)?))
+    Ok(evaluate_and_predict(network, &in_order(images, input, device)?, &LOSS, &METRICS)?)
 }
 
 /// Batches of images in order, for everything but training.

@@ -139,8 +139,7 @@ impl TransferModel {
     ///
     /// [`crate::Error::Setting`] for an unknown block.
     pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<FineTuner> {
-        let (dims, n_outputs) = (InputShape::from(&self.input), self.network.n_classes());
-        FineTuner::new(self.network.info(), dims, n_outputs, &self.params, config)
+        FineTuner::new(&self.network, &self.params, config)
     }
 
     /// Batches of images as the network takes them.

@@ -162,11 +162,10 @@ fn config(unfreeze_from: &str, batch_norm: BatchNormMode) -> FineTuneConfig {
 /// The names of the variables that one epoch of fine-tuning changes.
 fn changed(unfreeze_from: &str, batch_norm: BatchNormMode) -> Vec<String> {
     let params = Params::seeded(3, &Device::Cpu);
-    network(&params);
+    let network = network(&params);
     let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
     let config = config(unfreeze_from, batch_norm);
-    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
-    let tuned = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap();
+    let tuned = FineTuner::new(&network, &params, &config).unwrap();
     let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
     let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
@@ -196,11 +195,11 @@ fn frozen_blocks_and_statistics_stay_as_they_were() {
 #[test]
 fn counts_and_the_summary_tell_trained_from_frozen() {
     let params = Params::seeded(3, &Device::Cpu);
-    let total = network(&params).summary().total_params();
-    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let network = network(&params);
+    let total = network.summary().total_params();
     let of = |from: &str| {
         let config = config(from, BatchNormMode::Eval);
-        FineTuner::new(&MOBILENET_V2, input, 2, &params, &config).unwrap()
+        FineTuner::new(&network, &params, &config).unwrap()
     };
     assert_eq!(of("classifier").counts(), (2 * 1280 + 2, total - 2562));
     assert_eq!(of("stem").counts(), (total, 0));
@@ -208,7 +207,7 @@ fn counts_and_the_summary_tell_trained_from_frozen() {
     let counted: usize =
         summary.rows.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(row, _)| row.params).sum();
     assert_eq!(counted, of("conv_head").counts().0);
-    let error = FineTuner::new(&MOBILENET_V2, input, 2, &params, &config("blocks.9", BatchNormMode::Eval));
+    let error = FineTuner::new(&network, &params, &config("blocks.9", BatchNormMode::Eval));
     let Err(Error::Setting { expected, .. }) = error else { panic!("no such block") };
     assert!(expected.contains("blocks.6") && expected.contains("classifier"));
 }

@@ -175,10 +175,8 @@ impl Item {
     }
 
     fn fine_tuner(self, params: &Params) -> Result<(FineTuner, FineTuneConfig)> {
-        let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
         let config = self.fine_tuning(params)?;
-        let input = InputShape::Map { channels, height, width };
-        Ok((FineTuner::new(model, input, n_classes, params, &config)?, config))
+        Ok((FineTuner::new(&self.network(params)?, params, &config)?, config))
     }
 }
 

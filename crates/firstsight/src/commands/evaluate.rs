@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_transfer::{self as images, EvaluationFigures, RunConfig, RunFolder, Split, Splits, training};
+use firstsight_transfer::{EvaluationFigures, RunConfig, RunFolder, Split, Splits, decode, training};
 
 use crate::{context::Context, values};
 
@@ -48,12 +48,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let split = args.split.unwrap_or(if folders.test.is_some() { Split::Test } else { Split::Val });
     let folder = folders.get(split)?;
     let names = class_names(&config, folder.classes(), data)?;
-    let images = images::decode(
-        &folder,
-        &format!("{} images", split.name()),
-        &config.pretrained_cfg,
-        &context.runtime,
-    )?;
+    let task = format!("{} images", split.name());
+    let images = decode(&folder, &task, &config.pretrained_cfg.decode_settings(), &context.runtime)?;
     let (metrics, predictions) =
         training::measure(&network, &images, &config.pretrained_cfg, &context.runtime.device)?;
     let result = EvaluationFigures::new(&metrics, &predictions, &names);

@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, ResizeMode};
 use firstsight_models::ModelInfo;
-use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, RunFolder, Splits};
+use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, Splits};
 
 use crate::{
     context::Context,
-    data::DataArgs,
+    data::{self, DataArgs},
     hub,
     values::{self, InputSize},
 };
@@ -92,10 +92,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(input) = args.input.filter(|input| input.channels != channels) {
         bail!("the weights take {channels} channels, and --input asks for {}", input.channels);
     }
+    let preset = FineTuning::preset(args.preset, context.seed);
     let settings = FineTuning {
         input_size: args.input.map(|input| (input.height, input.width)),
         resize_modes: match args.crop {
-            Crop::Auto => vec![ResizeMode::CenterCrop, ResizeMode::Squash],
+            Crop::Auto => preset.resize_modes.clone(),
             Crop::Squash => vec![ResizeMode::Squash],
             Crop::Center => vec![ResizeMode::CenterCrop],
         },
@@ -111,10 +112,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             label_smoothing: args.label_smoothing,
         },
         on_decode_error: if args.skip_unreadable { OnDecodeError::Exclude } else { OnDecodeError::Fail },
-        ..FineTuning::preset(args.preset, context.seed)
+        ..preset
     };
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));
-    let run = RunFolder::create(&out, args.resume)?;
+    let run = data::run_folder(&out, args.resume)?;
     let result = settings
         .fit_in(&run, args.resume, &pretrained, &splits, runtime)
         .inspect_err(|_| run.remove_if_empty())?;

@@ -3,14 +3,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    DecodedSplits, Interrupted, RunFolder, Splits, TrainingRecord, report_sections as pages,
+    DecodedSplits, Interrupted, Splits, TrainingRecord, report_sections,
     training::{Optimization, Training},
 };
 
 use crate::{
     augmentation,
     context::Context,
-    data::DataArgs,
+    data::{self, DataArgs},
     values::{self, InputSize},
 };
 
@@ -67,11 +67,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let folders = Splits::scan(args.data.path(), args.split_seed)?;
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
-    let run = RunFolder::create(&out, args.resume)?;
+    let run = data::run_folder(&out, args.resume)?;
     let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
     let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
-    pages::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
+    report_sections::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
     let side = |name: &str, m: &firstsight_train::Metrics| {
         let f = firstsight_transfer::Figures::from(m);
         println!(

@@ -8,7 +8,7 @@ use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use firstsight_transfer::{
-    Figures, RunFolder, TrainingRecord, report_sections as pages,
+    Figures, RunFolder, TrainingRecord, report_sections,
     training::{Optimization, RunMetrics, Trained, Training},
 };
 use serde::Serialize;
@@ -66,7 +66,8 @@ pub(super) fn write(
         }
         let run = RunFolder::reopen(&out.join("runs").join(folder), resume)?;
         let trained = plan.run(&digits.splits, &run, resume, context.runtime)?;
-        let page = pages::run_report(&plan, &digits.splits, &trained, &digits.source, context.runtime)?;
+        let page =
+            report_sections::run_report(&plan, &digits.splits, &trained, &digits.source, context.runtime)?;
         page.write(&run.report())?;
         metrics.params = trained.network.summary().total_params();
         metrics.runs.push(LenetRun {
@@ -118,7 +119,7 @@ fn samples(section: &mut Section, digits: &Digits) -> Result<()> {
         for (digit, name) in images.classes().iter().enumerate() {
             let place = (0..images.len()).filter(|&i| images.labels()[i] as usize == digit).nth(take);
             if let Some(i) = place {
-                tiles.push(Tile::new(pages::picture(images, i)?, name.as_str()));
+                tiles.push(Tile::new(report_sections::picture(images, i)?, name.as_str()));
             }
         }
     }
@@ -205,7 +206,7 @@ fn mistakes(
 ) -> Result<()> {
     let (Some((name, trained)), Some(test)) = (runs.last(), &digits.splits.test) else { return Ok(()) };
     let input = InputSpec::bytes(1, SIDE, SIDE);
-    let predictions = pages::predictions(&trained.network, test, &input, &context.runtime.device)?;
+    let predictions = report_sections::predictions(&trained.network, test, &input, &context.runtime.device)?;
     let source = format!("{}, training digits {name}", digits.source);
-    Ok(pages::surest_mistakes(section, test, &predictions, 20, &source)?)
+    Ok(report_sections::surest_mistakes(section, test, &predictions, 20, &source)?)
 }

@@ -11,10 +11,10 @@ use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
-use firstsight_train::{Accuracy, Metrics};
+use firstsight_train::{Accuracy, Metrics, evaluate};
 use firstsight_transfer::{
-    DecodedSplits, Pretrained, RunFolder, report_sections as pages,
-    training::{self, Trained},
+    DecodedSplits, Pretrained, RunFolder, report_sections,
+    training::{LOSS, METRICS, RunMetrics, Trained, in_order},
 };
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub(super) struct TransferMetrics {
     /// Why the published weights were not used.
     without_hub: Option<String>,
     /// The report's own pretraining on other characters.
-    pretraining: Option<training::RunMetrics>,
+    pretraining: Option<RunMetrics>,
     transfers: Vec<TransferJson>,
 }
 
@@ -255,7 +255,8 @@ fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result
     let run = RunFolder::reopen(&path, lecture.resume)?;
     let trained = plan.run(&splits, &run, lecture.resume, lecture.context.runtime)?;
     let source = format!("{}, {} of the characters", lecture.source, classes.len());
-    pages::run_report(&plan, &splits, &trained, &source, lecture.context.runtime)?.write(&run.report())?;
+    report_sections::run_report(&plan, &splits, &trained, &source, lecture.context.runtime)?
+        .write(&run.report())?;
     let mut pretrained = Pretrained::local(plan.model, &path)?;
     pretrained.origin = "this report's own training on other characters".to_owned();
     Ok((trained, pretrained))
@@ -270,7 +271,7 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     let splits = DecodedSplits { train: task.train.clone(), val: task.val.clone(), test: None };
     let (network, params) = plan.network(&splits, device)?;
     plan.fit(&network, &params, &splits, device, &mut [])?;
-    Ok(training::measure(&network, &task.val, &plan.input, device)?.0)
+    Ok(evaluate(&network, &in_order(&task.val, &plan.input, device)?, &LOSS, &METRICS)?)
 }
 
 /// Curves, figures and pictures of one transfer.
@@ -365,7 +366,7 @@ fn pictures(task: &Task, done: &Transferred, section: &mut Section) -> Result<()
     order.sort_by(|&a, &b| of_truth(a).total_cmp(&of_truth(b)));
     let tile = |&i: &usize| -> Result<Tile> {
         let mark = if of_truth(i) > 0.5 { Mark::Right } else { Mark::Wrong };
-        let tile = Tile::new(pages::picture(&task.val, i)?, classes[labels[i] as usize].clone());
+        let tile = Tile::new(report_sections::picture(&task.val, i)?, classes[labels[i] as usize].clone());
         Ok(tile.sublabel(number::percent(f64::from(of_truth(i)), 1)).mark(mark))
     };
     let tiles = order.iter().take(16).map(tile).collect::<Result<Vec<_>>>()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firstsight_data::{ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
 use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
-use firstsight_transfer::{self as images, Splits};
+use firstsight_transfer::{Splits, decode};
 
 use crate::{Lecture, Result, SPLIT_SEED, Settings};
 
@@ -45,26 +45,26 @@ impl Task {
 
     /// The photos that were named, or else two of the characters, as a network of this input takes them.
     pub(super) fn for_pretrained(args: &Settings, lecture: &Lecture<'_>, input: &InputSpec) -> Result<Self> {
-        let cache = lecture.context.runtime;
+        let (settings, runtime) = (input.decode_settings(), lecture.context.runtime);
         if let Some(photos) = &args.photos {
             let folders = Splits::scan(photos, SPLIT_SEED)?;
             let name = photos.file_name().unwrap_or_else(|| photos.as_os_str());
             return Ok(Self {
-                train: images::decode(&folders.train, "photos", input, cache)?,
-                val: images::decode(&folders.val, "validation photos", input, cache)?,
+                train: decode(&folders.train, "photos", &settings, runtime)?,
+                val: decode(&folders.val, "validation photos", &settings, runtime)?,
                 source: format!("photos of the folder {}", escape_markup(&name.to_string_lossy())),
             });
         }
         let classes = [0, 1];
-        let decode = |folder: &ImageFolder, what: &str| -> Result<ImageDataset> {
+        let two_classes = |folder: &ImageFolder, task: &str| -> Result<ImageDataset> {
             let labels = folder.labels();
             let wanted: Vec<usize> =
                 (0..folder.len()).filter(|&i| classes.contains(&(labels[i] as usize))).collect();
-            restrict(&images::decode(&folder.subset(&wanted), what, input, cache)?, &classes, usize::MAX)
+            restrict(&decode(&folder.subset(&wanted), task, &settings, runtime)?, &classes, usize::MAX)
         };
         Ok(Self {
-            train: decode(&lecture.folders.train, "two characters")?,
-            val: decode(&lecture.folders.val, "two characters, validation")?,
+            train: two_classes(&lecture.folders.train, "two characters")?,
+            val: two_classes(&lecture.folders.val, "two characters, validation")?,
             source: lecture.source.clone(),
         })
     }

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use candle_core::{ModuleT as _, Tensor, Var};
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, Batches as _, DecodeOptions, ImageDataset, ImageFolder,
-    InputSpec, Loader, OnDecodeError, ResizeMode, Sampling,
+    AugmentationConfig, AugmentationPreset, Batches as _, DecodeSettings, ImageDataset, InputSpec, Loader,
+    OnDecodeError, ResizeMode, Sampling,
 };
 use firstsight_models::Block;
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate, predict,
+    Accuracy, Callback, Epoch, History, LrCurve, Metrics, Predictions, evaluate_and_predict,
 };
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::fine_tune::block_index;
 use crate::training::{LOSS, METRICS, monitor};
 use crate::{
     BatchNormMode, Error, Features, Figures, Head, Preset, Pretrained, Recipe, Result, RunConfig, RunFolder,
-    Runtime, Splits, TrainingRecord, TransferModel, Tuning, files,
+    Runtime, Splits, TrainingRecord, TransferModel, Tuning, decode, files,
 };
 
 /// Intervals of the reliability diagram and of the calibration error.
@@ -246,7 +246,8 @@ impl FineTuning {
         model.input = input;
         model.set_head(&head)?;
 
-        let decode = |folder, task| self.decode(folder, task, &model.input, runtime);
+        let settings = self.decode_settings(&model.input);
+        let decode = |folder, task| decode(folder, task, &settings, runtime);
         let val = timed(&mut seconds.decoding, || decode(&splits.val, "validation images"))?;
         let test = splits.test.as_ref();
         let test =
@@ -315,8 +316,10 @@ impl FineTuning {
                 // timm crops after stretching unless the whole is kept.
                 model.input.crop_pct = 1.0;
             }
-            let decode = || self.decode(&splits.train, "training images", &model.input, runtime);
-            let train = timed(&mut seconds.decoding, decode)?;
+            let settings = self.decode_settings(&model.input);
+            let train = timed(&mut seconds.decoding, || {
+                decode(&splits.train, "training images", &settings, runtime)
+            })?;
             if resize_modes.is_empty() {
                 self.announce(model, recipe, &train, splits.val.len(), runtime)?;
             }
@@ -448,19 +451,8 @@ impl FineTuning {
         Ok(recipe)
     }
 
-    fn decode(
-        &self,
-        folder: &ImageFolder,
-        task: &str,
-        input: &InputSpec,
-        runtime: &Runtime,
-    ) -> Result<ImageDataset> {
-        let mut settings = input.decode_settings();
-        settings.on_error = self.on_decode_error;
-        let cache = runtime.cache.as_deref();
-        Ok(runtime.counted(task, |report| {
-            ImageDataset::decode_with(folder, &settings, DecodeOptions { cache, progress: Some(report) })
-        })?)
+    fn decode_settings(&self, input: &InputSpec) -> DecodeSettings {
+        DecodeSettings { on_error: self.on_decode_error, ..input.decode_settings() }
     }
 
     /// Says what the preset does and about how long that takes, from the time of a few images.
@@ -573,9 +565,9 @@ impl BlockStage {
 
 /// Loss, metrics and predictions of images.
 fn evaluation(model: &TransferModel, images: ImageDataset) -> Result<Evaluation> {
-    let batches = model.in_order(&images)?;
-    let metrics = evaluate(&model.network, &batches, &LOSS, &METRICS)?;
-    Ok(Evaluation { metrics, predictions: predict(&model.network, &batches)?, images })
+    let (metrics, predictions) =
+        evaluate_and_predict(&model.network, &model.in_order(&images)?, &LOSS, &METRICS)?;
+    Ok(Evaluation { images, metrics, predictions })
 }
 
 fn accuracy(metrics: &Metrics) -> f64 {
@@ -603,7 +595,7 @@ impl FineTuneResult {
     ///
     /// # Errors
     ///
-    /// [`Error::Run`] for a folder that holds a run already, [`Error::Write`] for one that cannot be written.
+    /// [`Error::RunExists`] for a folder that holds a run already, [`Error::Write`] for one that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<RunFolder> {
         let run = RunFolder::create(folder, false)?;
         CsvHistory::new(&run.history()).write(&self.history.epochs)?;

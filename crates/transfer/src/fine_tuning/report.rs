@@ -7,7 +7,7 @@ use firstsight_report::{
 use firstsight_train::{Metrics, Predictions};
 
 use super::{BINS, Evaluation, FineTuneResult, Kept};
-use crate::report_sections::{self as pages, ReferenceRow};
+use crate::report_sections::{self, ReferenceRow};
 use crate::{Figures, Preset, Result};
 
 impl FineTuneResult {
@@ -57,7 +57,7 @@ fn report(result: &FineTuneResult) -> Result<Report> {
     what_was_done(result, report.section(None, "What was done"), source);
     figures(result, report.section(None, "The figures"), model.name);
     let source = format!("{source}, {name} images");
-    pages::mistakes(
+    report_sections::mistakes(
         report.section(None, &format!("What it gets wrong: the {name} images")),
         &held_out.images,
         &held_out.predictions,
@@ -148,7 +148,7 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
         section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
         return;
     }
-    pages::epochs(section, &result.history.epochs, best, source);
+    report_sections::epochs(section, &result.history.epochs, best, source);
     if result.kept == Kept::Head {
         section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");
     }
@@ -163,7 +163,7 @@ fn figures(result: &FineTuneResult, section: &mut Section, model: &str) {
     }
     rows.push(row("validation", &result.val.metrics));
     rows.extend(result.test.iter().map(|test| row("test", &test.metrics)));
-    pages::figures(section, &rows, model);
+    report_sections::figures(section, &rows, model);
 }
 
 fn per_class(measured: &Evaluation, section: &mut Section) {
