@@ -116,7 +116,11 @@ pub(crate) fn section() -> impl TypedValueParser<Value = SectionName> {
 
 /// A part of a data set.
 pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
-    one_of(&[(Split::Train, "train", ""), (Split::Val, "val", ""), (Split::Test, "test", "")])
+    one_of(&[
+        (Split::Train, "train", "Training images"),
+        (Split::Val, "val", "Validation images"),
+        (Split::Test, "test", "Test images"),
+    ])
 }
 
 /// An augmentation preset, by name.

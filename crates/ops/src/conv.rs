@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::config::Activation;
-use crate::config::{Conv2dConfig, PadCounting, Pool2dConfig};
+use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::conv_block::ConvLayer;
 use crate::cpu::conv::avg_pool::ConvAvgPool;
 use crate::cpu::conv::block::{

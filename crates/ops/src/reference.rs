@@ -6,8 +6,7 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::batch_norm::BatchNorm;
-use crate::config::Activation;
-use crate::config::{Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
+use crate::config::{Activation, Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::conv_block::{ConvBlock, ConvLayer, Pooling, Shortcut};
 use crate::dropout::dropout_scales;
 use crate::error::Error;

@@ -63,7 +63,7 @@ impl Classifier {
     /// [`Error::Models`] for weights that do not fit the network; [`Error::Setting`] for another number of names than
     /// the network has outputs.
     pub fn pretrained(pretrained: Pretrained, names: Option<Vec<String>>, device: &Device) -> Result<Self> {
-        let (network, _) = pretrained.load(device)?;
+        let network = pretrained.load(device)?;
         let n = network.n_classes();
         let Pretrained { weights, input, origin, label_names, .. } = pretrained;
         let numbered = || (0..n).map(|class| format!("class {class}")).collect();

@@ -49,34 +49,33 @@ pub struct FineTuneConfig {
 /// A network whose lower blocks are frozen: they record no graph and cost no backward pass.
 #[derive(Debug, Clone)]
 pub struct FineTuner {
-    /// The network. It shares the variables of the [`Params`] that it was built from.
+    /// The network.
     pub network: ImageClassifier,
-    params: Params,
     groups: Vec<ParamGroup>,
     blocks: Vec<Block>,
     first: usize,
 }
 
 impl FineTuner {
-    /// A network over the variables of `params`, with the blocks before `config.unfreeze_from` frozen.
+    /// `network` with the blocks before `config.unfreeze_from` frozen. Both share their variables.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Setting`] lists the blocks if `config` names another.
-    pub fn new(network: &ImageClassifier, params: &Params, config: &FineTuneConfig) -> Result<Self> {
-        let (model, blocks) = (network.info(), network.blocks());
+    pub fn new(network: &ImageClassifier, config: &FineTuneConfig) -> Result<Self> {
+        let (model, params, blocks) = (network.info(), network.params(), network.blocks());
         let first = block_index(&blocks, &config.unfreeze_from)?;
         let frozen = blocks[..first].to_vec();
         let view = params.frozen(move |name: &str| frozen.iter().any(|block| block.holds(name)));
         let network = ImageClassifier::new(model, network.input(), network.n_classes(), model.init, &view)?;
         let groups = groups(&blocks, first, params, config.layer_decay);
-        Ok(Self { network, params: params.clone(), groups, blocks, first })
+        Ok(Self { network, groups, blocks, first })
     }
 
     /// The numbers of trained and of frozen parameters.
     pub fn counts(&self) -> (usize, usize) {
         let count = |(name, var): &(String, Var)| if is_buffer(name) { 0 } else { var.elem_count() };
-        let total: usize = self.params.named().iter().map(count).sum();
+        let total: usize = self.network.named_vars().iter().map(count).sum();
         let trained: usize =
             self.groups.iter().flat_map(|group| &group.vars).map(|var| var.elem_count()).sum();
         (trained, total - trained)
@@ -147,7 +146,7 @@ impl ModuleT for Tuned<'_> {
 
 impl Model for Tuned<'_> {
     fn named_vars(&self) -> Vec<(String, Var)> {
-        self.tuner.params.named()
+        self.tuner.network.named_vars()
     }
 
     fn param_groups(&self) -> ParamGroups {

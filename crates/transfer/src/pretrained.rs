@@ -56,7 +56,7 @@ impl WeightsSource {
 ///
 /// let hub = Hub::new(HubConfig::new("/home/me/.cache/huggingface/hub".into()))?;
 /// let weights = Pretrained::locate(&MOBILENET_V2, &WeightsSource::Published, &hub, &mut |_| ())?;
-/// let (network, params) = weights.load(&Device::Cpu)?;
+/// let network = weights.load(&Device::Cpu)?;
 /// # Ok::<(), firstsight_transfer::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -199,7 +199,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
-    pub fn load(&self, device: &Device) -> Result<(ImageClassifier, Params)> {
+    pub fn load(&self, device: &Device) -> Result<ImageClassifier> {
         let params = Params::seeded(0, device);
         let network = ImageClassifier::new(
             self.model,
@@ -209,7 +209,7 @@ impl Pretrained {
             &params,
         )?;
         params.load(&self.weights)?;
-        Ok((network, params))
+        Ok(network)
     }
 }
 

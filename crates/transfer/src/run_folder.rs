@@ -140,7 +140,7 @@ impl RunFolder {
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {
             return Err(unusable(format!("it names {} classes, and the network has {n}", names.len())));
         }
-        let (network, _) = found.load(device)?;
+        let network = found.load(device)?;
         let named = found.label_names.is_some();
         let numbered = || (0..n).map(|class| format!("class {class}")).collect();
         let config = RunConfig {

@@ -84,17 +84,10 @@ impl Training {
     /// # Errors
     ///
     /// [`crate::Error::Models`] for an input that the network cannot take.
-    pub fn network(&self, splits: &DecodedSplits, device: &Device) -> Result<(ImageClassifier, Params)> {
+    pub fn network(&self, splits: &DecodedSplits, device: &Device) -> Result<ImageClassifier> {
         let params = Params::seeded(self.record.seed, device);
-        let n_classes = splits.n_classes();
-        let network = ImageClassifier::new(
-            self.model,
-            InputShape::from(&self.input),
-            n_classes,
-            self.model.init,
-            &params,
-        )?;
-        Ok((network, params))
+        let (input, n_classes) = (InputShape::from(&self.input), splits.n_classes());
+        Ok(ImageClassifier::new(self.model, input, n_classes, self.model.init, &params)?)
     }
 
     /// Trains the network on the training split, measured on the validation split after each epoch.
@@ -105,7 +98,6 @@ impl Training {
     pub fn fit(
         &self,
         network: &ImageClassifier,
-        params: &Params,
         splits: &DecodedSplits,
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
@@ -119,7 +111,7 @@ impl Training {
         let (optimizer, schedule) = self.optimization.config(learning_rate);
         let config =
             FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).metric(TopK(5)).schedule(schedule);
-        Ok(fit(&Trainable::new(network, params.named()), &train, Some(&val), &config, callbacks)?)
+        Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
     }
 
     /// Trains with early stopping on validation accuracy, restores the best weights, measures every split and fills the run
@@ -137,7 +129,7 @@ impl Training {
     ) -> Result<Trained> {
         let started = Instant::now();
         let device = &runtime.device;
-        let (network, params) = self.network(splits, device)?;
+        let network = self.network(splits, device)?;
         let mut checkpoint =
             Checkpoint::new(&run.checkpoint(), monitor(), &self.identity(splits)).resume(resume);
         self.config(splits, &network).write(&run.config())?;
@@ -154,12 +146,12 @@ impl Training {
                 &mut progress,
                 &mut checkpoint,
             ];
-            self.fit(&network, &params, splits, device, callbacks)
+            self.fit(&network, splits, device, callbacks)
         })?;
         if history.epochs.is_empty() {
             return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
         }
-        params.save(&run.weights())?;
+        network.save(&run.weights())?;
 
         let measure = |images: &ImageDataset| -> Result<Metrics> {
             Ok(evaluate(&network, &in_order(images, &self.input, device)?, &LOSS, &METRICS)?)

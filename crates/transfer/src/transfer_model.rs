@@ -20,8 +20,6 @@ const FEATURE_BATCH: usize = 1024;
 pub struct TransferModel {
     /// The network.
     pub network: ImageClassifier,
-    /// Its variables.
-    pub params: Params,
     /// Preprocessing of an image.
     pub input: InputSpec,
     runtime: Runtime,
@@ -46,7 +44,7 @@ impl TransferModel {
         let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
         params.load(&pretrained.weights)?;
         network.reset_classifier(n_outputs)?;
-        Ok(Self { network, params, input, runtime: runtime.clone() })
+        Ok(Self { network, input, runtime: runtime.clone() })
     }
 
     /// Its blocks from the input to the last layer, for gradual unfreezing.
@@ -76,7 +74,7 @@ impl TransferModel {
             batch_size: evaluation_batch(&self.input),
             identity: format!(
                 "{} {:?}",
-                fingerprint(&self.params, |name| !self.network.in_head(name))?,
+                fingerprint(self.network.params(), |name| !self.network.in_head(name))?,
                 self.input
             ),
         };
@@ -139,7 +137,7 @@ impl TransferModel {
     ///
     /// [`crate::Error::Setting`] for an unknown block.
     pub fn unfreeze(&self, config: &FineTuneConfig) -> Result<FineTuner> {
-        FineTuner::new(&self.network, &self.params, config)
+        FineTuner::new(&self.network, config)
     }
 
     /// Batches of images as the network takes them.

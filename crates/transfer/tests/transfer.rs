@@ -165,7 +165,7 @@ fn changed(unfreeze_from: &str, batch_norm: BatchNormMode) -> Vec<String> {
     let network = network(&params);
     let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
     let config = config(unfreeze_from, batch_norm);
-    let tuned = FineTuner::new(&network, &params, &config).unwrap();
+    let tuned = FineTuner::new(&network, &config).unwrap();
     let values: Vec<f32> = noise(4 * 3 * 32 * 32, 9).collect();
     let inputs = Tensor::from_vec(values, (4, 3, 32, 32), &Device::Cpu).unwrap();
     let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
@@ -199,7 +199,7 @@ fn counts_and_the_summary_tell_trained_from_frozen() {
     let total = network.summary().total_params();
     let of = |from: &str| {
         let config = config(from, BatchNormMode::Eval);
-        FineTuner::new(&network, &params, &config).unwrap()
+        FineTuner::new(&network, &config).unwrap()
     };
     assert_eq!(of("classifier").counts(), (2 * 1280 + 2, total - 2562));
     assert_eq!(of("stem").counts(), (total, 0));
@@ -207,7 +207,7 @@ fn counts_and_the_summary_tell_trained_from_frozen() {
     let counted: usize =
         summary.rows.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(row, _)| row.params).sum();
     assert_eq!(counted, of("conv_head").counts().0);
-    let error = FineTuner::new(&network, &params, &config("blocks.9", BatchNormMode::Eval));
+    let error = FineTuner::new(&network, &config("blocks.9", BatchNormMode::Eval));
     let Err(Error::Setting { expected, .. }) = error else { panic!("no such block") };
     assert!(expected.contains("blocks.6") && expected.contains("classifier"));
 }

@@ -123,7 +123,8 @@ impl Item {
             return Ok((Box::new(step), n_params));
         }
         if mode == Mode::FineTune {
-            let (tuner, config) = self.fine_tuner(&params)?;
+            let config = fine_tuning(&network)?;
+            let tuner = FineTuner::new(&network, &config)?;
             let (n_trained, _) = tuner.counts();
             let mut optimizer = tuner.optimizer(&config)?;
             let network = Frozen(tuner.network);
@@ -146,15 +147,14 @@ impl Item {
 
     /// Amount of work of a step.
     pub(crate) fn work(self, mode: Mode) -> Result<Work> {
-        let params = Params::seeded(0, &Device::Cpu);
+        let network = self.network(&Params::seeded(0, &Device::Cpu))?;
         match mode {
             Mode::FineTune => {
-                let (tuner, _) = self.fine_tuner(&params)?;
-                let (summary, trained) = tuner.summary();
+                let (summary, trained) = FineTuner::new(&network, &fine_tuning(&network)?)?.summary();
                 Ok(Work::count(&summary, self.batch(), mode, &trained))
             }
             _ => {
-                let summary = self.network(&params)?.summary();
+                let summary = network.summary();
                 let trained = vec![mode == Mode::Train; summary.rows.len()];
                 Ok(Work::count(&summary, self.batch(), mode, &trained))
             }
@@ -163,21 +163,15 @@ impl Item {
 
     /// The first block that [`Mode::FineTune`] trains.
     pub(crate) fn unfreeze_from(self) -> Result<String> {
-        let params = Params::seeded(0, &Device::Cpu);
-        Ok(self.fine_tuning(&params)?.unfreeze_from)
+        let network = self.network(&Params::seeded(0, &Device::Cpu))?;
+        Ok(fine_tuning(&network)?.unfreeze_from)
     }
+}
 
-    /// The second part of the standard preset.
-    fn fine_tuning(self, params: &Params) -> Result<FineTuneConfig> {
-        let parts = self.network(params)?.blocks();
-        let tuning = Preset::Standard.recipe(&parts, 0).tuning;
-        Ok(tuning.context("the standard preset fine-tunes")?.config)
-    }
-
-    fn fine_tuner(self, params: &Params) -> Result<(FineTuner, FineTuneConfig)> {
-        let config = self.fine_tuning(params)?;
-        Ok((FineTuner::new(&self.network(params)?, params, &config)?, config))
-    }
+/// The second part of the standard preset.
+fn fine_tuning(network: &ImageClassifier) -> Result<FineTuneConfig> {
+    let tuning = Preset::Standard.recipe(&network.blocks(), 0).tuning;
+    Ok(tuning.context("the standard preset fine-tunes")?.config)
 }
 
 impl FromStr for Item {

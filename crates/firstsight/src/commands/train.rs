@@ -68,8 +68,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let folders = Splits::scan(args.data.path(), args.split_seed)?;
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     let run = data::run_folder(&out, args.resume)?;
-    let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
-    let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
+    let train = || {
+        let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
+        let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
+        anyhow::Ok((splits, trained))
+    };
+    let (splits, trained) = train().inspect_err(|_| run.remove_if_empty())?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     report_sections::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
     let side = |name: &str, m: &firstsight_train::Metrics| {

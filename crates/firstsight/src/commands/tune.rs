@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     drop(progress);
     if interrupted {
         let how = match &args.storage {
-            Some(file) => format!("the same command goes on with the study in {}", file.display()),
+            Some(file) => format!("the same command continues the study in {}", file.display()),
             None => "the study is lost; `--storage FILE` keeps one".to_owned(),
         };
         return Err(Interrupted(how).into());
@@ -173,8 +173,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     println!("best: trial {}, validation accuracy {:.4}", best.number, best.value.unwrap_or(f64::NAN));
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
-        "to train it: cargo xtask train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
+        "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
          --seed {} --split-seed {} --epochs {} --patience {} --out RUN",
+        context.command.get_name(),
         args.data.path(),
         args.input,
         record.learning_rate,
@@ -242,12 +243,12 @@ fn objective(
 ) -> Result<f64, Stop> {
     let plan = plan(trial, args, context.seed)?;
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
-    let (network, params) = plan.network(splits, &context.runtime.device).map_err(failed)?;
+    let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let mut stopping = EarlyStopping::new(monitor(), plan.patience);
     let mut pruning = Pruning { trial, pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
-    let history = plan.fit(&network, &params, splits, &context.runtime.device, callbacks).map_err(failed)?;
+    let history = plan.fit(&network, splits, &context.runtime.device, callbacks).map_err(failed)?;
     if let Some(error) = pruning.error {
         return Err(error.into());
     }

@@ -151,7 +151,7 @@ fn listing(section: &mut Section) -> Result<()> {
     let summary = network.summary_as(Style::Keras).without_head();
     section.subsection(&format!("MobileNetV2, layer by layer: {}", summary.rows.len()));
     section.text(&format!(
-        "As Keras lists it without the last layers (`cargo xtask summary mobilenet-v2 --style keras --no-head`): {} \
+        "As Keras lists it without the last layers (the command `summary mobilenet-v2 --style keras --no-head`): {} \
          parameters, of which {} are running statistics.",
         number::count(summary.total_params() as u64),
         number::count(summary.buffers() as u64)
@@ -269,8 +269,8 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
     let splits = DecodedSplits { train: task.train.clone(), val: task.val.clone(), test: None };
-    let (network, params) = plan.network(&splits, device)?;
-    plan.fit(&network, &params, &splits, device, &mut [])?;
+    let network = plan.network(&splits, device)?;
+    plan.fit(&network, &splits, device, &mut [])?;
     Ok(evaluate(&network, &in_order(&task.val, &plan.input, device)?, &LOSS, &METRICS)?)
 }
 

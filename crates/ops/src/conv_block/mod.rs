@@ -6,8 +6,7 @@ use candle_core::{Result, Tensor};
 
 use self::op::Block;
 use crate::batch_norm::BatchNorm;
-use crate::config::Activation;
-use crate::config::{Conv2dConfig, PadCounting, Pool2dConfig};
+use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
 use crate::pool::avg_pool2d;
 use crate::shape::{ConvShape, PoolShape};

@@ -380,7 +380,7 @@ impl FineTuning {
             }
             lr_curve = Some(curve);
         }
-        let all: Vec<Var> = model.params.vars(|_| true);
+        let all: Vec<Var> = model.network.params().vars(|_| true);
         let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
         let mut stopping = EarlyStopping::new(monitor(), tuning.patience);
         let mut progress = runtime.training("fine-tuning");
@@ -613,7 +613,7 @@ impl FineTuneResult {
             CsvHistory::new(&run.history()).write(&self.history.epochs)?;
         }
         self.config().write(&run.config())?;
-        self.model.params.save(&run.weights())?;
+        self.model.network.save(&run.weights())?;
         files::write_json(&run.metrics(), &self.metrics())?;
         Ok(self.report()?.write(&run.report())?)
     }

@@ -6,8 +6,7 @@
 use rayon::prelude::*;
 
 use super::batch_lanes::{GradLayout, LaneConv, WeightGrad, from_lanes, to_lanes};
-use crate::config::Activation;
-use crate::config::{PadCounting, Padding2d};
+use crate::config::{Activation, PadCounting, Padding2d};
 use crate::cpu::WeightedGrads;
 use crate::cpu::elementwise;
 use crate::cpu::memory::buffer::Buffer;
