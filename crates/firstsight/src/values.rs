@@ -132,7 +132,11 @@ pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = Augmentatio
             "characters",
             "Small rotations, zooms and translations of dark writing on paper",
         ),
-        (AugmentationPreset::Digits, "digits", "The same for light digits on black"),
+        (
+            AugmentationPreset::Digits,
+            "digits",
+            "Small rotations, zooms and translations of light digits on black",
+        ),
         (AugmentationPreset::Photos, "photos", "Crops, flips, color jitter and erasing, for photos"),
     ])
 }
