@@ -1,52 +1,10 @@
+//! `dataset stats`.
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firstsight_data::{DatasetFolder, ImageFolder};
 use serde::Serialize;
-
-use crate::context::Context;
-
-#[derive(Debug, clap::Subcommand)]
-pub enum Args {
-    /// Counts and sizes of an image folder
-    Stats {
-        /// Folder of images
-        #[arg(value_name = "DIR")]
-        data: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// Generate handwriting: 55 characters, train and test by different writers
-    Make {
-        /// Folder to write to
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// Share of the lecture's number of images per class, in (0, 1]
-        #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
-        scale: f64,
-    },
-}
-
-pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    match args {
-        Args::Stats { data, json } => stats(data, *json),
-        Args::Make { out, scale } => {
-            make(out, *scale, context)?;
-            println!("{}", out.display());
-            Ok(())
-        }
-    }
-}
-
-/// Draws the handwriting into `out`, unless it is there already.
-pub(crate) fn make(out: &Path, scale: f64, context: &Context) -> Result<()> {
-    let settings = firstsight_handwriting::Settings { seed: context.seed, scale };
-    context
-        .runtime
-        .counted("drawing characters", |report| firstsight_handwriting::generate(out, &settings, report))?;
-    Ok(())
-}
 
 #[derive(Serialize)]
 struct Stats {
@@ -80,7 +38,7 @@ impl Extent {
     }
 }
 
-fn stats(data: &Path, json: bool) -> Result<()> {
+pub(crate) fn stats(data: &Path, json: bool) -> Result<()> {
     let dataset = DatasetFolder::scan(data)?;
     let classes = dataset.train.classes().to_vec();
     let folders = [("train", Some(dataset.train)), ("val", dataset.val), ("test", dataset.test)];

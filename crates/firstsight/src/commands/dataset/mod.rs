@@ -1,0 +1,45 @@
+//! The commands about data sets.
+
+mod make;
+mod stats;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::context::Context;
+
+pub(crate) use make::make;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// Counts and sizes of an image folder
+    Stats {
+        /// Folder of images
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Generate handwriting: 55 characters, train and test by different writers
+    Make {
+        /// Folder to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Share of the lecture's number of images per class, in (0, 1]
+        #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
+        scale: f64,
+    },
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    match args {
+        Args::Stats { data, json } => stats::stats(data, *json),
+        Args::Make { out, scale } => {
+            make(out, *scale, context)?;
+            println!("{}", out.display());
+            Ok(())
+        }
+    }
+}
