@@ -1,0 +1,127 @@
+//! What a fine-tuning gives: a network with its figures.
+
+use std::path::PathBuf;
+
+use firstsight_data::{ImageDataset, ResizeMode};
+use firstsight_train::{Accuracy, History, LrCurve, Metrics, Predictions, evaluate_and_predict};
+use serde::Serialize;
+
+use super::FineTuning;
+use crate::training::{LOSS, METRICS};
+use crate::{Figures, Head, Pretrained, Recipe, Result, TransferModel};
+
+/// A split with the network's predictions.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The images.
+    pub images: ImageDataset,
+    /// Loss, top-1 and top-5 accuracy.
+    pub metrics: Metrics,
+    /// The probabilities of each image's classes.
+    pub predictions: Predictions,
+}
+
+impl Evaluation {
+    /// Loss, top-1 and top-5 accuracy, for `metrics.json`.
+    pub fn figures(&self) -> Figures {
+        (&self.metrics).into()
+    }
+}
+
+/// The weights that a result keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The pretrained backbone with the last layer trained on its features.
+    Head,
+    /// Those after this epoch of training the blocks, from 0.
+    Epoch(usize),
+}
+
+/// A fine-tuned network with its figures.
+#[derive(Debug)]
+pub struct FineTuneResult {
+    /// The network and its input, with the resize mode that was chosen.
+    pub model: TransferModel,
+    /// The resize modes tried, with their lowest cross-validated loss.
+    pub resize_modes: Vec<(ResizeMode, f64)>,
+    /// The recipe of the preset with the caller's changes.
+    pub recipe: Recipe,
+    /// The last layer as trained on features.
+    pub head: Head,
+    /// Figures of the validation images after the last layer's training.
+    pub head_val: Metrics,
+    /// Number of parameters that were trained last.
+    pub trained_params: usize,
+    /// Number of parameters that stayed as they were pretrained.
+    pub frozen_params: usize,
+    /// For each row of the layer table, whether the layer was trained last.
+    pub trained_rows: Vec<bool>,
+    /// The range test of the learning rate.
+    pub lr_curve: Option<LrCurve>,
+    /// The epochs of training the blocks, or one for the last layer alone.
+    pub history: History,
+    /// The weights that the network has.
+    pub kept: Kept,
+    /// Number of training images.
+    pub n_train: usize,
+    /// Figures of the training images, where the last layer alone is kept.
+    pub train: Option<Metrics>,
+    /// The validation images.
+    pub val: Evaluation,
+    /// The test images.
+    pub test: Option<Evaluation>,
+    /// Files left out because they could not be decoded, with the reason.
+    pub excluded: Vec<(PathBuf, String)>,
+    /// Where the time went.
+    pub seconds: Seconds,
+    pub(super) settings: FineTuning,
+    pub(super) pretrained: Pretrained,
+    pub(super) data: PathBuf,
+    pub(super) split_seed: u32,
+    pub(super) device_name: String,
+}
+
+/// Seconds of each part of a fine-tuning.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Seconds {
+    /// Decoding images.
+    pub decoding: f64,
+    /// Computing features.
+    pub features: f64,
+    /// Training the last layer.
+    pub head: f64,
+    /// Training the blocks.
+    pub tuning: f64,
+    /// Measuring splits.
+    pub measuring: f64,
+}
+
+impl FineTuneResult {
+    /// Whether a request to stop cut the training of the blocks short.
+    pub fn interrupted(&self) -> bool {
+        self.history.interrupted()
+    }
+
+    /// The measured splits with their names.
+    pub fn evaluations(&self) -> Vec<(&'static str, &Evaluation)> {
+        let test = self.test.as_ref().map(|test| ("test", test));
+        std::iter::once(("validation", &self.val)).chain(test).collect()
+    }
+
+    /// The test images, or else the validation images.
+    pub fn held_out(&self) -> (&'static str, &Evaluation) {
+        self.test.as_ref().map_or(("validation", &self.val), |test| ("test", test))
+    }
+}
+
+/// Loss, metrics and predictions of images.
+pub(super) fn evaluation(model: &TransferModel, images: ImageDataset) -> Result<Evaluation> {
+    let (metrics, predictions) =
+        evaluate_and_predict(&model.network, &model.in_order(&images)?, &LOSS, &METRICS)?;
+    Ok(Evaluation { images, metrics, predictions })
+}
+
+/// The share of images that are classified correctly.
+pub(super) fn accuracy(metrics: &Metrics) -> f64 {
+    metrics.get(&Accuracy).unwrap_or(f64::NAN)
+}

@@ -1,0 +1,126 @@
+//! A fine-tuned run in its folder: weights, `config.json`, history, `metrics.json`, report.
+
+use std::path::Path;
+
+use firstsight_train::callbacks::CsvHistory;
+use serde::Serialize;
+
+use super::BINS;
+use super::result::{Evaluation, FineTuneResult, Kept, Seconds};
+use crate::{Figures, Result, RunConfig, RunFolder, TrainingRecord, files};
+
+impl FineTuneResult {
+    /// Saves a new run: weights and `config.json` as timm reads them, history, figures and report.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunExists`] for a folder that holds a run already, [`Error::Write`] for one that cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<RunFolder> {
+        let run = RunFolder::create(folder, false)?;
+        CsvHistory::new(&run.history()).write(&self.history.epochs)?;
+        self.save_to(&run)?;
+        Ok(run)
+    }
+
+    /// Saves the result of [`FineTuning::fit_in`] in its run folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] for a folder that cannot be written.
+    pub fn save_to(&self, run: &RunFolder) -> Result<()> {
+        if self.recipe.tuning.is_none() {
+            CsvHistory::new(&run.history()).write(&self.history.epochs)?;
+        }
+        self.config().write(&run.config())?;
+        self.model.network.save(&run.weights())?;
+        files::write_json(&run.metrics(), &self.metrics())?;
+        Ok(self.report()?.write(&run.report())?)
+    }
+
+    fn config(&self) -> RunConfig {
+        let (batch_size, learning_rate) = match &self.recipe.tuning {
+            Some(tuning) => (tuning.batch_size, tuning.config.lr),
+            None => (self.recipe.head.batch_size, self.recipe.head.lr),
+        };
+        let classes = self.val.images.classes();
+        RunConfig {
+            architecture: self.pretrained.model.architecture().to_owned(),
+            num_classes: classes.len(),
+            num_features: self.model.network.n_features(),
+            label_names: classes.to_vec(),
+            named: true,
+            pretrained_cfg: self.model.input.clone(),
+            training: Some(TrainingRecord {
+                seed: self.settings.seed,
+                split_seed: self.split_seed,
+                batch_size,
+                learning_rate,
+                augmentation: self.settings.augmentation,
+            }),
+        }
+    }
+
+    fn metrics(&self) -> MetricsJson<'_> {
+        let (epochs, best_epoch, kept) = match (self.kept, &self.recipe.tuning) {
+            (Kept::Epoch(epoch), _) => (self.history.epochs.len(), Some(epoch + 1), "fine-tuned"),
+            (Kept::Head, Some(_)) => (self.history.epochs.len(), None, "last layer"),
+            (Kept::Head, None) => (0, None, "last layer"),
+        };
+        let candidate = |c: &crate::CrossValidation| CandidateJson {
+            penalty: c.penalty,
+            loss: c.loss,
+            accuracy: c.accuracy,
+        };
+        MetricsJson {
+            preset: self.settings.preset.name(),
+            weights: &self.pretrained.origin,
+            epochs,
+            best_epoch,
+            kept,
+            head: HeadJson {
+                penalty: self.head.penalty,
+                val: (&self.head_val).into(),
+                cross_validation: self.head.cross_validation.iter().map(candidate).collect(),
+            },
+            trained_params: self.trained_params,
+            frozen_params: self.frozen_params,
+            train: self.train.as_ref().map(Figures::from),
+            val: self.val.figures(),
+            test: self.test.as_ref().map(Evaluation::figures),
+            expected_calibration_error: self.held_out().1.predictions.expected_calibration_error(BINS),
+            seconds: self.seconds,
+        }
+    }
+}
+
+/// `metrics.json` of a fine-tuned run.
+#[derive(Serialize)]
+struct MetricsJson<'a> {
+    preset: &'a str,
+    weights: &'a str,
+    epochs: usize,
+    best_epoch: Option<usize>,
+    kept: &'a str,
+    head: HeadJson,
+    trained_params: usize,
+    frozen_params: usize,
+    train: Option<Figures>,
+    val: Figures,
+    test: Option<Figures>,
+    expected_calibration_error: f64,
+    seconds: Seconds,
+}
+
+#[derive(Serialize)]
+struct HeadJson {
+    penalty: f64,
+    val: Figures,
+    cross_validation: Vec<CandidateJson>,
+}
+
+#[derive(Serialize)]
+struct CandidateJson {
+    penalty: f64,
+    loss: f64,
+    accuracy: f64,
+}
