@@ -85,6 +85,6 @@ pub use loader::{Loader, LoaderConfig};
 pub use mnist::Mnist;
 pub use normalize::Normalize;
 pub use sampling::{Sampling, balanced};
-pub use split::train_test_split;
+pub use split::{Groups, stratified_folds, stratified_split, train_test_split};
 #[cfg(feature = "decode")]
 pub use table::{Standardizer, Table};

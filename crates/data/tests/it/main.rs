@@ -10,5 +10,6 @@ mod loader;
 mod mnist;
 mod real;
 mod split;
+mod stratified;
 mod support;
 mod table;

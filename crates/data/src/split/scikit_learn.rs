@@ -1,4 +1,4 @@
-//! scikit-learn's split.
+//! scikit-learn's `train_test_split`.
 
 use crate::error::{Error, Result};
 use crate::numpy_random::permutation;

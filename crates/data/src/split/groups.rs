@@ -1,0 +1,86 @@
+//! Examples that must stay together.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The group of each example. A split puts all examples of a group on one side.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::Groups;
+///
+/// let by_patient = Groups::new(["ann", "bob", "ann", "cem"]);
+/// assert_eq!((by_patient.len(), by_patient.count()), (4, 3));
+/// // The second and the fourth example are the same photo, so bob and cem become one group.
+/// let by_photo = Groups::new([1, 2, 3, 2]);
+/// assert_eq!(by_patient.joined(&by_photo).numbers(), [0, 1, 0, 1]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// Numbered in the order of their first examples.
+    numbers: Vec<usize>,
+    count: usize,
+}
+
+impl Groups {
+    /// Examples with equal keys are a group.
+    pub fn new<K: Eq + Hash>(keys: impl IntoIterator<Item = K>) -> Self {
+        let mut known = HashMap::new();
+        let number = |key| {
+            let next = known.len();
+            *known.entry(key).or_insert(next)
+        };
+        let numbers = keys.into_iter().map(number).collect();
+        Self { numbers, count: known.len() }
+    }
+
+    /// `n` examples, each a group of its own.
+    pub fn single(n: usize) -> Self {
+        Self { numbers: (0..n).collect(), count: n }
+    }
+
+    /// Examples that are together in either, directly or through others, are a group. Both are groups of the same
+    /// examples.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        // Each group of `self` points to one that it is joined with, or to itself.
+        let mut parent: Vec<usize> = (0..self.count).collect();
+        let mut first_of_other = vec![None; other.count];
+        for (&group, &across) in self.numbers.iter().zip(&other.numbers) {
+            let here = root(&mut parent, group);
+            let there = root(&mut parent, *first_of_other[across].get_or_insert(here));
+            parent[here.max(there)] = here.min(there);
+        }
+        Self::new(self.numbers.iter().map(|&group| root(&mut parent, group)))
+    }
+
+    /// The group of each example, numbered from 0 in the order of their first examples.
+    pub fn numbers(&self) -> &[usize] {
+        &self.numbers
+    }
+
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// The number of groups.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// The group at the end of a chain, which is shortened on the way.
+fn root(parent: &mut [usize], mut group: usize) -> usize {
+    while parent[group] != group {
+        parent[group] = parent[parent[group]];
+        group = parent[group];
+    }
+    group
+}

@@ -1,0 +1,9 @@
+//! Dividing examples into parts: training and validation, or folds.
+
+mod groups;
+mod scikit_learn;
+mod stratified;
+
+pub use groups::Groups;
+pub use scikit_learn::train_test_split;
+pub use stratified::{stratified_folds, stratified_split};

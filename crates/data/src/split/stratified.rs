@@ -1,0 +1,272 @@
+//! Splits and folds in which every class has its share, and every group stays whole.
+//!
+//! scikit-learn's `StratifiedGroupKFold` deals groups out one by one, each to the fold where the classes stay closest
+//! to their shares. So does this, for parts of any size: the measure is the sum over classes of
+//! Σ (n − share·N)² / (share·N), the chi-squared statistic of a part's n images of a class of N. Afterward groups are
+//! moved one by one while that brings a class to a part that lacks it, or else lowers the statistic. Where groups are
+//! larger than one example, the best of several random orders is taken.
+
+use crate::error::{Error, Result};
+use crate::sampling::Sampling;
+use crate::split::Groups;
+
+/// Random orders that are tried where groups are larger than one example.
+const ORDERS: usize = 16;
+
+/// Weight of the part's size beside its classes.
+const WEIGHT_OF_SIZE: f64 = 0.01;
+
+/// Divides examples into training and validation indices, each in ascending order.
+///
+/// Each class gives `share` of its examples to validation, rounded, and at least one example to both sides if it has
+/// two groups. A class of one group stays in training. Groups stay whole. Where groups don't allow all of this, a class
+/// is missing from validation rather than from training, and the shares are as close as was found.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] if `share` is outside of (0, 1), or nothing can be set aside.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::{Groups, stratified_split};
+///
+/// let labels = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+/// let (train, val) = stratified_split(&labels, &Groups::single(10), 0.2, 1)?;
+/// let of_class = |side: &[usize], class| side.iter().filter(|&&i| labels[i] == class).count();
+/// assert_eq!((of_class(&train, 0), of_class(&train, 1)), (6, 1));
+/// assert_eq!((of_class(&val, 0), of_class(&val, 1)), (2, 1));
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+pub fn stratified_split(
+    labels: &[u32],
+    groups: &Groups,
+    share: f64,
+    seed: u32,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    if !(share > 0.0 && share < 1.0) {
+        return Err(Error::invalid("validation share", "a share between 0 and 1, both excluded", share));
+    }
+    let parts = Dealing { labels, groups, shares: &[1.0 - share, share], training_first: true, seed }.parts();
+    let [train, val] = [0, 1].map(|part| indices(&parts, part));
+    if train.is_empty() || val.is_empty() {
+        let expected = "two groups of images of one class, so that one can be set aside";
+        let found = format!("{} images in {} groups", labels.len(), groups.count());
+        return Err(Error::invalid("validation images", expected, found));
+    }
+    Ok((train, val))
+}
+
+/// Divides examples into `k` folds of equal size, for cross-validation: the indices of each fold in ascending order.
+///
+/// Each class is spread evenly over the folds. Groups stay whole.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] for fewer than two folds, and for more folds than groups.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::{Groups, stratified_folds};
+///
+/// let labels = [0, 0, 0, 1, 1, 1];
+/// let folds = stratified_folds(&labels, &Groups::single(6), 3, 1)?;
+/// assert!(folds.iter().all(|fold| fold.len() == 2 && labels[fold[0]] != labels[fold[1]]));
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+pub fn stratified_folds(labels: &[u32], groups: &Groups, k: usize, seed: u32) -> Result<Vec<Vec<usize>>> {
+    if k < 2 || k > groups.count() {
+        let expected = format!("at least 2, and at most the {} groups of images", groups.count());
+        return Err(Error::invalid("folds", expected, k));
+    }
+    let shares = vec![1.0 / k as f64; k];
+    let parts = Dealing { labels, groups, shares: &shares, training_first: false, seed }.parts();
+    let folds: Vec<_> = (0..k).map(|fold| indices(&parts, fold)).collect();
+    if folds.iter().any(Vec::is_empty) {
+        let expected = format!("groups that can be spread over {k} folds");
+        return Err(Error::invalid("folds", expected, format!("{} groups", groups.count())));
+    }
+    Ok(folds)
+}
+
+fn indices(parts: &[usize], part: usize) -> Vec<usize> {
+    (0..parts.len()).filter(|&i| parts[i] == part).collect()
+}
+
+/// Examples to be dealt out to parts.
+struct Dealing<'a> {
+    labels: &'a [u32],
+    groups: &'a Groups,
+    shares: &'a [f64],
+    /// Whether a class is to be in the first part before it is in others.
+    training_first: bool,
+    seed: u32,
+}
+
+impl Dealing<'_> {
+    /// The part of each example.
+    fn parts(&self) -> Vec<usize> {
+        let units = self.units();
+        let orders = if self.groups.count() == self.labels.len() { 1 } else { ORDERS };
+        let mut best: Option<(Cost, Vec<usize>)> = None;
+        for order in 0..orders {
+            let order = Sampling::Shuffled { seed: u64::from(self.seed) }.indices(units.len(), order);
+            let (cost, parts) = self.deal(&units, &order);
+            if best.as_ref().is_none_or(|(least, _)| cost.is_less(least)) {
+                best = Some((cost, parts));
+            }
+        }
+        let of_group = best.map(|(_, parts)| parts).unwrap_or_default();
+        self.groups.numbers().iter().map(|&group| of_group[group]).collect()
+    }
+
+    /// The classes of each group with their numbers of examples.
+    fn units(&self) -> Vec<Vec<(usize, usize)>> {
+        let mut units: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.count()];
+        for (&group, &label) in self.groups.numbers().iter().zip(self.labels) {
+            let unit = &mut units[group];
+            match unit.iter_mut().find(|(class, _)| *class == label as usize) {
+                Some((_, n)) => *n += 1,
+                None => unit.push((label as usize, 1)),
+            }
+        }
+        units
+    }
+
+    /// Deals the groups out in an order, then moves them while that helps. Returns the part of each group.
+    fn deal(&self, units: &[Vec<(usize, usize)>], order: &[usize]) -> (Cost, Vec<usize>) {
+        let mut counts = Counts::new(units, self.shares, self.training_first);
+        let mut parts = vec![0; units.len()];
+        for &unit in order {
+            let costs = (0..self.shares.len()).map(|part| counts.statistic_with(&units[unit], part));
+            let costs: Vec<f64> = costs.collect();
+            let cheapest = |best, part| if costs[part] < costs[best] - 1e-9 { part } else { best };
+            parts[unit] = (1..costs.len()).fold(0, cheapest);
+            counts.add(&units[unit], parts[unit]);
+        }
+        let mut cost = counts.cost();
+        loop {
+            let mut moved = false;
+            for &unit in order {
+                let from = parts[unit];
+                let before = counts.cost_of(&units[unit]);
+                for to in (0..self.shares.len()).filter(|&to| to != from) {
+                    counts.remove(&units[unit], parts[unit]);
+                    counts.add(&units[unit], to);
+                    if counts.cost_of(&units[unit]).is_less(&before) {
+                        parts[unit] = to;
+                        moved = true;
+                        break;
+                    }
+                    counts.remove(&units[unit], to);
+                    counts.add(&units[unit], from);
+                }
+            }
+            let after = counts.cost();
+            if !moved || !after.is_less(&cost) {
+                return (after, parts);
+            }
+            cost = after;
+        }
+    }
+}
+
+/// How far a division is from what is wanted: first the classes that parts lack, then the statistic.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    missing: usize,
+    statistic: f64,
+}
+
+impl Cost {
+    fn is_less(&self, other: &Self) -> bool {
+        self.missing < other.missing
+            || self.missing == other.missing && self.statistic < other.statistic - 1e-9
+    }
+}
+
+/// The examples of each class in each part.
+struct Counts<'a> {
+    shares: &'a [f64],
+    training_first: bool,
+    /// `n[class][part]`; the last class stands for all examples.
+    n: Vec<Vec<usize>>,
+    /// Examples of each class.
+    total: Vec<usize>,
+    /// Groups of each class.
+    n_groups: Vec<usize>,
+}
+
+impl<'a> Counts<'a> {
+    fn new(units: &[Vec<(usize, usize)>], shares: &'a [f64], training_first: bool) -> Self {
+        let classes = units.iter().flatten().map(|(class, _)| class + 1).max().unwrap_or(0);
+        let (mut total, mut n_groups) = (vec![0; classes + 1], vec![0; classes]);
+        for &(class, n) in units.iter().flatten() {
+            n_groups[class] += 1;
+            total[class] += n;
+            total[classes] += n;
+        }
+        Self { shares, training_first, n: vec![vec![0; shares.len()]; classes + 1], total, n_groups }
+    }
+
+    fn add(&mut self, unit: &[(usize, usize)], part: usize) {
+        let all = self.n_groups.len();
+        for &(class, n) in unit {
+            self.n[class][part] += n;
+            self.n[all][part] += n;
+        }
+    }
+
+    fn remove(&mut self, unit: &[(usize, usize)], part: usize) {
+        let all = self.n_groups.len();
+        for &(class, n) in unit {
+            self.n[class][part] -= n;
+            self.n[all][part] -= n;
+        }
+    }
+
+    /// What the statistic grows by with a group in a part.
+    fn statistic_with(&self, unit: &[(usize, usize)], part: usize) -> f64 {
+        let growth = |class: usize, n: usize| {
+            let (before, n) = (self.n[class][part] as f64, n as f64);
+            (2.0 * before * n + n * n) / (self.shares[part] * self.total[class] as f64)
+        };
+        let all = unit.iter().map(|(_, n)| n).sum();
+        let classes: f64 = unit.iter().map(|&(class, n)| growth(class, n)).sum();
+        classes + WEIGHT_OF_SIZE * growth(self.n_groups.len(), all)
+    }
+
+    /// The statistic of one class, less a constant.
+    fn statistic(&self, class: usize) -> f64 {
+        let total = self.total[class].max(1) as f64;
+        let square = |(&n, share): (&usize, &f64)| (n * n) as f64 / (share * total);
+        self.n[class].iter().zip(self.shares).map(square).sum()
+    }
+
+    /// Parts that could have the class and lack it. Where training is first, it counts twice.
+    fn missing(&self, class: usize) -> usize {
+        let n = &self.n[class];
+        let could = self.n_groups[class].min(n.len());
+        let lacking = could.saturating_sub(n.iter().filter(|&&n| n > 0).count());
+        lacking + usize::from(self.training_first && could > 0 && n[0] == 0)
+    }
+
+    /// The cost of some classes.
+    fn cost_of_classes(&self, classes: impl Iterator<Item = usize> + Clone) -> Cost {
+        let statistic: f64 = classes.clone().map(|class| self.statistic(class)).sum();
+        Cost {
+            missing: classes.map(|class| self.missing(class)).sum(),
+            statistic: statistic + WEIGHT_OF_SIZE * self.statistic(self.n_groups.len()),
+        }
+    }
+
+    /// The part of the cost that moving a group changes.
+    fn cost_of(&self, unit: &[(usize, usize)]) -> Cost {
+        self.cost_of_classes(unit.iter().map(|(class, _)| *class))
+    }
+
+    fn cost(&self) -> Cost {
+        self.cost_of_classes(0..self.n_groups.len())
+    }
+}
