@@ -1,4 +1,4 @@
-//! Calibration of probabilities, and figures of each class.
+//! Calibration of probabilities: how far they may be trusted, and temperature scaling.
 
 use crate::Predictions;
 
@@ -17,16 +17,8 @@ pub struct ConfidenceBin {
     pub accuracy: Option<f64>,
 }
 
-/// The figures of one class.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ClassFigures {
-    /// Number of examples of the class.
-    pub n: usize,
-    /// Share of right predictions among those of this class; `None` for a class that is never predicted.
-    pub precision: Option<f64>,
-    /// Share of the class's examples that are predicted as such; `None` for a class without examples.
-    pub recall: Option<f64>,
-}
+/// The largest temperature, and one over the smallest, that [`Predictions::temperature`] finds.
+const HOTTEST: f64 = 100.0;
 
 impl Predictions {
     /// The reliability diagram: predictions by confidence in `bins` intervals of equal width (Guo et al. 2017,
@@ -64,18 +56,91 @@ impl Predictions {
         self.reliability(bins).into_iter().map(gap).sum::<f64>() / (self.len().max(1)) as f64
     }
 
-    /// Precision and recall of each class.
-    pub fn per_class(&self) -> Vec<ClassFigures> {
-        let (k, counts) = (self.n_classes, self.confusion());
-        let share = |right: usize, of: usize| (of > 0).then(|| right as f64 / of as f64);
-        let class = |c: usize| {
-            let n: usize = counts[c * k..(c + 1) * k].iter().sum();
-            let predicted: usize = counts.iter().skip(c).step_by(k).sum();
-            let right = counts[c * k + c];
-            ClassFigures { n, precision: share(right, predicted), recall: share(right, n) }
-        };
-        (0..k).map(class).collect()
+    /// The temperature T that makes the probabilities softmax(z / T) of the logits z most likely for the labels: the one of
+    /// the lowest mean cross-entropy (Guo et al. 2017, section 4.2), between 1/100 and 100.
+    ///
+    /// The predicted classes stay; T above 1 lowers the confidence. `None` where every prediction is right, or there is none:
+    /// then a lower temperature is always better, and the examples say nothing about confidence.
+    ///
+    /// ```
+    /// use firstsight_train::Predictions;
+    ///
+    /// // 99 % sure four times, and right three times.
+    /// let probabilities = [0.99, 0.01].repeat(4);
+    /// let sure = Predictions { probabilities, labels: vec![0, 0, 0, 1], n_classes: 2 };
+    /// let temperature = sure.temperature().unwrap();
+    /// let (_, confidence) = sure.with_temperature(temperature).top(0);
+    /// assert!((confidence - 0.75).abs() < 1e-3);
+    /// ```
+    pub fn temperature(&self) -> Option<f64> {
+        let all_right = self.labels.iter().enumerate().all(|(i, &label)| self.top(i).0 == label);
+        if all_right {
+            return None;
+        }
+        // The cross-entropy is convex in 1 / T: Newton's method, within bounds that close in on the zero of its slope.
+        let (mut low, mut high, mut inverse) = (1.0 / HOTTEST, HOTTEST, 1.0);
+        for _ in 0..100 {
+            let (slope, curvature) = self.slope(inverse);
+            if slope > 0.0 {
+                high = inverse;
+            } else {
+                low = inverse;
+            }
+            let newton = inverse - slope / curvature;
+            let next = if newton > low && newton < high { newton } else { (low * high).sqrt() };
+            let done = (next - inverse).abs() <= 1e-9 * inverse;
+            inverse = next;
+            if done {
+                break;
+            }
+        }
+        Some(1.0 / inverse)
     }
+
+    /// First and second derivative of the cross-entropy's sum with respect to 1 / T.
+    fn slope(&self, inverse: f64) -> (f64, f64) {
+        let (mut slope, mut curvature) = (0.0, 0.0);
+        for (i, &label) in self.labels.iter().enumerate() {
+            let row = self.row(i);
+            let scaled = scaled(row, inverse);
+            let (mut mean, mut square) = (0.0, 0.0);
+            for (p, &q) in scaled.iter().zip(row) {
+                let z = log(q);
+                mean += p * z;
+                square += p * z * z;
+            }
+            slope += mean - log(row[label as usize]);
+            curvature += square - mean * mean;
+        }
+        (slope, curvature)
+    }
+
+    /// The probabilities at temperature `t`: softmax(z / t) of the logits z.
+    #[must_use]
+    pub fn with_temperature(&self, t: f64) -> Self {
+        let probabilities = self.probabilities.chunks_exact(self.n_classes.max(1));
+        let probabilities = probabilities.flat_map(|row| scaled(row, 1.0 / t)).map(|p| p as f32).collect();
+        Self { probabilities, ..self.clone() }
+    }
+
+    /// Mean cross-entropy: −ln of the probability of each example's label.
+    pub fn cross_entropy(&self) -> f64 {
+        let of = |(i, label): (usize, &u32)| -log(self.row(i)[*label as usize]);
+        self.labels.iter().enumerate().map(of).sum::<f64>() / self.len() as f64
+    }
+}
+
+/// The logarithm of a probability; one that float32 rounds to 0 counts as its smallest normal number.
+fn log(p: f32) -> f64 {
+    f64::from(p.max(f32::MIN_POSITIVE)).ln()
+}
+
+/// Softmax of the logarithms of `row` times `inverse`.
+fn scaled(row: &[f32], inverse: f64) -> Vec<f64> {
+    let largest = log(row.iter().copied().fold(0.0, f32::max));
+    let powers: Vec<f64> = row.iter().map(|&p| ((log(p) - largest) * inverse).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
 }
 
 #[cfg(test)]
@@ -109,10 +174,33 @@ mod tests {
     }
 
     #[test]
-    fn precision_and_recall_have_their_own_denominators() {
-        let [a, b, c] = predictions().per_class().try_into().unwrap();
-        assert_eq!((a.n, a.precision, a.recall), (2, Some(2.0 / 3.0), Some(1.0)));
-        assert_eq!((b.n, b.precision, b.recall), (2, Some(1.0), Some(0.5)));
-        assert_eq!((c.n, c.precision, c.recall), (0, None, None));
+    fn a_temperature_needs_a_mistake() {
+        let mut right = predictions();
+        right.labels = vec![0, 1, 0, 0];
+        assert_eq!(right.temperature(), None);
+        assert!(predictions().temperature().is_some());
+    }
+
+    #[test]
+    fn labels_that_have_nothing_to_do_with_the_outputs_get_the_highest_temperature() {
+        let probabilities = [0.9, 0.1, 0.1, 0.9].repeat(2);
+        let noise = Predictions { probabilities, labels: vec![0, 0, 1, 1], n_classes: 2 };
+        let temperature = noise.temperature().unwrap();
+        assert!(temperature > 99.0, "{temperature}");
+    }
+
+    #[test]
+    fn temperature_one_changes_nothing_and_classes_stay() {
+        let at = |t: f64| predictions().with_temperature(t);
+        for (a, b) in at(1.0).probabilities.iter().zip(&predictions().probabilities) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+        for t in [0.05, 0.5, 3.0, 50.0] {
+            let scaled = at(t);
+            for i in 0..4 {
+                assert_eq!(scaled.top(i).0, predictions().top(i).0);
+                assert!((scaled.row(i).iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            }
+        }
     }
 }

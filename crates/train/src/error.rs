@@ -32,6 +32,17 @@ pub enum Error {
         /// The loss.
         loss: f64,
     },
+    /// The model's outputs are NaN or infinite.
+    #[error(
+        "the network's output for example {example} (from 0) is {value}: its weights or its inputs hold NaN or infinite \
+         values, or its training has diverged"
+    )]
+    NonFiniteOutput {
+        /// The first such example, from 0.
+        example: usize,
+        /// The output.
+        value: f32,
+    },
     /// A file is not a checkpoint of this training.
     #[error("{path} is not a checkpoint of this training: {reason}", path = path.display())]
     Checkpoint {

@@ -10,8 +10,26 @@ use crate::{Error, Loss, Metric, Metrics, Result};
 ///
 /// # Errors
 ///
-/// [`Error::Empty`] without examples; errors of the data and the model.
+/// [`Error::Empty`] without examples, [`Error::NonFiniteOutput`] for outputs that are NaN or infinite; errors of the data and
+/// the model.
 pub fn evaluate(
+    model: &impl ModuleT,
+    batches: &dyn Batches,
+    loss: &dyn Loss,
+    metrics: &[&dyn Metric],
+) -> Result<Metrics> {
+    let mut meter = Meter::new(metrics);
+    let mut seen = 0;
+    for_each_output(model, batches, |outputs, labels| {
+        check_finite(outputs, &mut seen)?;
+        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        Ok(())
+    })?;
+    meter.finish("evaluation")
+}
+
+/// [`evaluate`] while a model is trained: outputs that are NaN or infinite give such figures, and the training's callbacks decide.
+pub(crate) fn evaluate_any(
     model: &impl ModuleT,
     batches: &dyn Batches,
     loss: &dyn Loss,
@@ -38,6 +56,7 @@ pub fn evaluate_and_predict(
 ) -> Result<(Metrics, Predictions)> {
     let (mut meter, mut predictions) = (Meter::new(metrics), Predictions::empty());
     for_each_output(model, batches, |outputs, labels| {
+        check_finite(outputs, &mut predictions.len())?;
         meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
         predictions.add(outputs, labels)
     })?;
@@ -54,6 +73,17 @@ fn for_each_output(
         let batch = batch?;
         observe(&model.forward_t(&batch.inputs, false)?.detach(), &batch.labels)?;
     }
+    Ok(())
+}
+
+/// Checks a batch of outputs (B, K) that follows `seen` examples, and counts it among them.
+fn check_finite(outputs: &Tensor, seen: &mut usize) -> Result<()> {
+    let (n, k) = outputs.dims2()?;
+    let values = outputs.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    if let Some(i) = values.iter().position(|value| !value.is_finite()) {
+        return Err(Error::NonFiniteOutput { example: *seen + i / k, value: values[i] });
+    }
+    *seen += n;
     Ok(())
 }
 
@@ -139,9 +169,13 @@ impl Predictions {
 ///
 /// # Errors
 ///
-/// [`Error::Empty`] without examples; errors of the data and the model.
+/// [`Error::Empty`] without examples, [`Error::NonFiniteOutput`] for outputs that are NaN or infinite; errors of the data and
+/// the model.
 pub fn predict(model: &impl ModuleT, batches: &dyn Batches) -> Result<Predictions> {
     let mut predictions = Predictions::empty();
-    for_each_output(model, batches, |logits, labels| predictions.add(logits, labels))?;
+    for_each_output(model, batches, |logits, labels| {
+        check_finite(logits, &mut predictions.len())?;
+        predictions.add(logits, labels)
+    })?;
     if predictions.is_empty() { Err(Error::Empty("evaluation")) } else { Ok(predictions) }
 }

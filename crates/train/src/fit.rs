@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var};
 use firstsight_data::Batches;
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Notifier, SavedState, TrainBegin, TrainEnd};
-use crate::evaluate::evaluate;
+use crate::evaluate::evaluate_any;
 use crate::metric::Meter;
 use crate::model::param_groups;
 use crate::optim::Accumulation;
@@ -68,7 +68,7 @@ pub fn fit(
         if callbacks.stopped.is_none() {
             callbacks.tell(|callback| callback.on_validation_begin(&vars))?;
             let train = meter.finish("training")?;
-            let val = val.map(|val| evaluate(model, val, &*config.loss, &metrics)).transpose()?;
+            let val = val.map(|val| evaluate_any(model, val, &*config.loss, &metrics)).transpose()?;
             history.epochs.push(Epoch { train, val });
             let mut state = SavedState::new();
             callbacks.notify(|callback| {

@@ -2,11 +2,13 @@
 
 mod calibration;
 pub mod callbacks;
+mod class_figures;
 mod config;
 mod error;
 mod evaluate;
 mod fit;
 mod history;
+mod interval;
 mod loss;
 mod lr_find;
 mod metric;
@@ -14,13 +16,15 @@ mod model;
 mod optim;
 mod schedule;
 
-pub use calibration::{ClassFigures, ConfidenceBin};
+pub use calibration::ConfidenceBin;
 pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainEnd};
+pub use class_figures::{ClassFigures, MacroAverages};
 pub use config::FitConfig;
 pub use error::{Error, Result};
 pub use evaluate::{Predictions, evaluate, evaluate_and_predict, predict};
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
+pub use interval::wilson_interval;
 pub use loss::{
     BinaryCrossEntropy, CrossEntropy, FocalLoss, Loss, MeanAbsoluteError, MeanSquaredError, Poisson,
     WeightedCrossEntropy,

@@ -60,32 +60,32 @@ confusion_metric!(
 
 /// The numbers of a class's labels, predictions, and right predictions.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    labels: usize,
-    predictions: usize,
-    right: usize,
+pub(crate) struct Counts {
+    pub(crate) labels: usize,
+    pub(crate) predictions: usize,
+    pub(crate) right: usize,
 }
 
 impl Counts {
-    fn occurs(&self) -> bool {
+    pub(crate) fn occurs(&self) -> bool {
         self.labels + self.predictions > 0
     }
 
-    fn precision(&self) -> f64 {
+    pub(crate) fn precision(&self) -> f64 {
         self.right as f64 / self.predictions.max(1) as f64
     }
 
-    fn recall(&self) -> f64 {
+    pub(crate) fn recall(&self) -> f64 {
         self.right as f64 / self.labels.max(1) as f64
     }
 
-    fn f1(&self) -> f64 {
+    pub(crate) fn f1(&self) -> f64 {
         2.0 * self.right as f64 / (self.labels + self.predictions).max(1) as f64
     }
 }
 
 /// The mean; NaN of nothing.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0), |(sum, n), value| (sum + value, n + 1));
     sum / f64::from(n)
 }

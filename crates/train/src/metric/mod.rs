@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub use self::classification::{Accuracy, BinaryAccuracy, TopK};
 pub use self::confusion::{BalancedAccuracy, MacroF1, MacroPrecision, MacroRecall};
+pub(crate) use self::confusion::{Counts, mean};
 pub(crate) use self::meter::Meter;
 pub use self::regression::R2;
 pub use self::roc_auc::RocAuc;
