@@ -19,7 +19,7 @@ mod tests;
 
 pub use augmenter::Augmenter;
 #[cfg(feature = "candle")]
-pub(crate) use mix::Labels;
+pub(crate) use mix::BatchLabels;
 pub use preset::{AugmentationConfig, AugmentationPreset};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,8 @@ pub struct Augmentation {
     /// Whether and how each example is mixed with another.
     pub mix: Option<Mix>,
     /// Label smoothing ε in [0, 1): the label's class gets 1 − ε + ε / K, the others ε / K (Szegedy et al. 2016,
-    /// section 7; Keras's and PyTorch's `label_smoothing`). 0 leaves labels as they are.
+    /// section 7; Keras's and PyTorch's `label_smoothing`). Of several labels per image each moves from 0 and 1 to ε / 2 and
+    /// 1 − ε / 2, as in Keras. 0 leaves labels as they are, the only choice for numbers.
     pub label_smoothing: f64,
 }
 
@@ -195,19 +196,19 @@ pub enum Fill {
 /// Mixes each example with the one before it in the batch (the first with the last), the pairing of torchvision.
 ///
 /// The share λ that an example keeps is drawn from Beta(α, α) for each example, as in timm's mode `elem`. Its label
-/// becomes λ of its own and 1 − λ of the other's. α is above 0: small values mix little, 1 draws λ uniformly.
+/// becomes λ of its own and 1 − λ of the other's, for several labels per image and for numbers likewise. α is above 0: small values mix little, 1 draws λ uniformly.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mix {
     /// λ·x + (1 − λ)·x′, with this α (Zhang et al. 2018).
     Mixup(f64),
     /// A rectangle of area 1 − λ comes from the other example, with this α. λ is corrected where the image's edge cuts
-    /// the rectangle (Yun et al. 2019).
+    /// the rectangle (Yun et al. 2019). Not for numbers: a part of an image does not hold that share of its number.
     Cutmix(f64),
 }
 
 impl Augmentation {
-    /// Whether labels become (B, K) shares of the classes.
+    /// Whether labels are changed: those of classes become (B, K) shares.
     pub fn makes_soft_labels(&self) -> bool {
         self.mix.is_some() || self.label_smoothing > 0.0
     }

@@ -11,7 +11,7 @@ pub struct Batch {
     /// Inputs, (B, C, H, W) f32 for images or (B, F) f32 for tables.
     pub inputs: Tensor,
     /// Labels: (B,) u32 for classes; (B, K) f32 for the share of each of K classes, where labels are mixed or
-    /// smoothed; (B,) f32 for regression.
+    /// smoothed, and for several labels per image; (B,) f32 for regression.
     pub labels: Tensor,
 }
 
@@ -106,7 +106,7 @@ pub struct TensorBatches {
 }
 
 impl TensorBatches {
-    /// Batches of `inputs`, (N, …) f32, and `labels`, (N,) u32 or f32, on the device of these tensors.
+    /// Batches of `inputs`, (N, …) f32, and `labels`, (N,) u32 or f32, or (N, K) f32, on the device of these tensors.
     ///
     /// # Errors
     ///
@@ -119,9 +119,15 @@ impl TensorBatches {
             let found = format!("{:?} {:?}", inputs.shape(), inputs.dtype());
             return Err(Error::invalid("inputs", "shape (N, ...) of at least one example, dtype F32", found));
         }
-        if labels.dims() != [n] || !matches!(labels.dtype(), DType::U32 | DType::F32) {
+        let fits = match labels.dims() {
+            [of] => *of == n && matches!(labels.dtype(), DType::U32 | DType::F32),
+            [of, _] => *of == n && labels.dtype() == DType::F32,
+            _ => false,
+        };
+        if !fits {
             let found = format!("{:?} {:?}", labels.shape(), labels.dtype());
-            return Err(Error::invalid("labels", format!("shape ({n},), dtype U32 or F32"), found));
+            let expected = format!("shape ({n},), dtype U32 or F32, or shape ({n}, K), dtype F32");
+            return Err(Error::invalid("labels", expected, found));
         }
         Ok(Self { inputs, labels, batch_size, sampling })
     }
@@ -155,6 +161,6 @@ impl Batches for TensorBatches {
     }
 
     fn n_examples(&self) -> usize {
-        self.labels.elem_count()
+        self.inputs.dims()[0]
     }
 }

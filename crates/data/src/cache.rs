@@ -57,11 +57,14 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     number(folder.len() as u64);
 
     let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(&s.path)).collect();
-    for (sample, stamp) in folder.samples().iter().zip(stamps) {
+    for ((i, sample), stamp) in folder.samples().iter().enumerate().zip(stamps) {
         let (size, modified) = stamp?;
-        let class = folder.classes()[sample.label as usize].as_bytes();
+        let folder = match folder.labels().get(i) {
+            Some(&label) => folder.classes()[label as usize].as_bytes(),
+            None => sample.path.parent().map_or(&b""[..], |folder| folder.as_os_str().as_encoded_bytes()),
+        };
         let file = sample.path.file_name().unwrap_or_default().as_encoded_bytes();
-        for name in [class, file] {
+        for name in [folder, file] {
             hash.write(&(name.len() as u64).to_le_bytes());
             hash.write(name);
         }

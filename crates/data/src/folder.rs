@@ -12,15 +12,14 @@ use rayon::prelude::*;
 use crate::decode;
 use crate::error::{Error, Result};
 use crate::image_name::is_image_name;
+use crate::labels::Labels;
 use crate::split::train_test_split;
 
-/// One image file and its class.
+/// One image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// The image file.
     pub path: PathBuf,
-    /// Index of its class in [`ImageFolder::classes`].
-    pub label: u32,
 }
 
 /// A file or folder that is not an image of a class.
@@ -62,6 +61,8 @@ pub struct ImageFolder {
     root: PathBuf,
     classes: Arc<[String]>,
     samples: Vec<Sample>,
+    /// One for each sample.
+    labels: Labels,
     skipped: Vec<Skipped>,
 }
 
@@ -111,14 +112,15 @@ impl ImageFolder {
                 Ok((images, skipped))
             })
             .collect::<Vec<Result<_>>>();
-        let mut samples = Vec::new();
+        let (mut samples, mut labels) = (Vec::new(), Vec::new());
         for (label, found) in (0..).zip(found) {
             let (images, skipped_there) = found?;
-            samples.extend(images.into_iter().map(|path| Sample { path, label }));
+            labels.resize(labels.len() + images.len(), label);
+            samples.extend(images.into_iter().map(|path| Sample { path }));
             skipped.extend(skipped_there);
         }
         let classes = classes.into_iter().map(|(class, _)| class).collect();
-        Ok(Self { root: root.to_owned(), classes, samples, skipped })
+        Ok(Self { root: root.to_owned(), classes, samples, labels: Labels::Class(labels), skipped })
     }
 
     /// The folder that was scanned.
@@ -126,7 +128,7 @@ impl ImageFolder {
         &self.root
     }
 
-    /// The class names, by label.
+    /// The names of the classes, by label; for numbers, the one name of what they are.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -136,9 +138,14 @@ impl ImageFolder {
         &self.samples
     }
 
-    /// The label of each sample.
-    pub fn labels(&self) -> Vec<u32> {
-        self.samples.iter().map(|sample| sample.label).collect()
+    /// The class of each sample; empty for other tasks than one class per image: see [`targets`](Self::targets).
+    pub fn labels(&self) -> &[u32] {
+        self.labels.classes()
+    }
+
+    /// The labels of the samples, of whatever task.
+    pub fn targets(&self) -> &Labels {
+        &self.labels
     }
 
     /// The number of images.
@@ -153,11 +160,7 @@ impl ImageFolder {
 
     /// The number of images of each class, by label.
     pub fn counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes.len()];
-        for sample in &self.samples {
-            counts[sample.label as usize] += 1;
-        }
-        counts
+        self.labels.counts(self.classes.len())
     }
 
     /// The files and folders that are not images of a class.
@@ -172,7 +175,7 @@ impl ImageFolder {
     /// If an index is not less than [`len`](Self::len).
     pub fn subset(&self, indices: &[usize]) -> Self {
         let samples = indices.iter().map(|&i| self.samples[i].clone()).collect();
-        Self { samples, ..self.clone() }
+        Self { samples, labels: self.labels.subset(indices), ..self.clone() }
     }
 
     /// The width and height of each image in pixels, from the files' headers, read in parallel.
@@ -205,9 +208,22 @@ impl ImageFolder {
             return Err(Error::UnknownClasses { path: self.root, train: train.root.clone(), unknown });
         }
         let to_train: Vec<u32> = self.classes.iter().map(|class| known[class.as_str()]).collect();
-        let samples =
-            self.samples.into_iter().map(|s| Sample { label: to_train[s.label as usize], ..s }).collect();
-        Ok(Self { classes: train.classes.clone(), samples, ..self })
+        let to_train = |label: &u32| to_train[*label as usize];
+        let labels = match self.labels {
+            Labels::Class(labels) => Labels::Class(labels.iter().map(to_train).collect()),
+            Labels::MultiLabel(labels) => Labels::MultiLabel(
+                labels
+                    .iter()
+                    .map(|labels| {
+                        let mut labels: Vec<u32> = labels.iter().map(to_train).collect();
+                        labels.sort_unstable();
+                        labels
+                    })
+                    .collect(),
+            ),
+            Labels::Value(labels) => Labels::Value(labels),
+        };
+        Ok(Self { classes: train.classes.clone(), labels, ..self })
     }
 }
 
@@ -229,7 +245,7 @@ impl ImageFolder {
 /// let test = data.test.unwrap();
 /// assert_eq!(data.train.classes(), ["cat", "dog"]);
 /// assert_eq!(test.classes(), ["cat", "dog"]);
-/// assert_eq!(test.samples()[0].label, 1);
+/// assert_eq!(test.labels(), [1]);
 /// assert!(data.val.is_none());
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```

@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use decode::DecodeOptions;
 
 use crate::error::{Error, Result};
+use crate::labels::Labels;
 use crate::sampling::balanced;
 
 /// Images in memory with their labels: 8-bit, all of one size, shape (N, H, W, C).
@@ -35,7 +36,7 @@ pub struct ImageDataset {
     size: (usize, usize, usize),
     /// Index of each image in `pixels`.
     indices: Vec<usize>,
-    labels: Vec<u32>,
+    labels: Labels,
     classes: Arc<[String]>,
     /// One path for each image, or none.
     paths: Vec<PathBuf>,
@@ -43,7 +44,8 @@ pub struct ImageDataset {
 }
 
 impl ImageDataset {
-    /// A data set of `pixels` in memory, which holds the images one after the other, each (H, W, C).
+    /// A data set of `pixels` in memory, which holds the images one after the other, each (H, W, C), with one class per
+    /// image. [`with_targets`](Self::with_targets) gives them other labels.
     ///
     /// # Errors
     ///
@@ -66,9 +68,8 @@ impl ImageDataset {
             let rule = format!("{} images of {height}x{width}x{channels}: {expected} bytes", labels.len());
             return Err(Error::invalid("pixels", rule, format!("{} bytes", pixels.len())));
         }
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes.len()) {
-            return Err(Error::invalid("labels", format!("labels less than {}", classes.len()), label));
-        }
+        let labels = Labels::Class(labels);
+        labels.check(classes.len())?;
         Ok(Self {
             pixels: Arc::new(pixels),
             size: (height, width, channels),
@@ -107,12 +108,34 @@ impl ImageDataset {
         &self.pixels[self.indices[i] * bytes..][..bytes]
     }
 
-    /// The label of each image.
+    /// The class of each image; empty for other tasks than one class per image: see [`targets`](Self::targets).
     pub fn labels(&self) -> &[u32] {
+        self.labels.classes()
+    }
+
+    /// The labels of the images, of whatever task.
+    pub fn targets(&self) -> &Labels {
         &self.labels
     }
 
-    /// The class names, by label.
+    /// The same images with other labels, of the names `classes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for another number of labels than images, or a label that has no class.
+    pub fn with_targets(self, labels: Labels, classes: Vec<String>) -> Result<Self> {
+        if labels.len() != self.len() {
+            return Err(Error::invalid(
+                "labels",
+                format!("one for each of {} images", self.len()),
+                labels.len(),
+            ));
+        }
+        labels.check(classes.len())?;
+        Ok(Self { labels, classes: classes.into(), ..self })
+    }
+
+    /// The names of the classes, by label; for numbers, the one name of what they are.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -135,7 +158,7 @@ impl ImageDataset {
     pub fn subset(&self, indices: &[usize]) -> Self {
         Self {
             indices: indices.iter().map(|&i| self.indices[i]).collect(),
-            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            labels: self.labels.subset(indices),
             paths: if self.paths.is_empty() {
                 Vec::new()
             } else {
@@ -147,8 +170,12 @@ impl ImageDataset {
 
     /// The images with those of rare classes repeated, so that every class has as many as the largest.
     ///
-    /// The images are grouped by class; see [`balanced`](crate::balanced).
+    /// The images are grouped by class; see [`balanced`](crate::balanced). Images that do not have one class each are
+    /// left as they are.
     pub fn balanced(&self) -> Self {
-        self.subset(&balanced(&self.labels))
+        match &self.labels {
+            Labels::Class(labels) => self.subset(&balanced(labels)),
+            Labels::MultiLabel(_) | Labels::Value(_) => self.clone(),
+        }
     }
 }

@@ -56,6 +56,7 @@ pub mod files;
 mod image_dataset;
 mod image_name;
 mod input_spec;
+mod labels;
 mod normalize;
 mod numpy_random;
 mod raster;
@@ -79,6 +80,7 @@ pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
 pub use image_name::is_image_name;
 pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec};
+pub use labels::{Labels, Task};
 #[cfg(feature = "candle")]
 pub use loader::{Loader, LoaderConfig};
 #[cfg(feature = "decode")]

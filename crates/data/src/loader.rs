@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::augment::{Augmentation, Augmenter, Labels};
+use crate::augment::{Augmentation, Augmenter, BatchLabels};
 use crate::batches::{Batch, Batches, check_batch_size, n_batches};
 use crate::error::{Error, Result};
 use crate::image_dataset::ImageDataset;
@@ -27,7 +27,8 @@ pub struct LoaderConfig {
     pub prefetch: usize,
 }
 
-/// Batches of decoded images, (B, C, H, W) f32, with labels (B,) u32.
+/// Batches of decoded images, (B, C, H, W) f32, with labels (B,) u32 of one class per image, (B, K) f32 of 0 and 1 for
+/// several, or (B,) f32 for numbers.
 ///
 /// [`augmented`](Self::augmented) adds random augmentation. The batches do not depend on `prefetch` or on the number of
 /// threads. At most `prefetch` batches wait in memory.
@@ -80,12 +81,12 @@ impl Loader {
 
     /// The same batches with `augmentation` applied anew in each epoch. Use it for training only, not for evaluation.
     ///
-    /// With mixing or label smoothing, labels become (B, K) f32, the share of each class; otherwise they stay
-    /// (B,) u32.
+    /// With mixing or label smoothing, labels of one class per image become (B, K) f32, the share of each class; otherwise
+    /// they stay (B,) u32.
     ///
     /// # Errors
     ///
-    /// Those of [`Augmenter::new`].
+    /// Those of [`Augmenter::new`]; [`Error::Invalid`] for label smoothing or cutmix where labels are numbers.
     ///
     /// # Examples
     ///
@@ -109,6 +110,7 @@ impl Loader {
     /// ```
     pub fn augmented(mut self, augmentation: Augmentation) -> Result<Self> {
         let (_, height, width, channels) = self.source.data.shape();
+        augmentation.check_labels(self.source.data.targets().task())?;
         let augmenter = Some(Augmenter::new(augmentation, (height, width, channels))?);
         let Source { data, tables, batch_size, .. } = self.source.as_ref();
         let (data, tables) = (data.clone(), tables.clone());
@@ -152,7 +154,7 @@ impl Batches for Loader {
 /// The values of a batch. The caller's thread, which owns the device, makes tensors of them.
 struct BatchValues {
     inputs: Vec<f32>,
-    labels: Labels,
+    labels: BatchLabels,
     n: usize,
 }
 
@@ -168,12 +170,13 @@ struct Source {
 impl Source {
     fn values(&self, epoch: usize, indices: &[usize]) -> BatchValues {
         let (_, height, width, channels) = self.data.shape();
-        let classes = indices.iter().map(|&i| self.data.labels()[i]).collect();
+        let labels = self.data.targets().subset(indices);
+        let n_classes = self.data.classes().len();
         let (inputs, labels) = match &self.augmenter {
             None => {
                 let mut inputs = Vec::with_capacity(indices.len() * height * width * channels);
                 indices.iter().for_each(|&i| inputs.extend(self.normalized(self.data.image(i))));
-                (inputs, Labels::Classes(classes))
+                (inputs, BatchLabels::plain(labels, n_classes))
             }
             Some(augmenter) => {
                 let example = height * width * channels;
@@ -182,8 +185,7 @@ impl Source {
                     let image = augmenter.apply(self.data.image(i), epoch, i);
                     input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
                 });
-                let n_classes = self.data.classes().len();
-                let labels = augmenter.mix(&mut inputs, classes, n_classes, indices, epoch);
+                let labels = augmenter.mix(&mut inputs, labels, n_classes, indices, epoch);
                 (inputs, labels)
             }
         };
@@ -203,8 +205,9 @@ impl Source {
         let n = values.n;
         let inputs = Tensor::from_vec(values.inputs, (n, channels, height, width), device)?;
         let labels = match values.labels {
-            Labels::Classes(classes) => Tensor::from_vec(classes, n, device)?,
-            Labels::Shares(shares) => Tensor::from_vec(shares, (n, self.data.classes().len()), device)?,
+            BatchLabels::Classes(classes) => Tensor::from_vec(classes, n, device)?,
+            BatchLabels::Shares(shares) => Tensor::from_vec(shares, (n, self.data.classes().len()), device)?,
+            BatchLabels::Values(values) => Tensor::from_vec(values, n, device)?,
         };
         Ok(Batch { inputs, labels })
     }

@@ -63,6 +63,62 @@ pub fn evaluate_and_predict(
     Ok((meter.finish("evaluation")?, predictions))
 }
 
+/// A network's outputs for some examples, with their labels, in the order of the batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// The outputs (N, K), row by row.
+    pub values: Vec<f32>,
+    /// K, at least 1.
+    pub n_outputs: usize,
+    /// The labels as the batches have them: (N,), or (N, K) row by row.
+    pub labels: Vec<f32>,
+}
+
+impl Outputs {
+    fn empty() -> Self {
+        Self { values: Vec::new(), n_outputs: 1, labels: Vec::new() }
+    }
+
+    fn add(&mut self, outputs: &Tensor, labels: &Tensor) -> Result<()> {
+        check_finite(outputs, &mut (self.values.len() / self.n_outputs))?;
+        self.n_outputs = outputs.dim(1)?;
+        self.values.extend(outputs.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        self.labels.extend(labels.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+}
+
+/// The outputs of `model` over `batches`, in inference mode.
+///
+/// # Errors
+///
+/// [`Error::Empty`] without examples, [`Error::NonFiniteOutput`] for outputs that are NaN or infinite; errors of the data and
+/// the model.
+pub fn outputs(model: &impl ModuleT, batches: &dyn Batches) -> Result<Outputs> {
+    let mut found = Outputs::empty();
+    for_each_output(model, batches, |outputs, labels| found.add(outputs, labels))?;
+    if found.values.is_empty() { Err(Error::Empty("evaluation")) } else { Ok(found) }
+}
+
+/// The results of [`evaluate`] and [`outputs`], from one pass over `batches`.
+///
+/// # Errors
+///
+/// Those of [`evaluate`].
+pub fn evaluate_with_outputs(
+    model: &impl ModuleT,
+    batches: &dyn Batches,
+    loss: &dyn Loss,
+    metrics: &[&dyn Metric],
+) -> Result<(Metrics, Outputs)> {
+    let (mut meter, mut found) = (Meter::new(metrics), Outputs::empty());
+    for_each_output(model, batches, |outputs, labels| {
+        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        found.add(outputs, labels)
+    })?;
+    Ok((meter.finish("evaluation")?, found))
+}
+
 /// Calls `observe` with the outputs and labels of each batch, in inference mode.
 fn for_each_output(
     model: &impl ModuleT,

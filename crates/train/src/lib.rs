@@ -13,6 +13,7 @@ mod loss;
 mod lr_find;
 mod metric;
 mod model;
+mod multi_label;
 mod optim;
 mod schedule;
 
@@ -21,7 +22,9 @@ pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainE
 pub use class_figures::{ClassFigures, MacroAverages};
 pub use config::FitConfig;
 pub use error::{Error, Result};
-pub use evaluate::{Predictions, evaluate, evaluate_and_predict, predict};
+pub use evaluate::{
+    Outputs, Predictions, evaluate, evaluate_and_predict, evaluate_with_outputs, outputs, predict,
+};
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
 pub use interval::wilson_interval;
@@ -32,8 +35,10 @@ pub use loss::{
 pub use lr_find::{LrCurve, lr_find};
 pub use metric::{
     Accumulator, Accuracy, BalancedAccuracy, BatchOutputs, BinaryAccuracy, MacroF1, MacroPrecision,
-    MacroRecall, Metric, Metrics, R2, RocAuc, TopK,
+    MacroRecall, MeanAveragePrecision, Metric, Metrics, R2, RocAuc, TopK, average_precision,
+    best_f1_threshold,
 };
 pub use model::{Model, ParamGroup, ParamGroups, Trainable};
+pub use multi_label::{LabelCounts, MultiLabelPredictions};
 pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};
 pub use schedule::{Schedule, TrainingLength};

@@ -60,13 +60,17 @@ impl Loss for CrossEntropy {
 }
 
 /// Sigmoid cross-entropy on logits, max(z, 0) − z·y + log(1 + e^−|z|), for logits z (B, 1) and labels y (B,) of 0
-/// and 1: PyTorch's `binary_cross_entropy_with_logits`, Keras's `BinaryCrossentropy(from_logits=True)`.
+/// and 1, or logits and labels (B, K) for K labels of which each is there or not; the mean over all logits: PyTorch's
+/// `binary_cross_entropy_with_logits`, Keras's `BinaryCrossentropy(from_logits=True)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BinaryCrossEntropy;
 
 impl Loss for BinaryCrossEntropy {
     fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let (z, y) = paired(outputs, labels)?;
+        let (z, y) = match labels.rank() {
+            2 => (outputs.clone(), labels.to_dtype(outputs.dtype())?),
+            _ => paired(outputs, labels)?,
+        };
         let softplus = (z.abs()?.neg()?.exp()? + 1.0)?.log()?;
         ((z.relu()? - (&z * y)?)? + softplus)?.mean_all()
     }

@@ -134,7 +134,7 @@ fn metrics_are_those_of_scikit_learn_in_whatever_batches() {
             for batch in [1, 7, labels.len()] {
                 let mut state = metric.accumulator();
                 for (outputs, labels) in outputs.chunks(batch * n_outputs).zip(labels.chunks(batch)) {
-                    state.add(&BatchOutputs { outputs, n_outputs, labels });
+                    state.add(&BatchOutputs { outputs, n_outputs, labels, shares: &[] });
                 }
                 close(&format!("{} of case {i}", metric.name()), state.value(), expected, 1e-12);
             }
@@ -147,7 +147,7 @@ fn metrics_are_those_of_scikit_learn_in_whatever_batches() {
 fn a_metric_is_nan_where_it_is_undefined() {
     let value = |metric: &dyn Metric, labels: &[f32]| {
         let mut state = metric.accumulator();
-        state.add(&BatchOutputs { outputs: &vec![0.5; labels.len()], n_outputs: 1, labels });
+        state.add(&BatchOutputs { outputs: &vec![0.5; labels.len()], n_outputs: 1, labels, shares: &[] });
         state.value()
     };
     assert!(value(&RocAuc, &[1.0, 1.0]).is_nan(), "labels of one class");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{
-    DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Loader, LoaderConfig,
-    Sampling,
+    DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Labels, Loader,
+    LoaderConfig, Sampling,
 };
 use fnv::FnvHasher;
 
@@ -170,8 +170,16 @@ impl DecodedSplits {
             hasher.write_u8(0);
         }
         for images in [&self.train, &self.val] {
-            for (i, label) in images.labels().iter().enumerate() {
-                hasher.write_u32(*label);
+            let labels = images.targets();
+            for i in 0..images.len() {
+                match labels {
+                    Labels::Class(labels) => hasher.write_u32(labels[i]),
+                    Labels::MultiLabel(labels) => {
+                        hasher.write_usize(labels[i].len());
+                        labels[i].iter().for_each(|label| hasher.write_u32(*label));
+                    }
+                    Labels::Value(labels) => hasher.write_u32(labels[i].to_bits()),
+                }
                 hasher.write(images.image(i));
             }
         }

@@ -3,31 +3,80 @@
 use rand_distr::{Beta, Distribution as _};
 
 use super::random::{Purpose, Random};
-use super::{Augmenter, Mix};
+use super::{Augmentation, Augmenter, Mix};
+use crate::error::{Error, Result};
+use crate::labels::{Labels, Task};
 
 /// The labels of a batch.
-pub(crate) enum Labels {
+pub(crate) enum BatchLabels {
     /// The class of each example.
     Classes(Vec<u32>),
     /// The share of each class, for each example, row by row.
     Shares(Vec<f32>),
+    /// The number of each example.
+    Values(Vec<f32>),
+}
+
+impl BatchLabels {
+    /// `labels` as they are.
+    pub(crate) fn plain(labels: Labels, n_classes: usize) -> Self {
+        match labels {
+            Labels::Class(classes) => Self::Classes(classes),
+            Labels::MultiLabel(_) => Self::Shares(labels.dense(n_classes)),
+            Labels::Value(values) => Self::Values(values),
+        }
+    }
+}
+
+impl Augmentation {
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a change of labels that has no meaning for numbers.
+    pub(crate) fn check_labels(&self, task: Task) -> Result<()> {
+        if task != Task::Regression {
+            return Ok(());
+        }
+        if self.label_smoothing > 0.0 {
+            let found = format!("{} for regression", self.label_smoothing);
+            return Err(Error::invalid(
+                "label_smoothing",
+                "0 for regression, since a number has no classes to spread over",
+                found,
+            ));
+        }
+        if matches!(self.mix, Some(Mix::Cutmix(_))) {
+            let expected = "mixup or none for regression, since a part of an image does not hold that share of its number";
+            return Err(Error::invalid("mix", expected, "cutmix"));
+        }
+        Ok(())
+    }
 }
 
 impl Augmenter {
     /// Mixes the examples of a batch, `inputs` (B, C, H, W), and makes its labels. Example i is image
-    /// `indices[i]` of the data, of class `classes[i]`.
+    /// `indices[i]` of the data, with the i-th of `labels`.
     pub(crate) fn mix(
         &self,
         inputs: &mut [f32],
-        classes: Vec<u32>,
+        labels: Labels,
         n_classes: usize,
         indices: &[usize],
         epoch: usize,
-    ) -> Labels {
+    ) -> BatchLabels {
         if !self.augmentation.makes_soft_labels() {
-            return Labels::Classes(classes);
+            return BatchLabels::plain(labels, n_classes);
         }
-        let mut shares = smoothed(&classes, n_classes, self.augmentation.label_smoothing);
+        let epsilon = self.augmentation.label_smoothing;
+        let mut shares = match &labels {
+            Labels::Class(classes) => smoothed(classes, n_classes, epsilon),
+            // Each label is a choice of two: Keras's `BinaryCrossentropy(label_smoothing)`.
+            Labels::MultiLabel(_) => labels
+                .dense(n_classes)
+                .into_iter()
+                .map(|y| y * (1.0 - epsilon as f32) + epsilon as f32 / 2.0)
+                .collect(),
+            Labels::Value(values) => values.clone(),
+        };
         if let (Some(mix), true) = (self.augmentation.mix, indices.len() > 1) {
             let example = inputs.len() / indices.len();
             // From the last to the first, so that the previous example is still unmixed.
@@ -45,7 +94,10 @@ impl Augmenter {
                 blend(&mut own_shares[..n_classes], other_shares, kept);
             }
         }
-        Labels::Shares(shares)
+        match labels {
+            Labels::Class(_) | Labels::MultiLabel(_) => BatchLabels::Shares(shares),
+            Labels::Value(_) => BatchLabels::Values(shares),
+        }
     }
 
     /// Mixes one example, (C, H, W), with another; returns the share that it keeps.

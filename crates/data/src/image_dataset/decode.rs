@@ -111,7 +111,7 @@ impl ImageDataset {
             pixels: Arc::new(pixels),
             size,
             indices,
-            labels: kept.labels(),
+            labels: kept.targets().clone(),
             classes: folder.classes().into(),
             paths: kept.samples().iter().map(|sample| sample.path.clone()).collect(),
             excluded: excluded

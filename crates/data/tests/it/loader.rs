@@ -2,7 +2,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use firstsight_data::{
-    Batch, Batches, Error, ImageDataset, Loader, LoaderConfig, Normalize, Result, Sampling, TensorBatches,
+    Augmentation, Batch, Batches, Error, Fill, ImageDataset, Interpolation, Labels, Loader, LoaderConfig,
+    Mix, Normalize, Result, Sampling, TensorBatches,
 };
 
 /// `n` images of 2x3 pixels and `channels` channels, in which every byte tells where it lies.
@@ -164,6 +165,63 @@ fn pixels_and_labels_must_agree() {
     assert!(ImageDataset::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 2], classes()).is_err());
     assert!(ImageDataset::from_pixels(vec![], (0, 3, 3), vec![0, 1], classes()).is_err());
     assert!(ImageDataset::from_pixels(vec![0; 12], (2, 3, 1), vec![0, 1], classes()).is_ok());
+}
+
+#[test]
+fn several_labels_and_numbers_become_tensors_of_their_own_kind() {
+    let batch = |labels: Labels, classes: &[&str]| {
+        let classes = classes.iter().map(|&name| name.to_owned()).collect();
+        let images = images(3, 1).with_targets(labels, classes).unwrap();
+        let loader = Loader::new(images, config(3, Sampling::Sequential, 0), &Device::Cpu).unwrap();
+        loader.epoch(0).next().unwrap().unwrap().labels
+    };
+    let several = batch(Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1]]), &["a", "b", "c"]);
+    assert_eq!(several.to_vec2::<f32>().unwrap(), [[1.0, 0.0, 1.0], [0.0; 3], [0.0, 1.0, 0.0]]);
+    let numbers = batch(Labels::Value(vec![2.5, -1.0, 1e6]), &["cost"]);
+    assert_eq!(numbers.to_vec1::<f32>().unwrap(), [2.5, -1.0, 1e6]);
+    assert!(
+        images(3, 1).with_targets(Labels::Value(vec![1.0]), vec!["cost".to_owned()]).is_err(),
+        "one for three"
+    );
+}
+
+fn label_changes(mix: Option<Mix>, label_smoothing: f64) -> Augmentation {
+    let (interpolation, fill) = (Interpolation::Nearest, Fill::Edge);
+    Augmentation { seed: 1, transforms: Vec::new(), interpolation, fill, mix, label_smoothing }
+}
+
+/// Changed labels of three images, flattened, and their first pixels.
+fn changed(labels: Labels, augmentation: Augmentation) -> Result<(Vec<f32>, Vec<f32>)> {
+    let classes = match &labels {
+        Labels::Value(_) => vec!["cost".to_owned()],
+        _ => ["a", "b", "c"].map(String::from).into(),
+    };
+    let images = ImageDataset::from_pixels(vec![0, 100, 200], (1, 1, 1), vec![0; 3], vec!["a".to_owned()])?;
+    let images = images.with_targets(labels, classes)?;
+    let loader =
+        Loader::new(images, config(3, Sampling::Sequential, 0), &Device::Cpu)?.augmented(augmentation)?;
+    let batch = loader.epoch(0).next().unwrap()?;
+    Ok((batch.labels.flatten_all()?.to_vec1()?, batch.inputs.flatten_all()?.to_vec1()?))
+}
+
+#[test]
+fn labels_are_smoothed_and_mixed_by_task_or_refused() {
+    let several = || Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1]]);
+    let (smooth, _) = changed(several(), label_changes(None, 0.1)).unwrap();
+    assert_eq!(smooth, [0.95, 0.05, 0.95, 0.05, 0.05, 0.05, 0.05, 0.95, 0.05]);
+    for mix in [Mix::Mixup(1.0), Mix::Cutmix(1.0)] {
+        let (mixed, _) = changed(several(), label_changes(Some(mix), 0.0)).unwrap();
+        // The second has no label, so what it has is of the first alone: its labels in equal shares.
+        assert_eq!((mixed[3], mixed[4]), (mixed[5], 0.0), "{mix:?}");
+    }
+    let numbers = || Labels::Value(vec![0.0, 100.0, 200.0]);
+    let (mixed, pixels) = changed(numbers(), label_changes(Some(Mix::Mixup(1.0)), 0.0)).unwrap();
+    assert_ne!(mixed, [0.0, 100.0, 200.0]);
+    mixed.iter().zip(pixels).for_each(|(y, x)| assert!((y - x).abs() < 1e-3, "{y} and {x} are mixed alike"));
+    for (mix, smoothing, word) in [(Some(Mix::Cutmix(1.0)), 0.0, "mix"), (None, 0.1, "label_smoothing")] {
+        let error = changed(numbers(), label_changes(mix, smoothing)).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("regression"), "{error}");
+    }
 }
 
 #[test]

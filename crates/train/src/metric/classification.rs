@@ -79,7 +79,7 @@ mod tests {
 
     fn value(metric: &dyn Metric, outputs: &[f32], n_outputs: usize, labels: &[f32]) -> f64 {
         let mut accumulator = metric.accumulator();
-        accumulator.add(&BatchOutputs { outputs, n_outputs, labels });
+        accumulator.add(&BatchOutputs { outputs, n_outputs, labels, shares: &[] });
         accumulator.value()
     }
 

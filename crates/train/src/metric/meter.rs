@@ -26,12 +26,15 @@ impl Meter {
         self.n += n;
         if !self.metrics.is_empty() {
             let outputs = outputs.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            let labels = match labels.rank() {
-                2 => labels.argmax(D::Minus1)?,
-                _ => labels.clone(),
+            let (labels, shares) = match labels.rank() {
+                2 => {
+                    let shares = labels.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+                    (labels.argmax(D::Minus1)?, shares)
+                }
+                _ => (labels.clone(), Vec::new()),
             };
             let labels = labels.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            let batch = BatchOutputs { outputs: &outputs, n_outputs, labels: &labels };
+            let batch = BatchOutputs { outputs: &outputs, n_outputs, labels: &labels, shares: &shares };
             self.metrics.iter_mut().for_each(|(_, accumulator)| accumulator.add(&batch));
         }
         Ok(loss)

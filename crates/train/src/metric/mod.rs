@@ -1,5 +1,6 @@
 //! Metrics, accumulated batch by batch.
 
+mod average_precision;
 mod classification;
 mod confusion;
 mod meter;
@@ -9,6 +10,7 @@ mod roc_auc;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use self::average_precision::{MeanAveragePrecision, average_precision, best_f1_threshold};
 pub use self::classification::{Accuracy, BinaryAccuracy, TopK};
 pub use self::confusion::{BalancedAccuracy, MacroF1, MacroPrecision, MacroRecall};
 pub(crate) use self::confusion::{Counts, mean};
@@ -95,8 +97,10 @@ pub struct BatchOutputs<'a> {
     pub outputs: &'a [f32],
     /// K, at least 1.
     pub n_outputs: usize,
-    /// One label per example, (B,). For labels that are shares of classes, the class with the largest share.
+    /// One label per example, (B,). For labels (B, K), the class with the largest share.
     pub labels: &'a [f32],
+    /// Labels (B, K), row by row: shares of classes, or several labels per example. Empty for labels (B,).
+    pub shares: &'a [f32],
 }
 
 impl<'a> BatchOutputs<'a> {
