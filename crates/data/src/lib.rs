@@ -40,6 +40,8 @@ mod folder;
 #[cfg(feature = "decode")]
 pub mod idx;
 #[cfg(feature = "decode")]
+mod image_hash;
+#[cfg(feature = "decode")]
 mod mnist;
 #[cfg(feature = "decode")]
 mod table;
@@ -54,6 +56,7 @@ mod decode_settings;
 mod error;
 pub mod files;
 mod image_dataset;
+mod image_facts;
 mod image_name;
 mod input_spec;
 mod labels;
@@ -78,6 +81,9 @@ pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
 #[cfg(feature = "decode")]
 pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
+pub use image_facts::{Colors, ImageFacts};
+#[cfg(feature = "decode")]
+pub use image_hash::{ImageHash, NearPair, near_pairs};
 pub use image_name::is_image_name;
 pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec};
 pub use labels::{Labels, Task};

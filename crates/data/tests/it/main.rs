@@ -6,6 +6,8 @@ mod cache;
 mod decode;
 mod folder;
 mod idx;
+mod image_facts;
+mod image_hash;
 mod loader;
 mod mnist;
 mod real;
