@@ -1,10 +1,16 @@
 //! What is known of each image: its class, its classes, or a number.
 
+#[cfg(feature = "decode")]
+mod cells;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+#[cfg(feature = "decode")]
+pub use cells::CellError;
 
 /// What a network is to tell of an image, by the names of Hugging Face's `problem_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

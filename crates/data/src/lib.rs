@@ -86,6 +86,8 @@ pub use image_facts::{Colors, ImageFacts};
 pub use image_hash::{ImageHash, NearPair, near_pairs};
 pub use image_name::is_image_name;
 pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec};
+#[cfg(feature = "decode")]
+pub use labels::CellError;
 pub use labels::{Labels, Task};
 #[cfg(feature = "candle")]
 pub use loader::{Loader, LoaderConfig};
