@@ -13,9 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fnv::FnvHasher;
 use rayon::prelude::*;
 
+use crate::cache_folder::CacheFolder;
 use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
 use crate::error::{Error, Result};
-use crate::files::write_atomically_with;
 use crate::folder::ImageFolder;
 
 /// To be changed with the file's layout and with any change of the decoded pixels.
@@ -94,7 +94,7 @@ pub(crate) fn read(path: &Path, key: u64, n: usize, size: (usize, usize, usize))
         Ok(content) => Some(content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the image cache is damaged; decoding again");
+            tracing::warn!("{} of the cache cannot be used: {error}; decoding again", path.display());
             None
         }
     }
@@ -141,7 +141,8 @@ fn try_read(
     if length != expected_length {
         return Err(damaged(&format!("expected {expected_length} bytes, found {length}")));
     }
-    let mut content = Content { pixels: vec![0; pixels], excluded };
+    let pixels = zeros(pixels).ok_or(io::ErrorKind::OutOfMemory)?;
+    let mut content = Content { pixels, excluded };
     reader.read_exact(&mut content.pixels)?;
     let expected = reader.crc.clone().finalize();
     let mut found = [0; 4];
@@ -152,14 +153,17 @@ fn try_read(
     Ok(content)
 }
 
-/// Writes a cache file, whole or not at all.
-pub(crate) fn write(path: &Path, key: u64, size: (usize, usize, usize), content: &Content) -> Result<()> {
+/// Keeps a cache file, if the cache can be written.
+pub(crate) fn write(
+    cache: &CacheFolder,
+    name: &str,
+    key: u64,
+    size: (usize, usize, usize),
+    content: &Content,
+) {
     let (height, width, channels) = size;
     let n = content.pixels.len() / (height * width * channels);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::io("write", path))?;
-    }
-    let written = write_atomically_with(path, |file| {
+    cache.write(name, content.pixels.len() as u64, |file| {
         let mut writer = Checked { inner: file, crc: crc32fast::Hasher::new() };
         writer.write_all(&MAGIC)?;
         let header = [n, height, width, channels, content.excluded.len()].map(|value| value as u64);
@@ -175,7 +179,13 @@ pub(crate) fn write(path: &Path, key: u64, size: (usize, usize, usize), content:
         let crc = writer.crc.clone().finalize();
         writer.inner.write_all(&crc.to_le_bytes())
     });
-    written.map_err(Error::io("write", path))
+}
+
+/// Zeros, or `None` where memory does not hold them.
+pub(crate) fn zeros(len: usize) -> Option<Vec<u8>> {
+    Vec::<u8>::new().try_reserve_exact(len).ok()?;
+    // `vec!` takes pages that the system has cleared, which pushing zeros does not.
+    Some(vec![0; len])
 }
 
 /// A reader or writer with a running checksum.

@@ -116,6 +116,15 @@ pub enum Error {
         max_pixels: u64,
     },
 
+    /// Memory does not hold the decoded images.
+    #[error("{images} decoded images need {:.1} GB, and memory does not hold them", *bytes as f64 / 1e9)]
+    OutOfMemory {
+        /// Number of images.
+        images: usize,
+        /// Bytes of all of them.
+        bytes: u64,
+    },
+
     /// A setting or argument is invalid.
     #[error("{name}: expected {expected}, found {found}")]
     Invalid {

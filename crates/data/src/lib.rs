@@ -34,6 +34,8 @@
 #[cfg(feature = "decode")]
 mod cache;
 #[cfg(feature = "decode")]
+mod cache_folder;
+#[cfg(feature = "decode")]
 mod decode;
 #[cfg(feature = "decode")]
 mod folder;
@@ -72,6 +74,8 @@ pub use augment::{
 };
 #[cfg(feature = "candle")]
 pub use batches::{Batch, Batches, TensorBatches};
+#[cfg(feature = "decode")]
+pub use cache_folder::{CacheFolder, CachedFile};
 #[cfg(feature = "decode")]
 pub use decode::decode_image;
 pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use firstsight_data::CacheFolder;
 use firstsight_transfer::Runtime;
 
 use crate::{
     commands,
     context::Context,
     device::{self, DeviceName},
-    interrupt, progress, values,
+    interrupt, memory, progress, values,
 };
 
 /// A program that offers the commands.
@@ -53,6 +54,9 @@ pub(crate) struct Common {
     /// Folder for decoded images and generated data [default: the user's cache folder; in a clone, datasets/cache]
     #[arg(long, global = true, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Most bytes that decoded images and features may take in the cache, such as 20GB or 500MB; the longest unused go first
+    #[arg(long, global = true, default_value = "20GB", value_parser = values::bytes, value_name = "SIZE")]
+    cache_limit: u64,
 }
 
 /// A command.
@@ -79,6 +83,8 @@ pub enum Command {
     /// Count, measure and make data sets
     #[command(subcommand)]
     Dataset(commands::dataset::Args),
+    /// Show the folder of decoded images and features, or empty it
+    Cache(commands::cache::Args),
     /// Print the completions of a shell
     Completions(commands::completions::Args),
     /// Print the man page
@@ -103,6 +109,7 @@ impl Command {
             Self::Visualize(args) => commands::visualize::run(args, context),
             Self::Tune(args) => commands::tune::run(args, context),
             Self::Dataset(args) => commands::dataset::run(args, context),
+            Self::Cache(args) => commands::cache::run(args, context),
             Self::Completions(args) => commands::completions::run(args, context),
             Self::Man => commands::completions::man(context),
         }
@@ -119,26 +126,22 @@ impl Common {
             (Some(workspace), cache) => {
                 let datasets = workspace.join("datasets");
                 let cache = cache.unwrap_or_else(|| datasets.join("cache"));
-                (datasets, cache)
+                (datasets, Some(cache))
             }
-            (None, cache) => {
-                let cache = cache.map_or_else(user_cache, Ok)?;
-                (cache.join("datasets"), cache.join("images"))
-            }
+            // A user without a home has no cache.
+            (None, cache) => match cache.or_else(|| Some(dirs::cache_dir()?.join("firstsight"))) {
+                Some(cache) => (cache.join("datasets"), Some(cache.join("images"))),
+                None => (PathBuf::from("datasets"), None),
+            },
         };
         let name = device::describe(&device);
         let terminal = progress::Terminal::default();
-        let runtime = Runtime::new(device)
+        let mut runtime = Runtime::new(device)
             .device_name(name)
-            .cache(cache)
+            .available_memory(memory::available)
             .interrupt(interrupt::install()?)
             .progress(move |event| terminal.show(event));
+        runtime.cache = cache.map(|folder| CacheFolder::new(folder).limit(Some(self.cache_limit)));
         Ok(Context { command, runtime, seed: self.seed, threads: self.threads, datasets })
     }
-}
-
-/// The user's cache folder for this program.
-fn user_cache() -> Result<PathBuf> {
-    let folder = dirs::cache_dir().context("there is no cache folder: name one with --cache")?;
-    Ok(folder.join("firstsight"))
 }

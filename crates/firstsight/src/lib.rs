@@ -9,6 +9,7 @@ pub mod device;
 mod hub;
 mod interrupt;
 mod json;
+mod memory;
 mod network;
 mod process;
 mod progress;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
-use firstsight_transfer::{Interrupted, WriteError};
+use firstsight_transfer::{Interrupted, Smaller, WriteError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -64,6 +65,15 @@ fn describe(error: &anyhow::Error) -> String {
             text.push_str(&cause);
         }
     }
+    let smaller = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(firstsight_transfer::Error::Memory { smaller, .. }) => Some(*smaller),
+        _ => None,
+    });
+    text.push_str(match smaller {
+        Some(Smaller::Input) => " (`--input`)",
+        Some(Smaller::Batch) => " (`--batch-size`, `--input`)",
+        Some(Smaller::DataSet) | None => "",
+    });
     text
 }
 

@@ -72,6 +72,35 @@ pub fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number of bytes, typed as 20GB, 1.5TB, 500MB, 10KB or 1000.
+///
+/// # Errors
+///
+/// Any other text.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let rule = || format!("'{text}' is not a size such as 20GB or 500MB");
+    let upper = text.trim().to_uppercase();
+    let number = upper.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match upper[number.len()..].trim_end_matches('B') {
+        "" => 1.0,
+        "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        _ => return Err(rule()),
+    };
+    let bytes = number.trim_end().parse::<f64>().map_err(|_| rule())? * factor;
+    if bytes.is_finite() && bytes >= 0.0 { Ok(bytes as u64) } else { Err(rule()) }
+}
+
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "KB")];
+    let fitting = units.into_iter().find(|(factor, _)| bytes >= *factor);
+    fitting.map_or_else(|| format!("{bytes} B"), |(factor, unit)| format!("{:.1} {unit}", bytes / factor))
+}
+
 /// A share in [0, 1).
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

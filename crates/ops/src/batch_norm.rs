@@ -46,9 +46,13 @@ pub enum RunningVariance {
 /// If `train` is true, mean and (biased) variance are the batch's, gradients flow through them, and the running statistics
 /// are updated. Otherwise they are the running statistics, which are not changed.
 ///
+/// A batch of one value per channel has no variance. It is normalized by the running statistics, in training too, and
+/// leaves them as they are: the last image of an epoch teaches the network something. (PyTorch raises an error. Keras
+/// gives β, through which no gradient flows, and pulls the running variance to 0.)
+///
 /// # Errors
 ///
-/// Shapes that do not fit; in training, a batch of one value per channel, which has no variance.
+/// Shapes that do not fit.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -74,7 +78,7 @@ pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: b
     if !cpu::has_kernels(&[x, &norm.weight, &norm.bias]) {
         return reference::batch_norm(x, norm, activation, train);
     }
-    norm.check(x.dims(), train)?;
+    norm.check(x.dims())?;
     // The normalization behind a depthwise convolution by ones, which the block's kernel fuses.
     let groups = x.dim(1)?;
     let weight = Tensor::ones((groups, 1, 1, 1), x.dtype(), x.device())?;
@@ -84,7 +88,7 @@ pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: b
 
 impl BatchNorm {
     /// Validates the tensors for an input of shape `x`, and returns the number of values per channel.
-    pub(crate) fn check(&self, x: &[usize], train: bool) -> crate::Result<usize> {
+    pub(crate) fn check(&self, x: &[usize]) -> crate::Result<usize> {
         let op = "batch_norm";
         let Self { weight, bias, running_mean, running_var, epsilon, momentum, .. } = self;
         let &[batch, channels, height, width] = x else {
@@ -102,8 +106,8 @@ impl BatchNorm {
         }
         let count = checked_count(op, "x", x)?;
         let n = batch * height * width;
-        if count == 0 || (train && n == 1) {
-            let rule = "training needs more than one value per channel, inference at least one";
+        if count == 0 {
+            let rule = "x must hold at least one value per channel";
             return Err(Error::Setting { op, rule, found: format!("x of shape {x:?}") });
         }
         if !(*epsilon >= 0.0 && epsilon.is_finite() && (0.0..=1.0).contains(momentum)) {
@@ -111,6 +115,11 @@ impl BatchNorm {
             return Err(Error::Setting { op, rule, found: format!("{epsilon} and {momentum}") });
         }
         Ok(n)
+    }
+
+    /// Whether `n` values per channel are normalized by their own mean and variance.
+    pub(crate) fn by_batch(n: usize, train: bool) -> bool {
+        train && n > 1
     }
 
     /// Updates the running statistics with a batch's moments, of `n` values per channel.

@@ -84,11 +84,11 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 
 /// [`crate::batch_norm`] as means and broadcasts.
 pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: bool) -> Result<Tensor> {
-    let n = norm.check(x.dims(), train)?;
+    let n = norm.check(x.dims())?;
     let channels = norm.weight.dim(0)?;
     let wide = |per_channel: &Tensor| per_channel.reshape((1, channels, 1, 1));
     let mean_of = |x: &Tensor| x.transpose(0, 1)?.flatten_from(1)?.mean(1);
-    let (centered, var) = if train {
+    let (centered, var) = if BatchNorm::by_batch(n, train) {
         let mean = mean_of(x)?;
         let centered = x.broadcast_sub(&wide(&mean)?)?;
         let var = mean_of(&centered.sqr()?)?;

@@ -61,6 +61,18 @@ pub enum Error {
     /// A training that was interrupted before there was a result.
     #[error("{0}")]
     Interrupted(#[from] Interrupted),
+    /// Work that memory does not hold.
+    #[error("{what} need {} of memory, {} are available: {smaller} would need less", gigabytes(*needed), gigabytes(*available))]
+    Memory {
+        /// What is to be held, in words and in the plural.
+        what: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are available.
+        available: u64,
+        /// What would need less.
+        smaller: Smaller,
+    },
     /// A folder for a new run that holds one already.
     #[error("{} already holds a run", _0.display())]
     RunExists(PathBuf),
@@ -95,6 +107,31 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// What needs less memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Smaller {
+    /// Images of a smaller size.
+    Input,
+    /// Fewer images at a time.
+    Batch,
+    /// Fewer images.
+    DataSet,
+}
+
+impl std::fmt::Display for Smaller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Input => "a smaller input size",
+            Self::Batch => "a smaller batch or input size",
+            Self::DataSet => "fewer images",
+        })
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 impl From<HubError> for Error {

@@ -1,16 +1,15 @@
 //! The features of a frozen backbone, computed once and kept in a file.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
 
 use candle_core::{Device, ModuleT, Tensor};
-use firstsight_data::files::write_atomically;
-use firstsight_data::{Batches as _, ImageDataset, Loader, LoaderConfig, Normalize, Sampling};
+use firstsight_data::{Batches as _, CacheFolder, ImageDataset, Loader, LoaderConfig, Normalize, Sampling};
 use firstsight_models::Params;
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A view of an image for the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,7 +92,7 @@ pub struct FeatureConfig<'a> {
     pub identity: String,
 }
 
-/// The features of `images`, computed in inference mode, or read from the folder `cache` if an earlier run kept them there.
+/// The features of `images`, computed in inference mode, or read from the cache if an earlier run kept them there.
 ///
 /// The file's name is a hash of identity, normalization, views and the images' bytes; a change to any of these computes the
 /// features anew. So does a damaged file, with a warning. `progress` is called with the numbers of finished images and
@@ -101,25 +100,25 @@ pub struct FeatureConfig<'a> {
 ///
 /// # Errors
 ///
-/// Those of the backbone and the batches; [`Error::Io`] if the cache cannot be written.
+/// Those of the backbone and the batches. A cache that cannot be read or written is none.
 pub fn features(
     backbone: &impl ModuleT,
     images: &ImageDataset,
     config: &FeatureConfig<'_>,
-    cache: Option<&Path>,
+    cache: Option<&CacheFolder>,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Features> {
     let (labels, n_classes) = (images.labels().to_vec(), images.classes().len());
     let n_rows = images.len() * config.views.len();
-    let file = cache.map(|folder| CacheFile::new(folder, images, config));
+    let file = cache.map(|cache| CachedFeatures::new(cache, images, config));
     if let Some(rows) = file.as_ref().and_then(|file| file.read(n_rows, device)) {
         progress(n_rows, n_rows);
         return Ok(Features { rows, labels, n_classes });
     }
     let rows = extract(backbone, images, config, device, progress)?;
     if let Some(file) = file {
-        file.write(&rows)?;
+        file.write(&rows);
     }
     Ok(Features { rows, labels, n_classes })
 }
@@ -174,13 +173,14 @@ const KEY: &str = "firstsight-features";
 const ROWS: &str = "features";
 
 /// The file of the features of some images, and the key that it must hold.
-struct CacheFile {
-    path: PathBuf,
+struct CachedFeatures<'a> {
+    cache: &'a CacheFolder,
+    name: String,
     key: String,
 }
 
-impl CacheFile {
-    fn new(folder: &Path, images: &ImageDataset, config: &FeatureConfig<'_>) -> Self {
+impl<'a> CachedFeatures<'a> {
+    fn new(cache: &'a CacheFolder, images: &ImageDataset, config: &FeatureConfig<'_>) -> Self {
         let mut hasher = Sha256::new();
         let FeatureConfig { normalize, views, identity, batch_size: _ } = config;
         let views: Vec<&str> = views.iter().map(|view| view.name()).collect();
@@ -189,11 +189,19 @@ impl CacheFile {
             hasher.update(images.image(i));
         }
         let key = format!("{:x}", hasher.finalize());
-        Self { path: folder.join(format!("{}.features", &key[..16])), key }
+        Self { cache, name: format!("{}.features", &key[..16]), key }
     }
 
     fn read(&self, n_rows: usize, device: &Device) -> Option<Tensor> {
-        let bytes = std::fs::read(&self.path).ok()?;
+        let path = self.cache.find(&self.name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!("cannot read {}: {error}; computing features anew", path.display());
+                return None;
+            }
+        };
         let read = || -> Result<Tensor, String> {
             let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
             let key = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
@@ -207,19 +215,18 @@ impl CacheFile {
         match read() {
             Ok(rows) => Some(rows),
             Err(reason) => {
-                tracing::warn!(path = %self.path.display(), %reason, "computing features anew");
+                tracing::warn!("{} cannot be used: {reason}; computing features anew", path.display());
                 None
             }
         }
     }
 
-    fn write(&self, rows: &Tensor) -> Result<()> {
+    fn write(&self, rows: &Tensor) {
         let metadata = HashMap::from([(KEY.to_owned(), self.key.clone())]);
-        let bytes = safetensors::serialize([(ROWS, rows)], Some(metadata))
-            .map_err(|e| Error::io("write", &self.path)(std::io::Error::other(e)))?;
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
-        write_atomically(&self.path, &bytes).map_err(Error::io("write", &self.path))
+        let bytes = (rows.elem_count() * rows.dtype().size_in_bytes()) as u64;
+        self.cache.write(&self.name, bytes, |file| {
+            let bytes = safetensors::serialize([(ROWS, rows)], Some(metadata)).map_err(io::Error::other)?;
+            file.write_all(&bytes)
+        });
     }
 }

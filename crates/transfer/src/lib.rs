@@ -25,7 +25,7 @@ mod transfer_model;
 
 pub use classifier::{Classifier, Prediction};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
-pub use error::{Error, Result};
+pub use error::{Error, Result, Smaller};
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use candle_core::Device;
+use firstsight_data::CacheFolder;
 use firstsight_train::callbacks::Callback;
 use firstsight_train::{BatchEnd, Epoch, EpochEnd, History, StopReason, TrainBegin, TrainEnd};
 
-use crate::HubProgress;
+use crate::{Error, HubProgress, Smaller};
 
 /// A report of long work to whoever shows it.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +95,9 @@ pub struct Runtime {
     pub device: Device,
     /// The device's name, for reports.
     pub device_name: String,
-    /// Folder for decoded images and features, which later runs reuse.
-    pub cache: Option<PathBuf>,
+    /// Where decoded images and features are kept for later runs.
+    pub cache: Option<CacheFolder>,
+    available: Option<Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
     /// The request to stop.
     pub interrupt: InterruptFlag,
     progress: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
@@ -114,6 +116,7 @@ impl Runtime {
             device,
             device_name,
             cache: None,
+            available: None,
             interrupt: InterruptFlag::default(),
             progress: Arc::new(|_| ()),
         }
@@ -126,11 +129,39 @@ impl Runtime {
         self
     }
 
-    /// Keeps decoded images and features in a folder.
+    /// Keeps decoded images and features in a folder, without a limit. A cache with a limit is a [`CacheFolder`].
     #[must_use]
-    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.cache = Some(folder.into());
+    pub fn cache(self, folder: impl Into<PathBuf>) -> Self {
+        self.cache_folder(CacheFolder::new(folder))
+    }
+
+    /// Keeps decoded images and features in a cache.
+    #[must_use]
+    pub fn cache_folder(mut self, cache: CacheFolder) -> Self {
+        self.cache = Some(cache);
         self
+    }
+
+    /// Refuses work that needs more memory than `available` returns, in bytes, where it returns something. Without it,
+    /// only what the system refuses is refused.
+    #[must_use]
+    pub fn available_memory(mut self, available: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        self.available = Some(Arc::new(available));
+        self
+    }
+
+    /// Checks that memory holds `needed` bytes more for `what`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`], which names what would need less.
+    pub fn check_memory(&self, what: &str, needed: u64, smaller: Smaller) -> Result<(), Error> {
+        match self.available.as_ref().and_then(|available| available()) {
+            Some(available) if needed > available => {
+                Err(Error::Memory { what: what.to_owned(), needed, available, smaller })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reports progress to a function.

@@ -10,7 +10,7 @@ use firstsight_data::{
 };
 use fnv::FnvHasher;
 
-use crate::{Error, Result, Runtime};
+use crate::{Error, Result, Runtime, Smaller};
 
 /// Share of the training images that is set aside for validation where the folder has no validation split.
 pub const VALIDATION_SHARE: f64 = 0.2;
@@ -145,9 +145,17 @@ impl DecodedSplits {
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] for a file that cannot be decoded.
+    /// [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more images than memory holds.
     pub fn decode(splits: &Splits, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
-        let decode = |folder, task| decode(folder, task, &input.decode_settings(), runtime);
+        let settings = input.decode_settings();
+        let n = splits.train.len() + splits.val.len() + splits.test.as_ref().map_or(0, ImageFolder::len);
+        let bytes = n as u64 * bytes_per_image(&settings);
+        runtime.check_memory(
+            &format!("{n} images of {}x{}", settings.height, settings.width),
+            bytes,
+            Smaller::Input,
+        )?;
+        let decode = |folder, task| decode(folder, task, &settings, runtime);
         let test = splits.test.as_ref().map(|test| decode(test, "test images")).transpose()?;
         Ok(Self {
             train: decode(&splits.train, "training images")?,
@@ -187,18 +195,26 @@ impl DecodedSplits {
     }
 }
 
+/// Bytes of a decoded image.
+fn bytes_per_image(settings: &DecodeSettings) -> u64 {
+    let sides = [settings.height, settings.width, settings.color.channels()];
+    sides.into_iter().fold(1, |product: u64, side| product.saturating_mul(side as u64))
+}
+
 /// Decodes a folder, with the runtime's cache and progress reported as `task`.
 ///
 /// # Errors
 ///
-/// [`Error::Data`] for a file that cannot be decoded.
+/// [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more images than memory holds.
 pub fn decode(
     folder: &ImageFolder,
     task: &str,
     settings: &DecodeSettings,
     runtime: &Runtime,
 ) -> Result<ImageDataset> {
-    let cache = runtime.cache.as_deref();
+    let cache = runtime.cache.as_ref();
+    let bytes = folder.len() as u64 * bytes_per_image(settings);
+    runtime.check_memory(&format!("{} {task}", folder.len()), bytes, Smaller::Input)?;
     Ok(runtime.counted(task, |report| {
         ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
     })?)

@@ -9,7 +9,7 @@ use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, Trai
 use crate::training::{evaluation_batch, in_order};
 use crate::{
     FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
-    features, fingerprint, loader,
+    Smaller, features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -78,10 +78,18 @@ impl TransferModel {
                 self.input
             ),
         };
+        // The rows, and two copies while a last layer is trained on them.
+        let values = images.len() * views.len() * self.network.n_features() * 3;
+        let needed = (values * size_of::<f32>()) as u64;
+        self.runtime.check_memory(
+            &format!("{} of {} images", task, images.len()),
+            needed,
+            Smaller::DataSet,
+        )?;
         let Runtime { cache, device, .. } = &self.runtime;
         self.runtime.counted(task, |report| {
             let report = &mut |done, total| report(done, total);
-            features(self.network.backbone(), images, &config, cache.as_deref(), device, report)
+            features(self.network.backbone(), images, &config, cache.as_ref(), device, report)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
-use firstsight_data::{ImageDataset, Normalize, Sampling, TensorBatches};
+use firstsight_data::{CacheFolder, ImageDataset, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Accuracy, CrossEntropy, Schedule};
@@ -107,13 +107,19 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
         batch_size: 4,
         identity: identity.to_owned(),
     };
+    let cache = CacheFolder::new(folder.path());
     let mut calls = 0;
     let mut extract = |images: &ImageDataset, identity: &str| {
         calls = 0;
-        let cache = Some(folder.path());
         let mut progress = |_, _| calls += 1;
-        let found =
-            features(network.backbone(), images, &extraction(identity), cache, &Device::Cpu, &mut progress);
+        let found = features(
+            network.backbone(),
+            images,
+            &extraction(identity),
+            Some(&cache),
+            &Device::Cpu,
+            &mut progress,
+        );
         (found.unwrap().rows.to_vec2::<f32>().unwrap(), calls)
     };
     let files = || std::fs::read_dir(folder.path()).unwrap().count();

@@ -1,6 +1,5 @@
 //! A folder decoded in parallel, with a cache.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +7,7 @@ use rayon::prelude::*;
 
 use super::ImageDataset;
 use crate::cache::{self, Content};
+use crate::cache_folder::CacheFolder;
 use crate::decode::decode_image;
 use crate::decode_settings::{DecodeSettings, OnDecodeError};
 use crate::error::{Error, Result};
@@ -16,12 +16,12 @@ use crate::folder::ImageFolder;
 /// Optional parts of [`ImageDataset::decode_with`]; the default has none.
 #[derive(Clone, Copy, Default)]
 pub struct DecodeOptions<'a> {
-    /// Folder in which decoded pixels are kept and looked up.
+    /// Where decoded pixels are kept and looked up.
     ///
     /// A cache file is named by a hash of the images' class names, file names, sizes and modification times and of the
     /// settings, so a change to any of these decodes again. A truncated or corrupt file is decoded again, with a
     /// warning. Files are written atomically, so runs at the same time do not disturb each other.
-    pub cache: Option<&'a Path>,
+    pub cache: Option<&'a CacheFolder>,
     /// Called with (images finished, total number of images), from several threads and not always in order.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
 }
@@ -63,7 +63,7 @@ impl ImageDataset {
     ///
     /// # Errors
     ///
-    /// Those of [`decode`](Self::decode), and [`Error::Io`] if the cache cannot be written.
+    /// Those of [`decode`](Self::decode). A cache that cannot be read or written is none.
     pub fn decode_with(
         folder: &ImageFolder,
         settings: &DecodeSettings,
@@ -75,15 +75,15 @@ impl ImageDataset {
             None => decode_all(folder, settings, size, progress)?,
             Some(cache) => {
                 let key = cache::key(folder, settings)?;
-                let path = cache.join(format!("{key:016x}.images"));
-                match cache::read(&path, key, folder.len(), size) {
+                let name = format!("{key:016x}.images");
+                match cache::read(&cache.find(&name), key, folder.len(), size) {
                     Some(content) => {
                         progress(folder.len(), folder.len());
                         content
                     }
                     None => {
                         let content = decode_all(folder, settings, size, progress)?;
-                        cache::write(&path, key, size, &content)?;
+                        cache::write(cache, &name, key, size, &content);
                         content
                     }
                 }
@@ -137,7 +137,8 @@ fn decode_all(
         let found = format!("{total}x{height}x{width}x{channels}");
         return Err(Error::invalid("height and width", "sides of at least 1 that fit into memory", found));
     };
-    let mut pixels = vec![0; total * bytes];
+    let all = total * bytes;
+    let mut pixels = cache::zeros(all).ok_or(Error::OutOfMemory { images: total, bytes: all as u64 })?;
     let finished = AtomicUsize::new(0);
     let decode = |(target, index): (&mut [u8], usize)| -> Result<Option<(usize, String)>> {
         let result = decode_image(&folder.samples()[index].path, settings);

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight_data::{
-    ColorMode, DecodeOptions, DecodeSettings, Error, ImageDataset, ImageFolder, Interpolation, OnDecodeError,
-    ResizeMode,
+    CacheFolder, ColorMode, DecodeOptions, DecodeSettings, Error, ImageDataset, ImageFolder, Interpolation,
+    OnDecodeError, ResizeMode,
 };
 
 use crate::support::{folder, golden, settings};
@@ -22,12 +22,9 @@ fn images() -> tempfile::TempDir {
 }
 
 fn decode(root: &Path, settings: &DecodeSettings, cache: Option<&Path>) -> ImageDataset {
-    ImageDataset::decode_with(
-        &ImageFolder::scan(root).unwrap(),
-        settings,
-        DecodeOptions { cache, progress: None },
-    )
-    .unwrap()
+    let cache = cache.map(CacheFolder::new);
+    let options = DecodeOptions { cache: cache.as_ref(), progress: None };
+    ImageDataset::decode_with(&ImageFolder::scan(root).unwrap(), settings, options).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -136,15 +133,19 @@ fn runs_at_the_same_time_share_a_cache() {
 }
 
 #[test]
-fn a_cache_folder_that_cannot_be_written_is_an_error_that_names_it() {
+fn a_cache_that_cannot_be_written_or_read_is_none() {
     let root = images();
-    let folder = ImageFolder::scan(root.path()).unwrap();
+    let expected = decode(root.path(), &small(), None);
     // A file instead of a folder also stops root.
     let cache = root.path().join("a/1.png/cache");
-    let error =
-        ImageDataset::decode_with(&folder, &small(), DecodeOptions { cache: Some(&cache), progress: None })
-            .unwrap_err();
-    assert!(matches!(&error, Error::Io { action: "write", path, .. } if path.starts_with(&cache)), "{error}");
+    assert_eq!(pixels(&decode(root.path(), &small(), Some(&cache))), pixels(&expected));
+    // A folder in the place of the file.
+    let cache = root.path().join(".cache");
+    decode(root.path(), &small(), Some(&cache));
+    let [file] = &files(&cache)[..] else { panic!("expected one file") };
+    fs::remove_file(file).unwrap();
+    fs::create_dir(file).unwrap();
+    assert_eq!(pixels(&decode(root.path(), &small(), Some(&cache))), pixels(&expected));
 }
 
 /// On Linux, as root: `mount -t tmpfs -o size=64k none DIR`, then FIRSTSIGHT_FULL_DISK=DIR.
@@ -156,20 +157,61 @@ fn a_full_disk_leaves_nothing_half_written() {
         return;
     };
     let root = images();
-    let folder = ImageFolder::scan(root.path()).unwrap();
     let cache = Path::new(&disk).join("cache");
-    let error = ImageDataset::decode_with(
-        &folder,
-        &settings(300, 300, ColorMode::Rgb),
-        DecodeOptions { cache: Some(&cache), progress: None },
-    )
-    .unwrap_err();
-    let full = |source: &std::io::Error| source.kind() == std::io::ErrorKind::StorageFull;
-    assert!(
-        matches!(&error, Error::Io { path, source, .. } if path.starts_with(&cache) && full(source)),
-        "{error}"
-    );
+    let large = settings(300, 300, ColorMode::Rgb);
+    let decoded = decode(root.path(), &large, Some(&cache));
+    assert_eq!(pixels(&decoded), pixels(&decode(root.path(), &large, None)));
     assert_eq!(files(&cache), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_cache_with_a_limit_keeps_what_was_used_last() {
+    let root = images();
+    let cache = CacheFolder::new(root.path().join(".cache")).limit(Some(1800));
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    // 5 images of 8×6×3 bytes and a header: about 800 bytes each.
+    let sizes = [(8, 6), (6, 8), (4, 12)].map(|(height, width)| DecodeSettings { height, width, ..small() });
+    let use_now = |settings: &DecodeSettings| {
+        let options = DecodeOptions { cache: Some(&cache), progress: None };
+        ImageDataset::decode_with(&folder, settings, options).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let paths = || cache.files().unwrap().into_iter().map(|file| file.path).collect::<Vec<_>>();
+    use_now(&sizes[0]);
+    let first = paths();
+    use_now(&sizes[1]);
+    use_now(&sizes[0]);
+    fs::write(cache.path().join("notes.txt"), [0; 5000]).unwrap();
+    use_now(&sizes[2]);
+    let kept = paths();
+    assert_eq!((kept.len(), &kept[0]), (2, &first[0]), "the second was not used for the longest time");
+    // One that never fits removes nothing.
+    use_now(&DecodeSettings { height: 100, width: 100, ..small() });
+    assert_eq!(paths(), kept);
+    assert_eq!(cache.clear().unwrap().0, 2);
+    assert_eq!(files(cache.path()), [cache.path().join("notes.txt")], "others' files stay");
+}
+
+#[cfg(unix)]
+#[test]
+fn others_may_read_a_cache_as_far_as_the_umask_lets_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = images();
+    let cache = root.path().join(".cache");
+    decode(root.path(), &small(), Some(&cache));
+    let plain = root.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&files(&cache)[0]), mode(&plain));
+}
+
+#[test]
+fn more_pixels_than_memory_are_an_error() {
+    let root = images();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    let large = DecodeSettings { max_pixels: u64::MAX, ..settings(1 << 20, 1 << 21, ColorMode::Rgb) };
+    let error = ImageDataset::decode(&folder, &large).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { images: 5, .. }), "{error}");
 }
 
 #[test]
@@ -182,7 +224,7 @@ fn progress_counts_to_the_number_of_images() {
         calls.fetch_add(1, Ordering::Relaxed);
         largest.fetch_max(done, Ordering::Relaxed);
     };
-    let cache = root.path().join(".cache");
+    let cache = CacheFolder::new(root.path().join(".cache"));
     ImageDataset::decode_with(
         &folder,
         &small(),

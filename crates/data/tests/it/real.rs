@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use firstsight_data::{
-    ColorMode, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, Interpolation, Table,
+    CacheFolder, ColorMode, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, Interpolation, Table,
     decode_image, idx, train_test_split,
 };
 
@@ -70,13 +70,12 @@ fn all_characters_are_decoded_and_cached() {
     println!("read {} headers in {:.2?}", sizes.len(), start.elapsed());
     assert!(sizes.iter().all(|size| (23..=152).contains(&size.0) && (39..=194).contains(&size.1)));
 
-    let cache = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cache = CacheFolder::new(folder.path());
     let settings = settings(80, 60, ColorMode::Gray);
-    for (name, cache) in [
-        ("decoded", None),
-        ("decoded and cached", Some(cache.path())),
-        ("from the cache", Some(cache.path())),
-    ] {
+    for (name, cache) in
+        [("decoded", None), ("decoded and cached", Some(&cache)), ("from the cache", Some(&cache))]
+    {
         let start = Instant::now();
         let decoded =
             ImageDataset::decode_with(&train, &settings, DecodeOptions { cache, progress: None }).unwrap();

@@ -104,7 +104,7 @@ impl<'a> ConvLayer<'a> {
     }
 
     /// Validates the layer for an input of shape `x`, and returns the shape of its output.
-    fn check(&self, x: &[usize], train: bool) -> crate::Result<[usize; 4]> {
+    fn check(&self, x: &[usize]) -> crate::Result<[usize; 4]> {
         self.activation.check(OP)?;
         let dims = self.shape(x)?.output_dims();
         if let Some(norm) = self.norm {
@@ -112,7 +112,7 @@ impl<'a> ConvLayer<'a> {
                 let rule = "a convolution before batch normalization has no bias";
                 return Err(Error::Setting { op: OP, rule, found: "one".to_owned() });
             }
-            norm.check(&dims, train)?;
+            norm.check(&dims)?;
         }
         Ok(dims)
     }
@@ -240,7 +240,7 @@ impl<'a> ConvBlock<'a> {
     /// Those of [`crate::conv2d`], [`crate::batch_norm`] and pooling; a shortcut of another shape than the output, or
     /// beside a last layer with an activation.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let max_pool = self.check(x.dims(), train)?;
+        let max_pool = self.check(x.dims())?;
         let tensors = self.layers().flat_map(|layer| {
             let norm = layer.norm.map(|norm| [&norm.weight, &norm.bias]);
             [Some(layer.weight), layer.bias].into_iter().flatten().chain(norm.into_iter().flatten())
@@ -253,7 +253,7 @@ impl<'a> ConvBlock<'a> {
             (Some(layer), Pooling::Max(config)) => conv::conv_max_pool(x, layer, &config),
             (Some(layer), Pooling::Avg(config, counting)) => conv::conv_avg_pool(x, layer, &config, counting),
             (None, Pooling::Avg(config, counting)) => self.with_separate_tail(x, &config, counting, train),
-            (None, _) => Block::new(self, x.dims(), max_pool, train)?.apply(x, self, train),
+            (None, _) => Block::new(self, x.dims(), max_pool, train)?.apply(x, self),
         }
     }
 
@@ -300,12 +300,12 @@ impl<'a> ConvBlock<'a> {
     }
 
     /// Validates the block for an input of shape `x`, and returns the shape of its max pooling.
-    fn check(&self, x: &[usize], train: bool) -> crate::Result<Option<PoolShape>> {
+    fn check(&self, x: &[usize]) -> crate::Result<Option<PoolShape>> {
         self.pre_activation.check(OP)?;
         self.post_activation.check(OP)?;
-        let mut dims = self.first.check(x, train)?;
+        let mut dims = self.first.check(x)?;
         for layer in &self.rest {
-            dims = layer.check(&dims, train)?;
+            dims = layer.check(&dims)?;
         }
         let last = self.rest.last().unwrap_or(&self.first);
         let mut max_pool = None;
@@ -317,7 +317,7 @@ impl<'a> ConvBlock<'a> {
         let shortcut = match &self.shortcut {
             Shortcut::None => None,
             Shortcut::Identity => Some(x.to_vec()),
-            Shortcut::Projection(layer) => Some(layer.check(x, train)?.to_vec()),
+            Shortcut::Projection(layer) => Some(layer.check(x)?.to_vec()),
         };
         if let Some(shortcut) = shortcut
             && (shortcut != dims || last.activation != Activation::Identity)

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{ConvBlock, ConvLayer, OP, Shortcut};
 use crate::autograd::{self, Slot};
+use crate::batch_norm::BatchNorm;
 use crate::config::Activation;
 use crate::cpu::conv::block::{
     BlockTail, ConvBnActSpec, ForwardPass, GradSource, InferencePlan, LayerGrads, LayerParams, NormParams,
@@ -21,15 +22,18 @@ use crate::shape::PoolShape;
 impl ConvLayer<'_> {
     /// The layer's kernels for an input of shape `x`.
     fn spec(&self, x: &[usize], train: bool) -> Result<ConvBnActSpec> {
+        let shape = self.shape(x)?;
         let norm = match self.norm {
-            Some(norm) if train => Some(NormSpec { epsilon: norm.epsilon, running: None }),
+            Some(norm) if BatchNorm::by_batch(shape.batch * shape.oh * shape.ow, train) => {
+                Some(NormSpec { epsilon: norm.epsilon, running: None })
+            }
             Some(norm) => {
                 let (mean, var) = (norm.running_mean.to_vec1()?, norm.running_var.to_vec1()?);
                 Some(NormSpec { epsilon: norm.epsilon, running: Some(RunningStats { mean, var }) })
             }
             None => None,
         };
-        Ok(ConvBnActSpec::new(self.shape(x)?, norm, self.activation))
+        Ok(ConvBnActSpec::new(shape, norm, self.activation))
     }
 }
 
@@ -169,21 +173,21 @@ impl Block {
     }
 
     /// Runs the block, recording it for autograd if any argument is tracked.
-    pub(super) fn apply(self, x: &Tensor, block: &ConvBlock<'_>, train: bool) -> Result<Tensor> {
+    pub(super) fn apply(self, x: &Tensor, block: &ConvBlock<'_>) -> Result<Tensor> {
         let x = x.contiguous()?;
         let dims = self.output_shape();
         let all: Vec<&Tensor> = self.tensors.iter().flat_map(LayerTensors::all).collect();
         let tracked = x.track_op() || all.iter().any(|tensor| tensor.track_op());
-        let by_batch = train && block.layers().any(|layer| layer.norm.is_some());
+        let by_batch = self.specs.iter().any(ConvBnActSpec::normalizes_by_batch);
         if !tracked && !by_batch {
             return cpu::tensor(self.infer(&x)?, &dims);
         }
         let (y, saved) = self.forward(&x)?;
-        if train {
-            for ((layer, spec), saved) in block.layers().zip(&self.specs).zip(&saved.layers) {
-                if let (Some(norm), Some(moments)) = (layer.norm, saved.moments()) {
-                    norm.update_running_stats(moments, spec.values_per_channel())?;
-                }
+        for ((layer, spec), saved) in block.layers().zip(&self.specs).zip(&saved.layers) {
+            if let (Some(norm), Some(moments)) = (layer.norm, saved.moments())
+                && spec.normalizes_by_batch()
+            {
+                norm.update_running_stats(moments, spec.values_per_channel())?;
             }
         }
         if !tracked {

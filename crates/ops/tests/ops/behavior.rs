@@ -6,7 +6,8 @@ use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
 use firstsight_ops::reference;
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvLayer, Error, Padding2d, Pool2dConfig, Rounding, RunningVariance,
+    Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Error, Padding2d, Pool2dConfig, Rounding,
+    RunningVariance,
 };
 
 const OVERLAPPING: Pool2dConfig =
@@ -173,6 +174,55 @@ fn backward_gives_the_gradients_of_candle() {
     let bad = dense.apply_op1(Fails).unwrap().sum_all().unwrap();
     assert!(ops::backward(&(loss().unwrap() + bad).unwrap()).is_err());
     assert_eq!(with(Tensor::backward), expected);
+}
+
+/// Kernels and reference path: output and gradients are those of inference, and the running statistics stay.
+#[test]
+fn one_value_per_channel_is_normalized_by_the_running_statistics() {
+    let var = |seed, dims: &[usize]| Var::from_tensor(&noise(seed, dims)).unwrap();
+    let (x, weight) = (var(1, &[1, 3, 3, 3]), var(2, &[4, 3, 3, 3]));
+    let (gamma, beta) = (var(3, &[4]), var(4, &[4]));
+    let (first, last) = (var(5, &[3]), var(6, &[3]));
+    let norm = |gamma: &Var, beta: &Var| {
+        let n = gamma.dims()[0];
+        BatchNorm {
+            weight: gamma.as_tensor().clone(),
+            bias: beta.as_tensor().clone(),
+            running_mean: noise(7, &[n]),
+            running_var: (noise(8, &[n]).sqr().unwrap() + 0.5).unwrap(),
+            momentum: 0.1,
+            epsilon: 1e-5,
+            running_variance: RunningVariance::Unbiased,
+        }
+    };
+    let depthwise = var(9, &[3, 1, 1, 1]);
+    let by_channel = Conv2dConfig { groups: 3, ..Conv2dConfig::default() };
+    type Run = fn(&Tensor, &ConvBlock<'_>, bool) -> Result<Tensor>;
+    let runs: [Run; 2] = [|x, block, train| block.forward_t(x, train), ops::reference::conv_block];
+    for run in runs {
+        let vars = [&x, &weight, &gamma, &beta];
+        let alone = |train| {
+            let norm = norm(&gamma, &beta);
+            let layer = ConvLayer::new(&weight, Conv2dConfig::default()).batch_norm(&norm);
+            let y = run(&x, &ConvBlock::new(layer.activation(Activation::Relu6)), train).unwrap();
+            let grads = ops::backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+            let grads = vars.map(|var| flat(grads.get(var).unwrap()));
+            (flat(&y), grads, flat(&norm.running_mean), flat(&norm.running_var))
+        };
+        assert_eq!(alone(true), alone(false));
+        assert!(alone(true).1[1].iter().any(|grad| *grad != 0.0), "a lone image teaches something");
+
+        // In a block, each layer by its own number of values.
+        let (many, one) = (norm(&first, &last), norm(&gamma, &beta));
+        let layer = ConvLayer::new(&depthwise, by_channel).batch_norm(&many);
+        let block =
+            ConvBlock::new(layer).then(ConvLayer::new(&weight, Conv2dConfig::default()).batch_norm(&one));
+        let (mean, var) = (flat(&many.running_mean), flat(&one.running_var));
+        let y = run(&x, &block, true).unwrap();
+        assert!(flat(&y).iter().all(|value| value.is_finite()));
+        assert_ne!(flat(&many.running_mean), mean, "nine values have a mean");
+        assert_eq!(flat(&one.running_var), var, "one value has no variance");
+    }
 }
 
 /// One training step of every op, and all bits that it computes.

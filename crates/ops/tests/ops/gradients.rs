@@ -98,14 +98,19 @@ fn every_gradient_is_the_slope() {
                     running_variance: RunningVariance::Unbiased,
                 })
             };
-            let args = [values(1, &[2, 3, 3, 2]), values(2, &[3]), values(3, &[3])];
-            check("batch_norm", &args, |a| reference::batch_norm(&a[0], &norm(a, 1)?, f, train));
-            check("batch_norm", &args, |a| ops::batch_norm(&a[0], &norm(a, 1)?, f, train));
-            let args = [values(1, &[2, 4, 5, 4]), values(2, &[6, 2, 3, 2]), values(3, &[6]), values(4, &[6])];
-            check("conv2d_batch_norm", &args, |a| {
-                let norm = norm(a, 2)?;
-                ConvLayer::new(&a[1], strided).batch_norm(&norm).activation(f).forward_t(&a[0], train)
-            });
+            // The second of each: one value per channel.
+            for x in [&[2, 3, 3, 2], &[1, 3, 1, 1]] {
+                let args = [values(1, x), values(2, &[3]), values(3, &[3])];
+                check("batch_norm", &args, |a| reference::batch_norm(&a[0], &norm(a, 1)?, f, train));
+                check("batch_norm", &args, |a| ops::batch_norm(&a[0], &norm(a, 1)?, f, train));
+            }
+            for x in [&[2, 4, 5, 4], &[1, 4, 1, 2]] {
+                let args = [values(1, x), values(2, &[6, 2, 3, 2]), values(3, &[6]), values(4, &[6])];
+                check("conv2d_batch_norm", &args, |a| {
+                    let norm = norm(a, 2)?;
+                    ConvLayer::new(&a[1], strided).batch_norm(&norm).activation(f).forward_t(&a[0], train)
+                });
+            }
         }
     }
     let maps = [values(5, &[2, 2, 5, 4])];

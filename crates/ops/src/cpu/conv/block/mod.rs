@@ -77,6 +77,11 @@ impl ConvBnActSpec {
         }
     }
 
+    /// Whether the layer normalizes by the batch's own mean and variance.
+    pub(crate) fn normalizes_by_batch(&self) -> bool {
+        self.norm.as_ref().is_some_and(|norm| norm.running.is_none())
+    }
+
     fn uses_running_stats(&self) -> bool {
         self.norm.as_ref().is_some_and(|norm| norm.running.is_some())
     }
