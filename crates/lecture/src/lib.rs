@@ -29,7 +29,7 @@ use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
 use firstsight_models::ModelInfo;
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
-use firstsight_transfer::training::{Optimization, RunMetrics, Trained, Training, monitor};
+use firstsight_transfer::training::{Optimization, RunSummary, Trained, Training, monitor};
 use firstsight_transfer::{
     DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections,
 };
@@ -246,7 +246,7 @@ struct DataMetrics {
 struct ModelMetrics {
     params: usize,
     #[serde(flatten)]
-    run: RunMetrics,
+    run: RunSummary,
     seconds: f64,
 }
 
@@ -496,7 +496,7 @@ impl<'a> Lecture<'a> {
 impl Metrics {
     fn add(&mut self, name: &'static str, trained: &Trained) {
         let params = trained.network.summary().total_params();
-        self.models.insert(name, ModelMetrics { params, run: trained.metrics(), seconds: trained.seconds });
+        self.models.insert(name, ModelMetrics { params, run: trained.summary(), seconds: trained.seconds });
     }
 }
 

@@ -34,11 +34,11 @@ impl Reference {
     /// Our figures with the lecture's.
     pub(super) fn rows(&self, trained: &Trained) -> Vec<ReferenceRow> {
         let mut rows = vec![
-            ReferenceRow { split: "training", ours: (&trained.train).into(), reference: Some(self.train) },
-            ReferenceRow { split: "validation", ours: (&trained.val).into(), reference: Some(self.val) },
+            ReferenceRow { split: "training", ours: trained.train.summary(), reference: Some(self.train) },
+            ReferenceRow { split: "validation", ours: trained.val.summary(), reference: Some(self.val) },
         ];
         if let Some(test) = &trained.test {
-            rows.push(ReferenceRow { split: "test", ours: test.into(), reference: self.test });
+            rows.push(ReferenceRow { split: "test", ours: test.summary(), reference: self.test });
         }
         rows
     }

@@ -13,8 +13,8 @@ use firstsight_report::{
 };
 use firstsight_train::{Accuracy, Metrics};
 use firstsight_transfer::{
-    Figures, RunFolder, report_sections,
-    training::{RunMetrics, Trained},
+    RunFolder, report_sections,
+    training::{RunSummary, Trained},
 };
 use serde::Serialize;
 
@@ -36,8 +36,8 @@ const SHOWN: usize = 6;
 pub(super) struct AugmentationMetrics {
     epochs: usize,
     recipe: AugmentationConfig,
-    without: RunMetrics,
-    with: RunMetrics,
+    without: RunSummary,
+    with: RunSummary,
     seconds_without: f64,
     seconds_with: f64,
 }
@@ -279,16 +279,16 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<(Augmen
     for (name, trained) in [("as they are", &without), ("changed", &with)] {
         table.row([
             name.into(),
-            accuracy(&trained.train).into(),
-            accuracy(&trained.val).into(),
-            trained.test.as_ref().and_then(accuracy).into(),
-            trained.val.loss.into(),
+            accuracy(&trained.train.metrics).into(),
+            accuracy(&trained.val.metrics).into(),
+            trained.test.as_ref().and_then(|test| accuracy(&test.metrics)).into(),
+            trained.val.metrics.loss.into(),
             trained.best_epoch().map(|best| best + 1).into(),
             number::duration(std::time::Duration::from_secs_f64(trained.seconds)).into(),
         ]);
     }
     section.table(table);
-    let (before, after) = (Figures::from(&without.val).accuracy, Figures::from(&with.val).accuracy);
+    let (before, after) = (without.val.summary().accuracy, with.val.summary().accuracy);
     let points = 100.0 * (after - before);
     section.text(&format!(
         "On {}, augmentation changes the validation accuracy from {} to {}, by {} points.",
@@ -304,8 +304,8 @@ fn effect(section: &mut Section, lecture: &Lecture<'_>) -> Result<Option<(Augmen
     let metrics = AugmentationMetrics {
         epochs,
         recipe,
-        without: without.metrics(),
-        with: with.metrics(),
+        without: without.summary(),
+        with: with.summary(),
         seconds_without: without.seconds,
         seconds_with: with.seconds,
     };

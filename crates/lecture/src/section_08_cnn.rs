@@ -5,7 +5,7 @@ use firstsight_report::{Column, Figure, Picture, Report, Section, Table, escape_
 use firstsight_train::Predictions;
 use firstsight_transfer::{report_sections, training::Trained};
 
-use super::{Lecture, input, reference};
+use super::{Lecture, reference};
 use crate::Result;
 
 pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Report) -> Result<()> {
@@ -21,13 +21,11 @@ pub(super) fn write(lecture: &Lecture<'_>, trained: &Trained, report: &mut Repor
     report_sections::figures(section, &lecture.rows(&reference::CNN, trained), "the CNN");
     lecture.say_what_the_lecture_used(section);
 
-    let (name, images) = report_sections::held_out(&lecture.splits);
+    let (name, measured) = trained.held_out();
     let source = format!("{}, {name} images", lecture.source);
-    let predictions =
-        report_sections::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
-    one_image(lecture, trained, &predictions, section, &source)?;
+    one_image(lecture, trained, &measured.predictions, section, &source)?;
     section.subsection("What it gets wrong, and how sure it is");
-    Ok(report_sections::mistakes(section, images, &predictions, &source)?)
+    Ok(report_sections::mistakes(section, measured, &lecture.splits.root, &source)?)
 }
 
 fn one_image(

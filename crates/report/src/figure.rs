@@ -194,18 +194,25 @@ pub struct Tile {
     image: Image,
     label: String,
     sublabel: Option<String>,
+    source: Option<String>,
     mark: Mark,
 }
 
 impl Tile {
-    /// A tile with neither second line nor mark.
+    /// A tile with neither further lines nor mark.
     pub fn new(image: Image, label: impl Into<String>) -> Self {
-        Self { image, label: label.into(), sublabel: None, mark: Mark::None }
+        Self { image, label: label.into(), sublabel: None, source: None, mark: Mark::None }
     }
 
-    /// A second, smaller line: the confidence, the file.
+    /// A second, smaller line, such as the confidence.
     pub fn sublabel(mut self, text: impl Into<String>) -> Self {
         self.sublabel = Some(text.into());
+        self
+    }
+
+    /// The picture's file: the last line, shortened to its end where it is long, and whole as the tile's title.
+    pub fn source(mut self, path: impl Into<String>) -> Self {
+        self.source = Some(path.into());
         self
     }
 
@@ -290,9 +297,11 @@ impl Sheet {
             let (width, height) = (tile.image.width() as f64, tile.image.height() as f64);
             let filled = (width / widest).max(height / tallest);
             let percent = 100.0 * width / widest * (SMALLEST / filled).max(1.0);
+            let source = tile.source.as_deref().map(escape);
+            let title = source.as_ref().map_or_else(String::new, |path| format!(" title=\"{path}\""));
             let _ = write!(
                 out,
-                "<div class=\"tile\"><div class=\"box\"><img src=\"{}\" width=\"{width}\" height=\"{height}\" \
+                "<div class=\"tile\"{title}><div class=\"box\"><img src=\"{}\" width=\"{width}\" height=\"{height}\" \
                  style=\"width:{percent:.1}%\" alt=\"{label}\" /></div>\
                  <div class=\"label\">{}<bdi>{label}</bdi></div>",
                 tile.image.data_uri(),
@@ -300,6 +309,9 @@ impl Sheet {
             );
             if let Some(text) = &tile.sublabel {
                 let _ = write!(out, "<div class=\"sublabel\"><bdi>{}</bdi></div>", escape(text));
+            }
+            if let Some(path) = source {
+                let _ = write!(out, "<div class=\"sublabel path\"><bdi>{path}</bdi></div>");
             }
             out.push_str("</div>\n");
         }

@@ -131,6 +131,7 @@ pub struct Table {
     columns: Vec<Column>,
     rows: Vec<(Vec<Cell>, Kind)>,
     footer: Option<Vec<Cell>>,
+    folded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl Table {
     /// A table with no rows yet. The caption may use the inline markup of [`Section::text`](crate::Section::text).
     pub fn new(caption: impl Into<String>, columns: impl IntoIterator<Item = Column>) -> Self {
         let columns = columns.into_iter().collect();
-        Self { caption: caption.into(), columns, rows: Vec::new(), footer: None }
+        Self { caption: caption.into(), columns, rows: Vec::new(), footer: None, folded: false }
     }
 
     /// Adds a row.
@@ -164,14 +165,25 @@ impl Table {
         self
     }
 
+    /// Folds the table away under its caption, for long lists; a click or a printer unfolds it.
+    pub fn folded(&mut self) -> &mut Self {
+        self.folded = true;
+        self
+    }
+
     pub(crate) fn render(&self, out: &mut String, index: usize) {
         let tall = if self.rows.len() > 30 { " tall" } else { "" };
         let many = if self.columns.len() > 7 { " class=\"many\"" } else { "" };
         let caption = sentence(&self.caption);
+        let (element, open, close) = match self.folded {
+            true => ("details", "<summary>", "</summary>"),
+            false => ("div", "", ""),
+        };
         // The caption stands outside of the scrolled part, so that it stays in sight and wraps at its width.
         let _ = writeln!(
             out,
-            "<div class=\"table\">\n<p class=\"caption\" id=\"table-{index}\"><b>Table {index}.</b> {caption}</p>\n\
+            "<{element} class=\"table\">\n\
+             {open}<p class=\"caption\" id=\"table-{index}\"><b>Table {index}.</b> {caption}</p>{close}\n\
              <div class=\"scroll{tall}\" tabindex=\"0\" role=\"region\" aria-labelledby=\"table-{index}\">\n\
              <table{many}>\n<thead>"
         );
@@ -192,7 +204,7 @@ impl Table {
             self.render_cells(out, cells);
             out.push_str("</tfoot>\n");
         }
-        out.push_str("</table>\n</div>\n</div>\n");
+        let _ = write!(out, "</table>\n</div>\n</{element}>\n");
     }
 
     fn render_groups(&self, out: &mut String) {

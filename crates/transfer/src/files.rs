@@ -1,9 +1,11 @@
 //! Output files: written whole or not at all.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use firstsight_data::files::write_atomically;
 use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::{Error, Result};
 
@@ -39,10 +41,83 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 ///
 /// [`Error::Write`] for a file that cannot be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
+    let mut text =
+        json(value).map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
     text.push('\n');
     Ok(write(path, text.as_bytes())?)
+}
+
+/// A value as indented JSON, where a list within a list, such as a row of a matrix, takes one line.
+///
+/// # Errors
+///
+/// A value that JSON cannot hold.
+pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Rows::default()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// serde_json's indented form with rows on one line.
+#[derive(Default)]
+struct Rows<'a> {
+    pretty: PrettyFormatter<'a>,
+    /// For each open container, whether it is a list.
+    lists: Vec<bool>,
+}
+
+impl Rows<'_> {
+    /// Whether the innermost list is within a list.
+    fn in_row(&self) -> bool {
+        self.lists.ends_with(&[true, true])
+    }
+}
+
+impl Formatter for Rows<'_> {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.lists.push(true);
+        if self.in_row() { CompactFormatter.begin_array(writer) } else { self.pretty.begin_array(writer) }
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        let in_row = self.in_row();
+        self.lists.pop();
+        if in_row { CompactFormatter.end_array(writer) } else { self.pretty.end_array(writer) }
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        match self.in_row() {
+            true if first => Ok(()),
+            true => writer.write_all(b", "),
+            false => self.pretty.begin_array_value(writer, first),
+        }
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        if self.in_row() { Ok(()) } else { self.pretty.end_array_value(writer) }
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.lists.push(false);
+        self.pretty.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.lists.pop();
+        self.pretty.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.pretty.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.pretty.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.pretty.end_object_value(writer)
+    }
 }
 
 /// Creates a folder with its parents.
@@ -59,5 +134,21 @@ pub(crate) fn remove(path: &Path) -> Result<(), WriteError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(WriteError::new(path)(source)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_matrix_take_one_line_each() {
+        let value =
+            serde_json::json!({"a": {"b": 1.5}, "m": [[1, 2], [3, 4]], "l": [{"n": [1, 2]}], "e": []});
+        let text = json(&value).unwrap();
+        assert!(text.contains("\n    [1, 2],\n    [3, 4]\n"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        let plain = serde_json::json!({"a": [1, {"b": []}], "c": null});
+        assert_eq!(json(&plain).unwrap(), serde_json::to_string_pretty(&plain).unwrap());
     }
 }

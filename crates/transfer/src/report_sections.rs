@@ -1,16 +1,20 @@
-//! The report of a run, and the tables and figures that it shares with the lecture's sections.
+//! The reports of runs, and the tables and figures that they share with the lecture's sections.
+
+mod classes;
+mod confidence;
+mod mistakes;
+
+use std::path::Path;
 
 use candle_core::Device;
 use firstsight_data::{ImageDataset, InputSpec};
 use firstsight_models::{ImageClassifier, Summary};
-use firstsight_report::{
-    Column, Figure, HeatMap, Histogram, Image, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile,
-    number,
-};
+use firstsight_report::{Column, Figure, Image, LineChart, Report, Section, Series, Table, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
+pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::training::{Trained, Training, in_order};
-use crate::{DecodedSplits, Figures, Result, Runtime};
+use crate::{DecodedSplits, Evaluation, Figures, Result, Runtime};
 
 /// The figures of a split, with others to compare with where there are any.
 pub struct ReferenceRow {
@@ -49,24 +53,35 @@ pub fn run_report(
     let section = report.section(None, "The training");
     curves(section, trained, source);
     let mut rows = vec![
-        ReferenceRow { split: "training", ours: (&trained.train).into(), reference: None },
-        ReferenceRow { split: "validation", ours: (&trained.val).into(), reference: None },
+        ReferenceRow { split: "training", ours: trained.train.summary(), reference: None },
+        ReferenceRow { split: "validation", ours: trained.val.summary(), reference: None },
     ];
     rows.extend(trained.test.as_ref().map(|test| ReferenceRow {
         split: "test",
-        ours: test.into(),
+        ours: test.summary(),
         reference: None,
     }));
     figures(section, &rows, plan.model.name);
-    let (name, images) = held_out(splits);
-    let predictions = predictions(&trained.network, images, &plan.input, &runtime.device)?;
-    mistakes(
-        report.section(None, &format!("The {name} images")),
-        images,
-        &predictions,
-        &format!("{source}, {name} images"),
-    )?;
+    let (name, measured) = trained.held_out();
+    held_out_sections(&mut report, name, measured, &splits.root, source)?;
     Ok(report)
+}
+
+/// What a network makes of images that it was not trained on: its mistakes, the figures of each class, its calibration. `root`
+/// is the data's folder, to which the images' paths are relative.
+pub(crate) fn held_out_sections(
+    report: &mut Report,
+    name: &str,
+    measured: &Evaluation,
+    root: &Path,
+    source: &str,
+) -> Result<()> {
+    let source = &format!("{source}, {name} images");
+    let section = report.section(None, &format!("What it gets wrong: the {name} images"));
+    mistakes(section, measured, root, source)?;
+    classes::per_class(report.section(None, "Class by class"), measured);
+    let section = report.section(None, "How far to trust its confidence");
+    confidence::confidence(section, &measured.predictions, source)
 }
 
 /// The test images, or else the validation images.
@@ -120,141 +135,37 @@ pub fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, sour
     section.figure(Figure::new(chart, caption, source));
 }
 
-/// Loss, accuracy and top-5 of each split, with others to compare with where there are any.
+/// Loss, accuracy and, where it is measured, top-5 of each split, with others to compare with where there are any.
 pub fn figures(section: &mut Section, rows: &[ReferenceRow], model: &str) {
     let with_reference = rows.iter().any(|row| row.reference.is_some());
-    let names = ["loss", "accuracy", "top-5 accuracy"];
+    let with_top5 = rows.iter().any(|row| row.ours.top5_accuracy.is_some());
+    let names = &["loss", "accuracy", "top-5 accuracy"][..if with_top5 { 3 } else { 2 }];
     let mut columns = vec![Column::text("images"), Column::number("number")];
     if with_reference {
-        columns.extend(names.map(|name| Column::number(name).under("ours")));
-        columns.extend(names.map(|name| Column::number(name).under("the lecture's")));
+        columns.extend(names.iter().map(|name| Column::number(*name).under("ours")));
+        columns.extend(names.iter().map(|name| Column::number(*name).under("the lecture's")));
     } else {
-        columns.extend(names.map(Column::number));
+        columns.extend(names.iter().map(|name| Column::number(*name)));
+        columns.push(Column::number("95 % interval of the accuracy"));
     }
     let mut table = Table::new(format!("The figures of {model}, with the weights kept"), columns);
     for ReferenceRow { split, ours, reference } in rows {
-        let Figures { loss, accuracy, top5_accuracy, n } = *ours;
-        let mut cells = vec![(*split).into(), n.into(), loss.into(), accuracy.into(), top5_accuracy.into()];
+        let mut cells = vec![(*split).into(), ours.n.into(), ours.loss.into(), ours.accuracy.into()];
+        cells.extend(with_top5.then(|| ours.top5_accuracy.into()));
         if with_reference {
-            cells.extend([
-                reference.map(|l| l.0).into(),
-                reference.map(|l| l.1).into(),
-                reference.map(|l| l.2).into(),
-            ]);
+            cells.extend([reference.map(|l| l.0).into(), reference.map(|l| l.1).into()]);
+            cells.extend(with_top5.then(|| reference.map(|l| l.2).into()));
+        } else {
+            cells.push(interval(ours.accuracy_interval).into());
         }
         table.row(cells);
     }
     section.table(table);
 }
 
-/// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries.
-pub fn mistakes(
-    section: &mut Section,
-    images: &ImageDataset,
-    predictions: &Predictions,
-    source: &str,
-) -> Result<()> {
-    let classes = images.classes();
-    let guesses: Vec<Guess> = (0..predictions.len()).map(|i| Guess::new(i, predictions)).collect();
-    let (right, wrong): (Vec<Guess>, Vec<Guess>) = guesses.into_iter().partition(|g| g.truth == g.class);
-    section.text(&format!(
-        "{} of {} images are recognized, {} are not.",
-        number::count(right.len() as u64),
-        number::count(predictions.len() as u64),
-        number::count(wrong.len() as u64)
-    ));
-    surest_mistakes(section, images, predictions, 40, source)?;
-
-    let histogram = |of: &[Guess], name: &str, caption: &str| {
-        let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let chart = Histogram::new("confidence", "images")
-            .edges((0..=20).map(|i| f64::from(i) / 20.0))
-            .series(name, values);
-        Figure::new(chart, format!("{caption}; {mean:.3} on average"), source)
-    };
-    section.figure_row(vec![
-        histogram(
-            &right,
-            "right",
-            "The probability that the network gives to its prediction where it is right",
-        ),
-        histogram(&wrong, "wrong", "The same where it is wrong"),
-    ]);
-
-    let counts = predictions.confusion();
-    let matrix = HeatMap::confusion(classes.to_vec(), counts.iter().map(|&n| n as u64))?;
-    let caption = "How often each class is taken for each: rows are true classes, columns predictions, depth the \
-                   share of the row";
-    section.figure(Figure::new(matrix, caption, source));
-    confused_pairs(section, classes, predictions);
-    Ok(())
-}
-
-/// Up to `n` mistakes as pictures, those first that the network is surest of.
-pub fn surest_mistakes(
-    section: &mut Section,
-    images: &ImageDataset,
-    predictions: &Predictions,
-    n: usize,
-    source: &str,
-) -> Result<()> {
-    let classes = images.classes();
-    let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
-    let mut wrong: Vec<Guess> = guesses.filter(|g| g.truth != g.class).collect();
-    wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let tile = |g: &Guess| -> Result<Tile> {
-        let label = format!("{} → {}", classes[g.truth], classes[g.class]);
-        let confidence = number::percent(f64::from(g.confidence), 1);
-        Ok(Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong))
-    };
-    let tiles = wrong.iter().take(n).map(tile).collect::<Result<Vec<_>>>()?;
-    let caption = format!(
-        "The {} mistakes that the network is surest of: true class → predicted class, and the probability that it gives to \
-         its prediction",
-        tiles.len()
-    );
-    section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
-    Ok(())
-}
-
-/// A prediction with its true class.
-struct Guess {
-    index: usize,
-    truth: usize,
-    class: usize,
-    confidence: f32,
-}
-
-impl Guess {
-    fn new(index: usize, predictions: &Predictions) -> Self {
-        let (class, confidence) = predictions.top(index);
-        Self { index, truth: predictions.labels[index] as usize, class: class as usize, confidence }
-    }
-}
-
-fn confused_pairs(section: &mut Section, classes: &[String], predictions: &Predictions) {
-    let images_of =
-        |truth: usize| predictions.labels.iter().filter(|&&label| label as usize == truth).count();
-    let pairs = predictions.confused_pairs();
-    if pairs.is_empty() {
-        return;
-    }
-    let columns = [
-        Column::text("true"),
-        Column::text("predicted"),
-        Column::number("images"),
-        Column::number("share of the true class's images"),
-    ];
-    let mut table = Table::new("The classes most often confused", columns);
-    for (n, truth, guess) in pairs.into_iter().take(12) {
-        let share = n as f64 / images_of(truth) as f64;
-        table.row([classes[truth].as_str().into(), classes[guess].as_str().into(), n.into(), share.into()]);
-    }
-    section.table(table);
+/// An interval of shares in words.
+fn interval((low, high): (f64, f64)) -> String {
+    format!("{} to {}", number::decimal(low, 4), number::decimal(high, 4))
 }
 
 /// Image `i` as the network sees it.

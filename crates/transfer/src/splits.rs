@@ -132,6 +132,8 @@ impl Split {
 /// The decoded images of a data set, by split.
 #[derive(Debug, Clone)]
 pub struct DecodedSplits {
+    /// The data set's folder; empty for images from elsewhere.
+    pub root: PathBuf,
     /// Training images.
     pub train: ImageDataset,
     /// Validation images.
@@ -158,6 +160,7 @@ impl DecodedSplits {
         let decode = |folder, task| decode(folder, task, &settings, runtime);
         let test = splits.test.as_ref().map(|test| decode(test, "test images")).transpose()?;
         Ok(Self {
+            root: splits.root.clone(),
             train: decode(&splits.train, "training images")?,
             val: decode(&splits.val, "validation images")?,
             test,

@@ -7,19 +7,24 @@ use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampl
 use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{
-    Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Metrics, Monitor, OptimizerConfig,
-    Predictions, Schedule, TopK, Trainable, evaluate, evaluate_and_predict, fit,
+    Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Monitor, OptimizerConfig, Schedule, TopK,
+    Trainable, fit,
 };
 use serde::Serialize;
 
 use crate::{
-    DecodedSplits, Figures, Interrupted, Result, RunConfig, RunFolder, Runtime, TrainingRecord, files, loader,
+    DecodedSplits, Evaluation, EvaluationFigures, Figures, Interrupted, Result, RunConfig, RunFolder,
+    Runtime, TrainingRecord, files, loader,
 };
 
 /// The loss of classification.
 pub const LOSS: CrossEntropy = CrossEntropy;
-/// Top-1 and top-5 accuracy.
-pub const METRICS: [&dyn Metric; 2] = [&Accuracy, &TopK(5)];
+
+/// Accuracy and, of more than five classes, top-5 accuracy.
+pub fn metrics(n_classes: usize) -> &'static [&'static dyn Metric] {
+    static METRICS: [&dyn Metric; 2] = [&Accuracy, &TopK(5)];
+    if n_classes > 5 { &METRICS } else { &METRICS[..1] }
+}
 
 /// Batch size outside training. It depends on the input alone, so that a figure is the same wherever it is measured; it
 /// is smaller for large images, whose feature maps take more memory.
@@ -109,8 +114,10 @@ impl Training {
         }
         let val = in_order(&splits.val, &self.input, device)?;
         let (optimizer, schedule) = self.optimization.config(learning_rate);
-        let config =
-            FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).metric(TopK(5)).schedule(schedule);
+        let mut config = FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).schedule(schedule);
+        if splits.n_classes() > 5 {
+            config = config.metric(TopK(5));
+        }
         Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
     }
 
@@ -153,9 +160,8 @@ impl Training {
         }
         network.save(&run.weights())?;
 
-        let measure = |images: &ImageDataset| -> Result<Metrics> {
-            Ok(evaluate(&network, &in_order(images, &self.input, device)?, &LOSS, &METRICS)?)
-        };
+        let measure =
+            |images: &ImageDataset| Evaluation::measure(&network, images.clone(), &self.input, device);
         let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
         let test = splits.test.as_ref().map(measure).transpose()?;
         let trained =
@@ -210,30 +216,33 @@ pub struct Trained {
     pub network: ImageClassifier,
     /// Loss and metrics of each epoch.
     pub history: History,
-    /// Figures of the training images.
-    pub train: Metrics,
-    /// Figures of the validation images.
-    pub val: Metrics,
-    /// Figures of the test images.
-    pub test: Option<Metrics>,
+    /// The training images.
+    pub train: Evaluation,
+    /// The validation images.
+    pub val: Evaluation,
+    /// The test images.
+    pub test: Option<Evaluation>,
     /// Seconds that training and measuring took.
     pub seconds: f64,
 }
 
-/// `metrics.json` of a run.
+/// `metrics.json` of a run, with all figures or, as [`RunSummary`], with loss and accuracy.
 #[derive(Debug, Clone, Serialize)]
-pub struct RunMetrics {
+pub struct RunMetrics<F = EvaluationFigures> {
     /// Number of finished epochs.
     pub epochs: usize,
     /// The epoch whose weights are kept, from 1.
     pub best_epoch: Option<usize>,
     /// Figures of the training images.
-    pub train: Figures,
+    pub train: F,
     /// Figures of the validation images.
-    pub val: Figures,
+    pub val: F,
     /// Figures of the test images.
-    pub test: Option<Figures>,
+    pub test: Option<F>,
 }
+
+/// Loss and accuracy of a run.
+pub type RunSummary = RunMetrics<Figures>;
 
 impl Trained {
     /// The epoch whose weights the network has, from 0.
@@ -248,33 +257,33 @@ impl Trained {
 
     /// The document `metrics.json`.
     pub fn metrics(&self) -> RunMetrics {
+        self.splits(Evaluation::figures)
+    }
+
+    /// The document with loss and accuracy alone.
+    pub fn summary(&self) -> RunSummary {
+        self.splits(Evaluation::summary)
+    }
+
+    fn splits<F>(&self, of: fn(&Evaluation) -> F) -> RunMetrics<F> {
         RunMetrics {
             epochs: self.history.epochs.len(),
             best_epoch: self.best_epoch().map(|best| best + 1),
-            train: (&self.train).into(),
-            val: (&self.val).into(),
-            test: self.test.as_ref().map(Figures::from),
+            train: of(&self.train),
+            val: of(&self.val),
+            test: self.test.as_ref().map(of),
         }
+    }
+
+    /// The test images, or else the validation images.
+    pub fn held_out(&self) -> (&'static str, &Evaluation) {
+        self.test.as_ref().map_or(("validation", &self.val), |test| ("test", test))
     }
 }
 
 /// The measure of an epoch: validation accuracy.
 pub fn monitor() -> Monitor {
     Monitor::val(Accuracy)
-}
-
-/// Loss, metrics and class probabilities of a network over images.
-///
-/// # Errors
-///
-/// Those of [`evaluate_and_predict`].
-pub fn measure(
-    network: &ImageClassifier,
-    images: &ImageDataset,
-    input: &InputSpec,
-    device: &Device,
-) -> Result<(Metrics, Predictions)> {
-    Ok(evaluate_and_predict(network, &in_order(images, input, device)?, &LOSS, &METRICS)?)
 }
 
 /// Batches of images in order, for everything but training.

@@ -4,12 +4,12 @@ use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{Callback, FitConfig, History, Loss, Metric, Metrics, Trainable, evaluate, fit};
+use firstsight_train::{Callback, FitConfig, History, Trainable, evaluate_and_predict, fit};
 
-use crate::training::{evaluation_batch, in_order};
+use crate::training::{LOSS, evaluation_batch, in_order, metrics};
 use crate::{
-    FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
-    Smaller, features, fingerprint, loader,
+    Evaluation, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result,
+    Runtime, Smaller, features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -102,22 +102,20 @@ impl TransferModel {
         Ok(self.network.set_head(&head.weight, &head.bias)?)
     }
 
-    /// Loss and metrics of the last layer on features of images as they are.
+    /// Measures the last layer on the features of images as they are.
     ///
     /// # Errors
     ///
-    /// Those of [`evaluate`].
-    pub fn evaluate_head(
-        &self,
-        features: &Features,
-        loss: &dyn Loss,
-        metrics: &[&dyn Metric],
-    ) -> Result<Metrics> {
+    /// Those of [`evaluate_and_predict`].
+    pub fn evaluate_head(&self, images: &ImageDataset, features: &Features) -> Result<Evaluation> {
         let all: Vec<usize> = (0..features.n_images()).collect();
         let (rows, labels) = features.select(&all, 1)?;
         let labels = Tensor::new(labels, rows.device())?;
         let batches = TensorBatches::new(rows, labels, FEATURE_BATCH, Sampling::Sequential)?;
-        Ok(evaluate(&LastLayer(&self.network), &batches, loss, metrics)?)
+        let metrics = metrics(self.network.n_classes());
+        let (metrics, predictions) =
+            evaluate_and_predict(&LastLayer(&self.network), &batches, &LOSS, metrics)?;
+        Ok(Evaluation { images: images.clone(), metrics, predictions })
     }
 
     /// Trains the last layer on batches of features.

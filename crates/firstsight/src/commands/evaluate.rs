@@ -1,7 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_transfer::{EvaluationFigures, RunConfig, RunFolder, Split, Splits, decode, training};
+use firstsight_transfer::{
+    Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, Splits, decode, files,
+};
 
 use crate::{context::Context, values};
 
@@ -50,23 +52,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let names = class_names(&config, folder.classes(), data)?;
     let task = format!("{} images", split.name());
     let images = decode(&folder, &task, &config.pretrained_cfg.decode_settings(), &context.runtime)?;
-    let (metrics, predictions) =
-        training::measure(&network, &images, &config.pretrained_cfg, &context.runtime.device)?;
-    let result = EvaluationFigures::new(&metrics, &predictions, &names);
+    let measured = Evaluation::measure(&network, images, &config.pretrained_cfg, &context.runtime.device)?;
+    let result = EvaluationFigures::new(&measured.metrics, &measured.predictions, &names);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&result)?);
+        println!("{}", files::json(&result)?);
         return Ok(());
     }
-    let f = result.figures;
-    println!("{} split of {}: {} images", split.name(), data.display(), f.n);
-    println!("loss {:.4}  accuracy {:.4}  top-5 {:.4}", f.loss, f.accuracy, f.top5_accuracy);
-    for class in &result.per_class {
-        match class.accuracy {
-            Some(accuracy) => println!("{}\t{}\t{accuracy:.4}", class.label, class.n),
-            None => println!("{}\t0\t-", class.label),
-        }
-    }
-    let pairs = predictions.confused_pairs();
+    println!("{} split of {}: {} images", split.name(), data.display(), result.figures.n);
+    print(&result);
+    let pairs = measured.predictions.confused_pairs();
     if !pairs.is_empty() {
         println!("most confused (true, predicted, images):");
     }
@@ -74,6 +68,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{}\t{}\t{n}", names[truth], names[guess]);
     }
     Ok(())
+}
+
+/// The figures of all images, then a row for each class.
+fn print(result: &EvaluationFigures) {
+    println!("{}", result.figures);
+    println!(
+        "balanced accuracy {:.4}  macro F1 {:.4}  calibration error {:.4}",
+        result.balanced_accuracy, result.macro_f1, result.expected_calibration_error
+    );
+    println!("class\timages\tprecision\trecall\tF1");
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    for class in &result.per_class {
+        let (label, n) = (&class.label, class.n);
+        println!("{label}\t{n}\t{}\t{}\t{}", figure(class.precision), figure(class.recall), figure(class.f1));
+    }
 }
 
 /// The names of the network's outputs: the run's, or, where timm wrote it without names, the folder's in their order.

@@ -121,8 +121,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         .inspect_err(|_| run.remove_if_empty())?;
     result.save_to(&run)?;
     for (name, evaluation) in result.evaluations() {
-        let f = evaluation.figures();
-        println!("{name:10} loss {:.4}  accuracy {:.4}  ({} images)", f.loss, f.accuracy, f.n);
+        println!("{name:10} {}  ({} images)", evaluation.summary(), evaluation.images.len());
     }
     println!("{}", run.report().display());
     if result.interrupted() {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    DecodedSplits, Interrupted, Splits, TrainingRecord, report_sections,
+    DecodedSplits, Evaluation, Interrupted, Splits, TrainingRecord, report_sections,
     training::{Optimization, Training},
 };
 
@@ -76,12 +76,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (splits, trained) = train().inspect_err(|_| run.remove_if_empty())?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     report_sections::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
-    let side = |name: &str, m: &firstsight_train::Metrics| {
-        let f = firstsight_transfer::Figures::from(m);
-        println!(
-            "{name:10} loss {:.4}  accuracy {:.4}  top-5 {:.4}  ({} images)",
-            f.loss, f.accuracy, f.top5_accuracy, f.n
-        );
+    let side = |name: &str, measured: &Evaluation| {
+        println!("{name:10} {}  ({} images)", measured.summary(), measured.images.len());
     };
     side("train", &trained.train);
     side("validation", &trained.val);

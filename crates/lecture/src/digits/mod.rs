@@ -5,6 +5,8 @@ mod mnist;
 
 pub use self::mnist::MNIST_MIRROR;
 
+use std::path::PathBuf;
+
 use firstsight_data::{ImageDataset, Mnist, train_test_split};
 use firstsight_handwriting::Split;
 use firstsight_transfer::DecodedSplits;
@@ -54,7 +56,12 @@ impl Digits {
 
     fn new(train: &ImageDataset, test: ImageDataset, source: String, drawn: Option<String>) -> Result<Self> {
         let (kept, val) = train_test_split(train.len(), VALIDATION_SHARE, SPLIT_SEED)?;
-        let splits = DecodedSplits { train: train.subset(&kept), val: train.subset(&val), test: Some(test) };
+        let splits = DecodedSplits {
+            root: PathBuf::new(),
+            train: train.subset(&kept),
+            val: train.subset(&val),
+            test: Some(test),
+        };
         Ok(Self { splits, source, drawn })
     }
 
@@ -63,6 +70,7 @@ impl Digits {
         let first =
             |images: &ImageDataset, n: usize| images.subset(&(0..n.min(images.len())).collect::<Vec<_>>());
         let splits = DecodedSplits {
+            root: self.splits.root.clone(),
             train: first(&self.splits.train, train),
             val: first(&self.splits.val, val),
             test: self.splits.test.as_ref().map(|images| first(images, test)),

@@ -8,8 +8,8 @@ use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
 use firstsight_transfer::{
-    Figures, RunFolder, TrainingRecord, report_sections,
-    training::{Optimization, RunMetrics, Trained, Training},
+    Evaluation, RunFolder, TrainingRecord, report_sections,
+    training::{Optimization, RunSummary, Trained, Training},
 };
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub(super) struct LenetMetrics {
 struct LenetRun {
     augmentation: AugmentationConfig,
     #[serde(flatten)]
-    metrics: RunMetrics,
+    metrics: RunSummary,
     seconds: f64,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn write(
         metrics.params = trained.network.summary().total_params();
         metrics.runs.push(LenetRun {
             augmentation: plan.record.augmentation,
-            metrics: trained.metrics(),
+            metrics: trained.summary(),
             seconds: trained.seconds,
         });
         runs.push((name, trained));
@@ -82,7 +82,7 @@ pub(super) fn write(
     }
     curves(section, &runs, digits);
     table(section, &runs);
-    mistakes(section, &runs, digits, context)?;
+    mistakes(section, &runs, digits)?;
     Ok((metrics, runs.iter().any(|(_, trained)| trained.interrupted())))
 }
 
@@ -182,12 +182,12 @@ fn table(section: &mut Section, runs: &[(&str, Trained)]) {
         ],
     );
     for (name, trained) in runs {
-        let test = trained.test.as_ref().map(Figures::from);
+        let test = trained.test.as_ref().map(Evaluation::summary);
         let wrong = test.as_ref().map(|test| ((1.0 - test.accuracy) * test.n as f64).round() as usize);
         table.row([
             (*name).into(),
-            accuracy(&trained.train).into(),
-            accuracy(&trained.val).into(),
+            accuracy(&trained.train.metrics).into(),
+            accuracy(&trained.val.metrics).into(),
             test.map(|test| test.accuracy).into(),
             wrong.into(),
             trained.best_epoch().map(|best| best + 1).into(),
@@ -198,15 +198,9 @@ fn table(section: &mut Section, runs: &[(&str, Trained)]) {
 }
 
 /// The test digits that the last network takes for others.
-fn mistakes(
-    section: &mut Section,
-    runs: &[(&str, Trained)],
-    digits: &Digits,
-    context: &Context<'_>,
-) -> Result<()> {
-    let (Some((name, trained)), Some(test)) = (runs.last(), &digits.splits.test) else { return Ok(()) };
-    let input = InputSpec::bytes(1, SIDE, SIDE);
-    let predictions = report_sections::predictions(&trained.network, test, &input, &context.runtime.device)?;
+fn mistakes(section: &mut Section, runs: &[(&str, Trained)], digits: &Digits) -> Result<()> {
+    let Some((name, trained)) = runs.last() else { return Ok(()) };
+    let Some(test) = &trained.test else { return Ok(()) };
     let source = format!("{}, training digits {name}", digits.source);
-    Ok(report_sections::surest_mistakes(section, test, &predictions, 20, &source)?)
+    Ok(report_sections::surest_mistakes(section, test, 20, &digits.splits.root, &source)?)
 }

@@ -4,6 +4,8 @@ mod stages;
 mod task;
 mod weights;
 
+use std::path::PathBuf;
+
 use candle_core::Device;
 use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_models::summary::Style;
@@ -11,10 +13,10 @@ use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
 };
-use firstsight_train::{Accuracy, Metrics, evaluate};
+use firstsight_train::{Accuracy, Metrics};
 use firstsight_transfer::{
-    DecodedSplits, Pretrained, RunFolder, report_sections,
-    training::{LOSS, METRICS, RunMetrics, Trained, in_order},
+    DecodedSplits, Evaluation, Pretrained, RunFolder, report_sections,
+    training::{RunSummary, Trained},
 };
 use serde::Serialize;
 
@@ -30,7 +32,7 @@ pub(super) struct TransferMetrics {
     /// Why the published weights were not used.
     without_hub: Option<String>,
     /// The report's own pretraining on other characters.
-    pretraining: Option<RunMetrics>,
+    pretraining: Option<RunSummary>,
     transfers: Vec<TransferJson>,
 }
 
@@ -213,8 +215,8 @@ fn of_our_own(
         old.len(),
         names.len(),
         trained.history.epochs.len(),
-        number::count(trained.train.n as u64),
-        number::percent(trained.val.get(&Accuracy).unwrap_or(f64::NAN), 1),
+        number::count(trained.train.metrics.n as u64),
+        number::percent(trained.val.metrics.get(&Accuracy).unwrap_or(f64::NAN), 1),
         new.len(),
     ));
     let mut transfers = Vec::new();
@@ -238,12 +240,13 @@ fn of_our_own(
         show(&pretrained, &task, &done, scratch.as_ref(), section)?;
         transfers.push(json(&pretrained, &task, &done, scratch.as_ref()));
     }
-    Ok(Some(TransferMetrics { without_hub: Some(reason), pretraining: Some(trained.metrics()), transfers }))
+    Ok(Some(TransferMetrics { without_hub: Some(reason), pretraining: Some(trained.summary()), transfers }))
 }
 
 /// The CNN trained on some of the characters, and its weights as pretrained ones.
 fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result<(Trained, Pretrained)> {
     let splits = DecodedSplits {
+        root: lecture.splits.root.clone(),
         train: restrict(&lecture.splits.train, classes, usize::MAX)?,
         val: restrict(&lecture.splits.val, classes, usize::MAX)?,
         test: None,
@@ -268,10 +271,11 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     plan.epochs = epochs;
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
-    let splits = DecodedSplits { train: task.train.clone(), val: task.val.clone(), test: None };
+    let splits =
+        DecodedSplits { root: PathBuf::new(), train: task.train.clone(), val: task.val.clone(), test: None };
     let network = plan.network(&splits, device)?;
     plan.fit(&network, &splits, device, &mut [])?;
-    Ok(evaluate(&network, &in_order(&task.val, &plan.input, device)?, &LOSS, &METRICS)?)
+    Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, device)?.metrics)
 }
 
 /// Curves, figures and pictures of one transfer.

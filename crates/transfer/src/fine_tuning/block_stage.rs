@@ -5,9 +5,9 @@ use firstsight_data::{ImageDataset, Loader, Sampling};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, Epoch, History, LrCurve, Metrics};
 
-use super::{Evaluation, FineTuning, Kept, LearningRate, accuracy};
+use super::{FineTuning, Kept, LearningRate, accuracy};
 use crate::training::monitor;
-use crate::{Pretrained, Result, RunFolder, Runtime, TransferModel, Tuning};
+use crate::{Evaluation, Pretrained, Result, RunFolder, Runtime, TransferModel, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;

@@ -12,19 +12,17 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, OnDecodeError, ResizeMode,
 };
 use firstsight_models::Block;
+use firstsight_train::{Metric as _, TopK};
 
 use self::block_stage::BlockStage;
 use self::head_stage::HeadStage;
-pub use self::result::{Evaluation, FineTuneResult, Kept, Seconds};
-use self::result::{accuracy, evaluation};
+use self::result::accuracy;
+pub use self::result::{FineTuneResult, Kept, Seconds};
 use crate::fine_tune::block_index;
-use crate::training::{LOSS, METRICS};
 use crate::{
-    BatchNormMode, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, TransferModel, decode,
+    BatchNormMode, Evaluation, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, TransferModel,
+    decode,
 };
-
-/// Intervals of the reliability diagram and of the calibration error.
-const BINS: usize = 10;
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
 ///
@@ -148,7 +146,7 @@ impl FineTuning {
         let n_classes = splits.train.classes().len();
         let mut model =
             TransferModel::new(pretrained, self.input(pretrained), n_classes, self.seed, runtime)?;
-        let recipe = self.recipe(&model.blocks())?;
+        let recipe = self.recipe(&model.blocks(), n_classes)?;
 
         let HeadStage { input, train, features, head, resize_modes } =
             self.train_head(&mut model, &recipe, splits, runtime, &mut seconds)?;
@@ -166,21 +164,22 @@ impl FineTuning {
         for (path, reason) in &excluded {
             runtime.message(&format!("left out: {}: {reason}", path.display()));
         }
-        let head_train = model.evaluate_head(&features, &LOSS, &METRICS)?;
-        let head_val = timed(&mut seconds.measuring, || evaluation(&model, val))?;
+        let head_train = model.evaluate_head(&train, &features)?;
+        let measure = |images| Evaluation::measure(&model.network, images, &model.input, &runtime.device);
+        let head_val = timed(&mut seconds.measuring, || measure(val))?;
         runtime.message(&format!("last layer: val_accuracy {:.4}", accuracy(&head_val.metrics)));
 
         let stage = timed(&mut seconds.tuning, || match &recipe.tuning {
-            None => Ok(BlockStage::skipped(&model, &head_train, &head_val.metrics)),
+            None => Ok(BlockStage::skipped(&model, &head_train.metrics, &head_val.metrics)),
             Some(tuning) => self.train_blocks(&model, tuning, &train, &head_val, pretrained, run, runtime),
         })?;
 
         let head_metrics = head_val.metrics.clone();
         let val = match stage.kept {
             Kept::Head => head_val,
-            Kept::Epoch(_) => timed(&mut seconds.measuring, || evaluation(&model, head_val.images))?,
+            Kept::Epoch(_) => timed(&mut seconds.measuring, || measure(head_val.images))?,
         };
-        let test = test.map(|test| timed(&mut seconds.measuring, || evaluation(&model, test))).transpose()?;
+        let test = test.map(|test| timed(&mut seconds.measuring, || measure(test))).transpose()?;
         Ok(FineTuneResult {
             resize_modes,
             recipe,
@@ -217,11 +216,14 @@ impl FineTuning {
     }
 
     /// The preset's recipe for a network of these blocks, with the settings that were changed.
-    fn recipe(&self, blocks: &[Block]) -> Result<Recipe> {
+    fn recipe(&self, blocks: &[Block], n_classes: usize) -> Result<Recipe> {
         let mut recipe = self.preset.recipe(blocks, self.seed);
         recipe.head.balanced = self.class_balanced;
         if let Some(tuning) = &mut recipe.tuning {
             let config = &mut tuning.config;
+            if n_classes <= 5 {
+                config.metrics.retain(|metric| metric.name() != TopK(5).name());
+            }
             if let Some(block) = &self.unfreeze_from {
                 config.unfreeze_from.clone_from(block);
             }

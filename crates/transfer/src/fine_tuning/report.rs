@@ -1,12 +1,9 @@
 //! The report of a fine-tuned run: training, figures, mistakes, calibration.
 
 use firstsight_data::ResizeMode;
-use firstsight_report::{
-    BarChart, Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number,
-};
-use firstsight_train::{Metrics, Predictions};
+use firstsight_report::{Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number};
 
-use super::{BINS, Evaluation, FineTuneResult, Kept};
+use super::{FineTuneResult, Kept};
 use crate::report_sections::{self, ReferenceRow};
 use crate::{Figures, Preset, Result};
 
@@ -51,20 +48,12 @@ fn report(result: &FineTuneResult) -> Result<Report> {
     report.lead(&format!(
         "Of {} {name} images, {part}, **{}** are recognized.",
         held_out.images.len(),
-        number::percent(held_out.figures().accuracy, 1)
+        number::percent(held_out.summary().accuracy, 1)
     ));
 
     what_was_done(result, report.section(None, "What was done"), source);
     figures(result, report.section(None, "The figures"), model.name);
-    let source = format!("{source}, {name} images");
-    report_sections::mistakes(
-        report.section(None, &format!("What it gets wrong: the {name} images")),
-        &held_out.images,
-        &held_out.predictions,
-        &source,
-    )?;
-    per_class(held_out, report.section(None, "Class by class"));
-    calibration(&held_out.predictions, report.section(None, "How far to trust its confidence"), &source)?;
+    report_sections::held_out_sections(&mut report, name, held_out, &result.data, source)?;
     layers(result, report.section(None, "The network"));
     Ok(report)
 }
@@ -155,52 +144,15 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
 }
 
 fn figures(result: &FineTuneResult, section: &mut Section, model: &str) {
-    let row =
-        |split, metrics: &Metrics| ReferenceRow { split, ours: Figures::from(metrics), reference: None };
-    let mut rows: Vec<ReferenceRow> = result.train.iter().map(|train| row("training", train)).collect();
+    let row = |split, ours: Figures| ReferenceRow { split, ours, reference: None };
+    let mut rows: Vec<ReferenceRow> =
+        result.train.iter().map(|train| row("training", train.summary())).collect();
     if result.kept != Kept::Head {
-        rows.push(row("validation, last layer alone", &result.head_val));
+        rows.push(row("validation, last layer alone", (&result.head_val).into()));
     }
-    rows.push(row("validation", &result.val.metrics));
-    rows.extend(result.test.iter().map(|test| row("test", &test.metrics)));
+    rows.push(row("validation", result.val.summary()));
+    rows.extend(result.test.iter().map(|test| row("test", test.summary())));
     report_sections::figures(section, &rows, model);
-}
-
-fn per_class(measured: &Evaluation, section: &mut Section) {
-    let columns = [
-        Column::text("class"),
-        Column::number("images"),
-        Column::number("precision"),
-        Column::number("recall"),
-    ];
-    let mut table = Table::new(
-        "Precision: the share of the images called so that are so. Recall: the share of those that are so that are \
-         called so",
-        columns,
-    );
-    for (class, figures) in measured.images.classes().iter().zip(measured.predictions.per_class()) {
-        table.row([class.as_str().into(), figures.n.into(), figures.precision.into(), figures.recall.into()]);
-    }
-    section.table(table);
-}
-
-fn calibration(predictions: &Predictions, section: &mut Section, source: &str) -> Result<()> {
-    section.text(&format!(
-        "The expected calibration error is {:.3}: so far, on average, the share of right predictions lies from the \
-         confidence that they were made with.",
-        predictions.expected_calibration_error(BINS)
-    ));
-    let bins: Vec<_> = predictions.reliability(BINS).into_iter().filter(|bin| bin.n > 0).collect();
-    let names = bins
-        .iter()
-        .map(|bin| format!("{} to {} ({})", number::percent(bin.from, 0), number::percent(bin.to, 0), bin.n));
-    let chart = BarChart::new("confidence (images)", "share", names.collect::<Vec<_>>())
-        .series("right", bins.iter().map(|bin| bin.accuracy.unwrap_or(f64::NAN)))?
-        .series("mean confidence", bins.iter().map(|bin| bin.confidence.unwrap_or(f64::NAN)))?;
-    let caption = "The reliability diagram: predictions by their confidence, with the share of them that is right. Where \
-                   the bars differ, the confidence misleads";
-    section.figure(Figure::new(chart, caption, source));
-    Ok(())
 }
 
 fn layers(result: &FineTuneResult, section: &mut Section) {

@@ -2,31 +2,12 @@
 
 use std::path::PathBuf;
 
-use firstsight_data::{ImageDataset, ResizeMode};
-use firstsight_train::{Accuracy, History, LrCurve, Metrics, Predictions, evaluate_and_predict};
+use firstsight_data::ResizeMode;
+use firstsight_train::{Accuracy, History, LrCurve, Metrics};
 use serde::Serialize;
 
 use super::FineTuning;
-use crate::training::{LOSS, METRICS};
-use crate::{Figures, Head, Pretrained, Recipe, Result, TransferModel};
-
-/// A split with the network's predictions.
-#[derive(Debug, Clone)]
-pub struct Evaluation {
-    /// The images.
-    pub images: ImageDataset,
-    /// Loss, top-1 and top-5 accuracy.
-    pub metrics: Metrics,
-    /// The probabilities of each image's classes.
-    pub predictions: Predictions,
-}
-
-impl Evaluation {
-    /// Loss, top-1 and top-5 accuracy, for `metrics.json`.
-    pub fn figures(&self) -> Figures {
-        (&self.metrics).into()
-    }
-}
+use crate::{Evaluation, Head, Pretrained, Recipe, TransferModel};
 
 /// The weights that a result keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +45,8 @@ pub struct FineTuneResult {
     pub kept: Kept,
     /// Number of training images.
     pub n_train: usize,
-    /// Figures of the training images, where the last layer alone is kept.
-    pub train: Option<Metrics>,
+    /// The training images, where the last layer alone is kept.
+    pub train: Option<Evaluation>,
     /// The validation images.
     pub val: Evaluation,
     /// The test images.
@@ -112,13 +93,6 @@ impl FineTuneResult {
     pub fn held_out(&self) -> (&'static str, &Evaluation) {
         self.test.as_ref().map_or(("validation", &self.val), |test| ("test", test))
     }
-}
-
-/// Loss, metrics and predictions of images.
-pub(super) fn evaluation(model: &TransferModel, images: ImageDataset) -> Result<Evaluation> {
-    let (metrics, predictions) =
-        evaluate_and_predict(&model.network, &model.in_order(&images)?, &LOSS, &METRICS)?;
-    Ok(Evaluation { images, metrics, predictions })
 }
 
 /// The share of images that are classified correctly.

@@ -5,9 +5,8 @@ use std::path::Path;
 use firstsight_train::callbacks::CsvHistory;
 use serde::Serialize;
 
-use super::BINS;
-use super::result::{Evaluation, FineTuneResult, Kept, Seconds};
-use crate::{Figures, Result, RunConfig, RunFolder, TrainingRecord, files};
+use super::result::{FineTuneResult, Kept, Seconds};
+use crate::{Evaluation, EvaluationFigures, Figures, Result, RunConfig, RunFolder, TrainingRecord, files};
 
 impl FineTuneResult {
     /// Saves a new run: weights and `config.json` as timm reads them, history, figures and report.
@@ -84,10 +83,9 @@ impl FineTuneResult {
             },
             trained_params: self.trained_params,
             frozen_params: self.frozen_params,
-            train: self.train.as_ref().map(Figures::from),
+            train: self.train.as_ref().map(Evaluation::figures),
             val: self.val.figures(),
             test: self.test.as_ref().map(Evaluation::figures),
-            expected_calibration_error: self.held_out().1.predictions.expected_calibration_error(BINS),
             seconds: self.seconds,
         }
     }
@@ -104,10 +102,9 @@ struct MetricsJson<'a> {
     head: HeadJson,
     trained_params: usize,
     frozen_params: usize,
-    train: Option<Figures>,
-    val: Figures,
-    test: Option<Figures>,
-    expected_calibration_error: f64,
+    train: Option<EvaluationFigures>,
+    val: EvaluationFigures,
+    test: Option<EvaluationFigures>,
     seconds: Seconds,
 }
 

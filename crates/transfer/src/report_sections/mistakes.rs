@@ -1,0 +1,179 @@
+//! What a network gets wrong.
+
+use std::path::Path;
+
+use firstsight_report::{Column, Figure, HeatMap, Histogram, Mark, Section, Sheet, Table, Tile, number};
+use firstsight_train::{Predictions, wilson_interval};
+
+use super::picture;
+use crate::{Evaluation, Result};
+
+/// Pictures of mistakes.
+const TILES: usize = 40;
+/// Rows of the list of mistakes.
+const LISTED: usize = 2000;
+/// Classes up to which the confusion matrix is drawn.
+pub(crate) const DRAWN_CLASSES: usize = 60;
+
+/// Failure cases, confidence when right and when wrong, the confusion matrix and its largest entries. Paths are shown
+/// relative to `root`.
+pub fn mistakes(section: &mut Section, measured: &Evaluation, root: &Path, source: &str) -> Result<()> {
+    let Evaluation { images, predictions, .. } = measured;
+    let classes = images.classes();
+    let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
+    let (right, wrong): (Vec<Guess>, Vec<Guess>) = guesses.partition(|g| g.truth == g.class);
+    let (low, high) = wilson_interval(right.len(), predictions.len());
+    section.text(&format!(
+        "{} of {} images are recognized, {} are not. As a sample of all such images, that means that between {} and {} are \
+         recognized (95 % confidence).",
+        number::count(right.len() as u64),
+        number::count(predictions.len() as u64),
+        number::count(wrong.len() as u64),
+        number::percent(low, 1),
+        number::percent(high, 1)
+    ));
+    surest_mistakes(section, measured, TILES, root, source)?;
+    list(section, measured, root);
+
+    let histogram = |of: &[Guess], name: &str, caption: &str| {
+        let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let chart = Histogram::new("confidence", "images")
+            .edges((0..=20).map(|i| f64::from(i) / 20.0))
+            .series(name, values);
+        Figure::new(chart, format!("{caption}; {mean:.3} on average"), source)
+    };
+    section.figure_row(vec![
+        histogram(
+            &right,
+            "right",
+            "The probability that the network gives to its prediction where it is right",
+        ),
+        histogram(&wrong, "wrong", "The same where it is wrong"),
+    ]);
+
+    if classes.len() <= DRAWN_CLASSES {
+        let counts = predictions.confusion();
+        let matrix = HeatMap::confusion(classes.to_vec(), counts.iter().map(|&n| n as u64))?;
+        let caption = "How often each class is taken for each: rows are true classes, columns predictions, depth the \
+                       share of the row";
+        section.figure(Figure::new(matrix, caption, source));
+    } else {
+        section.text(
+            "The confusion matrix of so many classes is in the run's `confusion.csv`, not in a drawing.",
+        );
+    }
+    confused_pairs(section, classes, predictions);
+    Ok(())
+}
+
+/// Up to `n` mistakes as pictures with their files, those first that the network is surest of.
+pub fn surest_mistakes(
+    section: &mut Section,
+    measured: &Evaluation,
+    n: usize,
+    root: &Path,
+    source: &str,
+) -> Result<()> {
+    let (images, classes) = (&measured.images, measured.images.classes());
+    let wrong = surest_first(&measured.predictions);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let tile = |g: &Guess| -> Result<Tile> {
+        let label = format!("{} → {}", classes[g.truth], classes[g.class]);
+        let confidence = number::percent(f64::from(g.confidence), 1);
+        let tile = Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong);
+        Ok(match measured.path(g.index, root) {
+            Some(path) => tile.source(path),
+            None => tile,
+        })
+    };
+    let tiles = wrong.iter().take(n).map(tile).collect::<Result<Vec<_>>>()?;
+    let caption = format!(
+        "The {} mistakes that the network is surest of: true class → predicted class, and the probability that it gives to \
+         its prediction",
+        tiles.len()
+    );
+    section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
+    Ok(())
+}
+
+/// Every mistake with its file, where the images are files.
+fn list(section: &mut Section, measured: &Evaluation, root: &Path) {
+    let (predictions, classes) = (&measured.predictions, measured.images.classes());
+    let wrong = surest_first(predictions);
+    if wrong.is_empty() || measured.images.paths().is_empty() {
+        return;
+    }
+    let columns = [
+        Column::text("image"),
+        Column::text("true"),
+        Column::text("predicted"),
+        Column::number("probability"),
+        Column::number("of the true class"),
+    ];
+    let all = match wrong.len() {
+        1 => "The mistake".to_owned(),
+        n if n > LISTED => {
+            format!("The {LISTED} surest of {n} mistakes; all are in the run's `predictions.csv`")
+        }
+        n => format!("All {n} mistakes"),
+    };
+    let mut table = Table::new(all, columns);
+    for g in wrong.iter().take(LISTED) {
+        table.row([
+            measured.path(g.index, root).into(),
+            classes[g.truth].as_str().into(),
+            classes[g.class].as_str().into(),
+            g.confidence.into(),
+            predictions.row(g.index)[g.truth].into(),
+        ]);
+    }
+    table.folded();
+    section.table(table);
+}
+
+/// The mistakes, those first that the network is surest of.
+fn surest_first(predictions: &Predictions) -> Vec<Guess> {
+    let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
+    let mut wrong: Vec<Guess> = guesses.filter(|g| g.truth != g.class).collect();
+    wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
+    wrong
+}
+
+/// A prediction with its true class.
+struct Guess {
+    index: usize,
+    truth: usize,
+    class: usize,
+    confidence: f32,
+}
+
+impl Guess {
+    fn new(index: usize, predictions: &Predictions) -> Self {
+        let (class, confidence) = predictions.top(index);
+        Self { index, truth: predictions.labels[index] as usize, class: class as usize, confidence }
+    }
+}
+
+fn confused_pairs(section: &mut Section, classes: &[String], predictions: &Predictions) {
+    let images_of =
+        |truth: usize| predictions.labels.iter().filter(|&&label| label as usize == truth).count();
+    let pairs = predictions.confused_pairs();
+    if pairs.is_empty() {
+        return;
+    }
+    let columns = [
+        Column::text("true"),
+        Column::text("predicted"),
+        Column::number("images"),
+        Column::number("share of the true class's images"),
+    ];
+    let mut table = Table::new("The classes most often confused", columns);
+    for (n, truth, guess) in pairs.into_iter().take(12) {
+        let share = n as f64 / images_of(truth) as f64;
+        table.row([classes[truth].as_str().into(), classes[guess].as_str().into(), n.into(), share.into()]);
+    }
+    section.table(table);
+}
