@@ -12,10 +12,10 @@ use firstsight_data::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::args().nth(1).ok_or("usage: folder DIR")?);
 
-    // root/{Train,Test}/<class>/<image>, or root/<class>/<image>. Names and labels, no pixels yet.
+    // root/{train,val,test}/<class>/<image>, or root/<class>/<image>. Names and labels, no pixels yet.
     let data = DatasetFolder::scan(&root)?;
     // The split of scikit-learn's train_test_split(test_size=0.2, random_state=123), index for index.
-    let (train, val) = data.train.split(0.2, 123)?;
+    let (train, val) = data.train.ok_or("no training images")?.split(0.2, 123)?;
     println!("{} training and {} validation images", train.len(), val.len());
 
     // All images in parallel, one gray channel of 80x60.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::cache_folder::CacheFolder;
 use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
 use crate::error::{Error, Result};
-use crate::folder::ImageFolder;
+use crate::scan::ImageFolder;
 
 /// To be changed with the file's layout and with any change of the decoded pixels.
 const MAGIC: [u8; 16] = *b"firstsight img 2";
@@ -59,12 +59,13 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(&s.path)).collect();
     for ((i, sample), stamp) in folder.samples().iter().enumerate().zip(stamps) {
         let (size, modified) = stamp?;
-        let folder = match folder.labels().get(i) {
+        let class = match folder.labels().get(i) {
             Some(&label) => folder.classes()[label as usize].as_bytes(),
-            None => sample.path.parent().map_or(&b""[..], |folder| folder.as_os_str().as_encoded_bytes()),
+            None => b"",
         };
-        let file = sample.path.file_name().unwrap_or_default().as_encoded_bytes();
-        for name in [folder, file] {
+        let file =
+            sample.path.strip_prefix(folder.root()).unwrap_or(&sample.path).as_os_str().as_encoded_bytes();
+        for name in [class, file] {
             hash.write(&(name.len() as u64).to_le_bytes());
             hash.write(name);
         }

@@ -48,6 +48,11 @@ pub fn decode_image(path: &Path, settings: &DecodeSettings) -> Result<Vec<u8>> {
     fit::resize(path, raster, settings)
 }
 
+/// Whether a file that begins so is an image that can be decoded.
+pub(crate) fn is_image(start: &[u8]) -> bool {
+    Format::guess(start).is_some()
+}
+
 /// Opens a file and guesses its format; the reader stays at the start.
 fn open(path: &Path) -> Result<(Format, BufReader<File>)> {
     let mut reader = BufReader::new(File::open(path).map_err(Error::io("read", path))?);

@@ -22,15 +22,35 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The folder of a data set or split holds no class folder.
-    #[error("expected one folder per class in {}, found none", path.display())]
+    /// The folder of a data set or split holds no class folder with images.
+    #[error("expected one folder of images per class in {}, found {found}", path.display())]
     NoClasses {
         /// The folder that was scanned.
         path: PathBuf,
+        /// What is in it, counted.
+        found: String,
+    },
+
+    /// A data set has no training images.
+    #[error("expected training images in {}, found only {}", path.display(), found.join(" and "))]
+    NoTraining {
+        /// The data set's folder.
+        path: PathBuf,
+        /// The splits that have images.
+        found: Vec<&'static str>,
+    },
+
+    /// A folder holds no image.
+    #[error("expected images in {}, found {found}", path.display())]
+    NoImages {
+        /// The folder that was scanned.
+        path: PathBuf,
+        /// What is in it, counted.
+        found: String,
     },
 
     /// A class folder holds no readable image.
-    #[error("expected images of class {class:?} in {}, found none ({})", path.display(), extensions())]
+    #[error("expected images of class {class:?} in {}, found none: add some, or remove the folder", path.display())]
     EmptyClass {
         /// The class, named as its folder.
         class: String,
@@ -44,13 +64,6 @@ pub enum Error {
         /// The only class.
         class: String,
         /// The folder that was scanned.
-        path: PathBuf,
-    },
-
-    /// A class folder is a symbolic link that leads to itself or to a folder above it.
-    #[error("expected a class folder at {}, found a symbolic link that leads back to itself or to a folder above it", path.display())]
-    SymlinkLoop {
-        /// The link.
         path: PathBuf,
     },
 
@@ -175,10 +188,6 @@ pub enum Error {
     #[cfg(feature = "candle")]
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-}
-
-fn extensions() -> String {
-    crate::image_name::EXTENSIONS.join(", ")
 }
 
 impl Error {

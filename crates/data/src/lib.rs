@@ -38,13 +38,13 @@ mod cache_folder;
 #[cfg(feature = "decode")]
 mod decode;
 #[cfg(feature = "decode")]
-mod folder;
-#[cfg(feature = "decode")]
 pub mod idx;
 #[cfg(feature = "decode")]
 mod image_hash;
 #[cfg(feature = "decode")]
 mod mnist;
+#[cfg(feature = "decode")]
+mod scan;
 #[cfg(feature = "decode")]
 mod table;
 
@@ -81,8 +81,6 @@ pub use decode::decode_image;
 pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
 pub use error::{Error, Result};
 #[cfg(feature = "decode")]
-pub use folder::{DatasetFolder, ImageFolder, Sample, Skipped};
-#[cfg(feature = "decode")]
 pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
 pub use image_facts::{Colors, ImageFacts};
@@ -99,6 +97,8 @@ pub use loader::{Loader, LoaderConfig};
 pub use mnist::Mnist;
 pub use normalize::Normalize;
 pub use sampling::{Sampling, balanced};
+#[cfg(feature = "decode")]
+pub use scan::{DatasetFolder, FoundImages, ImageFolder, Sample, SkipReason, Skipped, scan_images};
 pub use split::{Groups, stratified_folds, stratified_split, train_test_split};
 #[cfg(feature = "decode")]
 pub use table::{Standardizer, Table};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_transfer::{Error, RunFolder};
+use firstsight_data::DatasetFolder;
+use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -21,11 +22,34 @@ impl DataArgs {
         self.folder.as_deref().or(self.data.as_deref()).unwrap_or(Path::new(""))
     }
 
+    /// Its images as training, validation and test images; says what is left out.
+    pub(crate) fn splits(&self, split_seed: u32, runtime: &Runtime) -> Result<Splits> {
+        Ok(Splits::new(self.path(), scan(self.path(), runtime)?, split_seed)?)
+    }
+
     /// The default run folder of a network trained on it: `photos-mobilenet-v2`.
     pub(crate) fn default_run(&self, model: &str) -> PathBuf {
         let absolute = std::path::absolute(self.path()).unwrap_or_else(|_| self.path().to_path_buf());
         let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
         PathBuf::from(format!("{}-{model}", name.as_deref().unwrap_or("images")))
+    }
+}
+
+/// Scans a folder of images, and says what is left out.
+pub(crate) fn scan(path: &Path, runtime: &Runtime) -> Result<DatasetFolder> {
+    let dataset = DatasetFolder::scan(path)?;
+    say(&dataset.remarks(), runtime);
+    let skipped = dataset.splits().flat_map(|(_, folder)| folder.skipped()).chain(&dataset.skipped);
+    for skipped in skipped {
+        tracing::info!(path = %skipped.path.display(), reason = %skipped.reason, "left out");
+    }
+    Ok(dataset)
+}
+
+/// Says what the user should know before work starts.
+pub(crate) fn say(remarks: &[String], runtime: &Runtime) {
+    for remark in remarks {
+        runtime.message(remark);
     }
 }
 

@@ -507,8 +507,7 @@ fn input() -> InputSpec {
 
 /// One image in [`QUICK_STRIDE`] of each split.
 fn thin_out(mut dataset: DatasetFolder) -> DatasetFolder {
-    for folder in
-        [Some(&mut dataset.train), dataset.val.as_mut(), dataset.test.as_mut()].into_iter().flatten()
+    for folder in [dataset.train.as_mut(), dataset.val.as_mut(), dataset.test.as_mut()].into_iter().flatten()
     {
         *folder = folder.subset(&(0..folder.len()).step_by(QUICK_STRIDE).collect::<Vec<_>>());
     }

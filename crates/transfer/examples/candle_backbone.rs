@@ -30,9 +30,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?)
     };
     let data = DatasetFolder::scan(folder.as_ref())?;
+    let train = data.train.ok_or("no training images")?;
     let (train, val) = match data.val {
-        Some(val) => (data.train, val),
-        None => data.train.split(0.2, 123)?,
+        Some(val) => (train, val),
+        None => train.split(0.2, 123)?,
     };
     let (train, val) = (of(&train)?, of(&val)?);
     let config = HeadConfig {

@@ -41,5 +41,5 @@ pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
-pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, list_images, loader};
+pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, loader};
 pub use transfer_model::TransferModel;

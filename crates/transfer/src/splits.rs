@@ -50,9 +50,15 @@ impl Splits {
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] for too few images to set some aside.
+    /// [`Error::Data`] for a data set without training images, with one class or with an empty one, and for too few
+    /// images to set some aside.
     pub fn new(root: &Path, dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
+        dataset.check_for_training()?;
         let DatasetFolder { train, val, test, .. } = dataset;
+        let train = train.ok_or_else(|| Error::Dataset {
+            path: root.to_path_buf(),
+            reason: "has no training images".to_owned(),
+        })?;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
             Some(val) => (train, val),
@@ -221,43 +227,6 @@ pub fn decode(
     Ok(runtime.counted(task, |report| {
         ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
     })?)
-}
-
-/// Image files, and the images in folders and the folders below them, sorted by path.
-///
-/// # Errors
-///
-/// [`Error::Dataset`] for a folder without images, [`Error::Io`] for one that cannot be listed.
-pub fn list_images(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for path in named {
-        if path.is_dir() {
-            let before = paths.len();
-            list(path, &mut paths)?;
-            if paths.len() == before {
-                return Err(Error::Dataset { path: path.clone(), reason: "holds no image".to_owned() });
-            }
-        } else {
-            paths.push(path.clone());
-        }
-    }
-    Ok(paths)
-}
-
-fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let in_folder = || Error::io("list", folder);
-    let entries = std::fs::read_dir(folder).map_err(in_folder())?;
-    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(in_folder())?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let kind = entry.file_type().map_err(in_folder())?;
-        if kind.is_dir() {
-            list(&entry.path(), paths)?;
-        } else if firstsight_data::is_image_name(&entry.path()) {
-            paths.push(entry.path());
-        }
-    }
-    Ok(())
 }
 
 /// Batches of images as a network takes them.

@@ -11,7 +11,7 @@ use crate::cache_folder::CacheFolder;
 use crate::decode::decode_image;
 use crate::decode_settings::{DecodeSettings, OnDecodeError};
 use crate::error::{Error, Result};
-use crate::folder::ImageFolder;
+use crate::scan::ImageFolder;
 
 /// Optional parts of [`ImageDataset::decode_with`]; the default has none.
 #[derive(Clone, Copy, Default)]

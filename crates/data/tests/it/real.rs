@@ -62,7 +62,7 @@ fn all_characters_are_decoded_and_cached() {
     let start = Instant::now();
     let data = DatasetFolder::scan(&datasets.join("CASIA-Dataset")).unwrap();
     println!("scanned in {:.2?}", start.elapsed());
-    let (train, test) = (data.train, data.test.unwrap());
+    let (train, test) = (data.train.unwrap(), data.test.unwrap());
     assert_eq!((train.len(), test.len(), train.classes().len()), (32_176, 7_667, 55));
 
     let start = Instant::now();

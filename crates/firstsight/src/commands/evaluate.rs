@@ -5,7 +5,7 @@ use firstsight_transfer::{
     Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, Splits, decode, files,
 };
 
-use crate::{context::Context, values};
+use crate::{context::Context, data, values};
 
 /// Seed of the split of a folder without validation images, for a run whose configuration states none.
 const SPLIT_SEED: u32 = 123;
@@ -43,13 +43,21 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let (run, data) = args.paths()?;
+    let (run, path) = args.paths()?;
     let (network, config) = RunFolder::open(run)?.load(&context.runtime.device)?;
     let split_seed = config.training.map_or(SPLIT_SEED, |training| training.split_seed);
-    let folders = Splits::scan(data, split_seed)?;
-    let split = args.split.unwrap_or(if folders.test.is_some() { Split::Test } else { Split::Val });
-    let folder = folders.get(split)?;
-    let names = class_names(&config, folder.classes(), data)?;
+    let dataset = data::scan(path, &context.runtime)?;
+    let split = args.split.unwrap_or(if dataset.test.is_some() { Split::Test } else { Split::Val });
+    let given = match split {
+        Split::Test => dataset.test.clone(),
+        Split::Val => dataset.val.clone(),
+        Split::Train => None,
+    };
+    let folder = match given {
+        Some(folder) => folder,
+        None => Splits::new(path, dataset, split_seed)?.get(split)?,
+    };
+    let names = class_names(&config, folder.classes(), path)?;
     let task = format!("{} images", split.name());
     let images = decode(&folder, &task, &config.pretrained_cfg.decode_settings(), &context.runtime)?;
     let measured = Evaluation::measure(&network, images, &config.pretrained_cfg, &context.runtime.device)?;
@@ -58,7 +66,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{}", files::json(&result)?);
         return Ok(());
     }
-    println!("{} split of {}: {} images", split.name(), data.display(), result.figures.n);
+    println!("{} split of {}: {} images", split.name(), path.display(), result.figures.n);
     print(&result);
     let pairs = measured.predictions.confused_pairs();
     if !pairs.is_empty() {

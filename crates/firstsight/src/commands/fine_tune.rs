@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, ResizeMode};
 use firstsight_models::ModelInfo;
-use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset, Splits};
+use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset};
 
 use crate::{
     context::Context,
@@ -82,11 +82,8 @@ enum Crop {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
-    let splits = Splits::scan(args.data.path(), args.split_seed)?;
+    let splits = args.data.splits(args.split_seed, &context.runtime)?;
     splits.check_classes()?;
-    for skipped in splits.train.skipped() {
-        tracing::info!(path = %skipped.path.display(), reason = skipped.reason, "left out");
-    }
     let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), runtime)?;
     let channels = pretrained.input.input_size.0;
     if let Some(input) = args.input.filter(|input| input.channels != channels) {

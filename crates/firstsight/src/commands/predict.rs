@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_transfer::list_images;
+use firstsight_data::scan_images;
 
 use crate::{
     context::Context,
+    data,
     json::{GuessJson, PredictionJson},
     network::NetworkArgs,
     values,
@@ -30,7 +31,9 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let classifier = args.network.open(context)?;
-    let paths = list_images(&args.images)?;
+    let found = scan_images(&args.images)?;
+    data::say(&found.remarks, &context.runtime);
+    let paths: Vec<PathBuf> = found.samples.into_iter().map(|sample| sample.path).collect();
     let predictions = classifier.predict_all(&paths)?;
     let ranked = |i| classifier.ranked(&predictions, i, args.top).into_iter().map(GuessJson::from).collect();
     let results: Vec<PredictionJson> = paths

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    DecodedSplits, Evaluation, Interrupted, Splits, TrainingRecord, report_sections,
+    DecodedSplits, Evaluation, Interrupted, TrainingRecord, report_sections,
     training::{Optimization, Training},
 };
 
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             augmentation: (&args.augmentation).into(),
         },
     };
-    let folders = Splits::scan(args.data.path(), args.split_seed)?;
+    let folders = args.data.splits(args.split_seed, &context.runtime)?;
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     let run = data::run_folder(&out, args.resume)?;
     let train = || {

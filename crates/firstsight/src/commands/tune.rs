@@ -15,7 +15,7 @@ use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, StopReason};
 use firstsight_transfer::{
-    DecodedSplits, Interrupted, Splits, TrainingRecord,
+    DecodedSplits, Interrupted, TrainingRecord,
     training::{Optimization, Training, monitor},
 };
 use serde::Serialize;
@@ -123,7 +123,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let folders = Splits::scan(args.data.path(), args.split_seed)?;
+    let folders = args.data.splits(args.split_seed, &context.runtime)?;
     let InputSize { height, width, channels } = args.input;
     let splits =
         DecodedSplits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;

@@ -35,7 +35,7 @@ pub enum Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     match args {
-        Args::Stats { data, json } => stats::stats(data, *json),
+        Args::Stats { data, json } => stats::stats(data, *json, context),
         Args::Make { out, scale } => {
             make(out, *scale, context)?;
             println!("{}", out.display());

@@ -1,15 +1,20 @@
 //! `dataset stats`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use firstsight_data::{DatasetFolder, ImageFolder};
+use firstsight_data::{ImageFolder, Skipped};
 use serde::Serialize;
+
+use crate::{context::Context, data};
 
 #[derive(Serialize)]
 struct Stats {
     classes: Vec<String>,
     splits: Vec<SplitStats>,
+    /// What lies beside the splits.
+    skipped: Vec<LeftOut>,
+    remarks: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -19,7 +24,21 @@ struct SplitStats {
     per_class: Vec<usize>,
     height: Extent,
     width: Extent,
-    skipped: Vec<PathBuf>,
+    unreadable: Vec<LeftOut>,
+    skipped: Vec<LeftOut>,
+}
+
+/// A file that isn't used.
+#[derive(Serialize)]
+struct LeftOut {
+    path: String,
+    reason: String,
+}
+
+impl From<&Skipped> for LeftOut {
+    fn from(Skipped { path, reason }: &Skipped) -> Self {
+        Self { path: path.display().to_string(), reason: reason.to_string() }
+    }
 }
 
 /// Pixels.
@@ -38,31 +57,34 @@ impl Extent {
     }
 }
 
-pub(crate) fn stats(data: &Path, json: bool) -> Result<()> {
-    let dataset = DatasetFolder::scan(data)?;
-    let classes = dataset.train.classes().to_vec();
-    let folders = [("train", Some(dataset.train)), ("val", dataset.val), ("test", dataset.test)];
-    let mut splits = Vec::new();
-    for (name, folder) in folders {
-        if let Some(folder) = folder {
-            splits.push(split_stats(name, &folder)?);
-        }
-    }
-    let stats = Stats { classes, splits };
+pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
+    let dataset = data::scan(path, &context.runtime)?;
+    let stats = Stats {
+        classes: dataset.classes().to_vec(),
+        splits: dataset.splits().map(|(name, folder)| split_stats(name, folder)).collect(),
+        skipped: dataset.skipped.iter().map(LeftOut::from).collect(),
+        remarks: dataset.remarks(),
+    };
     if json {
         println!("{}", serde_json::to_string_pretty(&stats)?);
         return Ok(());
     }
-    println!("{}: {} classes", data.display(), stats.classes.len());
+    println!("{}: {} classes", path.display(), stats.classes.len());
     for s in &stats.splits {
         let Extent { min, median, max } = s.height;
         println!(
             "{}: {} images, height {min} to {max} (median {median}), width {} to {} (median {})",
             s.split, s.n, s.width.min, s.width.max, s.width.median
         );
-        for path in &s.skipped {
-            println!("  skipped {}", path.display());
+        for file in &s.unreadable {
+            println!("  unreadable: {}", file.reason);
         }
+        for file in &s.skipped {
+            println!("  skipped {}: {}", file.path, file.reason);
+        }
+    }
+    for file in &stats.skipped {
+        println!("skipped {}: {}", file.path, file.reason);
     }
     let header: Vec<&str> = stats.splits.iter().map(|s| s.split).collect();
     println!("class\t{}", header.join("\t"));
@@ -73,14 +95,25 @@ pub(crate) fn stats(data: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn split_stats(split: &'static str, folder: &ImageFolder) -> Result<SplitStats> {
-    let sizes = folder.dimensions()?;
-    Ok(SplitStats {
+fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
+    let (mut heights, mut widths, mut unreadable) = (vec![], vec![], vec![]);
+    for (sample, dimensions) in folder.samples().iter().zip(folder.each_dimensions()) {
+        match dimensions {
+            Ok((width, height)) => {
+                heights.push(height);
+                widths.push(width);
+            }
+            Err(error) => unreadable
+                .push(LeftOut { path: sample.path.display().to_string(), reason: error.to_string() }),
+        }
+    }
+    SplitStats {
         split,
         n: folder.len(),
         per_class: folder.counts(),
-        height: Extent::of(sizes.iter().map(|size| size.1).collect()),
-        width: Extent::of(sizes.iter().map(|size| size.0).collect()),
-        skipped: folder.skipped().iter().map(|skipped| skipped.path.clone()).collect(),
-    })
+        height: Extent::of(heights),
+        width: Extent::of(widths),
+        unreadable,
+        skipped: folder.skipped().iter().map(LeftOut::from).collect(),
+    }
 }

@@ -1,0 +1,136 @@
+//! Which files are images: by their first bytes, then by their names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::SkipReason;
+use crate::decode::is_image;
+use crate::image_name::is_image_name;
+
+/// Bytes read of each file.
+const START: u64 = 512;
+
+/// Names of files and folders that systems leave behind, in lower case.
+const JUNK: [&str; 19] = [
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "@recently-snapshot",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+    "network trash folder",
+    "temporary items",
+    "__pycache__",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "picasa.ini",
+    "zbthumbnail.info",
+];
+
+/// Ends of the names of downloads that are not finished.
+const UNFINISHED: [&str; 3] = ["crdownload", "part", "partial"];
+
+/// Formats of pictures that aren't read, by the ends of their names.
+const UNSUPPORTED: [(&str, &[&str]); 15] = [
+    ("TIFF", &["tif", "tiff"]),
+    ("AVIF", &["avif", "avifs"]),
+    ("HEIC", &["heic", "heif", "hif"]),
+    ("JPEG XL", &["jxl"]),
+    ("JPEG 2000", &["jp2", "j2k", "jpf", "jpx", "j2c"]),
+    ("SVG", &["svg", "svgz"]),
+    ("PDF", &["pdf"]),
+    ("Photoshop", &["psd", "psb"]),
+    ("DICOM", &["dcm", "dicom"]),
+    ("NIfTI", &["nii"]),
+    ("OpenEXR", &["exr"]),
+    ("icon", &["ico", "cur", "icns"]),
+    ("PNM", &["pbm", "pgm", "ppm", "pnm", "pam"]),
+    ("TGA", &["tga"]),
+    (
+        "raw photo",
+        &["dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "sr2", "orf", "raf", "rw2", "pef", "srw", "raw"],
+    ),
+];
+
+/// Why a file or folder of this name never counts.
+pub(super) fn never_counts(name: &std::ffi::OsStr) -> Option<SkipReason> {
+    if name.as_encoded_bytes().starts_with(b".") {
+        return Some(SkipReason::Hidden);
+    }
+    let name = name.to_string_lossy().to_lowercase();
+    let unfinished =
+        Path::new(&name).extension().is_some_and(|end| UNFINISHED.iter().any(|known| end == *known));
+    (unfinished || JUNK.contains(&name.as_str())).then_some(SkipReason::Junk)
+}
+
+/// Why a file isn't taken for an image; `None` for an image, and for what is named like one but can't be read, which
+/// decoding reports.
+pub(super) fn not_an_image(path: &Path) -> Option<SkipReason> {
+    let named = is_image_name(path);
+    let start = match start(path) {
+        Ok(start) => start,
+        Err(_) if named => return None,
+        Err(_) => return Some(SkipReason::Denied),
+    };
+    if is_image(&start) && (named || !could_be_text(&start)) {
+        return None;
+    }
+    if let Some(format) = unsupported_start(&start) {
+        return Some(SkipReason::Unsupported(format));
+    }
+    if named {
+        return None;
+    }
+    Some(match unsupported_name(path) {
+        Some(format) => SkipReason::Unsupported(format),
+        None if start.is_empty() => SkipReason::Empty,
+        None => SkipReason::NotAnImage,
+    })
+}
+
+fn start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(START as usize);
+    File::open(path)?.take(START).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Some formats begin with two letters, as a text may.
+fn could_be_text(start: &[u8]) -> bool {
+    !start.contains(&0) && std::str::from_utf8(&start[..start.len().min(32)]).is_ok()
+}
+
+/// The format of a picture that isn't read.
+fn unsupported_start(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some("TIFF"),
+        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4)? {
+            b"avif" | b"avis" => Some("AVIF"),
+            b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
+                // A general brand; the ones it is compatible with tell more.
+                let is_avif =
+                    brand.get(4..).is_some_and(|rest| rest.chunks_exact(4).take(8).any(|b| b == b"avif"));
+                Some(if is_avif { "AVIF" } else { "HEIC" })
+            }
+            b"crx " => Some("raw photo"),
+            _ => None,
+        },
+        [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] | [0xff, 0x0a, ..] => Some("JPEG XL"),
+        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => Some("JPEG 2000"),
+        [b'8', b'B', b'P', b'S', ..] => Some("Photoshop"),
+        [0x76, 0x2f, 0x31, 0x01, ..] => Some("OpenEXR"),
+        _ if start.get(128..132) == Some(b"DICM") => Some("DICOM"),
+        _ => None,
+    }
+}
+
+fn unsupported_name(path: &Path) -> Option<&'static str> {
+    let end = path.extension()?.to_str()?.to_lowercase();
+    UNSUPPORTED.iter().find(|(_, ends)| ends.contains(&end.as_str())).map(|(format, _)| *format)
+}

@@ -1,0 +1,148 @@
+//! Folders as people have them, in every command.
+
+mod common;
+
+use std::path::Path;
+
+use common::{cli, refuses, succeeds, text};
+use image::{ImageFormat, Luma};
+use serde_json::Value;
+
+/// `n` pictures of noise in each of two classes, 12x12.
+fn noise(root: &Path, n: u32) {
+    for (class, name) in ["ants", "bees"].iter().enumerate() {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+        for i in 0..n {
+            let of = |x: u32, y: u32| (x * 37 + y * 91 + i * 53 + class as u32 * 17) as u8;
+            let image = image::GrayImage::from_fn(12, 12, |x, y| Luma([of(x, y)]));
+            image.save_with_format(root.join(name).join(format!("m{i:04}.png")), ImageFormat::Png).unwrap();
+        }
+    }
+}
+
+fn train<'a>(data: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec!["train", data, "--model", "logistic", "--input", "12x12x1", "--epochs", "1", "--out", out]
+}
+
+fn stats(here: &Path, data: &str) -> Value {
+    serde_json::from_str(&succeeds(here, &["dataset", "stats", data, "--json"])).unwrap()
+}
+
+#[test]
+fn predict_sees_the_same_files_as_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("noise"), 6);
+    succeeds(here, &train("noise", "run"));
+    std::fs::write(here.join("noise/ants/._m0000.png"), b"\0\x05\x16\x07\0\x02\0\0Mac OS X        ").unwrap();
+    std::fs::create_dir_all(here.join("noise/__MACOSX/ants")).unwrap();
+    for copy in ["ants/.ipynb_checkpoints/m0001-checkpoint.png", "__MACOSX/ants/m0001.png"] {
+        let copy = here.join("noise").join(copy);
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(here.join("noise/ants/m0001.png"), copy).unwrap();
+    }
+    let output = cli(here, &["predict", "--run", "run", "--csv", "noise"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = text(&output.stdout);
+    assert_eq!(rows.lines().count(), 1 + 12, "{rows}");
+    assert!(!rows.contains("checkpoint") && !rows.contains("MACOSX"), "{rows}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("left out 3 of 15 files in noise: 2 hidden (ants), 1 system file (__MACOSX)"),
+        "{said}"
+    );
+    succeeds(here, &train("noise", "again"));
+    assert_eq!(stats(here, "noise")["splits"][0]["n"], 12);
+}
+
+#[test]
+fn images_with_other_names_count_and_other_formats_are_said_once_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("left"), 10);
+    let bees = here.join("left/bees");
+    let rename = |from: &str, to: &str| std::fs::rename(bees.join(from), bees.join(to)).unwrap();
+    for i in 0..7 {
+        rename(&format!("m000{i}.png"), &format!("m000{i}.png?width=640"));
+    }
+    rename("m0007.png", "m0007");
+    rename("m0008.png", "m0008.png.1");
+    std::fs::write(bees.join("m0009.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
+    std::fs::remove_file(bees.join("m0009.png")).unwrap();
+    assert_eq!(stats(here, "left")["splits"][0]["per_class"], serde_json::json!([10, 9]));
+    succeeds(here, &train("left", "first"));
+    let tune =
+        ["tune", "left", "--model", "logistic", "--input", "12x12x1", "--epochs", "1", "--trials", "1"];
+    for args in [
+        &train("left", "run")[..],
+        &tune,
+        &["evaluate", "first", "left"],
+        &["predict", "--run", "first", "left"],
+        &["dataset", "stats", "left"],
+    ] {
+        let said = text(&cli(here, args).stderr);
+        let sentence = "left out 1 of 20 files in left: 1 HEIC file (bees/m0009.heic)";
+        assert_eq!(said.matches(sentence).count(), 1, "{args:?}: {said}");
+    }
+    let listed = &stats(here, "left")["splits"][0]["skipped"][0];
+    assert!(listed["reason"].as_str().unwrap().contains("HEIC"), "{listed}");
+}
+
+#[test]
+fn junk_and_empty_class_folders_do_not_refuse_a_data_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("data/train"), 6);
+    noise(&here.join("data/val"), 2);
+    for junk in ["data/__MACOSX", "data/train/@eaDir", "data/train/$RECYCLE.BIN", "data/val/lost+found"] {
+        std::fs::create_dir_all(here.join(junk)).unwrap();
+    }
+    for i in 0..2 {
+        std::fs::remove_file(here.join(format!("data/val/bees/m000{i}.png"))).unwrap();
+    }
+    assert_eq!(stats(here, "data")["splits"][1]["per_class"], serde_json::json!([2, 0]));
+    succeeds(here, &train("data", "run"));
+
+    std::fs::create_dir(here.join("data/train/wasps")).unwrap();
+    refuses(here, &train("data", "other"), &["wasps", "remove the folder"]);
+    assert_eq!(stats(here, "data")["classes"], serde_json::json!(["ants", "bees"]));
+}
+
+#[test]
+fn an_archive_that_unpacks_into_a_folder_of_its_own_name_is_that_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("photos/photos"), 6);
+    std::fs::create_dir(here.join("photos/__MACOSX")).unwrap();
+    let output = cli(here, &train("photos", "run"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("photos holds nothing but the folder photos/photos"));
+}
+
+#[test]
+fn a_test_split_alone_is_measured_but_not_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("noise"), 6);
+    noise(&here.join("only/test"), 2);
+    succeeds(here, &train("noise", "run"));
+    let measured = succeeds(here, &["evaluate", "run", "only", "--split", "test"]);
+    assert!(measured.contains("4 images"), "{measured}");
+    succeeds(here, &["evaluate", "run", "only"]);
+    assert_eq!(stats(here, "only")["splits"][0]["split"], "test");
+    refuses(here, &train("only", "other"), &["expected training images in only", "test"]);
+}
+
+#[test]
+fn every_unreadable_file_is_listed_by_stats() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("bad"), 4);
+    std::fs::write(here.join("bad/ants/m0001.png"), "").unwrap();
+    std::fs::write(here.join("bad/bees/m0003.png"), "<!DOCTYPE html><html>404").unwrap();
+    let stats = stats(here, "bad");
+    let unreadable = stats["splits"][0]["unreadable"].as_array().unwrap();
+    assert_eq!(unreadable.len(), 2, "{stats}");
+    assert!(unreadable[0]["reason"].as_str().unwrap().contains("an empty file"));
+    assert_eq!(stats["splits"][0]["height"]["min"], 12);
+}
