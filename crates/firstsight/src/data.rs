@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 use firstsight_data::DatasetFolder;
 use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
+use crate::splitting::SplitArgs;
+
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct DataArgs {
@@ -23,8 +25,8 @@ impl DataArgs {
     }
 
     /// Its images as training, validation and test images; says what is left out.
-    pub(crate) fn splits(&self, split_seed: u32, runtime: &Runtime) -> Result<Splits> {
-        Ok(Splits::new(self.path(), scan(self.path(), runtime)?, split_seed)?)
+    pub(crate) fn splits(&self, split: &SplitArgs, runtime: &Runtime) -> Result<Splits> {
+        Ok(Splits::new(self.path(), scan(self.path(), runtime)?, split.config(), runtime)?)
     }
 
     /// The default run folder of a network trained on it: `photos-mobilenet-v2`.

@@ -13,6 +13,7 @@ mod memory;
 mod network;
 mod process;
 mod progress;
+mod splitting;
 pub mod values;
 
 use std::process::ExitCode;

@@ -109,6 +109,14 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share in (0, 1).
+pub(crate) fn inner_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err(format!("'{text}' is not a number above 0 and below 1")),
+    }
+}
+
 /// A learning rate, or the wish to have one found.
 pub(crate) fn rate_or_find(text: &str) -> Result<LearningRate, String> {
     if text == "find" { Ok(LearningRate::Find) } else { rate(text).map(LearningRate::Value) }

@@ -31,7 +31,7 @@ use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_transfer::training::{Optimization, RunSummary, Trained, Training, monitor};
 use firstsight_transfer::{
-    DecodedSplits, HubConfig, RunFolder, Runtime, Splits, TrainingRecord, files, report_sections,
+    DecodedSplits, HubConfig, RunFolder, Runtime, SplitConfig, Splits, TrainingRecord, files, report_sections,
 };
 use serde::Serialize;
 
@@ -395,7 +395,7 @@ impl<'a> Lecture<'a> {
                 )
             }
         };
-        let folders = Splits::new(&root, dataset, SPLIT_SEED)?;
+        let folders = Splits::new(&root, dataset, SplitConfig::scikit_learn(SPLIT_SEED), context.runtime)?;
         let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
         let lengths = if args.quick {
             Lengths { augmentation_epochs: 12, epochs: 30, patience: 8 }

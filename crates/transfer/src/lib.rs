@@ -41,5 +41,8 @@ pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
-pub use splits::{DecodedSplits, Split, Splits, VALIDATION_SHARE, decode, loader};
+pub use splits::{
+    Across, ContentHash, Contents, DecodedSplits, Duplicates, GroupBy, Provenance, RecordedImage, Split,
+    SplitConfig, SplitMethod, SplitRecord, Splits, VALIDATION_SHARE, decode, loader,
+};
 pub use transfer_model::TransferModel;

@@ -49,6 +49,9 @@ pub fn run_report(
         ("device", runtime.device_name.clone()),
         ("time", number::duration(std::time::Duration::from_secs_f64(trained.seconds))),
     ]);
+    if let Some(provenance) = &splits.provenance {
+        report.facts(&provenance.facts());
+    }
     layers(report.section(None, "The network"), &trained.network.summary());
     let section = report.section(None, "The training");
     curves(section, trained, source);

@@ -6,7 +6,7 @@ use candle_core::Device;
 use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
-use crate::{Error, Pretrained, Result, RunConfig, files};
+use crate::{Error, Pretrained, Result, RunConfig, SplitRecord, files};
 
 /// The folder of one training.
 #[derive(Debug, Clone)]
@@ -60,8 +60,13 @@ impl RunFolder {
         if !resume {
             let checkpoints =
                 ["last.safetensors", "best.safetensors"].map(|name| run.checkpoint().join(name));
-            for file in checkpoints.iter().chain(&[run.weights(), run.history(), run.metrics(), run.report()])
-            {
+            for file in checkpoints.iter().chain(&[
+                run.weights(),
+                run.split(),
+                run.history(),
+                run.metrics(),
+                run.report(),
+            ]) {
                 files::remove(file)?;
             }
         }
@@ -78,6 +83,9 @@ impl RunFolder {
             let path = from.checkpoint().join(name);
             let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
             files::write(&self.checkpoint().join(name), &bytes)?;
+        }
+        if from.split().exists() {
+            SplitRecord::read(&from.split())?.write(&self.split())?;
         }
         Ok(())
     }
@@ -102,6 +110,29 @@ impl RunFolder {
     /// `model.safetensors`, under timm's tensor names where timm has the network.
     pub fn weights(&self) -> PathBuf {
         self.path.join("model.safetensors")
+    }
+
+    /// `split.csv`: the images of each split.
+    pub fn split(&self) -> PathBuf {
+        self.path.join("split.csv")
+    }
+
+    /// Checks, before a training is resumed, that its images are still those that it was begun with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] says what has changed.
+    pub fn check_split(&self, now: &SplitRecord) -> Result<()> {
+        let path = self.split();
+        if !path.exists() {
+            return Ok(());
+        }
+        match SplitRecord::read(&path)?.changes(now) {
+            None => Ok(()),
+            Some(changes) => Err(self.error(format!(
+                "was begun with other images: {changes}. To resume it, undo this; or train anew in another folder"
+            ))),
+        }
     }
 
     /// `history.csv`: loss and metrics of each epoch.

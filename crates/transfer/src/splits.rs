@@ -1,5 +1,9 @@
 //! A folder of images as training, validation and test images.
 
+mod config;
+mod contents;
+mod recorded;
+
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +12,12 @@ use firstsight_data::{
     DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Labels, Loader,
     LoaderConfig, Sampling,
 };
+use firstsight_report::escape_markup;
 use fnv::FnvHasher;
+
+pub use config::{GroupBy, SplitConfig, SplitMethod};
+pub use contents::{Across, ContentHash, Contents, Duplicates};
+pub use recorded::{RecordedImage, SplitRecord};
 
 use crate::{Error, Result, Runtime, Smaller};
 
@@ -31,29 +40,43 @@ pub struct Splits {
     pub test: Option<ImageFolder>,
     /// Whether the validation images were set aside from the training images, rather than given.
     pub val_is_split_off: bool,
-    /// Seed of that split.
-    pub split_seed: u32,
+    /// How they were.
+    pub config: SplitConfig,
+    /// What is in the files.
+    pub contents: Contents,
 }
 
 impl Splits {
     /// Scans a folder with `Train`/`Test` or `train`/`val`/`test` of class folders, or one folder of class folders.
-    /// Without validation images, a fifth of the training images is set aside.
+    /// Without validation images, a fifth of each class is set aside.
     ///
     /// # Errors
     ///
     /// [`Error::Data`] for a folder without classes or images.
     pub fn scan(root: &Path, split_seed: u32) -> Result<Self> {
-        Self::new(root, DatasetFolder::scan(root)?, split_seed)
+        Self::scan_with(root, SplitConfig::stratified(split_seed), &Runtime::new(Device::Cpu))
     }
 
-    /// The splits of a folder that has been scanned.
+    /// As [`scan`](Self::scan), with the validation images set aside by `config`, and reports of progress.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Splits::new`].
+    pub fn scan_with(root: &Path, config: SplitConfig, runtime: &Runtime) -> Result<Self> {
+        Self::new(root, DatasetFolder::scan(root)?, config, runtime)
+    }
+
+    /// The splits of a folder that has been scanned. Every file is read once, so that equal images are known.
     ///
     /// # Errors
     ///
     /// [`Error::Data`] for a data set without training images, with one class or with an empty one, and for too few
-    /// images to set some aside.
-    pub fn new(root: &Path, dataset: DatasetFolder, split_seed: u32) -> Result<Self> {
+    /// images to set some aside; [`Error::Setting`] for groups that cannot be told, and for groups that are in training
+    /// and in the validation images that the folder has.
+    pub fn new(root: &Path, dataset: DatasetFolder, config: SplitConfig, runtime: &Runtime) -> Result<Self> {
         dataset.check_for_training()?;
+        let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
+        let contents = Contents::read(&folders, runtime);
         let DatasetFolder { train, val, test, .. } = dataset;
         let train = train.ok_or_else(|| Error::Dataset {
             path: root.to_path_buf(),
@@ -61,20 +84,33 @@ impl Splits {
         })?;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
-            Some(val) => (train, val),
-            None => train.split(VALIDATION_SHARE, split_seed)?,
+            Some(val) => {
+                config.check_groups(root, &train, &val)?;
+                (train, val)
+            }
+            None => config.split(root, &train, &contents)?,
         };
-        Ok(Self { root: root.to_path_buf(), train, val, test, val_is_split_off, split_seed })
+        Ok(Self { root: root.to_path_buf(), train, val, test, val_is_split_off, config, contents })
+    }
+
+    /// The images by split: training, validation, test.
+    pub fn parts(&self) -> Vec<(Split, &ImageFolder)> {
+        let test = self.test.as_ref().map(|test| (Split::Test, test));
+        [(Split::Train, &self.train), (Split::Val, &self.val)].into_iter().chain(test).collect()
     }
 
     /// Checks that a classifier can be trained on the classes.
     ///
     /// # Errors
     ///
-    /// [`Error::Dataset`] for names that differ in letter case alone, and for a class without training images.
+    /// [`Error::Dataset`] for fewer than two classes, names that differ in letter case alone, and a class without training
+    /// images.
     pub fn check_classes(&self) -> Result<()> {
         let error = |reason| Err(Error::Dataset { path: self.train.root().to_path_buf(), reason });
         let classes = self.train.classes();
+        if let (Labels::Class(_), [] | [_]) = (self.train.targets(), classes) {
+            return error(format!("has one class ({}): expected at least two", classes.join("")));
+        }
         for (i, class) in classes.iter().enumerate() {
             let alike = classes[..i].iter().find(|other| other.to_lowercase() == class.to_lowercase());
             if let Some(alike) = alike {
@@ -83,14 +119,47 @@ impl Splits {
                 ));
             }
         }
-        if let Some(empty) = self.train.counts().iter().position(|n| *n == 0) {
+        let empty = without_images(&self.train);
+        if !empty.is_empty() {
             return error(format!(
-                "has no training image of class '{}' after validation images were set aside: expected at least a few \
-                 images per class",
-                classes[empty]
+                "has no training image of class {}{}: expected at least a few images per class",
+                empty.join(", "),
+                if self.val_is_split_off { " after validation images were set aside" } else { "" }
             ));
         }
         Ok(())
+    }
+
+    /// Checks the classes and says what there is to say of the data before the work starts.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Splits::check_classes`].
+    pub(crate) fn announce(&self, runtime: &Runtime) -> Result<Provenance> {
+        self.check_classes()?;
+        let notes = self.notes();
+        notes.iter().for_each(|note| runtime.message(note));
+        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes })
+    }
+
+    /// What a user should know of the data, each a sentence: classes without validation images, images that are in two
+    /// splits or have two labels.
+    pub fn notes(&self) -> Vec<String> {
+        let missing = without_images(&self.val);
+        let mut notes = Vec::new();
+        if !missing.is_empty() {
+            notes.push(format!("no validation image of class {}", missing.join(", ")));
+        }
+        notes.extend(Duplicates::find(&self.parts(), &self.contents).sentences(&self.root));
+        notes
+    }
+
+    /// How validation images came about, in words.
+    pub fn describe(&self) -> String {
+        match self.val_is_split_off {
+            true => self.config.to_string(),
+            false => "given by the folder".to_owned(),
+        }
     }
 
     /// The images of one split.
@@ -113,8 +182,35 @@ impl Splits {
     }
 }
 
+/// The classes of a folder that have no image.
+fn without_images(folder: &ImageFolder) -> Vec<String> {
+    let classes = folder.classes().iter().zip(folder.counts());
+    classes.filter(|(_, n)| *n == 0).map(|(class, _)| class.clone()).collect()
+}
+
+/// The label of an image as a table has it: the class, classes with `|` between them, or the number.
+pub(crate) fn label(folder: &ImageFolder, i: usize) -> String {
+    let name = |class: &u32| folder.classes()[*class as usize].as_str();
+    match folder.targets() {
+        Labels::Class(labels) => name(&labels[i]).to_owned(),
+        Labels::MultiLabel(labels) => labels[i].iter().map(name).collect::<Vec<_>>().join("|"),
+        Labels::Value(values) => values[i].to_string(),
+    }
+}
+
+/// A path below a folder as text, with `/` between folders.
+pub(crate) fn relative(root: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let text = below.to_string_lossy();
+    if std::path::MAIN_SEPARATOR == '/' {
+        text.into_owned()
+    } else {
+        text.replace(std::path::MAIN_SEPARATOR, "/")
+    }
+}
+
 /// A part of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
     /// Training images.
     Train,
@@ -135,6 +231,25 @@ impl Split {
     }
 }
 
+/// Where a training's images came from, for its run folder and its report.
+#[derive(Debug, Clone)]
+pub struct Provenance {
+    /// The files of each split.
+    pub record: SplitRecord,
+    /// How validation images came about: see [`Splits::describe`].
+    pub split: String,
+    /// What there is to say of the data: see [`Splits::notes`].
+    pub notes: Vec<String>,
+}
+
+impl Provenance {
+    /// The rows of a report's facts.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let notes = self.notes.iter().map(|note| ("attention", escape_markup(note)));
+        std::iter::once(("validation images", escape_markup(&self.split))).chain(notes).collect()
+    }
+}
+
 /// The decoded images of a data set, by split.
 #[derive(Debug, Clone)]
 pub struct DecodedSplits {
@@ -146,15 +261,24 @@ pub struct DecodedSplits {
     pub val: ImageDataset,
     /// Test images.
     pub test: Option<ImageDataset>,
+    /// Where the images came from, for images from files.
+    pub provenance: Option<Provenance>,
 }
 
 impl DecodedSplits {
-    /// Decodes every split for a network's input.
+    /// Images that come from memory, not from files.
+    pub fn in_memory(train: ImageDataset, val: ImageDataset, test: Option<ImageDataset>) -> Self {
+        Self { root: PathBuf::new(), train, val, test, provenance: None }
+    }
+
+    /// Checks the classes, says what there is to say of the data, and decodes every split for a network's input.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more images than memory holds.
+    /// Those of [`Splits::check_classes`], [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more
+    /// images than memory holds.
     pub fn decode(splits: &Splits, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
+        let provenance = splits.announce(runtime)?;
         let settings = input.decode_settings();
         let n = splits.train.len() + splits.val.len() + splits.test.as_ref().map_or(0, ImageFolder::len);
         let bytes = n as u64 * bytes_per_image(&settings);
@@ -170,6 +294,7 @@ impl DecodedSplits {
             train: decode(&splits.train, "training images")?,
             val: decode(&splits.val, "validation images")?,
             test,
+            provenance: Some(provenance),
         })
     }
 

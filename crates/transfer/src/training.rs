@@ -135,10 +135,17 @@ impl Training {
         runtime: &Runtime,
     ) -> Result<Trained> {
         let started = Instant::now();
+        let record = splits.provenance.as_ref().map(|provenance| &provenance.record);
+        if let (Some(record), true) = (record, resume) {
+            run.check_split(record)?;
+        }
         let device = &runtime.device;
         let network = self.network(splits, device)?;
         let mut checkpoint =
             Checkpoint::new(&run.checkpoint(), monitor(), &self.identity(splits)).resume(resume);
+        if let Some(record) = record {
+            record.write(&run.split())?;
+        }
         self.config(splits, &network).write(&run.config())?;
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());

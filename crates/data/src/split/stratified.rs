@@ -7,6 +7,7 @@
 //! larger than one example, the best of several random orders is taken.
 
 use crate::error::{Error, Result};
+use crate::labels::Labels;
 use crate::sampling::Sampling;
 use crate::split::Groups;
 
@@ -20,7 +21,8 @@ const WEIGHT_OF_SIZE: f64 = 0.01;
 ///
 /// Each class gives `share` of its examples to validation, rounded, and at least one example to both sides if it has
 /// two groups. A class of one group stays in training. Groups stay whole. Where groups don't allow all of this, a class
-/// is missing from validation rather than from training, and the shares are as close as was found.
+/// is missing from validation rather than from training, and the shares are as close as was found. Of images with
+/// several labels each label counts, and having none does. Numbers are taken by size, in up to ten parts.
 ///
 /// # Errors
 ///
@@ -29,17 +31,16 @@ const WEIGHT_OF_SIZE: f64 = 0.01;
 /// # Examples
 ///
 /// ```
-/// use firstsight_data::{Groups, stratified_split};
+/// use firstsight_data::{Groups, Labels, stratified_split};
 ///
-/// let labels = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+/// let labels = Labels::Class(vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
 /// let (train, val) = stratified_split(&labels, &Groups::single(10), 0.2, 1)?;
-/// let of_class = |side: &[usize], class| side.iter().filter(|&&i| labels[i] == class).count();
-/// assert_eq!((of_class(&train, 0), of_class(&train, 1)), (6, 1));
-/// assert_eq!((of_class(&val, 0), of_class(&val, 1)), (2, 1));
+/// assert_eq!(labels.subset(&train).counts(2), [6, 1]);
+/// assert_eq!(labels.subset(&val).counts(2), [2, 1]);
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 pub fn stratified_split(
-    labels: &[u32],
+    labels: &Labels,
     groups: &Groups,
     share: f64,
     seed: u32,
@@ -68,14 +69,14 @@ pub fn stratified_split(
 /// # Examples
 ///
 /// ```
-/// use firstsight_data::{Groups, stratified_folds};
+/// use firstsight_data::{Groups, Labels, stratified_folds};
 ///
-/// let labels = [0, 0, 0, 1, 1, 1];
+/// let labels = Labels::Class(vec![0, 0, 0, 1, 1, 1]);
 /// let folds = stratified_folds(&labels, &Groups::single(6), 3, 1)?;
-/// assert!(folds.iter().all(|fold| fold.len() == 2 && labels[fold[0]] != labels[fold[1]]));
+/// assert!(folds.iter().all(|fold| labels.subset(fold).counts(2) == [1, 1]));
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
-pub fn stratified_folds(labels: &[u32], groups: &Groups, k: usize, seed: u32) -> Result<Vec<Vec<usize>>> {
+pub fn stratified_folds(labels: &Labels, groups: &Groups, k: usize, seed: u32) -> Result<Vec<Vec<usize>>> {
     if k < 2 || k > groups.count() {
         let expected = format!("at least 2, and at most the {} groups of images", groups.count());
         return Err(Error::invalid("folds", expected, k));
@@ -96,7 +97,7 @@ fn indices(parts: &[usize], part: usize) -> Vec<usize> {
 
 /// Examples to be dealt out to parts.
 struct Dealing<'a> {
-    labels: &'a [u32],
+    labels: &'a Labels,
     groups: &'a Groups,
     shares: &'a [f64],
     /// Whether a class is to be in the first part before it is in others.
@@ -121,14 +122,42 @@ impl Dealing<'_> {
         self.groups.numbers().iter().map(|&group| of_group[group]).collect()
     }
 
+    /// The classes of each example.
+    fn strata(&self) -> Vec<Vec<usize>> {
+        match self.labels {
+            Labels::Class(labels) => labels.iter().map(|&class| vec![class as usize]).collect(),
+            Labels::MultiLabel(labels) => {
+                let none = labels.iter().flatten().max().map_or(0, |&class| class as usize + 1);
+                let classes = |classes: &Vec<u32>| match classes.is_empty() {
+                    true => vec![none],
+                    false => classes.iter().map(|&class| class as usize).collect(),
+                };
+                labels.iter().map(classes).collect()
+            }
+            Labels::Value(values) => {
+                let least = self.shares.iter().copied().fold(1.0, f64::min);
+                let bins = ((values.len() as f64 * least) as usize).clamp(1, 10);
+                let mut order: Vec<usize> = (0..values.len()).collect();
+                order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+                let mut strata = vec![Vec::new(); values.len()];
+                for (rank, &i) in order.iter().enumerate() {
+                    strata[i].push(rank * bins / values.len());
+                }
+                strata
+            }
+        }
+    }
+
     /// The classes of each group with their numbers of examples.
     fn units(&self) -> Vec<Vec<(usize, usize)>> {
         let mut units: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.count()];
-        for (&group, &label) in self.groups.numbers().iter().zip(self.labels) {
+        for (&group, classes) in self.groups.numbers().iter().zip(self.strata()) {
             let unit = &mut units[group];
-            match unit.iter_mut().find(|(class, _)| *class == label as usize) {
-                Some((_, n)) => *n += 1,
-                None => unit.push((label as usize, 1)),
+            for class in classes {
+                match unit.iter_mut().find(|(known, _)| *known == class) {
+                    Some((_, n)) => *n += 1,
+                    None => unit.push((class, 1)),
+                }
             }
         }
         units
@@ -136,7 +165,7 @@ impl Dealing<'_> {
 
     /// Deals the groups out in an order, then moves them while that helps. Returns the part of each group.
     fn deal(&self, units: &[Vec<(usize, usize)>], order: &[usize]) -> (Cost, Vec<usize>) {
-        let mut counts = Counts::new(units, self.shares, self.training_first);
+        let mut counts = Counts::new(units, self);
         let mut parts = vec![0; units.len()];
         for &unit in order {
             let costs = (0..self.shares.len()).map(|part| counts.statistic_with(&units[unit], part));
@@ -190,6 +219,8 @@ impl Cost {
 struct Counts<'a> {
     shares: &'a [f64],
     training_first: bool,
+    /// Whether each part needs each class, which parts of a range of numbers are not.
+    classes_matter: bool,
     /// `n[class][part]`; the last class stands for all examples.
     n: Vec<Vec<usize>>,
     /// Examples of each class.
@@ -199,7 +230,8 @@ struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    fn new(units: &[Vec<(usize, usize)>], shares: &'a [f64], training_first: bool) -> Self {
+    fn new(units: &[Vec<(usize, usize)>], dealing: &Dealing<'a>) -> Self {
+        let Dealing { shares, training_first, .. } = *dealing;
         let classes = units.iter().flatten().map(|(class, _)| class + 1).max().unwrap_or(0);
         let (mut total, mut n_groups) = (vec![0; classes + 1], vec![0; classes]);
         for &(class, n) in units.iter().flatten() {
@@ -207,7 +239,14 @@ impl<'a> Counts<'a> {
             total[class] += n;
             total[classes] += n;
         }
-        Self { shares, training_first, n: vec![vec![0; shares.len()]; classes + 1], total, n_groups }
+        Self {
+            shares,
+            training_first,
+            classes_matter: !matches!(dealing.labels, Labels::Value(_)),
+            n: vec![vec![0; shares.len()]; classes + 1],
+            total,
+            n_groups,
+        }
     }
 
     fn add(&mut self, unit: &[(usize, usize)], part: usize) {
@@ -247,7 +286,7 @@ impl<'a> Counts<'a> {
     /// Parts that could have the class and lack it. Where training is first, it counts twice.
     fn missing(&self, class: usize) -> usize {
         let n = &self.n[class];
-        let could = self.n_groups[class].min(n.len());
+        let could = if self.classes_matter { self.n_groups[class].min(n.len()) } else { 0 };
         let lacking = could.saturating_sub(n.iter().filter(|&&n| n > 0).count());
         lacking + usize::from(self.training_first && could > 0 && n[0] == 0)
     }

@@ -2,8 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use firstsight_data::{Groups, stratified_folds, stratified_split};
+use firstsight_data::{Groups, Labels, stratified_folds};
 use proptest::prelude::*;
+
+/// Of one class for each example.
+fn stratified_split(
+    labels: &[u32],
+    groups: &Groups,
+    share: f64,
+    seed: u32,
+) -> firstsight_data::Result<(Vec<usize>, Vec<usize>)> {
+    firstsight_data::stratified_split(&Labels::Class(labels.to_vec()), groups, share, seed)
+}
 
 fn of_class(side: &[usize], labels: &[u32], class: u32) -> usize {
     side.iter().filter(|&&i| labels[i] == class).count()
@@ -77,7 +87,7 @@ fn one_group_cannot_be_split() {
     assert!(stratified_split(&[0, 0, 1, 1], &Groups::new(["a"; 4]), 0.2, 1).is_err());
     for (k, groups) in [(1, 6), (7, 6), (3, 2)] {
         let groups = Groups::new((0..6).map(|i| i % groups));
-        let error = stratified_folds(&[0, 0, 0, 1, 1, 1], &groups, k, 1).unwrap_err();
+        let error = stratified_folds(&Labels::Class(vec![0, 0, 0, 1, 1, 1]), &groups, k, 1).unwrap_err();
         assert!(error.to_string().starts_with("folds: expected"), "{error}");
     }
     for share in [0.0, 1.0, -0.5, f64::NAN] {
@@ -96,12 +106,44 @@ fn a_share_above_one_half_keeps_training_images() {
 #[test]
 fn folds_share_out_each_class_evenly() {
     let labels = labels(&[23, 10, 3]);
-    let folds = stratified_folds(&labels, &Groups::single(36), 5, 9).unwrap();
+    let folds = stratified_folds(&Labels::Class(labels.clone()), &Groups::single(36), 5, 9).unwrap();
     for fold in &folds {
         let [a, b, c] = [0, 1, 2].map(|class| of_class(fold, &labels, class));
         assert!((4..=5).contains(&a) && b == 2 && c <= 1, "{a} {b} {c}");
         assert!((7..=8).contains(&fold.len()), "{}", fold.len());
     }
+}
+
+#[test]
+fn each_of_several_labels_is_on_both_sides() {
+    // 60 images: label 0 on half of them, 1 on a third, 2 on two, none on the rest.
+    let labels = |i: usize| {
+        let has = [i.is_multiple_of(2), i.is_multiple_of(3), i == 7 || i == 11];
+        (0..3).filter(|&class| has[class as usize]).collect::<Vec<u32>>()
+    };
+    let labels = Labels::MultiLabel((0..60).map(labels).collect());
+    for seed in 0..50 {
+        let (train, val) =
+            firstsight_data::stratified_split(&labels, &Groups::single(60), 0.2, seed).unwrap();
+        let (train, val) = (labels.subset(&train).counts(3), labels.subset(&val).counts(3));
+        assert_eq!((train[2], val[2]), (1, 1), "seed {seed}");
+        assert!((5..=7).contains(&val[0]) && (3..=5).contains(&val[1]), "seed {seed}: {val:?}");
+    }
+}
+
+#[test]
+fn numbers_are_set_aside_over_their_whole_range() {
+    let values: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32).collect();
+    for seed in 0..50 {
+        let labels = Labels::Value(values.clone());
+        let (_, val) = firstsight_data::stratified_split(&labels, &Groups::single(100), 0.2, seed).unwrap();
+        let mut tenths: Vec<usize> = val.iter().map(|&i| values[i] as usize / 10).collect();
+        tenths.sort_unstable();
+        assert_eq!(tenths, (0..20).map(|i| i / 2).collect::<Vec<_>>(), "seed {seed}");
+    }
+    let few = Labels::Value(vec![1.0, 2.0, 3.0]);
+    let (train, val) = firstsight_data::stratified_split(&few, &Groups::single(3), 0.2, 1).unwrap();
+    assert_eq!((train.len(), val.len()), (2, 1));
 }
 
 fn examples() -> impl Strategy<Value = (Vec<u32>, Vec<usize>)> {
@@ -119,7 +161,7 @@ proptest! {
             prop_assert_eq!(all.len(), labels.len());
             prop_assert_eq!(train.len() + val.len(), labels.len());
         }
-        if let Ok(folds) = stratified_folds(&labels, &groups, k, seed) {
+        if let Ok(folds) = stratified_folds(&Labels::Class(labels.clone()), &groups, k, seed) {
             let mut all: Vec<usize> = folds.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..labels.len()).collect::<Vec<_>>());

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_transfer::{
-    Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, Splits, decode, files,
+    Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, SplitConfig, Splits, decode, files,
 };
 
 use crate::{context::Context, data, values};
@@ -55,7 +55,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let folder = match given {
         Some(folder) => folder,
-        None => Splits::new(path, dataset, split_seed)?.get(split)?,
+        None => {
+            Splits::new(path, dataset, SplitConfig::stratified(split_seed), &context.runtime)?.get(split)?
+        }
     };
     let names = class_names(&config, folder.classes(), path)?;
     let task = format!("{} images", split.name());

@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     data::{self, DataArgs},
     hub,
+    splitting::SplitArgs,
     values::{self, InputSize},
 };
 
@@ -59,9 +60,8 @@ pub struct Args {
     /// Leave out files that cannot be decoded, naming each
     #[arg(long)]
     skip_unreadable: bool,
-    /// Seed of the split where the folder has no validation images
-    #[arg(long, default_value_t = 123, value_name = "N")]
-    split_seed: u32,
+    #[command(flatten)]
+    split: SplitArgs,
     /// Folder for weights, configuration, history, figures and report [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
@@ -82,8 +82,7 @@ enum Crop {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
-    let splits = args.data.splits(args.split_seed, &context.runtime)?;
-    splits.check_classes()?;
+    let splits = args.data.splits(&args.split, &context.runtime)?;
     let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), runtime)?;
     let channels = pretrained.input.input_size.0;
     if let Some(input) = args.input.filter(|input| input.channels != channels) {

@@ -11,6 +11,7 @@ use crate::{
     augmentation,
     context::Context,
     data::{self, DataArgs},
+    splitting::SplitArgs,
     values::{self, InputSize},
 };
 
@@ -36,9 +37,8 @@ pub struct Args {
     /// Epochs without a better validation accuracy after which training stops
     #[arg(long, default_value_t = 15, value_parser = values::positive, value_name = "N")]
     patience: usize,
-    /// Seed of the split where the folder has no validation images
-    #[arg(long, default_value_t = 123, value_name = "N")]
-    split_seed: u32,
+    #[command(flatten)]
+    split: SplitArgs,
     #[command(flatten)]
     augmentation: augmentation::Args,
     /// Folder for weights, configuration, history, figures, report and checkpoint [default: DATA-MODEL]
@@ -59,13 +59,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         optimization: Optimization::Adam,
         record: TrainingRecord {
             seed: context.seed,
-            split_seed: args.split_seed,
+            split_seed: args.split.split_seed,
             batch_size: args.batch_size,
             learning_rate: args.learning_rate,
             augmentation: (&args.augmentation).into(),
         },
     };
-    let folders = args.data.splits(args.split_seed, &context.runtime)?;
+    let folders = args.data.splits(&args.split, &context.runtime)?;
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     let run = data::run_folder(&out, args.resume)?;
     let train = || {

@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     data::DataArgs,
     progress::{SearchProgress, TrialProgress},
+    splitting::SplitArgs,
     values::{self, InputSize},
 };
 
@@ -67,9 +68,8 @@ pub struct Args {
     /// Name of the study in the journal
     #[arg(long, default_value = "firstsight", value_name = "NAME")]
     study: String,
-    /// Seed of the split where the folder has no validation images
-    #[arg(long, default_value_t = 123, value_name = "N")]
-    split_seed: u32,
+    #[command(flatten)]
+    split: SplitArgs,
     /// HTML file for the search: every trial, history, slices, parallel coordinates, importances
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -114,7 +114,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         optimization: Optimization::Adam,
         record: TrainingRecord {
             seed,
-            split_seed: args.split_seed,
+            split_seed: args.split.split_seed,
             batch_size,
             learning_rate,
             augmentation: AugmentationConfig::default(),
@@ -123,7 +123,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let folders = args.data.splits(args.split_seed, &context.runtime)?;
+    let folders = args.data.splits(&args.split, &context.runtime)?;
     let InputSize { height, width, channels } = args.input;
     let splits =
         DecodedSplits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;
@@ -174,14 +174,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
         "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
-         --seed {} --split-seed {} --epochs {} --patience {} --out RUN",
+         --seed {}{} --epochs {} --patience {} --out RUN",
         context.command.get_name(),
         args.data.path(),
         args.input,
         record.learning_rate,
         record.batch_size,
         record.seed,
-        record.split_seed,
+        args.split.as_flags(),
         args.epochs,
         args.patience
     );

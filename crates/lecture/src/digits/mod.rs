@@ -5,8 +5,6 @@ mod mnist;
 
 pub use self::mnist::MNIST_MIRROR;
 
-use std::path::PathBuf;
-
 use firstsight_data::{ImageDataset, Mnist, train_test_split};
 use firstsight_handwriting::Split;
 use firstsight_transfer::DecodedSplits;
@@ -56,12 +54,7 @@ impl Digits {
 
     fn new(train: &ImageDataset, test: ImageDataset, source: String, drawn: Option<String>) -> Result<Self> {
         let (kept, val) = train_test_split(train.len(), VALIDATION_SHARE, SPLIT_SEED)?;
-        let splits = DecodedSplits {
-            root: PathBuf::new(),
-            train: train.subset(&kept),
-            val: train.subset(&val),
-            test: Some(test),
-        };
+        let splits = DecodedSplits::in_memory(train.subset(&kept), train.subset(&val), Some(test));
         Ok(Self { splits, source, drawn })
     }
 
@@ -69,12 +62,11 @@ impl Digits {
     pub(super) fn first(&self, train: usize, val: usize, test: usize) -> Self {
         let first =
             |images: &ImageDataset, n: usize| images.subset(&(0..n.min(images.len())).collect::<Vec<_>>());
-        let splits = DecodedSplits {
-            root: self.splits.root.clone(),
-            train: first(&self.splits.train, train),
-            val: first(&self.splits.val, val),
-            test: self.splits.test.as_ref().map(|images| first(images, test)),
-        };
+        let splits = DecodedSplits::in_memory(
+            first(&self.splits.train, train),
+            first(&self.splits.val, val),
+            self.splits.test.as_ref().map(|images| first(images, test)),
+        );
         Self { splits, source: self.source.clone(), drawn: self.drawn.clone() }
     }
 }

@@ -4,8 +4,6 @@ mod stages;
 mod task;
 mod weights;
 
-use std::path::PathBuf;
-
 use candle_core::Device;
 use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_models::summary::Style;
@@ -245,12 +243,10 @@ fn of_our_own(
 
 /// The CNN trained on some of the characters, and its weights as pretrained ones.
 fn pretrain(lecture: &Lecture<'_>, classes: &[usize], amount: &Amount) -> Result<(Trained, Pretrained)> {
-    let splits = DecodedSplits {
-        root: lecture.splits.root.clone(),
-        train: restrict(&lecture.splits.train, classes, usize::MAX)?,
-        val: restrict(&lecture.splits.val, classes, usize::MAX)?,
-        test: None,
-    };
+    let train = restrict(&lecture.splits.train, classes, usize::MAX)?;
+    let val = restrict(&lecture.splits.val, classes, usize::MAX)?;
+    let splits =
+        DecodedSplits { root: lecture.splits.root.clone(), ..DecodedSplits::in_memory(train, val, None) };
     let mut plan = lecture.plan(&SMALL_CNN);
     (plan.epochs, plan.record.batch_size) = amount.pretraining;
     plan.patience = plan.epochs;
@@ -271,8 +267,7 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     plan.epochs = epochs;
     plan.record.batch_size = 32;
     let device = &lecture.context.runtime.device;
-    let splits =
-        DecodedSplits { root: PathBuf::new(), train: task.train.clone(), val: task.val.clone(), test: None };
+    let splits = DecodedSplits::in_memory(task.train.clone(), task.val.clone(), None);
     let network = plan.network(&splits, device)?;
     plan.fit(&network, &splits, device, &mut [])?;
     Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, device)?.metrics)

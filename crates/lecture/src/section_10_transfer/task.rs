@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firstsight_data::{ImageDataset, ImageFolder, InputSpec};
 use firstsight_report::escape_markup;
 use firstsight_train::{Accuracy, BinaryAccuracy, BinaryCrossEntropy, CrossEntropy, Loss, Metric};
-use firstsight_transfer::{Splits, decode};
+use firstsight_transfer::{SplitConfig, Splits, decode};
 
 use crate::{Lecture, Result, SPLIT_SEED, Settings};
 
@@ -47,7 +47,7 @@ impl Task {
     pub(super) fn for_pretrained(args: &Settings, lecture: &Lecture<'_>, input: &InputSpec) -> Result<Self> {
         let (settings, runtime) = (input.decode_settings(), lecture.context.runtime);
         if let Some(photos) = &args.photos {
-            let folders = Splits::scan(photos, SPLIT_SEED)?;
+            let folders = Splits::scan_with(photos, SplitConfig::scikit_learn(SPLIT_SEED), runtime)?;
             let name = photos.file_name().unwrap_or_else(|| photos.as_os_str());
             return Ok(Self {
                 train: decode(&folders.train, "photos", &settings, runtime)?,

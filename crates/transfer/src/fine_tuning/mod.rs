@@ -141,7 +141,10 @@ impl FineTuning {
         run: Option<(&RunFolder, bool)>,
         runtime: &Runtime,
     ) -> Result<FineTuneResult> {
-        splits.check_classes()?;
+        let provenance = splits.announce(runtime)?;
+        if let Some((run, true)) = run {
+            run.check_split(&provenance.record)?;
+        }
         let mut seconds = Seconds::default();
         let n_classes = splits.train.classes().len();
         let mut model =
@@ -169,6 +172,9 @@ impl FineTuning {
         let head_val = timed(&mut seconds.measuring, || measure(val))?;
         runtime.message(&format!("last layer: val_accuracy {:.4}", accuracy(&head_val.metrics)));
 
+        if let Some((run, _)) = run {
+            provenance.record.write(&run.split())?;
+        }
         let stage = timed(&mut seconds.tuning, || match &recipe.tuning {
             None => Ok(BlockStage::skipped(&model, &head_train.metrics, &head_val.metrics)),
             Some(tuning) => self.train_blocks(&model, tuning, &train, &head_val, pretrained, run, runtime),
@@ -201,7 +207,8 @@ impl FineTuning {
             settings: self.clone(),
             pretrained: pretrained.clone(),
             data: splits.root.clone(),
-            split_seed: splits.split_seed,
+            split_seed: splits.config.seed,
+            provenance,
             device_name: runtime.device_name.clone(),
         })
     }

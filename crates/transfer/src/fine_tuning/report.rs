@@ -38,6 +38,7 @@ fn report(result: &FineTuneResult) -> Result<Report> {
     if let Some(license) = result.pretrained.license {
         facts.push(("license of the weights", license.to_owned()));
     }
+    facts.extend(result.provenance.facts());
     report.facts(&facts);
     let (name, held_out) = result.held_out();
     let part = if result.test.is_none() && result.settings.preset != Preset::Quick {

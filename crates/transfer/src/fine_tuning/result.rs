@@ -7,7 +7,7 @@ use firstsight_train::{Accuracy, History, LrCurve, Metrics};
 use serde::Serialize;
 
 use super::FineTuning;
-use crate::{Evaluation, Head, Pretrained, Recipe, TransferModel};
+use crate::{Evaluation, Head, Pretrained, Provenance, Recipe, TransferModel};
 
 /// The weights that a result keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub struct FineTuneResult {
     pub(super) pretrained: Pretrained,
     pub(super) data: PathBuf,
     pub(super) split_seed: u32,
+    pub(super) provenance: Provenance,
     pub(super) device_name: String,
 }
 

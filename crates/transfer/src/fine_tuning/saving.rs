@@ -30,6 +30,7 @@ impl FineTuneResult {
         if self.recipe.tuning.is_none() {
             CsvHistory::new(&run.history()).write(&self.history.epochs)?;
         }
+        self.provenance.record.write(&run.split())?;
         self.config().write(&run.config())?;
         self.model.network.save(&run.weights())?;
         files::write_json(&run.metrics(), &self.metrics())?;

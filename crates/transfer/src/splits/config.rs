@@ -1,0 +1,188 @@
+//! How validation images are set aside.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use firstsight_data::{Groups, ImageFolder, stratified_split};
+use regex::Regex;
+
+use super::Contents;
+use crate::{Error, Result};
+
+/// How validation images are set aside where a data set has none.
+///
+/// ```
+/// use firstsight_transfer::{GroupBy, SplitConfig};
+///
+/// // A fifth of each class, and all photos of a patient on one side: p17_left.jpg, p17_right.jpg.
+/// let config = SplitConfig::stratified(1).grouped(GroupBy::new("^(p[0-9]+)_"));
+/// assert_eq!((config.share, config.seed), (0.2, 1));
+/// ```
+#[derive(Debug, Clone)]
+pub struct SplitConfig {
+    /// The way images are chosen.
+    pub method: SplitMethod,
+    /// Share of the images that is set aside.
+    pub share: f64,
+    /// Seed of the choice.
+    pub seed: u32,
+    /// Images that stay together.
+    pub group_by: Option<GroupBy>,
+}
+
+/// The way in which validation images are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitMethod {
+    /// The same share of each class, and images of equal content on one side:
+    /// [`stratified_split`](firstsight_data::stratified_split).
+    Stratified,
+    /// scikit-learn's shuffled split, index for index: [`train_test_split`](firstsight_data::train_test_split). Classes,
+    /// groups and equal images are not looked at.
+    ScikitLearn,
+}
+
+impl SplitConfig {
+    /// A fifth of each class.
+    pub fn stratified(seed: u32) -> Self {
+        Self { method: SplitMethod::Stratified, share: crate::VALIDATION_SHARE, seed, group_by: None }
+    }
+
+    /// A fifth, as scikit-learn's `train_test_split` chooses it.
+    pub fn scikit_learn(seed: u32) -> Self {
+        Self { method: SplitMethod::ScikitLearn, ..Self::stratified(seed) }
+    }
+
+    /// Keeps the images of a group together.
+    #[must_use]
+    pub fn grouped(self, group_by: GroupBy) -> Self {
+        Self { group_by: Some(group_by), ..self }
+    }
+
+    /// Sets validation images aside.
+    pub(super) fn split(
+        &self,
+        root: &Path,
+        folder: &ImageFolder,
+        contents: &Contents,
+    ) -> Result<(ImageFolder, ImageFolder)> {
+        if self.method == SplitMethod::ScikitLearn {
+            return Ok(folder.split(self.share, self.seed)?);
+        }
+        let groups = self.groups(root, folder, contents)?;
+        let (train, val) = stratified_split(folder.targets(), &groups, self.share, self.seed)?;
+        Ok((folder.subset(&train), folder.subset(&val)))
+    }
+
+    /// Images of one group, and of equal content.
+    fn groups(&self, root: &Path, folder: &ImageFolder, contents: &Contents) -> Result<Groups> {
+        let equal = Groups::new(folder.samples().iter().map(|sample| match contents.get(sample) {
+            Some(hash) => Ok(hash),
+            None => Err(&sample.path),
+        }));
+        Ok(match &self.group_by {
+            Some(group_by) => group_by.groups(root, folder)?.joined(&equal),
+            None => equal,
+        })
+    }
+
+    /// Checks that no group is on both sides of a split that was given.
+    pub(super) fn check_groups(&self, root: &Path, train: &ImageFolder, val: &ImageFolder) -> Result<()> {
+        let Some(group_by) = &self.group_by else { return Ok(()) };
+        let names =
+            |folder| Ok::<BTreeSet<String>, Error>(group_by.names(root, folder)?.into_iter().collect());
+        let (train, val) = (names(train)?, names(val)?);
+        let mut both = train.intersection(&val);
+        match both.next() {
+            None => Ok(()),
+            Some(first) => Err(Error::Setting {
+                setting: "group by",
+                expected: "groups that are in training or in validation".to_owned(),
+                found: format!("{} that are in both (first: {first})", 1 + both.count()),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for SplitConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = (self.share * 1000.0).round() / 10.0;
+        match self.method {
+            SplitMethod::Stratified => write!(f, "{percent} % of each class set aside")?,
+            SplitMethod::ScikitLearn => write!(f, "{percent} % set aside as by scikit-learn")?,
+        }
+        if let Some(group_by) = &self.group_by {
+            write!(f, ", by groups of {group_by}")?;
+        }
+        write!(f, ", seed {}", self.seed)
+    }
+}
+
+/// What makes images a group: a pattern of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupBy(String);
+
+impl GroupBy {
+    /// A regular expression. It is matched against the file's name, then against its path below the data set's folder,
+    /// with `/` between folders. Its first group, or else the whole match, names the image's group.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// The group of each image by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for an expression that is none, and for images that it doesn't match.
+    pub(crate) fn names(&self, root: &Path, folder: &ImageFolder) -> Result<Vec<String>> {
+        let error = |expected: &str, found: String| Error::Setting {
+            setting: "group by",
+            expected: expected.into(),
+            found,
+        };
+        let pattern =
+            Regex::new(&self.0).map_err(|e| error("a regular expression", format!("{:?}: {e}", self.0)))?;
+        let mut names = Vec::with_capacity(folder.len());
+        let mut unmatched = Vec::new();
+        for sample in folder.samples() {
+            let path = super::relative(root, &sample.path);
+            let file = path.rsplit('/').next().unwrap_or(&path);
+            let found = pattern.captures(file).or_else(|| pattern.captures(&path));
+            match found.and_then(|found| found.get(1).or_else(|| found.get(0)).map(|m| m.as_str().to_owned()))
+            {
+                Some(name) => names.push(name),
+                None => unmatched.push(path),
+            }
+        }
+        if let Some(first) = unmatched.first() {
+            let found =
+                format!("{} of {} that it doesn't match (first: {first})", unmatched.len(), folder.len());
+            return Err(error(&format!("a pattern of each image's name, such as {:?}", self.0), found));
+        }
+        Ok(names)
+    }
+
+    /// The groups of the images.
+    ///
+    /// # Errors
+    ///
+    /// As for [`GroupBy::names`], and [`Error::Setting`] where all images are one group.
+    pub(crate) fn groups(&self, root: &Path, folder: &ImageFolder) -> Result<Groups> {
+        let names = self.names(root, folder)?;
+        let groups = Groups::new(&names);
+        match names.first() {
+            Some(name) if groups.count() == 1 => Err(Error::Setting {
+                setting: "group by",
+                expected: "a pattern that tells groups apart".to_owned(),
+                found: format!("{:?}, by which all {} images are the group {name:?}", self.0, names.len()),
+            }),
+            _ => Ok(groups),
+        }
+    }
+}
+
+impl fmt::Display for GroupBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,172 @@
+//! What is in the files: hashes, by which equal images are found wherever they lie.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use firstsight_data::{ImageFolder, Sample};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::{Split, label, relative};
+use crate::Runtime;
+
+/// The SHA-256 of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// The hash of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for ContentHash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(());
+        }
+        let mut hash = [0; 32];
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = str::from_utf8(digits).map_err(|_| ())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| ())?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// The content hashes of images. A file that cannot be read has none; decoding says why.
+#[derive(Debug, Clone, Default)]
+pub struct Contents(HashMap<PathBuf, ContentHash>);
+
+impl Contents {
+    /// Reads the files of folders, in parallel.
+    pub fn read(folders: &[&ImageFolder], runtime: &Runtime) -> Self {
+        let samples: Vec<&Sample> = folders.iter().flat_map(|folder| folder.samples()).collect();
+        let finished = AtomicUsize::new(0);
+        let hashed = runtime.counted("reading files", |report| {
+            let hash = |sample: &&Sample| {
+                let bytes = std::fs::read(&sample.path).ok();
+                report(finished.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
+                bytes.map(|bytes| (sample.path.clone(), ContentHash::of(&bytes)))
+            };
+            Ok::<_, std::convert::Infallible>(samples.par_iter().filter_map(hash).collect())
+        });
+        Self(hashed.unwrap_or_default())
+    }
+
+    /// The hash of an image.
+    pub fn get(&self, sample: &Sample) -> Option<ContentHash> {
+        self.0.get(&sample.path).copied()
+    }
+}
+
+/// Images of equal content where there should be none.
+#[derive(Debug, Clone, Default)]
+pub struct Duplicates {
+    /// Images of one split that are in another as well: what is measured there was trained on.
+    pub across: Vec<Across>,
+    /// Images that are there with two labels, each once: two of their files.
+    pub conflicting: Vec<(PathBuf, PathBuf)>,
+}
+
+/// An image of one split that is in another as well.
+#[derive(Debug, Clone)]
+pub struct Across {
+    /// The split.
+    pub split: Split,
+    /// Its file.
+    pub file: PathBuf,
+    /// The other split: training before validation.
+    pub other: Split,
+    /// The file there.
+    pub other_file: PathBuf,
+}
+
+/// The first image of a content.
+struct First<'a> {
+    split: Split,
+    sample: &'a Sample,
+    label: String,
+    /// Whether another of the same content has another label.
+    conflicts: bool,
+}
+
+impl Duplicates {
+    /// Finds the duplicates of splits, which share their classes and are in the order train, val, test.
+    pub fn find(parts: &[(Split, &ImageFolder)], contents: &Contents) -> Self {
+        let mut duplicates = Self::default();
+        let mut known: HashMap<ContentHash, First<'_>> = HashMap::new();
+        for &(split, folder) in parts {
+            for (i, sample) in folder.samples().iter().enumerate() {
+                let Some(hash) = contents.get(sample) else { continue };
+                let label = label(folder, i);
+                let Some(first) = known.get_mut(&hash) else {
+                    known.insert(hash, First { split, sample, label, conflicts: false });
+                    continue;
+                };
+                let (file, first_file) = (sample.path.clone(), first.sample.path.clone());
+                if first.label != label && !first.conflicts {
+                    first.conflicts = true;
+                    duplicates.conflicting.push((first_file.clone(), file.clone()));
+                }
+                if first.split != split {
+                    duplicates.across.push(Across {
+                        split,
+                        file,
+                        other: first.split,
+                        other_file: first_file,
+                    });
+                }
+            }
+        }
+        duplicates
+    }
+
+    /// What there is to say, with paths below `root`.
+    pub fn sentences(&self, root: &Path) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for (split, other) in
+            [(Split::Val, Split::Train), (Split::Test, Split::Train), (Split::Test, Split::Val)]
+        {
+            let here: Vec<_> = self.across.iter().filter(|a| (a.split, a.other) == (split, other)).collect();
+            if let Some(first) = here.first() {
+                sentences.push(format!(
+                    "{} of {} {} also in {} (first: {} is {})",
+                    images(here.len()),
+                    split.name(),
+                    if here.len() == 1 { "is" } else { "are" },
+                    other.name(),
+                    relative(root, &first.file),
+                    relative(root, &first.other_file),
+                ));
+            }
+        }
+        if let Some((a, b)) = self.conflicting.first() {
+            sentences.push(format!(
+                "{} {} two labels (first: {} is {})",
+                images(self.conflicting.len()),
+                if self.conflicting.len() == 1 { "has" } else { "have" },
+                relative(root, a),
+                relative(root, b),
+            ));
+        }
+        sentences
+    }
+}
+
+/// `1 image`, `2 images`.
+pub(crate) fn images(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "image" } else { "images" })
+}
