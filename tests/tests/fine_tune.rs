@@ -206,7 +206,7 @@ fn unusual_photos_are_read_as_pillow_reads_them() {
     let turned = [&upright[..2], &[0xff, 0xe1], &length, tiff, &upright[2..]].concat();
     std::fs::write(here.join("photos/red/upright.jpg"), &upright).unwrap();
     std::fs::write(here.join("photos/red/turned.jpg"), turned).unwrap();
-    succeeds(here, &fine_tune("quick", "run", &["--crop", "squash"]));
+    succeeds(here, &fine_tune("quick", "run", &["--crop", "squash", "--reading", "pillow"]));
     let listed = succeeds(here, &["predict", "--run", "run", "--csv", "--top", "1", "photos"]);
     let row = |name: &str| {
         let row =

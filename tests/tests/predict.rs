@@ -162,7 +162,8 @@ fn photos_are_what_torchvision_says_they_are() {
     let photos: Vec<String> =
         golden.keys().map(|name| weights.join("imagenet-samples").join(name).display().to_string()).collect();
     let fixed = ["predict", "--pretrained", "mobilenet-v2", "--json", "--weights", folder.to_str().unwrap()];
-    let args: Vec<&str> = fixed.into_iter().chain(photos.iter().map(String::as_str)).collect();
+    let fixed = fixed.into_iter().chain(["--reading", "pillow"]);
+    let args: Vec<&str> = fixed.chain(photos.iter().map(String::as_str)).collect();
     let elsewhere = tempfile::tempdir().unwrap();
     let said: Value = serde_json::from_str(&succeeds(elsewhere.path(), &args)).unwrap();
     let mut farthest = 0f64;

@@ -9,6 +9,7 @@ use firstsight::Program;
 
 /// A command.
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made in a process")]
 enum Command {
     #[command(flatten)]
     Product(firstsight::Command),

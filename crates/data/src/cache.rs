@@ -1,8 +1,8 @@
 //! Decoded images on disk.
 //!
-//! The file, little-endian: `MAGIC`; key, N, H, W, C and the number of excluded images, each u64; for each of these
-//! its index u64, the length of the reason u64, the reason in UTF-8; N·H·W·C bytes of pixels; CRC-32 of all before,
-//! u32.
+//! The file, little-endian: `MAGIC`; key, N, H, W and C, each u64; the number of excluded images u64, for each its index
+//! u64, the length of the reason u64, the reason in UTF-8; the images' notes in the same form; N·H·W·C bytes of pixels;
+//! CRC-32 of all before, u32.
 
 use std::fs::File;
 use std::hash::Hasher;
@@ -14,12 +14,13 @@ use fnv::FnvHasher;
 use rayon::prelude::*;
 
 use crate::cache_folder::CacheFolder;
-use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
+use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnError, ResizeMode};
 use crate::error::{Error, Result};
+use crate::reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 use crate::scan::ImageFolder;
 
 /// To be changed with the file's layout and with any change of the decoded pixels.
-const MAGIC: [u8; 16] = *b"firstsight img 2";
+const MAGIC: [u8; 16] = *b"firstsight img 3";
 
 /// The result of decoding a folder.
 pub(crate) struct Content {
@@ -27,6 +28,8 @@ pub(crate) struct Content {
     pub(crate) pixels: Vec<u8>,
     /// Index and reason of excluded images, by index.
     pub(crate) excluded: Vec<(usize, String)>,
+    /// Index and note of images whose files are not as they should be, by index.
+    pub(crate) notes: Vec<(usize, String)>,
 }
 
 /// A hash of everything that the pixels depend on, the same in every version of Rust and on every machine (FNV-1a).
@@ -50,10 +53,15 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
         ResizeMode::CenterCrop => settings.crop_pct.to_bits(),
     });
     number(match settings.on_error {
-        OnDecodeError::Fail => 0,
-        OnDecodeError::Exclude => 1,
+        OnError::Fail => 0,
+        OnError::Skip => 1,
     });
-    number(settings.max_pixels);
+    let Reading { exif, sixteen_bit, alpha, damaged, max_pixels } = settings.reading;
+    number(u64::from(exif == Exif::Apply));
+    number(u64::from(sixteen_bit == SixteenBit::Scale));
+    number(u64::from(alpha == Alpha::Blend));
+    number(u64::from(damaged == Damaged::Accept));
+    number(max_pixels);
     number(folder.len() as u64);
 
     let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(&s.path)).collect();
@@ -122,28 +130,31 @@ fn try_read(
             return Err(damaged(&format!("expected {expected} in the header, found {found}")));
         }
     }
-    let n_excluded = reader.number()?;
     let pixels = n * height * width * channels;
-    let mut expected_length = MAGIC.len() as u64 + 6 * 8 + pixels as u64 + 4;
-    let mut excluded = Vec::new();
-    for _ in 0..n_excluded {
-        let index = reader.number()?;
-        let bytes = reader.number()?;
-        expected_length = expected_length.saturating_add(16).saturating_add(bytes);
-        if index >= n as u64 || expected_length > length {
-            return Err(damaged("the list of excluded files is not whole"));
+    let mut expected_length = MAGIC.len() as u64 + 7 * 8 + pixels as u64 + 4;
+    let mut texts = || -> io::Result<Vec<(usize, String)>> {
+        let mut texts = Vec::new();
+        for _ in 0..reader.number()? {
+            let index = reader.number()?;
+            let bytes = reader.number()?;
+            expected_length = expected_length.saturating_add(16).saturating_add(bytes);
+            if index >= n as u64 || expected_length > length {
+                return Err(damaged("the list of excluded files or notes is not whole"));
+            }
+            let mut text = vec![0; bytes as usize];
+            reader.read_exact(&mut text)?;
+            let text = String::from_utf8(text).map_err(|_| damaged("a reason or note is not UTF-8"))?;
+            texts.push((index as usize, text));
         }
-        let mut reason = vec![0; bytes as usize];
-        reader.read_exact(&mut reason)?;
-        let reason = String::from_utf8(reason).map_err(|_| damaged("a reason is not UTF-8"))?;
-        excluded.push((index as usize, reason));
-    }
+        Ok(texts)
+    };
+    let (excluded, notes) = (texts()?, texts()?);
     // Before memory is allocated for the pixels.
     if length != expected_length {
         return Err(damaged(&format!("expected {expected_length} bytes, found {length}")));
     }
     let pixels = zeros(pixels).ok_or(io::ErrorKind::OutOfMemory)?;
-    let mut content = Content { pixels, excluded };
+    let mut content = Content { pixels, excluded, notes };
     reader.read_exact(&mut content.pixels)?;
     let expected = reader.crc.clone().finalize();
     let mut found = [0; 4];
@@ -167,14 +178,17 @@ pub(crate) fn write(
     cache.write(name, content.pixels.len() as u64, |file| {
         let mut writer = Checked { inner: file, crc: crc32fast::Hasher::new() };
         writer.write_all(&MAGIC)?;
-        let header = [n, height, width, channels, content.excluded.len()].map(|value| value as u64);
+        let header = [n, height, width, channels].map(|value| value as u64);
         for value in [key].into_iter().chain(header) {
             writer.write_all(&value.to_le_bytes())?;
         }
-        for (index, reason) in &content.excluded {
-            writer.write_all(&(*index as u64).to_le_bytes())?;
-            writer.write_all(&(reason.len() as u64).to_le_bytes())?;
-            writer.write_all(reason.as_bytes())?;
+        for texts in [&content.excluded, &content.notes] {
+            writer.write_all(&(texts.len() as u64).to_le_bytes())?;
+            for (index, text) in texts {
+                writer.write_all(&(*index as u64).to_le_bytes())?;
+                writer.write_all(&(text.len() as u64).to_le_bytes())?;
+                writer.write_all(text.as_bytes())?;
+            }
         }
         writer.write_all(&content.pixels)?;
         let crc = writer.crc.clone().finalize();

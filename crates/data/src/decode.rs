@@ -1,15 +1,16 @@
-//! From a file to 8-bit gray or RGB pixels, equal to Pillow's `Image.open(path).convert("L")` or `.convert("RGB")`.
+//! From the bytes of a file to 8-bit gray or RGB pixels.
 
 mod channels;
+mod exif;
 mod failure;
 mod fit;
 mod format;
 mod gif;
+mod guard;
 mod jpeg;
 mod png;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::Cursor;
 use std::path::Path;
 
 use failure::{Failure, check_pixels};
@@ -20,16 +21,26 @@ use image::codecs::{bmp::BmpDecoder, webp::WebPDecoder};
 use crate::decode_settings::DecodeSettings;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
+use crate::reading::{Damaged, Exif, Reading};
+
+/// An image decoded and resized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodedImage {
+    /// `height * width * channels` bytes of the settings' size, rows first, channels last.
+    pub pixels: Vec<u8>,
+    /// Width and height of the image in the file; of the upright image where the EXIF orientation was applied.
+    pub size: (u32, u32),
+    /// What was done to a file that is not as it should be, in words: "repaired: the end is missing".
+    pub note: Option<String>,
+}
 
 /// Decodes an image file and resizes it: `height * width * channels` bytes, rows first, channels last.
 ///
-/// Only the first frame of an animation is decoded. Alpha is dropped, not blended, as in Pillow's `convert`, and an
-/// EXIF orientation is not applied, as in Pillow's `open`. The crate's front page has a table of formats.
+/// Only the first frame of an animation is decoded. The crate's front page has a table of formats.
 ///
 /// # Errors
 ///
-/// [`Error::Io`], [`Error::NotAnImage`], [`Error::Undecodable`], [`Error::TooManyPixels`], and [`Error::Invalid`]
-/// for a height or width of 0 or a crop outside of (0, 1].
+/// [`Error::Io`], and those of [`decode_bytes`].
 ///
 /// # Examples
 ///
@@ -44,8 +55,7 @@ use crate::raster::Raster;
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 pub fn decode_image(path: &Path, settings: &DecodeSettings) -> Result<Vec<u8>> {
-    let raster = read_raster(path, settings.max_pixels)?.into_color(settings.color);
-    fit::resize(path, raster, settings)
+    Ok(decode_bytes(path, &read_file(path)?, settings)?.pixels)
 }
 
 /// Whether a file that begins so is an image that can be decoded.
@@ -53,74 +63,132 @@ pub(crate) fn is_image(start: &[u8]) -> bool {
     Format::guess(start).is_some()
 }
 
-/// Opens a file and guesses its format; the reader stays at the start.
-fn open(path: &Path) -> Result<(Format, BufReader<File>)> {
-    let mut reader = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
-    let start = reader.fill_buf().map_err(Error::io("read", path))?;
-    match Format::guess(start) {
-        Some(format) => Ok((format, reader)),
-        None if start.is_empty() => {
-            Err(Error::NotAnImage { path: path.to_owned(), found: "an empty file".to_owned() })
-        }
-        None => {
-            let found = format!(
-                "a file that begins with {:?}",
-                start[..start.len().min(12)].escape_ascii().to_string()
-            );
-            Err(Error::NotAnImage { path: path.to_owned(), found })
-        }
+/// Decodes the bytes of an image file and resizes the image. `name` is for error messages.
+///
+/// # Errors
+///
+/// [`Error::NotAnImage`], [`Error::Undecodable`], also where a codec panics, [`Error::TooManyPixels`], and
+/// [`Error::Invalid`] for a height or width of 0 or a crop outside of (0, 1].
+pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Result<DecodedImage> {
+    let reading = &settings.reading;
+    let file = Sound::new(name, bytes, reading)?;
+    let decode = || {
+        let picture = file.picture(reading)?.upright(file.orientation(reading.exif));
+        let Picture { raster, notes } = picture;
+        let size = (raster.width, raster.height);
+        let pixels = fit::resize(raster.into_color(settings.color), settings)?;
+        Ok(DecodedImage { pixels, size, note: (!notes.is_empty()).then(|| notes.join("; ")) })
+    };
+    guard::guarded(decode).map_err(|failure| failure.on(name, file.format, reading.max_pixels))
+}
+
+/// Width and height from the header, of the upright image where `exif` is applied.
+pub(crate) fn read_dimensions(path: &Path, exif: Exif) -> Result<(u32, u32)> {
+    let bytes = read_file(path)?;
+    let file = Sound::new(path, &bytes, &Reading::viewer())?;
+    let read = || Ok(file.orientation(exif).size(file.dimensions()?));
+    guard::guarded(read).map_err(|failure| failure.on(path, file.format, u64::MAX))
+}
+
+/// The bytes of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(Error::io("read", path))
+}
+
+/// An image at the size that it has in a file.
+struct Picture {
+    raster: Raster,
+    /// What was done to a file that is not as it should be.
+    notes: Vec<String>,
+}
+
+impl Picture {
+    fn upright(self, orientation: exif::Orientation) -> Self {
+        Self { raster: orientation.apply(self.raster), ..self }
     }
 }
 
-/// Width and height from the header.
-pub(crate) fn read_dimensions(path: &Path) -> Result<(u32, u32)> {
-    fn read(format: Format, reader: BufReader<File>) -> Result<(u32, u32), Failure> {
-        Ok(match format {
-            Format::Png => png::dimensions(reader)?,
-            Format::Gif => gif::dimensions(reader)?,
-            Format::Jpeg => jpeg::dimensions(&whole(reader)?)?,
-            Format::Bmp => BmpDecoder::new(reader)?.dimensions(),
-            Format::WebP => WebPDecoder::new(reader)?.dimensions(),
+impl From<Raster> for Picture {
+    fn from(raster: Raster) -> Self {
+        Self { raster, notes: Vec::new() }
+    }
+}
+
+/// The bytes of a file from the start of an image on, and their format.
+struct Sound<'a> {
+    format: Format,
+    bytes: &'a [u8],
+    /// Number of stray bytes before the start.
+    stray: usize,
+}
+
+impl<'a> Sound<'a> {
+    fn new(name: &Path, bytes: &'a [u8], reading: &Reading) -> Result<Self> {
+        if let Some(format) = Format::guess(bytes) {
+            return Ok(Self { format, bytes, stray: 0 });
+        }
+        let trimmed = bytes.trim_ascii_start();
+        if reading.damaged == Damaged::Accept
+            && let Some(format) = Format::guess(trimmed)
+        {
+            return Ok(Self { format, bytes: trimmed, stray: bytes.len() - trimmed.len() });
+        }
+        let found = match bytes {
+            [] => "an empty file".to_owned(),
+            _ => match format::other(bytes) {
+                Some(known) => known.to_owned(),
+                None => {
+                    let start = bytes[..bytes.len().min(12)].escape_ascii();
+                    format!("a file that begins with {:?}", start.to_string())
+                }
+            },
+        };
+        Err(Error::NotAnImage { path: name.to_owned(), found })
+    }
+
+    fn dimensions(&self) -> Result<(u32, u32), Failure> {
+        let bytes = self.bytes;
+        Ok(match self.format {
+            Format::Png => png::dimensions(bytes)?,
+            Format::Gif => gif::dimensions(bytes)?,
+            Format::Jpeg => jpeg::dimensions(bytes)?,
+            Format::Bmp => BmpDecoder::new(Cursor::new(bytes))?.dimensions(),
+            Format::WebP => WebPDecoder::new(Cursor::new(bytes))?.dimensions(),
         })
     }
-    let (format, reader) = open(path)?;
-    read(format, reader).map_err(|failure| failure.on(path, format, u64::MAX))
-}
 
-fn read_raster(path: &Path, max_pixels: u64) -> Result<Raster> {
-    fn read(
-        path: &Path,
-        format: Format,
-        reader: BufReader<File>,
-        max_pixels: u64,
-    ) -> Result<Raster, Failure> {
-        match format {
-            Format::Png => png::read(path, reader, max_pixels),
-            Format::Gif => gif::read(reader, max_pixels),
-            Format::Jpeg => jpeg::read(&whole(reader)?, max_pixels),
-            Format::Bmp => read_with(BmpDecoder::new(reader)?, max_pixels),
-            Format::WebP => read_with(WebPDecoder::new(reader)?, max_pixels),
+    fn picture(&self, reading: &Reading) -> Result<Picture, Failure> {
+        let bytes = self.bytes;
+        let mut picture = match self.format {
+            Format::Png => png::read(bytes, reading),
+            Format::Gif => gif::read(bytes, reading),
+            Format::Jpeg => jpeg::read(bytes, reading),
+            Format::Bmp => read_with(BmpDecoder::new(Cursor::new(bytes))?, reading),
+            Format::WebP => read_with(WebPDecoder::new(Cursor::new(bytes))?, reading),
+        }?;
+        if self.stray > 0 {
+            picture.notes.push(format!("repaired: {} stray bytes before the start", self.stray));
+        }
+        Ok(picture)
+    }
+
+    fn orientation(&self, exif: Exif) -> exif::Orientation {
+        match exif {
+            Exif::Apply => exif::orientation(self.format, self.bytes),
+            Exif::Ignore => exif::Orientation::UPRIGHT,
         }
     }
-    let (format, reader) = open(path)?;
-    read(path, format, reader, max_pixels).map_err(|failure| failure.on(path, format, max_pixels))
 }
 
-fn whole(mut reader: BufReader<File>) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn read_with(mut decoder: impl ImageDecoder, max_pixels: u64) -> Result<Raster, Failure> {
+fn read_with(mut decoder: impl ImageDecoder, reading: &Reading) -> Result<Picture, Failure> {
     let (width, height) = decoder.dimensions();
-    check_pixels(width, height, max_pixels)?;
+    check_pixels(width, height, reading.max_pixels)?;
     let mut limits = image::Limits::no_limits();
     // The decoders' own buffers: a few times the pixels, and space for metadata.
-    limits.max_alloc = Some(max_pixels.saturating_mul(16).saturating_add(1 << 26));
+    limits.max_alloc = Some(reading.max_pixels.saturating_mul(16).saturating_add(1 << 26));
     decoder.set_limits(limits)?;
     let channels = usize::from(decoder.color_type().channel_count());
     let mut data = vec![0; usize::try_from(decoder.total_bytes())?];
     decoder.read_image(&mut data)?;
-    Ok(Raster::without_alpha(width, height, channels, data))
+    Ok(Picture::new(width, height, channels, data, reading.alpha))
 }

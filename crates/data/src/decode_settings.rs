@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reading::Reading;
+
 /// The channels to decode to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorMode {
@@ -73,13 +75,13 @@ impl fmt::Display for ResizeMode {
     }
 }
 
-/// Treatment of a file that is named like an image but cannot be decoded.
+/// Treatment of files that cannot be read as images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDecodeError {
-    /// Stop with an error that names the file.
+pub enum OnError {
+    /// Stop with an error that names them all.
     Fail,
-    /// Leave the file out and list it in [`ImageDataset::excluded`](crate::ImageDataset::excluded).
-    Exclude,
+    /// Leave them out and list them in [`ImageDataset::excluded`](crate::ImageDataset::excluded).
+    Skip,
 }
 
 /// Settings that turn an image file into bytes of one size.
@@ -89,15 +91,16 @@ pub enum OnDecodeError {
 /// Start from [`rgb`](Self::rgb) or [`gray`](Self::gray) and change what differs:
 ///
 /// ```
-/// use firstsight_data::{DecodeSettings, Interpolation, ResizeMode};
+/// use firstsight_data::{DecodeSettings, Interpolation, Reading, ResizeMode};
 ///
 /// let settings = DecodeSettings {
 ///     interpolation: Interpolation::Bicubic,
 ///     resize_mode: ResizeMode::CenterCrop,
 ///     crop_pct: 0.875,
+///     reading: Reading::viewer(),
 ///     ..DecodeSettings::rgb(224, 224)
 /// };
-/// assert_eq!(settings.max_pixels, DecodeSettings::MAX_PIXELS);
+/// assert_eq!((settings.height, settings.width), (224, 224));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodeSettings {
@@ -113,18 +116,14 @@ pub struct DecodeSettings {
     pub resize_mode: ResizeMode,
     /// Share of the shorter side that [`ResizeMode::CenterCrop`] keeps, in (0, 1]: 0.875 for most ImageNet weights.
     pub crop_pct: f64,
-    /// Treatment of a file that cannot be decoded, when a whole folder is decoded.
-    pub on_error: OnDecodeError,
-    /// Maximum number of pixels of an image, in the file and after scaling. A larger image is refused before memory
-    /// is allocated for it. Pillow warns above 89,478,485.
-    pub max_pixels: u64,
+    /// How the pixels of a file are read, where programs differ.
+    pub reading: Reading,
+    /// Treatment of files that cannot be decoded, when a whole folder is decoded.
+    pub on_error: OnError,
 }
 
 impl DecodeSettings {
-    /// A limit that no ordinary photo reaches: 100 megapixels.
-    pub const MAX_PIXELS: u64 = 100_000_000;
-
-    /// RGB, squashed to `height` × `width` with Lanczos; an unreadable file is an error.
+    /// RGB, squashed to `height` × `width` with Lanczos, read as by Pillow; an unreadable file is an error.
     pub fn rgb(height: usize, width: usize) -> Self {
         Self {
             height,
@@ -133,8 +132,8 @@ impl DecodeSettings {
             interpolation: Interpolation::Lanczos,
             resize_mode: ResizeMode::Squash,
             crop_pct: 1.0,
-            on_error: OnDecodeError::Fail,
-            max_pixels: Self::MAX_PIXELS,
+            reading: Reading::pillow(),
+            on_error: OnError::Fail,
         }
     }
 

@@ -117,7 +117,7 @@ pub enum Error {
     },
 
     /// The image would need more pixels, decoded or resized, than the settings allow.
-    #[error("expected at most {max_pixels} pixels in {}, found {width}x{height}", path.display())]
+    #[error("expected at most {max_pixels} pixels in {}, found {width}x{height} (--max-pixels allows more)", path.display())]
     TooManyPixels {
         /// The file.
         path: PathBuf,
@@ -125,7 +125,7 @@ pub enum Error {
         width: u64,
         /// Height in pixels.
         height: u64,
-        /// The limit, of [`DecodeSettings::max_pixels`](crate::DecodeSettings::max_pixels).
+        /// The limit, of [`Reading::max_pixels`](crate::Reading::max_pixels).
         max_pixels: u64,
     },
 
@@ -136,6 +136,15 @@ pub enum Error {
         images: usize,
         /// Bytes of all of them.
         bytes: u64,
+    },
+
+    /// Files of a folder cannot be read as images.
+    #[error("{}", unreadable(files, *total))]
+    Unreadable {
+        /// Every such file with the reason, in the folder's order.
+        files: Vec<(PathBuf, String)>,
+        /// The number of files, readable or not.
+        total: usize,
     },
 
     /// A setting or argument is invalid.
@@ -188,6 +197,21 @@ pub enum Error {
     #[cfg(feature = "candle")]
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// Unreadable files that a message names.
+const NAMED: usize = 10;
+
+fn unreadable(files: &[(PathBuf, String)], total: usize) -> String {
+    let mut lines = vec![format!(
+        "{} of {total} files cannot be read as images (--on-error skip leaves them out):",
+        files.len()
+    )];
+    lines.extend(files.iter().take(NAMED).map(|(_, reason)| format!("  {reason}")));
+    if files.len() > NAMED {
+        lines.push(format!("  and {} more", files.len() - NAMED));
+    }
+    lines.join("\n")
 }
 
 impl Error {

@@ -3,6 +3,7 @@
 #[cfg(feature = "decode")]
 mod decode;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct ImageDataset {
     /// One path for each image, or none.
     paths: Vec<PathBuf>,
     excluded: Arc<[(PathBuf, String)]>,
+    /// By index in `pixels`.
+    notes: Arc<BTreeMap<usize, String>>,
 }
 
 impl ImageDataset {
@@ -78,6 +81,7 @@ impl ImageDataset {
             classes: classes.into(),
             paths: Vec::new(),
             excluded: [].into(),
+            notes: Arc::default(),
         })
     }
 
@@ -148,6 +152,15 @@ impl ImageDataset {
     /// The files that could not be decoded, each with the reason.
     pub fn excluded(&self) -> &[(PathBuf, String)] {
         &self.excluded
+    }
+
+    /// What was done to image `i` because its file is not as it should be, in words: "repaired: the end is missing".
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`len`](Self::len).
+    pub fn note(&self, i: usize) -> Option<&str> {
+        self.notes.get(&self.indices[i]).map(String::as_str)
     }
 
     /// The images at `indices`, in this order, with the same classes; the pixels are shared.

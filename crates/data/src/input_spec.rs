@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, ResizeMode};
 use crate::error::{Error, Result};
 use crate::normalize::Normalize;
+use crate::reading::Reading;
 
 /// The input of a network: timm's `pretrained_cfg`, in the form of its `config.json`.
 ///
@@ -35,6 +36,10 @@ pub struct InputSpec {
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for values in [0, 1].
     pub std: Vec<f32>,
+    /// How the pixels of a file are read. It is no part of the text form, since timm refuses fields that it doesn't know:
+    /// what is read from text has [`Reading::pillow`].
+    #[serde(skip, default = "Reading::pillow")]
+    pub reading: Reading,
 }
 
 /// ImageNet's mean of each RGB channel, for values in [0, 1].
@@ -52,6 +57,7 @@ impl InputSpec {
             crop_mode: ResizeMode::Squash,
             mean: vec![0.0; channels],
             std: vec![1.0 / 255.0; channels],
+            reading: Reading::pillow(),
         }
     }
 
@@ -69,6 +75,7 @@ impl InputSpec {
             crop_mode: ResizeMode::CenterCrop,
             mean: each(IMAGENET_MEAN),
             std: each(IMAGENET_STD),
+            reading: Reading::pillow(),
         }
     }
 
@@ -90,6 +97,7 @@ impl InputSpec {
             interpolation: self.interpolation,
             resize_mode: self.crop_mode,
             crop_pct: self.crop_pct,
+            reading: self.reading,
             ..DecodeSettings::rgb(height, width)
         }
     }

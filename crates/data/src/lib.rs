@@ -65,6 +65,7 @@ mod labels;
 mod normalize;
 mod numpy_random;
 mod raster;
+mod reading;
 mod resize;
 mod sampling;
 mod split;
@@ -77,8 +78,8 @@ pub use batches::{Batch, Batches, TensorBatches};
 #[cfg(feature = "decode")]
 pub use cache_folder::{CacheFolder, CachedFile};
 #[cfg(feature = "decode")]
-pub use decode::decode_image;
-pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnDecodeError, ResizeMode};
+pub use decode::{DecodedImage, decode_bytes, decode_image};
+pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnError, ResizeMode};
 pub use error::{Error, Result};
 #[cfg(feature = "decode")]
 pub use image_dataset::DecodeOptions;
@@ -96,6 +97,7 @@ pub use loader::{Loader, LoaderConfig};
 #[cfg(feature = "decode")]
 pub use mnist::Mnist;
 pub use normalize::Normalize;
+pub use reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 pub use sampling::{Sampling, balanced};
 #[cfg(feature = "decode")]
 pub use scan::{DatasetFolder, FoundImages, ImageFolder, Sample, SkipReason, Skipped, scan_images};

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use firstsight_data::Reading;
 use firstsight_models::ModelInfo;
 use firstsight_transfer::Classifier;
 
-use crate::{context::Context, hub, values};
+use crate::{context::Context, hub, reading::ReadingArgs, values};
 
 /// The network, as named on the command line.
 #[derive(Debug, clap::Args)]
@@ -25,21 +26,32 @@ pub(crate) struct NetworkArgs {
     /// config.json, or ImageNet's]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "FILE")]
     labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 impl NetworkArgs {
+    /// The network. It reads files as flags say, or else as it was trained: a run without a word of that as by Pillow,
+    /// published weights as viewers do.
     pub(crate) fn open(&self, context: &Context) -> Result<Classifier> {
         let device = &context.runtime.device;
-        match (&self.run, self.pretrained) {
-            (Some(run), _) => Ok(Classifier::open(run, device)?),
+        let (mut classifier, usual) = match (&self.run, self.pretrained) {
+            (Some(run), _) => {
+                let classifier = Classifier::open(run, device)?;
+                let usual = classifier.input.reading;
+                (classifier, usual)
+            }
             (None, Some(model)) => {
                 let pretrained = hub::locate(model, self.weights.as_deref(), &context.runtime)?;
                 let names =
                     self.labels.as_deref().map(|path| names(path, pretrained.n_classes)).transpose()?;
-                Ok(Classifier::pretrained(pretrained, names, device)?)
+                let usual = pretrained.reading.unwrap_or(Reading::viewer());
+                (Classifier::pretrained(pretrained, names, device)?, usual)
             }
             (None, None) => bail!("expected --run RUN or --pretrained MODEL"),
-        }
+        };
+        classifier.input.reading = self.reading.over(usual);
+        Ok(classifier)
     }
 }
 

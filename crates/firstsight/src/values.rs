@@ -1,7 +1,7 @@
 //! Values of arguments, parsed from text once.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use firstsight_data::AugmentationPreset;
+use firstsight_data::{Alpha, AugmentationPreset, Damaged, Exif, OnError, Reading, SixteenBit};
 use firstsight_lecture::SectionName;
 use firstsight_models::{ModelInfo, registry};
 use firstsight_transfer::{LearningRate, Split};
@@ -117,6 +117,14 @@ pub(crate) fn inner_share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number of pixels of at least 1.
+pub(crate) fn pixels(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if n >= 1 => Ok(n),
+        _ => Err(format!("'{text}' is not a whole number of at least 1")),
+    }
+}
+
 /// A learning rate, or the wish to have one found.
 pub(crate) fn rate_or_find(text: &str) -> Result<LearningRate, String> {
     if text == "find" { Ok(LearningRate::Find) } else { rate(text).map(LearningRate::Value) }
@@ -136,6 +144,69 @@ fn one_of<T: Copy + Send + Sync + 'static>(
         let found = values.iter().find(|(_, name, _)| *name == typed);
         found.map(|(value, ..)| *value).ok_or_else(|| format!("'{typed}' is not expected"))
     })
+}
+
+/// Values with their names and what `--help` says of them.
+type Named<T, const N: usize> = [(T, &'static str, &'static str); N];
+
+/// The name of a value.
+pub(crate) fn name<T: PartialEq>(value: T, of: &[(T, &'static str, &'static str)]) -> String {
+    of.iter().find(|(known, ..)| *known == value).map_or(String::new(), |(_, name, _)| (*name).to_owned())
+}
+
+pub(crate) static ON_ERROR: Named<OnError, 2> = [
+    (OnError::Skip, "skip", "Leave each out and give the reason"),
+    (OnError::Fail, "fail", "Stop before the first step and name them all"),
+];
+pub(crate) static READING: Named<Reading, 2> = [
+    (Reading::viewer(), "viewer", "As people see them: upright, 16-bit gray scaled, over white, repaired"),
+    (Reading::pillow(), "pillow", "As Pillow's `convert` gives them, on which timm and torchvision train"),
+];
+pub(crate) static EXIF: Named<Exif, 2> = [
+    (Exif::Apply, "apply", "Turn photos upright, as viewers do"),
+    (Exif::Ignore, "ignore", "Leave them as stored, as Pillow does"),
+];
+pub(crate) static SIXTEEN_BIT: Named<SixteenBit, 2> = [
+    (SixteenBit::Scale, "scale", "The upper byte, as OpenCV does"),
+    (SixteenBit::Clip, "clip", "All above 255 is white, as in Pillow"),
+];
+pub(crate) static ALPHA: Named<Alpha, 2> = [
+    (Alpha::Blend, "blend", "Over white, as viewers show it"),
+    (Alpha::Drop, "drop", "The hidden colors, as in Pillow"),
+];
+pub(crate) static DAMAGED: Named<Damaged, 2> = [
+    (Damaged::Accept, "accept", "Read what viewers show, and say so"),
+    (Damaged::Refuse, "refuse", "As Pillow does"),
+];
+
+/// The policy for files that cannot be read.
+pub(crate) fn on_error() -> impl TypedValueParser<Value = OnError> {
+    one_of(&ON_ERROR)
+}
+
+/// A way of reading image files.
+pub(crate) fn reading() -> impl TypedValueParser<Value = Reading> {
+    one_of(&READING)
+}
+
+/// The treatment of EXIF orientations.
+pub(crate) fn exif() -> impl TypedValueParser<Value = Exif> {
+    one_of(&EXIF)
+}
+
+/// The treatment of 16-bit gray.
+pub(crate) fn sixteen_bit() -> impl TypedValueParser<Value = SixteenBit> {
+    one_of(&SIXTEEN_BIT)
+}
+
+/// The treatment of transparency.
+pub(crate) fn alpha() -> impl TypedValueParser<Value = Alpha> {
+    one_of(&ALPHA)
+}
+
+/// The treatment of damaged files.
+pub(crate) fn damaged() -> impl TypedValueParser<Value = Damaged> {
+    one_of(&DAMAGED)
 }
 
 /// A section of the lecture, by name or number.

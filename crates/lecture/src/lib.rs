@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec};
+use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec, OnError};
 use firstsight_models::ModelInfo;
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
 use firstsight_report::{Report, escape_markup, number};
@@ -396,7 +396,7 @@ impl<'a> Lecture<'a> {
             }
         };
         let folders = Splits::new(&root, dataset, SplitConfig::scikit_learn(SPLIT_SEED), context.runtime)?;
-        let splits = DecodedSplits::decode(&folders, &input(), context.runtime)?;
+        let splits = DecodedSplits::decode(&folders, &input(), OnError::Fail, context.runtime)?;
         let lengths = if args.quick {
             Lengths { augmentation_epochs: 12, epochs: 30, patience: 8 }
         } else {

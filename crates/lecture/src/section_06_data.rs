@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use firstsight_data::ImageFolder;
+use firstsight_data::{Exif, ImageFolder};
 use firstsight_report::{
     BarChart, Column, Figure, Histogram, Measure, Report, Section, Sheet, Table, Tile, number,
 };
@@ -110,7 +110,7 @@ fn sizes(lecture: &Lecture<'_>, section: &mut Section) -> Result<()> {
     for (split, folders) in folders(lecture) {
         let mut sizes = Vec::new();
         for folder in folders {
-            sizes.extend(folder.dimensions()?);
+            sizes.extend(folder.dimensions(Exif::Ignore)?);
         }
         let mut h: Vec<u32> = sizes.iter().map(|size| size.1).collect();
         let mut w: Vec<u32> = sizes.iter().map(|size| size.0).collect();

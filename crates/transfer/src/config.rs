@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, ResizeMode};
+use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, Reading, ResizeMode};
 use firstsight_models::registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,8 +20,10 @@ pub struct HubModelConfig {
     pub num_classes: Option<usize>,
     /// Names of the classes in the order of the outputs, where the file has them.
     pub label_names: Option<Vec<String>>,
-    /// Preprocessing of an image.
+    /// Preprocessing of an image. Without [`reading`](Self::reading) it is Pillow's.
     pub input: InputSpec,
+    /// How the pixels of files were read in training, where the file says.
+    pub reading: Option<Reading>,
 }
 
 impl HubModelConfig {
@@ -44,6 +46,13 @@ impl HubModelConfig {
             _ => None,
         };
         let fields = Fields { inner, top: &top };
+        let reading: Option<Reading> = match top.get("reading") {
+            Some(value) => Some(
+                Reading::deserialize(value)
+                    .map_err(|e| format!("reading: {e}, found {}", shortened(value)))?,
+            ),
+            None => None,
+        };
         let input = InputSpec {
             input_size: fields.get("input_size", "[C, H, W]", size)?.unwrap_or(usual.input_size),
             interpolation: fields
@@ -55,6 +64,7 @@ impl HubModelConfig {
                 .unwrap_or(usual.crop_mode),
             mean: fields.get("mean", "a number a channel", channels)?.unwrap_or_else(|| usual.mean.clone()),
             std: fields.get("std", "a number a channel", channels)?.unwrap_or_else(|| usual.std.clone()),
+            reading: reading.unwrap_or(Reading::pillow()),
         };
         input.check().map_err(|e| e.to_string())?;
         let count = |v: &Value| v.as_u64().map(|n| n as usize);
@@ -65,6 +75,7 @@ impl HubModelConfig {
             num_classes: fields.get("num_classes", "a number", count)?,
             label_names: fields.get("label_names", "a list of names", names)?,
             input,
+            reading,
         })
     }
 }
@@ -98,7 +109,8 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Writes the file, with the fields that timm reads from `pretrained_cfg` for networks that it has.
+    /// Writes the file, with the fields that timm reads from `pretrained_cfg` for networks that it has. How files are read
+    /// stands at the top, as `reading`.
     ///
     /// # Errors
     ///
@@ -106,6 +118,8 @@ impl RunConfig {
     pub fn write(&self, path: &Path) -> Result<()> {
         let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
         let mut document = serde_json::to_value(self).map_err(|e| unusable(e.to_string()))?;
+        let reading = serde_json::to_value(self.pretrained_cfg.reading);
+        document["reading"] = reading.map_err(|e| unusable(e.to_string()))?;
         let kind = registry::find(&self.architecture).map_err(|e| unusable(e.to_string()))?;
         if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
             let fields = &mut document["pretrained_cfg"];
@@ -243,6 +257,16 @@ mod tests {
     }
 
     #[test]
+    fn files_are_read_as_in_training_or_else_as_by_pillow() {
+        let found = HubModelConfig::parse("{}", &usual()).unwrap();
+        assert_eq!((found.reading, found.input.reading), (None, Reading::pillow()));
+        let reading = Reading { max_pixels: 7, ..Reading::viewer() };
+        let text = serde_json::json!({ "reading": reading }).to_string();
+        let found = HubModelConfig::parse(&text, &usual()).unwrap();
+        assert_eq!((found.reading, found.input.reading), (Some(reading), reading));
+    }
+
+    #[test]
     fn unsound_fields_are_named() {
         for (text, word) in [
             ("[1]", "object"),
@@ -253,6 +277,8 @@ mod tests {
             (r#"{"pretrained_cfg": {"std": [0.0, 1.0, 1.0]}}"#, "std"),
             (r#"{"pretrained_cfg": {"mean": [0.5]}}"#, "mean"),
             (r#"{"pretrained_cfg": {"crop_pct": 1.5}}"#, "crop_pct"),
+            (r#"{"reading": {"exif": "maybe"}}"#, "maybe"),
+            (r#"{"reading": {"exif": "apply"}}"#, "sixteen_bit"),
         ] {
             let error = HubModelConfig::parse(text, &usual()).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

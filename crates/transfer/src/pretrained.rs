@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::InputSpec;
+use firstsight_data::{InputSpec, Reading};
 use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, WeightsHeader, registry};
 
 use crate::hub::is_repository;
@@ -67,6 +67,8 @@ pub struct Pretrained {
     pub weights: PathBuf,
     /// Preprocessing of an image.
     pub input: InputSpec,
+    /// How the pixels of files were read in training, where the weights' `config.json` says.
+    pub reading: Option<Reading>,
     /// Outputs of the last layer.
     pub n_classes: usize,
     /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
@@ -104,6 +106,7 @@ impl Pretrained {
                     model,
                     weights,
                     input: (known.input)(),
+                    reading: None,
                     n_classes: known.n_classes,
                     label_names: (known.n_classes == 1000).then(imagenet_names),
                     origin: format!("{} on the hub", known.repository),
@@ -184,6 +187,7 @@ impl Pretrained {
             let reason = format!("it states {stated} classes, and {} has {n_classes}", weights.display());
             return Err(Error::Config { path: path.clone(), reason });
         }
+        let reading = stated.as_ref().and_then(|stated| stated.reading);
         let (input, label_names) = match stated {
             Some(stated) => {
                 let imagenet = stated.is_imagenet().then(imagenet_names);
@@ -192,7 +196,7 @@ impl Pretrained {
             None => (usual, None),
         };
         let label_names = label_names.filter(|names| names.len() == n_classes);
-        Ok(Self { model, weights, input, n_classes, label_names, origin, license })
+        Ok(Self { model, weights, input, reading, n_classes, label_names, origin, license })
     }
 
     /// The network with these weights and its own last layer.

@@ -4,13 +4,14 @@ mod config;
 mod contents;
 mod recorded;
 
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{
     DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Labels, Loader,
-    LoaderConfig, Sampling,
+    LoaderConfig, OnError, Sampling,
 };
 use firstsight_report::escape_markup;
 use fnv::FnvHasher;
@@ -275,11 +276,11 @@ impl DecodedSplits {
     ///
     /// # Errors
     ///
-    /// Those of [`Splits::check_classes`], [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more
-    /// images than memory holds.
-    pub fn decode(splits: &Splits, input: &InputSpec, runtime: &Runtime) -> Result<Self> {
+    /// Those of [`Splits::check_classes`], [`Error::Data`] names the files of all splits that cannot be decoded, unless `on_error` skips them; [`Error::Memory`] for
+    /// more images than memory holds.
+    pub fn decode(splits: &Splits, input: &InputSpec, on_error: OnError, runtime: &Runtime) -> Result<Self> {
         let provenance = splits.announce(runtime)?;
-        let settings = input.decode_settings();
+        let settings = DecodeSettings { on_error, ..input.decode_settings() };
         let n = splits.train.len() + splits.val.len() + splits.test.as_ref().map_or(0, ImageFolder::len);
         let bytes = n as u64 * bytes_per_image(&settings);
         runtime.check_memory(
@@ -287,15 +288,19 @@ impl DecodedSplits {
             bytes,
             Smaller::Input,
         )?;
-        let decode = |folder, task| decode(folder, task, &settings, runtime);
-        let test = splits.test.as_ref().map(|test| decode(test, "test images")).transpose()?;
-        Ok(Self {
-            root: splits.root.clone(),
-            train: decode(&splits.train, "training images")?,
-            val: decode(&splits.val, "validation images")?,
-            test,
-            provenance: Some(provenance),
-        })
+        let given = [
+            (Some(&splits.train), "training images"),
+            (Some(&splits.val), "validation images"),
+            (splits.test.as_ref(), "test images"),
+        ];
+        let [train, val, test] = decode_together(given, &settings, runtime)?;
+        match (train, val) {
+            (Some(train), Some(val)) => {
+                check_readable(&splits.train, &train)?;
+                Ok(Self { root: splits.root.clone(), train, val, test, provenance: Some(provenance) })
+            }
+            _ => Err(Error::Dataset { path: splits.root.clone(), reason: "lacks a split".to_owned() }),
+        }
     }
 
     /// Number of classes.
@@ -349,9 +354,85 @@ pub fn decode(
     let cache = runtime.cache.as_ref();
     let bytes = folder.len() as u64 * bytes_per_image(settings);
     runtime.check_memory(&format!("{} {task}", folder.len()), bytes, Smaller::Input)?;
-    Ok(runtime.counted(task, |report| {
+    let images = runtime.counted(task, |report| {
         ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
-    })?)
+    })?;
+    for line in remarks(&images) {
+        runtime.message(&format!("{task}: {line}"));
+    }
+    Ok(images)
+}
+
+/// Files of a kind that a message names.
+const NAMED: usize = 10;
+
+/// What is to be said of decoded images: files left out, each with its reason, and how many were repaired or the like.
+fn remarks(images: &ImageDataset) -> Vec<String> {
+    let excluded = images.excluded();
+    let mut lines: Vec<String> =
+        excluded.iter().take(NAMED).map(|(_, reason)| format!("left out: {reason}")).collect();
+    if excluded.len() > NAMED {
+        lines.push(format!("left out: {} files more", excluded.len() - NAMED));
+    }
+    let mut notes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for i in 0..images.len() {
+        if let Some(note) = images.note(i) {
+            notes.entry(note).or_default().push(i);
+        }
+    }
+    lines.extend(notes.into_iter().map(|(note, of)| {
+        let first =
+            images.paths().get(of[0]).map_or(String::new(), |path| format!(" (first: {})", path.display()));
+        format!("{} of {} images {note}{first}", of.len(), images.len())
+    }));
+    lines
+}
+
+/// Checks that no class has lost all its images to `--on-error skip`.
+///
+/// # Errors
+///
+/// [`Error::Data`] names the class.
+pub(crate) fn check_readable(folder: &ImageFolder, images: &ImageDataset) -> Result<()> {
+    let left = images.targets().counts(folder.classes().len());
+    let lost = folder.counts().iter().zip(left).position(|(&before, after)| before > 0 && after == 0);
+    match lost.map(|label| folder.classes()[label].clone()) {
+        None => Ok(()),
+        Some(class) => {
+            let path = folder.root().join(&class);
+            Err(firstsight_data::Error::EmptyClass { class, path }.into())
+        }
+    }
+}
+
+/// Decodes several folders before any is used. Files that cannot be decoded are one error, from whatever folder.
+///
+/// # Errors
+///
+/// [`Error::Data`] for files that cannot be decoded.
+pub(crate) fn decode_together<const N: usize>(
+    folders: [(Option<&ImageFolder>, &str); N],
+    settings: &DecodeSettings,
+    runtime: &Runtime,
+) -> Result<[Option<ImageDataset>; N]> {
+    let (mut unreadable, mut seen) = (Vec::new(), 0);
+    let mut decoded = [const { None }; N];
+    for ((folder, task), decoded) in folders.into_iter().zip(&mut decoded) {
+        let Some(folder) = folder else { continue };
+        seen += folder.len();
+        match decode(folder, task, settings, runtime) {
+            Ok(images) => *decoded = Some(images),
+            Err(Error::Data(error)) => match *error {
+                firstsight_data::Error::Unreadable { files, .. } => unreadable.extend(files),
+                error => return Err(error.into()),
+            },
+            Err(error) => return Err(error),
+        }
+    }
+    match unreadable.is_empty() {
+        true => Ok(decoded),
+        false => Err(firstsight_data::Error::Unreadable { files: unreadable, total: seen }.into()),
+    }
 }
 
 /// Batches of images as a network takes them.

@@ -9,6 +9,8 @@ use crate::error::Error;
 pub(super) enum Failure {
     TooManyPixels(u64, u64),
     Undecodable(String),
+    /// A setting is invalid, whatever the file.
+    Setting(Error),
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -23,6 +25,7 @@ impl Failure {
         match self {
             Self::TooManyPixels(width, height) => Error::TooManyPixels { path, width, height, max_pixels },
             Self::Undecodable(message) => Error::Undecodable { path, format: format.name(), message },
+            Self::Setting(error) => error,
         }
     }
 }

@@ -1,11 +1,10 @@
 //! An image scaled and cropped to the target size.
 
-use std::path::Path;
-
+use super::failure::Failure;
 use crate::decode_settings::{DecodeSettings, ResizeMode};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::raster::Raster;
-use crate::resize::scale;
+use crate::resize::{Span, scale_part};
 
 /// The size to scale to, and the target's corner in the scaled image.
 struct Plan {
@@ -17,7 +16,7 @@ struct Plan {
 
 impl Plan {
     /// For a source and a target of (width, height).
-    fn new(settings: &DecodeSettings, source: (u32, u32), target: (u32, u32)) -> Result<Self> {
+    fn new(settings: &DecodeSettings, source: (u32, u32), target: (u32, u32)) -> Result<Self, Error> {
         let pct = settings.crop_pct;
         match settings.resize_mode {
             ResizeMode::Squash => {
@@ -46,33 +45,18 @@ impl Plan {
     }
 }
 
-/// Scales and crops an image to the size in `settings`. `path` is for error messages.
-pub(super) fn resize(path: &Path, source: Raster, settings: &DecodeSettings) -> Result<Vec<u8>> {
+/// Scales and crops an image to the size in `settings`. Only what the crop keeps is computed.
+pub(super) fn resize(source: Raster, settings: &DecodeSettings) -> Result<Vec<u8>, Failure> {
     let side = |name, side: usize| match u32::try_from(side) {
         Ok(side) if side > 0 => Ok(side),
-        _ => Err(Error::invalid(name, "a size of 1 to 4294967295 pixels", side)),
+        _ => Err(Failure::Setting(Error::invalid(name, "a size of 1 to 4294967295 pixels", side))),
     };
     let target = (side("width", settings.width)?, side("height", settings.height)?);
-    let plan = Plan::new(settings, (source.width, source.height), target)?;
-    let (width, height) = plan.scaled;
-    if width.saturating_mul(height) > settings.max_pixels.max(u64::from(target.0) * u64::from(target.1)) {
-        return Err(Error::TooManyPixels {
-            path: path.to_owned(),
-            width,
-            height,
-            max_pixels: settings.max_pixels,
-        });
-    }
-    let scaled = scale(source, width as usize, height as usize, settings.interpolation);
-    if plan.scaled == (target.0.into(), target.1.into()) {
-        return Ok(scaled);
-    }
-    let channels = settings.color.channels();
-    let (stride, row_bytes) = (width as usize * channels, settings.width * channels);
-    let (left, top) = (plan.corner.0 as usize * channels, plan.corner.1 as usize);
-    let mut cropped = Vec::with_capacity(settings.height * row_bytes);
-    for row in scaled.chunks_exact(stride).skip(top).take(settings.height) {
-        cropped.extend_from_slice(&row[left..left + row_bytes]);
-    }
-    Ok(cropped)
+    let plan = Plan::new(settings, (source.width, source.height), target).map_err(Failure::Setting)?;
+    let span = |scaled: u64, corner: u64, target: usize| -> Result<Span, Failure> {
+        Ok(Span { scaled: usize::try_from(scaled)?, start: usize::try_from(corner)?, len: target })
+    };
+    let columns = span(plan.scaled.0, plan.corner.0, settings.width)?;
+    let rows = span(plan.scaled.1, plan.corner.1, settings.height)?;
+    Ok(scale_part(source, columns, rows, settings.interpolation))
 }

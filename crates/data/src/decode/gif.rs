@@ -1,25 +1,25 @@
 //! GIF files.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 
+use super::Picture;
 use super::failure::{Failure, check_pixels};
-use crate::decode_settings::ColorMode;
-use crate::raster::Raster;
+use crate::reading::Reading;
 
 /// Width and height from the header.
-pub(super) fn dimensions(reader: BufReader<File>) -> Result<(u32, u32), Failure> {
-    let decoder = gif::DecodeOptions::new().read_info(reader)?;
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
+    let decoder = gif::DecodeOptions::new().read_info(Cursor::new(bytes))?;
     Ok((decoder.width().into(), decoder.height().into()))
 }
 
 /// The first frame on the animation's canvas.
 ///
 /// As in Pillow, the canvas around the frame has the transparent color if there is one, otherwise the first color.
-pub(super) fn read(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, Failure> {
+pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> {
+    let max_pixels = reading.max_pixels;
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::Indexed);
-    let mut decoder = options.read_info(reader)?;
+    let mut decoder = options.read_info(Cursor::new(bytes))?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let (screen_width, screen_height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     check_pixels(screen_width, screen_height, max_pixels)?;
@@ -28,7 +28,8 @@ pub(super) fn read(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, F
     };
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
-    let background = frame.transparent.unwrap_or(0);
+    let transparent = frame.transparent;
+    let background = transparent.unwrap_or(0);
     let colors = frame.palette.clone().or(global).unwrap_or_default();
     let width = screen_width.max((left + frame_width) as u32);
     let height = screen_height.max((top + frame_height) as u32);
@@ -48,6 +49,10 @@ pub(super) fn read(reader: BufReader<File>, max_pixels: u64) -> Result<Raster, F
     // Beyond the file's colors, Pillow's palette is a gray ramp.
     let palette: [[u8; 3]; 256] =
         std::array::from_fn(|index| colors.get(index).copied().unwrap_or([index as u8; 3]));
-    let data = canvas.iter().flat_map(|&index| palette[usize::from(index)]).collect();
-    Ok(Raster { width, height, color: ColorMode::Rgb, data })
+    let color = |&index: &u8| {
+        let [r, g, b] = palette[usize::from(index)];
+        [r, g, b, if transparent == Some(index) { 0 } else { 255 }]
+    };
+    let data = canvas.iter().flat_map(color).collect();
+    Ok(Picture::new(width, height, 4, data, reading.alpha))
 }

@@ -2,9 +2,11 @@
 
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
 
+use super::Picture;
 use super::failure::{Failure, check_pixels};
 use crate::decode_settings::ColorMode;
 use crate::raster::Raster;
+use crate::reading::Reading;
 
 /// Width and height from the header.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
@@ -12,7 +14,8 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
 }
 
 /// The pixels. CMYK is read as Adobe writes it, inverted.
-pub(super) fn read(bytes: &[u8], max_pixels: u64) -> Result<Raster, Failure> {
+pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> {
+    let max_pixels = reading.max_pixels;
     let mut decoder = Decoder::new(bytes)?;
     let (width, height) = size(&decoder);
     check_pixels(width, height, max_pixels)?;
@@ -35,7 +38,7 @@ pub(super) fn read(bytes: &[u8], max_pixels: u64) -> Result<Raster, Failure> {
             return Err(Failure::Undecodable(format!("expected gray, RGB or CMYK, found {other:?}")));
         }
     };
-    Ok(Raster { width, height, color, data })
+    Ok(Raster { width, height, color, data }.into())
 }
 
 fn size(decoder: &Decoder<'_>) -> (u32, u32) {

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::ImageDataset;
 use crate::cache::{self, Content};
 use crate::cache_folder::CacheFolder;
-use crate::decode::decode_image;
-use crate::decode_settings::{DecodeSettings, OnDecodeError};
+use crate::decode::{DecodedImage, decode_bytes, read_file};
+use crate::decode_settings::{DecodeSettings, OnError};
 use crate::error::{Error, Result};
 use crate::scan::ImageFolder;
 
@@ -33,8 +33,8 @@ impl ImageDataset {
     ///
     /// # Errors
     ///
-    /// The error of [`decode_image`] for the first unreadable file, unless `settings.on_error` excludes such files;
-    /// [`Error::EmptyClass`] if a class has no readable image.
+    /// [`Error::Unreadable`] names every file that cannot be decoded, unless `settings.on_error` skips them;
+    /// [`Error::Invalid`] for settings that are invalid.
     ///
     /// # Examples
     ///
@@ -89,25 +89,18 @@ impl ImageDataset {
                 }
             }
         };
-        Self::assemble(folder, size, content)
+        Ok(Self::assemble(folder, size, content))
     }
 
-    fn assemble(folder: &ImageFolder, size: (usize, usize, usize), content: Content) -> Result<Self> {
-        let Content { pixels, excluded } = content;
+    fn assemble(folder: &ImageFolder, size: (usize, usize, usize), content: Content) -> Self {
+        let Content { pixels, excluded, notes } = content;
         let mut is_excluded = vec![false; folder.len()];
         for (index, _) in &excluded {
             is_excluded[*index] = true;
         }
         let indices: Vec<usize> = (0..folder.len()).filter(|&i| !is_excluded[i]).collect();
         let kept = folder.subset(&indices);
-        let lost =
-            folder.counts().iter().zip(kept.counts()).position(|(&before, after)| before > 0 && after == 0);
-        if let Some(label) = lost {
-            let class = folder.classes()[label].clone();
-            let path = folder.root().join(&class);
-            return Err(Error::EmptyClass { class, path });
-        }
-        Ok(Self {
+        Self {
             pixels: Arc::new(pixels),
             size,
             indices,
@@ -118,7 +111,8 @@ impl ImageDataset {
                 .into_iter()
                 .map(|(index, reason)| (folder.samples()[index].path.clone(), reason))
                 .collect(),
-        })
+            notes: Arc::new(notes.into_iter().collect()),
+        }
     }
 }
 
@@ -140,43 +134,44 @@ fn decode_all(
     let all = total * bytes;
     let mut pixels = cache::zeros(all).ok_or(Error::OutOfMemory { images: total, bytes: all as u64 })?;
     let finished = AtomicUsize::new(0);
-    let decode = |(target, index): (&mut [u8], usize)| -> Result<Option<(usize, String)>> {
-        let result = decode_image(&folder.samples()[index].path, settings);
-        let outcome = match result {
-            Ok(image) => {
-                target.copy_from_slice(&image);
-                None
+    let decode = |(target, index): (&mut [u8], usize)| -> Result<Outcome> {
+        let path = &folder.samples()[index].path;
+        let outcome = match read_file(path).and_then(|bytes| decode_bytes(path, &bytes, settings)) {
+            Ok(DecodedImage { pixels, note, .. }) => {
+                target.copy_from_slice(&pixels);
+                Outcome { index, note, error: None }
             }
             Err(
                 error @ (Error::Io { .. }
                 | Error::NotAnImage { .. }
                 | Error::Undecodable { .. }
                 | Error::TooManyPixels { .. }),
-            ) if settings.on_error == OnDecodeError::Exclude => Some((index, error.to_string())),
+            ) => Outcome { index, note: None, error: Some(error.to_string()) },
             Err(error) => return Err(error),
         };
         progress(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
         Ok(outcome)
     };
-    // `find_map_first` returns the first error by index, whatever the order of the threads.
-    let excluded = std::sync::Mutex::new(Vec::new());
-    let failed =
-        pixels.par_chunks_exact_mut(bytes).zip(0..total).map(decode).find_map_first(
-            |outcome| match outcome {
-                Ok(None) => None,
-                Ok(Some(unreadable)) => {
-                    if let Ok(mut excluded) = excluded.lock() {
-                        excluded.push(unreadable);
-                    }
-                    None
-                }
-                Err(error) => Some(error),
-            },
-        );
-    if let Some(error) = failed {
-        return Err(error);
+    // Collected by index, whatever the order of the threads.
+    let outcomes: Vec<Result<Outcome>> =
+        pixels.par_chunks_exact_mut(bytes).zip(0..total).map(decode).collect();
+    let (mut excluded, mut notes) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        let Outcome { index, note, error } = outcome?;
+        excluded.extend(error.map(|reason| (index, reason)));
+        notes.extend(note.map(|note| (index, note)));
     }
-    let mut excluded = excluded.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    excluded.sort();
-    Ok(Content { pixels, excluded })
+    if settings.on_error == OnError::Fail && !excluded.is_empty() {
+        let path = |index: usize| folder.samples()[index].path.clone();
+        let files = excluded.into_iter().map(|(index, reason)| (path(index), reason)).collect();
+        return Err(Error::Unreadable { files, total });
+    }
+    Ok(Content { pixels, excluded, notes })
+}
+
+/// What became of one image.
+struct Outcome {
+    index: usize,
+    note: Option<String>,
+    error: Option<String>,
 }

@@ -14,6 +14,7 @@ use super::{SkipReason, Skipped};
 use crate::decode;
 use crate::error::{Error, Result};
 use crate::labels::Labels;
+use crate::reading::Exif;
 use crate::split::train_test_split;
 
 /// One image file.
@@ -36,7 +37,7 @@ pub struct Sample {
 /// # Examples
 ///
 /// ```
-/// use firstsight_data::{ImageFolder, SkipReason};
+/// use firstsight_data::{Exif, ImageFolder, SkipReason};
 ///
 /// # let root = tempfile::tempdir().unwrap();
 /// # for name in ["ants/1.png", "ants/2.png", "bees/1.png"] {
@@ -51,7 +52,7 @@ pub struct Sample {
 /// assert_eq!(folder.counts(), [2, 1]);
 /// assert_eq!(folder.skipped()[0].path, root.join("bees/notes.txt"));
 /// assert_eq!(folder.skipped()[0].reason, SkipReason::NotAnImage);
-/// assert_eq!(folder.dimensions()?, [(4, 3); 3]);
+/// assert_eq!(folder.dimensions(Exif::Apply)?, [(4, 3); 3]);
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -286,18 +287,19 @@ impl ImageFolder {
         Self { samples, labels: self.labels.subset(indices), ..self.clone() }
     }
 
-    /// The width and height of each image in pixels, from the files' headers, read in parallel.
+    /// The width and height of each image in pixels, from the files' headers, read in parallel; of the upright image where
+    /// `exif` is applied.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::NotAnImage`] or [`Error::Undecodable`], naming the first such file.
-    pub fn dimensions(&self) -> Result<Vec<(u32, u32)>> {
-        self.each_dimensions().into_iter().collect()
+    pub fn dimensions(&self, exif: Exif) -> Result<Vec<(u32, u32)>> {
+        self.each_dimensions(exif).into_iter().collect()
     }
 
     /// As [`dimensions`](Self::dimensions), with an error in the place of each image whose header cannot be read.
-    pub fn each_dimensions(&self) -> Vec<Result<(u32, u32)>> {
-        self.samples.par_iter().map(|sample| decode::read_dimensions(&sample.path)).collect()
+    pub fn each_dimensions(&self, exif: Exif) -> Vec<Result<(u32, u32)>> {
+        self.samples.par_iter().map(|sample| decode::read_dimensions(&sample.path, exif)).collect()
     }
 
     /// Shuffles and splits into train and test exactly as scikit-learn does: see [`train_test_split`].

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight_data::{
-    CacheFolder, ColorMode, DecodeOptions, DecodeSettings, Error, ImageDataset, ImageFolder, Interpolation,
-    OnDecodeError, ResizeMode,
+    Alpha, CacheFolder, ColorMode, Damaged, DecodeOptions, DecodeSettings, Error, Exif, ImageDataset,
+    ImageFolder, Interpolation, OnError, Reading, ResizeMode, SixteenBit,
 };
 
 use crate::support::{folder, golden, settings};
@@ -61,14 +61,19 @@ fn the_second_run_reads_the_cache_and_not_the_images() {
 fn every_setting_and_every_file_has_a_cache_of_its_own() {
     let root = images();
     let cache = root.path().join(".cache");
+    let reading = |reading| DecodeSettings { reading, ..small() };
     let variants = [
         small(),
         DecodeSettings { height: 6, width: 8, ..small() },
         DecodeSettings { color: ColorMode::Gray, ..small() },
         DecodeSettings { interpolation: Interpolation::Nearest, ..small() },
         DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 0.875, ..small() },
-        DecodeSettings { on_error: OnDecodeError::Exclude, ..small() },
-        DecodeSettings { max_pixels: 1 << 20, ..small() },
+        DecodeSettings { on_error: OnError::Skip, ..small() },
+        reading(Reading { max_pixels: 1 << 20, ..Reading::pillow() }),
+        reading(Reading { exif: Exif::Apply, ..Reading::pillow() }),
+        reading(Reading { sixteen_bit: SixteenBit::Scale, ..Reading::pillow() }),
+        reading(Reading { alpha: Alpha::Blend, ..Reading::pillow() }),
+        reading(Reading { damaged: Damaged::Accept, ..Reading::pillow() }),
     ];
     for (i, settings) in variants.iter().enumerate() {
         let decoded = decode(root.path(), settings, Some(&cache));
@@ -91,7 +96,7 @@ fn a_damaged_cache_is_made_anew() {
     let root = images();
     let bad = root.path().join("a/3.png");
     fs::write(&bad, "text").unwrap();
-    let exclude = DecodeSettings { on_error: OnDecodeError::Exclude, ..small() };
+    let exclude = DecodeSettings { on_error: OnError::Skip, ..small() };
     let cache = root.path().join(".cache");
     let expected = decode(root.path(), &exclude, Some(&cache));
     let [file] = &files(&cache)[..] else { panic!("expected one file") };
@@ -209,7 +214,7 @@ fn others_may_read_a_cache_as_far_as_the_umask_lets_them() {
 fn more_pixels_than_memory_are_an_error() {
     let root = images();
     let folder = ImageFolder::scan(root.path()).unwrap();
-    let large = DecodeSettings { max_pixels: u64::MAX, ..settings(1 << 20, 1 << 21, ColorMode::Rgb) };
+    let large = settings(1 << 20, 1 << 21, ColorMode::Rgb);
     let error = ImageDataset::decode(&folder, &large).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { images: 5, .. }), "{error}");
 }

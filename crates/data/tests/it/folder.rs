@@ -3,7 +3,7 @@ use std::fs;
 use firstsight_data::SkipReason::{
     BrokenLink, Empty, Hidden, Junk, NoClass, NoSplit, NotAnImage, Repeated, UnknownClass, Unsupported,
 };
-use firstsight_data::{DatasetFolder, Error, ImageFolder, Skipped, scan_images};
+use firstsight_data::{DatasetFolder, Error, Exif, ImageFolder, Skipped, scan_images};
 
 use crate::support::{folder, write_image};
 
@@ -105,7 +105,8 @@ fn a_file_that_is_only_named_like_an_image_is_left_to_decoding() {
     }
     let folder = ImageFolder::scan(root.path()).unwrap();
     assert_eq!((folder.len(), folder.skipped()), (4, &[][..]));
-    let unreadable = folder.each_dimensions().iter().filter(|dimensions| dimensions.is_err()).count();
+    let unreadable =
+        folder.each_dimensions(Exif::Ignore).iter().filter(|dimensions| dimensions.is_err()).count();
     assert_eq!(unreadable, 3);
 }
 
@@ -336,7 +337,10 @@ fn links_are_followed_but_no_folder_is_counted_twice() {
         ]
     );
     // A photo that isn't there is unreadable.
-    assert_eq!(folder.each_dimensions().iter().filter(|dimensions| dimensions.is_err()).count(), 1);
+    assert_eq!(
+        folder.each_dimensions(Exif::Ignore).iter().filter(|dimensions| dimensions.is_err()).count(),
+        1
+    );
 }
 
 #[cfg(unix)]

@@ -1,11 +1,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use firstsight_data::{DecodeSettings, OnError};
 use firstsight_transfer::{
     Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, SplitConfig, Splits, decode, files,
 };
 
-use crate::{context::Context, data, values};
+use crate::{
+    context::Context,
+    data,
+    reading::{ReadingArgs, SomeUnreadable},
+    values,
+};
 
 /// Seed of the split of a folder without validation images, for a run whose configuration states none.
 const SPLIT_SEED: u32 = 123;
@@ -24,6 +30,8 @@ pub struct Args {
     /// Split to measure [default: test, or else val]
     #[arg(long, value_parser = values::split(), value_name = "NAME")]
     split: Option<Split>,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -61,12 +69,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let names = class_names(&config, folder.classes(), path)?;
     let task = format!("{} images", split.name());
-    let images = decode(&folder, &task, &config.pretrained_cfg.decode_settings(), &context.runtime)?;
+    let reading = args.reading.over(config.pretrained_cfg.reading);
+    let on_error = args.reading.on_error(OnError::Skip);
+    let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
+    let images = decode(&folder, &task, &settings, &context.runtime)?;
+    let complete = SomeUnreadable::check(images.excluded().len(), folder.len());
     let measured = Evaluation::measure(&network, images, &config.pretrained_cfg, &context.runtime.device)?;
     let result = EvaluationFigures::new(&measured.metrics, &measured.predictions, &names);
     if args.json {
         println!("{}", files::json(&result)?);
-        return Ok(());
+        return complete;
     }
     println!("{} split of {}: {} images", split.name(), path.display(), result.figures.n);
     print(&result);
@@ -77,7 +89,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     for (n, truth, guess) in pairs.into_iter().take(10) {
         println!("{}\t{}\t{n}", names[truth], names[guess]);
     }
-    Ok(())
+    complete
 }
 
 /// The figures of all images, then a row for each class.

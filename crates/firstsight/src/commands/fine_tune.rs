@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{AugmentationConfig, AugmentationPreset, OnDecodeError, ResizeMode};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset};
 
@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     data::{self, DataArgs},
     hub,
+    reading::ReadingArgs,
     splitting::SplitArgs,
     values::{self, InputSize},
 };
@@ -57,11 +58,10 @@ pub struct Args {
     /// Show rare classes as often as frequent ones
     #[arg(long, alias = "balance")]
     class_balanced: bool,
-    /// Leave out files that cannot be decoded, naming each
-    #[arg(long)]
-    skip_unreadable: bool,
     #[command(flatten)]
     split: SplitArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Folder for weights, configuration, history, figures and report [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
@@ -107,7 +107,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             mix: None,
             label_smoothing: args.label_smoothing,
         },
-        on_decode_error: if args.skip_unreadable { OnDecodeError::Exclude } else { OnDecodeError::Fail },
+        reading: args.reading.reading(),
+        on_error: args.reading.on_error(OnError::Fail),
         ..preset
     };
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));

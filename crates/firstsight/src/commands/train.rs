@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use firstsight_data::{InputSpec, OnError};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, TrainingRecord, report_sections,
@@ -11,6 +12,7 @@ use crate::{
     augmentation,
     context::Context,
     data::{self, DataArgs},
+    reading::ReadingArgs,
     splitting::SplitArgs,
     values::{self, InputSize},
 };
@@ -41,6 +43,8 @@ pub struct Args {
     split: SplitArgs,
     #[command(flatten)]
     augmentation: augmentation::Args,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Folder for weights, configuration, history, figures, report and checkpoint [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
@@ -53,7 +57,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
     let plan = Training {
         model: args.model,
-        input: args.model.input_spec(channels, height, width),
+        input: InputSpec {
+            reading: args.reading.reading(),
+            ..args.model.input_spec(channels, height, width)
+        },
         epochs: args.epochs,
         patience: args.patience,
         optimization: Optimization::Adam,
@@ -69,7 +76,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     let run = data::run_folder(&out, args.resume)?;
     let train = || {
-        let splits = DecodedSplits::decode(&folders, &plan.input, &context.runtime)?;
+        let splits = DecodedSplits::decode(
+            &folders,
+            &plan.input,
+            args.reading.on_error(OnError::Fail),
+            &context.runtime,
+        )?;
         let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
         anyhow::Ok((splits, trained))
     };

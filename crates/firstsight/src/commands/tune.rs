@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::{AugmentationConfig, InputSpec};
+use firstsight_data::{AugmentationConfig, InputSpec, OnError};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
     Suggest, Tpe, TpeConfig, Trial, TrialState,
@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     data::DataArgs,
     progress::{SearchProgress, TrialProgress},
+    reading::ReadingArgs,
     splitting::SplitArgs,
     values::{self, InputSize},
 };
@@ -70,12 +71,22 @@ pub struct Args {
     study: String,
     #[command(flatten)]
     split: SplitArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// HTML file for the search: every trial, history, slices, parallel coordinates, importances
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// The input that images are decoded for, whatever the model.
+    fn decoded(&self) -> InputSpec {
+        let InputSize { height, width, channels } = self.input;
+        InputSpec { reading: self.reading.reading(), ..InputSpec::bytes(channels, height, width) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -108,7 +119,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
     let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
     Ok(Training {
         model,
-        input: InputSpec { mean, std, ..InputSpec::bytes(channels, height, width) },
+        input: InputSpec { mean, std, ..args.decoded() },
         epochs: args.epochs,
         patience: args.patience,
         optimization: Optimization::Adam,
@@ -124,9 +135,8 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let folders = args.data.splits(&args.split, &context.runtime)?;
-    let InputSize { height, width, channels } = args.input;
-    let splits =
-        DecodedSplits::decode(&folders, &InputSpec::bytes(channels, height, width), &context.runtime)?;
+    let on_error = args.reading.on_error(OnError::Fail);
+    let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
     let study = study(args, context, &splits)?;
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
     let finished = study.trials()?.iter().filter(of_use).count();
@@ -174,7 +184,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
         "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
-         --seed {}{} --epochs {} --patience {} --out RUN",
+         --seed {}{} --epochs {} --patience {}{} --out RUN",
         context.command.get_name(),
         args.data.path(),
         args.input,
@@ -183,7 +193,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         record.seed,
         args.split.as_flags(),
         args.epochs,
-        args.patience
+        args.patience,
+        args.reading.typed()
     );
     Ok(())
 }

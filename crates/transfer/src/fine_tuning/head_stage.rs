@@ -21,28 +21,37 @@ pub(super) struct HeadStage {
 }
 
 impl FineTuning {
-    /// Trains a last layer on the features of each resize mode, and keeps that of the lowest cross-validated loss.
+    /// `input` with a resize mode.
+    pub(super) fn fitted(input: &InputSpec, mode: ResizeMode) -> InputSpec {
+        // timm crops after stretching unless the whole is kept.
+        let crop_pct = if mode == ResizeMode::Squash { 1.0 } else { input.crop_pct };
+        InputSpec { crop_mode: mode, crop_pct, ..input.clone() }
+    }
+
+    /// Trains a last layer on the features of each resize mode, and keeps that of the lowest cross-validated loss. `first`
+    /// are the training images of the first mode.
     pub(super) fn train_head(
         &self,
         model: &mut TransferModel,
         recipe: &Recipe,
         splits: &Splits,
+        first: ImageDataset,
         runtime: &Runtime,
         seconds: &mut Seconds,
     ) -> Result<HeadStage> {
         let mut best: Option<HeadStage> = None;
         let mut resize_modes = Vec::new();
         let input = model.input.clone();
+        let mut first = Some(first);
         for &mode in &self.resize_modes {
-            model.input = InputSpec { crop_mode: mode, ..input.clone() };
-            if mode == ResizeMode::Squash {
-                // timm crops after stretching unless the whole is kept.
-                model.input.crop_pct = 1.0;
-            }
+            model.input = Self::fitted(&input, mode);
             let settings = self.decode_settings(&model.input);
-            let train = timed(&mut seconds.decoding, || {
-                decode(&splits.train, "training images", &settings, runtime)
-            })?;
+            let train = match first.take() {
+                Some(first) => first,
+                None => timed(&mut seconds.decoding, || {
+                    decode(&splits.train, "training images", &settings, runtime)
+                })?,
+            };
             if resize_modes.is_empty() {
                 self.announce(model, recipe, &train, splits.val.len(), runtime)?;
             }

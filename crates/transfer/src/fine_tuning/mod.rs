@@ -9,7 +9,7 @@ mod saving;
 use std::time::Instant;
 
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, OnDecodeError, ResizeMode,
+    AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, OnError, Reading, ResizeMode,
 };
 use firstsight_models::Block;
 use firstsight_train::{Metric as _, TopK};
@@ -19,9 +19,10 @@ use self::head_stage::HeadStage;
 use self::result::accuracy;
 pub use self::result::{FineTuneResult, Kept, Seconds};
 use crate::fine_tune::block_index;
+use crate::splits::{check_readable, decode_together};
 use crate::{
-    BatchNormMode, Evaluation, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, TransferModel,
-    decode,
+    BatchNormMode, Error, Evaluation, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits,
+    TransferModel,
 };
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
@@ -61,8 +62,10 @@ pub struct FineTuning {
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
     pub augmentation: AugmentationConfig,
+    /// How the pixels of files are read.
+    pub reading: Reading,
     /// Treatment of files that cannot be decoded.
-    pub on_decode_error: OnDecodeError,
+    pub on_error: OnError,
 }
 
 /// A learning rate.
@@ -102,7 +105,8 @@ impl FineTuning {
                 mix: None,
                 label_smoothing: 0.1,
             },
-            on_decode_error: OnDecodeError::Fail,
+            reading: Reading::viewer(),
+            on_error: OnError::Fail,
         }
     }
 
@@ -151,22 +155,42 @@ impl FineTuning {
             TransferModel::new(pretrained, self.input(pretrained), n_classes, self.seed, runtime)?;
         let recipe = self.recipe(&model.blocks(), n_classes)?;
 
+        let Some(&mode) = self.resize_modes.first() else {
+            return Err(Error::Setting {
+                setting: "resize modes",
+                expected: "at least one".into(),
+                found: "none".into(),
+            });
+        };
+        // Everything is decoded before the first step, so that a file that can't be is known at once.
+        let first_input = Self::fitted(&model.input, mode);
+        let decode_all = |train, input: &InputSpec| {
+            let settings = self.decode_settings(input);
+            let folders = [
+                (train, "training images"),
+                (Some(&splits.val), "validation images"),
+                (splits.test.as_ref(), "test images"),
+            ];
+            decode_together(folders, &settings, runtime)
+        };
+        let decoded = timed(&mut seconds.decoding, || decode_all(Some(&splits.train), &first_input))?;
+        let [Some(first), Some(mut val), mut test] = decoded else {
+            return Err(Error::Dataset { path: splits.root.clone(), reason: "lacks a split".to_owned() });
+        };
+        check_readable(&splits.train, &first)?;
         let HeadStage { input, train, features, head, resize_modes } =
-            self.train_head(&mut model, &recipe, splits, runtime, &mut seconds)?;
+            self.train_head(&mut model, &recipe, splits, first, runtime, &mut seconds)?;
+        if input != first_input {
+            let decoded = timed(&mut seconds.decoding, || decode_all(None, &input))?;
+            if let [_, Some(other_val), other_test] = decoded {
+                (val, test) = (other_val, other_test);
+            }
+        }
         model.input = input;
         model.set_head(&head)?;
 
-        let settings = self.decode_settings(&model.input);
-        let decode = |folder, task| decode(folder, task, &settings, runtime);
-        let val = timed(&mut seconds.decoding, || decode(&splits.val, "validation images"))?;
-        let test = splits.test.as_ref();
-        let test =
-            test.map(|test| timed(&mut seconds.decoding, || decode(test, "test images"))).transpose()?;
         let decoded = [Some(&train), Some(&val), test.as_ref()];
         let excluded: Vec<_> = decoded.into_iter().flatten().flat_map(|d| d.excluded().to_vec()).collect();
-        for (path, reason) in &excluded {
-            runtime.message(&format!("left out: {}: {reason}", path.display()));
-        }
         let head_train = model.evaluate_head(&train, &features)?;
         let measure = |images| Evaluation::measure(&model.network, images, &model.input, &runtime.device);
         let head_val = timed(&mut seconds.measuring, || measure(val))?;
@@ -213,12 +237,13 @@ impl FineTuning {
         })
     }
 
-    /// The input of the weights at the size that was set.
+    /// The input of the weights at the size and with the reading that were set.
     fn input(&self, pretrained: &Pretrained) -> InputSpec {
         let mut input = pretrained.input.clone();
         if let Some((height, width)) = self.input_size {
             input.input_size = (input.input_size.0, height, width);
         }
+        input.reading = self.reading;
         input
     }
 
@@ -252,6 +277,6 @@ impl FineTuning {
     }
 
     fn decode_settings(&self, input: &InputSpec) -> DecodeSettings {
-        DecodeSettings { on_error: self.on_decode_error, ..input.decode_settings() }
+        DecodeSettings { on_error: self.on_error, ..input.decode_settings() }
     }
 }

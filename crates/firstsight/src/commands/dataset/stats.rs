@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use firstsight_data::{ImageFolder, Skipped};
+use firstsight_data::{Exif, ImageFolder, Skipped};
 use serde::Serialize;
 
 use crate::{context::Context, data};
@@ -97,7 +97,7 @@ pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
 
 fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
     let (mut heights, mut widths, mut unreadable) = (vec![], vec![], vec![]);
-    for (sample, dimensions) in folder.samples().iter().zip(folder.each_dimensions()) {
+    for (sample, dimensions) in folder.samples().iter().zip(folder.each_dimensions(Exif::Apply)) {
         match dimensions {
             Ok((width, height)) => {
                 heights.push(height);
