@@ -95,6 +95,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         num_features: network.n_features(),
         label_names: vec!["a".to_owned(), "b".to_owned()],
         named: true,
+        target: firstsight_transfer::Target::Class,
         pretrained_cfg: input,
         training: None,
     };

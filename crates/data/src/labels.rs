@@ -154,6 +154,31 @@ impl Labels {
         }
     }
 
+    /// The labels as a loss takes them: classes (N,) u32, several labels (N, K) f32 of 0 and 1, numbers (N,) f32.
+    ///
+    /// # Errors
+    ///
+    /// A device that is out of memory.
+    ///
+    /// # Panics
+    ///
+    /// If a class is not less than `n_classes`.
+    #[cfg(feature = "candle")]
+    pub fn to_tensor(
+        &self,
+        n_classes: usize,
+        device: &candle_core::Device,
+    ) -> candle_core::Result<candle_core::Tensor> {
+        use candle_core::Tensor;
+        match self {
+            Self::Class(labels) => Tensor::new(labels.as_slice(), device),
+            Self::MultiLabel(labels) => {
+                Tensor::from_vec(self.dense(n_classes), (labels.len(), n_classes), device)
+            }
+            Self::Value(labels) => Tensor::new(labels.as_slice(), device),
+        }
+    }
+
     /// # Errors
     ///
     /// [`Error::Invalid`] for a class without a name, classes out of order, a number that is not finite, or numbers with

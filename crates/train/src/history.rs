@@ -103,14 +103,22 @@ impl Monitor {
         value.unwrap_or(f64::NAN)
     }
 
+    /// Whether higher values are better.
+    pub fn maximize(&self) -> bool {
+        self.metric.as_ref().is_some_and(|metric| metric.maximize())
+    }
+
+    /// Whether `value` is strictly better than another. NaN never is.
+    pub fn better(&self, value: f64, than: f64) -> bool {
+        if self.maximize() { value > than } else { value < than }
+    }
+
     /// The index of the best epoch: strictly better than all before it.
     pub fn best(&self, epochs: &[Epoch]) -> Option<usize> {
-        let maximize = self.metric.as_ref().is_some_and(|metric| metric.maximize());
-        let better = |value: f64, than: f64| if maximize { value > than } else { value < than };
         let mut best: Option<(usize, f64)> = None;
         for (i, epoch) in epochs.iter().enumerate() {
             let value = self.value(epoch);
-            if !value.is_nan() && best.is_none_or(|(_, than)| better(value, than)) {
+            if !value.is_nan() && best.is_none_or(|(_, than)| self.better(value, than)) {
                 best = Some((i, value));
             }
         }

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let head = Head::train(&train, &config, &mut |_, _| ())?;
     let found: Vec<u32> = head.forward_t(&val.rows, false)?.argmax(1)?.to_vec1()?;
-    let right = found.iter().zip(&val.labels).filter(|(a, b)| a == b).count();
+    let right = found.iter().zip(val.labels.classes()).filter(|(a, b)| a == b).count();
     println!("{model}: {right} of {} validation images", val.labels.len());
     Ok(())
 }

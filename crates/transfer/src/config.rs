@@ -7,6 +7,7 @@ use firstsight_models::registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::task::{Target, TargetFields};
 use crate::{Error, Result, files};
 
 /// The content of a network's `config.json`.
@@ -101,6 +102,9 @@ pub struct RunConfig {
     /// Whether the file names the classes; otherwise they are numbered.
     #[serde(skip)]
     pub named: bool,
+    /// The meaning of the outputs.
+    #[serde(flatten)]
+    pub target: Target,
     /// Preprocessing of an image.
     pub pretrained_cfg: InputSpec,
     /// The training, for a run of ours.
@@ -153,6 +157,8 @@ pub(crate) struct StatedConfig {
     pub(crate) architecture: String,
     pub(crate) label_names: Option<Vec<String>>,
     pub(crate) training: Option<TrainingRecord>,
+    #[serde(flatten)]
+    pub(crate) target: TargetFields,
 }
 
 impl StatedConfig {

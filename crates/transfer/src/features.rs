@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use candle_core::{Device, ModuleT, Tensor};
-use firstsight_data::{Batches as _, CacheFolder, ImageDataset, Loader, LoaderConfig, Normalize, Sampling};
+use firstsight_data::{
+    Batches as _, CacheFolder, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
+};
 use firstsight_models::Params;
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
@@ -46,9 +48,9 @@ impl FeatureView {
 pub struct Features {
     /// The features (V·N, F) f32: all images in the first view, then all in the next.
     pub rows: Tensor,
-    /// The label of each image, (N,).
-    pub labels: Vec<u32>,
-    /// Number of classes.
+    /// The label of each image.
+    pub labels: Labels,
+    /// Number of classes; 1 for numbers.
     pub n_classes: usize,
 }
 
@@ -68,12 +70,12 @@ impl Features {
         self.rows.dims()[0] / self.labels.len().max(1)
     }
 
-    /// The rows (R, F) and labels (R,) of some images in their first `views` views.
-    pub fn select(&self, images: &[usize], views: usize) -> candle_core::Result<(Tensor, Vec<u32>)> {
+    /// The rows (R, F) and the R labels of some images in their first `views` views.
+    pub fn select(&self, images: &[usize], views: usize) -> candle_core::Result<(Tensor, Labels)> {
         let n = self.n_images();
         let of_view = |view: usize| images.iter().map(move |i| (view * n + i) as u32);
         let rows: Vec<u32> = (0..views.min(self.n_views())).flat_map(of_view).collect();
-        let labels = rows.iter().map(|row| self.labels[*row as usize % n]).collect();
+        let labels = self.labels.subset(&rows.iter().map(|row| *row as usize % n).collect::<Vec<_>>());
         let rows = self.rows.index_select(&Tensor::new(rows, self.rows.device())?, 0)?;
         Ok((rows, labels))
     }
@@ -109,7 +111,7 @@ pub fn features(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Features> {
-    let (labels, n_classes) = (images.labels().to_vec(), images.classes().len());
+    let (labels, n_classes) = (images.targets().clone(), images.classes().len());
     let n_rows = images.len() * config.views.len();
     let file = cache.map(|cache| CachedFeatures::new(cache, images, config));
     if let Some(rows) = file.as_ref().and_then(|file| file.read(n_rows, device)) {

@@ -2,13 +2,13 @@
 
 use candle_core::{Module as _, ModuleT, Tensor};
 use candle_nn::Init;
-use firstsight_data::{Batches as _, Sampling, TensorBatches, balanced};
+use firstsight_data::{Batches as _, Labels, Sampling, Task, TensorBatches, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
-    Accuracy, CrossEntropy, FitConfig, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate,
-    fit,
+    Accuracy, FitConfig, Metric, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate, fit,
 };
 
+use crate::task::Target;
 use crate::{Error, Features, Result};
 
 /// The settings of the last layer's training.
@@ -25,7 +25,7 @@ pub struct HeadConfig {
     pub batch_size: usize,
     /// Learning rate of Adam, which falls to 0 along a cosine.
     pub lr: f64,
-    /// Whether the images of rare classes are repeated, so that all classes count alike.
+    /// Whether the images of rare classes are repeated, so that all classes count alike. For one class per image.
     pub balanced: bool,
     /// Seed of the folds and of the order of the rows.
     pub seed: u64,
@@ -38,8 +38,8 @@ pub struct CrossValidation {
     pub penalty: f64,
     /// Mean loss of the held-out images.
     pub loss: f64,
-    /// Share of the held-out images that are classified correctly.
-    pub accuracy: f64,
+    /// Share of the held-out images that are classified correctly; none for other tasks than one class per image.
+    pub accuracy: Option<f64>,
 }
 
 /// A trained last layer, for features without further scaling.
@@ -64,7 +64,8 @@ impl Head {
     /// Trains on all rows of `features`, with the penalty that cross-validation chooses. `progress` is called with the
     /// numbers of finished trainings and of all trainings.
     ///
-    /// The labels are in 0..n_classes. The folds consist of images: all views of an image are in the same fold.
+    /// Softmax regression for one class per image, a logistic regression for each of several labels, ridge regression for
+    /// numbers. The folds consist of images: all views of an image are in the same fold.
     ///
     /// # Errors
     ///
@@ -76,6 +77,7 @@ impl Head {
     ) -> Result<Self> {
         let all: Vec<usize> = (0..features.n_images()).collect();
         let folds = folds(&features.labels, features.n_classes, config);
+        let is_class = features.labels.task() == Task::SingleLabel;
         let trainings = if config.penalties.len() > 1 { config.penalties.len() * folds.len() } else { 0 };
         let mut done = 0;
         let mut cross_validation = Vec::new();
@@ -92,7 +94,8 @@ impl Head {
                     progress(done, trainings + 1);
                 }
                 let n = all.len() as f64;
-                cross_validation.push(CrossValidation { penalty, loss: loss / n, accuracy: right / n });
+                let accuracy = is_class.then_some(right / n);
+                cross_validation.push(CrossValidation { penalty, loss: loss / n, accuracy });
             }
         }
         let best = cross_validation.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|c| c.penalty);
@@ -106,12 +109,14 @@ impl Head {
         Ok(Self { cross_validation, ..head })
     }
 
-    /// Loss and accuracy of some images in their first view.
+    /// Loss of some images in their first view, and accuracy where each has one class.
     fn measure(&self, features: &Features, images: &[usize]) -> Result<Metrics> {
         let (rows, labels) = features.select(images, 1)?;
-        let labels = Tensor::new(labels, rows.device())?;
+        let loss = Target::of(&labels, features.n_classes).loss();
+        let metrics: &[&dyn Metric] = if labels.task() == Task::SingleLabel { &[&Accuracy] } else { &[] };
+        let labels = labels.to_tensor(features.n_classes, rows.device())?;
         let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
-        Ok(evaluate(self, &batches, &CrossEntropy, &[&Accuracy])?)
+        Ok(evaluate(self, &batches, &*loss, metrics)?)
     }
 }
 
@@ -121,35 +126,41 @@ impl ModuleT for Head {
     }
 }
 
-/// Stratified folds of the images, at most one per image.
-fn folds(labels: &[u32], n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
+/// Folds of the images, at most one per image; stratified where each has one class.
+fn folds(labels: &Labels, n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
     let n = config.folds.min(labels.len()).max(2);
     let mut folds = vec![Vec::new(); n];
     let order = Sampling::Shuffled { seed: config.seed }.indices(labels.len(), 0);
     let mut next = 0;
-    for class in 0..n_classes as u32 {
-        for &i in order.iter().filter(|i| labels[**i] == class) {
-            folds[next % n].push(i);
-            next += 1;
+    let mut deal = |i| {
+        folds[next % n].push(i);
+        next += 1;
+    };
+    match labels {
+        Labels::Class(labels) => {
+            let of_class = |class| order.iter().copied().filter(move |i| labels[*i] == class);
+            (0..n_classes as u32).flat_map(of_class).for_each(&mut deal);
         }
+        Labels::MultiLabel(_) | Labels::Value(_) => order.into_iter().for_each(&mut deal),
     }
     folds.retain(|fold| !fold.is_empty());
     folds
 }
 
 fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadConfig) -> Result<Head> {
-    let images = match config.balanced {
-        true => {
-            let labels: Vec<u32> = images.iter().map(|&i| features.labels[i]).collect();
+    let images = match &features.labels {
+        Labels::Class(labels) if config.balanced => {
+            let labels: Vec<u32> = images.iter().map(|&i| labels[i]).collect();
             balanced(&labels).into_iter().map(|i| images[i]).collect()
         }
-        false => images.to_vec(),
+        _ => images.to_vec(),
     };
     let (rows, labels) = features.select(&images, features.n_views())?;
     let scaling = Scaling::of(&rows)?;
     let rows = scaling.apply(&rows)?;
     let device = rows.device().clone();
-    let labels = Tensor::new(labels, &device)?;
+    let loss = Target::of(&labels, features.n_classes).loss();
+    let labels = labels.to_tensor(features.n_classes, &device)?;
     let order = Sampling::Shuffled { seed: config.seed };
     let train = TensorBatches::new(rows, labels, config.batch_size, order)?;
 
@@ -165,7 +176,7 @@ fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadC
     let model =
         Trainable::new(&plain, params.named()).groups(vec![group("weight", penalty), group("bias", 0.0)]);
     let epochs = config.steps.div_ceil(train.n_batches()).max(1);
-    let fit_config = FitConfig::new(epochs, CrossEntropy, OptimizerConfig::adam_torch(config.lr))
+    let fit_config = FitConfig::new(epochs, loss, OptimizerConfig::adam_torch(config.lr))
         .schedule(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 });
     fit(&model, &train, None, &fit_config, &mut [])?;
     scaling.fold(&layer, penalty)

@@ -21,6 +21,7 @@ pub mod report_sections;
 mod run_folder;
 mod runtime;
 mod splits;
+pub mod task;
 pub mod training;
 mod transfer_model;
 
@@ -45,4 +46,5 @@ pub use splits::{
     Across, ContentHash, Contents, DecodedSplits, Duplicates, GroupBy, Provenance, RecordedImage, Split,
     SplitConfig, SplitMethod, SplitRecord, Splits, VALIDATION_SHARE, decode, loader,
 };
+pub use task::{LabelsEvaluation, Target, TaskEvaluation, ValueEvaluation};
 pub use transfer_model::TransferModel;

@@ -13,6 +13,7 @@ use firstsight_report::{Column, Figure, Image, LineChart, Report, Section, Serie
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
 pub use self::mistakes::{mistakes, surest_mistakes};
+use crate::task::TaskEvaluation;
 use crate::training::{Trained, Training, in_order};
 use crate::{DecodedSplits, Evaluation, Figures, Result, Runtime};
 
@@ -27,10 +28,10 @@ pub struct ReferenceRow {
 }
 
 /// The report of one run: layers, curves, figures, confusions, failures.
-pub fn run_report(
+pub fn run_report<E: TaskEvaluation>(
     plan: &Training,
     splits: &DecodedSplits,
-    trained: &Trained,
+    trained: &Trained<E>,
     source: &str,
     runtime: &Runtime,
 ) -> Result<Report> {
@@ -54,19 +55,12 @@ pub fn run_report(
     }
     layers(report.section(None, "The network"), &trained.network.summary());
     let section = report.section(None, "The training");
-    curves(section, trained, source);
-    let mut rows = vec![
-        ReferenceRow { split: "training", ours: trained.train.summary(), reference: None },
-        ReferenceRow { split: "validation", ours: trained.val.summary(), reference: None },
-    ];
-    rows.extend(trained.test.as_ref().map(|test| ReferenceRow {
-        split: "test",
-        ours: test.summary(),
-        reference: None,
-    }));
-    figures(section, &rows, plan.model.name);
+    E::curves(section, &trained.history.epochs, trained.best_epoch(), source);
+    let mut rows = vec![("training", trained.train.metrics()), ("validation", trained.val.metrics())];
+    rows.extend(trained.test.as_ref().map(|test| ("test", test.metrics())));
+    E::table(section, &rows, plan.model.name);
     let (name, measured) = trained.held_out();
-    held_out_sections(&mut report, name, measured, &splits.root, source)?;
+    measured.show(&mut report, name, &splits.root, source)?;
     Ok(report)
 }
 

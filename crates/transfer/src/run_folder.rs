@@ -171,6 +171,7 @@ impl RunFolder {
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {
             return Err(unusable(format!("it names {} classes, and the network has {n}", names.len())));
         }
+        let target = stated.target.target(n).map_err(unusable)?;
         let network = found.load(device)?;
         let named = found.label_names.is_some();
         let numbered = || (0..n).map(|class| format!("class {class}")).collect();
@@ -180,6 +181,7 @@ impl RunFolder {
             num_features: network.n_features(),
             label_names: found.label_names.unwrap_or_else(numbered),
             named,
+            target,
             pretrained_cfg: found.input,
             training: stated.training,
         };

@@ -20,6 +20,7 @@ pub use config::{GroupBy, SplitConfig, SplitMethod};
 pub use contents::{Across, ContentHash, Contents, Duplicates};
 pub use recorded::{RecordedImage, SplitRecord};
 
+use crate::task::Target;
 use crate::{Error, Result, Runtime, Smaller};
 
 /// Share of the training images that is set aside for validation where the folder has no validation split.
@@ -92,6 +93,11 @@ impl Splits {
             None => config.split(root, &train, &contents)?,
         };
         Ok(Self { root: root.to_path_buf(), train, val, test, val_is_split_off, config, contents })
+    }
+
+    /// The target of a network that is trained on them.
+    pub fn target(&self) -> Target {
+        Target::of(self.train.targets(), self.train.classes().len())
     }
 
     /// The images by split: training, validation, test.
@@ -303,7 +309,12 @@ impl DecodedSplits {
         }
     }
 
-    /// Number of classes.
+    /// The target of a network that is trained on them.
+    pub fn target(&self) -> Target {
+        Target::of(self.train.targets(), self.n_classes())
+    }
+
+    /// Number of classes; 1 for numbers.
     pub fn n_classes(&self) -> usize {
         self.train.classes().len()
     }

@@ -12,6 +12,7 @@ use firstsight_train::{
 };
 use serde::Serialize;
 
+use crate::task::{Target, TaskEvaluation, check_task};
 use crate::{
     DecodedSplits, Evaluation, EvaluationFigures, Figures, Interrupted, Result, RunConfig, RunFolder,
     Runtime, TrainingRecord, files, loader,
@@ -108,16 +109,16 @@ impl Training {
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
         let TrainingRecord { seed, batch_size, learning_rate, augmentation, .. } = self.record;
-        let mut train = loader(&splits.train, &self.input, batch_size, Sampling::Shuffled { seed }, device)?;
+        let target = splits.target();
+        let order = Sampling::Shuffled { seed };
+        let mut train = loader(&target.prepare(&splits.train)?, &self.input, batch_size, order, device)?;
         if let Some(augmentation) = augmentation.augmentation(seed) {
             train = train.augmented(augmentation)?;
         }
-        let val = in_order(&splits.val, &self.input, device)?;
+        let val = in_order(&target.prepare(&splits.val)?, &self.input, device)?;
         let (optimizer, schedule) = self.optimization.config(learning_rate);
-        let mut config = FitConfig::new(self.epochs, LOSS, optimizer).metric(Accuracy).schedule(schedule);
-        if splits.n_classes() > 5 {
-            config = config.metric(TopK(5));
-        }
+        let mut config = FitConfig::new(self.epochs, target.loss(), optimizer).schedule(schedule);
+        config.metrics = target.metrics(splits.n_classes());
         Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
     }
 
@@ -134,19 +135,37 @@ impl Training {
         resume: bool,
         runtime: &Runtime,
     ) -> Result<Trained> {
+        self.run_task(splits, run, resume, runtime)
+    }
+
+    /// As [`run`](Self::run), for any task: early stopping watches the [monitor](Target::monitor) of the task.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Setting`] for images of another task than that of `E`; those of [`run`](Self::run).
+    pub fn run_task<E: TaskEvaluation>(
+        &self,
+        splits: &DecodedSplits,
+        run: &RunFolder,
+        resume: bool,
+        runtime: &Runtime,
+    ) -> Result<Trained<E>> {
+        check_task::<E>(splits.train.targets())?;
         let started = Instant::now();
         let record = splits.provenance.as_ref().map(|provenance| &provenance.record);
         if let (Some(record), true) = (record, resume) {
             run.check_split(record)?;
         }
         let device = &runtime.device;
+        let target = splits.target();
+        let monitor = || target.monitor();
         let network = self.network(splits, device)?;
         let mut checkpoint =
             Checkpoint::new(&run.checkpoint(), monitor(), &self.identity(splits)).resume(resume);
         if let Some(record) = record {
             record.write(&run.split())?;
         }
-        self.config(splits, &network).write(&run.config())?;
+        self.config(splits, &network, target.clone()).write(&run.config())?;
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());
         let mut progress = runtime.training(self.model.name);
@@ -167,12 +186,16 @@ impl Training {
         }
         network.save(&run.weights())?;
 
-        let measure =
-            |images: &ImageDataset| Evaluation::measure(&network, images.clone(), &self.input, device);
-        let (train, val) = (measure(&splits.train)?, measure(&splits.val)?);
-        let test = splits.test.as_ref().map(measure).transpose()?;
-        let trained =
-            Trained { network, history, train, val, test, seconds: started.elapsed().as_secs_f64() };
+        let measure = |images: &ImageDataset, target: &Target| {
+            E::measure_task(&network, images.clone(), target, &self.input, device)
+        };
+        let mut val = measure(&splits.val, &target)?;
+        let target = val.decide(target);
+        self.config(splits, &network, target.clone()).write(&run.config())?;
+        let train = measure(&splits.train, &target)?;
+        let test = splits.test.as_ref().map(|test| measure(test, &target)).transpose()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let trained = Trained { network, target, history, train, val, test, seconds };
         files::write_json(&run.metrics(), &trained.metrics())?;
         Ok(trained)
     }
@@ -203,13 +226,14 @@ impl Training {
         )
     }
 
-    fn config(&self, splits: &DecodedSplits, network: &ImageClassifier) -> RunConfig {
+    fn config(&self, splits: &DecodedSplits, network: &ImageClassifier, target: Target) -> RunConfig {
         RunConfig {
             architecture: self.model.architecture().to_owned(),
             num_classes: splits.n_classes(),
             num_features: network.n_features(),
             label_names: splits.train.classes().to_vec(),
             named: true,
+            target,
             pretrained_cfg: self.input.clone(),
             training: Some(self.record),
         }
@@ -218,17 +242,19 @@ impl Training {
 
 /// A trained network with its figures.
 #[derive(Debug)]
-pub struct Trained {
+pub struct Trained<E = Evaluation> {
     /// The network with the weights of its best epoch.
     pub network: ImageClassifier,
+    /// The meaning of its outputs.
+    pub target: Target,
     /// Loss and metrics of each epoch.
     pub history: History,
     /// The training images.
-    pub train: Evaluation,
+    pub train: E,
     /// The validation images.
-    pub val: Evaluation,
+    pub val: E,
     /// The test images.
-    pub test: Option<Evaluation>,
+    pub test: Option<E>,
     /// Seconds that training and measuring took.
     pub seconds: f64,
 }
@@ -252,9 +278,16 @@ pub struct RunMetrics<F = EvaluationFigures> {
 pub type RunSummary = RunMetrics<Figures>;
 
 impl Trained {
+    /// The document with loss and accuracy alone.
+    pub fn summary(&self) -> RunSummary {
+        self.splits(Evaluation::summary)
+    }
+}
+
+impl<E: TaskEvaluation> Trained<E> {
     /// The epoch whose weights the network has, from 0.
     pub fn best_epoch(&self) -> Option<usize> {
-        monitor().best(&self.history.epochs)
+        self.target.monitor().best(&self.history.epochs)
     }
 
     /// Whether a request to stop cut the training short.
@@ -263,16 +296,11 @@ impl Trained {
     }
 
     /// The document `metrics.json`.
-    pub fn metrics(&self) -> RunMetrics {
-        self.splits(Evaluation::figures)
+    pub fn metrics(&self) -> RunMetrics<E::Figures> {
+        self.splits(E::all_figures)
     }
 
-    /// The document with loss and accuracy alone.
-    pub fn summary(&self) -> RunSummary {
-        self.splits(Evaluation::summary)
-    }
-
-    fn splits<F>(&self, of: fn(&Evaluation) -> F) -> RunMetrics<F> {
+    fn splits<F>(&self, of: fn(&E) -> F) -> RunMetrics<F> {
         RunMetrics {
             epochs: self.history.epochs.len(),
             best_epoch: self.best_epoch().map(|best| best + 1),
@@ -283,12 +311,12 @@ impl Trained {
     }
 
     /// The test images, or else the validation images.
-    pub fn held_out(&self) -> (&'static str, &Evaluation) {
+    pub fn held_out(&self) -> (&'static str, &E) {
         self.test.as_ref().map_or(("validation", &self.val), |test| ("test", test))
     }
 }
 
-/// The measure of an epoch: validation accuracy.
+/// The measure of an epoch where images have one class: validation accuracy.
 pub fn monitor() -> Monitor {
     Monitor::val(Accuracy)
 }

@@ -4,12 +4,13 @@ use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{Callback, FitConfig, History, Trainable, evaluate_and_predict, fit};
+use firstsight_train::{Callback, FitConfig, History, Trainable, fit};
 
-use crate::training::{LOSS, evaluation_batch, in_order, metrics};
+use crate::task::{Target, TaskEvaluation};
+use crate::training::{evaluation_batch, in_order};
 use crate::{
-    Evaluation, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result,
-    Runtime, Smaller, features, fingerprint, loader,
+    FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
+    Smaller, features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -102,20 +103,23 @@ impl TransferModel {
         Ok(self.network.set_head(&head.weight, &head.bias)?)
     }
 
-    /// Measures the last layer on the features of images as they are.
+    /// Measures the last layer on the features of images as they are. The labels of the features are
+    /// [prepared](Target::prepare), those of the images are not.
     ///
     /// # Errors
     ///
-    /// Those of [`evaluate_and_predict`].
-    pub fn evaluate_head(&self, images: &ImageDataset, features: &Features) -> Result<Evaluation> {
+    /// Those of [`TaskEvaluation::measure_batches`].
+    pub fn evaluate_head<E: TaskEvaluation>(
+        &self,
+        images: &ImageDataset,
+        features: &Features,
+        target: &Target,
+    ) -> Result<E> {
         let all: Vec<usize> = (0..features.n_images()).collect();
         let (rows, labels) = features.select(&all, 1)?;
-        let labels = Tensor::new(labels, rows.device())?;
+        let labels = labels.to_tensor(features.n_classes, rows.device())?;
         let batches = TensorBatches::new(rows, labels, FEATURE_BATCH, Sampling::Sequential)?;
-        let metrics = metrics(self.network.n_classes());
-        let (metrics, predictions) =
-            evaluate_and_predict(&LastLayer(&self.network), &batches, &LOSS, metrics)?;
-        Ok(Evaluation { images: images.clone(), metrics, predictions })
+        E::measure_batches(&LastLayer(&self.network), &batches, images.clone(), target)
     }
 
     /// Trains the last layer on batches of features.

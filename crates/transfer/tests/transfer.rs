@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
-use firstsight_data::{CacheFolder, ImageDataset, Normalize, Sampling, TensorBatches};
+use firstsight_data::{CacheFolder, ImageDataset, Labels, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Accuracy, CrossEntropy, Schedule};
@@ -28,7 +28,11 @@ fn clouds(per_class: usize, spread: f32) -> Features {
         .enumerate()
         .map(|(i, noise)| f32::from(u8::from(i % f % 3 == i / f % 3)) + spread * noise + 3.0)
         .collect();
-    Features { rows: Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap(), labels, n_classes: 3 }
+    Features {
+        rows: Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap(),
+        labels: Labels::Class(labels),
+        n_classes: 3,
+    }
 }
 
 fn head_config() -> HeadConfig {
@@ -58,7 +62,7 @@ fn a_head_learns_and_its_penalty_is_chosen() {
     assert!(head.penalty < 100.0, "a penalty that forbids everything was chosen");
     let logits = head.forward_t(&features.rows, false).unwrap();
     let found: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
-    let right = found.iter().zip(&features.labels).filter(|(a, b)| a == b).count();
+    let right = found.iter().zip(features.labels.classes()).filter(|(a, b)| a == b).count();
     assert!(right >= 80, "{right} of 90");
     let again = Head::train(&features, &head_config(), &mut |_, _| ()).unwrap();
     assert_eq!(again.weight.to_vec2::<f32>().unwrap(), head.weight.to_vec2::<f32>().unwrap());
@@ -69,7 +73,7 @@ fn rare_classes_count_as_much_when_balanced() {
     let mut features = clouds(40, 4.0);
     // One image in eight of class 2 stays.
     let kept: Vec<usize> =
-        (0..features.n_images()).filter(|i| features.labels[*i] != 2 || i % 24 == 2).collect();
+        (0..features.n_images()).filter(|i| features.labels.classes()[*i] != 2 || i % 24 == 2).collect();
     let (rows, labels) = features.select(&kept, 1).unwrap();
     features = Features { rows, labels, n_classes: 3 };
     let recall = |balanced| {
@@ -77,7 +81,7 @@ fn rare_classes_count_as_much_when_balanced() {
         let head = Head::train(&features, &config, &mut |_, _| ()).unwrap();
         let all = clouds(40, 4.0);
         let found: Vec<u32> = head.forward_t(&all.rows, false).unwrap().argmax(1).unwrap().to_vec1().unwrap();
-        found.iter().zip(&all.labels).filter(|(a, b)| a == b && **b == 2).count()
+        found.iter().zip(all.labels.classes()).filter(|(a, b)| a == b && **b == 2).count()
     };
     let (plain, balanced) = (recall(false), recall(true));
     assert!(balanced > plain, "{balanced} of 40 with balance, {plain} without");

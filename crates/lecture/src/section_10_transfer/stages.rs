@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use candle_core::{ModuleT as _, Tensor};
+use candle_core::ModuleT as _;
 use firstsight_data::{Batches as _, Sampling, TensorBatches};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate};
@@ -89,7 +89,7 @@ pub(super) fn transfer(
 fn train_head(model: &TransferModel, task: &Task, epochs: usize, seed: u64) -> Result<Option<Vec<Epoch>>> {
     let batches = |images, sampling| -> Result<TensorBatches> {
         let features = model.features("features", images, &[FeatureView::Plain])?;
-        let labels = Tensor::new(features.labels, features.rows.device())?;
+        let labels = features.labels.to_tensor(features.n_classes, features.rows.device())?;
         Ok(TensorBatches::new(features.rows, labels, BATCH, sampling)?)
     };
     let train = batches(&task.train, Sampling::Shuffled { seed })?;

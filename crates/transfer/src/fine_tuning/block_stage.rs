@@ -3,14 +3,26 @@
 use candle_core::{Tensor, Var};
 use firstsight_data::{ImageDataset, Loader, Sampling};
 use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
-use firstsight_train::{Callback, Epoch, History, LrCurve, Metrics};
+use firstsight_train::{Callback, Epoch, History, LrCurve, Monitor};
 
-use super::{FineTuning, Kept, LearningRate, accuracy};
-use crate::training::monitor;
-use crate::{Evaluation, Pretrained, Result, RunFolder, Runtime, TransferModel, Tuning};
+use super::{FineTuning, Kept, LearningRate};
+use crate::{Pretrained, Result, RunFolder, Runtime, TransferModel, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
+
+/// What the blocks are trained with.
+pub(super) struct BlockPart<'a> {
+    pub(super) tuning: &'a Tuning,
+    /// The training images, their labels as the loss takes them.
+    pub(super) train: &'a ImageDataset,
+    /// The validation images, likewise.
+    pub(super) val: &'a ImageDataset,
+    /// Figures of the last layer alone.
+    pub(super) at_head: &'a Epoch,
+    /// The measure of an epoch.
+    pub(super) monitor: Monitor,
+}
 
 /// The outcome of training the blocks.
 pub(super) struct BlockStage {
@@ -24,12 +36,11 @@ pub(super) struct BlockStage {
 
 impl BlockStage {
     /// The last layer alone is trained.
-    pub(super) fn skipped(model: &TransferModel, train: &Metrics, val: &Metrics) -> Self {
+    pub(super) fn skipped(model: &TransferModel, at_head: &Epoch) -> Self {
         let summary = model.network.summary();
         let trained_params = model.head_params();
-        let epoch = Epoch { train: train.clone(), val: Some(val.clone()) };
         Self {
-            history: History { epochs: vec![epoch], ..History::default() },
+            history: History { epochs: vec![at_head.clone()], ..History::default() },
             kept: Kept::Head,
             lr_curve: None,
             trained_params,
@@ -45,17 +56,15 @@ impl BlockStage {
 
 impl FineTuning {
     /// Trains the upper blocks. The variables are then those of the best epoch, or as before where none was better.
-    #[expect(clippy::too_many_arguments)]
     pub(super) fn train_blocks(
         &self,
         model: &TransferModel,
-        tuning: &Tuning,
-        train: &ImageDataset,
-        head_val: &Evaluation,
+        part: BlockPart<'_>,
         pretrained: &Pretrained,
         run: Option<(&RunFolder, bool)>,
         runtime: &Runtime,
     ) -> Result<BlockStage> {
+        let BlockPart { tuning, train, val, at_head, monitor } = part;
         let mut config = tuning.config.clone();
         let unfrozen = model.unfreeze(&config)?;
         let (trained_params, frozen_params) = unfrozen.counts();
@@ -63,7 +72,7 @@ impl FineTuning {
         runtime.message(&format!("{trained_params} parameters are trained, {frozen_params} are frozen"));
         let shown = if self.class_balanced { train.balanced() } else { train.clone() };
         let loader = self.training_loader(model, tuning, &shown)?;
-        let val = model.in_order(&head_val.images)?;
+        let val = model.in_order(val)?;
 
         let mut lr_curve = None;
         if self.lr == Some(LearningRate::Find) {
@@ -76,12 +85,12 @@ impl FineTuning {
         }
         let all: Vec<Var> = model.network.params().vars(|_| true);
         let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let mut stopping = EarlyStopping::new(monitor(), tuning.patience);
+        let mut stopping = EarlyStopping::new(monitor.clone(), tuning.patience);
         let mut progress = runtime.training("fine-tuning");
         let mut csv = run.map(|(run, _)| CsvHistory::new(&run.history()));
         let mut checkpoint = run.map(|(run, resume)| {
             let identity = self.identity(pretrained, tuning, train);
-            Checkpoint::new(&run.checkpoint(), monitor(), &identity).resume(resume)
+            Checkpoint::new(&run.checkpoint(), monitor.clone(), &identity).resume(resume)
         });
         let history = runtime.interrupt.with_graceful_interrupt(|flag| {
             let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
@@ -91,11 +100,10 @@ impl FineTuning {
             callbacks.extend(checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback));
             unfrozen.fit(&loader, Some(&val), &config, &mut callbacks)
         })?;
-        let best = monitor().best(&history.epochs);
-        let kept = match best {
-            Some(epoch) if monitor().value(&history.epochs[epoch]) >= accuracy(&head_val.metrics) => {
-                Kept::Epoch(epoch)
-            }
+        let head_is_better =
+            |epoch: usize| monitor.better(monitor.value(at_head), monitor.value(&history.epochs[epoch]));
+        let kept = match monitor.best(&history.epochs) {
+            Some(epoch) if !head_is_better(epoch) => Kept::Epoch(epoch),
             _ => {
                 runtime.message(match history.epochs.is_empty() {
                     true => "no epoch of fine-tuning was finished: the last layer alone is kept",

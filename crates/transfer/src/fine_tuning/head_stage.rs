@@ -39,6 +39,7 @@ impl FineTuning {
         runtime: &Runtime,
         seconds: &mut Seconds,
     ) -> Result<HeadStage> {
+        let target = splits.target();
         let mut best: Option<HeadStage> = None;
         let mut resize_modes = Vec::new();
         let input = model.input.clone();
@@ -56,7 +57,7 @@ impl FineTuning {
                 self.announce(model, recipe, &train, splits.val.len(), runtime)?;
             }
             let features = timed(&mut seconds.features, || {
-                model.features("features of the training images", &train, &recipe.views)
+                model.features("features of the training images", &target.prepare(&train)?, &recipe.views)
             })?;
             let head = timed(&mut seconds.head, || {
                 runtime.counted("last layer", |report| {

@@ -9,20 +9,21 @@ mod saving;
 use std::time::Instant;
 
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, OnError, Reading, ResizeMode,
+    AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, Mix, OnError, Reading, ResizeMode,
+    Task,
 };
 use firstsight_models::Block;
-use firstsight_train::{Metric as _, TopK};
+use firstsight_train::Epoch;
 
-use self::block_stage::BlockStage;
+use self::block_stage::{BlockPart, BlockStage};
 use self::head_stage::HeadStage;
-use self::result::accuracy;
 pub use self::result::{FineTuneResult, Kept, Seconds};
 use crate::fine_tune::block_index;
 use crate::splits::{check_readable, decode_together};
+use crate::task::check_task;
 use crate::{
-    BatchNormMode, Error, Evaluation, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits,
-    TransferModel,
+    BatchNormMode, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
+    TaskEvaluation, TransferModel,
 };
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
@@ -118,7 +119,7 @@ impl FineTuning {
     /// [`Error::Dataset`] for classes that no classifier should be made for, [`Error::Setting`] for a setting that does
     /// not fit the network, and the errors of decoding and training.
     pub fn fit(&self, pretrained: &Pretrained, splits: &Splits, runtime: &Runtime) -> Result<FineTuneResult> {
-        self.fit_with(pretrained, splits, None, runtime)
+        self.fit_task(pretrained, splits, None, runtime)
     }
 
     /// Like [`FineTuning::fit`], with history and checkpoint in a run folder, from which an interrupted training is
@@ -135,16 +136,26 @@ impl FineTuning {
         splits: &Splits,
         runtime: &Runtime,
     ) -> Result<FineTuneResult> {
-        self.fit_with(pretrained, splits, Some((run, resume)), runtime)
+        self.fit_task(pretrained, splits, Some((run, resume)), runtime)
     }
 
-    fn fit_with(
+    /// As [`fit`](Self::fit) and, with a run folder and whether to resume from it, [`fit_in`](Self::fit_in), for any task.
+    /// The better of the two parts is told by the [monitor](Target::monitor) of the task.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for images of another task than that of `E`, and for settings without meaning for it: balanced
+    /// classes, and label smoothing or cutmix of numbers; those of [`fit_in`](Self::fit_in).
+    pub fn fit_task<E: TaskEvaluation>(
         &self,
         pretrained: &Pretrained,
         splits: &Splits,
         run: Option<(&RunFolder, bool)>,
         runtime: &Runtime,
-    ) -> Result<FineTuneResult> {
+    ) -> Result<FineTuneResult<E>> {
+        check_task::<E>(splits.train.targets())?;
+        self.check_settings(E::TASK)?;
+        let target = splits.target();
         let provenance = splits.announce(runtime)?;
         if let Some((run, true)) = run {
             run.check_split(&provenance.record)?;
@@ -153,7 +164,7 @@ impl FineTuning {
         let n_classes = splits.train.classes().len();
         let mut model =
             TransferModel::new(pretrained, self.input(pretrained), n_classes, self.seed, runtime)?;
-        let recipe = self.recipe(&model.blocks(), n_classes)?;
+        let recipe = self.recipe(&model.blocks(), n_classes, &target)?;
 
         let Some(&mode) = self.resize_modes.first() else {
             return Err(Error::Setting {
@@ -191,25 +202,34 @@ impl FineTuning {
 
         let decoded = [Some(&train), Some(&val), test.as_ref()];
         let excluded: Vec<_> = decoded.into_iter().flatten().flat_map(|d| d.excluded().to_vec()).collect();
-        let head_train = model.evaluate_head(&train, &features)?;
-        let measure = |images| Evaluation::measure(&model.network, images, &model.input, &runtime.device);
-        let head_val = timed(&mut seconds.measuring, || measure(val))?;
-        runtime.message(&format!("last layer: val_accuracy {:.4}", accuracy(&head_val.metrics)));
+        let head_train: E = model.evaluate_head(&train, &features, &target)?;
+        let measure = |images, target: &Target| {
+            E::measure_task(&model.network, images, target, &model.input, &runtime.device)
+        };
+        let head_val = timed(&mut seconds.measuring, || measure(val, &target))?;
+        let at_head = Epoch { train: head_train.metrics().clone(), val: Some(head_val.metrics().clone()) };
+        let monitor = target.monitor();
+        runtime.message(&format!("last layer: {} {:.4}", monitor.name(), monitor.value(&at_head)));
 
         if let Some((run, _)) = run {
             provenance.record.write(&run.split())?;
         }
         let stage = timed(&mut seconds.tuning, || match &recipe.tuning {
-            None => Ok(BlockStage::skipped(&model, &head_train.metrics, &head_val.metrics)),
-            Some(tuning) => self.train_blocks(&model, tuning, &train, &head_val, pretrained, run, runtime),
+            None => Ok(BlockStage::skipped(&model, &at_head)),
+            Some(tuning) => {
+                let (train, val) = (target.prepare(&train)?, target.prepare(head_val.images())?);
+                let part = BlockPart { tuning, train: &train, val: &val, at_head: &at_head, monitor };
+                self.train_blocks(&model, part, pretrained, run, runtime)
+            }
         })?;
 
-        let head_metrics = head_val.metrics.clone();
-        let val = match stage.kept {
+        let head_metrics = head_val.metrics().clone();
+        let mut val = match stage.kept {
             Kept::Head => head_val,
-            Kept::Epoch(_) => timed(&mut seconds.measuring, || measure(head_val.images))?,
+            Kept::Epoch(_) => timed(&mut seconds.measuring, || measure(head_val.images().clone(), &target))?,
         };
-        let test = test.map(|test| timed(&mut seconds.measuring, || measure(test))).transpose()?;
+        let target = val.decide(target);
+        let test = test.map(|test| timed(&mut seconds.measuring, || measure(test, &target))).transpose()?;
         Ok(FineTuneResult {
             resize_modes,
             recipe,
@@ -222,7 +242,11 @@ impl FineTuning {
             history: stage.history,
             kept: stage.kept,
             n_train: train.len(),
-            train: (stage.kept == Kept::Head).then_some(head_train),
+            train: match stage.kept {
+                Kept::Head => Some(model.evaluate_head(&train, &features, &target)?),
+                Kept::Epoch(_) => None,
+            },
+            target,
             val,
             test,
             excluded,
@@ -248,14 +272,12 @@ impl FineTuning {
     }
 
     /// The preset's recipe for a network of these blocks, with the settings that were changed.
-    fn recipe(&self, blocks: &[Block], n_classes: usize) -> Result<Recipe> {
+    fn recipe(&self, blocks: &[Block], n_classes: usize, target: &Target) -> Result<Recipe> {
         let mut recipe = self.preset.recipe(blocks, self.seed);
         recipe.head.balanced = self.class_balanced;
         if let Some(tuning) = &mut recipe.tuning {
             let config = &mut tuning.config;
-            if n_classes <= 5 {
-                config.metrics.retain(|metric| metric.name() != TopK(5).name());
-            }
+            (config.loss, config.metrics) = (target.loss(), target.metrics(n_classes));
             if let Some(block) = &self.unfreeze_from {
                 config.unfreeze_from.clone_from(block);
             }
@@ -274,6 +296,34 @@ impl FineTuning {
             block_index(blocks, &config.unfreeze_from)?;
         }
         Ok(recipe)
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a setting without meaning for the task.
+    fn check_settings(&self, task: Task) -> Result<()> {
+        let wrong = |setting, expected: &str, found: String| {
+            Err(Error::Setting {
+                setting,
+                expected: expected.to_owned(),
+                found: format!("{found} for {task}"),
+            })
+        };
+        if task != Task::SingleLabel && self.class_balanced {
+            return wrong("balanced classes", "one class per image", "images".to_owned());
+        }
+        let AugmentationConfig { mix, label_smoothing, .. } = self.augmentation;
+        if task == Task::Regression && label_smoothing > 0.0 {
+            return wrong(
+                "label smoothing",
+                "0, since a number has no classes to spread over",
+                label_smoothing.to_string(),
+            );
+        }
+        match (task, mix) {
+            (Task::Regression, Some(Mix::Cutmix(_))) => wrong("mix", "mixup or none", "cutmix".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     fn decode_settings(&self, input: &InputSpec) -> DecodeSettings {

@@ -1,13 +1,14 @@
 //! The report of a fine-tuned run: training, figures, mistakes, calibration.
 
-use firstsight_data::ResizeMode;
+use firstsight_data::{ResizeMode, Task};
 use firstsight_report::{Column, Figure, LineChart, Report, Section, Series, Table, escape_markup, number};
 
-use super::{FineTuneResult, Kept};
-use crate::report_sections::{self, ReferenceRow};
-use crate::{Figures, Preset, Result};
+use firstsight_train::Metrics;
 
-impl FineTuneResult {
+use super::{FineTuneResult, Kept};
+use crate::{Preset, Result, TaskEvaluation};
+
+impl<E: TaskEvaluation> FineTuneResult<E> {
     /// The report of the run.
     ///
     /// # Errors
@@ -18,16 +19,16 @@ impl FineTuneResult {
     }
 }
 
-fn report(result: &FineTuneResult) -> Result<Report> {
+fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     let model = result.pretrained.model;
     let source = &escape_markup(&result.data.display().to_string());
     let mut report = Report::new(&format!("Firstsight: {model}, fine-tuned"));
-    let classes = result.val.images.classes();
+    let classes = result.val.images().classes();
     let seconds = result.seconds;
     let total = seconds.features + seconds.head + seconds.tuning + seconds.measuring;
     let mut facts = vec![
         ("data", source.clone()),
-        ("images", format!("{} training, {} validation", result.n_train, result.val.images.len())),
+        ("images", format!("{} training, {} validation", result.n_train, result.val.images().len())),
         ("classes", classes.len().to_string()),
         ("weights", escape_markup(&result.pretrained.origin)),
         ("preset", result.settings.preset.name().to_owned()),
@@ -46,20 +47,16 @@ fn report(result: &FineTuneResult) -> Result<Report> {
     } else {
         "which played no part in training"
     };
-    report.lead(&format!(
-        "Of {} {name} images, {part}, **{}** are recognized.",
-        held_out.images.len(),
-        number::percent(held_out.summary().accuracy, 1)
-    ));
+    report.lead(&held_out.lead(name, part));
 
     what_was_done(result, report.section(None, "What was done"), source);
     figures(result, report.section(None, "The figures"), model.name);
-    report_sections::held_out_sections(&mut report, name, held_out, &result.data, source)?;
+    held_out.show(&mut report, name, &result.data, source)?;
     layers(result, report.section(None, "The network"));
     Ok(report)
 }
 
-fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
+fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Section, source: &str) {
     let seconds = result.seconds;
     section.text(&format!(
         "The pretrained network ran once over the training images{}, which took {:.1} s, and a new last layer learned \
@@ -70,10 +67,13 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
         seconds.head
     ));
     if !result.head.cross_validation.is_empty() {
+        let with_accuracy = E::TASK == Task::SingleLabel;
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
+        let columns = columns.into_iter().take(if with_accuracy { 3 } else { 2 });
         let mut table = Table::new("The last layer's cross-validation", columns);
         for candidate in &result.head.cross_validation {
-            let cells = [candidate.penalty.into(), candidate.loss.into(), candidate.accuracy.into()];
+            let cells = [candidate.penalty.into(), candidate.loss.into()];
+            let cells = cells.into_iter().chain(candidate.accuracy.map(Into::into));
             if candidate.penalty == result.head.penalty {
                 table.highlighted_row(cells)
             } else {
@@ -138,25 +138,24 @@ fn what_was_done(result: &FineTuneResult, section: &mut Section, source: &str) {
         section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
         return;
     }
-    report_sections::epochs(section, &result.history.epochs, best, source);
+    E::curves(section, &result.history.epochs, best, source);
     if result.kept == Kept::Head {
         section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");
     }
 }
 
-fn figures(result: &FineTuneResult, section: &mut Section, model: &str) {
-    let row = |split, ours: Figures| ReferenceRow { split, ours, reference: None };
-    let mut rows: Vec<ReferenceRow> =
-        result.train.iter().map(|train| row("training", train.summary())).collect();
+fn figures<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Section, model: &str) {
+    let mut rows: Vec<(&str, &Metrics)> =
+        result.train.iter().map(|train| ("training", train.metrics())).collect();
     if result.kept != Kept::Head {
-        rows.push(row("validation, last layer alone", (&result.head_val).into()));
+        rows.push(("validation, last layer alone", &result.head_val));
     }
-    rows.push(row("validation", result.val.summary()));
-    rows.extend(result.test.iter().map(|test| row("test", test.summary())));
-    report_sections::figures(section, &rows, model);
+    rows.push(("validation", result.val.metrics()));
+    rows.extend(result.test.iter().map(|test| ("test", test.metrics())));
+    E::table(section, &rows, model);
 }
 
-fn layers(result: &FineTuneResult, section: &mut Section) {
+fn layers<E>(result: &FineTuneResult<E>, section: &mut Section) {
     section.text(&format!(
         "{} parameters were trained, {} stayed as they were pretrained.",
         number::count(result.trained_params as u64),

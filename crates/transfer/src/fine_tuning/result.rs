@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use firstsight_data::ResizeMode;
-use firstsight_train::{Accuracy, History, LrCurve, Metrics};
+use firstsight_train::{History, LrCurve, Metrics};
 use serde::Serialize;
 
 use super::FineTuning;
-use crate::{Evaluation, Head, Pretrained, Provenance, Recipe, TransferModel};
+use crate::{Evaluation, Head, Pretrained, Provenance, Recipe, Target, TransferModel};
 
 /// The weights that a result keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,11 @@ pub enum Kept {
 
 /// A fine-tuned network with its figures.
 #[derive(Debug)]
-pub struct FineTuneResult {
+pub struct FineTuneResult<E = Evaluation> {
     /// The network and its input, with the resize mode that was chosen.
     pub model: TransferModel,
+    /// The meaning of the network's outputs.
+    pub target: Target,
     /// The resize modes tried, with their lowest cross-validated loss.
     pub resize_modes: Vec<(ResizeMode, f64)>,
     /// The recipe of the preset with the caller's changes.
@@ -46,11 +48,11 @@ pub struct FineTuneResult {
     /// Number of training images.
     pub n_train: usize,
     /// The training images, where the last layer alone is kept.
-    pub train: Option<Evaluation>,
+    pub train: Option<E>,
     /// The validation images.
-    pub val: Evaluation,
+    pub val: E,
     /// The test images.
-    pub test: Option<Evaluation>,
+    pub test: Option<E>,
     /// Files left out because they could not be decoded, with the reason.
     pub excluded: Vec<(PathBuf, String)>,
     /// Where the time went.
@@ -78,25 +80,20 @@ pub struct Seconds {
     pub measuring: f64,
 }
 
-impl FineTuneResult {
+impl<E> FineTuneResult<E> {
     /// Whether a request to stop cut the training of the blocks short.
     pub fn interrupted(&self) -> bool {
         self.history.interrupted()
     }
 
     /// The measured splits with their names.
-    pub fn evaluations(&self) -> Vec<(&'static str, &Evaluation)> {
+    pub fn evaluations(&self) -> Vec<(&'static str, &E)> {
         let test = self.test.as_ref().map(|test| ("test", test));
         std::iter::once(("validation", &self.val)).chain(test).collect()
     }
 
     /// The test images, or else the validation images.
-    pub fn held_out(&self) -> (&'static str, &Evaluation) {
+    pub fn held_out(&self) -> (&'static str, &E) {
         self.test.as_ref().map_or(("validation", &self.val), |test| ("test", test))
     }
-}
-
-/// The share of images that are classified correctly.
-pub(super) fn accuracy(metrics: &Metrics) -> f64 {
-    metrics.get(&Accuracy).unwrap_or(f64::NAN)
 }

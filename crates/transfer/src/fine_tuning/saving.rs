@@ -6,9 +6,9 @@ use firstsight_train::callbacks::CsvHistory;
 use serde::Serialize;
 
 use super::result::{FineTuneResult, Kept, Seconds};
-use crate::{Evaluation, EvaluationFigures, Figures, Result, RunConfig, RunFolder, TrainingRecord, files};
+use crate::{Result, RunConfig, RunFolder, TaskEvaluation, TrainingRecord, files};
 
-impl FineTuneResult {
+impl<E: TaskEvaluation> FineTuneResult<E> {
     /// Saves a new run: weights and `config.json` as timm reads them, history, figures and report.
     ///
     /// # Errors
@@ -42,13 +42,14 @@ impl FineTuneResult {
             Some(tuning) => (tuning.batch_size, tuning.config.lr),
             None => (self.recipe.head.batch_size, self.recipe.head.lr),
         };
-        let classes = self.val.images.classes();
+        let classes = self.val.images().classes();
         RunConfig {
             architecture: self.pretrained.model.architecture().to_owned(),
             num_classes: classes.len(),
             num_features: self.model.network.n_features(),
             label_names: classes.to_vec(),
             named: true,
+            target: self.target.clone(),
             pretrained_cfg: self.model.input.clone(),
             training: Some(TrainingRecord {
                 seed: self.settings.seed,
@@ -60,7 +61,7 @@ impl FineTuneResult {
         }
     }
 
-    fn metrics(&self) -> MetricsJson<'_> {
+    fn metrics(&self) -> MetricsJson<'_, impl Serialize, E::Figures> {
         let (epochs, best_epoch, kept) = match (self.kept, &self.recipe.tuning) {
             (Kept::Epoch(epoch), _) => (self.history.epochs.len(), Some(epoch + 1), "fine-tuned"),
             (Kept::Head, Some(_)) => (self.history.epochs.len(), None, "last layer"),
@@ -79,14 +80,14 @@ impl FineTuneResult {
             kept,
             head: HeadJson {
                 penalty: self.head.penalty,
-                val: (&self.head_val).into(),
+                val: E::brief(&self.head_val),
                 cross_validation: self.head.cross_validation.iter().map(candidate).collect(),
             },
             trained_params: self.trained_params,
             frozen_params: self.frozen_params,
-            train: self.train.as_ref().map(Evaluation::figures),
-            val: self.val.figures(),
-            test: self.test.as_ref().map(Evaluation::figures),
+            train: self.train.as_ref().map(E::all_figures),
+            val: self.val.all_figures(),
+            test: self.test.as_ref().map(E::all_figures),
             seconds: self.seconds,
         }
     }
@@ -94,25 +95,25 @@ impl FineTuneResult {
 
 /// `metrics.json` of a fine-tuned run.
 #[derive(Serialize)]
-struct MetricsJson<'a> {
+struct MetricsJson<'a, B, F> {
     preset: &'a str,
     weights: &'a str,
     epochs: usize,
     best_epoch: Option<usize>,
     kept: &'a str,
-    head: HeadJson,
+    head: HeadJson<B>,
     trained_params: usize,
     frozen_params: usize,
-    train: Option<EvaluationFigures>,
-    val: EvaluationFigures,
-    test: Option<EvaluationFigures>,
+    train: Option<F>,
+    val: F,
+    test: Option<F>,
     seconds: Seconds,
 }
 
 #[derive(Serialize)]
-struct HeadJson {
+struct HeadJson<B> {
     penalty: f64,
-    val: Figures,
+    val: B,
     cross_validation: Vec<CandidateJson>,
 }
 
@@ -120,5 +121,6 @@ struct HeadJson {
 struct CandidateJson {
     penalty: f64,
     loss: f64,
-    accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<f64>,
 }

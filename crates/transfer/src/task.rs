@@ -1,0 +1,348 @@
+//! What a network is trained for: one class per image, several labels, or a number.
+
+mod labels_evaluation;
+mod predictions_csv;
+mod report;
+mod value_evaluation;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, ModuleT};
+use firstsight_data::{Batches, ImageDataset, InputSpec, Labels, Task};
+use firstsight_models::ImageClassifier;
+use firstsight_report::{Report, Section, number};
+use firstsight_train::{
+    Accuracy, BinaryCrossEntropy, CrossEntropy, Epoch, Loss, MeanAveragePrecision, MeanSquaredError, Metric,
+    Metrics, Monitor, R2, TopK, evaluate_and_predict,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::labels_evaluation::{LabelFigures, LabelsEvaluation, LabelsFigures};
+pub use self::value_evaluation::{ValueEvaluation, ValueFigures};
+use crate::report_sections::{self, ReferenceRow};
+use crate::training::{self, LOSS, in_order};
+use crate::{Evaluation, EvaluationFigures, Figures, Result};
+
+/// The meaning of a network's outputs, with what the data decided: part of `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(into = "TargetFields")]
+pub enum Target {
+    /// A logit for each class, of which an image has one.
+    Class,
+    /// A logit for each label. An image has those whose sigmoid is at least the label's threshold.
+    Labels {
+        /// The threshold of each label, in [0, 1].
+        thresholds: Vec<f32>,
+    },
+    /// One output, the number less `mean`, divided by `std`.
+    Value {
+        /// Mean of the training images' numbers.
+        mean: f64,
+        /// Their standard deviation; 1 where they are all equal.
+        std: f64,
+    },
+}
+
+impl Target {
+    /// The target of a network that is trained on `labels` of `n_classes` classes. Thresholds are a half until validation
+    /// images decide.
+    pub fn of(labels: &Labels, n_classes: usize) -> Self {
+        match labels {
+            Labels::Class(_) => Self::Class,
+            Labels::MultiLabel(_) => Self::Labels { thresholds: vec![0.5; n_classes] },
+            Labels::Value(values) => {
+                let n = values.len().max(1) as f64;
+                let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / n;
+                let variance = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / n;
+                let std = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+                Self::Value { mean, std }
+            }
+        }
+    }
+
+    /// The task.
+    pub fn task(&self) -> Task {
+        match self {
+            Self::Class => Task::SingleLabel,
+            Self::Labels { .. } => Task::MultiLabel,
+            Self::Value { .. } => Task::Regression,
+        }
+    }
+
+    /// The loss to minimize.
+    pub fn loss(&self) -> Arc<dyn Loss> {
+        match self {
+            Self::Class => Arc::new(CrossEntropy),
+            Self::Labels { .. } => Arc::new(BinaryCrossEntropy),
+            Self::Value { .. } => Arc::new(MeanSquaredError),
+        }
+    }
+
+    /// The metrics beside the loss: accuracy and, of more than five classes, top-5 accuracy; mean average precision; or R².
+    pub fn metrics(&self, n_classes: usize) -> Vec<Arc<dyn Metric>> {
+        match self {
+            Self::Class if n_classes > 5 => vec![Arc::new(Accuracy), Arc::new(TopK(5))],
+            Self::Class => vec![Arc::new(Accuracy)],
+            Self::Labels { .. } => vec![Arc::new(MeanAveragePrecision)],
+            Self::Value { .. } => vec![Arc::new(R2)],
+        }
+    }
+
+    /// The measure of an epoch: validation accuracy, mean average precision or, of numbers, loss.
+    pub fn monitor(&self) -> Monitor {
+        match self {
+            Self::Class => Monitor::val(Accuracy),
+            Self::Labels { .. } => Monitor::val(MeanAveragePrecision),
+            Self::Value { .. } => Monitor::val_loss(),
+        }
+    }
+
+    /// The images with labels as the loss takes them: numbers less the mean, divided by the standard deviation.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Data`] for numbers too large to be divided.
+    pub fn prepare(&self, images: &ImageDataset) -> Result<ImageDataset> {
+        let (Self::Value { mean, std }, Labels::Value(values)) = (self, images.targets()) else {
+            return Ok(images.clone());
+        };
+        let scaled = values.iter().map(|&value| ((f64::from(value) - mean) / std) as f32).collect();
+        Ok(images.clone().with_targets(Labels::Value(scaled), images.classes().to_vec())?)
+    }
+
+    /// An output in the units of the labels, where it is a number.
+    pub fn value(&self, output: f32) -> f32 {
+        match self {
+            Self::Value { mean, std } => (f64::from(output) * std + mean) as f32,
+            Self::Class | Self::Labels { .. } => output,
+        }
+    }
+}
+
+/// The fields of `config.json` that state a [`Target`]. `problem_type` is Hugging Face's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TargetFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    problem_type: Option<Task>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thresholds: Option<Vec<f32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_mean: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_std: Option<f64>,
+}
+
+impl From<Target> for TargetFields {
+    fn from(target: Target) -> Self {
+        let none =
+            Self { problem_type: Some(target.task()), thresholds: None, target_mean: None, target_std: None };
+        match target {
+            Target::Class => none,
+            Target::Labels { thresholds } => Self { thresholds: Some(thresholds), ..none },
+            Target::Value { mean, std } => Self { target_mean: Some(mean), target_std: Some(std), ..none },
+        }
+    }
+}
+
+impl TargetFields {
+    /// The target of a network of `n` outputs: one class, where the file states no task. A half where it states no
+    /// thresholds, and outputs as they are where it states no mean and deviation.
+    ///
+    /// # Errors
+    ///
+    /// Another number of thresholds or outputs, or a deviation that is not above 0, in words.
+    pub(crate) fn target(self, n: usize) -> Result<Target, String> {
+        match self.problem_type {
+            None | Some(Task::SingleLabel) => Ok(Target::Class),
+            Some(Task::MultiLabel) => {
+                let thresholds = self.thresholds.unwrap_or_else(|| vec![0.5; n]);
+                match thresholds.len() == n {
+                    true => Ok(Target::Labels { thresholds }),
+                    false => Err(format!(
+                        "it states {} thresholds, and the network has {n} outputs",
+                        thresholds.len()
+                    )),
+                }
+            }
+            Some(Task::Regression) if n != 1 => {
+                Err(format!("it is for regression, and the network has {n} outputs instead of one"))
+            }
+            Some(Task::Regression) => {
+                let (mean, std) = (self.target_mean.unwrap_or(0.0), self.target_std.unwrap_or(1.0));
+                match mean.is_finite() && std.is_finite() && std > 0.0 {
+                    true => Ok(Target::Value { mean, std }),
+                    false => Err(format!("target_std should be a number above 0, found {std} (mean {mean})")),
+                }
+            }
+        }
+    }
+}
+
+/// Images with a network's figures and predictions, by task: [`Evaluation`](crate::Evaluation), [`LabelsEvaluation`] or
+/// [`ValueEvaluation`].
+pub trait TaskEvaluation: Debug + Sized {
+    /// The task.
+    const TASK: Task;
+
+    /// All figures: the document of `evaluate --json`, and of each split in `metrics.json`.
+    type Figures: Serialize;
+
+    /// Measures a model on the batches of images. The batches' labels are [prepared](Target::prepare); those of the images are
+    /// as in the data.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`evaluate_with_outputs`](firstsight_train::evaluate_with_outputs).
+    fn measure_batches(
+        model: &impl ModuleT,
+        batches: &dyn Batches,
+        images: ImageDataset,
+        target: &Target,
+    ) -> Result<Self>;
+
+    /// Measures a network on images.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Setting`] for images of another task; those of
+    /// [`measure_batches`](TaskEvaluation::measure_batches).
+    fn measure_task(
+        network: &ImageClassifier,
+        images: ImageDataset,
+        target: &Target,
+        input: &InputSpec,
+        device: &Device,
+    ) -> Result<Self> {
+        check_task::<Self>(images.targets())?;
+        let batches = in_order(&target.prepare(&images)?, input, device)?;
+        Self::measure_batches(network, &batches, images, target)
+    }
+
+    /// Lets validation images decide what a target leaves open: thresholds.
+    fn decide(&mut self, target: Target) -> Target {
+        target
+    }
+
+    /// The images.
+    fn images(&self) -> &ImageDataset;
+
+    /// Loss and metrics, as in the history.
+    fn metrics(&self) -> &Metrics;
+
+    /// All figures.
+    fn all_figures(&self) -> Self::Figures;
+
+    /// The main figures, as a line.
+    fn line(&self) -> String;
+
+    /// The main figure as a sentence about the images, which are called `name`; `part` says what they were for.
+    fn lead(&self, name: &str, part: &str) -> String;
+
+    /// Loss and metrics for `metrics.json`.
+    fn brief(metrics: &Metrics) -> impl Serialize;
+
+    /// Adds a table of loss and metrics of some splits to a report.
+    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str);
+
+    /// Adds loss and metrics after each epoch to a report. The weights of the epoch `best` are kept.
+    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str);
+
+    /// Adds sections about the images, which are called `name`, to a report. Paths are relative to the data's folder `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Report`] for figures that cannot be drawn.
+    fn show(&self, report: &mut Report, name: &str, root: &Path, source: &str) -> Result<()>;
+}
+
+impl TaskEvaluation for Evaluation {
+    const TASK: Task = Task::SingleLabel;
+
+    type Figures = EvaluationFigures;
+
+    fn measure_batches(
+        model: &impl ModuleT,
+        batches: &dyn Batches,
+        images: ImageDataset,
+        _: &Target,
+    ) -> Result<Self> {
+        let (metrics, predictions) =
+            evaluate_and_predict(model, batches, &LOSS, training::metrics(images.classes().len()))?;
+        Ok(Self { images, metrics, predictions })
+    }
+
+    fn images(&self) -> &ImageDataset {
+        &self.images
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn all_figures(&self) -> EvaluationFigures {
+        self.figures()
+    }
+
+    fn line(&self) -> String {
+        self.summary().to_string()
+    }
+
+    fn lead(&self, name: &str, part: &str) -> String {
+        let share = number::percent(self.summary().accuracy, 1);
+        format!("Of {} {name} images, {part}, **{share}** are recognized.", self.images.len())
+    }
+
+    fn brief(metrics: &Metrics) -> impl Serialize {
+        Figures::from(metrics)
+    }
+
+    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str) {
+        let row = |&(split, metrics): &(&'static str, &Metrics)| ReferenceRow {
+            split,
+            ours: metrics.into(),
+            reference: None,
+        };
+        report_sections::figures(section, &splits.iter().map(row).collect::<Vec<_>>(), model);
+    }
+
+    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
+        report_sections::epochs(section, epochs, best, source);
+    }
+
+    fn show(&self, report: &mut Report, name: &str, root: &Path, source: &str) -> Result<()> {
+        report_sections::held_out_sections(report, name, self, root, source)
+    }
+}
+
+/// Loss and metrics of several labels or of numbers, for `metrics.json`.
+#[derive(Serialize)]
+struct Brief {
+    loss: f64,
+    #[serde(flatten)]
+    metrics: BTreeMap<String, f64>,
+    n: usize,
+}
+
+impl From<&Metrics> for Brief {
+    fn from(metrics: &Metrics) -> Self {
+        Self { loss: metrics.loss, metrics: metrics.values.iter().cloned().collect(), n: metrics.n }
+    }
+}
+
+/// # Errors
+///
+/// [`crate::Error::Setting`] for labels of another task.
+pub(crate) fn check_task<E: TaskEvaluation>(labels: &Labels) -> Result<()> {
+    let found = labels.task();
+    if found == E::TASK {
+        return Ok(());
+    }
+    Err(crate::Error::Setting {
+        setting: "labels",
+        expected: format!("{} labels", E::TASK),
+        found: format!("{found} labels"),
+    })
+}

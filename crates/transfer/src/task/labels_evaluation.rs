@@ -1,0 +1,219 @@
+//! Images with several labels, and what a network makes of them.
+
+use std::path::Path;
+
+use candle_core::ModuleT;
+use firstsight_data::{Batches, ImageDataset, Task};
+use firstsight_report::{Column, Report, Section, Table};
+use firstsight_train::{Epoch, Metrics, MultiLabelPredictions, evaluate_with_outputs};
+use serde::Serialize;
+
+use super::{Brief, Target, TaskEvaluation, predictions_csv, report};
+use crate::Result;
+
+/// Images with several labels, a network's figures and probabilities.
+#[derive(Debug, Clone)]
+pub struct LabelsEvaluation {
+    /// The images.
+    pub images: ImageDataset,
+    /// Loss and mean average precision.
+    pub metrics: Metrics,
+    /// The probability of each label of each image.
+    pub predictions: MultiLabelPredictions,
+    /// The probability of each label from which an image has it.
+    pub thresholds: Vec<f32>,
+}
+
+/// Figures over all labels, and label by label.
+#[derive(Debug, Clone, Serialize)]
+pub struct LabelsFigures {
+    /// The task.
+    pub problem_type: Task,
+    /// Mean binary cross-entropy.
+    pub loss: f64,
+    /// Average precision, averaged over the labels that occur.
+    pub mean_average_precision: f64,
+    /// F1 of all decisions together.
+    pub micro_f1: f64,
+    /// F1 averaged over the labels that occur or are predicted.
+    pub macro_f1: f64,
+    /// Share of the images of which every label is right.
+    pub exact_match: f64,
+    /// Number of images.
+    pub n: usize,
+    /// The figures of each label, in the order of the network's outputs.
+    pub per_label: Vec<LabelFigures>,
+}
+
+/// The figures of one label.
+#[derive(Debug, Clone, Serialize)]
+pub struct LabelFigures {
+    /// The label's name.
+    pub label: String,
+    /// Number of images that have it.
+    pub n: usize,
+    /// Average precision; null where no image has it.
+    pub average_precision: Option<f64>,
+    /// The probability from which an image has it.
+    pub threshold: f32,
+    /// Share of the images said to have it that do.
+    pub precision: Option<f64>,
+    /// Share of the images that have it that are said to.
+    pub recall: Option<f64>,
+    /// The harmonic mean of precision and recall.
+    pub f1: Option<f64>,
+}
+
+impl TaskEvaluation for LabelsEvaluation {
+    const TASK: Task = Task::MultiLabel;
+
+    type Figures = LabelsFigures;
+
+    fn measure_batches(
+        model: &impl ModuleT,
+        batches: &dyn Batches,
+        images: ImageDataset,
+        target: &Target,
+    ) -> Result<Self> {
+        let metrics = target.metrics(images.classes().len());
+        let metrics: Vec<_> = metrics.iter().map(|metric| &**metric).collect();
+        let (metrics, outputs) = evaluate_with_outputs(model, batches, &*target.loss(), &metrics)?;
+        let thresholds = match target {
+            Target::Labels { thresholds } => thresholds.clone(),
+            Target::Class | Target::Value { .. } => vec![0.5; outputs.n_outputs],
+        };
+        Ok(Self { images, metrics, predictions: MultiLabelPredictions::new(&outputs), thresholds })
+    }
+
+    fn decide(&mut self, _: Target) -> Target {
+        self.thresholds = self.predictions.best_thresholds();
+        Target::Labels { thresholds: self.thresholds.clone() }
+    }
+
+    fn images(&self) -> &ImageDataset {
+        &self.images
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn all_figures(&self) -> LabelsFigures {
+        let Self { images, metrics, predictions, thresholds } = self;
+        let of_label = predictions.average_precisions().into_iter().zip(predictions.counts(thresholds));
+        let of_label = images.classes().iter().zip(thresholds).zip(of_label);
+        let found: Vec<f64> = predictions.average_precisions().into_iter().flatten().collect();
+        LabelsFigures {
+            problem_type: Task::MultiLabel,
+            loss: metrics.loss,
+            mean_average_precision: found.iter().sum::<f64>() / found.len() as f64,
+            micro_f1: predictions.micro_f1(thresholds),
+            macro_f1: predictions.macro_f1(thresholds),
+            exact_match: predictions.exact_match(thresholds),
+            n: images.len(),
+            per_label: of_label
+                .map(|((label, &threshold), (average_precision, counts))| LabelFigures {
+                    label: label.clone(),
+                    n: counts.n,
+                    average_precision,
+                    threshold,
+                    precision: counts.precision(),
+                    recall: counts.recall(),
+                    f1: counts.f1(),
+                })
+                .collect(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let f = self.all_figures();
+        format!(
+            "loss {:.4}  mAP {:.4}  micro F1 {:.4}  macro F1 {:.4}  all labels right {:.4}",
+            f.loss, f.mean_average_precision, f.micro_f1, f.macro_f1, f.exact_match
+        )
+    }
+
+    fn lead(&self, name: &str, part: &str) -> String {
+        let f = self.all_figures();
+        format!(
+            "Over {} {name} images, {part}, the mean average precision is **{:.3}** and the F1 of all labels together {:.3}.",
+            f.n, f.mean_average_precision, f.micro_f1
+        )
+    }
+
+    fn brief(metrics: &Metrics) -> impl Serialize {
+        Brief::from(metrics)
+    }
+
+    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str) {
+        report::metrics_table(section, splits, model);
+    }
+
+    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
+        report::curves(section, epochs, best, source);
+    }
+
+    fn show(&self, report: &mut Report, name: &str, _root: &Path, _source: &str) -> Result<()> {
+        let columns = [
+            Column::text("label"),
+            Column::number("images"),
+            Column::number("average precision"),
+            Column::number("threshold"),
+            Column::number("precision"),
+            Column::number("recall"),
+            Column::number("F1"),
+        ];
+        let figures = self.all_figures();
+        let mut table = Table::new(
+            format!(
+                "The labels of the {name} images. A label is predicted where its probability is at least its threshold, which \
+                 the validation images chose for the highest F1"
+            ),
+            columns,
+        );
+        for f in &figures.per_label {
+            let numbers = [f.precision, f.recall, f.f1].map(Into::into);
+            let front = [
+                f.label.as_str().into(),
+                f.n.into(),
+                f.average_precision.into(),
+                f64::from(f.threshold).into(),
+            ];
+            table.row(front.into_iter().chain(numbers));
+        }
+        let section = report.section(None, "Label by label");
+        section.text(&format!(
+            "Of the {} images, {:.1} % have every label right. The mean average precision does not depend on thresholds.",
+            figures.n,
+            100.0 * figures.exact_match
+        ));
+        section.table(table);
+        Ok(())
+    }
+}
+
+impl LabelsEvaluation {
+    /// Writes `predictions.csv`: each image with its labels, those predicted, and the probability of each label. Paths are
+    /// relative to `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Write`] for a file that cannot be written.
+    pub fn write_predictions(&self, path: &Path, root: &Path) -> Result<()> {
+        let classes = self.images.classes();
+        let joined = |has: &mut dyn Iterator<Item = bool>| {
+            let names = classes.iter().zip(has).filter(|(_, has)| *has).map(|(name, _)| name.as_str());
+            names.collect::<Vec<_>>().join("|")
+        };
+        let header = ["path", "truth", "prediction"].into_iter().chain(classes.iter().map(String::as_str));
+        let row = |i: usize| {
+            let row = self.predictions.row(i);
+            let said = row.iter().zip(&self.thresholds).map(|(p, threshold)| p >= threshold);
+            let truth = joined(&mut self.predictions.labels(i).iter().copied());
+            let mut cells = vec![truth, joined(&mut said.into_iter())];
+            cells.extend(row.iter().map(f32::to_string));
+            cells
+        };
+        predictions_csv::write(path, root, &self.images, header, row)
+    }
+}
