@@ -120,6 +120,8 @@ fn images_in_two_splits_and_with_two_labels_are_named() {
         assert_eq!(said.matches(sentence).count(), 1, "{said}");
         assert!(report.contains(sentence));
     }
+    let stats = succeeds(here, &["dataset", "stats", "dup"]);
+    assert!(stats.contains(across) && stats.contains(labels), "{stats}");
 }
 
 #[test]
@@ -211,4 +213,230 @@ fn resuming_with_other_images_is_refused_with_what_changed() {
     succeeds(here, &resumed);
     let seed = resumed.iter().copied().chain(["--split-seed", "5"]).collect::<Vec<_>>();
     refuses(here, &seed, &["in another split"]);
+}
+
+fn evaluate(here: &Path, run: &str, data: &str, more: &[&str]) -> (serde_json::Value, String) {
+    let args: Vec<&str> = ["evaluate", run, data, "--json"].into_iter().chain(more.iter().copied()).collect();
+    let output = cli(here, &args);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+    (serde_json::from_slice(&output.stdout).unwrap(), said)
+}
+
+/// A run that knows its training images of noise by heart, so that one of them among the measured shows.
+fn memorized(here: &Path) -> f64 {
+    noise(&here.join("photos"), &[("ants", 100), ("bees", 100)], 0);
+    let args = ["--epochs", "60", "--patience", "60", "--learning-rate", "0.003"];
+    let mut train = train("photos", "run", &args);
+    let first = train.iter().position(|arg| *arg == "--epochs").unwrap();
+    train.drain(first..first + 2);
+    succeeds(here, &train);
+    let (trained, _) = evaluate(here, "run", "photos", &["--split", "train"]);
+    assert!(trained["accuracy"].as_f64().unwrap() > 0.95, "{trained}");
+    let (held_out, said) = evaluate(here, "run", "photos", &[]);
+    assert_eq!((&held_out["split"], &held_out["n"]), (&"val".into(), &40.into()));
+    assert!(!said.contains("new image") && !said.contains("missing"), "{said}");
+    held_out["loss"].as_f64().unwrap()
+}
+
+#[test]
+fn evaluating_measures_what_was_set_aside_whatever_became_of_the_folder() {
+    let folder = here();
+    let here = folder.path();
+    let loss = memorized(here);
+    let validation = files(&split_csv(&here.join("run")), "val");
+    let photos = here.join("photos");
+    let measures = |n: usize, words: &[&str]| {
+        let (found, said) = evaluate(here, "run", "photos", &[]);
+        assert_eq!((&found["split"], &found["n"]), (&"val".into(), &n.into()), "{said}");
+        for word in words {
+            assert!(said.contains(word), "should say {word:?}: {said}");
+        }
+        found
+    };
+    // One image more in each class, first by name.
+    for class in ["ants", "bees"] {
+        picture(&photos.join(class).join("a0000.png"), 99);
+    }
+    let grown = measures(40, &["2 new images are not measured: --split new"]);
+    assert_eq!((grown["loss"].as_f64().unwrap(), &grown["new"]), (loss, &2.into()));
+    // Everything has another name now.
+    for class in ["ants", "bees"] {
+        for i in 0..100 {
+            let path = |name: String| photos.join(class).join(name);
+            std::fs::rename(path(format!("m{i:04}.png")), path(format!("r{:04}.png", 99 - i))).unwrap();
+        }
+    }
+    let renamed = measures(40, &[]);
+    assert!((renamed["loss"].as_f64().unwrap() - loss).abs() < 1e-6, "{renamed}");
+    let (new, _) = evaluate(here, "run", "photos", &["--split", "new"]);
+    assert_eq!(new["n"], 2);
+    let (all, said) = evaluate(here, "run", "photos", &["--split", "all"]);
+    assert_eq!(all["n"], 202);
+    assert!(said.contains("160 of 202 images are also among the run's training images"), "{said}");
+    // Two validation images are gone, and one has been edited.
+    for class in ["ants", "bees"] {
+        for i in 0..100 {
+            let path = |name: String| photos.join(class).join(name);
+            std::fs::rename(path(format!("r{:04}.png", 99 - i)), path(format!("m{i:04}.png"))).unwrap();
+        }
+    }
+    let mut lost = validation.iter();
+    std::fs::remove_file(photos.join(lost.next().unwrap())).unwrap();
+    std::fs::remove_file(photos.join(lost.next().unwrap())).unwrap();
+    picture(&photos.join(lost.next().unwrap()), 5);
+    let shrunk = measures(38, &["2 of 40 validation images are missing", "1 image has other contents"]);
+    assert_eq!(shrunk["missing"], 2);
+}
+
+#[test]
+fn a_folder_that_the_run_was_not_trained_on_is_measured_whole() {
+    let folder = here();
+    let here = folder.path();
+    noise(&here.join("photos"), &[("ants", 20), ("bees", 20)], 0);
+    noise(&here.join("fresh"), &[("ants", 10), ("bees", 10)], 7);
+    succeeds(here, &train("photos", "run", &[]));
+    let (found, _) = evaluate(here, "run", "fresh", &[]);
+    assert_eq!((&found["split"], &found["n"]), (&"all".into(), &20.into()));
+    let said = succeeds(here, &["evaluate", "run", "fresh"]);
+    assert!(said.starts_with("all of fresh: 20 images"), "{said}");
+    refuses(here, &["evaluate", "run", "fresh", "--split", "test"], &["fresh has no test split"]);
+
+    // Only a test folder.
+    std::fs::create_dir(here.join("only")).unwrap();
+    std::fs::rename(here.join("fresh"), here.join("only/test")).unwrap();
+    for more in [&[][..], &["--split", "test"], &["--split", "all"]] {
+        assert_eq!(evaluate(here, "run", "only", more).0["n"], 20);
+    }
+    // One class alone, a class that the run doesn't know, and nothing else.
+    noise(&here.join("mixed"), &[("bees", 6), ("wasps", 4)], 7);
+    let (found, said) = evaluate(here, "run", "mixed", &[]);
+    assert_eq!(
+        (&found["n"], &found["left_out"]),
+        (&6.into(), &serde_json::json!([{"label": "wasps", "n": 4}]))
+    );
+    assert!(said.contains("left out 4 images of classes that the run doesn't know: wasps 4"), "{said}");
+    assert_eq!((&found["per_class"][0]["n"], &found["per_class"][1]["n"]), (&0.into(), &6.into()));
+    noise(&here.join("others"), &[("cats", 6), ("wasps", 4)], 7);
+    refuses(here, &["evaluate", "run", "others"], &["expected ants, bees, found cats, wasps"]);
+    // Three training images among new ones are said.
+    noise(&here.join("tainted"), &[("ants", 10), ("bees", 10)], 8);
+    let rows = split_csv(&here.join("run"));
+    for (i, file) in files(&rows, "train").iter().take(3).enumerate() {
+        std::fs::copy(here.join("photos").join(file), here.join(format!("tainted/ants/t{i}.png"))).unwrap();
+    }
+    let (found, said) = evaluate(here, "run", "tainted", &[]);
+    assert_eq!(found["n"], 23);
+    assert!(said.contains("3 of 23 images are also among the run's training images"), "{said}");
+    assert_eq!(evaluate(here, "run", "tainted", &["--split", "new"]).0["n"], 20);
+}
+
+#[test]
+fn given_splits_are_measured_as_they_were_and_a_later_test_folder_is_one() {
+    let folder = here();
+    let here = folder.path();
+    noise(&here.join("photos/train"), &[("ants", 20), ("bees", 20)], 0);
+    noise(&here.join("photos/val"), &[("ants", 5), ("bees", 5)], 1);
+    succeeds(here, &train("photos", "run", &[]));
+    assert_eq!(evaluate(here, "run", "photos", &[]).0["split"], "val");
+    // The folder of the split alone.
+    assert_eq!(evaluate(here, "run", "photos/val", &[]).0["n"], 10);
+    refuses(
+        here,
+        &["evaluate", "run", "photos/train"],
+        &["none of the run's 10 validation images", "40 training images"],
+    );
+    noise(&here.join("photos/test"), &[("ants", 7), ("bees", 7)], 2);
+    let (found, _) = evaluate(here, "run", "photos", &[]);
+    assert_eq!((&found["split"], &found["n"]), (&"test".into(), &14.into()));
+    picture(&here.join("photos/val/ants/later.png"), 3);
+    let (found, said) = evaluate(here, "run", "photos", &["--split", "val"]);
+    assert_eq!((&found["n"], &found["new"]), (&10.into(), &15.into()));
+    assert!(said.contains("--split new"), "{said}");
+}
+
+#[test]
+fn a_run_without_a_record_says_what_is_assumed() {
+    let folder = here();
+    let here = folder.path();
+    noise(&here.join("photos"), &[("ants", 20), ("bees", 20)], 0);
+    succeeds(here, &train("photos", "run", &[]));
+    std::fs::remove_file(here.join("run/split.csv")).unwrap();
+    let (found, said) = evaluate(here, "run", "photos", &[]);
+    assert_eq!((&found["split"], &found["n"]), (&"val".into(), &8.into()));
+    assert!(said.contains("no split.csv: assumed is"), "{said}");
+    assert_eq!(evaluate(here, "run", "photos", &["--split", "all"]).0["n"], 40);
+    refuses(here, &["evaluate", "run", "photos", "--split", "new"], &["no split.csv"]);
+}
+
+#[test]
+fn folds_partition_the_images_and_no_run_has_seen_its_own() {
+    let folder = here();
+    let here = folder.path();
+    noise(&here.join("photos"), &[("ants", 30), ("bees", 30)], 0);
+    let folds = train("photos", "run", &["--folds", "3"]);
+    let said = succeeds(here, &folds);
+    assert!(said.contains("3 folds, mean and standard deviation:"), "{said}");
+    assert!(said.contains("all 60 images, each by the run that was not trained on it"), "{said}");
+    let mut held_out = BTreeSet::new();
+    for fold in 1..=3 {
+        let rows = split_csv(&here.join(format!("run/fold-{fold}")));
+        assert_eq!((count(&rows, "ants", "val"), count(&rows, "bees", "val"), rows.len()), (10, 10, 60));
+        held_out.extend(files(&rows, "val"));
+    }
+    assert_eq!(held_out.len(), 60);
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(here.join(file)).unwrap()).unwrap()
+    };
+    let result = json("run/cross-validation.json");
+    let accuracies: Vec<f64> =
+        (0..3).map(|i| result["folds"][i]["figures"]["accuracy"].as_f64().unwrap()).collect();
+    let mean = accuracies.iter().sum::<f64>() / 3.0;
+    let deviation = (accuracies.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    assert!((result["figures"]["accuracy"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    let found = result["figures"]["accuracy"]["standard_deviation"].as_f64().unwrap();
+    assert!((found - deviation).abs() < 1e-12);
+    assert_eq!(result["pooled"]["n"], 60);
+    assert!((result["pooled"]["accuracy"].as_f64().unwrap() - mean).abs() < 1e-12);
+
+    // A fold of the run is a run like any other.
+    assert_eq!(evaluate(here, "run/fold-2", "photos", &[]).0["n"], 20);
+    refuses(here, &["evaluate", "run", "photos"], &["cross-validation", "run/fold-1"]);
+    refuses(here, &folds, &["run already holds a run", "--resume"]);
+    // Only what is missing is trained when it is resumed.
+    std::fs::remove_dir_all(here.join("run/fold-3")).unwrap();
+    let mut shorter = result.clone();
+    shorter["folds"].as_array_mut().unwrap().pop();
+    std::fs::write(here.join("run/cross-validation.json"), shorter.to_string()).unwrap();
+    let first = std::fs::metadata(here.join("run/fold-1/model.safetensors")).unwrap().modified().unwrap();
+    let resumed: Vec<&str> = folds.iter().copied().chain(["--resume"]).collect();
+    succeeds(here, &resumed);
+    assert_eq!(json("run/cross-validation.json"), result);
+    assert_eq!(
+        first,
+        std::fs::metadata(here.join("run/fold-1/model.safetensors")).unwrap().modified().unwrap()
+    );
+    refuses(here, &train("photos", "other", &["--folds", "1"]), &["at least 2"]);
+    refuses(here, &train("photos", "other", &["--folds", "61"]), &["folds: expected"]);
+}
+
+#[test]
+fn folds_keep_groups_together() {
+    let folder = here();
+    let here = folder.path();
+    for (class, first) in [("ants", 0), ("bees", 9)] {
+        for patient in first..first + 9 {
+            for photo in 0..1 + patient % 3 {
+                picture(&here.join(format!("claims/{class}/p{patient:02}_{photo}.png")), 3);
+            }
+        }
+    }
+    succeeds(here, &train("claims", "run", &["--folds", "3", "--group-by", "^(p[0-9]+)_"]));
+    let mut seen = BTreeSet::new();
+    for fold in 1..=3 {
+        let rows = split_csv(&here.join(format!("run/fold-{fold}")));
+        let held_out = files(&rows, "val").iter().map(|file| file[5..8].to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(held_out.len(), 6);
+        assert!(held_out.into_iter().all(|patient| seen.insert(patient)));
+    }
 }

@@ -114,6 +114,29 @@ impl Labels {
         }
     }
 
+    /// These labels, then others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for labels of another task.
+    pub fn joined(self, other: &Self) -> Result<Self> {
+        match (self, other) {
+            (Self::Class(mut labels), Self::Class(more)) => {
+                labels.extend(more);
+                Ok(Self::Class(labels))
+            }
+            (Self::MultiLabel(mut labels), Self::MultiLabel(more)) => {
+                labels.extend(more.iter().cloned());
+                Ok(Self::MultiLabel(labels))
+            }
+            (Self::Value(mut labels), Self::Value(more)) => {
+                labels.extend(more);
+                Ok(Self::Value(labels))
+            }
+            (labels, other) => Err(Error::invalid("labels", labels.task().name(), other.task())),
+        }
+    }
+
     /// The number of images of each of `n_classes` classes; of all images for [`Value`](Self::Value).
     ///
     /// # Panics

@@ -37,9 +37,17 @@ impl DataArgs {
     }
 }
 
-/// Scans a folder of images, and says what is left out.
+/// Scans a folder of images to train on, and says what is left out.
 pub(crate) fn scan(path: &Path, runtime: &Runtime) -> Result<DatasetFolder> {
-    let dataset = DatasetFolder::scan(path)?;
+    announced(DatasetFolder::scan(path)?, runtime)
+}
+
+/// Scans a folder of images to measure, which may have other classes than a run, and says what is left out.
+pub(crate) fn scan_to_measure(path: &Path, runtime: &Runtime) -> Result<DatasetFolder> {
+    announced(DatasetFolder::scan_all_classes(path)?, runtime)
+}
+
+fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder> {
     say(&dataset.remarks(), runtime);
     let skipped = dataset.splits().flat_map(|(_, folder)| folder.skipped()).chain(&dataset.skipped);
     for skipped in skipped {

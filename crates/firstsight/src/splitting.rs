@@ -1,8 +1,17 @@
-//! The flags that say how validation images are set aside.
+//! The flags that say how validation images are set aside, and trainings with one such split or with folds.
 
-use firstsight_transfer::{GroupBy, SplitConfig};
+use std::path::Path;
 
-use crate::values;
+use anyhow::{Result, bail};
+use firstsight_transfer::{
+    CrossValidated, Error, Evaluation, GroupBy, RunFolder, Runtime, SplitConfig, Splits, Spread,
+    cross_validate,
+};
+
+use crate::{
+    data::{self, DataArgs},
+    values,
+};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SplitArgs {
@@ -38,4 +47,75 @@ impl SplitArgs {
         }
         flags
     }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct FoldArgs {
+    /// Cross-validate: divide the images into N folds and train N runs, RUN/fold-1 to RUN/fold-N, each validated on one
+    /// fold and trained on the others
+    #[arg(long, value_parser = values::folds, value_name = "N")]
+    folds: Option<usize>,
+}
+
+/// The images of one training, or of one for each fold.
+pub(crate) enum Work {
+    One(Box<Splits>),
+    Folds(Vec<Splits>),
+}
+
+impl Work {
+    /// Scans the images, and says what is left out.
+    pub(crate) fn new(
+        data: &DataArgs,
+        split: &SplitArgs,
+        folds: &FoldArgs,
+        runtime: &Runtime,
+    ) -> Result<Self> {
+        let Some(k) = folds.folds else { return Ok(Self::One(Box::new(data.splits(split, runtime)?))) };
+        let dataset = data::scan(data.path(), runtime)?;
+        Ok(Self::Folds(Splits::folds(data.path(), dataset, &split.config(), k, runtime)?))
+    }
+
+    /// Trains in `out`; `train` is given the images, the run folder and whether to resume, and returns the validation
+    /// images.
+    pub(crate) fn train(
+        &self,
+        out: &Path,
+        resume: bool,
+        runtime: &Runtime,
+        mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<Evaluation>,
+    ) -> Result<()> {
+        match self {
+            Self::One(splits) => {
+                let run = data::run_folder(out, resume)?;
+                train(splits, &run, resume).inspect_err(|_| run.remove_if_empty())?;
+            }
+            Self::Folds(folds) => {
+                let result = cross_validate(out, resume, folds, runtime, train);
+                match result {
+                    Ok(result) => print(&result, out),
+                    Err(error) if matches!(error.downcast_ref(), Some(Error::RunExists(_))) => {
+                        bail!("{error}: --resume continues it")
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn print(result: &CrossValidated, out: &Path) {
+    println!("{} folds, mean and standard deviation:", result.folds.len());
+    for (name, Spread { mean, standard_deviation }) in &result.figures {
+        println!("{name:10} {mean:.4} ± {standard_deviation:.4}");
+    }
+    if let Some(pooled) = result.pooled {
+        let (low, high) = pooled.accuracy_interval;
+        println!(
+            "all {} images, each by the run that was not trained on it: accuracy {:.4} (95 % interval {low:.4} to {high:.4})",
+            pooled.n, pooled.accuracy
+        );
+    }
+    println!("{}", out.join("cross-validation.json").display());
 }

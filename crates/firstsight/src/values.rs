@@ -4,7 +4,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_data::{Alpha, AugmentationPreset, Damaged, Exif, OnError, Reading, SixteenBit};
 use firstsight_lecture::SectionName;
 use firstsight_models::{ModelInfo, registry};
-use firstsight_transfer::{LearningRate, Split};
+use firstsight_transfer::{LearningRate, Measured, Split};
 
 /// Height, width and channels, typed as `HxWxC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,14 @@ pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= 1 => Ok(n),
         _ => Err(format!("'{text}' is not a whole number of at least 1")),
+    }
+}
+
+/// A number of folds.
+pub(crate) fn folds(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= 2 => Ok(n),
+        _ => Err(format!("'{text}' is not a whole number of at least 2")),
     }
 }
 
@@ -222,12 +230,14 @@ pub(crate) fn section() -> impl TypedValueParser<Value = SectionName> {
     })
 }
 
-/// A part of a data set.
-pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
+/// What to measure of a data set.
+pub(crate) fn measured() -> impl TypedValueParser<Value = Measured> {
     one_of(&[
-        (Split::Train, "train", "Training images"),
-        (Split::Val, "val", "Validation images"),
-        (Split::Test, "test", "Test images"),
+        (Measured::Split(Split::Train), "train", "Training images"),
+        (Measured::Split(Split::Val), "val", "Validation images"),
+        (Measured::Split(Split::Test), "test", "Test images"),
+        (Measured::New, "new", "Images that the run has not seen"),
+        (Measured::All, "all", "All images"),
     ])
 }
 

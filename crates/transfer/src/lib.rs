@@ -4,6 +4,7 @@
 pub mod candle_models;
 mod classifier;
 mod config;
+mod cross_validation;
 mod error;
 mod evaluation;
 mod features;
@@ -27,6 +28,7 @@ mod transfer_model;
 
 pub use classifier::{Classifier, Prediction};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
+pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, cross_validate};
 pub use error::{Error, Result, Smaller};
 pub use evaluation::Evaluation;
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
@@ -43,8 +45,8 @@ pub use pretrained::{Pretrained, WeightsSource};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{
-    Across, ContentHash, Contents, DecodedSplits, Duplicates, GroupBy, Provenance, RecordedImage, Split,
-    SplitConfig, SplitMethod, SplitRecord, Splits, VALIDATION_SHARE, decode, loader,
+    Across, ContentHash, Contents, DecodedSplits, Duplicates, GroupBy, Measured, Provenance, RecordedImage,
+    Selection, Split, SplitConfig, SplitMethod, SplitRecord, Splits, VALIDATION_SHARE, decode, loader,
 };
 pub use task::{LabelsEvaluation, Target, TaskEvaluation, ValueEvaluation};
 pub use transfer_model::TransferModel;

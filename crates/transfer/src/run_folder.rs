@@ -23,6 +23,12 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         for file in [run.config(), run.weights()] {
+            if !file.is_file() && path.join("fold-1").is_dir() {
+                return Err(run.error(format!(
+                    "holds the runs of a cross-validation: name one of them, such as {}",
+                    path.join("fold-1").display()
+                )));
+            }
             if !file.is_file() {
                 return Err(run.error(format!("is not a run: {} is missing", file.display())));
             }
@@ -100,6 +106,11 @@ impl RunFolder {
             // A folder that holds something stays.
             let _ = std::fs::remove_dir(folder);
         }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// `config.json`, in the form of timm and the Hugging Face Hub.

@@ -3,6 +3,7 @@
 mod config;
 mod contents;
 mod recorded;
+mod selection;
 
 use std::collections::BTreeMap;
 use std::hash::Hasher as _;
@@ -19,6 +20,7 @@ use fnv::FnvHasher;
 pub use config::{GroupBy, SplitConfig, SplitMethod};
 pub use contents::{Across, ContentHash, Contents, Duplicates};
 pub use recorded::{RecordedImage, SplitRecord};
+pub use selection::{Measured, Selection};
 
 use crate::task::Target;
 use crate::{Error, Result, Runtime, Smaller};
@@ -40,6 +42,8 @@ pub struct Splits {
     pub val: ImageFolder,
     /// Test images.
     pub test: Option<ImageFolder>,
+    /// The number of the fold that the validation images are, and of how many.
+    pub fold: Option<(usize, usize)>,
     /// Whether the validation images were set aside from the training images, rather than given.
     pub val_is_split_off: bool,
     /// How they were.
@@ -80,10 +84,7 @@ impl Splits {
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
         let DatasetFolder { train, val, test, .. } = dataset;
-        let train = train.ok_or_else(|| Error::Dataset {
-            path: root.to_path_buf(),
-            reason: "has no training images".to_owned(),
-        })?;
+        let train = train.ok_or_else(|| no_training(root))?;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
             Some(val) => {
@@ -92,7 +93,56 @@ impl Splits {
             }
             None => config.split(root, &train, &contents)?,
         };
-        Ok(Self { root: root.to_path_buf(), train, val, test, val_is_split_off, config, contents })
+        Ok(Self {
+            root: root.to_path_buf(),
+            train,
+            val,
+            test,
+            fold: None,
+            val_is_split_off,
+            config,
+            contents,
+        })
+    }
+
+    /// The `k` folds of a scanned folder for cross-validation: its training and validation images together are divided
+    /// into `k` parts, each of which is once the validation images. Each class is spread evenly, groups and equal images
+    /// stay together. Test images stay apart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Splits::new`], [`Error::Data`] for more folds than groups of images, and [`Error::Dataset`] for a class
+    /// whose images are all in one fold.
+    pub fn folds(
+        root: &Path,
+        dataset: DatasetFolder,
+        config: &SplitConfig,
+        k: usize,
+        runtime: &Runtime,
+    ) -> Result<Vec<Self>> {
+        dataset.check_for_training()?;
+        let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
+        let contents = Contents::read(&folders, runtime);
+        let DatasetFolder { train, val, test, .. } = dataset;
+        let train = train.ok_or_else(|| no_training(root))?;
+        let images = match val {
+            Some(val) => train.joined(&val)?,
+            None => train,
+        };
+        let folds = config.folds(root, &images, &contents, k)?;
+        let of_fold = |(i, (train, val))| Self {
+            root: root.to_path_buf(),
+            train,
+            val,
+            test: test.clone(),
+            fold: Some((i, k)),
+            val_is_split_off: true,
+            config: config.clone(),
+            contents: contents.clone(),
+        };
+        let folds: Vec<Self> = (1..).zip(folds).map(of_fold).collect();
+        folds.iter().try_for_each(Self::check_classes)?;
+        Ok(folds)
     }
 
     /// The target of a network that is trained on them.
@@ -145,7 +195,9 @@ impl Splits {
     pub(crate) fn announce(&self, runtime: &Runtime) -> Result<Provenance> {
         self.check_classes()?;
         let notes = self.notes();
-        notes.iter().for_each(|note| runtime.message(note));
+        if self.fold.is_none_or(|(fold, _)| fold == 1) {
+            notes.iter().for_each(|note| runtime.message(note));
+        }
         Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes })
     }
 
@@ -163,30 +215,16 @@ impl Splits {
 
     /// How validation images came about, in words.
     pub fn describe(&self) -> String {
-        match self.val_is_split_off {
-            true => self.config.to_string(),
-            false => "given by the folder".to_owned(),
+        match (self.fold, self.val_is_split_off) {
+            (Some((fold, k)), _) => format!("fold {fold} of {k}, seed {}", self.config.seed),
+            (None, true) => self.config.to_string(),
+            (None, false) => "given by the folder".to_owned(),
         }
     }
+}
 
-    /// The images of one split.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Dataset`] where there are no test images.
-    pub fn get(self, split: Split) -> Result<ImageFolder> {
-        match split {
-            Split::Train => Ok(self.train),
-            Split::Val => Ok(self.val),
-            Split::Test => match self.test {
-                Some(test) => Ok(test),
-                None => Err(Error::Dataset {
-                    path: self.train.root().to_path_buf(),
-                    reason: "has no test split".to_owned(),
-                }),
-            },
-        }
-    }
+fn no_training(root: &Path) -> Error {
+    Error::Dataset { path: root.to_path_buf(), reason: "has no training images".to_owned() }
 }
 
 /// The classes of a folder that have no image.

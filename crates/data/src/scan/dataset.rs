@@ -61,13 +61,26 @@ impl DatasetFolder {
     /// Those of [`ImageFolder::scan`]; [`Error::UnknownClasses`] if validation or test has a class that training
     /// lacks (not the other way round); [`Error::AmbiguousSplit`] for both `Train` and `train`.
     pub fn scan(root: &Path) -> Result<Self> {
+        Self::scan_with(root, false)
+    }
+
+    /// As [`scan`](Self::scan), but with the classes of all splits, for measuring: one that training lacks is no error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ImageFolder::scan`], and [`Error::AmbiguousSplit`].
+    pub fn scan_all_classes(root: &Path) -> Result<Self> {
+        Self::scan_with(root, true)
+    }
+
+    fn scan_with(root: &Path, all_classes: bool) -> Result<Self> {
         let level = Level::read(root)?;
         let mut dataset = match level.splits()? {
-            Some(splits) => Self::of_splits(root, &level, splits)?,
+            Some(splits) => Self::of_splits(root, &level, splits, all_classes)?,
             None => match level.inner()? {
                 Some(inner) => {
                     let note = inner_note(root, &inner);
-                    let mut dataset = Self::scan(&inner)?;
+                    let mut dataset = Self::scan_with(&inner, all_classes)?;
                     dataset.notes.insert(0, note);
                     dataset
                 }
@@ -85,7 +98,12 @@ impl DatasetFolder {
         Ok(dataset)
     }
 
-    fn of_splits(root: &Path, level: &Level, splits: BTreeMap<&'static str, PathBuf>) -> Result<Self> {
+    fn of_splits(
+        root: &Path,
+        level: &Level,
+        splits: BTreeMap<&'static str, PathBuf>,
+        all_classes: bool,
+    ) -> Result<Self> {
         let mut notes = Vec::new();
         let mut scan = |split: &str| -> Result<Option<ImageFolder>> {
             let Some(path) = splits.get(split) else { return Ok(None) };
@@ -104,9 +122,9 @@ impl DatasetFolder {
         };
         let (train, val, test) = (scan("train")?, scan("val")?, scan("test")?);
         let (classes, trained) = match &train {
-            Some(train) => (train.classes().to_vec(), Some(train.root().to_owned())),
-            None => {
-                let all = [&val, &test].into_iter().flatten().flat_map(ImageFolder::classes);
+            Some(train) if !all_classes => (train.classes().to_vec(), Some(train.root().to_owned())),
+            _ => {
+                let all = [&train, &val, &test].into_iter().flatten().flat_map(ImageFolder::classes);
                 (all.cloned().collect::<BTreeSet<_>>().into_iter().collect(), None)
             }
         };
@@ -123,7 +141,7 @@ impl DatasetFolder {
                 }
             }
         };
-        let (val, test) = (labeled(val)?, labeled(test)?);
+        let (train, val, test) = (labeled(train)?, labeled(val)?, labeled(test)?);
         let mut skipped = level.skipped.clone();
         let beside =
             level.folders.iter().map(|(_, path)| path).filter(|path| !splits.values().any(|s| s == *path));

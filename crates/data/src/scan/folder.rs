@@ -287,6 +287,21 @@ impl ImageFolder {
         Self { samples, labels: self.labels.subset(indices), ..self.clone() }
     }
 
+    /// These images, then those of another split of the same data set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for other classes or labels of another task.
+    pub fn joined(mut self, other: &Self) -> Result<Self> {
+        if self.classes != other.classes {
+            return Err(Error::invalid("classes", self.classes.join(", "), other.classes.join(", ")));
+        }
+        self.samples.extend(other.samples.iter().cloned());
+        self.labels = self.labels.joined(&other.labels)?;
+        self.skipped.extend(other.skipped.iter().cloned());
+        Ok(self)
+    }
+
     /// The width and height of each image in pixels, from the files' headers, read in parallel; of the upright image where
     /// `exif` is applied.
     ///

@@ -2,9 +2,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_data::{DecodeSettings, OnError};
-use firstsight_transfer::{
-    Evaluation, EvaluationFigures, RunConfig, RunFolder, Split, SplitConfig, Splits, decode, files,
-};
+use firstsight_transfer::{Evaluation, EvaluationFigures, Measured, RunFolder, Selection, decode, files};
+use serde::Serialize;
 
 use crate::{
     context::Context,
@@ -12,9 +11,6 @@ use crate::{
     reading::{ReadingArgs, SomeUnreadable},
     values,
 };
-
-/// Seed of the split of a folder without validation images, for a run whose configuration states none.
-const SPLIT_SEED: u32 = 123;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,9 +23,10 @@ pub struct Args {
     /// Folder of images, as a flag
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Split to measure [default: test, or else val]
-    #[arg(long, value_parser = values::split(), value_name = "NAME")]
-    split: Option<Split>,
+    /// What to measure [default: of the folder that the run was trained on, its test images or else its validation
+    /// images; of another folder all]
+    #[arg(long, value_parser = values::measured(), value_name = "NAME")]
+    split: Option<Measured>,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Print one JSON document
@@ -50,37 +47,56 @@ impl Args {
     }
 }
 
+/// The document of `evaluate --json`.
+#[derive(Serialize)]
+struct EvaluateJson<'a> {
+    split: &'static str,
+    #[serde(flatten)]
+    figures: &'a EvaluationFigures,
+    /// Images of classes that the run doesn't know.
+    left_out: Vec<LeftOut<'a>>,
+    /// Images of the split that the run has recorded and the folder lacks.
+    missing: usize,
+    /// Images that the run has not seen and that are not measured.
+    new: usize,
+    unreadable: usize,
+}
+
+#[derive(Serialize)]
+struct LeftOut<'a> {
+    label: &'a str,
+    n: usize,
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
-    let (network, config) = RunFolder::open(run)?.load(&context.runtime.device)?;
-    let split_seed = config.training.map_or(SPLIT_SEED, |training| training.split_seed);
-    let dataset = data::scan(path, &context.runtime)?;
-    let split = args.split.unwrap_or(if dataset.test.is_some() { Split::Test } else { Split::Val });
-    let given = match split {
-        Split::Test => dataset.test.clone(),
-        Split::Val => dataset.val.clone(),
-        Split::Train => None,
-    };
-    let folder = match given {
-        Some(folder) => folder,
-        None => {
-            Splits::new(path, dataset, SplitConfig::stratified(split_seed), &context.runtime)?.get(split)?
-        }
-    };
-    let names = class_names(&config, folder.classes(), path)?;
-    let task = format!("{} images", split.name());
+    let run = RunFolder::open(run)?;
+    let (network, config) = run.load(&context.runtime.device)?;
+    let dataset = data::scan_to_measure(path, &context.runtime)?;
+    let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
+    data::say(&selection.notes, &context.runtime);
+    let names = selection.images.classes().to_vec();
+    let task = format!("{} images", selection.measured.name());
     let reading = args.reading.over(config.pretrained_cfg.reading);
     let on_error = args.reading.on_error(OnError::Skip);
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
-    let images = decode(&folder, &task, &settings, &context.runtime)?;
-    let complete = SomeUnreadable::check(images.excluded().len(), folder.len());
+    let images = decode(&selection.images, &task, &settings, &context.runtime)?;
+    let complete = SomeUnreadable::check(images.excluded().len(), selection.images.len());
     let measured = Evaluation::measure(&network, images, &config.pretrained_cfg, &context.runtime.device)?;
     let result = EvaluationFigures::new(&measured.metrics, &measured.predictions, &names);
     if args.json {
-        println!("{}", files::json(&result)?);
+        let document = EvaluateJson {
+            split: selection.measured.name(),
+            figures: &result,
+            left_out: selection.left_out.iter().map(|(label, n)| LeftOut { label, n: *n }).collect(),
+            missing: selection.missing,
+            new: selection.new,
+            unreadable: measured.images.excluded().len(),
+        };
+        println!("{}", files::json(&document)?);
         return complete;
     }
-    println!("{} split of {}: {} images", split.name(), path.display(), result.figures.n);
+    println!("{}: {} images", selection.title, result.figures.n);
     print(&result);
     let pairs = measured.predictions.confused_pairs();
     if !pairs.is_empty() {
@@ -105,20 +121,4 @@ fn print(result: &EvaluationFigures) {
         let (label, n) = (&class.label, class.n);
         println!("{label}\t{n}\t{}\t{}\t{}", figure(class.precision), figure(class.recall), figure(class.f1));
     }
-}
-
-/// The names of the network's outputs: the run's, or, where timm wrote it without names, the folder's in their order.
-fn class_names(config: &RunConfig, found: &[String], data: &Path) -> Result<Vec<String>> {
-    if !config.named && found.len() == config.num_classes {
-        return Ok(found.to_vec());
-    }
-    if found != config.label_names {
-        bail!(
-            "{} holds other classes than the run: expected {}, found {}",
-            data.display(),
-            config.label_names.join(", "),
-            found.join(", ")
-        );
-    }
-    Ok(config.label_names.clone())
 }

@@ -3,14 +3,16 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode};
 use firstsight_models::ModelInfo;
-use firstsight_transfer::{FineTuning, Interrupted, LearningRate, Preset};
+use firstsight_transfer::{
+    Evaluation, FineTuning, Interrupted, LearningRate, Preset, Pretrained, RunFolder, Runtime, Splits,
+};
 
 use crate::{
     context::Context,
-    data::{self, DataArgs},
+    data::DataArgs,
     hub,
     reading::ReadingArgs,
-    splitting::SplitArgs,
+    splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
 };
 
@@ -61,6 +63,8 @@ pub struct Args {
     #[command(flatten)]
     split: SplitArgs,
     #[command(flatten)]
+    folds: FoldArgs,
+    #[command(flatten)]
     reading: ReadingArgs,
     /// Folder for weights, configuration, history, figures and report [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
@@ -82,7 +86,7 @@ enum Crop {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
-    let splits = args.data.splits(&args.split, &context.runtime)?;
+    let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
     let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), runtime)?;
     let channels = pretrained.input.input_size.0;
     if let Some(input) = args.input.filter(|input| input.channels != channels) {
@@ -112,21 +116,32 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         ..preset
     };
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));
-    let run = data::run_folder(&out, args.resume)?;
-    let result = settings
-        .fit_in(&run, args.resume, &pretrained, &splits, runtime)
-        .inspect_err(|_| run.remove_if_empty())?;
-    result.save_to(&run)?;
+    work.train(&out, args.resume, runtime, |splits, run, resume| {
+        fine_tune(&settings, &pretrained, splits, run, resume, runtime)
+    })
+}
+
+/// Fine-tunes a run, and returns its validation images.
+fn fine_tune(
+    settings: &FineTuning,
+    pretrained: &Pretrained,
+    splits: &Splits,
+    run: &RunFolder,
+    resume: bool,
+    runtime: &Runtime,
+) -> Result<Evaluation> {
+    let result = settings.fit_in(run, resume, pretrained, splits, runtime)?;
+    result.save_to(run)?;
     for (name, evaluation) in result.evaluations() {
         println!("{name:10} {}  ({} images)", evaluation.summary(), evaluation.images.len());
     }
     println!("{}", run.report().display());
     if result.interrupted() {
         return Err(Interrupted(match result.history.epochs.is_empty() {
-            true => format!("{} holds the last layer alone", out.display()),
+            true => format!("{} holds the last layer alone", run.path().display()),
             false => format!("`--resume` continues from {}", run.checkpoint().display()),
         })
         .into());
     }
-    Ok(())
+    Ok(result.val)
 }

@@ -4,16 +4,16 @@ use anyhow::Result;
 use firstsight_data::{InputSpec, OnError};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    DecodedSplits, Evaluation, Interrupted, TrainingRecord, report_sections,
+    DecodedSplits, Evaluation, Interrupted, RunFolder, Splits, TrainingRecord, report_sections,
     training::{Optimization, Training},
 };
 
 use crate::{
     augmentation,
     context::Context,
-    data::{self, DataArgs},
+    data::DataArgs,
     reading::ReadingArgs,
-    splitting::SplitArgs,
+    splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
 };
 
@@ -41,6 +41,8 @@ pub struct Args {
     patience: usize,
     #[command(flatten)]
     split: SplitArgs,
+    #[command(flatten)]
+    folds: FoldArgs,
     #[command(flatten)]
     augmentation: augmentation::Args,
     #[command(flatten)]
@@ -72,22 +74,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             augmentation: (&args.augmentation).into(),
         },
     };
-    let folders = args.data.splits(&args.split, &context.runtime)?;
+    let work = Work::new(&args.data, &args.split, &args.folds, &context.runtime)?;
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
-    let run = data::run_folder(&out, args.resume)?;
-    let train = || {
-        let splits = DecodedSplits::decode(
-            &folders,
-            &plan.input,
-            args.reading.on_error(OnError::Fail),
-            &context.runtime,
-        )?;
-        let trained = plan.run(&splits, &run, args.resume, &context.runtime)?;
-        anyhow::Ok((splits, trained))
-    };
-    let (splits, trained) = train().inspect_err(|_| run.remove_if_empty())?;
+    work.train(&out, args.resume, &context.runtime, |splits, run, resume| {
+        train(args, &plan, splits, run, resume, context)
+    })
+}
+
+/// Trains a run, and returns its validation images.
+fn train(
+    args: &Args,
+    plan: &Training,
+    splits: &Splits,
+    run: &RunFolder,
+    resume: bool,
+    context: &Context,
+) -> Result<Evaluation> {
+    let on_error = args.reading.on_error(OnError::Fail);
+    let splits = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
+    let trained = plan.run(&splits, run, resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
-    report_sections::run_report(&plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
+    report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
     let side = |name: &str, measured: &Evaluation| {
         println!("{name:10} {}  ({} images)", measured.summary(), measured.images.len());
     };
@@ -100,5 +107,5 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if trained.interrupted() {
         return Err(Interrupted(format!("`--resume` continues from {}", run.checkpoint().display())).into());
     }
-    Ok(())
+    Ok(trained.val)
 }

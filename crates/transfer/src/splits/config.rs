@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use firstsight_data::{Groups, ImageFolder, stratified_split};
+use firstsight_data::{Groups, ImageFolder, stratified_folds, stratified_split};
 use regex::Regex;
 
 use super::Contents;
@@ -72,6 +72,24 @@ impl SplitConfig {
         let groups = self.groups(root, folder, contents)?;
         let (train, val) = stratified_split(folder.targets(), &groups, self.share, self.seed)?;
         Ok((folder.subset(&train), folder.subset(&val)))
+    }
+
+    /// Divides images into folds; of each its training and validation images.
+    pub(super) fn folds(
+        &self,
+        root: &Path,
+        folder: &ImageFolder,
+        contents: &Contents,
+        k: usize,
+    ) -> Result<Vec<(ImageFolder, ImageFolder)>> {
+        let groups = self.groups(root, folder, contents)?;
+        let folds = stratified_folds(folder.targets(), &groups, k, self.seed)?;
+        let sides = |fold: &Vec<usize>| {
+            let held_out: BTreeSet<usize> = fold.iter().copied().collect();
+            let train: Vec<usize> = (0..folder.len()).filter(|i| !held_out.contains(i)).collect();
+            (folder.subset(&train), folder.subset(fold))
+        };
+        Ok(folds.iter().map(sides).collect())
     }
 
     /// Images of one group, and of equal content.

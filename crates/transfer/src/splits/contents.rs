@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firstsight_data::{ImageFolder, Sample};
+use firstsight_data::{DatasetFolder, ImageFolder, Sample};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -48,7 +49,7 @@ impl FromStr for ContentHash {
 
 /// The content hashes of images. A file that cannot be read has none; decoding says why.
 #[derive(Debug, Clone, Default)]
-pub struct Contents(HashMap<PathBuf, ContentHash>);
+pub struct Contents(Arc<HashMap<PathBuf, ContentHash>>);
 
 impl Contents {
     /// Reads the files of folders, in parallel.
@@ -63,7 +64,7 @@ impl Contents {
             };
             Ok::<_, std::convert::Infallible>(samples.par_iter().filter_map(hash).collect())
         });
-        Self(hashed.unwrap_or_default())
+        Self(Arc::new(hashed.unwrap_or_default()))
     }
 
     /// The hash of an image.
@@ -104,6 +105,16 @@ struct First<'a> {
 }
 
 impl Duplicates {
+    /// Reads the files of a data set and finds its duplicates.
+    pub fn of(dataset: &DatasetFolder, runtime: &Runtime) -> Self {
+        let splits =
+            [(Split::Train, &dataset.train), (Split::Val, &dataset.val), (Split::Test, &dataset.test)];
+        let parts: Vec<(Split, &ImageFolder)> =
+            splits.into_iter().filter_map(|(split, folder)| Some((split, folder.as_ref()?))).collect();
+        let folders: Vec<&ImageFolder> = parts.iter().map(|(_, folder)| *folder).collect();
+        Self::find(&parts, &Contents::read(&folders, runtime))
+    }
+
     /// Finds the duplicates of splits, which share their classes and are in the order train, val, test.
     pub fn find(parts: &[(Split, &ImageFolder)], contents: &Contents) -> Self {
         let mut duplicates = Self::default();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use firstsight_data::{Exif, ImageFolder, Skipped};
+use firstsight_transfer::Duplicates;
 use serde::Serialize;
 
 use crate::{context::Context, data};
@@ -15,6 +16,8 @@ struct Stats {
     /// What lies beside the splits.
     skipped: Vec<LeftOut>,
     remarks: Vec<String>,
+    /// Images that are in two splits or have two labels, in words.
+    duplicates: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +67,7 @@ pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
         splits: dataset.splits().map(|(name, folder)| split_stats(name, folder)).collect(),
         skipped: dataset.skipped.iter().map(LeftOut::from).collect(),
         remarks: dataset.remarks(),
+        duplicates: Duplicates::of(&dataset, &context.runtime).sentences(path),
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&stats)?);
@@ -85,6 +89,9 @@ pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
     }
     for file in &stats.skipped {
         println!("skipped {}: {}", file.path, file.reason);
+    }
+    for sentence in &stats.duplicates {
+        println!("{sentence}");
     }
     let header: Vec<&str> = stats.splits.iter().map(|s| s.split).collect();
     println!("class\t{}", header.join("\t"));

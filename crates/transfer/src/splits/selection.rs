@@ -1,0 +1,507 @@
+//! Which images of a data set `evaluate` measures.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use firstsight_data::{DatasetFolder, ImageFolder, Labels, train_test_split};
+
+use super::contents::images;
+use super::{Contents, RecordedImage, Split, SplitRecord, VALIDATION_SHARE, label, relative};
+use crate::{ContentHash, Error, Result, RunConfig, RunFolder, Runtime};
+
+/// What to measure of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// The images of a split.
+    Split(Split),
+    /// The images that the run has not seen, in training or in validation.
+    New,
+    /// All images.
+    All,
+}
+
+impl Measured {
+    /// Its name: `train`, `val`, `test`, `new` or `all`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Split(split) => split.name(),
+            Self::New => "new",
+            Self::All => "all",
+        }
+    }
+
+    /// What it is of a data set, in words: `val split of photos`.
+    fn of(self, root: &Path) -> String {
+        let root = root.display();
+        match self {
+            Self::Split(split) => format!("{} split of {root}", split.name()),
+            Self::New => format!("new images of {root}"),
+            Self::All => format!("all of {root}"),
+        }
+    }
+}
+
+/// The images of a data set that are measured with a run.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The images, labeled by the run's classes.
+    pub images: ImageFolder,
+    /// What they are of the data set.
+    pub measured: Measured,
+    /// That in words, with the folder: `val split of photos`.
+    pub title: String,
+    /// Classes that the run doesn't know, with their images, which are left out.
+    pub left_out: Vec<(String, usize)>,
+    /// Images of the split that the run has recorded and the data set lacks.
+    pub missing: usize,
+    /// Images that the run has not seen and that are not measured.
+    pub new: usize,
+    /// What the user should know, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Selection {
+    /// Chooses the images to measure.
+    ///
+    /// In the folder that the run was trained on these are the files that its `split.csv` calls test, or else
+    /// validation images: known by their content wherever they lie now, and by their path if their content has changed.
+    /// Another folder is measured whole. A folder is the run's if it holds at least half of the run's files, or if at
+    /// least half of it are the run's files. `wanted` chooses something else.
+    ///
+    /// For a run without `split.csv` it is assumed that the folder is the one that it was trained on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dataset`] where nothing is left to measure: the split is missing, or no class is the run's.
+    pub fn new(
+        run: &RunFolder,
+        config: &RunConfig,
+        dataset: &DatasetFolder,
+        wanted: Option<Measured>,
+        runtime: &Runtime,
+    ) -> Result<Self> {
+        let candidates = Candidates::new(dataset)?;
+        let path = run.split();
+        let chosen = match path.exists() {
+            true => {
+                let contents = Contents::read(&[&candidates.images], runtime);
+                candidates.recorded(&SplitRecord::read(&path)?, &contents, wanted)?
+            }
+            false => candidates.unrecorded(config, wanted)?,
+        };
+        candidates.labeled(config, chosen)
+    }
+}
+
+/// All images of a data set.
+struct Candidates<'a> {
+    root: &'a Path,
+    dataset: &'a DatasetFolder,
+    images: ImageFolder,
+    /// The split of the folder that each image lies in.
+    parts: Vec<Split>,
+}
+
+/// Indices of images.
+struct Chosen {
+    measured: Measured,
+    indices: Vec<usize>,
+    missing: usize,
+    new: usize,
+    notes: Vec<String>,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(dataset: &'a DatasetFolder) -> Result<Self> {
+        let mut all: Option<ImageFolder> = None;
+        let mut parts = Vec::new();
+        let splits =
+            [(Split::Train, &dataset.train), (Split::Val, &dataset.val), (Split::Test, &dataset.test)];
+        for (split, folder) in splits {
+            let Some(folder) = folder else { continue };
+            parts.resize(parts.len() + folder.len(), split);
+            all = Some(match all {
+                Some(all) => all.joined(folder)?,
+                None => folder.clone(),
+            });
+        }
+        let root = &*dataset.root;
+        let images = all.ok_or_else(|| error(root, "has no images".to_owned()))?;
+        Ok(Self { root, dataset, images, parts })
+    }
+
+    fn file(&self, i: usize) -> String {
+        relative(self.root, &self.images.samples()[i].path)
+    }
+
+    fn indices(&self, of: impl Fn(usize) -> bool) -> Vec<usize> {
+        (0..self.images.len()).filter(|&i| of(i)).collect()
+    }
+
+    /// The images of one of the data set's own splits.
+    fn own(&self, split: Split) -> Vec<usize> {
+        self.indices(|i| self.parts[i] == split)
+    }
+
+    /// Of a run with `split.csv`.
+    fn recorded(
+        &self,
+        record: &SplitRecord,
+        contents: &Contents,
+        wanted: Option<Measured>,
+    ) -> Result<Chosen> {
+        let hashes: Vec<Option<ContentHash>> =
+            self.images.samples().iter().map(|sample| contents.get(sample)).collect();
+        let mut found = Found::new(self, record, &hashes);
+        let n_found = found.row_of.iter().flatten().count();
+        let is_the_runs = 2 * n_found >= record.rows.len() || 2 * n_found >= self.images.len();
+        let mut notes = Vec::new();
+        let trained: HashSet<ContentHash> =
+            of_split(record, Split::Train).filter_map(|row| row.sha256).collect();
+        let is_trained = |i: &usize| hashes[*i].is_some_and(|hash| trained.contains(&hash));
+
+        if !is_the_runs {
+            let measured = wanted.unwrap_or(Measured::All);
+            let indices = match measured {
+                Measured::All => self.indices(|_| true),
+                Measured::New => self.indices(|i| !found.is_known[i]),
+                Measured::Split(split) => self.own(split),
+            };
+            if measured != Measured::New {
+                notes.extend(self.leak(&indices, is_trained));
+            }
+            let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&self.file(i)));
+            if 2 * namesakes.len() >= record.rows.len() {
+                notes.push(format!(
+                    "{} the same names as the run's with other contents: they are taken for other images",
+                    images_have(namesakes.len())
+                ));
+            }
+            return Ok(Chosen { measured, indices, missing: 0, new: 0, notes });
+        }
+
+        found.claim_changed(self, record);
+        let measured = wanted.unwrap_or_else(|| {
+            let has = |split| self.of_recorded(&found, record, split).next().is_some();
+            Measured::Split(if has(Split::Test) { Split::Test } else { Split::Val })
+        });
+        let is_new = |i: usize| !found.is_known[i];
+        let indices = match measured {
+            Measured::All => self.indices(|_| true),
+            Measured::New => self.indices(is_new),
+            Measured::Split(split) => self.of_recorded(&found, record, split).collect(),
+        };
+        let (mut missing, mut new) = (0, 0);
+        if let Measured::Split(split) = measured {
+            let gone: Vec<&RecordedImage> =
+                of_split(record, split).filter(|row| !found.claimed.contains(&*row.file)).collect();
+            missing = gone.len();
+            if indices.is_empty() {
+                return Err(self.nothing(&found, record, split));
+            }
+            if let Some(first) = gone.first() {
+                notes.push(format!(
+                    "{missing} of {} {} missing (first: {})",
+                    described(of_split(record, split).count(), split),
+                    if missing == 1 { "is" } else { "are" },
+                    first.file
+                ));
+            }
+            new = self.indices(is_new).into_iter().filter(|i| !indices.contains(i)).count();
+            if new > 0 {
+                let are = if new == 1 { "new image is" } else { "new images are" };
+                notes.push(format!("{new} {are} not measured: --split new"));
+            }
+            if split != Split::Train {
+                notes.extend(self.leak(&indices, is_trained));
+            }
+        } else if measured == Measured::All {
+            notes.extend(self.leak(&indices, is_trained));
+        }
+        notes.extend(self.differences(&found, record, &indices));
+        Ok(Chosen { measured, indices, missing, new, notes })
+    }
+
+    /// The images that are in a split by the record. A test folder that came later is a split too.
+    fn of_recorded(&self, found: &Found, record: &SplitRecord, split: Split) -> impl Iterator<Item = usize> {
+        let later = split == Split::Test && of_split(record, Split::Test).next().is_none();
+        let is_in = |i: usize| match found.row_of[i] {
+            Some(row) => record.rows[row].split == split,
+            None => later && self.parts[i] == Split::Test && !found.is_known[i],
+        };
+        self.indices(is_in).into_iter()
+    }
+
+    /// How many of the images the run was trained on.
+    fn leak(&self, indices: &[usize], is_trained: impl Fn(&usize) -> bool) -> Option<String> {
+        let trained: Vec<usize> = indices.iter().copied().filter(is_trained).collect();
+        let first = trained.first()?;
+        Some(format!(
+            "{} of {} {} also among the run's training images (first: {}): --split new leaves out what the run has seen",
+            trained.len(),
+            images(indices.len()),
+            if trained.len() == 1 { "is" } else { "are" },
+            self.file(*first)
+        ))
+    }
+
+    /// What else has changed about the measured images.
+    fn differences(&self, found: &Found, record: &SplitRecord, indices: &[usize]) -> Vec<String> {
+        let rows = || indices.iter().filter_map(|&i| Some((i, found.row_of[i]?)));
+        let changed: Vec<usize> =
+            rows().filter(|(_, row)| found.changed.contains(row)).map(|(i, _)| i).collect();
+        let relabeled: Vec<usize> = rows()
+            .filter(|(i, row)| record.rows[*row].label != label(&self.images, *i))
+            .map(|(i, _)| i)
+            .collect();
+        let mut notes = Vec::new();
+        if let Some(first) = changed.first() {
+            notes.push(format!(
+                "{} other contents than in the training (first: {})",
+                images_have(changed.len()),
+                self.file(*first)
+            ));
+        }
+        if let Some(first) = relabeled.first() {
+            notes.push(format!(
+                "{} another label than in the training (first: {})",
+                images_have(relabeled.len()),
+                self.file(*first)
+            ));
+        }
+        notes
+    }
+
+    fn nothing(&self, found: &Found, record: &SplitRecord, split: Split) -> Error {
+        let recorded = of_split(record, split).count();
+        let others = [Split::Train, Split::Val, Split::Test].into_iter().filter_map(|other| {
+            let n = self.of_recorded(found, record, other).count();
+            (n > 0).then(|| format!("{} (--split {})", described(n, other), other.name()))
+        });
+        let new = self.indices(|i| !found.is_known[i]).len();
+        let new = (new > 0).then(|| format!("{new} new ones (--split new)"));
+        let there: Vec<String> = others.chain(new).collect();
+        error(
+            self.root,
+            match recorded {
+                0 => format!(
+                    "has no {} split, and the run had none; it holds {}",
+                    split.name(),
+                    there.join(", ")
+                ),
+                _ => format!(
+                    "holds none of the run's {}, but {}",
+                    described(recorded, split),
+                    there.join(", ")
+                ),
+            },
+        )
+    }
+
+    /// Of a run that doesn't say what it was trained on.
+    fn unrecorded(&self, config: &RunConfig, wanted: Option<Measured>) -> Result<Chosen> {
+        let chosen = |measured, indices, note: Option<String>| {
+            let notes = note.into_iter().collect();
+            Ok(Chosen { measured, indices, missing: 0, new: 0, notes })
+        };
+        let own = |split: Split| chosen(Measured::Split(split), self.own(split), None);
+        let (test, val) = (self.dataset.test.is_some(), self.dataset.val.is_some());
+        let unsplit = self.dataset.train.is_some() && !val;
+        let seed = config.training.map(|training| training.split_seed);
+        match (wanted, seed) {
+            (Some(Measured::New), _) => Err(error(
+                self.root,
+                "can't be told apart from what the run has seen: the run has no split.csv".to_owned(),
+            )),
+            (Some(Measured::All), _) => chosen(Measured::All, self.indices(|_| true), None),
+            (Some(Measured::Split(Split::Test)), _) => own(Split::Test),
+            (None, _) if test => own(Split::Test),
+            (Some(Measured::Split(Split::Val)), _) if val => own(Split::Val),
+            (None, _) if val => own(Split::Val),
+            (Some(Measured::Split(Split::Train)), _) if !unsplit => own(Split::Train),
+            // As runs were split before they kept split.csv.
+            (None | Some(Measured::Split(_)), Some(seed)) if unsplit => {
+                let train = self.own(Split::Train);
+                let (kept, aside) = train_test_split(train.len(), VALIDATION_SHARE, seed)?;
+                let (split, side) = match wanted {
+                    Some(Measured::Split(Split::Train)) => (Split::Train, kept),
+                    _ => (Split::Val, aside),
+                };
+                let note = format!(
+                    "the run has no split.csv: assumed is that it was trained on {} as it is now, less a fifth by \
+                     scikit-learn's split with seed {seed}; --split all measures another folder",
+                    self.root.display()
+                );
+                chosen(Measured::Split(split), side.into_iter().map(|i| train[i]).collect(), Some(note))
+            }
+            (Some(Measured::Split(split)), _) => own(split),
+            (None, _) => {
+                let note =
+                    "the run doesn't say what it was trained on: assumed is that it wasn't these images";
+                chosen(Measured::All, self.indices(|_| true), Some(note.to_owned()))
+            }
+        }
+    }
+
+    /// The chosen images with the run's classes.
+    fn labeled(&self, config: &RunConfig, chosen: Chosen) -> Result<Selection> {
+        let Chosen { measured, indices, missing, new, mut notes } = chosen;
+        let subset = self.images.subset(&indices);
+        if subset.is_empty() {
+            return Err(error(
+                self.root,
+                match measured {
+                    Measured::Split(split) => format!("has no {} split", split.name()),
+                    Measured::New => "holds no image that the run has not seen".to_owned(),
+                    Measured::All => "has no images".to_owned(),
+                },
+            ));
+        }
+        let found = subset.classes().to_vec();
+        let counts = subset.counts();
+        if !config.named && found.len() != config.num_classes {
+            return Err(error(
+                self.root,
+                format!("has {} classes, and the run has {} without names", found.len(), config.num_classes),
+            ));
+        }
+        let (labeled, unknown) = match subset.targets() {
+            Labels::Class(_) | Labels::MultiLabel(_) if config.named => {
+                subset.with_classes(&config.label_names)
+            }
+            _ => (subset, Vec::new()),
+        };
+        let of_class = |class: String| {
+            let at = found.iter().position(|name| *name == class);
+            let n = at.map_or(0, |at| counts[at]);
+            (class, n)
+        };
+        let left_out: Vec<(String, usize)> =
+            unknown.into_iter().map(of_class).filter(|(_, n)| *n > 0).collect();
+        if labeled.is_empty() {
+            let expected = config.label_names.join(", ");
+            let found: Vec<String> = left_out.into_iter().map(|(class, _)| class).collect();
+            return Err(error(
+                self.root,
+                format!("holds no class of the run: expected {expected}, found {}", found.join(", ")),
+            ));
+        }
+        if !left_out.is_empty() {
+            let n: usize = left_out.iter().map(|(_, n)| n).sum();
+            let classes: Vec<String> = left_out.iter().map(|(class, n)| format!("{class} {n}")).collect();
+            notes.push(format!(
+                "left out {} of classes that the run doesn't know: {}",
+                images(n),
+                classes.join(", ")
+            ));
+        }
+        let title = measured.of(self.root);
+        Ok(Selection { images: labeled, measured, title, left_out, missing, new, notes })
+    }
+}
+
+/// Which images of a data set are in a record.
+struct Found {
+    /// The row of each image, each row for one image only.
+    row_of: Vec<Option<usize>>,
+    /// Whether the run has seen each image, or another of the same content.
+    is_known: Vec<bool>,
+    /// The files of the rows that were found.
+    claimed: HashSet<String>,
+    /// Rows by file.
+    by_file: HashMap<String, usize>,
+    /// Rows whose file has another content now.
+    changed: HashSet<usize>,
+}
+
+/// Where a row of the same content may be.
+#[derive(Clone, Copy)]
+enum Pass {
+    File,
+    Split,
+    Anywhere,
+}
+
+impl Found {
+    /// Finds rows by content: first where the file is the same too, then where the split is, then anywhere.
+    fn new(candidates: &Candidates<'_>, record: &SplitRecord, hashes: &[Option<ContentHash>]) -> Self {
+        let mut by_hash: HashMap<ContentHash, Vec<usize>> = HashMap::new();
+        for (row, image) in record.rows.iter().enumerate() {
+            if let Some(hash) = image.sha256 {
+                by_hash.entry(hash).or_default().push(row);
+            }
+        }
+        let by_file = record.rows.iter().enumerate().map(|(row, image)| (image.file.clone(), row)).collect();
+        let n = candidates.images.len();
+        let mut found = Self {
+            row_of: vec![None; n],
+            is_known: hashes
+                .iter()
+                .map(|hash| hash.is_some_and(|hash| by_hash.contains_key(&hash)))
+                .collect(),
+            claimed: HashSet::new(),
+            by_file,
+            changed: HashSet::new(),
+        };
+        let files: Vec<String> = (0..n).map(|i| candidates.file(i)).collect();
+        for pass in [Pass::File, Pass::Split, Pass::Anywhere] {
+            for (i, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_some()) {
+                let rows = hash.and_then(|hash| by_hash.get(&hash)).map_or(&[][..], Vec::as_slice);
+                let fits = |row: &RecordedImage| match pass {
+                    Pass::File => row.file == files[i],
+                    Pass::Split => row.split == candidates.parts[i],
+                    Pass::Anywhere => true,
+                };
+                let free = |row: &&usize| {
+                    let row = &record.rows[**row];
+                    !found.claimed.contains(&row.file) && fits(row)
+                };
+                if let (None, Some(&row)) = (found.row_of[i], rows.iter().find(free)) {
+                    found.claim(i, row, record);
+                }
+            }
+        }
+        found
+    }
+
+    /// Finds the rows that are left by their files.
+    fn claim_changed(&mut self, candidates: &Candidates<'_>, record: &SplitRecord) {
+        for i in 0..self.row_of.len() {
+            let file = candidates.file(i);
+            let row = self.by_file.get(&file).copied();
+            if let (false, Some(row), false) = (self.is_known[i], row, self.claimed.contains(&file)) {
+                self.claim(i, row, record);
+                self.is_known[i] = true;
+                self.changed.insert(row);
+            }
+        }
+    }
+
+    fn claim(&mut self, i: usize, row: usize, record: &SplitRecord) {
+        self.row_of[i] = Some(row);
+        self.claimed.insert(record.rows[row].file.clone());
+    }
+}
+
+fn of_split(record: &SplitRecord, split: Split) -> impl Iterator<Item = &RecordedImage> {
+    record.rows.iter().filter(move |row| row.split == split)
+}
+
+/// `1 validation image`, `40 training images`.
+fn described(n: usize, split: Split) -> String {
+    let kind = match split {
+        Split::Train => "training",
+        Split::Val => "validation",
+        Split::Test => "test",
+    };
+    format!("{n} {kind} image{}", if n == 1 { "" } else { "s" })
+}
+
+/// `1 image has`, `2 images have`.
+fn images_have(n: usize) -> String {
+    format!("{} {}", images(n), if n == 1 { "has" } else { "have" })
+}
+
+fn error(root: &Path, reason: String) -> Error {
+    Error::Dataset { path: root.to_path_buf(), reason }
+}
