@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use firstsight_data::Task;
 use firstsight_transfer::{
-    CrossValidated, Error, Evaluation, GroupBy, RunFolder, Runtime, SplitConfig, Splits, Spread,
+    CrossValidated, Error, GroupBy, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
     cross_validate,
 };
 
@@ -76,14 +77,23 @@ impl Work {
         Ok(Self::Folds(Splits::folds(data.path(), dataset, &split.config(), k, runtime)?))
     }
 
+    /// The task of the images.
+    pub(crate) fn task(&self) -> Task {
+        let first = match self {
+            Self::One(splits) => Some(&**splits),
+            Self::Folds(folds) => folds.first(),
+        };
+        first.map_or(Task::SingleLabel, |splits| splits.train.targets().task())
+    }
+
     /// Trains in `out`; `train` is given the images, the run folder and whether to resume, and returns the validation
     /// images.
-    pub(crate) fn train(
+    pub(crate) fn train<E: TaskEvaluation>(
         &self,
         out: &Path,
         resume: bool,
         runtime: &Runtime,
-        mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<Evaluation>,
+        mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<E>,
     ) -> Result<()> {
         match self {
             Self::One(splits) => {

@@ -182,7 +182,9 @@ fn charts_of_nothing_and_of_odd_numbers_can_be_drawn() {
         let points = || Series::new("a", values.iter().map(|&x| (x, x)));
         for axis in [Axis::new("x"), Axis::new("x").logarithmic(), Axis::new("x").range(0.0, f64::INFINITY)] {
             show(LineChart::new(axis.clone()).panel(axis.clone(), vec![points()]).marker(0.0, "m").into());
-            show(Scatter::new(axis.clone(), axis.clone()).series(points()).into());
+            let scatter = Scatter::new(axis.clone(), axis.clone()).series(points());
+            show(scatter.clone().into());
+            show(scatter.identity("exact").into());
             for arrangement in [Arrangement::Overlaid, Arrangement::Stacked, Arrangement::Grouped] {
                 let histogram = Histogram::new(axis.clone(), "n").arranged(arrangement);
                 show(histogram.clone().into());
@@ -285,4 +287,28 @@ fn what_is_no_image_is_an_error_that_says_what_was_found() {
     assert!(refused(usize::MAX, 2, 1, 1).contains("found 1 bytes"));
     let error = Image::from_png(b"GIF89a".to_vec()).unwrap_err().to_string();
     assert!(error.starts_with("expected the bytes of a PNG file: "), "{error}");
+}
+
+#[test]
+fn a_scatter_plot_shows_where_both_values_are_equal() {
+    let mut report = Report::new("t");
+    let chart = |points: Vec<(f64, f64)>| {
+        Scatter::new("true", "predicted").series(Series::new("images", points)).identity("exact")
+    };
+    report.section(None, "s").figure(Figure::new(chart(vec![(1.0, 2.0), (3.0, 2.5)]), "", ""));
+    let html = report.to_html();
+    assert!(html.contains("the line of equal values: exact"), "it is described");
+    // From corner to corner: both axes have the same range.
+    let corners: Vec<[f64; 4]> = elements(&html)
+        .into_iter()
+        .filter(|(name, attributes)| {
+            name == "line" && attributes.contains(&("class".into(), "marker".into()))
+        })
+        .map(|(_, attributes)| {
+            ["x1", "y1", "x2", "y2"]
+                .map(|key| attributes.iter().find(|(name, _)| name == key).unwrap().1.parse().unwrap())
+        })
+        .collect();
+    assert!(!corners.is_empty());
+    assert!(corners.iter().all(|[x1, y1, x2, y2]| x1 < x2 && y1 > y2), "{corners:?}");
 }

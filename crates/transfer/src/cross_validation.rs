@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use firstsight_data::{DecodeSettings, OnError};
-use firstsight_train::{Accuracy, wilson_interval};
+use firstsight_train::{Accuracy, Metrics, wilson_interval};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Evaluation, Result, RunFolder, Runtime, SplitRecord, Splits, decode, files};
+use crate::{Error, Result, RunFolder, Runtime, SplitRecord, Splits, TaskEvaluation, decode, files};
 
 /// The figures of a cross-validation, as `cross-validation.json` has them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -62,12 +62,12 @@ pub struct Pooled {
 ///
 /// Those of `train`; [`Error::RunExists`] for a folder that holds folds and is not to be resumed; [`Error::Run`] for folds
 /// of other images.
-pub fn cross_validate<E: From<Error>>(
+pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
     folder: &Path,
     resume: bool,
     folds: &[Splits],
     runtime: &Runtime,
-    mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<Evaluation, E>,
+    mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<T, E>,
 ) -> Result<CrossValidated, E> {
     let path = folder.join("cross-validation.json");
     let finished = match (path.exists(), resume) {
@@ -81,7 +81,7 @@ pub fn cross_validate<E: From<Error>>(
         let name = format!("fold-{}", i + 1);
         let place = folder.join(&name);
         let evaluation = if i < finished {
-            measured_again(&place, splits, runtime)?
+            measured_again::<T>(&place, splits, runtime)?
         } else {
             runtime.message(&format!("fold {} of {}", i + 1, folds.len()));
             let going_on = resume && place.join("checkpoint/last.safetensors").exists();
@@ -92,7 +92,7 @@ pub fn cross_validate<E: From<Error>>(
             };
             train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?
         };
-        result.add(name, &evaluation);
+        result.add(name, evaluation.metrics());
         files::write_json(&path, &result)?;
         held_out.push(evaluation);
     }
@@ -100,14 +100,14 @@ pub fn cross_validate<E: From<Error>>(
 }
 
 /// The validation images of a fold that is finished.
-fn measured_again(place: &Path, splits: &Splits, runtime: &Runtime) -> Result<Evaluation> {
+fn measured_again<T: TaskEvaluation>(place: &Path, splits: &Splits, runtime: &Runtime) -> Result<T> {
     let run = RunFolder::open(place)?;
     run.check_split(&SplitRecord::new(splits))?;
     let (network, config) = run.load(&runtime.device)?;
     let input = &config.pretrained_cfg;
     let settings = DecodeSettings { on_error: OnError::Skip, ..input.decode_settings() };
     let images = decode(&splits.val, "validation images", &settings, runtime)?;
-    Evaluation::measure(&network, images, input, &runtime.device)
+    T::measure_task(&network, images, &config.target, input, &runtime.device)
 }
 
 fn read(path: &PathBuf) -> Result<CrossValidated> {
@@ -116,8 +116,7 @@ fn read(path: &PathBuf) -> Result<CrossValidated> {
 }
 
 impl CrossValidated {
-    fn add(&mut self, run: String, evaluation: &Evaluation) {
-        let metrics = &evaluation.metrics;
+    fn add(&mut self, run: String, metrics: &Metrics) {
         let figures = metrics.values.iter().cloned().chain([("loss".to_owned(), metrics.loss)]);
         let figures = figures.filter(|(_, value)| value.is_finite()).collect();
         self.folds.push(Fold { run, n: metrics.n, figures });

@@ -1,8 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::{DecodeSettings, OnError};
-use firstsight_transfer::{Evaluation, EvaluationFigures, Measured, RunFolder, Selection, decode, files};
+use candle_core::Device;
+use firstsight_data::{DecodeSettings, ImageDataset, OnError, Task};
+use firstsight_models::ImageClassifier;
+use firstsight_transfer::{
+    Evaluation, EvaluationFigures, LabelsEvaluation, Measured, RunConfig, RunFolder, Selection,
+    TaskEvaluation, ValueEvaluation, decode, files,
+};
 use serde::Serialize;
 
 use crate::{
@@ -49,10 +54,10 @@ impl Args {
 
 /// The document of `evaluate --json`.
 #[derive(Serialize)]
-struct EvaluateJson<'a> {
+struct EvaluateJson<'a, F> {
     split: &'static str,
     #[serde(flatten)]
-    figures: &'a EvaluationFigures,
+    figures: &'a F,
     /// Images of classes that the run doesn't know.
     left_out: Vec<LeftOut<'a>>,
     /// Images of the split that the run has recorded and the folder lacks.
@@ -75,37 +80,89 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let dataset = data::scan_to_measure(path, &context.runtime)?;
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
     data::say(&selection.notes, &context.runtime);
-    let names = selection.images.classes().to_vec();
     let task = format!("{} images", selection.measured.name());
     let reading = args.reading.over(config.pretrained_cfg.reading);
     let on_error = args.reading.on_error(OnError::Skip);
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
     let images = decode(&selection.images, &task, &settings, &context.runtime)?;
     let complete = SomeUnreadable::check(images.excluded().len(), selection.images.len());
-    let measured = Evaluation::measure(&network, images, &config.pretrained_cfg, &context.runtime.device)?;
-    let result = EvaluationFigures::new(&measured.metrics, &measured.predictions, &names);
-    if args.json {
+    let measuring = Measuring { args, network, config, selection, device: &context.runtime.device };
+    match measuring.config.target.task() {
+        Task::SingleLabel => measuring.show::<Evaluation>(images)?,
+        Task::MultiLabel => measuring.show::<LabelsEvaluation>(images)?,
+        Task::Regression => measuring.show::<ValueEvaluation>(images)?,
+    }
+    complete
+}
+
+/// A network and what it is measured on.
+struct Measuring<'a> {
+    args: &'a Args,
+    network: ImageClassifier,
+    config: RunConfig,
+    selection: Selection,
+    device: &'a Device,
+}
+
+impl Measuring<'_> {
+    fn show<E: Print>(&self, images: ImageDataset) -> Result<()> {
+        let Self { args, network, config, selection, device } = self;
+        let measured = E::measure_task(network, images, &config.target, &config.pretrained_cfg, device)?;
+        if !args.json {
+            println!("{}: {} images", selection.title, measured.images().len());
+            measured.print();
+            return Ok(());
+        }
         let document = EvaluateJson {
             split: selection.measured.name(),
-            figures: &result,
+            figures: &measured.all_figures(),
             left_out: selection.left_out.iter().map(|(label, n)| LeftOut { label, n: *n }).collect(),
             missing: selection.missing,
             new: selection.new,
-            unreadable: measured.images.excluded().len(),
+            unreadable: measured.images().excluded().len(),
         };
         println!("{}", files::json(&document)?);
-        return complete;
+        Ok(())
     }
-    println!("{}: {} images", selection.title, result.figures.n);
-    print(&result);
-    let pairs = measured.predictions.confused_pairs();
-    if !pairs.is_empty() {
-        println!("most confused (true, predicted, images):");
+}
+
+/// Figures as they are printed, by task.
+trait Print: TaskEvaluation {
+    fn print(&self);
+}
+
+impl Print for Evaluation {
+    fn print(&self) {
+        print(&self.figures());
+        let (names, pairs) = (self.images.classes(), self.predictions.confused_pairs());
+        if !pairs.is_empty() {
+            println!("most confused (true, predicted, images):");
+        }
+        for (n, truth, guess) in pairs.into_iter().take(10) {
+            println!("{}\t{}\t{n}", names[truth], names[guess]);
+        }
     }
-    for (n, truth, guess) in pairs.into_iter().take(10) {
-        println!("{}\t{}\t{n}", names[truth], names[guess]);
+}
+
+impl Print for LabelsEvaluation {
+    fn print(&self) {
+        println!("{}", self.line());
+        println!("label\timages\taverage precision\tthreshold\tprecision\trecall\tF1");
+        for f in self.all_figures().per_label {
+            let [ap, precision, recall, f1] = [f.average_precision, f.precision, f.recall, f.f1].map(figure);
+            println!("{}\t{}\t{ap}\t{:.4}\t{precision}\t{recall}\t{f1}", f.label, f.n, f.threshold);
+        }
     }
-    complete
+}
+
+impl Print for ValueEvaluation {
+    fn print(&self) {
+        println!("{}", self.line());
+    }
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
 /// The figures of all images, then a row for each class.
@@ -116,7 +173,6 @@ fn print(result: &EvaluationFigures) {
         result.balanced_accuracy, result.macro_f1, result.expected_calibration_error
     );
     println!("class\timages\tprecision\trecall\tF1");
-    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     for class in &result.per_class {
         let (label, n) = (&class.label, class.n);
         println!("{label}\t{n}\t{}\t{}\t{}", figure(class.precision), figure(class.recall), figure(class.f1));

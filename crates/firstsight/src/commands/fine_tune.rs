@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode, Task};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    Evaluation, FineTuning, Interrupted, LearningRate, Preset, Pretrained, RunFolder, Runtime, Splits,
+    Evaluation, FineTuning, Interrupted, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
+    Runtime, Splits, TaskEvaluation, ValueEvaluation,
 };
 
 use crate::{
@@ -51,9 +52,9 @@ pub struct Args {
     /// Random changes of the photos while the blocks are trained
     #[arg(long, value_parser = values::augmentation_preset(), default_value = "photos", value_name = "PRESET")]
     augment: AugmentationPreset,
-    /// Share of each label that is spread over all classes while the blocks are trained
-    #[arg(long, default_value_t = 0.1, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
-    label_smoothing: f64,
+    /// Share of each label that is spread over all classes while the blocks are trained [default: 0.1; 0 for regression]
+    #[arg(long, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
+    label_smoothing: Option<f64>,
     /// Let batch norm follow the new images instead of keeping the pretraining's statistics
     #[arg(long)]
     update_statistics: bool,
@@ -93,6 +94,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         bail!("the weights take {channels} channels, and --input asks for {}", input.channels);
     }
     let preset = FineTuning::preset(args.preset, context.seed);
+    let task = work.task();
+    let usual_smoothing = if task == Task::Regression { 0.0 } else { preset.augmentation.label_smoothing };
     let settings = FineTuning {
         input_size: args.input.map(|input| (input.height, input.width)),
         resize_modes: match args.crop {
@@ -109,31 +112,45 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         augmentation: AugmentationConfig {
             preset: args.augment,
             mix: None,
-            label_smoothing: args.label_smoothing,
+            label_smoothing: args.label_smoothing.unwrap_or(usual_smoothing),
         },
         reading: args.reading.reading(),
         on_error: args.reading.on_error(OnError::Fail),
         ..preset
     };
+    match task {
+        Task::SingleLabel => fine_tune_all::<Evaluation>(args, &settings, &pretrained, &work, runtime),
+        Task::MultiLabel => fine_tune_all::<LabelsEvaluation>(args, &settings, &pretrained, &work, runtime),
+        Task::Regression => fine_tune_all::<ValueEvaluation>(args, &settings, &pretrained, &work, runtime),
+    }
+}
+
+fn fine_tune_all<E: TaskEvaluation>(
+    args: &Args,
+    settings: &FineTuning,
+    pretrained: &Pretrained,
+    work: &Work,
+    runtime: &Runtime,
+) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));
     work.train(&out, args.resume, runtime, |splits, run, resume| {
-        fine_tune(&settings, &pretrained, splits, run, resume, runtime)
+        fine_tune::<E>(settings, pretrained, splits, run, resume, runtime)
     })
 }
 
 /// Fine-tunes a run, and returns its validation images.
-fn fine_tune(
+fn fine_tune<E: TaskEvaluation>(
     settings: &FineTuning,
     pretrained: &Pretrained,
     splits: &Splits,
     run: &RunFolder,
     resume: bool,
     runtime: &Runtime,
-) -> Result<Evaluation> {
-    let result = settings.fit_in(run, resume, pretrained, splits, runtime)?;
+) -> Result<E> {
+    let result = settings.fit_task::<E>(pretrained, splits, Some((run, resume)), runtime)?;
     result.save_to(run)?;
     for (name, evaluation) in result.evaluations() {
-        println!("{name:10} {}  ({} images)", evaluation.summary(), evaluation.images.len());
+        println!("{name:10} {}  ({} images)", evaluation.line(), evaluation.images().len());
     }
     println!("{}", run.report().display());
     if result.interrupted() {

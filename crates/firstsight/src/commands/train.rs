@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_data::{InputSpec, OnError};
+use firstsight_data::{InputSpec, OnError, Task};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    DecodedSplits, Evaluation, Interrupted, RunFolder, Splits, TrainingRecord, report_sections,
+    DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
+    TrainingRecord, ValueEvaluation, report_sections,
     training::{Optimization, Training},
 };
 
@@ -75,28 +76,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         },
     };
     let work = Work::new(&args.data, &args.split, &args.folds, &context.runtime)?;
+    match work.task() {
+        Task::SingleLabel => train_all::<Evaluation>(args, &plan, &work, context),
+        Task::MultiLabel => train_all::<LabelsEvaluation>(args, &plan, &work, context),
+        Task::Regression => train_all::<ValueEvaluation>(args, &plan, &work, context),
+    }
+}
+
+fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, context: &Context) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
     work.train(&out, args.resume, &context.runtime, |splits, run, resume| {
-        train(args, &plan, splits, run, resume, context)
+        train::<E>(args, plan, splits, run, resume, context)
     })
 }
 
 /// Trains a run, and returns its validation images.
-fn train(
+fn train<E: TaskEvaluation>(
     args: &Args,
     plan: &Training,
     splits: &Splits,
     run: &RunFolder,
     resume: bool,
     context: &Context,
-) -> Result<Evaluation> {
+) -> Result<E> {
     let on_error = args.reading.on_error(OnError::Fail);
     let splits = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
-    let trained = plan.run(&splits, run, resume, &context.runtime)?;
+    let trained = plan.run_task::<E>(&splits, run, resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
-    let side = |name: &str, measured: &Evaluation| {
-        println!("{name:10} {}  ({} images)", measured.summary(), measured.images.len());
+    let side = |name: &str, measured: &E| {
+        println!("{name:10} {}  ({} images)", measured.line(), measured.images().len());
     };
     side("train", &trained.train);
     side("validation", &trained.val);
