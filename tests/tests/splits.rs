@@ -223,27 +223,17 @@ fn evaluate(here: &Path, run: &str, data: &str, more: &[&str]) -> (serde_json::V
     (serde_json::from_slice(&output.stdout).unwrap(), said)
 }
 
-/// A run that knows its training images of noise by heart, so that one of them among the measured shows.
-fn memorized(here: &Path) -> f64 {
-    noise(&here.join("photos"), &[("ants", 100), ("bees", 100)], 0);
-    let args = ["--epochs", "60", "--patience", "60", "--learning-rate", "0.003"];
-    let mut train = train("photos", "run", &args);
-    let first = train.iter().position(|arg| *arg == "--epochs").unwrap();
-    train.drain(first..first + 2);
-    succeeds(here, &train);
-    let (trained, _) = evaluate(here, "run", "photos", &["--split", "train"]);
-    assert!(trained["accuracy"].as_f64().unwrap() > 0.95, "{trained}");
-    let (held_out, said) = evaluate(here, "run", "photos", &[]);
-    assert_eq!((&held_out["split"], &held_out["n"]), (&"val".into(), &40.into()));
-    assert!(!said.contains("new image") && !said.contains("missing"), "{said}");
-    held_out["loss"].as_f64().unwrap()
-}
-
 #[test]
 fn evaluating_measures_what_was_set_aside_whatever_became_of_the_folder() {
     let folder = here();
     let here = folder.path();
-    let loss = memorized(here);
+    noise(&here.join("photos"), &[("ants", 100), ("bees", 100)], 0);
+    succeeds(here, &train("photos", "run", &[]));
+    let (held_out, said) = evaluate(here, "run", "photos", &[]);
+    assert_eq!((&held_out["split"], &held_out["n"]), (&"val".into(), &40.into()));
+    assert!(!said.contains("new image") && !said.contains("missing"), "{said}");
+    // Noise has no two sets of images with the same loss.
+    let loss = held_out["loss"].as_f64().unwrap();
     let validation = files(&split_csv(&here.join("run")), "val");
     let photos = here.join("photos");
     let measures = |n: usize, words: &[&str]| {
@@ -436,7 +426,9 @@ fn folds_keep_groups_together() {
     for fold in 1..=3 {
         let rows = split_csv(&here.join(format!("run/fold-{fold}")));
         let held_out = files(&rows, "val").iter().map(|file| file[5..8].to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(held_out.len(), 6);
+        let n = files(&rows, "val").len();
+        assert!((10..=14).contains(&n), "{n}");
         assert!(held_out.into_iter().all(|patient| seen.insert(patient)));
     }
+    assert_eq!(seen.len(), 18);
 }

@@ -44,7 +44,7 @@ impl SplitArgs {
             flags += &format!(" --validation-share {}", self.validation_share);
         }
         if let Some(group_by) = &self.group_by {
-            flags += &format!(" --group-by {group_by:?}");
+            flags += &format!(" --group-by '{}'", group_by.replace('\'', r"'\''"));
         }
         flags
     }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firstsight_data::{DecodeSettings, OnError};
 use firstsight_train::{Accuracy, Metrics, wilson_interval};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, RunFolder, Runtime, SplitRecord, Splits, TaskEvaluation, decode, files};
+use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskEvaluation, files};
 
 /// The figures of a cross-validation, as `cross-validation.json` has them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -72,42 +71,63 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
     let path = folder.join("cross-validation.json");
     let finished = match (path.exists(), resume) {
         (true, false) => return Err(Error::RunExists(folder.to_path_buf()).into()),
-        (true, true) => read(&path)?.folds.len(),
-        (false, _) => 0,
+        (true, true) => read(&path)?.folds,
+        (false, _) => Vec::new(),
     };
     let mut result = CrossValidated::default();
-    let mut held_out = Vec::new();
     for (i, splits) in folds.iter().enumerate() {
         let name = format!("fold-{}", i + 1);
         let place = folder.join(&name);
-        let evaluation = if i < finished {
-            measured_again::<T>(&place, splits, runtime)?
-        } else {
-            runtime.message(&format!("fold {} of {}", i + 1, folds.len()));
-            let going_on = resume && place.join("checkpoint/last.safetensors").exists();
-            let run = match (resume, going_on) {
-                // What was interrupted before its first checkpoint is made anew.
-                (true, false) => RunFolder::reopen(&place, false)?,
-                _ => RunFolder::create(&place, going_on)?,
-            };
-            train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?
+        let fold = match finished.get(i) {
+            Some(fold) => {
+                RunFolder::open(&place)?.check_split(&SplitRecord::new(splits))?;
+                fold.clone()
+            }
+            None => {
+                runtime.message(&format!("fold {} of {}", i + 1, folds.len()));
+                let going_on = resume && place.join("checkpoint/last.safetensors").exists();
+                let run = match (resume, going_on) {
+                    // What was interrupted before its first checkpoint is made anew.
+                    (true, false) => RunFolder::reopen(&place, false)?,
+                    _ => RunFolder::create(&place, going_on)?,
+                };
+                let trained = train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?;
+                Fold::new(name, trained.metrics())
+            }
         };
-        result.add(name, evaluation.metrics());
+        result.add(fold);
         files::write_json(&path, &result)?;
-        held_out.push(evaluation);
     }
+    pool_predictions(folder, &result)?;
     Ok(result)
 }
 
-/// The validation images of a fold that is finished.
-fn measured_again<T: TaskEvaluation>(place: &Path, splits: &Splits, runtime: &Runtime) -> Result<T> {
-    let run = RunFolder::open(place)?;
-    run.check_split(&SplitRecord::new(splits))?;
-    let (network, config) = run.load(&runtime.device)?;
-    let input = &config.pretrained_cfg;
-    let settings = DecodeSettings { on_error: OnError::Skip, ..input.decode_settings() };
-    let images = decode(&splits.val, "validation images", &settings, runtime)?;
-    T::measure_task(&network, images, &config.target, input, &runtime.device)
+/// Writes what the runs say of their validation images to one file: the rows of each run's `predictions.csv` with the run.
+fn pool_predictions(folder: &Path, result: &CrossValidated) -> Result<()> {
+    let path = folder.join("predictions.csv");
+    let unusable = |e: csv::Error| Error::io("write", &path)(std::io::Error::other(e));
+    let mut pooled = csv::Writer::from_writer(Vec::new());
+    for (i, fold) in result.folds.iter().enumerate() {
+        let of_run = folder.join(&fold.run).join("predictions.csv");
+        if !of_run.exists() {
+            return Ok(());
+        }
+        let unreadable = |e: csv::Error| Error::io("read", &of_run)(std::io::Error::other(e));
+        let mut reader = csv::Reader::from_path(&of_run).map_err(unreadable)?;
+        let header = reader.headers().map_err(unreadable)?.clone();
+        if i == 0 {
+            pooled.write_record(std::iter::once("run").chain(&header)).map_err(unusable)?;
+        }
+        let split = header.iter().position(|column| column == "split");
+        for row in reader.records() {
+            let row = row.map_err(unreadable)?;
+            if split.is_none_or(|split| &row[split] == Split::Val.name()) {
+                pooled.write_record(std::iter::once(&*fold.run).chain(&row)).map_err(unusable)?;
+            }
+        }
+    }
+    let bytes = pooled.into_inner().map_err(|e| Error::io("write", &path)(e.into_error()))?;
+    Ok(files::write(&path, &bytes)?)
 }
 
 fn read(path: &PathBuf) -> Result<CrossValidated> {
@@ -115,12 +135,16 @@ fn read(path: &PathBuf) -> Result<CrossValidated> {
     serde_json::from_str(&text).map_err(|e| Error::Config { path: path.clone(), reason: e.to_string() })
 }
 
-impl CrossValidated {
-    fn add(&mut self, run: String, metrics: &Metrics) {
+impl Fold {
+    fn new(run: String, metrics: &Metrics) -> Self {
         let figures = metrics.values.iter().cloned().chain([("loss".to_owned(), metrics.loss)]);
-        let figures = figures.filter(|(_, value)| value.is_finite()).collect();
-        self.folds.push(Fold { run, n: metrics.n, figures });
+        Self { run, n: metrics.n, figures: figures.filter(|(_, value)| value.is_finite()).collect() }
+    }
+}
 
+impl CrossValidated {
+    fn add(&mut self, fold: Fold) {
+        self.folds.push(fold);
         let names = self.folds.iter().flat_map(|fold| fold.figures.keys().cloned());
         self.figures = names.map(|name| (name.clone(), self.spread(&name))).collect();
         let accuracy = firstsight_train::Metric::name(&Accuracy);

@@ -154,51 +154,71 @@ impl<'a> Candidates<'a> {
             self.images.samples().iter().map(|sample| contents.get(sample)).collect();
         let mut found = Found::new(self, record, &hashes);
         let n_found = found.row_of.iter().flatten().count();
-        let is_the_runs = 2 * n_found >= record.rows.len() || 2 * n_found >= self.images.len();
-        let mut notes = Vec::new();
         let trained: HashSet<ContentHash> =
             of_split(record, Split::Train).filter_map(|row| row.sha256).collect();
-        let is_trained = |i: &usize| hashes[*i].is_some_and(|hash| trained.contains(&hash));
-
-        if !is_the_runs {
-            let measured = wanted.unwrap_or(Measured::All);
-            let indices = match measured {
-                Measured::All => self.indices(|_| true),
-                Measured::New => self.indices(|i| !found.is_known[i]),
-                Measured::Split(split) => self.own(split),
-            };
-            if measured != Measured::New {
-                notes.extend(self.leak(&indices, is_trained));
-            }
-            let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&self.file(i)));
-            if 2 * namesakes.len() >= record.rows.len() {
-                notes.push(format!(
-                    "{} the same names as the run's with other contents: they are taken for other images",
-                    images_have(namesakes.len())
-                ));
-            }
-            return Ok(Chosen { measured, indices, missing: 0, new: 0, notes });
+        let is_trained = |i: usize| hashes[i].is_some_and(|hash| trained.contains(&hash));
+        if 2 * n_found >= record.rows.len() || 2 * n_found >= self.images.len() {
+            found.claim_changed(self, record);
+            self.of_the_runs_folder(record, &found, wanted, is_trained)
+        } else {
+            Ok(self.of_another_folder(record, &found, wanted, is_trained))
         }
+    }
 
-        found.claim_changed(self, record);
-        let measured = wanted.unwrap_or_else(|| {
-            let has = |split| self.of_recorded(&found, record, split).next().is_some();
-            Measured::Split(if has(Split::Test) { Split::Test } else { Split::Val })
-        });
-        let is_new = |i: usize| !found.is_known[i];
+    fn of_another_folder(
+        &self,
+        record: &SplitRecord,
+        found: &Found,
+        wanted: Option<Measured>,
+        is_trained: impl Fn(usize) -> bool,
+    ) -> Chosen {
+        let measured = wanted.unwrap_or(Measured::All);
         let indices = match measured {
             Measured::All => self.indices(|_| true),
-            Measured::New => self.indices(is_new),
-            Measured::Split(split) => self.of_recorded(&found, record, split).collect(),
+            Measured::New => self.indices(|i| !found.is_known[i]),
+            Measured::Split(split) => self.own(split),
         };
+        let mut notes: Vec<String> = self.leak(&indices, is_trained).into_iter().collect();
+        let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&self.file(i)));
+        if 2 * namesakes.len() >= record.rows.len() {
+            notes.push(format!(
+                "{} the same names as the run's with other contents: they are taken for other images",
+                images_have(namesakes.len())
+            ));
+        }
+        Chosen { measured, indices, missing: 0, new: 0, notes }
+    }
+
+    fn of_the_runs_folder(
+        &self,
+        record: &SplitRecord,
+        found: &Found,
+        wanted: Option<Measured>,
+        is_trained: impl Fn(usize) -> bool,
+    ) -> Result<Chosen> {
+        let recorded = |split| self.of_recorded(found, record, split);
+        let measured = wanted.unwrap_or_else(|| {
+            let split = if recorded(Split::Test).is_empty() { Split::Val } else { Split::Test };
+            Measured::Split(split)
+        });
+        let is_new = |i: &usize| !found.is_known[*i];
+        let indices = match measured {
+            Measured::All => self.indices(|_| true),
+            Measured::New => self.indices(|i| is_new(&i)),
+            Measured::Split(split) => match recorded(split) {
+                none if none.is_empty() && of_split(record, split).next().is_none() => self.own(split),
+                recorded => recorded,
+            },
+        };
+        let mut notes = Vec::new();
         let (mut missing, mut new) = (0, 0);
         if let Measured::Split(split) = measured {
-            let gone: Vec<&RecordedImage> =
-                of_split(record, split).filter(|row| !found.claimed.contains(&*row.file)).collect();
-            missing = gone.len();
             if indices.is_empty() {
-                return Err(self.nothing(&found, record, split));
+                return Err(self.nothing(found, record, split));
             }
+            let is_gone = |row: &&RecordedImage| !found.claimed.contains(&*row.file);
+            let gone: Vec<&RecordedImage> = of_split(record, split).filter(is_gone).collect();
+            missing = gone.len();
             if let Some(first) = gone.first() {
                 notes.push(format!(
                     "{missing} of {} {} missing (first: {})",
@@ -207,34 +227,32 @@ impl<'a> Candidates<'a> {
                     first.file
                 ));
             }
-            new = self.indices(is_new).into_iter().filter(|i| !indices.contains(i)).count();
+            new = self.indices(|i| is_new(&i)).len() - indices.iter().copied().filter(is_new).count();
             if new > 0 {
                 let are = if new == 1 { "new image is" } else { "new images are" };
                 notes.push(format!("{new} {are} not measured: --split new"));
             }
-            if split != Split::Train {
-                notes.extend(self.leak(&indices, is_trained));
-            }
-        } else if measured == Measured::All {
+        }
+        if measured != Measured::Split(Split::Train) {
             notes.extend(self.leak(&indices, is_trained));
         }
-        notes.extend(self.differences(&found, record, &indices));
+        notes.extend(self.differences(found, record, &indices));
         Ok(Chosen { measured, indices, missing, new, notes })
     }
 
     /// The images that are in a split by the record. A test folder that came later is a split too.
-    fn of_recorded(&self, found: &Found, record: &SplitRecord, split: Split) -> impl Iterator<Item = usize> {
+    fn of_recorded(&self, found: &Found, record: &SplitRecord, split: Split) -> Vec<usize> {
         let later = split == Split::Test && of_split(record, Split::Test).next().is_none();
         let is_in = |i: usize| match found.row_of[i] {
             Some(row) => record.rows[row].split == split,
             None => later && self.parts[i] == Split::Test && !found.is_known[i],
         };
-        self.indices(is_in).into_iter()
+        self.indices(is_in)
     }
 
     /// How many of the images the run was trained on.
-    fn leak(&self, indices: &[usize], is_trained: impl Fn(&usize) -> bool) -> Option<String> {
-        let trained: Vec<usize> = indices.iter().copied().filter(is_trained).collect();
+    fn leak(&self, indices: &[usize], is_trained: impl Fn(usize) -> bool) -> Option<String> {
+        let trained: Vec<usize> = indices.iter().copied().filter(|&i| is_trained(i)).collect();
         let first = trained.first()?;
         Some(format!(
             "{} of {} {} also among the run's training images (first: {}): --split new leaves out what the run has seen",
@@ -275,7 +293,7 @@ impl<'a> Candidates<'a> {
     fn nothing(&self, found: &Found, record: &SplitRecord, split: Split) -> Error {
         let recorded = of_split(record, split).count();
         let others = [Split::Train, Split::Val, Split::Test].into_iter().filter_map(|other| {
-            let n = self.of_recorded(found, record, other).count();
+            let n = self.of_recorded(found, record, other).len();
             (n > 0).then(|| format!("{} (--split {})", described(n, other), other.name()))
         });
         let new = self.indices(|i| !found.is_known[i]).len();
