@@ -269,7 +269,11 @@ fn another_models_checkpoint_and_weights_are_refused() {
     let here = folder.path();
     stripes(here, 6);
     succeeds(here, &train("run", "logistic", "1"));
-    refuses(here, &resumed(train("run", "small-cnn", "2")), &["last.safetensors", "small-cnn", "logistic"]);
+    refuses(
+        here,
+        &resumed(train("run", "small-cnn", "2")),
+        &["network: logistic in run, small-cnn asked for"],
+    );
     let config = std::fs::read_to_string(here.join("run/config.json")).unwrap();
     std::fs::write(here.join("run/config.json"), config.replace("logistic", "small-cnn")).unwrap();
     refuses(
@@ -435,7 +439,11 @@ fn training_images_are_augmented_as_the_run_says() {
         serde_json::json!({"changes": "characters", "mix": {"mixup": 0.2}, "label_smoothing": 0.1});
     assert_eq!(config["training"]["augmentation"], expected);
     // It goes on where it stopped, and only with the same changes.
-    refuses(here, &resumed(train("run", "small-cnn", "4")), &["augmented (characters, mixup 0.2"]);
+    refuses(
+        here,
+        &resumed(train("run", "small-cnn", "4")),
+        &["augmentation: characters, mixup 0.2", "no changes asked for"],
+    );
     succeeds(here, &with(resumed(train("run", "small-cnn", "4"))));
     succeeds(here, &with(train("through", "small-cnn", "4")));
     let weights = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();

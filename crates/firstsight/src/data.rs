@@ -63,6 +63,22 @@ pub(crate) fn say(remarks: &[String], runtime: &Runtime) {
     }
 }
 
+/// The error that ended a training, with what is left of it and how to go on.
+pub(crate) fn keeps(failure: Error, left: &str) -> anyhow::Error {
+    let is_nan = match &failure {
+        Error::Train(error) => matches!(
+            **error,
+            firstsight_train::Error::NonFinite { .. } | firstsight_train::Error::NonFiniteValidation { .. }
+        ),
+        _ => false,
+    };
+    let way = match is_nan {
+        true => "`--resume` with a lower `--learning-rate` goes on from there",
+        false => "`--resume` goes on from there",
+    };
+    anyhow::Error::new(failure).context(format!("the training failed; {left}; {way}"))
+}
+
 /// The folder for a new run, or for one to resume.
 pub(crate) fn run_folder(path: &Path, resume: bool) -> Result<RunFolder> {
     match RunFolder::create(path, resume) {

@@ -22,7 +22,7 @@ pub enum Error {
     },
     /// The loss is NaN or infinite.
     #[error(
-        "the loss is {loss} at batch {batch} of epoch {epoch}: lower the learning rate or check the inputs"
+        "the loss is {loss} in batch {} of epoch {}: lower the learning rate or check the inputs", batch + 1, epoch + 1
     )]
     NonFinite {
         /// The epoch, from 0.
@@ -42,6 +42,17 @@ pub enum Error {
         example: usize,
         /// The output.
         value: f32,
+    },
+    /// The validation loss is NaN or infinite.
+    #[error(
+        "the validation loss is {loss} after epoch {}: lower the learning rate or check the inputs",
+        epoch + 1
+    )]
+    NonFiniteValidation {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The loss.
+        loss: f64,
     },
     /// A file is not a checkpoint of this training.
     #[error("{path} is not a checkpoint of this training: {reason}", path = path.display())]

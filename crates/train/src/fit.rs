@@ -31,16 +31,16 @@ pub fn fit(
     let metrics: Vec<&dyn Metric> = config.metrics.iter().map(|metric| &**metric).collect();
     let mut optimizer = Optimizer::new(config.optimizer, param_groups(model, &vars)?)?;
     let mut callbacks = Notifier::new(callbacks);
-    let (epochs, state) = callbacks.resume(&vars, &mut optimizer)?;
+    let (epochs, restarted, state) = callbacks.resume(&vars, &mut optimizer)?;
     let mut history = History { epochs, stopped: None };
     callbacks.notify(|callback| {
         let history = &history.epochs;
-        callback.on_train_begin(&TrainBegin { history, vars: &vars, state: &state, config })
+        callback.on_train_begin(&TrainBegin { history, restarted, vars: &vars, state: &state, config })
     })?;
 
     let mut accumulation = Accumulation::new(config.accumulation_steps, optimizer.vars());
     let length = TrainingLength {
-        epochs: config.epochs,
+        epochs: config.epochs.saturating_sub(restarted),
         steps_per_epoch: train.n_batches().div_ceil(config.accumulation_steps.max(1)),
     };
     while callbacks.stopped.is_none() && history.epochs.len() < config.epochs {

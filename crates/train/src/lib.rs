@@ -8,6 +8,7 @@ mod error;
 mod evaluate;
 mod fit;
 mod history;
+mod identity;
 mod interval;
 mod loss;
 mod lr_find;
@@ -27,6 +28,7 @@ pub use evaluate::{
 };
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
+pub use identity::{Difference, Identity};
 pub use interval::wilson_interval;
 pub use loss::{
     BinaryCrossEntropy, CrossEntropy, FocalLoss, Loss, MeanAbsoluteError, MeanSquaredError, Poisson,

@@ -9,10 +9,13 @@ use candle_core::{DType, Device, Tensor, Var};
 use firstsight_data::{Sampling, TensorBatches};
 use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
 use firstsight_ops::Activation;
-use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, ModelEma, StopOnNan};
+use firstsight_train::callbacks::{
+    Checkpoint, CsvHistory, EarlyStopping, Interrupt, ModelEma, Recorder, RestartFrom, StopOnNan,
+};
 use firstsight_train::{
-    Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Metric as _, Metrics,
-    Monitor, OptimizerConfig, Schedule, StopReason, TopK, Trainable, evaluate, fit, lr_find, predict,
+    Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Identity, Metric as _,
+    Metrics, Monitor, OptimizerConfig, Schedule, StopReason, TopK, Trainable, evaluate, fit, lr_find,
+    predict,
 };
 
 fn monitor() -> Monitor {
@@ -325,7 +328,8 @@ fn a_checkpoint_of_version_1_resumes() {
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&file).unwrap();
     let header = metadata.metadata().as_ref().unwrap()["firstsight"].clone();
     let old = header
-        .replace("\"version\":2", "\"version\":1")
+        .replace("\"version\":3", "\"version\":1")
+        .replace("[[\"training\",\"mlp on spirals\"]]", "\"mlp on spirals\"")
         .replace("\"accuracy\"", "\"Accuracy\"")
         .replace("\"top2_accuracy\"", "{\"TopK\":2}");
     assert_ne!(old, header);
@@ -334,6 +338,123 @@ fn a_checkpoint_of_version_1_resumes() {
     std::fs::write(&path, safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap()).unwrap();
     let (history, _) = train(folder.path(), 2, 99, &mut Nothing);
     assert_eq!(history.epochs, expected.epochs);
+}
+
+/// A training under a cosine into `folder`, as its checkpoint says, with the learning rate of each step.
+fn restartable(
+    folder: &Path,
+    mut checkpoint: Checkpoint,
+    epochs: usize,
+    extra: &mut dyn Callback,
+) -> (History, Params) {
+    let (mlp, params) = mlp(99);
+    let mut stopping = EarlyStopping::new(monitor(), 100);
+    let mut csv = CsvHistory::new(&folder.join("history.csv"));
+    let (train, val) = (spiral(120, Sampling::Shuffled { seed: 4 }), spiral(90, Sampling::Sequential));
+    let config = config(epochs).schedule(Schedule::WarmupCosine { warmup: 0.2, floor: 0.0 });
+    let callbacks: &mut [&mut dyn Callback] = &mut [extra, &mut stopping, &mut csv, &mut checkpoint];
+    let history = fit(&Trainable::new(&mlp, params.named()), &train, Some(&val), &config, callbacks).unwrap();
+    (history, params)
+}
+
+#[test]
+fn a_restart_goes_on_from_the_best_epoch_with_a_new_schedule_and_is_resumed_exactly() {
+    let start = |folder: &Path| {
+        let first = Checkpoint::new(folder, monitor(), "three epochs");
+        restartable(folder, first, 3, &mut Nothing).0
+    };
+    let again = |folder: &Path| Checkpoint::new(folder, monitor(), "seven epochs");
+    let through = tempfile::tempdir().unwrap();
+    let before = start(through.path());
+    let best = std::fs::read(through.path().join("best.safetensors")).unwrap();
+    let (expected, params) =
+        restartable(through.path(), again(through.path()).restart(RestartFrom::Best), 7, &mut Nothing);
+    assert_eq!((expected.epochs.len(), &expected.epochs[..3]), (7, &before.epochs[..]));
+    assert_eq!(std::fs::read_to_string(through.path().join("history.csv")).unwrap().lines().count(), 8);
+    let stored = Checkpoint::stored(through.path()).unwrap().unwrap();
+    assert_eq!((stored.identity, &stored.epochs), ("seven epochs".into(), &expected.epochs));
+
+    // What was trained on are the best variables: with no epoch left they are what remains.
+    let unchanged = tempfile::tempdir().unwrap();
+    start(unchanged.path());
+    let (_, kept) =
+        restartable(unchanged.path(), again(unchanged.path()).restart(RestartFrom::Best), 3, &mut Nothing);
+    let tensors = candle_core::safetensors::load_buffer(&best, &Device::Cpu).unwrap();
+    for (name, var) in kept.named() {
+        let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(bits(&tensors[&name]), bits(&var), "{name}");
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    start(folder.path());
+    let flag = Arc::new(AtomicBool::new(false));
+    let mut press = PressAt { epoch: 5, batch: 2, flag };
+    let (history, _) =
+        restartable(folder.path(), again(folder.path()).restart(RestartFrom::Best), 7, &mut press);
+    assert!(history.interrupted());
+    let (history, resumed) = restartable(folder.path(), again(folder.path()).resume(true), 7, &mut Nothing);
+    assert_eq!(history, expected);
+    assert_eq!(bytes(&resumed), bytes(&params));
+}
+
+#[test]
+fn patience_counts_from_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |checkpoint: Checkpoint| {
+        let (mlp, params) = mlp(1);
+        let (mut checkpoint, mut stopping) = (checkpoint, EarlyStopping::new(monitor(), 2));
+        let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
+        let callbacks: &mut [&mut dyn Callback] = &mut [&mut stopping, &mut checkpoint];
+        fit(&Trainable::new(&mlp, params.named()), &train, Some(&val), &config(500), callbacks).unwrap()
+    };
+    let first = run(checkpoint(folder.path())).epochs.len();
+    assert_eq!(run(checkpoint(folder.path())).epochs.len(), first);
+    let second = run(checkpoint(folder.path()).restart(RestartFrom::Best)).epochs.len();
+    assert!(second >= first + 2, "{first} epochs, then {second}");
+}
+
+/// A NaN in the middle of an epoch, and a disk that is full at the end of one.
+#[test]
+fn a_training_that_fails_can_keep_its_best_epoch() {
+    struct FailsAfter(usize);
+    impl Callback for FailsAfter {
+        fn on_epoch_end(
+            &mut self,
+            end: &firstsight_train::EpochEnd<'_>,
+        ) -> firstsight_train::Result<ControlFlow<StopReason>> {
+            match end.history.len() == self.0 {
+                true => {
+                    Err(Error::Io { path: "disk".into(), source: std::io::ErrorKind::StorageFull.into() })
+                }
+                false => Ok(ControlFlow::Continue(())),
+            }
+        }
+    }
+    let (mlp, params) = mlp(1);
+    let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
+    let mut recorder = Recorder::default();
+    let mut stopping = EarlyStopping::new(monitor(), 100);
+    let callbacks: &mut [&mut dyn Callback] = &mut [&mut recorder, &mut stopping, &mut FailsAfter(6)];
+    let model = Trainable::new(&mlp, params.named());
+    let error = fit(&model, &train, Some(&val), &config(50), callbacks).unwrap_err();
+    assert!(error.to_string().contains("disk"), "{error}");
+    assert_eq!(recorder.epochs.len(), 6);
+    stopping.restore(&params.named()).unwrap();
+    let best = monitor().best(&recorder.epochs).unwrap();
+    let metrics = evaluate(&mlp, &val, &CrossEntropy, &[&Accuracy, &TopK(2)]).unwrap();
+    assert_eq!(Some(metrics), recorder.epochs[best].val);
+}
+
+#[test]
+fn a_refusal_names_the_settings_that_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = |batch: usize| Identity::new().with("network", "mlp").with("batch size", batch);
+    let first = Checkpoint::new(folder.path(), monitor(), identity(16));
+    restartable(folder.path(), first, 1, &mut Nothing);
+    let (_, params) = mlp(1);
+    let other = Checkpoint::new(folder.path(), monitor(), identity(32));
+    let error = other.load(&params.named()).unwrap_err().to_string();
+    assert!(error.ends_with(": batch size: 16 there, 32 asked for"), "{error}");
 }
 
 #[test]

@@ -9,13 +9,15 @@ use std::path::Path;
 use candle_core::Device;
 use firstsight_data::{ImageDataset, InputSpec};
 use firstsight_models::{ImageClassifier, Summary};
-use firstsight_report::{Column, Figure, Image, LineChart, Report, Section, Series, Table, number};
+use firstsight_report::{
+    Column, Figure, Image, LineChart, Report, Section, Series, Table, escape_markup, number,
+};
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
 pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::task::TaskEvaluation;
 use crate::training::{Trained, Training, in_order};
-use crate::{DecodedSplits, Evaluation, Figures, Result, Runtime};
+use crate::{DecodedSplits, Error, Evaluation, Figures, GoingOn, Result, Runtime};
 
 /// The figures of a split, with others to compare with where there are any.
 pub struct ReferenceRow {
@@ -56,6 +58,7 @@ pub fn run_report<E: TaskEvaluation>(
     layers(report.section(None, "The network"), &trained.network.summary());
     let section = report.section(None, "The training");
     E::curves(section, &trained.history.epochs, trained.best_epoch(), source);
+    course(section, trained.going_on.as_ref(), trained.failure.as_ref());
     let mut rows = vec![("training", trained.train.metrics()), ("validation", trained.val.metrics())];
     rows.extend(trained.test.as_ref().map(|test| ("test", test.metrics())));
     E::table(section, &rows, plan.model.name);
@@ -79,6 +82,21 @@ pub(crate) fn held_out_sections(
     classes::per_class(report.section(None, "Class by class"), measured);
     let section = report.section(None, "How far to trust its confidence");
     confidence::confidence(section, &measured.predictions, source)
+}
+
+/// Notes on a training that went on from an earlier one, or that an error ended.
+pub(crate) fn course(section: &mut Section, going_on: Option<&GoingOn>, failure: Option<&Error>) {
+    if let Some(GoingOn { finished, changed, .. }) = going_on {
+        let changes = changed.iter().map(|c| format!("{}: {} before, {} now", c.setting, c.found, c.asked));
+        let changes = escape_markup(&changes.collect::<Vec<_>>().join("; "));
+        section.note(&format!(
+            "After epoch {finished} it went on from the best weights until then, with a new optimizer and schedule ({changes})."
+        ));
+    }
+    if let Some(failure) = failure {
+        let reason = escape_markup(&failure.to_string());
+        section.note(&format!("An error ended it: {reason}. The run keeps the best weights until then."));
+    }
 }
 
 /// The test images, or else the validation images.

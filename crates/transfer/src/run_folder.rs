@@ -36,7 +36,7 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// The folder for a new training, or for one to resume.
+    /// The folder for a new training, or for one to resume: with a checkpoint, or with weights alone.
     ///
     /// # Errors
     ///
@@ -44,9 +44,7 @@ impl RunFolder {
     /// and is.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
-        let checkpoint = run.checkpoint().join("last.safetensors").exists();
-        match (checkpoint || run.weights().exists(), resume) {
-            (true, true) if !checkpoint => return Err(run.error("has no checkpoint to resume".to_owned())),
+        match (run.has_checkpoint() || run.weights().exists(), resume) {
             (true, false) => return Err(Error::RunExists(run.path)),
             (false, true) => return Err(run.error("holds no run to resume".to_owned())),
             _ => {}
@@ -96,7 +94,17 @@ impl RunFolder {
         Ok(())
     }
 
-    fn error(&self, reason: String) -> Error {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is a checkpoint to resume from.
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint().join("last.safetensors").exists()
+    }
+
+    pub(crate) fn error(&self, reason: String) -> Error {
         Error::Run { path: self.path.clone(), reason }
     }
 
@@ -106,11 +114,6 @@ impl RunFolder {
             // A folder that holds something stays.
             let _ = std::fs::remove_dir(folder);
         }
-    }
-
-    /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// `config.json`, in the form of timm and the Hugging Face Hub.

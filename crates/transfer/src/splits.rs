@@ -384,7 +384,7 @@ impl DecodedSplits {
 }
 
 /// Bytes of a decoded image.
-fn bytes_per_image(settings: &DecodeSettings) -> u64 {
+pub(crate) fn bytes_per_image(settings: &DecodeSettings) -> u64 {
     let sides = [settings.height, settings.width, settings.color.channels()];
     sides.into_iter().fold(1, |product: u64, side| product.saturating_mul(side as u64))
 }

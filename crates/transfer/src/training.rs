@@ -3,19 +3,20 @@
 use std::time::Instant;
 
 use candle_core::Device;
-use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Loader, Sampling};
+use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
 use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
-use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
+use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
 use firstsight_train::{
-    Accuracy, Callback, CrossEntropy, FitConfig, History, Metric, Monitor, OptimizerConfig, Schedule, TopK,
-    Trainable, fit,
+    Accuracy, Callback, CrossEntropy, FitConfig, History, Identity, Metric, Monitor, OptimizerConfig,
+    Schedule, TopK, Trainable, fit,
 };
 use serde::Serialize;
 
+use crate::going_on::{Beginning, class_names};
 use crate::task::{Target, TaskEvaluation, check_task};
 use crate::{
-    DecodedSplits, Evaluation, EvaluationFigures, Figures, Interrupted, Result, RunConfig, RunFolder,
-    Runtime, TrainingRecord, files, loader,
+    DecodedSplits, Error, Evaluation, EvaluationFigures, Figures, GoingOn, Interrupted, Result, RunConfig,
+    RunFolder, Runtime, SplitRecord, Splits, TrainingRecord, files, loader,
 };
 
 /// The loss of classification.
@@ -75,7 +76,15 @@ impl Optimization {
         }
     }
 
-    /// The optimizer in words, for reports and checkpoints.
+    /// The optimizer's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Adam => "Adam",
+            Self::AdamWCosine { .. } => "AdamW along a cosine",
+        }
+    }
+
+    /// The optimizer in words, for reports.
     pub fn describe(self, lr: f64) -> String {
         match self {
             Self::Adam => format!("Adam {lr}"),
@@ -122,8 +131,28 @@ impl Training {
         Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
     }
 
+    /// Checks what needs no image: that the network takes the input, and that the run can go on under these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Models`] for the input, [`crate::Error::Run`] for the run.
+    pub fn check(&self, splits: &Splits, run: &RunFolder, resume: bool) -> Result<()> {
+        let params = Params::seeded(self.record.seed, &Device::Cpu);
+        let (input, classes) = (InputShape::from(&self.input), splits.train.classes());
+        ImageClassifier::new(self.model, input, classes.len(), self.model.init, &params)?;
+        if resume && !run.has_checkpoint() {
+            return Err(run.error("has no checkpoint to go on from: train it again as a new run".to_owned()));
+        }
+        if resume {
+            run.check_split(&SplitRecord::new(splits))?;
+        }
+        Beginning::find(run, resume, &self.settings(classes), self.epochs, &splits.target().monitor())?;
+        Ok(())
+    }
+
     /// Trains with early stopping on validation accuracy, restores the best weights, measures every split and fills the run
-    /// folder but for the report.
+    /// folder but for the report. A resumed run whose learning rate is another now goes on from its best epoch. A training
+    /// that fails after an epoch keeps the best one: see [`Trained::failure`].
     ///
     /// # Errors
     ///
@@ -160,8 +189,10 @@ impl Training {
         let target = splits.target();
         let monitor = || target.monitor();
         let network = self.network(splits, device)?;
-        let mut checkpoint =
-            Checkpoint::new(&run.checkpoint(), monitor(), &self.identity(splits)).resume(resume);
+        let identity = self.identity(splits);
+        let beginning = Beginning::find(run, resume, &identity, self.epochs, &monitor())?;
+        beginning.announce(run, self.epochs, runtime);
+        let mut checkpoint = beginning.checkpoint(run, identity, monitor(), RestartFrom::Best);
         if let Some(record) = record {
             record.write(&run.split())?;
         }
@@ -169,10 +200,12 @@ impl Training {
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());
         let mut progress = runtime.training(self.model.name);
-        let history = runtime.interrupt.with_graceful_interrupt(|flag| {
+        let mut recorder = Recorder::default();
+        let fitted = runtime.interrupt.with_graceful_interrupt(|flag| {
             let mut interrupt = Interrupt(flag);
             let callbacks: &mut [&mut dyn Callback] = &mut [
                 &mut StopOnNan,
+                &mut recorder,
                 &mut interrupt,
                 &mut early_stopping,
                 &mut csv,
@@ -180,11 +213,22 @@ impl Training {
                 &mut checkpoint,
             ];
             self.fit(&network, splits, device, callbacks)
-        })?;
+        });
+        let (history, failure) = match fitted {
+            Ok(history) => (history, None),
+            // What was trained before is kept.
+            Err(error) if monitor().best(&recorder.epochs).is_some() => {
+                early_stopping.restore(&network.named_vars())?;
+                (History { epochs: recorder.epochs, stopped: None }, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
         if history.epochs.is_empty() {
             return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
         }
-        network.save(&run.weights())?;
+        if let Err(error) = network.save(&run.weights()) {
+            return Err(failure.unwrap_or(error.into()));
+        }
 
         let measure = |images: &ImageDataset, target: &Target| {
             E::measure_task(&network, images.clone(), target, &self.input, device)
@@ -194,36 +238,41 @@ impl Training {
         self.config(splits, &network, target.clone()).write(&run.config())?;
         let train = measure(&splits.train, &target)?;
         let test = splits.test.as_ref().map(|test| measure(test, &target)).transpose()?;
-        let seconds = started.elapsed().as_secs_f64();
-        let trained = Trained { network, target, history, train, val, test, seconds };
+        let (going_on, seconds) = (beginning.going_on(), started.elapsed().as_secs_f64());
+        let trained = Trained { network, target, history, going_on, failure, train, val, test, seconds };
         files::write_json(&run.metrics(), &trained.metrics())?;
         Ok(trained)
     }
 
-    /// Description that a checkpoint must share to be resumed. The number of epochs and the patience may change.
-    fn identity(&self, splits: &DecodedSplits) -> String {
+    /// The settings that a checkpoint must share to be resumed. The number of epochs and the patience may change.
+    fn settings(&self, classes: &[String]) -> Identity {
         let (c, h, w) = self.input.input_size;
         let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = self.record;
-        let augmented = match augmentation == AugmentationConfig::default() {
-            true => String::new(),
-            false => format!(", augmented ({augmentation})"),
-        };
-        // A cosine over another number of epochs is another schedule.
-        let optimization = match self.optimization {
-            Optimization::Adam => self.optimization.describe(learning_rate),
-            Optimization::AdamWCosine { .. } => {
-                format!("{} over {} epochs", self.optimization.describe(learning_rate), self.epochs)
+        let identity = Identity::new()
+            .with("network", self.model)
+            .with("input", format!("{h}x{w}x{c}"))
+            .with("classes", class_names(classes))
+            .with("batch size", batch_size)
+            .with("optimizer", self.optimization.name())
+            .with("learning rate", learning_rate)
+            .with("augmentation", augmentation)
+            .with("seed", seed)
+            .with("seed of the split", split_seed);
+        match self.optimization {
+            Optimization::Adam => identity,
+            // A cosine over another number of epochs is another schedule.
+            Optimization::AdamWCosine { decay } => {
+                identity.with("weight decay", decay).with("epochs", self.epochs)
             }
-        };
-        format!(
-            "{} {h}x{w}x{c}, {} classes, {} training and {} validation images (split {split_seed}, content {:016x}), batch \
-             {batch_size}, {optimization}, seed {seed}{augmented}",
-            self.model,
-            splits.n_classes(),
-            splits.train.len(),
-            splits.val.len(),
-            splits.fingerprint(),
-        )
+        }
+    }
+
+    /// [`Training::settings`], and the images.
+    fn identity(&self, splits: &DecodedSplits) -> Identity {
+        self.settings(splits.train.classes())
+            .with("training images", splits.train.len())
+            .with("validation images", splits.val.len())
+            .with("content of the images", format!("{:016x}", splits.fingerprint()))
     }
 
     fn config(&self, splits: &DecodedSplits, network: &ImageClassifier, target: Target) -> RunConfig {
@@ -249,6 +298,10 @@ pub struct Trained<E = Evaluation> {
     pub target: Target,
     /// Loss and metrics of each epoch.
     pub history: History,
+    /// The earlier training that this one went on from under other settings.
+    pub going_on: Option<GoingOn>,
+    /// The error that ended the training after an epoch, such as a loss that is NaN.
+    pub failure: Option<Error>,
     /// The training images.
     pub train: E,
     /// The validation images.
@@ -266,6 +319,9 @@ pub struct RunMetrics<F = EvaluationFigures> {
     pub epochs: usize,
     /// The epoch whose weights are kept, from 1.
     pub best_epoch: Option<usize>,
+    /// The error that ended the training, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
     /// Figures of the training images.
     pub train: F,
     /// Figures of the validation images.
@@ -304,6 +360,7 @@ impl<E: TaskEvaluation> Trained<E> {
         RunMetrics {
             epochs: self.history.epochs.len(),
             best_epoch: self.best_epoch().map(|best| best + 1),
+            ended_by: self.failure.as_ref().map(ToString::to_string),
             train: of(&self.train),
             val: of(&self.val),
             test: self.test.as_ref().map(of),

@@ -23,6 +23,8 @@ pub struct TransferModel {
     pub network: ImageClassifier,
     /// Preprocessing of an image.
     pub input: InputSpec,
+    /// The last layer that came with the weights, where it has as many outputs.
+    pub(crate) pretrained_head: Option<Head>,
     runtime: Runtime,
 }
 
@@ -44,8 +46,9 @@ impl TransferModel {
         let dims = InputShape::from(&input);
         let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
         params.load(&pretrained.weights)?;
+        let pretrained_head = if pretrained.n_classes == n_outputs { head_of(&network)? } else { None };
         network.reset_classifier(n_outputs)?;
-        Ok(Self { network, input, runtime: runtime.clone() })
+        Ok(Self { network, input, pretrained_head, runtime: runtime.clone() })
     }
 
     /// Its blocks from the input to the last layer, for gradual unfreezing.
@@ -122,6 +125,15 @@ impl TransferModel {
         E::measure_batches(&LastLayer(&self.network), &batches, images.clone(), target)
     }
 
+    /// Measures the network on images.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TaskEvaluation::measure_task`].
+    pub fn measure<E: TaskEvaluation>(&self, images: ImageDataset, target: &Target) -> Result<E> {
+        E::measure_task(&self.network, images, target, &self.input, &self.runtime.device)
+    }
+
     /// Trains the last layer on batches of features.
     ///
     /// # Errors
@@ -167,6 +179,16 @@ impl TransferModel {
     pub fn in_order(&self, images: &ImageDataset) -> Result<Loader> {
         in_order(images, &self.input, &self.runtime.device)
     }
+}
+
+/// A copy of a network's last layer, where that has a weight and a bias.
+fn head_of(network: &ImageClassifier) -> Result<Option<Head>> {
+    let vars = network.head_vars();
+    let copy = |ending: &str| vars.iter().find(|(name, _)| name.ends_with(ending)).map(|(_, var)| var.copy());
+    let (Some(weight), Some(bias)) = (copy(".weight").transpose()?, copy(".bias").transpose()?) else {
+        return Ok(None);
+    };
+    Ok(Some(Head { weight, bias, penalty: f64::NAN, cross_validation: Vec::new() }))
 }
 
 /// A network's last layer alone, on features.

@@ -1,8 +1,14 @@
 //! The command line as its users call it. Each test binary uses some of this.
 #![allow(dead_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use candle_core::Device;
+use firstsight_models::networks::MOBILENET_V2;
+use firstsight_models::{ImageClassifier, InputShape, Params};
+use image::{Rgb, RgbImage};
+use serde_json::Value;
 
 /// The command in `folder`, with its caches there.
 pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
@@ -40,4 +46,42 @@ pub(crate) fn refused(output: &Output, words: &[&str]) {
 /// Asserts that it is [`refused`].
 pub(crate) fn refuses(folder: &Path, args: &[&str], words: &[&str]) {
     refused(&cli(folder, args), words);
+}
+
+pub(crate) fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Photos of 40×32 pixels that are mostly red or mostly blue.
+pub(crate) fn photos(folder: &Path, per_class: u32) {
+    for (class, hue) in [("blue", 2), ("red", 0)] {
+        let folder = folder.join("photos").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..per_class {
+            let pixel = |x: u32, y: u32| {
+                let mut rgb = [(x * 5 + i * 17) as u8 % 90, (y * 7 + i * 29) as u8 % 90, (x * y) as u8 % 90];
+                rgb[hue] += 150;
+                Rgb(rgb)
+            };
+            RgbImage::from_fn(40, 32, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+}
+
+/// A MobileNetV2 with random weights for a thousand classes, laid out as a hub repository.
+pub(crate) fn weights(folder: &Path, architecture: &str) -> PathBuf {
+    let folder = folder.join("weights");
+    std::fs::create_dir_all(&folder).unwrap();
+    let params = Params::seeded(5, &Device::Cpu);
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let kind = &MOBILENET_V2;
+    ImageClassifier::new(kind, input, 1000, kind.init, &params).unwrap();
+    params.save(&folder.join("model.safetensors")).unwrap();
+    let config = serde_json::json!({
+        "architecture": architecture, "num_classes": 1000,
+        "pretrained_cfg": {"input_size": [3, 32, 32], "interpolation": "bilinear", "crop_pct": 0.875,
+            "num_classes": 1000, "first_conv": "conv_stem", "classifier": "classifier"},
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    folder
 }

@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode, Task};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
-    Evaluation, FineTuning, Interrupted, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
+    Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
     Runtime, Splits, TaskEvaluation, ValueEvaluation,
 };
 
 use crate::{
     context::Context,
-    data::DataArgs,
+    data::{DataArgs, keeps},
     hub,
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
@@ -148,11 +148,22 @@ fn fine_tune<E: TaskEvaluation>(
     runtime: &Runtime,
 ) -> Result<E> {
     let result = settings.fit_task::<E>(pretrained, splits, Some((run, resume)), runtime)?;
-    result.save_to(run)?;
+    let saved = result.save_to(run);
+    let is_saved = saved.is_ok();
+    if result.failure.is_none() {
+        saved?;
+    }
     for (name, evaluation) in result.evaluations() {
         println!("{name:10} {}  ({} images)", evaluation.line(), evaluation.images().len());
     }
     println!("{}", run.report().display());
+    if let Some(failure) = result.failure {
+        let left = match result.kept {
+            Kept::Epoch(_) if is_saved => "the best epoch until then",
+            Kept::Head | Kept::Epoch(_) => "the last layer alone",
+        };
+        return Err(keeps(failure, &format!("{} holds {left}", run.path().display())));
+    }
     if result.interrupted() {
         return Err(Interrupted(match result.history.epochs.is_empty() {
             true => format!("{} holds the last layer alone", run.path().display()),

@@ -12,7 +12,7 @@ use firstsight_transfer::{
 use crate::{
     augmentation,
     context::Context,
-    data::DataArgs,
+    data::{DataArgs, keeps},
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
@@ -99,11 +99,16 @@ fn train<E: TaskEvaluation>(
     resume: bool,
     context: &Context,
 ) -> Result<E> {
+    plan.check(splits, run, resume)?;
     let on_error = args.reading.on_error(OnError::Fail);
     let splits = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
     let trained = plan.run_task::<E>(&splits, run, resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
-    report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?.write(&run.report())?;
+    let report = report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?;
+    let written = report.write(&run.report());
+    if trained.failure.is_none() {
+        written?;
+    }
     let side = |name: &str, measured: &E| {
         println!("{name:10} {}  ({} images)", measured.line(), measured.images().len());
     };
@@ -113,6 +118,9 @@ fn train<E: TaskEvaluation>(
         side("test", test);
     }
     println!("{}", run.report().display());
+    if let Some(failure) = trained.failure {
+        return Err(keeps(failure, &format!("{} holds the best epoch until then", run.path().display())));
+    }
     if trained.interrupted() {
         return Err(Interrupted(format!("`--resume` continues from {}", run.checkpoint().display())).into());
     }

@@ -1,6 +1,8 @@
 //! Checkpoints.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Callback, EpochEnd, SavedState};
-use crate::{Epoch, Error, Metric as _, Monitor, Result, StopReason, TopK};
+use crate::{Difference, Epoch, Error, Identity, Metric as _, Monitor, Result, StopReason, TopK};
 
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
 const HEADER: &str = "firstsight";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// The longest header that is read: far more than a history takes.
+const LONGEST_HEADER: u64 = 1 << 26;
 
 /// Keeps two files in a folder, each replaced atomically after an epoch: `last.safetensors`, from which a training
 /// resumes exactly, and `best.safetensors`, the variables of the best epoch so far.
@@ -37,8 +41,36 @@ const VERSION: u32 = 2;
 pub struct Checkpoint {
     folder: PathBuf,
     monitor: Monitor,
-    identity: String,
-    resume: bool,
+    identity: Identity,
+    start: Start,
+    /// Epochs before the last restart.
+    restarted: usize,
+}
+
+/// How a training begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Anew,
+    Resume,
+    Restart(RestartFrom),
+}
+
+/// The variables that a restarted training begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartFrom {
+    /// Those of the best epoch.
+    Best,
+    /// Those that the model has.
+    Model,
+}
+
+/// What a checkpoint says of its training, as [`Checkpoint::stored`] reads it.
+#[derive(Debug, Clone)]
+pub struct StoredTraining {
+    /// Its settings.
+    pub identity: Identity,
+    /// The finished epochs.
+    pub epochs: Vec<Epoch>,
 }
 
 /// The state of a training at the end of an epoch, as [`Checkpoint::load`] reads it.
@@ -46,8 +78,11 @@ pub struct Checkpoint {
 pub struct Resume {
     /// The finished epochs.
     pub epochs: Vec<Epoch>,
+    /// Epochs before the schedule began anew.
+    pub restarted: usize,
     pub(crate) optimizer_steps: u64,
-    pub(crate) moments: BTreeMap<String, Tensor>,
+    /// `None` for an optimizer that begins anew.
+    pub(crate) moments: Option<BTreeMap<String, Tensor>>,
     pub(crate) state: SavedState,
     pub(crate) path: PathBuf,
 }
@@ -55,22 +90,69 @@ pub struct Resume {
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
-    identity: String,
+    identity: Identity,
     steps: u64,
+    #[serde(default)]
+    restarted: usize,
     history: Vec<Epoch>,
 }
 
 impl Checkpoint {
     /// Writes to `folder`, which must exist. `identity` describes model, data and settings: a checkpoint is resumed
     /// only under the same identity.
-    pub fn new(folder: &Path, monitor: Monitor, identity: &str) -> Self {
-        Self { folder: folder.to_path_buf(), monitor, identity: identity.to_owned(), resume: false }
+    pub fn new(folder: &Path, monitor: Monitor, identity: impl Into<Identity>) -> Self {
+        let (folder, identity) = (folder.to_path_buf(), identity.into());
+        Self { folder, monitor, identity, start: Start::Anew, restarted: 0 }
     }
 
     /// Sets whether the training resumes from `last.safetensors`, if that exists. By default it starts anew.
     pub fn resume(mut self, resume: bool) -> Self {
-        self.resume = resume;
+        self.start = if resume { Start::Resume } else { Start::Anew };
         self
+    }
+
+    /// Goes on after the epochs in the folder, under settings that may be others: the history goes on, the optimizer and the
+    /// schedule begin anew over the epochs that are left.
+    pub fn restart(mut self, from: RestartFrom) -> Self {
+        self.start = Start::Restart(from);
+        self
+    }
+
+    /// What the checkpoint in `folder` says of its training, from the file's header alone; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] for a file that is damaged.
+    pub fn stored(folder: &Path) -> Result<Option<StoredTraining>> {
+        let path = folder.join(LAST);
+        let read = || -> std::io::Result<Option<Vec<u8>>> {
+            let mut file = match File::open(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            let mut bytes = vec![0; 8];
+            file.read_exact(&mut bytes)?;
+            let length = bytes.iter().rev().fold(0, |length, &byte| length << 8 | u64::from(byte));
+            let mut json = Vec::new();
+            file.take(length.min(LONGEST_HEADER)).read_to_end(&mut json)?;
+            Ok(Some(json))
+        };
+        let json = match read() {
+            Ok(Some(json)) => json,
+            Ok(None) => return Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(Error::Checkpoint { path, reason: "it ends in its header".to_owned() });
+            }
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        let parse = || {
+            let json: Value = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
+            header(json["__metadata__"][HEADER].as_str())
+        };
+        match parse() {
+            Ok(Header { identity, history, .. }) => Ok(Some(StoredTraining { identity, epochs: history })),
+            Err(reason) => Err(Error::Checkpoint { path, reason }),
+        }
     }
 
     /// Sets `vars` from `last.safetensors` and returns the state of the training; `None` if there is no such file.
@@ -88,55 +170,38 @@ impl Checkpoint {
         };
         let bad = |reason: String| Error::Checkpoint { path: path.clone(), reason };
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let header = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|m| m.get(HEADER))
-            .ok_or_else(|| bad("it has no header".into()))?;
-        let header = self.header(header).map_err(bad)?;
-        let device = vars.first().map_or(Device::Cpu, |(_, var)| var.device().clone());
-        let tensors =
-            candle_core::safetensors::load_buffer(&bytes, &device).map_err(|e| bad(e.to_string()))?;
-        let mut values = Vec::with_capacity(vars.len());
-        for (name, var) in vars {
-            let value =
-                tensors.get(&format!("model.{name}")).ok_or_else(|| bad(format!("{name} is missing")))?;
-            if value.dims() != var.dims() {
-                return Err(bad(format!(
-                    "{name}: expected shape {:?}, found {:?}",
-                    var.dims(),
-                    value.dims()
-                )));
-            }
-            values.push((var, value));
+        let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
+        let header = header(text.map(String::as_str)).map_err(bad)?;
+        let differences = header.identity.differences(&self.identity);
+        if !differences.is_empty() {
+            return Err(bad(join(&differences)));
         }
-        for (var, value) in values {
-            var.set(value)?;
-        }
+        let tensors = tensors(&bytes, vars).map_err(bad)?;
+        set(vars, &tensors, "model.").map_err(bad)?;
         let under = |prefix: &str| {
             let own = |(name, tensor): (&String, &Tensor)| {
                 Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()))
             };
             tensors.iter().filter_map(own).collect()
         };
-        let (moments, state) = (under("optimizer."), under("callbacks."));
-        Ok(Some(Resume { epochs: header.history, optimizer_steps: header.steps, moments, state, path }))
+        let (moments, state) = (Some(under("optimizer.")), under("callbacks."));
+        let Header { history: epochs, steps: optimizer_steps, restarted, .. } = header;
+        Ok(Some(Resume { epochs, restarted, optimizer_steps, moments, state, path }))
     }
 
-    fn header(&self, text: &str) -> Result<Header, String> {
-        let unreadable = |e: serde_json::Error| format!("cannot read its header: {e}");
-        let mut header: Value = serde_json::from_str(text).map_err(unreadable)?;
-        if header["version"] == 1 {
-            name_metrics(&mut header);
+    /// The state of a training that begins anew after the epochs in the folder.
+    fn load_restart(&self, from: RestartFrom, vars: &[(String, Var)]) -> Result<Option<Resume>> {
+        let Some(StoredTraining { epochs, .. }) = Self::stored(&self.folder)? else { return Ok(None) };
+        let path = self.folder.join(BEST);
+        // Without a best epoch, as where every figure was NaN, there are no better variables than the model's.
+        if from == RestartFrom::Best && self.monitor.best(&epochs).is_some() {
+            let bad = |reason: String| Error::Checkpoint { path: path.clone(), reason };
+            let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+            let tensors = tensors(&bytes, vars).map_err(bad)?;
+            set(vars, &tensors, "").map_err(bad)?;
         }
-        let header: Header = serde_json::from_value(header).map_err(unreadable)?;
-        if header.version > VERSION {
-            return Err(format!("expected version {VERSION} or earlier, found {}", header.version));
-        }
-        if header.identity != self.identity {
-            return Err(format!("expected '{}', found '{}'", self.identity, header.identity));
-        }
-        Ok(header)
+        let (restarted, state) = (epochs.len(), SavedState::new());
+        Ok(Some(Resume { epochs, restarted, optimizer_steps: 0, moments: None, state, path }))
     }
 
     fn save(&self, end: &EpochEnd<'_>) -> Result<()> {
@@ -144,6 +209,7 @@ impl Checkpoint {
             version: VERSION,
             identity: self.identity.clone(),
             steps: end.optimizer.steps(),
+            restarted: self.restarted,
             history: end.history.to_vec(),
         };
         let model = end.vars.iter().map(|(name, var)| (format!("model.{name}"), var.as_tensor()));
@@ -168,6 +234,44 @@ impl Checkpoint {
     }
 }
 
+/// The header, from its text.
+fn header(text: Option<&str>) -> Result<Header, String> {
+    let text = text.ok_or("it has no header")?;
+    let unreadable = |e: serde_json::Error| format!("cannot read its header: {e}");
+    let mut header: Value = serde_json::from_str(text).map_err(unreadable)?;
+    if header["version"] == 1 {
+        name_metrics(&mut header);
+    }
+    let header: Header = serde_json::from_value(header).map_err(unreadable)?;
+    if header.version > VERSION {
+        return Err(format!("expected version {VERSION} or earlier, found {}", header.version));
+    }
+    Ok(header)
+}
+
+fn join(differences: &[Difference]) -> String {
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The tensors of a file, on the device of `vars`.
+fn tensors(bytes: &[u8], vars: &[(String, Var)]) -> Result<HashMap<String, Tensor>, String> {
+    let device = vars.first().map_or(Device::Cpu, |(_, var)| var.device().clone());
+    candle_core::safetensors::load_buffer(bytes, &device).map_err(|e| e.to_string())
+}
+
+/// Sets all variables to the tensors of their names after `prefix`, or none.
+fn set(vars: &[(String, Var)], tensors: &HashMap<String, Tensor>, prefix: &str) -> Result<(), String> {
+    let mut values = Vec::with_capacity(vars.len());
+    for (name, var) in vars {
+        let value = tensors.get(&format!("{prefix}{name}")).ok_or_else(|| format!("{name} is missing"))?;
+        if value.dims() != var.dims() {
+            return Err(format!("{name}: expected shape {:?}, found {:?}", var.dims(), value.dims()));
+        }
+        values.push((var, value));
+    }
+    values.into_iter().try_for_each(|(var, value)| var.set(value).map_err(|e| e.to_string()))
+}
+
 /// Replaces what version 1 wrote for a metric, `"Accuracy"` or `{"TopK": 5}`, by the metric's name.
 fn name_metrics(header: &mut Value) {
     let epochs = header["history"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
@@ -184,7 +288,13 @@ fn name_metrics(header: &mut Value) {
 
 impl Callback for Checkpoint {
     fn resume(&mut self, vars: &[(String, Var)]) -> Result<Option<Resume>> {
-        if self.resume { self.load(vars) } else { Ok(None) }
+        let resume = match self.start {
+            Start::Anew => None,
+            Start::Resume => self.load(vars)?,
+            Start::Restart(from) => self.load_restart(from, vars)?,
+        };
+        self.restarted = resume.as_ref().map_or(0, |resume| resume.restarted);
+        Ok(resume)
     }
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {

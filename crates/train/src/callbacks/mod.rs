@@ -6,6 +6,7 @@ mod early_stopping;
 mod interrupt;
 mod model_ema;
 mod notifier;
+mod recorder;
 mod stop_on_nan;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,13 @@ use std::ops::ControlFlow;
 
 use candle_core::{Tensor, Var};
 
-pub use self::checkpoint::{Checkpoint, Resume};
+pub use self::checkpoint::{Checkpoint, RestartFrom, Resume, StoredTraining};
 pub use self::csv_history::CsvHistory;
 pub use self::early_stopping::EarlyStopping;
 pub use self::interrupt::Interrupt;
 pub use self::model_ema::ModelEma;
 pub(crate) use self::notifier::Notifier;
+pub use self::recorder::Recorder;
 pub use self::stop_on_nan::StopOnNan;
 use crate::{Epoch, FitConfig, History, Optimizer, Result, StopReason};
 
@@ -93,6 +95,8 @@ pub trait Callback {
 pub struct TrainBegin<'a> {
     /// The epochs that were finished before a resumption.
     pub history: &'a [Epoch],
+    /// The number of these after which the schedule began anew, by a [restart](Checkpoint::restart).
+    pub restarted: usize,
     /// All variables of the model, by name.
     pub vars: &'a [(String, Var)],
     /// The tensors that the callbacks saved before a resumption.

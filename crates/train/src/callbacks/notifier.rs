@@ -18,18 +18,23 @@ impl<'a, 'b> Notifier<'a, 'b> {
         Self { callbacks, stopped: None }
     }
 
-    /// Restores an earlier training, if a callback knows one: returns its epochs and what its callbacks saved.
+    /// Restores an earlier training, if a callback knows one: returns its epochs, those before it was restarted, and what
+    /// its callbacks saved.
     pub(crate) fn resume(
         &mut self,
         vars: &[(String, Var)],
         optimizer: &mut Optimizer,
-    ) -> Result<(Vec<Epoch>, SavedState)> {
+    ) -> Result<(Vec<Epoch>, usize, SavedState)> {
         for callback in self.callbacks.iter_mut() {
-            if let Some(Resume { epochs, optimizer_steps, moments, state, path }) = callback.resume(vars)? {
-                optimizer
-                    .restore(optimizer_steps, &moments)
-                    .map_err(|reason| Error::Checkpoint { path, reason })?;
-                return Ok((epochs, state));
+            if let Some(Resume { epochs, restarted, optimizer_steps, moments, state, path }) =
+                callback.resume(vars)?
+            {
+                if let Some(moments) = moments {
+                    optimizer
+                        .restore(optimizer_steps, &moments)
+                        .map_err(|reason| Error::Checkpoint { path, reason })?;
+                }
+                return Ok((epochs, restarted, state));
             }
         }
         Ok(Default::default())

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use super::{BatchEnd, Callback};
+use super::{BatchEnd, Callback, EpochEnd};
 use crate::{Error, Result, StopReason};
 
-/// Ends the training with [`Error::NonFinite`], which names the batch, when a loss is NaN or infinite.
+/// Ends the training with an error when a loss is NaN or infinite: [`Error::NonFinite`] names the batch,
+/// [`Error::NonFiniteValidation`] the epoch after which the validation loss is. Put it before the callbacks that keep epochs,
+/// so that they do not keep that one.
 #[derive(Debug)]
 pub struct StopOnNan;
 
@@ -16,6 +18,14 @@ impl Callback for StopOnNan {
             Ok(ControlFlow::Continue(()))
         } else {
             Err(Error::NonFinite { epoch, batch, loss })
+        }
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {
+        let epoch = end.history.len() - 1;
+        match end.history.last().and_then(|last| last.val.as_ref()) {
+            Some(val) if !val.loss.is_finite() => Err(Error::NonFiniteValidation { epoch, loss: val.loss }),
+            _ => Ok(ControlFlow::Continue(())),
         }
     }
 }

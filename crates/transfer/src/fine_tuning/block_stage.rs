@@ -2,27 +2,15 @@
 
 use candle_core::{Tensor, Var};
 use firstsight_data::{ImageDataset, Loader, Sampling};
-use firstsight_train::callbacks::{Checkpoint, CsvHistory, EarlyStopping, Interrupt, StopOnNan};
-use firstsight_train::{Callback, Epoch, History, LrCurve, Monitor};
+use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
+use firstsight_train::{Callback, History, Identity, LrCurve};
 
-use super::{FineTuning, Kept, LearningRate};
-use crate::{Pretrained, Result, RunFolder, Runtime, TransferModel, Tuning};
+use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
+use crate::going_on::{Beginning, GoingOn, class_names};
+use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, TransferModel, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
-
-/// What the blocks are trained with.
-pub(super) struct BlockPart<'a> {
-    pub(super) tuning: &'a Tuning,
-    /// The training images, their labels as the loss takes them.
-    pub(super) train: &'a ImageDataset,
-    /// The validation images, likewise.
-    pub(super) val: &'a ImageDataset,
-    /// Figures of the last layer alone.
-    pub(super) at_head: &'a Epoch,
-    /// The measure of an epoch.
-    pub(super) monitor: Monitor,
-}
 
 /// The outcome of training the blocks.
 pub(super) struct BlockStage {
@@ -32,80 +20,43 @@ pub(super) struct BlockStage {
     pub(super) trained_params: usize,
     pub(super) frozen_params: usize,
     pub(super) trained_rows: Vec<bool>,
+    /// The error that ended it.
+    pub(super) failure: Option<Error>,
+    pub(super) going_on: Option<GoingOn>,
 }
 
-impl BlockStage {
-    /// The last layer alone is trained.
-    pub(super) fn skipped(model: &TransferModel, at_head: &Epoch) -> Self {
-        let summary = model.network.summary();
-        let trained_params = model.head_params();
-        Self {
-            history: History { epochs: vec![at_head.clone()], ..History::default() },
-            kept: Kept::Head,
-            lr_curve: None,
-            trained_params,
-            frozen_params: summary.total_params() - trained_params,
-            trained_rows: summary
-                .rows
-                .iter()
-                .map(|row| model.network.in_head(&format!("{}.", row.name)))
-                .collect(),
-        }
-    }
-}
+/// The course of a training: how it went, why it failed if it did, and the range test before it.
+type Course = (History, Option<Error>, Option<LrCurve>);
 
 impl FineTuning {
-    /// Trains the upper blocks. The variables are then those of the best epoch, or as before where none was better.
-    pub(super) fn train_blocks(
+    /// Trains the upper blocks. The variables are then those of the best epoch, or as before where none was better. A
+    /// failure ends the training and keeps what was done until then.
+    pub(super) fn train_blocks<E: TaskEvaluation>(
         &self,
-        model: &TransferModel,
-        part: BlockPart<'_>,
-        pretrained: &Pretrained,
-        run: Option<(&RunFolder, bool)>,
-        runtime: &Runtime,
+        head: &FineTuneResult<E>,
+        tuning: &Tuning,
+        photos: &DecodedSplits,
+        work: &Work<'_>,
     ) -> Result<BlockStage> {
-        let BlockPart { tuning, train, val, at_head, monitor } = part;
-        let mut config = tuning.config.clone();
-        let unfrozen = model.unfreeze(&config)?;
+        let model = &head.model;
+        let unfrozen = model.unfreeze(&tuning.config)?;
         let (trained_params, frozen_params) = unfrozen.counts();
         let (_, trained_rows) = unfrozen.summary();
-        runtime.message(&format!("{trained_params} parameters are trained, {frozen_params} are frozen"));
-        let shown = if self.class_balanced { train.balanced() } else { train.clone() };
-        let loader = self.training_loader(model, tuning, &shown)?;
-        let val = model.in_order(val)?;
-
-        let mut lr_curve = None;
-        if self.lr == Some(LearningRate::Find) {
-            let curve = unfrozen.lr_find(&loader, &config, RANGE_TEST_STEPS)?;
-            if let Some(lr) = curve.suggestion() {
-                runtime.message(&format!("learning rate: {lr:.2e}, by a range test"));
-                config.lr = lr;
-            }
-            lr_curve = Some(curve);
-        }
+        work.runtime.message(&format!("{trained_params} parameters are trained, {frozen_params} are frozen"));
         let all: Vec<Var> = model.network.params().vars(|_| true);
         let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let mut stopping = EarlyStopping::new(monitor.clone(), tuning.patience);
-        let mut progress = runtime.training("fine-tuning");
-        let mut csv = run.map(|(run, _)| CsvHistory::new(&run.history()));
-        let mut checkpoint = run.map(|(run, resume)| {
-            let identity = self.identity(pretrained, tuning, train);
-            Checkpoint::new(&run.checkpoint(), monitor.clone(), &identity).resume(resume)
-        });
-        let history = runtime.interrupt.with_graceful_interrupt(|flag| {
-            let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
-            let mut callbacks: Vec<&mut dyn Callback> = vec![&mut stop_on_nan, &mut interrupt, &mut stopping];
-            callbacks.extend(csv.as_mut().map(|csv| csv as &mut dyn Callback));
-            callbacks.push(&mut progress);
-            callbacks.extend(checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback));
-            unfrozen.fit(&loader, Some(&val), &config, &mut callbacks)
-        })?;
-        let head_is_better =
-            |epoch: usize| monitor.better(monitor.value(at_head), monitor.value(&history.epochs[epoch]));
+        let beginning = self.beginning(&head.recipe, work, |tuning| self.identity(tuning, photos, work))?;
+        let course = self.course(&unfrozen, head, tuning, photos, work, &beginning);
+        let (history, failure, lr_curve) =
+            course.unwrap_or_else(|error| (History::default(), Some(error), None));
+        let monitor = work.splits.target().monitor();
+        let alone = head.value(&monitor);
         let kept = match monitor.best(&history.epochs) {
-            Some(epoch) if !head_is_better(epoch) => Kept::Epoch(epoch),
+            Some(epoch) if !monitor.better(alone, monitor.value(&history.epochs[epoch])) => {
+                Kept::Epoch(epoch)
+            }
             _ => {
-                runtime.message(match history.epochs.is_empty() {
+                work.runtime.message(match history.epochs.is_empty() {
                     true => "no epoch of fine-tuning was finished: the last layer alone is kept",
                     false => "no epoch of fine-tuning was better than the last layer alone, which is kept",
                 });
@@ -115,7 +66,77 @@ impl FineTuning {
                 Kept::Head
             }
         };
-        Ok(BlockStage { history, kept, lr_curve, trained_params, frozen_params, trained_rows })
+        let going_on = beginning.going_on();
+        Ok(BlockStage {
+            history,
+            kept,
+            lr_curve,
+            trained_params,
+            frozen_params,
+            trained_rows,
+            failure,
+            going_on,
+        })
+    }
+
+    fn course<E: TaskEvaluation>(
+        &self,
+        unfrozen: &FineTuner,
+        head: &FineTuneResult<E>,
+        tuning: &Tuning,
+        photos: &DecodedSplits,
+        work: &Work<'_>,
+        beginning: &Beginning,
+    ) -> Result<Course> {
+        let (model, runtime, target) = (&head.model, work.runtime, work.splits.target());
+        let (monitor, train) = (target.monitor(), target.prepare(&photos.train)?);
+        let mut config = tuning.config.clone();
+        let shown = if self.class_balanced { train.balanced() } else { train.clone() };
+        let loader = self.training_loader(model, tuning, &shown)?;
+        let val = model.in_order(&target.prepare(&photos.val)?)?;
+        let mut lr_curve = None;
+        if self.lr == Some(LearningRate::Find) {
+            let curve = unfrozen.lr_find(&loader, &config, RANGE_TEST_STEPS)?;
+            if let Some(lr) = curve.suggestion() {
+                runtime.message(&format!("learning rate: {lr:.2e}, by a range test"));
+                config.lr = lr;
+            }
+            lr_curve = Some(curve);
+        }
+        // The last layer alone may have been better than the best epoch.
+        let from = match beginning {
+            Beginning::FromBest(GoingOn { best: Some(best), .. })
+                if !monitor.better(head.value(&monitor), *best) =>
+            {
+                RestartFrom::Best
+            }
+            _ => RestartFrom::Model,
+        };
+        let mut recorder = Recorder::default();
+        let mut stopping = EarlyStopping::new(monitor.clone(), tuning.patience);
+        let mut progress = runtime.training("fine-tuning");
+        let mut csv = work.run.map(|(run, _)| CsvHistory::new(&run.history()));
+        let mut checkpoint = work.run.map(|(run, _)| {
+            beginning.announce(run, config.epochs, runtime);
+            beginning.checkpoint(run, self.identity(tuning, photos, work), monitor.clone(), from)
+        });
+        let fitted = runtime.interrupt.with_graceful_interrupt(|flag| {
+            let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
+            let mut callbacks: Vec<&mut dyn Callback> =
+                vec![&mut stop_on_nan, &mut recorder, &mut interrupt, &mut stopping];
+            callbacks.extend(csv.as_mut().map(|csv| csv as &mut dyn Callback));
+            callbacks.push(&mut progress);
+            callbacks.extend(checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback));
+            unfrozen.fit(&loader, Some(&val), &config, &mut callbacks)
+        });
+        match fitted {
+            Ok(history) => Ok((history, None, lr_curve)),
+            Err(error) => {
+                stopping.restore(&unfrozen.network.named_vars())?;
+                let history = History { epochs: recorder.epochs, stopped: None };
+                Ok((history, Some(error), lr_curve))
+            }
+        }
     }
 
     /// Shuffled and augmented batches.
@@ -132,19 +153,43 @@ impl FineTuning {
         })
     }
 
-    /// Description that a checkpoint must share to be resumed.
-    fn identity(&self, pretrained: &Pretrained, tuning: &Tuning, train: &ImageDataset) -> String {
-        format!(
-            "{} from {}, {} preset, {} training images of {} classes, batches of {}, {:?}, augmented ({}), seed {}",
-            pretrained.model,
-            pretrained.origin,
-            self.preset.name(),
-            train.len(),
-            train.classes().len(),
-            tuning.batch_size,
-            tuning.config,
-            self.augmentation,
-            self.seed
-        )
+    /// The settings that a checkpoint must share to be resumed.
+    pub(super) fn settings(&self, tuning: &Tuning, work: &Work<'_>) -> Identity {
+        let config = &tuning.config;
+        let (_, height, width) = self.input(work.pretrained).input_size;
+        let crops: Vec<String> = self.resize_modes.iter().map(ToString::to_string).collect();
+        let statistics = match config.batch_norm {
+            BatchNormMode::Eval => "of the pretraining",
+            BatchNormMode::Train => "of the new images",
+        };
+        Identity::new()
+            .with("network", work.pretrained.model)
+            .with("weights", &work.pretrained.origin)
+            .with("input", format!("{height}x{width}"))
+            .with("crop", crops.join(" or "))
+            .with("classes", class_names(work.splits.train.classes()))
+            .with("first block trained", &config.unfreeze_from)
+            .with("epochs", config.epochs)
+            .with("batch size", tuning.batch_size)
+            .with(
+                "learning rate",
+                match self.lr {
+                    Some(LearningRate::Find) => "by a range test".to_owned(),
+                    Some(LearningRate::Value(_)) | None => config.lr.to_string(),
+                },
+            )
+            .with("batch norm's statistics", statistics)
+            .with("classes shown alike", if self.class_balanced { "yes" } else { "no" })
+            .with("augmentation", self.augmentation)
+            .with("seed", self.seed)
+            .with("seed of the split", work.splits.config.seed)
+    }
+
+    /// [`FineTuning::settings`], and the images.
+    pub(super) fn identity(&self, tuning: &Tuning, splits: &DecodedSplits, work: &Work<'_>) -> Identity {
+        self.settings(tuning, work)
+            .with("training images", splits.train.len())
+            .with("validation images", splits.val.len())
+            .with("content of the images", format!("{:016x}", splits.fingerprint()))
     }
 }

@@ -3,72 +3,59 @@
 use std::time::Instant;
 
 use candle_core::ModuleT as _;
-use firstsight_data::{Batches as _, ImageDataset, InputSpec, ResizeMode};
+use firstsight_data::{Batches as _, ResizeMode};
+use firstsight_train::Epoch;
 
-use super::{FineTuning, Seconds, timed};
-use crate::{Error, Features, Head, Recipe, Result, Runtime, Splits, TransferModel, decode};
+use super::photos::Photos;
+use super::{FineTuning, Seconds, Work, timed};
+use crate::{Error, Head, Recipe, Result, Target, TaskEvaluation, TransferModel};
 
 /// Images that the cost is estimated from.
 const TIMED_IMAGES: usize = 8;
 
-/// Training images, their features, and the last layer trained on them.
-pub(super) struct HeadStage {
-    pub(super) input: InputSpec,
-    pub(super) train: ImageDataset,
-    pub(super) features: Features,
+/// The outcome of training the last layer.
+pub(super) struct HeadStage<E> {
+    pub(super) photos: Photos,
     pub(super) head: Head,
+    /// Whether the last layer that came with the weights is kept.
+    pub(super) kept_from_weights: bool,
     pub(super) resize_modes: Vec<(ResizeMode, f64)>,
+    /// The meaning of the outputs, as the validation images decide.
+    pub(super) target: Target,
+    pub(super) train: E,
+    pub(super) val: E,
+    pub(super) seconds: Seconds,
 }
 
 impl FineTuning {
-    /// `input` with a resize mode.
-    pub(super) fn fitted(input: &InputSpec, mode: ResizeMode) -> InputSpec {
-        // timm crops after stretching unless the whole is kept.
-        let crop_pct = if mode == ResizeMode::Squash { 1.0 } else { input.crop_pct };
-        InputSpec { crop_mode: mode, crop_pct, ..input.clone() }
-    }
-
-    /// Trains a last layer on the features of each resize mode, and keeps that of the lowest cross-validated loss. `first`
-    /// are the training images of the first mode.
-    pub(super) fn train_head(
+    /// Trains a last layer on the features of each way to fit photos, and keeps that of the lowest cross-validated loss.
+    /// Where the weights have the same classes, their last layer stays unless the new one is better on the validation images.
+    pub(super) fn train_head<E: TaskEvaluation>(
         &self,
         model: &mut TransferModel,
         recipe: &Recipe,
-        splits: &Splits,
-        first: ImageDataset,
-        runtime: &Runtime,
-        seconds: &mut Seconds,
-    ) -> Result<HeadStage> {
-        let target = splits.target();
-        let mut best: Option<HeadStage> = None;
+        decoded: Vec<Photos>,
+        work: &Work<'_>,
+        mut seconds: Seconds,
+    ) -> Result<HeadStage<E>> {
+        let target = work.splits.target();
+        let mut best = None;
         let mut resize_modes = Vec::new();
-        let input = model.input.clone();
-        let mut first = Some(first);
-        for &mode in &self.resize_modes {
-            model.input = Self::fitted(&input, mode);
-            let settings = self.decode_settings(&model.input);
-            let train = match first.take() {
-                Some(first) => first,
-                None => timed(&mut seconds.decoding, || {
-                    decode(&splits.train, "training images", &settings, runtime)
-                })?,
-            };
-            if resize_modes.is_empty() {
-                self.announce(model, recipe, &train, splits.val.len(), runtime)?;
-            }
+        for photos in decoded {
+            model.input.clone_from(&photos.input);
             let features = timed(&mut seconds.features, || {
-                model.features("features of the training images", &target.prepare(&train)?, &recipe.views)
+                let train = target.prepare(&photos.splits.train)?;
+                model.features("features of the training images", &train, &recipe.views)
             })?;
             let head = timed(&mut seconds.head, || {
-                runtime.counted("last layer", |report| {
+                work.runtime.counted("last layer", |report| {
                     Head::train(&features, &recipe.head, &mut |done, total| report(done, total))
                 })
             })?;
             let loss = head.cross_validated_loss();
-            resize_modes.push((mode, loss));
-            if best.as_ref().is_none_or(|best| loss < best.head.cross_validated_loss()) {
-                let input = model.input.clone();
-                best = Some(HeadStage { input, train, features, head, resize_modes: Vec::new() });
+            resize_modes.push((photos.input.crop_mode, loss));
+            if best.as_ref().is_none_or(|(_, _, best): &(_, _, Head)| loss < best.cross_validated_loss()) {
+                best = Some((photos, features, head));
             }
         }
         let none = || Error::Setting {
@@ -76,24 +63,51 @@ impl FineTuning {
             expected: "at least one".into(),
             found: "none".into(),
         };
-        let best = best.ok_or_else(none)?;
+        let (photos, features, head) = best.ok_or_else(none)?;
         if resize_modes.len() > 1 {
-            runtime.message(&format!("{} crop, by cross-validation", best.input.crop_mode));
+            work.runtime.message(&format!("{} crop, by cross-validation", photos.input.crop_mode));
         }
-        Ok(HeadStage { resize_modes, ..best })
+        model.input.clone_from(&photos.input);
+
+        let monitor = target.monitor();
+        let value =
+            |of: &E| monitor.value(&Epoch { train: of.metrics().clone(), val: Some(of.metrics().clone()) });
+        let measure = |head: &Head| -> Result<E> {
+            model.set_head(head)?;
+            model.measure(photos.splits.val.clone(), &target)
+        };
+        let old = if work.has_same_classes() { model.pretrained_head.as_ref() } else { None };
+        let (mut val, kept_from_weights) = timed(&mut seconds.measuring, || {
+            let new = measure(&head)?;
+            let Some(old) = old else { return Ok((new, false)) };
+            let old = measure(old)?;
+            match monitor.better(value(&new), value(&old)) {
+                true => model.set_head(&head).map(|()| (new, false)),
+                false => Ok((old, true)),
+            }
+        })?;
+        if kept_from_weights {
+            work.runtime.message(
+                "the weights' own last layer is kept: its classes are the same, and a new one is no better",
+            );
+        }
+        work.runtime.message(&format!("last layer: {} {:.4}", monitor.name(), value(&val)));
+        let target = val.decide(target.clone());
+        let train = model.evaluate_head(&photos.splits.train, &features, &target)?;
+        Ok(HeadStage { photos, head, kept_from_weights, resize_modes, target, train, val, seconds })
     }
 
     /// Says what the preset does and about how long that takes, from the time of a few images.
-    fn announce(
+    pub(super) fn announce(
         &self,
         model: &TransferModel,
         recipe: &Recipe,
-        train: &ImageDataset,
-        n_val: usize,
-        runtime: &Runtime,
+        photos: &[Photos],
+        work: &Work<'_>,
     ) -> Result<()> {
-        let few: Vec<usize> = (0..train.len().min(TIMED_IMAGES)).collect();
-        let Some(batch) = model.in_order(&train.subset(&few))?.epoch(0).next() else { return Ok(()) };
+        let Some(Photos { splits, .. }) = photos.first() else { return Ok(()) };
+        let few: Vec<usize> = (0..splits.train.len().min(TIMED_IMAGES)).collect();
+        let Some(batch) = model.in_order(&splits.train.subset(&few))?.epoch(0).next() else { return Ok(()) };
         let batch = batch?;
         let mut seconds = f64::INFINITY;
         for _ in 0..2 {
@@ -101,10 +115,10 @@ impl FineTuning {
             model.network.forward_t(&batch.inputs, false)?;
             seconds = seconds.min(started.elapsed().as_secs_f64());
         }
-        let cost = recipe.cost(&model.blocks(), train.len(), self.resize_modes.len(), n_val);
+        let cost = recipe.cost(&model.blocks(), splits.train.len(), photos.len(), splits.val.len());
         let about = cost.seconds(seconds / few.len() as f64);
         let (name, forward) = (self.preset.name(), cost.forward);
-        runtime.message(&match &recipe.tuning {
+        work.runtime.message(&match &recipe.tuning {
             None => format!(
                 "{name}: {forward} images through the frozen network (those of earlier runs are cached), then the last \
                  layer; at most about {about:.0} s"

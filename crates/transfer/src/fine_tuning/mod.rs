@@ -2,6 +2,7 @@
 
 mod block_stage;
 mod head_stage;
+mod photos;
 mod report;
 mod result;
 mod saving;
@@ -9,21 +10,18 @@ mod saving;
 use std::time::Instant;
 
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, DecodeSettings, InputSpec, Mix, OnError, Reading, ResizeMode,
-    Task,
+    AugmentationConfig, AugmentationPreset, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
 };
 use firstsight_models::Block;
-use firstsight_train::Epoch;
+use firstsight_train::Identity;
 
-use self::block_stage::{BlockPart, BlockStage};
-use self::head_stage::HeadStage;
 pub use self::result::{FineTuneResult, Kept, Seconds};
 use crate::fine_tune::block_index;
-use crate::splits::{check_readable, decode_together};
+use crate::going_on::{Beginning, check_network};
 use crate::task::check_task;
 use crate::{
     BatchNormMode, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
-    TaskEvaluation, TransferModel,
+    TaskEvaluation, TransferModel, Tuning,
 };
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
@@ -78,6 +76,24 @@ pub enum LearningRate {
     Find,
 }
 
+/// What a fine-tuning works on, and where.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    pretrained: &'a Pretrained,
+    splits: &'a Splits,
+    /// The run folder, and whether what it holds is resumed.
+    run: Option<(&'a RunFolder, bool)>,
+    runtime: &'a Runtime,
+}
+
+impl Work<'_> {
+    /// Whether the weights' last layer knows the classes already.
+    fn has_same_classes(&self) -> bool {
+        self.splits.target().task() != Task::Regression
+            && self.pretrained.label_names.as_deref() == Some(self.splits.train.classes())
+    }
+}
+
 /// Runs `work` and adds the seconds that it took.
 fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
@@ -117,17 +133,22 @@ impl FineTuning {
     /// # Errors
     ///
     /// [`Error::Dataset`] for classes that no classifier should be made for, [`Error::Setting`] for a setting that does
-    /// not fit the network, and the errors of decoding and training.
+    /// not fit the network, and those of decoding and of training the last layer. What fails after that is
+    /// [`FineTuneResult::failure`].
     pub fn fit(&self, pretrained: &Pretrained, splits: &Splits, runtime: &Runtime) -> Result<FineTuneResult> {
         self.fit_task(pretrained, splits, None, runtime)
     }
 
-    /// Like [`FineTuning::fit`], with history and checkpoint in a run folder, from which an interrupted training is
-    /// resumed. The result is not yet saved: see [`FineTuneResult::save_to`].
+    /// Like [`FineTuning::fit`], with history and checkpoint in a run folder. Once the last layer is trained, the folder holds
+    /// a run of it alone. The result is not yet saved: see [`FineTuneResult::save_to`].
+    ///
+    /// A run that is resumed under the same settings goes on as if it had not stopped. With more epochs, another learning
+    /// rate or another first block it goes on from its best weights, with a new optimizer and schedule over the epochs that
+    /// are left. One that holds the last layer alone gets its blocks trained.
     ///
     /// # Errors
     ///
-    /// Those of [`FineTuning::fit`], and [`Error::Train`] for a checkpoint of another training.
+    /// Those of [`FineTuning::fit`], and [`Error::Run`] for a run of other settings.
     pub fn fit_in(
         &self,
         run: &RunFolder,
@@ -153,112 +174,61 @@ impl FineTuning {
         run: Option<(&RunFolder, bool)>,
         runtime: &Runtime,
     ) -> Result<FineTuneResult<E>> {
+        self.fit_work(&Work { pretrained, splits, run, runtime })
+    }
+
+    fn fit_work<E: TaskEvaluation>(&self, work: &Work<'_>) -> Result<FineTuneResult<E>> {
+        // Whatever settings and data can fail by, they fail by before anything is computed.
+        let Work { pretrained, splits, run, runtime } = *work;
         check_task::<E>(splits.train.targets())?;
         self.check_settings(E::TASK)?;
-        let target = splits.target();
+        let (target, classes) = (splits.target(), splits.train.classes());
         let provenance = splits.announce(runtime)?;
         if let Some((run, true)) = run {
+            check_network(run, pretrained.model.architecture(), classes)?;
             run.check_split(&provenance.record)?;
         }
+        let input = self.input(pretrained);
+        let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
+        let recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
+        self.beginning(&recipe, work, |tuning| self.settings(tuning, work))?;
         let mut seconds = Seconds::default();
-        let n_classes = splits.train.classes().len();
-        let mut model =
-            TransferModel::new(pretrained, self.input(pretrained), n_classes, self.seed, runtime)?;
-        let recipe = self.recipe(&model.blocks(), n_classes, &target)?;
-
-        let Some(&mode) = self.resize_modes.first() else {
-            return Err(Error::Setting {
-                setting: "resize modes",
-                expected: "at least one".into(),
-                found: "none".into(),
-            });
-        };
-        // Everything is decoded before the first step, so that a file that can't be is known at once.
-        let first_input = Self::fitted(&model.input, mode);
-        let decode_all = |train, input: &InputSpec| {
-            let settings = self.decode_settings(input);
-            let folders = [
-                (train, "training images"),
-                (Some(&splits.val), "validation images"),
-                (splits.test.as_ref(), "test images"),
-            ];
-            decode_together(folders, &settings, runtime)
-        };
-        let decoded = timed(&mut seconds.decoding, || decode_all(Some(&splits.train), &first_input))?;
-        let [Some(first), Some(mut val), mut test] = decoded else {
-            return Err(Error::Dataset { path: splits.root.clone(), reason: "lacks a split".to_owned() });
-        };
-        check_readable(&splits.train, &first)?;
-        let HeadStage { input, train, features, head, resize_modes } =
-            self.train_head(&mut model, &recipe, splits, first, runtime, &mut seconds)?;
-        if input != first_input {
-            let decoded = timed(&mut seconds.decoding, || decode_all(None, &input))?;
-            if let [_, Some(other_val), other_test] = decoded {
-                (val, test) = (other_val, other_test);
-            }
+        let decoded = timed(&mut seconds.decoding, || self.decode(&model.input, work))?;
+        if let Some(photos) = decoded.first() {
+            self.beginning(&recipe, work, |tuning| self.identity(tuning, &photos.splits, work))?;
         }
-        model.input = input;
-        model.set_head(&head)?;
+        self.announce(&model, &recipe, &decoded, work)?;
 
-        let decoded = [Some(&train), Some(&val), test.as_ref()];
-        let excluded: Vec<_> = decoded.into_iter().flatten().flat_map(|d| d.excluded().to_vec()).collect();
-        let head_train: E = model.evaluate_head(&train, &features, &target)?;
-        let measure = |images, target: &Target| {
-            E::measure_task(&model.network, images, target, &model.input, &runtime.device)
-        };
-        let head_val = timed(&mut seconds.measuring, || measure(val, &target))?;
-        let at_head = Epoch { train: head_train.metrics().clone(), val: Some(head_val.metrics().clone()) };
-        let monitor = target.monitor();
-        runtime.message(&format!("last layer: {} {:.4}", monitor.name(), monitor.value(&at_head)));
-
-        if let Some((run, _)) = run {
-            provenance.record.write(&run.split())?;
-        }
-        let stage = timed(&mut seconds.tuning, || match &recipe.tuning {
-            None => Ok(BlockStage::skipped(&model, &at_head)),
-            Some(tuning) => {
-                let (train, val) = (target.prepare(&train)?, target.prepare(head_val.images())?);
-                let part = BlockPart { tuning, train: &train, val: &val, at_head: &at_head, monitor };
-                self.train_blocks(&model, part, pretrained, run, runtime)
+        let head = self.train_head(&mut model, &recipe, decoded, work, seconds)?;
+        let photos = head.photos.splits.clone();
+        let mut result = FineTuneResult::of_head(self, work, model, recipe.clone(), head, provenance);
+        if let Some(tuning) = &recipe.tuning {
+            if let Some((run, _)) = run {
+                result.save_before_blocks(run)?;
             }
-        })?;
+            let started = Instant::now();
+            let blocks = self.train_blocks(&result, tuning, &photos, work)?;
+            result.seconds.tuning = started.elapsed().as_secs_f64();
+            result.add_blocks(blocks, target)?;
+        }
+        result.measure(photos.test)?;
+        Ok(result)
+    }
 
-        let head_metrics = head_val.metrics().clone();
-        let mut val = match stage.kept {
-            Kept::Head => head_val,
-            Kept::Epoch(_) => timed(&mut seconds.measuring, || measure(head_val.images().clone(), &target))?,
-        };
-        let target = val.decide(target);
-        let test = test.map(|test| timed(&mut seconds.measuring, || measure(test, &target))).transpose()?;
-        Ok(FineTuneResult {
-            resize_modes,
-            recipe,
-            head,
-            head_val: head_metrics,
-            trained_params: stage.trained_params,
-            frozen_params: stage.frozen_params,
-            trained_rows: stage.trained_rows,
-            lr_curve: stage.lr_curve,
-            history: stage.history,
-            kept: stage.kept,
-            n_train: train.len(),
-            train: match stage.kept {
-                Kept::Head => Some(model.evaluate_head(&train, &features, &target)?),
-                Kept::Epoch(_) => None,
-            },
-            target,
-            val,
-            test,
-            excluded,
-            seconds,
-            model,
-            settings: self.clone(),
-            pretrained: pretrained.clone(),
-            data: splits.root.clone(),
-            split_seed: splits.config.seed,
-            provenance,
-            device_name: runtime.device_name.clone(),
-        })
+    /// How the training of the blocks begins, by the settings that `identity` gives.
+    fn beginning(
+        &self,
+        recipe: &Recipe,
+        work: &Work<'_>,
+        identity: impl FnOnce(&Tuning) -> Identity,
+    ) -> Result<Beginning> {
+        match (&recipe.tuning, work.run) {
+            (Some(tuning), Some((run, resume))) => {
+                let monitor = work.splits.target().monitor();
+                Beginning::find(run, resume, &identity(tuning), tuning.config.epochs, &monitor)
+            }
+            _ => Ok(Beginning::Anew),
+        }
     }
 
     /// The input of the weights at the size and with the reading that were set.
@@ -324,9 +294,5 @@ impl FineTuning {
             (Task::Regression, Some(Mix::Cutmix(_))) => wrong("mix", "mixup or none", "cutmix".to_owned()),
             _ => Ok(()),
         }
-    }
-
-    fn decode_settings(&self, input: &InputSpec) -> DecodeSettings {
-        DecodeSettings { on_error: self.on_error, ..input.decode_settings() }
     }
 }

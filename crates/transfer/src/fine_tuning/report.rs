@@ -6,6 +6,7 @@ use firstsight_report::{Column, Figure, LineChart, Report, Section, Series, Tabl
 use firstsight_train::Metrics;
 
 use super::{FineTuneResult, Kept};
+use crate::report_sections;
 use crate::{Preset, Result, TaskEvaluation};
 
 impl<E: TaskEvaluation> FineTuneResult<E> {
@@ -66,6 +67,12 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
         seconds.features,
         seconds.head
     ));
+    if result.kept_from_weights {
+        section.text(
+            "The weights have a last layer of the same classes. It was kept, as the new one was no better on the validation \
+             images.",
+        );
+    }
     if !result.head.cross_validation.is_empty() {
         let with_accuracy = E::TASK == Task::SingleLabel;
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
@@ -135,10 +142,12 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
         Kept::Head => None,
     };
     if result.history.epochs.is_empty() {
-        section.note("It was interrupted before an epoch was finished: the run keeps the last layer alone.");
+        section.note("No epoch of this was finished: the run keeps the last layer alone.");
+        report_sections::course(section, None, result.failure.as_ref());
         return;
     }
     E::curves(section, &result.history.epochs, best, source);
+    report_sections::course(section, result.going_on.as_ref(), result.failure.as_ref());
     if result.kept == Kept::Head {
         section.note("No epoch was better on the validation images than the last layer alone, so that is what the run keeps.");
     }

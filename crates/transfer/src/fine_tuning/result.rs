@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use firstsight_data::ResizeMode;
-use firstsight_train::{History, LrCurve, Metrics};
+use firstsight_data::{ImageDataset, ResizeMode};
+use firstsight_train::{Epoch, History, LrCurve, Metrics, Monitor};
 use serde::Serialize;
 
-use super::FineTuning;
-use crate::{Evaluation, Head, Pretrained, Provenance, Recipe, Target, TransferModel};
+use super::block_stage::BlockStage;
+use super::head_stage::HeadStage;
+use super::{FineTuning, Work, timed};
+use crate::{
+    Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Result, Target, TaskEvaluation,
+    TransferModel,
+};
 
 /// The weights that a result keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct FineTuneResult<E = Evaluation> {
     pub recipe: Recipe,
     /// The last layer as trained on features.
     pub head: Head,
+    /// Whether the last layer that came with the weights was kept instead, as its classes are the same.
+    pub kept_from_weights: bool,
     /// Figures of the validation images after the last layer's training.
     pub head_val: Metrics,
     /// Number of parameters that were trained last.
@@ -41,8 +48,12 @@ pub struct FineTuneResult<E = Evaluation> {
     pub trained_rows: Vec<bool>,
     /// The range test of the learning rate.
     pub lr_curve: Option<LrCurve>,
-    /// The epochs of training the blocks, or one for the last layer alone.
+    /// The epochs of training the blocks; one for the last layer where the preset trains nothing else.
     pub history: History,
+    /// The error that ended the training of the blocks. The network has the best weights until then.
+    pub failure: Option<Error>,
+    /// The earlier training that this one went on from under other settings.
+    pub going_on: Option<GoingOn>,
     /// The weights that the network has.
     pub kept: Kept,
     /// Number of training images.
@@ -78,6 +89,88 @@ pub struct Seconds {
     pub tuning: f64,
     /// Measuring splits.
     pub measuring: f64,
+}
+
+impl<E: TaskEvaluation> FineTuneResult<E> {
+    /// The last layer alone, measured on the validation images.
+    pub(super) fn of_head(
+        settings: &FineTuning,
+        work: &Work<'_>,
+        model: TransferModel,
+        recipe: Recipe,
+        head: HeadStage<E>,
+        provenance: Provenance,
+    ) -> Self {
+        let HeadStage { photos, head, kept_from_weights, resize_modes, target, train, val, seconds } = head;
+        let summary = model.network.summary();
+        let trained_params = model.head_params();
+        let in_head = |name: &str| model.network.in_head(&format!("{name}."));
+        let epoch = Epoch { train: train.metrics().clone(), val: Some(val.metrics().clone()) };
+        Self {
+            target,
+            resize_modes,
+            head,
+            kept_from_weights,
+            head_val: val.metrics().clone(),
+            trained_params,
+            frozen_params: summary.total_params() - trained_params,
+            trained_rows: summary.rows.iter().map(|row| in_head(&row.name)).collect(),
+            lr_curve: None,
+            history: History {
+                epochs: if recipe.tuning.is_none() { vec![epoch] } else { Vec::new() },
+                stopped: None,
+            },
+            failure: None,
+            going_on: None,
+            kept: Kept::Head,
+            n_train: photos.splits.train.len(),
+            train: Some(train),
+            val,
+            test: None,
+            excluded: photos.excluded(),
+            seconds,
+            model,
+            recipe,
+            settings: settings.clone(),
+            pretrained: work.pretrained.clone(),
+            data: work.splits.root.clone(),
+            split_seed: work.splits.config.seed,
+            provenance,
+            device_name: work.runtime.device_name.clone(),
+        }
+    }
+
+    /// The network after its blocks were trained.
+    pub(super) fn add_blocks(&mut self, blocks: BlockStage, target: Target) -> Result<()> {
+        self.history = blocks.history;
+        self.failure = blocks.failure;
+        self.going_on = blocks.going_on;
+        self.kept = blocks.kept;
+        self.lr_curve = blocks.lr_curve;
+        self.trained_params = blocks.trained_params;
+        self.frozen_params = blocks.frozen_params;
+        self.trained_rows = blocks.trained_rows;
+        if let Kept::Epoch(_) = self.kept {
+            self.train = None;
+            let images = self.val.images().clone();
+            self.val = timed(&mut self.seconds.measuring, || self.model.measure(images, &target))?;
+            self.target = self.val.decide(target);
+        }
+        Ok(())
+    }
+
+    /// The measure of the last layer alone.
+    pub(super) fn value(&self, monitor: &Monitor) -> f64 {
+        monitor.value(&Epoch { train: self.head_val.clone(), val: Some(self.head_val.clone()) })
+    }
+
+    /// Measures the test images, if there are any.
+    pub(super) fn measure(&mut self, test: Option<ImageDataset>) -> Result<()> {
+        let Some(test) = test else { return Ok(()) };
+        let test = timed(&mut self.seconds.measuring, || self.model.measure(test, &self.target))?;
+        self.test = Some(test);
+        Ok(())
+    }
 }
 
 impl<E> FineTuneResult<E> {

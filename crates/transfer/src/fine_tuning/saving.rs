@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use firstsight_train::Epoch;
 use firstsight_train::callbacks::CsvHistory;
 use serde::Serialize;
 
@@ -13,28 +14,46 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
     ///
     /// # Errors
     ///
-    /// [`Error::RunExists`] for a folder that holds a run already, [`Error::Write`] for one that cannot be written.
+    /// [`crate::Error::RunExists`] for a folder that holds a run already, [`crate::Error::Write`] for one that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<RunFolder> {
         let run = RunFolder::create(folder, false)?;
-        CsvHistory::new(&run.history()).write(&self.history.epochs)?;
+        CsvHistory::new(&run.history()).write(&self.epochs())?;
         self.save_to(&run)?;
         Ok(run)
     }
 
-    /// Saves the result of [`FineTuning::fit_in`] in its run folder.
+    /// The epochs of the blocks, or else the figures of the last layer as one.
+    fn epochs(&self) -> Vec<Epoch> {
+        match (&self.train, self.history.epochs.is_empty()) {
+            (Some(train), true) => {
+                vec![Epoch { train: train.metrics().clone(), val: Some(self.head_val.clone()) }]
+            }
+            _ => self.history.epochs.clone(),
+        }
+    }
+
+    /// Saves the result of [`crate::FineTuning::fit_in`] in its run folder.
     ///
     /// # Errors
     ///
-    /// [`Error::Write`] for a folder that cannot be written.
+    /// [`crate::Error::Write`] for a folder that cannot be written.
     pub fn save_to(&self, run: &RunFolder) -> Result<()> {
-        if self.recipe.tuning.is_none() {
-            CsvHistory::new(&run.history()).write(&self.history.epochs)?;
+        if self.recipe.tuning.is_none() || self.history.epochs.is_empty() {
+            CsvHistory::new(&run.history()).write(&self.epochs())?;
         }
         self.provenance.record.write(&run.split())?;
         self.config().write(&run.config())?;
         self.model.network.save(&run.weights())?;
         files::write_json(&run.metrics(), &self.metrics())?;
         Ok(self.report()?.write(&run.report())?)
+    }
+
+    /// Saves the last layer alone in a run folder that has no better weights, since what follows may fail.
+    pub(super) fn save_before_blocks(&self, run: &RunFolder) -> Result<()> {
+        match run.weights().exists() {
+            true => self.provenance.record.write(&run.split()),
+            false => self.save_to(run),
+        }
     }
 
     fn config(&self) -> RunConfig {
@@ -74,6 +93,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         };
         MetricsJson {
             preset: self.settings.preset.name(),
+            ended_by: self.failure.as_ref().map(ToString::to_string),
             weights: &self.pretrained.origin,
             epochs,
             best_epoch,
@@ -97,6 +117,9 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
 #[derive(Serialize)]
 struct MetricsJson<'a, B, F> {
     preset: &'a str,
+    /// The error that ended the training of the blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by: Option<String>,
     weights: &'a str,
     epochs: usize,
     best_epoch: Option<usize>,

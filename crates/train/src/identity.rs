@@ -1,0 +1,98 @@
+//! The settings that two trainings must share.
+
+use serde::{Deserialize, Serialize};
+
+/// What a training depends on, setting by setting: a checkpoint is resumed exactly only where all are equal.
+///
+/// ```
+/// use firstsight_train::Identity;
+///
+/// let found = Identity::new().with("network", "mlp").with("batch size", 16);
+/// let asked = Identity::new().with("network", "mlp").with("batch size", 32);
+/// let differences = found.differences(&asked);
+/// assert_eq!(differences[0].to_string(), "batch size: 16 there, 32 asked for");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
+pub struct Identity(Vec<(String, String)>);
+
+/// Checkpoints before version 3 have one text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Text(String),
+    Settings(Vec<(String, String)>),
+}
+
+impl From<Stored> for Identity {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Text(text) => text.as_str().into(),
+            Stored::Settings(settings) => Self(settings),
+        }
+    }
+}
+
+impl From<&str> for Identity {
+    /// One setting, called `training`.
+    fn from(text: &str) -> Self {
+        Self::new().with("training", text)
+    }
+}
+
+impl Identity {
+    /// No setting.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a setting by the name that people call it by.
+    #[must_use]
+    pub fn with(mut self, setting: &str, value: impl ToString) -> Self {
+        self.0.push((setting.to_owned(), value.to_string()));
+        self
+    }
+
+    /// The settings of this training that are others in `asked`, in the order of `asked`. Settings that `asked` does not have
+    /// are not compared. Two that have no setting in common differ as a whole.
+    pub fn differences(&self, asked: &Self) -> Vec<Difference> {
+        let value = |setting: &str| self.0.iter().find(|(name, _)| name == setting).map(|(_, value)| value);
+        if !asked.0.iter().any(|(setting, _)| value(setting).is_some()) {
+            let (found, asked) = (self.to_string(), asked.to_string());
+            return vec![Difference { setting: "training".to_owned(), found, asked }];
+        }
+        let differs = |(setting, asked): &(String, String)| {
+            let found = value(setting);
+            (found != Some(asked)).then(|| Difference {
+                setting: setting.clone(),
+                found: found.cloned().unwrap_or_else(|| "not stated".to_owned()),
+                asked: asked.clone(),
+            })
+        };
+        asked.0.iter().filter_map(differs).collect()
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let settings: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        f.write_str(&settings.join(", "))
+    }
+}
+
+/// A setting in which two trainings differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The setting's name.
+    pub setting: String,
+    /// Its value in the checkpoint.
+    pub found: String,
+    /// Its value in the training that asks for it.
+    pub asked: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} there, {} asked for", self.setting, self.found, self.asked)
+    }
+}

@@ -1,0 +1,136 @@
+//! How a training begins in a run folder that may hold an earlier one.
+
+use firstsight_train::callbacks::{Checkpoint, RestartFrom};
+use firstsight_train::{Difference, Identity, Monitor};
+
+use crate::config::StatedConfig;
+use crate::{Result, RunFolder, Runtime};
+
+/// Settings that may be others when a training goes on. It then goes on from its best epoch.
+const MAY_CHANGE: [&str; 3] = ["epochs", "learning rate", "first block trained"];
+
+/// How a training begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Beginning {
+    /// From the start.
+    Anew,
+    /// Where it stopped, as if it had not.
+    Exactly,
+    /// After the finished epochs, from the best of them, with a new optimizer and schedule.
+    FromBest(GoingOn),
+}
+
+/// A training that goes on under other settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoingOn {
+    /// Number of finished epochs.
+    pub finished: usize,
+    /// The best measure of these.
+    pub best: Option<f64>,
+    /// The settings that are others now.
+    pub changed: Vec<Difference>,
+}
+
+impl Beginning {
+    /// How a training of `asked` settings and `epochs` epochs in all begins in `run`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Run`] for a run of other settings than those that may change, or with as many epochs behind it as are asked
+    /// for; [`crate::Error::Train`] for a damaged checkpoint.
+    pub(crate) fn find(
+        run: &RunFolder,
+        resume: bool,
+        asked: &Identity,
+        epochs: usize,
+        monitor: &Monitor,
+    ) -> Result<Self> {
+        let stored = if resume { Checkpoint::stored(&run.checkpoint())? } else { None };
+        let Some(stored) = stored else { return Ok(Self::Anew) };
+        let changed = stored.identity.differences(asked);
+        if changed.is_empty() {
+            return Ok(Self::Exactly);
+        }
+        let fixed: Vec<&Difference> =
+            changed.iter().filter(|change| !MAY_CHANGE.contains(&&*change.setting)).collect();
+        if !fixed.is_empty() {
+            return Err(run.error(format!("was trained with other settings: {}", in_run(fixed, run))));
+        }
+        let finished = stored.epochs.len();
+        if finished >= epochs {
+            let rule = "has no epoch left to train with other settings";
+            return Err(
+                run.error(format!("{rule}: it has {finished} behind it, and {epochs} in all are asked for"))
+            );
+        }
+        let best = monitor.best(&stored.epochs).map(|best| monitor.value(&stored.epochs[best]));
+        Ok(Self::FromBest(GoingOn { finished, best, changed }))
+    }
+
+    /// The checkpoint of a training that begins so.
+    pub(crate) fn checkpoint(
+        &self,
+        run: &RunFolder,
+        identity: Identity,
+        monitor: Monitor,
+        from: RestartFrom,
+    ) -> Checkpoint {
+        let checkpoint = Checkpoint::new(&run.checkpoint(), monitor, identity);
+        match self {
+            Self::Anew => checkpoint,
+            Self::Exactly => checkpoint.resume(true),
+            Self::FromBest(_) => checkpoint.restart(from),
+        }
+    }
+
+    /// The earlier training under other settings, if there is one.
+    pub(crate) fn going_on(&self) -> Option<GoingOn> {
+        match self {
+            Self::FromBest(going_on) => Some(going_on.clone()),
+            Self::Anew | Self::Exactly => None,
+        }
+    }
+
+    /// Says that the training goes on from the best epoch, if it does.
+    pub(crate) fn announce(&self, run: &RunFolder, epochs: usize, runtime: &Runtime) {
+        if let Self::FromBest(GoingOn { finished, changed, .. }) = self {
+            let left = epochs - finished;
+            runtime.message(&format!(
+                "goes on from the best of {finished} epochs for at most {left} more, with a new schedule ({})",
+                in_run(changed, run)
+            ));
+        }
+    }
+}
+
+/// Checks that a run without a checkpoint is of this network and these classes.
+pub(crate) fn check_network(run: &RunFolder, architecture: &str, classes: &[String]) -> Result<()> {
+    if run.has_checkpoint() || !run.config().is_file() {
+        return Ok(());
+    }
+    let stated = StatedConfig::read(&run.config())?;
+    let found = Identity::new()
+        .with("network", &stated.architecture)
+        .with("classes", class_names(&stated.label_names.unwrap_or_default()));
+    let asked = Identity::new().with("network", architecture).with("classes", class_names(classes));
+    match &found.differences(&asked)[..] {
+        [] => Ok(()),
+        others => Err(run.error(format!("is another network's run: {}", in_run(others, run)))),
+    }
+}
+
+/// The classes as a setting: their names, or of many the first and the last.
+pub(crate) fn class_names(classes: &[String]) -> String {
+    match classes {
+        [first, .., last] if classes.len() > 12 => format!("{} from {first} to {last}", classes.len()),
+        _ => classes.join(", "),
+    }
+}
+
+/// `batch size: 16 in photos-run, 32 asked for`.
+fn in_run<'a>(differences: impl IntoIterator<Item = &'a Difference>, run: &RunFolder) -> String {
+    let words = |Difference { setting, found, asked }: &Difference| {
+        format!("{setting}: {found} in {}, {asked} asked for", run.path().display())
+    };
+    differences.into_iter().map(words).collect::<Vec<_>>().join("; ")
+}
