@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
