@@ -6,8 +6,9 @@ use rayon::prelude::*;
 
 use crate::decode_settings::{DecodeSettings, Interpolation};
 use crate::error::{Error, Result};
+use crate::raster::luma;
 
-/// Side of the gray picture that is hashed.
+/// Side of the picture that is hashed.
 const SIDE: usize = 64;
 /// Frequencies in each direction.
 const FREQUENCIES: usize = 16;
@@ -61,23 +62,25 @@ impl ImageHash {
 
     /// The settings that decode a file to the picture that is hashed.
     pub fn decode_settings() -> DecodeSettings {
-        DecodeSettings { interpolation: Interpolation::Bilinear, ..DecodeSettings::gray(SIDE, SIDE) }
+        DecodeSettings { interpolation: Interpolation::Bilinear, ..DecodeSettings::rgb(SIDE, SIDE) }
     }
 
-    /// The hash of a gray picture of 64 × 64, row by row.
+    /// The hash of an RGB picture of 64 × 64, row by row.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for another number of pixels.
-    pub fn new(gray: &[u8]) -> Result<Self> {
-        if gray.len() != SIDE * SIDE {
-            return Err(Error::invalid("gray", format!("{} pixels", SIDE * SIDE), gray.len()));
+    /// [`Error::Invalid`] for another number of bytes.
+    pub fn new(rgb: &[u8]) -> Result<Self> {
+        const BYTES: usize = 3 * SIDE * SIDE;
+        if rgb.len() != BYTES {
+            return Err(Error::invalid("rgb", format!("{BYTES} bytes"), rgb.len()));
         }
-        let frequencies = transform(gray);
+        let gray: Vec<u8> = rgb.as_chunks::<3>().0.iter().map(luma).collect();
+        let frequencies = transform(&gray);
         let low = std::array::from_fn(|i| frequencies[i / LOW * FREQUENCIES + i % LOW]);
         let [low] = above_median::<{ LOW * LOW }, 1>(low);
         let bits = above_median::<{ FREQUENCIES * FREQUENCIES }, 4>(frequencies);
-        Ok(Self { low, bits, detail: detail(gray) })
+        Ok(Self { low, bits, detail: detail(&gray) })
     }
 
     /// The number of bits that differ, from 0 to 256. Two unrelated pictures are about 128 apart.

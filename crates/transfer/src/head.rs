@@ -147,7 +147,13 @@ fn folds(labels: &Labels, n_classes: usize, config: &HeadConfig) -> Vec<Vec<usiz
     folds
 }
 
-fn train_one(features: &Features, images: &[usize], penalty: f64, config: &HeadConfig) -> Result<Head> {
+/// Trains on some images with one penalty.
+pub(crate) fn train_one(
+    features: &Features,
+    images: &[usize],
+    penalty: f64,
+    config: &HeadConfig,
+) -> Result<Head> {
     let images = match &features.labels {
         Labels::Class(labels) if config.balanced => {
             let labels: Vec<u32> = images.iter().map(|&i| labels[i]).collect();

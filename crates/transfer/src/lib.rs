@@ -2,6 +2,7 @@
 
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
+pub mod check;
 mod classifier;
 mod config;
 mod cross_validation;

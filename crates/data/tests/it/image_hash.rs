@@ -110,7 +110,7 @@ fn many_copies_of_one_picture_stay_connected_and_take_little_memory() {
 }
 
 #[test]
-fn another_number_of_pixels_is_refused() {
+fn another_number_of_bytes_is_refused() {
     let error = ImageHash::new(&[0; 100]).unwrap_err().to_string();
-    assert!(error.contains("4096") && error.contains("100"), "{error}");
+    assert!(error.contains("12288") && error.contains("100"), "{error}");
 }

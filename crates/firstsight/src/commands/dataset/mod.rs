@@ -1,5 +1,6 @@
 //! The commands about data sets.
 
+mod check;
 mod make;
 mod stats;
 
@@ -14,14 +15,9 @@ pub(crate) use make::make;
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
     /// Counts and sizes of an image folder
-    Stats {
-        /// Folder of images
-        #[arg(value_name = "DIR")]
-        data: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    Stats(stats::Args),
+    /// What is wrong with an image folder: broken files, duplicates, wrong labels, outliers, leaks. Nothing is changed
+    Check(check::Args),
     /// Generate handwriting: 55 characters, train and test by different writers
     Make {
         /// Folder to write to
@@ -35,7 +31,8 @@ pub enum Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     match args {
-        Args::Stats { data, json } => stats::stats(data, *json, context),
+        Args::Stats(args) => stats::stats(args, context),
+        Args::Check(args) => check::check(args, context),
         Args::Make { out, scale } => {
             make(out, *scale, context)?;
             println!("{}", out.display());

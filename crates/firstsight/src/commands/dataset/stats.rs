@@ -1,13 +1,15 @@
 //! `dataset stats`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use firstsight_data::{Exif, ImageFolder, Skipped};
+use firstsight_data::{DatasetFolder, Exif, ImageFolder, Reading, Skipped};
 use firstsight_transfer::Duplicates;
+use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCounts, Looker};
 use serde::Serialize;
 
-use crate::{context::Context, data};
+use super::check;
+use crate::{context::Context, data, reading::SomeUnreadable};
 
 #[derive(Serialize)]
 struct Stats {
@@ -18,6 +20,7 @@ struct Stats {
     remarks: Vec<String>,
     /// Images that are in two splits or have two labels, in words.
     duplicates: Vec<String>,
+    headers: HeaderCounts,
 }
 
 #[derive(Serialize)]
@@ -29,6 +32,14 @@ struct SplitStats {
     width: Extent,
     unreadable: Vec<LeftOut>,
     skipped: Vec<LeftOut>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    stats: &'a Stats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<CheckDocument<'a>>,
 }
 
 /// A file that isn't used.
@@ -60,7 +71,21 @@ impl Extent {
     }
 }
 
-pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of images
+    #[arg(value_name = "DIR")]
+    data: PathBuf,
+    /// Also decode every file, and name broken ones, copies and what differs between classes: `check --quick`
+    #[arg(long)]
+    check: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
+    let path = &args.data;
     let dataset = data::scan(path, &context.runtime)?;
     let stats = Stats {
         classes: dataset.classes().to_vec(),
@@ -68,38 +93,62 @@ pub(crate) fn stats(path: &Path, json: bool, context: &Context) -> Result<()> {
         skipped: dataset.skipped.iter().map(LeftOut::from).collect(),
         remarks: dataset.remarks(),
         duplicates: Duplicates::of(&dataset, &context.runtime).sentences(path),
+        headers: HeaderCounts::of(&dataset),
     };
-    if json {
-        println!("{}", serde_json::to_string_pretty(&stats)?);
-        return Ok(());
-    }
-    println!("{}: {} classes", path.display(), stats.classes.len());
-    for s in &stats.splits {
-        let Extent { min, median, max } = s.height;
-        println!(
-            "{}: {} images, height {min} to {max} (median {median}), width {} to {} (median {})",
-            s.split, s.n, s.width.min, s.width.max, s.width.median
-        );
-        for file in &s.unreadable {
-            println!("  unreadable: {}", file.reason);
-        }
-        for file in &s.skipped {
-            println!("  skipped {}: {}", file.path, file.reason);
+    let checked = args.check.then(|| quick(&dataset, context)).transpose()?;
+    let unreadable = match &checked {
+        Some(checked) => checked.n_broken(),
+        None => stats.splits.iter().map(|split| split.unreadable.len()).sum(),
+    };
+    let n = stats.splits.iter().map(|split| split.n).sum();
+    if args.json {
+        let check = checked.as_ref().map(CheckResult::document);
+        println!("{}", serde_json::to_string_pretty(&Document { stats: &stats, check })?);
+    } else {
+        stats.print(path);
+        if let Some(checked) = &checked {
+            println!();
+            check::print(checked);
         }
     }
-    for file in &stats.skipped {
-        println!("skipped {}: {}", file.path, file.reason);
+    SomeUnreadable::check(unreadable, n)
+}
+
+/// Decodes everything, without a network.
+fn quick(dataset: &DatasetFolder, context: &Context) -> Result<CheckResult> {
+    let settings = DataCheck { looker: Looker::None, reading: Reading::viewer(), seed: context.seed };
+    Ok(settings.run(dataset, &context.runtime)?)
+}
+
+impl Stats {
+    fn print(&self, path: &Path) {
+        println!("{}: {} classes", path.display(), self.classes.len());
+        for s in &self.splits {
+            let Extent { min, median, max } = s.height;
+            println!(
+                "{}: {} images, height {min} to {max} (median {median}), width {} to {} (median {})",
+                s.split, s.n, s.width.min, s.width.max, s.width.median
+            );
+            for file in &s.unreadable {
+                println!("  unreadable: {}", file.reason);
+            }
+            for file in &s.skipped {
+                println!("  skipped {}: {}", file.path, file.reason);
+            }
+        }
+        for file in &self.skipped {
+            println!("skipped {}: {}", file.path, file.reason);
+        }
+        for sentence in self.duplicates.iter().chain(&self.headers.sentences()) {
+            println!("{sentence}");
+        }
+        let header: Vec<&str> = self.splits.iter().map(|s| s.split).collect();
+        println!("class\t{}", header.join("\t"));
+        for (i, class) in self.classes.iter().enumerate() {
+            let counts: Vec<String> = self.splits.iter().map(|s| s.per_class[i].to_string()).collect();
+            println!("{class}\t{}", counts.join("\t"));
+        }
     }
-    for sentence in &stats.duplicates {
-        println!("{sentence}");
-    }
-    let header: Vec<&str> = stats.splits.iter().map(|s| s.split).collect();
-    println!("class\t{}", header.join("\t"));
-    for (i, class) in stats.classes.iter().enumerate() {
-        let counts: Vec<String> = stats.splits.iter().map(|s| s.per_class[i].to_string()).collect();
-        println!("{class}\t{}", counts.join("\t"));
-    }
-    Ok(())
 }
 
 fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {

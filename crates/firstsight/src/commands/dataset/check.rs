@@ -1,0 +1,128 @@
+//! `dataset check`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use firstsight_models::ModelInfo;
+use firstsight_transfer::Pretrained;
+use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
+
+use crate::context::Context;
+use crate::data;
+use crate::hub;
+use crate::reading::{ReadingArgs, SomeUnreadable};
+use crate::values;
+
+/// Findings of a kind that are printed.
+const SHOWN: usize = 10;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of images
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Pretrained weights whose features find wrong labels, outliers and more near duplicates: a hub repository
+    /// (owner/name), a folder with model.safetensors and config.json, or a file [default: a small network is trained on
+    /// thumbnails, which finds wrong labels alone]
+    #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
+    weights: Option<String>,
+    /// Network of a file of weights
+    #[arg(long, requires = "weights", value_parser = values::model, value_name = "MODEL")]
+    backbone: Option<&'static ModelInfo>,
+    /// Run whose network's features are used instead. What it was trained on may hide wrong labels from it
+    #[arg(long, conflicts_with = "weights", value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// Use no network: wrong labels and outliers are not looked for
+    #[arg(long, conflicts_with_all = ["weights", "run"])]
+    quick: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// CSV file of all findings
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// HTML file with pictures
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// CSV file of what could be done, one line a file: action (remove, move, look), file, class to move to, reason
+    #[arg(long, value_name = "FILE")]
+    fix_list: Option<PathBuf>,
+    /// CSV file of each image's probabilities by networks that were not trained on it
+    #[arg(long, conflicts_with = "quick", value_name = "FILE")]
+    probabilities: Option<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
+    let runtime = &context.runtime;
+    let folder = data::scan(&args.data, runtime)?;
+    let looker = match (&args.weights, &args.run) {
+        (Some(weights), _) => {
+            Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), runtime)?))
+        }
+        (None, Some(run)) => Looker::Features(Box::new(Pretrained::folder(run)?)),
+        (None, None) if args.quick => Looker::None,
+        (None, None) => Looker::Small,
+    };
+    let settings = DataCheck { looker, reading: args.reading.reading(), seed: context.seed };
+    let result = settings.run(&folder, runtime)?;
+    if let Some(path) = &args.csv {
+        result.write_csv(path)?;
+    }
+    if let Some(path) = &args.fix_list {
+        result.write_fix_list(path)?;
+    }
+    if let Some(path) = &args.probabilities {
+        result.write_probabilities(path)?;
+    }
+    if let Some(path) = &args.report {
+        result.report()?.write(path)?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&result.document())?);
+    } else {
+        print(&result);
+        for path in [&args.csv, &args.fix_list, &args.probabilities, &args.report].into_iter().flatten() {
+            println!("{}", path.display());
+        }
+    }
+    SomeUnreadable::check(result.n_broken(), result.images.len())
+}
+
+/// A summary: what was found, by kind, with all broken files and the first of the others.
+pub(super) fn print(result: &CheckResult) {
+    let images: Vec<String> = result.splits().iter().map(|(split, n)| format!("{n} {split}")).collect();
+    println!("{}: {} images, {} classes", result.data, images.join(", "), result.classes.len());
+    let counts = result.counts();
+    if counts.is_empty() {
+        println!("nothing was found");
+    }
+    for (kind, n) in counts {
+        let across = result.of_kind(kind).filter(|finding| finding.is_across_splits()).count();
+        let across = if across > 0 { format!(", {across} across splits") } else { String::new() };
+        println!("\n{n} {kind}: {}{across}", kind.meaning());
+        let shown = if kind == FindingKind::Broken { n } else { SHOWN };
+        for finding in result.of_kind(kind).take(shown) {
+            println!("  {}", line(finding));
+        }
+        if n > shown {
+            println!("  and {} more: --csv FILE lists all", n - shown);
+        }
+    }
+    println!("\n{}", result.labels.how);
+}
+
+fn line(finding: &Finding) -> String {
+    let Some(path) = &finding.path else { return finding.reason.clone() };
+    let class = match (finding.kind, &finding.class) {
+        (FindingKind::SuspectedLabel | FindingKind::ConflictingLabels, Some(class)) => format!(" ({class})"),
+        _ => String::new(),
+    };
+    let other = finding.other.as_ref().map(|other| format!(" as {other}")).unwrap_or_default();
+    // A decoder's message names the file itself.
+    match finding.reason.contains(path.as_str()) {
+        true => finding.reason.clone(),
+        false => format!("{path}{class}: {}{other}", finding.reason),
+    }
+}

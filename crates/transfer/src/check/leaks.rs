@@ -1,0 +1,282 @@
+//! Properties of files, rather than of what they show, that tell classes apart: a network learns those instead.
+
+use std::collections::BTreeMap;
+
+use firstsight_data::{Colors, ImageFacts};
+use serde::Serialize;
+
+use super::finding::{Finding, FindingKind};
+use super::images::CheckedImage;
+
+/// Least number of images with a property for it to count.
+const LEAST: usize = 5;
+/// The probability of chance below which a property that one class alone has is told.
+const CHANCE: f64 = 1e-4;
+/// The least Cramér's V, corrected for bias, that is told: a strong association by Cohen's convention for a few classes.
+const STRONG: f64 = 0.4;
+/// How far above its expectation χ² must be, in standard deviations of the normal approximation.
+const SIGNIFICANT: f64 = 5.0;
+/// Different values of a property; rarer ones are taken together.
+const VALUES: usize = 12;
+
+/// The images of each class with each value of a property, where the property tells classes apart.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeakTable {
+    /// The property, such as `format`.
+    pub property: &'static str,
+    /// Its values.
+    pub values: Vec<String>,
+    /// Images by (class, value).
+    pub counts: Vec<Vec<usize>>,
+    /// Cramér's V, corrected for bias (Bergsma 2013): 0 for no association, 1 where one tells the other.
+    pub strength: f64,
+}
+
+/// The findings and their tables.
+pub(super) fn find(images: &[CheckedImage], classes: &[String]) -> (Vec<Finding>, Vec<LeakTable>) {
+    let sound: Vec<(usize, &CheckedImage)> = images
+        .iter()
+        .filter(|image| image.is_sound())
+        .filter_map(|image| Some((image.label? as usize, image)))
+        .collect();
+    let (mut findings, mut tables) = (Vec::new(), Vec::new());
+    for property in PROPERTIES {
+        let values = (property.value)(&sound.iter().map(|(_, image)| *image).collect::<Vec<_>>());
+        let labeled: Vec<(usize, String)> =
+            sound.iter().zip(values).filter_map(|((label, _), value)| Some((*label, value?))).collect();
+        let Some(table) = table(property.name, &labeled, classes.len()) else { continue };
+        let exclusive = exclusive(property, &table, classes);
+        let strong = table.strength >= STRONG;
+        if strong && exclusive.is_empty() {
+            let reason = difference(property, &table, classes);
+            findings.push(Finding::new(FindingKind::Leak, reason).score(table.strength));
+        }
+        let told = strong || !exclusive.is_empty();
+        findings.extend(exclusive.into_iter().map(|finding| finding.score(table.strength)));
+        if told {
+            tables.push(table);
+        }
+    }
+    (findings, tables)
+}
+
+struct Property {
+    name: &'static str,
+    /// The value of each image.
+    value: fn(&[&CheckedImage]) -> Vec<Option<String>>,
+    /// `with transparency`: what images of a value are called, between "37 images" and "are of class x".
+    words: fn(&str) -> String,
+}
+
+const PROPERTIES: &[Property] = &[
+    Property {
+        name: "format",
+        value: |images| of_facts(images, |facts| facts.format.to_owned()),
+        words: |v| format!("that are {v} files"),
+    },
+    Property {
+        name: "colors",
+        value: |images| of_facts(images, |facts| colors(facts).to_owned()),
+        words: |v| format!("in {v}"),
+    },
+    Property {
+        name: "transparency",
+        value: |images| {
+            let word = |image: &&CheckedImage| image.look.as_ref().is_ok_and(|look| look.transparent);
+            let value = |transparent| if transparent { "transparency" } else { "no transparency" };
+            images.iter().map(|image| Some(value(word(image)).to_owned())).collect()
+        },
+        words: |v| format!("with {v}"),
+    },
+    Property {
+        name: "bits of a channel",
+        value: |images| of_facts(images, |facts| facts.bits.to_string()),
+        words: |v| format!("with {v} bits a channel"),
+    },
+    Property {
+        name: "EXIF orientation",
+        value: |images| {
+            of_facts(images, |facts| if facts.orientation == 1 { "upright" } else { "turned" }.to_owned())
+        },
+        words: |v| format!("that are {v} by their EXIF data"),
+    },
+    Property {
+        name: "shape",
+        value: |images| of_facts(images, |facts| shape(facts).to_owned()),
+        words: |v| format!("of {v} shape"),
+    },
+    Property {
+        name: "size",
+        value: |images| {
+            of_facts(images, |facts| {
+                let (width, height) = facts.shown();
+                format!("{width}×{height}")
+            })
+        },
+        words: |v| format!("of {v} pixels"),
+    },
+    Property {
+        name: "number of pixels",
+        value: |images| {
+            quarters(images, |image| {
+                let facts = image.facts?;
+                Some(f64::from(facts.width) * f64::from(facts.height))
+            })
+        },
+        words: |v| format!("with the {v} of the numbers of pixels"),
+    },
+    Property {
+        name: "bytes per pixel",
+        value: |images| {
+            quarters(images, |image| {
+                let facts = image.facts?;
+                Some(image.bytes as f64 / (f64::from(facts.width) * f64::from(facts.height)).max(1.0))
+            })
+        },
+        words: |v| format!("with the {v} of the bytes per pixel"),
+    },
+];
+
+fn of_facts(images: &[&CheckedImage], value: impl Fn(&ImageFacts) -> String) -> Vec<Option<String>> {
+    images.iter().map(|image| image.facts.as_ref().map(&value)).collect()
+}
+
+fn colors(facts: &ImageFacts) -> &'static str {
+    match facts.colors {
+        Colors::Gray => "gray",
+        Colors::Palette => "colors of a palette",
+        Colors::Rgb => "full color",
+        Colors::Cmyk => "CMYK",
+    }
+}
+
+fn shape(facts: &ImageFacts) -> &'static str {
+    let (width, height) = facts.shown();
+    match width.cmp(&height) {
+        std::cmp::Ordering::Less => "portrait",
+        std::cmp::Ordering::Equal => "square",
+        std::cmp::Ordering::Greater => "landscape",
+    }
+}
+
+/// The quarter of the images in which each value lies.
+fn quarters(images: &[&CheckedImage], value: impl Fn(&CheckedImage) -> Option<f64>) -> Vec<Option<String>> {
+    let values: Vec<Option<f64>> = images.iter().map(|image| value(image)).collect();
+    let mut sorted: Vec<f64> = values.iter().copied().flatten().collect();
+    sorted.sort_by(f64::total_cmp);
+    let limits = [1, 2, 3].map(|quarter| sorted.get(sorted.len() * quarter / 4).copied().unwrap_or(0.0));
+    let name = |value: f64| {
+        let quarter = limits.iter().filter(|&&limit| value >= limit).count();
+        ["lowest quarter", "second quarter", "third quarter", "highest quarter"][quarter].to_owned()
+    };
+    values.into_iter().map(|value| value.map(name)).collect()
+}
+
+/// The counts, with rare values taken together; `None` where all images share one value.
+fn table(property: &'static str, labeled: &[(usize, String)], n_classes: usize) -> Option<LeakTable> {
+    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, value) in labeled {
+        *totals.entry(value).or_default() += 1;
+    }
+    let mut values: Vec<(&str, usize)> = totals.into_iter().collect();
+    values.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let many = values.len() > VALUES;
+    values.truncate(if many { VALUES - 1 } else { VALUES });
+    let mut names: Vec<String> = values.iter().map(|(value, _)| (*value).to_owned()).collect();
+    let place: BTreeMap<&str, usize> = values.iter().map(|(value, _)| *value).zip(0..).collect();
+    if many {
+        names.push("other".to_owned());
+    }
+    let mut counts = vec![vec![0; names.len()]; n_classes];
+    for (label, value) in labeled {
+        let column = place.get(value.as_str()).copied().unwrap_or(names.len() - 1);
+        counts[*label][column] += 1;
+    }
+    let strength = strength(&counts)?;
+    Some(LeakTable { property, values: names, counts, strength })
+}
+
+/// Cramér's V, corrected for bias; 0 where the association may be chance, `None` where there is nothing to associate.
+fn strength(counts: &[Vec<usize>]) -> Option<f64> {
+    let rows: Vec<f64> =
+        counts.iter().map(|row| row.iter().sum::<usize>() as f64).filter(|n| *n > 0.0).collect();
+    let columns = (0..counts.first()?.len()).map(|c| counts.iter().map(|row| row[c]).sum::<usize>() as f64);
+    let columns: Vec<f64> = columns.collect();
+    let (r, c) = (rows.len() as f64, columns.iter().filter(|n| **n > 0.0).count() as f64);
+    let n: f64 = rows.iter().sum();
+    if r < 2.0 || c < 2.0 {
+        return None;
+    }
+    let filled = counts.iter().filter(|row| row.iter().any(|n| *n > 0));
+    let mut statistic = 0.0;
+    for (row, total) in filled.zip(&rows) {
+        for (&count, column) in row.iter().zip(&columns).filter(|(_, column)| **column > 0.0) {
+            let expected = total * column / n;
+            statistic += (count as f64 - expected).powi(2) / expected;
+        }
+    }
+    // Wilson and Hilferty: the cube root of χ² over its degrees of freedom is nearly normal.
+    let freedom = (r - 1.0) * (c - 1.0);
+    let spread = 2.0 / (9.0 * freedom);
+    if ((statistic / freedom).cbrt() - (1.0 - spread)) / spread.sqrt() < SIGNIFICANT {
+        return Some(0.0);
+    }
+    let corrected = (statistic / n - freedom / (n - 1.0)).max(0.0);
+    let shrunk = |k: f64| k - (k - 1.0).powi(2) / (n - 1.0);
+    let least = (shrunk(r) - 1.0).min(shrunk(c) - 1.0);
+    Some(if least > 0.0 { (corrected / least).sqrt().min(1.0) } else { 0.0 })
+}
+
+/// A finding for each value that one class alone has.
+fn exclusive(property: &Property, table: &LeakTable, classes: &[String]) -> Vec<Finding> {
+    let n: usize = table.counts.iter().flatten().sum();
+    let mut findings = Vec::new();
+    for (column, value) in table.values.iter().enumerate() {
+        let with: Vec<usize> = (0..classes.len()).filter(|&class| table.counts[class][column] > 0).collect();
+        let [class] = with[..] else { continue };
+        let (count, of_class) = (table.counts[class][column], table.counts[class].iter().sum::<usize>());
+        if count < LEAST || value == "other" || chance(count, of_class, n) > CHANCE {
+            continue;
+        }
+        let all = if count == of_class { ", and all images of that class are so" } else { "" };
+        let reason =
+            format!("all {count} images {} are of class {}{all}", (property.words)(value), classes[class]);
+        findings.push(Finding::new(FindingKind::Leak, reason).of_class(&classes[class]));
+    }
+    findings
+}
+
+/// The probability that `count` images drawn from `n` are all among the `of_class` of one class.
+fn chance(count: usize, of_class: usize, n: usize) -> f64 {
+    (0..count).map(|i| of_class.saturating_sub(i) as f64 / (n - i) as f64).product()
+}
+
+/// The value and the two classes whose shares differ the most.
+fn difference(property: &Property, table: &LeakTable, classes: &[String]) -> String {
+    let share = |class: usize, column: usize| {
+        let n: usize = table.counts[class].iter().sum();
+        table.counts[class][column] as f64 / n.max(1) as f64
+    };
+    let large: Vec<usize> =
+        (0..classes.len()).filter(|&class| table.counts[class].iter().sum::<usize>() >= LEAST).collect();
+    let mut widest = (0.0, 0, 0, 0);
+    for column in 0..table.values.len() {
+        let by_share = |a: &&usize, b: &&usize| share(**a, column).total_cmp(&share(**b, column));
+        if let (Some(&low), Some(&high)) = (large.iter().min_by(by_share), large.iter().max_by(by_share)) {
+            let width = share(high, column) - share(low, column);
+            if width > widest.0 {
+                widest = (width, column, low, high);
+            }
+        }
+    }
+    let (_, column, low, high) = widest;
+    format!(
+        "the {} tells classes apart: {:.0} % of {} are images {}, and {:.0} % of {}",
+        property.name,
+        100.0 * share(high, column),
+        classes[high],
+        (property.words)(&table.values[column]),
+        100.0 * share(low, column),
+        classes[low]
+    )
+}
