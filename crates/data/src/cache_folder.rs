@@ -10,9 +10,9 @@ use std::time::SystemTime;
 use crate::files::write_atomically_with;
 
 /// Endings of the files that a cache holds. Others in the folder are nobody's concern here.
-const ENDINGS: [&str; 2] = ["images", "features"];
+const ENDINGS: [&str; 3] = ["images", "features", "hashes"];
 
-/// A folder that keeps decoded images (`*.images`) and features (`*.features`) for later runs.
+/// A folder that keeps decoded images (`*.images`), features (`*.features`) and hashes of files (`*.hashes`) for later runs.
 ///
 /// A cache is a convenience: a file that cannot be read or written costs a warning and the time to make it again.
 ///

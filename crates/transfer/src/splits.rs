@@ -2,6 +2,7 @@
 
 mod config;
 mod contents;
+mod known_hashes;
 mod recorded;
 mod selection;
 

@@ -106,6 +106,38 @@ fn changes_are_told_apart() {
 }
 
 #[test]
+fn files_that_have_not_changed_are_not_read_again() {
+    let root = numbered(20);
+    let cache = tempfile::tempdir().unwrap();
+    let runtime = runtime().cache(cache.path());
+    let record =
+        || SplitRecord::new(&Splits::scan_with(root.path(), SplitConfig::stratified(1), &runtime).unwrap());
+    let hours_ago = |name: &str, hours: u64| {
+        let file = std::fs::File::options().append(true).open(root.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600))
+            .unwrap();
+    };
+    let first = record();
+    // These were just written, so nothing is known for sure.
+    write(root.path(), "ants/000.png", "IMAGE 0");
+    let second = record();
+    assert_eq!(first.changes(&second).unwrap(), "1 image changed (first: ants/000.png)");
+    for i in 0..20 {
+        hours_ago(&format!("{}/{i:03}.png", ["ants", "bees"][i % 2]), 1);
+    }
+    assert_eq!(record(), second);
+    // The size is the same, the time is not.
+    write(root.path(), "ants/000.png", "image 0");
+    hours_ago("ants/000.png", 2);
+    assert_eq!(record(), first);
+    // Damage is no harm.
+    let file = std::fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(file.extension().unwrap(), "hashes");
+    std::fs::write(file, "some,words\n").unwrap();
+    assert_eq!(record(), first);
+}
+
+#[test]
 fn duplicates_are_found_in_order() {
     let root = folder(&[
         ("train/a/1.png", "x"),

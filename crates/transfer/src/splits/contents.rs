@@ -11,6 +11,7 @@ use firstsight_data::{DatasetFolder, ImageFolder, Sample};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
+use super::known_hashes::{KnownHashes, Stamp};
 use super::{Split, label, relative};
 use crate::Runtime;
 
@@ -52,19 +53,29 @@ impl FromStr for ContentHash {
 pub struct Contents(Arc<HashMap<PathBuf, ContentHash>>);
 
 impl Contents {
-    /// Reads the files of folders, in parallel.
+    /// Reads the files of folders, in parallel. With the runtime's cache, files of the same size and time as in an earlier
+    /// run are not read again.
     pub fn read(folders: &[&ImageFolder], runtime: &Runtime) -> Self {
         let samples: Vec<&Sample> = folders.iter().flat_map(|folder| folder.samples()).collect();
+        let root = folders.first().map_or(Path::new(""), |folder| folder.root());
+        let known = runtime.cache.as_ref().map(|cache| KnownHashes::read(cache, root));
         let finished = AtomicUsize::new(0);
         let hashed = runtime.counted("reading files", |report| {
             let hash = |sample: &&Sample| {
-                let bytes = std::fs::read(&sample.path).ok();
+                let path = &sample.path;
+                let stamp = Stamp::of(path);
+                let hash = known.as_ref().and_then(|known| known.get(path, stamp));
+                let hash = hash.or_else(|| Some(ContentHash::of(&std::fs::read(path).ok()?)));
                 report(finished.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
-                bytes.map(|bytes| (sample.path.clone(), ContentHash::of(&bytes)))
+                hash.map(|hash| (path.clone(), stamp, hash))
             };
             Ok::<_, std::convert::Infallible>(samples.par_iter().filter_map(hash).collect())
         });
-        Self(Arc::new(hashed.unwrap_or_default()))
+        let hashed: Vec<_> = hashed.unwrap_or_default();
+        if let Some(known) = known {
+            known.write(&hashed);
+        }
+        Self(Arc::new(hashed.into_iter().map(|(path, _, hash)| (path, hash)).collect()))
     }
 
     /// The hash of an image.
