@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec};
+use firstsight_data::{DecodedImage, ImageDataset, InputSpec, decode_bytes};
 use firstsight_models::ImageClassifier;
-use firstsight_train::{Predictions, predict};
+use firstsight_train::predict;
+use rayon::prelude::*;
 
-use crate::training::in_order;
-use crate::{Error, Pretrained, Result, RunFolder};
+use crate::class_means::Measuring;
+use crate::training::{evaluation_batch, in_order};
+use crate::{Error, Pretrained, Reject, Rejection, Result, RunFolder, Thresholds};
 
 /// A network with its weights, its input and the names of its outputs.
 #[derive(Debug)]
@@ -23,6 +25,11 @@ pub struct Classifier {
     pub input: InputSpec,
     /// The names of its outputs.
     pub label_names: Vec<String>,
+    /// The temperature that probabilities are calibrated with: a run's, from its validation images. 1 or `None` gives the
+    /// network's own.
+    pub temperature: Option<f64>,
+    /// What a run knows about images of none of its classes.
+    pub reject: Option<Reject>,
     device: Device,
 }
 
@@ -33,8 +40,41 @@ pub struct Prediction {
     pub index: usize,
     /// The class's name.
     pub label: String,
-    /// The probability, in [0, 1].
+    /// The probability, in [0, 1], calibrated where the classifier has a temperature.
     pub probability: f32,
+    /// The probability that the network itself gives: the softmax of its outputs.
+    pub uncalibrated: f32,
+}
+
+/// What is asked of a classifier.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PredictOptions {
+    /// Number of classes in each answer.
+    pub top: usize,
+    /// When to answer that an image is none of the classes; see [`Reject::thresholds`].
+    pub reject: Option<Thresholds>,
+}
+
+/// An image file with its answer, or the reason that there is none.
+#[derive(Debug)]
+pub struct Row {
+    /// The file.
+    pub image: PathBuf,
+    /// The answer, or the error of reading the file.
+    pub answer: Result<Answer, firstsight_data::Error>,
+}
+
+/// What a classifier says of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The most probable classes, best first.
+    pub predictions: Vec<Prediction>,
+    /// Where thresholds were given: the indices of all classes that are probable enough, best first.
+    pub set: Vec<usize>,
+    /// Why the image is none of the classes, if thresholds were given and say so.
+    pub rejection: Option<Rejection>,
+    /// What was done to a file that is not as it should be, in words: "repaired: the end is missing".
+    pub note: Option<String>,
 }
 
 impl Classifier {
@@ -52,6 +92,8 @@ impl Classifier {
             origin: format!("the run {}", run.display()),
             input: config.pretrained_cfg,
             label_names: config.label_names,
+            temperature: config.temperature,
+            reject: folder.read_reject(device)?,
             device: device.clone(),
         })
     }
@@ -75,7 +117,16 @@ impl Classifier {
                 found: label_names.len().to_string(),
             });
         }
-        Ok(Self { network, weights, origin, input, label_names, device: device.clone() })
+        Ok(Self {
+            network,
+            weights,
+            origin,
+            input,
+            label_names,
+            temperature: None,
+            reject: None,
+            device: device.clone(),
+        })
     }
 
     /// The classes of an image file, the most probable first.
@@ -84,37 +135,126 @@ impl Classifier {
     ///
     /// [`Error::Data`] for a file that cannot be decoded.
     pub fn predict(&self, path: &Path) -> Result<Vec<Prediction>> {
-        let predictions = self.predict_all(&[path])?;
-        Ok(self.ranked(&predictions, 0, self.label_names.len()))
+        let options = PredictOptions { top: self.label_names.len(), reject: None };
+        let mut predictions = Vec::new();
+        self.predict_images([path.to_path_buf()], &options, |row| -> Result<()> {
+            predictions = row.answer?.predictions;
+            Ok(())
+        })?;
+        Ok(predictions)
     }
 
-    /// The probabilities of image files.
+    /// Answers for image files, in their order, each given to `on_row` as soon as it is there. A batch of images is decoded
+    /// and in memory at a time. A file that cannot be read is a row as well; an error of `on_row` ends the work.
+    ///
+    /// ```no_run
+    /// use candle_core::Device;
+    /// use firstsight_transfer::{Classifier, PredictOptions};
+    ///
+    /// let classifier = Classifier::open("models/mine".as_ref(), &Device::Cpu)?;
+    /// let photos = ["1.jpg", "2.jpg"].map(Into::into);
+    /// classifier.predict_images(photos, &PredictOptions { top: 1, reject: None }, |row| {
+    ///     match row.answer {
+    ///         Ok(answer) => println!("{}: {}", row.image.display(), answer.predictions[0].label),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    ///     Ok::<(), firstsight_transfer::Error>(())
+    /// })?;
+    /// # Ok::<(), firstsight_transfer::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] for a file that cannot be decoded.
-    pub fn predict_all(&self, paths: &[impl AsRef<Path>]) -> Result<Predictions> {
-        let settings = self.input.decode_settings();
-        let (channels, height, width) = self.input.input_size;
-        let mut pixels = Vec::new();
-        for path in paths {
-            pixels.extend(firstsight_data::decode_image(path.as_ref(), &settings)?);
+    /// Those of `on_row`; [`Error::Train`] for outputs that are NaN, [`Error::Setting`] for a temperature that is no number
+    /// above 0.
+    pub fn predict_images<E: From<Error>>(
+        &self,
+        images: impl IntoIterator<Item = PathBuf>,
+        options: &PredictOptions,
+        mut on_row: impl FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(temperature) = self.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+            return Err(E::from(Error::Setting {
+                setting: "the temperature",
+                expected: "a number above 0".to_owned(),
+                found: temperature.to_string(),
+            }));
         }
-        let unknown = vec![0; paths.len()];
-        let images =
-            ImageDataset::from_pixels(pixels, (height, width, channels), unknown, self.label_names.clone())?;
-        Ok(predict(&self.network, &in_order(&images, &self.input, &self.device)?)?)
+        let mut images = images.into_iter();
+        loop {
+            let batch: Vec<PathBuf> = images.by_ref().take(evaluation_batch(&self.input)).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for row in self.answer(batch, options)? {
+                on_row(row)?;
+            }
+        }
     }
 
-    /// The `n` most probable classes of image `index`, best first.
-    pub fn ranked(&self, predictions: &Predictions, index: usize, n: usize) -> Vec<Prediction> {
-        let ranked = predictions.ranked(index, n).into_iter();
-        ranked
-            .map(|(index, probability)| Prediction {
+    /// The rows of a batch.
+    fn answer(&self, batch: Vec<PathBuf>, options: &PredictOptions) -> Result<Vec<Row>> {
+        let settings = self.input.decode_settings();
+        let decode = |path: &PathBuf| -> Result<DecodedImage, firstsight_data::Error> {
+            let bytes = std::fs::read(path).map_err(|source| firstsight_data::Error::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?;
+            decode_bytes(path, &bytes, &settings)
+        };
+        let mut decoded: Vec<_> = batch.par_iter().map(decode).collect();
+        let mut pixels = Vec::new();
+        let mut n = 0;
+        for image in decoded.iter_mut().flatten() {
+            pixels.append(&mut image.pixels);
+            n += 1;
+        }
+        let mut answers = self.answers(pixels, n, options)?.into_iter();
+        let mut rows = Vec::with_capacity(batch.len());
+        for (image, decoded) in batch.into_iter().zip(decoded) {
+            let answer = match decoded {
+                Ok(decoded) => match answers.next() {
+                    Some(answer) => Ok(Answer { note: decoded.note, ..answer }),
+                    None => break,
+                },
+                Err(error) => Err(error),
+            };
+            rows.push(Row { image, answer });
+        }
+        Ok(rows)
+    }
+
+    /// The answers for the pixels of `n` images.
+    fn answers(&self, pixels: Vec<u8>, n: usize, options: &PredictOptions) -> Result<Vec<Answer>> {
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let (channels, height, width) = self.input.input_size;
+        let (unknown, size) = (vec![0; n], (height, width, channels));
+        let images = ImageDataset::from_pixels(pixels, size, unknown, self.label_names.clone())?;
+        let means = self.reject.as_ref().filter(|_| options.reject.is_some());
+        let measuring = Measuring::new(&self.network, means.and_then(|reject| reject.means.as_ref()));
+        let raw = predict(&measuring, &in_order(&images, &self.input, &self.device)?)?;
+        let distances = measuring.into_distances();
+        let calibrated = self.temperature.map(|t| raw.with_temperature(t));
+        let calibrated = calibrated.as_ref().unwrap_or(&raw);
+        let answer = |i: usize| {
+            let row = calibrated.row(i);
+            let named = |(index, probability): (usize, f32)| Prediction {
                 index,
                 label: self.label_names[index].clone(),
                 probability,
-            })
-            .collect()
+                uncalibrated: raw.row(i)[index],
+            };
+            let distance = distances.as_ref().map(|distances| distances[i]);
+            Answer {
+                predictions: calibrated.ranked(i, options.top).into_iter().map(named).collect(),
+                set: options.reject.map(|thresholds| thresholds.set(row)).unwrap_or_default(),
+                rejection: options.reject.and_then(|thresholds| thresholds.judge(row, distance)),
+                note: None,
+            }
+        };
+        Ok((0..n).map(answer).collect())
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::task::{Target, TargetFields};
-use crate::{Error, Result, files};
+use crate::{COVERAGE, Error, Reject, Result, Thresholds, files};
 
 /// The content of a network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,9 +110,22 @@ pub struct RunConfig {
     /// The training, for a run of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// The temperature of the probabilities (see [`Predictions::temperature`](firstsight_train::Predictions::temperature)), from
+    /// the validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// When an image is taken for none of the classes, at the usual coverage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reject: Option<Thresholds>,
 }
 
 impl RunConfig {
+    /// With what the validation images say about confidence.
+    pub(crate) fn calibrated(self, temperature: Option<f64>, reject: Option<&Reject>) -> Result<Self> {
+        let reject = reject.map(|reject| reject.thresholds(COVERAGE)).transpose()?;
+        Ok(Self { temperature, reject, ..self })
+    }
+
     /// Writes the file, with the fields that timm reads from `pretrained_cfg` for networks that it has. How files are read
     /// stands at the top, as `reading`.
     ///
@@ -159,6 +172,8 @@ pub(crate) struct StatedConfig {
     pub(crate) training: Option<TrainingRecord>,
     #[serde(flatten)]
     pub(crate) target: TargetFields,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) reject: Option<Thresholds>,
 }
 
 impl StatedConfig {

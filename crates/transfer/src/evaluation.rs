@@ -1,14 +1,15 @@
 //! Images with what a network makes of them.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use candle_core::Device;
 use firstsight_data::{ImageDataset, InputSpec};
 use firstsight_models::ImageClassifier;
-use firstsight_train::{Metrics, Predictions, evaluate_and_predict};
+use firstsight_train::{Metrics, Predictions};
 
-use crate::training::{LOSS, in_order, metrics};
-use crate::{EvaluationFigures, Figures, Result};
+use crate::task::{Target, TaskEvaluation as _};
+use crate::{ClassMeans, EvaluationFigures, Figures, Rejection, Result, Thresholds};
 
 /// Images with a network's figures and predictions.
 #[derive(Debug, Clone)]
@@ -17,32 +18,42 @@ pub struct Evaluation {
     pub images: ImageDataset,
     /// Loss and metrics.
     pub metrics: Metrics,
-    /// The probabilities of each image's classes.
+    /// The probabilities of each image's classes, as the network gives them.
     pub predictions: Predictions,
+    /// Each image's distance to the nearest class mean, where there are means.
+    pub distances: Option<Vec<f32>>,
+    /// The temperature of the calibrated probabilities, where there is one.
+    pub temperature: Option<f64>,
 }
 
 impl Evaluation {
-    /// Measures a network on images.
+    /// Measures a network on images, with their distances where there are class means.
     ///
     /// # Errors
     ///
-    /// Those of [`evaluate_and_predict`].
+    /// Those of [`TaskEvaluation::measure_task`].
     pub fn measure(
         network: &ImageClassifier,
         images: ImageDataset,
         input: &InputSpec,
+        means: Option<&ClassMeans>,
         device: &Device,
     ) -> Result<Self> {
-        let batches = in_order(&images, input, device)?;
-        let (metrics, predictions) =
-            evaluate_and_predict(network, &batches, &LOSS, metrics(network.n_classes()))?;
-        Ok(Self { images, metrics, predictions })
+        Self::measure_with(network, images, &Target::Class, input, means, device)
     }
 
     /// The file of image `i` relative to the data's folder `root`, if the images are files.
     pub fn path(&self, i: usize, root: &Path) -> Option<String> {
         let path = self.images.paths().get(i)?;
         Some(path.strip_prefix(root).unwrap_or(path).display().to_string())
+    }
+
+    /// The probabilities at the temperature, if there is one.
+    pub fn calibrated(&self) -> Cow<'_, Predictions> {
+        match self.temperature {
+            Some(temperature) => Cow::Owned(self.predictions.with_temperature(temperature)),
+            None => Cow::Borrowed(&self.predictions),
+        }
     }
 
     /// Loss and accuracy.
@@ -52,6 +63,13 @@ impl Evaluation {
 
     /// All figures, with the images' class names.
     pub fn figures(&self) -> EvaluationFigures {
-        EvaluationFigures::new(&self.metrics, &self.predictions, self.images.classes())
+        EvaluationFigures::new(self, self.images.classes())
+    }
+
+    /// For each image, why it is taken for none of the classes, if it is.
+    pub fn rejections(&self, thresholds: &Thresholds) -> Vec<Option<Rejection>> {
+        let calibrated = self.calibrated();
+        let distance = |i: usize| self.distances.as_ref().map(|distances| distances[i]);
+        (0..calibrated.len()).map(|i| thresholds.judge(calibrated.row(i), distance(i))).collect()
     }
 }

@@ -1,7 +1,9 @@
 //! The figures of a split, as `metrics.json` and `evaluate --json` have them.
 
-use firstsight_train::{Accuracy, Metric, Metrics, Predictions, TopK, wilson_interval};
+use firstsight_train::{Accuracy, Metric, Metrics, TopK, wilson_interval};
 use serde::{Deserialize, Serialize};
+
+use crate::Evaluation;
 
 /// Intervals of confidence for the calibration error and the reliability diagram.
 pub(crate) const BINS: usize = 10;
@@ -67,10 +69,24 @@ pub struct EvaluationFigures {
     pub balanced_accuracy: f64,
     /// How far the share of right predictions lies from the confidence that they were made with, on average.
     pub expected_calibration_error: f64,
+    /// What temperature scaling changes, where the network has a temperature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<CalibratedFigures>,
     /// The figures of each class, in the order of the network's outputs.
     pub per_class: Vec<ClassFigures>,
     /// The confusion matrix: a row for each true class with the number of its images that are taken for each class.
     pub confusion: Vec<Vec<usize>>,
+}
+
+/// Figures of the probabilities at a temperature, those that `predict` gives.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct CalibratedFigures {
+    /// The temperature, from the validation images.
+    pub temperature: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// The calibration error.
+    pub expected_calibration_error: f64,
 }
 
 /// The figures of one class.
@@ -93,8 +109,9 @@ pub struct ClassFigures {
 }
 
 impl EvaluationFigures {
-    /// Figures over all images and by class.
-    pub fn new(metrics: &Metrics, predictions: &Predictions, classes: &[String]) -> Self {
+    /// Figures over all images and by class, with the names of the classes.
+    pub fn new(measured: &Evaluation, classes: &[String]) -> Self {
+        let (metrics, predictions) = (&measured.metrics, &measured.predictions);
         let averages = predictions.macro_averages();
         let k = predictions.n_classes;
         let confusion: Vec<Vec<usize>> =
@@ -116,6 +133,14 @@ impl EvaluationFigures {
             macro_f1: averages.f1,
             balanced_accuracy: averages.balanced_accuracy,
             expected_calibration_error: predictions.expected_calibration_error(BINS),
+            calibrated: measured.temperature.map(|temperature| {
+                let calibrated = measured.calibrated();
+                CalibratedFigures {
+                    temperature,
+                    loss: calibrated.cross_entropy(),
+                    expected_calibration_error: calibrated.expected_calibration_error(BINS),
+                }
+            }),
             per_class: classes.iter().zip(predictions.per_class()).enumerate().map(class).collect(),
             confusion,
         }

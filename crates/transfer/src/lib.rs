@@ -3,6 +3,7 @@
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
 pub mod check;
+mod class_means;
 mod classifier;
 mod config;
 mod cross_validation;
@@ -18,8 +19,10 @@ mod going_on;
 mod head;
 mod hub;
 mod imagenet;
+mod predictions_csv;
 mod preset;
 mod pretrained;
+mod reject;
 pub mod report_sections;
 mod run_folder;
 mod runtime;
@@ -28,13 +31,14 @@ pub mod task;
 pub mod training;
 mod transfer_model;
 
-pub use classifier::{Classifier, Prediction};
+pub use class_means::ClassMeans;
+pub use classifier::{Answer, Classifier, PredictOptions, Prediction, Row};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
 pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, cross_validate};
 pub use error::{Error, Result, Smaller};
 pub use evaluation::Evaluation;
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
-pub use figures::{ClassFigures, EvaluationFigures, Figures};
+pub use figures::{CalibratedFigures, ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
 pub use fine_tune::{BatchNormMode, FineTuneConfig, FineTuner};
 pub use fine_tuning::{FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
@@ -43,8 +47,10 @@ pub use going_on::GoingOn;
 pub use head::{CrossValidation, Head, HeadConfig};
 pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
+pub use predictions_csv::{write_confusion, write_predictions};
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
+pub use reject::{COVERAGE, Reject, Rejection, Thresholds};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{

@@ -3,6 +3,7 @@
 mod classes;
 mod confidence;
 mod mistakes;
+mod none_of_these;
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::task::TaskEvaluation;
 use crate::training::{Trained, Training, in_order};
-use crate::{DecodedSplits, Error, Evaluation, Figures, GoingOn, Result, Runtime};
+use crate::{COVERAGE, DecodedSplits, Error, Evaluation, Figures, GoingOn, Reject, Result, Runtime};
 
 /// The figures of a split, with others to compare with where there are any.
 pub struct ReferenceRow {
@@ -63,16 +64,18 @@ pub fn run_report<E: TaskEvaluation>(
     rows.extend(trained.test.as_ref().map(|test| ("test", test.metrics())));
     E::table(section, &rows, plan.model.name);
     let (name, measured) = trained.held_out();
-    measured.show(&mut report, name, &splits.root, source)?;
+    measured.show(&mut report, name, trained.reject.as_ref(), &splits.root, source)?;
     Ok(report)
 }
 
-/// What a network makes of images that it was not trained on: its mistakes, the figures of each class, its calibration. `root`
+/// What a network makes of images that it was not trained on: its mistakes, the figures of each class, its
+/// calibration, and what it would take for none of the classes. `root`
 /// is the data's folder, to which the images' paths are relative.
 pub(crate) fn held_out_sections(
     report: &mut Report,
     name: &str,
     measured: &Evaluation,
+    reject: Option<&Reject>,
     root: &Path,
     source: &str,
 ) -> Result<()> {
@@ -81,7 +84,12 @@ pub(crate) fn held_out_sections(
     mistakes(section, measured, root, source)?;
     classes::per_class(report.section(None, "Class by class"), measured);
     let section = report.section(None, "How far to trust its confidence");
-    confidence::confidence(section, &measured.predictions, source)
+    confidence::confidence(section, measured, source)?;
+    if let Some(reject) = reject {
+        let thresholds = reject.thresholds(COVERAGE)?;
+        none_of_these::none_of_these(report.section(None, "None of these"), name, measured, &thresholds);
+    }
+    Ok(())
 }
 
 /// Notes on a training that went on from an earlier one, or that an error ended.

@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use firstsight_data::ImageDataset;
 use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
-use crate::{Error, Pretrained, Result, RunConfig, SplitRecord, files};
+use crate::{
+    Error, Evaluation, Pretrained, Reject, Result, RunConfig, SplitRecord, TaskEvaluation, files,
+    write_confusion, write_predictions,
+};
 
 /// The folder of one training.
 #[derive(Debug, Clone)]
@@ -64,13 +68,9 @@ impl RunFolder {
         if !resume {
             let checkpoints =
                 ["last.safetensors", "best.safetensors"].map(|name| run.checkpoint().join(name));
-            for file in checkpoints.iter().chain(&[
-                run.weights(),
-                run.split(),
-                run.history(),
-                run.metrics(),
-                run.report(),
-            ]) {
+            let results = [run.weights(), run.split(), run.history(), run.metrics(), run.report()];
+            let answers = [run.predictions(), run.confusion(), run.reject()];
+            for file in checkpoints.iter().chain(&results).chain(&answers) {
                 files::remove(file)?;
             }
         }
@@ -159,6 +159,65 @@ impl RunFolder {
         self.path.join("metrics.json")
     }
 
+    /// `predictions.csv`: what the network says of each validation and test image.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions.csv")
+    }
+
+    /// `confusion.csv`: the confusion matrix of the test images, or else the validation images.
+    pub fn confusion(&self) -> PathBuf {
+        self.path.join("confusion.csv")
+    }
+
+    /// `reject.safetensors`: what tells images of none of the classes.
+    pub fn reject(&self) -> PathBuf {
+        self.path.join("reject.safetensors")
+    }
+
+    /// Measures the run's network, as [`RunFolder::load`] gives it, on images, with its temperature and distances.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TaskEvaluation::measure_task`] and [`Reject::read`].
+    pub fn measure<E: TaskEvaluation>(
+        &self,
+        (network, config): (&ImageClassifier, &RunConfig),
+        images: ImageDataset,
+        device: &Device,
+    ) -> Result<E> {
+        let means = self.read_reject(device)?.and_then(|reject| reject.means);
+        let (target, input) = (&config.target, &config.pretrained_cfg);
+        let measured = E::measure_with(network, images, target, input, means.as_ref(), device)?;
+        Ok(measured.with_temperature(config.temperature))
+    }
+
+    /// What the run knows about images of none of its classes, if it has learned that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reject::read`].
+    pub fn read_reject(&self, device: &Device) -> Result<Option<Reject>> {
+        let path = self.reject();
+        path.is_file().then(|| Reject::read(&path, device)).transpose()
+    }
+
+    /// Writes what the network says of the validation and test images, whose paths are relative to `root`.
+    pub(crate) fn save_answers(
+        &self,
+        root: &Path,
+        splits: &[(&str, &Evaluation)],
+        reject: Option<&Reject>,
+    ) -> Result<()> {
+        write_predictions(&self.predictions(), root, splits)?;
+        if let Some((_, held_out)) = splits.last() {
+            write_confusion(&self.confusion(), held_out)?;
+        }
+        match reject {
+            Some(reject) => reject.save(&self.reject()),
+            None => Ok(files::remove(&self.reject())?),
+        }
+    }
+
     /// `report.html`.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
@@ -198,6 +257,8 @@ impl RunFolder {
             target,
             pretrained_cfg: found.input,
             training: stated.training,
+            temperature: stated.temperature.filter(|t| t.is_finite() && *t > 0.0),
+            reject: stated.reject,
         };
         Ok((network, config))
     }

@@ -22,9 +22,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::labels_evaluation::{LabelFigures, LabelsEvaluation, LabelsFigures};
 pub use self::value_evaluation::{ValueEvaluation, ValueFigures};
+use crate::class_means::Measuring;
 use crate::report_sections::{self, ReferenceRow};
 use crate::training::{self, LOSS, in_order};
-use crate::{Evaluation, EvaluationFigures, Figures, Result};
+use crate::{
+    ClassMeans, Evaluation, EvaluationFigures, Figures, Reject, Result, RunFolder, write_predictions,
+};
 
 /// The meaning of a network's outputs, with what the data decided: part of `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -216,9 +219,71 @@ pub trait TaskEvaluation: Debug + Sized {
         input: &InputSpec,
         device: &Device,
     ) -> Result<Self> {
+        Self::measure_with(network, images, target, input, None, device)
+    }
+
+    /// [`measure_task`](TaskEvaluation::measure_task), with each image's distance to the nearest of class means.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`measure_task`](TaskEvaluation::measure_task).
+    fn measure_with(
+        network: &ImageClassifier,
+        images: ImageDataset,
+        target: &Target,
+        input: &InputSpec,
+        means: Option<&ClassMeans>,
+        device: &Device,
+    ) -> Result<Self> {
         check_task::<Self>(images.targets())?;
         let batches = in_order(&target.prepare(&images)?, input, device)?;
-        Self::measure_batches(network, &batches, images, target)
+        let measuring = Measuring::new(network, means);
+        let measured = Self::measure_batches(&measuring, &batches, images, target)?;
+        Ok(measured.with_distances(measuring.into_distances()))
+    }
+
+    /// With each image's distance to the nearest class mean, for a task with classes.
+    #[must_use]
+    fn with_distances(self, _: Option<Vec<f32>>) -> Self {
+        self
+    }
+
+    /// With a temperature for its probabilities, for a task with classes.
+    #[must_use]
+    fn with_temperature(self, _: Option<f64>) -> Self {
+        self
+    }
+
+    /// Gives validation images and others the temperature that the validation images ask for; what those say about images of
+    /// no class. Nothing for a task without classes.
+    fn calibrate(_: &mut Self, _: Vec<&mut Self>, _: Option<ClassMeans>) -> Option<Reject> {
+        None
+    }
+
+    /// The temperature of the probabilities, if there is one.
+    fn temperature(&self) -> Option<f64> {
+        None
+    }
+
+    /// Writes what is said of each image of some splits to a CSV file, with paths relative to `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Write`] for a file that cannot be written.
+    fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Self)]) -> Result<()>;
+
+    /// Writes what is said of each image of some splits to the run's folder, with paths relative to `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Write`] for a file that cannot be written.
+    fn save_answers(
+        run: &RunFolder,
+        root: &Path,
+        splits: &[(&str, &Self)],
+        _: Option<&Reject>,
+    ) -> Result<()> {
+        Self::write_predictions(&run.predictions(), root, splits)
     }
 
     /// Lets validation images decide what a target leaves open: thresholds.
@@ -255,7 +320,14 @@ pub trait TaskEvaluation: Debug + Sized {
     /// # Errors
     ///
     /// [`crate::Error::Report`] for figures that cannot be drawn.
-    fn show(&self, report: &mut Report, name: &str, root: &Path, source: &str) -> Result<()>;
+    fn show(
+        &self,
+        report: &mut Report,
+        name: &str,
+        reject: Option<&Reject>,
+        root: &Path,
+        source: &str,
+    ) -> Result<()>;
 }
 
 impl TaskEvaluation for Evaluation {
@@ -271,7 +343,40 @@ impl TaskEvaluation for Evaluation {
     ) -> Result<Self> {
         let (metrics, predictions) =
             evaluate_and_predict(model, batches, &LOSS, training::metrics(images.classes().len()))?;
-        Ok(Self { images, metrics, predictions })
+        Ok(Self { images, metrics, predictions, distances: None, temperature: None })
+    }
+
+    fn with_distances(self, distances: Option<Vec<f32>>) -> Self {
+        Self { distances, ..self }
+    }
+
+    fn with_temperature(self, temperature: Option<f64>) -> Self {
+        Self { temperature, ..self }
+    }
+
+    fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Self)]) -> Result<()> {
+        write_predictions(path, root, splits)
+    }
+
+    fn calibrate(val: &mut Self, others: Vec<&mut Self>, means: Option<ClassMeans>) -> Option<Reject> {
+        val.temperature = val.predictions.temperature();
+        for other in others {
+            other.temperature = val.temperature;
+        }
+        Reject::new(val, means)
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        self.temperature
+    }
+
+    fn save_answers(
+        run: &RunFolder,
+        root: &Path,
+        splits: &[(&str, &Self)],
+        reject: Option<&Reject>,
+    ) -> Result<()> {
+        run.save_answers(root, splits, reject)
     }
 
     fn images(&self) -> &ImageDataset {
@@ -312,8 +417,15 @@ impl TaskEvaluation for Evaluation {
         report_sections::epochs(section, epochs, best, source);
     }
 
-    fn show(&self, report: &mut Report, name: &str, root: &Path, source: &str) -> Result<()> {
-        report_sections::held_out_sections(report, name, self, root, source)
+    fn show(
+        &self,
+        report: &mut Report,
+        name: &str,
+        reject: Option<&Reject>,
+        root: &Path,
+        source: &str,
+    ) -> Result<()> {
+        report_sections::held_out_sections(report, name, self, reject, root, source)
     }
 }
 

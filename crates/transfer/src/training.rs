@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::going_on::{Beginning, class_names};
 use crate::task::{Target, TaskEvaluation, check_task};
 use crate::{
-    DecodedSplits, Error, Evaluation, EvaluationFigures, Figures, GoingOn, Interrupted, Result, RunConfig,
-    RunFolder, Runtime, SplitRecord, Splits, TrainingRecord, files, loader,
+    ClassMeans, DecodedSplits, Error, Evaluation, EvaluationFigures, Figures, GoingOn, Interrupted, Reject,
+    Result, RunConfig, RunFolder, Runtime, Split, SplitRecord, Splits, TrainingRecord, files, loader,
 };
 
 /// The loss of classification.
@@ -230,16 +230,22 @@ impl Training {
             return Err(failure.unwrap_or(error.into()));
         }
 
+        let means = ClassMeans::new(&network, &splits.train, &self.input, device)?;
         let measure = |images: &ImageDataset, target: &Target| {
-            E::measure_task(&network, images.clone(), target, &self.input, device)
+            E::measure_with(&network, images.clone(), target, &self.input, means.as_ref(), device)
         };
         let mut val = measure(&splits.val, &target)?;
         let target = val.decide(target);
-        self.config(splits, &network, target.clone()).write(&run.config())?;
-        let train = measure(&splits.train, &target)?;
-        let test = splits.test.as_ref().map(|test| measure(test, &target)).transpose()?;
+        let mut train = measure(&splits.train, &target)?;
+        let mut test = splits.test.as_ref().map(|test| measure(test, &target)).transpose()?;
+        let others = std::iter::once(&mut train).chain(&mut test).collect();
+        let reject = E::calibrate(&mut val, others, means);
+        let config = self.config(splits, &network, target.clone());
+        config.calibrated(val.temperature(), reject.as_ref())?.write(&run.config())?;
         let (going_on, seconds) = (beginning.going_on(), started.elapsed().as_secs_f64());
-        let trained = Trained { network, target, history, going_on, failure, train, val, test, seconds };
+        let trained =
+            Trained { network, target, history, going_on, failure, train, val, test, reject, seconds };
+        E::save_answers(run, &splits.root, &trained.held_out_splits(), trained.reject.as_ref())?;
         files::write_json(&run.metrics(), &trained.metrics())?;
         Ok(trained)
     }
@@ -285,6 +291,8 @@ impl Training {
             target,
             pretrained_cfg: self.input.clone(),
             training: Some(self.record),
+            temperature: None,
+            reject: None,
         }
     }
 }
@@ -308,6 +316,8 @@ pub struct Trained<E = Evaluation> {
     pub val: E,
     /// The test images.
     pub test: Option<E>,
+    /// What the validation images say about images of no class.
+    pub reject: Option<Reject>,
     /// Seconds that training and measuring took.
     pub seconds: f64,
 }
@@ -365,6 +375,12 @@ impl<E: TaskEvaluation> Trained<E> {
             val: of(&self.val),
             test: self.test.as_ref().map(of),
         }
+    }
+
+    /// The splits that the network was not trained on, by their short names.
+    pub(crate) fn held_out_splits(&self) -> Vec<(&'static str, &E)> {
+        let test = self.test.as_ref().map(|test| (Split::Test.name(), test));
+        std::iter::once((Split::Val.name(), &self.val)).chain(test).collect()
     }
 
     /// The test images, or else the validation images.

@@ -1,6 +1,6 @@
 //! A pretrained network that is given a new last layer, and the steps that train it.
 
-use candle_core::{ModuleT, Tensor, Var};
+use candle_core::{Device, ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
@@ -9,8 +9,8 @@ use firstsight_train::{Callback, FitConfig, History, Trainable, fit};
 use crate::task::{Target, TaskEvaluation};
 use crate::training::{evaluation_batch, in_order};
 use crate::{
-    FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result, Runtime,
-    Smaller, features, fingerprint, loader,
+    ClassMeans, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner, Head, Pretrained, Result,
+    Runtime, Smaller, features, fingerprint, loader,
 };
 
 /// Rows at a time when a last layer is measured on features.
@@ -25,6 +25,8 @@ pub struct TransferModel {
     pub input: InputSpec,
     /// The last layer that came with the weights, where it has as many outputs.
     pub(crate) pretrained_head: Option<Head>,
+    /// The classes in feature space, once they are known.
+    pub(crate) means: Option<ClassMeans>,
     runtime: Runtime,
 }
 
@@ -48,7 +50,7 @@ impl TransferModel {
         params.load(&pretrained.weights)?;
         let pretrained_head = if pretrained.n_classes == n_outputs { head_of(&network)? } else { None };
         network.reset_classifier(n_outputs)?;
-        Ok(Self { network, input, pretrained_head, runtime: runtime.clone() })
+        Ok(Self { network, input, pretrained_head, means: None, runtime: runtime.clone() })
     }
 
     /// Its blocks from the input to the last layer, for gradual unfreezing.
@@ -125,13 +127,17 @@ impl TransferModel {
         E::measure_batches(&LastLayer(&self.network), &batches, images.clone(), target)
     }
 
+    pub(crate) fn device(&self) -> &Device {
+        &self.runtime.device
+    }
+
     /// Measures the network on images.
     ///
     /// # Errors
     ///
     /// Those of [`TaskEvaluation::measure_task`].
     pub fn measure<E: TaskEvaluation>(&self, images: ImageDataset, target: &Target) -> Result<E> {
-        E::measure_task(&self.network, images, target, &self.input, &self.runtime.device)
+        E::measure_with(&self.network, images, target, &self.input, self.means.as_ref(), self.device())
     }
 
     /// Trains the last layer on batches of features.

@@ -34,6 +34,9 @@ pub struct Args {
     split: Option<Measured>,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// Write what the run says of each image to a CSV file
+    #[arg(long, visible_alias = "csv", value_name = "FILE")]
+    predictions: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -86,7 +89,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
     let images = decode(&selection.images, &task, &settings, &context.runtime)?;
     let complete = SomeUnreadable::check(images.excluded().len(), selection.images.len());
-    let measuring = Measuring { args, network, config, selection, device: &context.runtime.device };
+    let measuring =
+        Measuring { args, run, path, network, config, selection, device: &context.runtime.device };
     match measuring.config.target.task() {
         Task::SingleLabel => measuring.show::<Evaluation>(images)?,
         Task::MultiLabel => measuring.show::<LabelsEvaluation>(images)?,
@@ -98,6 +102,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 /// A network and what it is measured on.
 struct Measuring<'a> {
     args: &'a Args,
+    run: RunFolder,
+    path: &'a Path,
     network: ImageClassifier,
     config: RunConfig,
     selection: Selection,
@@ -106,8 +112,11 @@ struct Measuring<'a> {
 
 impl Measuring<'_> {
     fn show<E: Print>(&self, images: ImageDataset) -> Result<()> {
-        let Self { args, network, config, selection, device } = self;
-        let measured = E::measure_task(network, images, &config.target, &config.pretrained_cfg, device)?;
+        let Self { args, run, path, network, config, selection, device } = self;
+        let measured: E = run.measure((network, config), images, device)?;
+        if let Some(file) = &args.predictions {
+            E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
+        }
         if !args.json {
             println!("{}: {} images", selection.title, measured.images().len());
             measured.print();
@@ -172,6 +181,12 @@ fn print(result: &EvaluationFigures) {
         "balanced accuracy {:.4}  macro F1 {:.4}  calibration error {:.4}",
         result.balanced_accuracy, result.macro_f1, result.expected_calibration_error
     );
+    if let Some(calibrated) = &result.calibrated {
+        println!(
+            "at the run's temperature {:.3}: loss {:.4}  calibration error {:.4}",
+            calibrated.temperature, calibrated.loss, calibrated.expected_calibration_error
+        );
+    }
     println!("class\timages\tprecision\trecall\tF1");
     for class in &result.per_class {
         let (label, n) = (&class.label, class.n);

@@ -1,14 +1,13 @@
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use firstsight_data::scan_images;
+use anyhow::{Result, bail};
+use firstsight_data::{OnError, scan_images};
+
+use firstsight_transfer::{Classifier, PredictOptions, Row, Thresholds, files};
 
 use crate::{
-    context::Context,
-    data,
-    json::{GuessJson, PredictionJson},
-    network::NetworkArgs,
-    values,
+    context::Context, data, json::AnswerJson, network::NetworkArgs, reading::SomeUnreadable, values,
 };
 
 #[derive(Debug, clap::Args)]
@@ -18,10 +17,17 @@ pub struct Args {
     /// Number of top labels per image
     #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
     top: usize,
+    /// Answer 'none of these' for images that are none of the run's classes, such that this share of images of the classes
+    /// is accepted [default: 0.95]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_name = "COVERAGE")]
+    reject: Option<f64>,
+    /// Temperature of the probabilities; 1 gives the network's own [default: the run's, from its validation images]
+    #[arg(long, value_parser = values::rate, value_name = "T")]
+    temperature: Option<f64>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Print CSV: the image, then the name and probability of each top label
+    /// Print CSV: the image, the name and probability of each top label, why a file has none, and what was done to read it
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     /// Image files, or folders of images
@@ -30,43 +36,152 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let classifier = args.network.open(context)?;
+    let mut classifier = args.network.open(context)?;
+    classifier.temperature = args.temperature.or(classifier.temperature);
+    let reject = thresholds(args, &classifier, context)?;
     let found = scan_images(&args.images)?;
     data::say(&found.remarks, &context.runtime);
-    let paths: Vec<PathBuf> = found.samples.into_iter().map(|sample| sample.path).collect();
-    let predictions = classifier.predict_all(&paths)?;
-    let ranked = |i| classifier.ranked(&predictions, i, args.top).into_iter().map(GuessJson::from).collect();
-    let results: Vec<PredictionJson> = paths
-        .iter()
-        .enumerate()
-        .map(|(i, path)| PredictionJson { image: path.display().to_string(), predictions: ranked(i) })
-        .collect();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&results)?);
-        return Ok(());
-    }
-    if args.csv {
-        print!("{}", csv(&results)?);
-        return Ok(());
-    }
-    for result in &results {
-        println!("{}", result.image);
-        for guess in &result.predictions {
-            println!("  {:.4}  {}", guess.probability, guess.label);
+    let images = found.samples.into_iter().map(|sample| sample.path);
+
+    let on_error = args.network.reading.on_error(OnError::Skip);
+    let (mut n, mut unreadable) = (0, 0);
+    let mut rows = Rows::begin(args, classifier.label_names.len())?;
+    let options = PredictOptions { top: args.top, reject };
+    let done = classifier.predict_images(images, &options, |row| {
+        n += 1;
+        if let Err(error) = &row.answer {
+            if on_error == OnError::Fail {
+                bail!("{error}: --on-error skip gives it a row and goes on");
+            }
+            unreadable += 1;
+            context.runtime.message(&format!("not read: {error}"));
         }
+        rows.print(&row, &classifier)
+    });
+    rows.end()?;
+    done?;
+    if unreadable == n {
+        bail!("none of {n} files could be read as an image");
     }
-    Ok(())
+    SomeUnreadable::check(unreadable, n)
 }
 
-/// A row per image: its path, then the best labels, each with its probability.
-fn csv(results: &[PredictionJson]) -> Result<String> {
-    let n = results.iter().map(|result| result.predictions.len()).max().unwrap_or(0);
-    let header = (1..=n).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(std::iter::once("image".to_owned()).chain(header))?;
-    for result in results {
-        let guesses = result.predictions.iter().flat_map(|g| [g.label.clone(), g.probability.to_string()]);
-        writer.write_record(std::iter::once(result.image.clone()).chain(guesses))?;
+/// The thresholds of `--reject`, and what they promise.
+fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result<Option<Thresholds>> {
+    let Some(coverage) = args.reject else { return Ok(None) };
+    if let [first, ..] = &args.images[..]
+        && !first.exists()
+        && first.to_str().is_some_and(|text| text.parse::<f64>().is_ok())
+    {
+        bail!("{} is no image: a coverage is written --reject={}", first.display(), first.display());
     }
-    Ok(String::from_utf8(writer.into_inner()?)?)
+    let Some(reject) = &classifier.reject else {
+        bail!(
+            "--reject needs what a run learned from its validation images, and {} has no reject.safetensors: train it again",
+            classifier.origin
+        );
+    };
+    let thresholds = reject.thresholds(coverage)?;
+    let (images, accepted) = (thresholds.images, thresholds.coverage);
+    if accepted < coverage {
+        context.runtime.message(&format!(
+            "{images} validation images support a coverage of {accepted:.3}, not {coverage}: more of them are needed"
+        ));
+    }
+    context.runtime.message(&format!(
+        "of new images of the run's classes, at least {:.1} % are accepted, by {images} validation images",
+        100.0 * accepted
+    ));
+    Ok(Some(thresholds))
+}
+
+/// The rows as they are printed.
+enum Rows {
+    Text,
+    Csv { table: Box<csv::Writer<std::io::Stdout>>, top: usize, reject: bool },
+    Json { first: bool, reject: bool },
+}
+
+impl Rows {
+    fn begin(args: &Args, n_classes: usize) -> Result<Self> {
+        let reject = args.reject.is_some();
+        if args.json {
+            print!("[");
+            return Ok(Self::Json { first: true, reject });
+        }
+        if !args.csv {
+            return Ok(Self::Text);
+        }
+        let top = args.top.min(n_classes);
+        let mut table = Box::new(csv::Writer::from_writer(std::io::stdout()));
+        let labels = (1..=top).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
+        let rejected = reject.then(|| "rejected".to_owned());
+        let header = std::iter::once("image".to_owned()).chain(labels).chain(rejected);
+        table.write_record(header.chain(["error".to_owned(), "note".to_owned()]))?;
+        Ok(Self::Csv { table, top, reject })
+    }
+
+    fn print(&mut self, row: &Row, classifier: &Classifier) -> Result<()> {
+        match self {
+            Self::Text => text(row),
+            Self::Csv { table, top, reject } => {
+                table.write_record(record(row, *top, *reject))?;
+                table.flush()?;
+            }
+            Self::Json { first, reject } => {
+                let row = files::json(&AnswerJson::new(row, classifier, *reject))?.replace('\n', "\n  ");
+                print!("{}\n  {row}", if *first { "" } else { "," });
+                std::io::stdout().flush()?;
+                *first = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match self {
+            Self::Text => {}
+            Self::Csv { table, .. } => table.flush()?,
+            Self::Json { first, .. } => println!("{}]", if *first { "" } else { "\n" }),
+        }
+        Ok(())
+    }
+}
+
+fn text(row: &Row) {
+    println!("{}", row.image.display());
+    match &row.answer {
+        Err(error) => println!("  not read: {error}"),
+        Ok(answer) => {
+            if let Some(note) = &answer.note {
+                println!("  {note}");
+            }
+            match answer.rejection {
+                Some(reason) => println!("  none of these: {reason}"),
+                None => answer
+                    .predictions
+                    .iter()
+                    .for_each(|guess| println!("  {:.4}  {}", guess.probability, guess.label)),
+            }
+        }
+    }
+}
+
+/// The cells of a row. One without an answer has empty ones.
+fn record(row: &Row, top: usize, reject: bool) -> Vec<String> {
+    let mut cells = vec![row.image.display().to_string()];
+    let (mut rejected, mut error, mut note) = (String::new(), String::new(), String::new());
+    match &row.answer {
+        Ok(answer) => {
+            cells
+                .extend(answer.predictions.iter().flat_map(|g| [g.label.clone(), g.probability.to_string()]));
+            rejected = answer.rejection.map(|reason| reason.to_string()).unwrap_or_default();
+            note = answer.note.clone().unwrap_or_default();
+        }
+        Err(reason) => error = reason.to_string(),
+    }
+    cells.resize(1 + 2 * top, String::new());
+    cells.extend(reject.then_some(rejected));
+    cells.extend([error, note]);
+    cells
 }

@@ -270,7 +270,7 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     let splits = DecodedSplits::in_memory(task.train.clone(), task.val.clone(), None);
     let network = plan.network(&splits, device)?;
     plan.fit(&network, &splits, device, &mut [])?;
-    Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, device)?.metrics)
+    Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, None, device)?.metrics)
 }
 
 /// Curves, figures and pictures of one transfer.

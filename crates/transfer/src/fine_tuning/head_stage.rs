@@ -8,7 +8,7 @@ use firstsight_train::Epoch;
 
 use super::photos::Photos;
 use super::{FineTuning, Seconds, Work, timed};
-use crate::{Error, Head, Recipe, Result, Target, TaskEvaluation, TransferModel};
+use crate::{ClassMeans, Error, Head, Recipe, Result, Target, TaskEvaluation, TransferModel};
 
 /// Images that the cost is estimated from.
 const TIMED_IMAGES: usize = 8;
@@ -68,6 +68,7 @@ impl FineTuning {
             work.runtime.message(&format!("{} crop, by cross-validation", photos.input.crop_mode));
         }
         model.input.clone_from(&photos.input);
+        model.means = ClassMeans::of(&features)?;
 
         let monitor = target.monitor();
         let value =

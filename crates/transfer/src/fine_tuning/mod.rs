@@ -209,7 +209,7 @@ impl FineTuning {
             let started = Instant::now();
             let blocks = self.train_blocks(&result, tuning, &photos, work)?;
             result.seconds.tuning = started.elapsed().as_secs_f64();
-            result.add_blocks(blocks, target)?;
+            result.add_blocks(blocks, target, &photos.train)?;
         }
         result.measure(photos.test)?;
         Ok(result)

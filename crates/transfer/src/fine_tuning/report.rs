@@ -52,7 +52,7 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
 
     what_was_done(result, report.section(None, "What was done"), source);
     figures(result, report.section(None, "The figures"), model.name);
-    held_out.show(&mut report, name, &result.data, source)?;
+    held_out.show(&mut report, name, result.reject.as_ref(), &result.data, source)?;
     layers(result, report.section(None, "The network"));
     Ok(report)
 }

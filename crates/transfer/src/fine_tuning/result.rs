@@ -10,8 +10,8 @@ use super::block_stage::BlockStage;
 use super::head_stage::HeadStage;
 use super::{FineTuning, Work, timed};
 use crate::{
-    Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Result, Target, TaskEvaluation,
-    TransferModel,
+    ClassMeans, Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Reject, Result, Target,
+    TaskEvaluation, TransferModel,
 };
 
 /// The weights that a result keeps.
@@ -64,6 +64,8 @@ pub struct FineTuneResult<E = Evaluation> {
     pub val: E,
     /// The test images.
     pub test: Option<E>,
+    /// What the validation images say about images of no class.
+    pub reject: Option<Reject>,
     /// Files left out because they could not be decoded, with the reason.
     pub excluded: Vec<(PathBuf, String)>,
     /// Where the time went.
@@ -106,7 +108,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         let trained_params = model.head_params();
         let in_head = |name: &str| model.network.in_head(&format!("{name}."));
         let epoch = Epoch { train: train.metrics().clone(), val: Some(val.metrics().clone()) };
-        Self {
+        let mut result = Self {
             target,
             resize_modes,
             head,
@@ -127,6 +129,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             train: Some(train),
             val,
             test: None,
+            reject: None,
             excluded: photos.excluded(),
             seconds,
             model,
@@ -137,11 +140,24 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             split_seed: work.splits.config.seed,
             provenance,
             device_name: work.runtime.device_name.clone(),
-        }
+        };
+        result.calibrate();
+        result
+    }
+
+    /// Lets the validation images say how far probabilities can be trusted, and what is none of the classes.
+    fn calibrate(&mut self) {
+        let others = self.train.iter_mut().chain(&mut self.test).collect();
+        self.reject = E::calibrate(&mut self.val, others, self.model.means.clone());
     }
 
     /// The network after its blocks were trained.
-    pub(super) fn add_blocks(&mut self, blocks: BlockStage, target: Target) -> Result<()> {
+    pub(super) fn add_blocks(
+        &mut self,
+        blocks: BlockStage,
+        target: Target,
+        train: &ImageDataset,
+    ) -> Result<()> {
         self.history = blocks.history;
         self.failure = blocks.failure;
         self.going_on = blocks.going_on;
@@ -153,6 +169,11 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         if let Kept::Epoch(_) = self.kept {
             self.train = None;
             let images = self.val.images().clone();
+            let model = &self.model;
+            let means = timed(&mut self.seconds.measuring, || {
+                ClassMeans::new(&model.network, train, &model.input, model.device())
+            })?;
+            self.model.means = means;
             self.val = timed(&mut self.seconds.measuring, || self.model.measure(images, &target))?;
             self.target = self.val.decide(target);
         }
@@ -164,11 +185,13 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         monitor.value(&Epoch { train: self.head_val.clone(), val: Some(self.head_val.clone()) })
     }
 
-    /// Measures the test images, if there are any.
+    /// Measures the test images, if there are any, and calibrates.
     pub(super) fn measure(&mut self, test: Option<ImageDataset>) -> Result<()> {
-        let Some(test) = test else { return Ok(()) };
-        let test = timed(&mut self.seconds.measuring, || self.model.measure(test, &self.target))?;
-        self.test = Some(test);
+        if let Some(test) = test {
+            let test = timed(&mut self.seconds.measuring, || self.model.measure(test, &self.target))?;
+            self.test = Some(test);
+        }
+        self.calibrate();
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use firstsight_train::callbacks::CsvHistory;
 use serde::Serialize;
 
 use super::result::{FineTuneResult, Kept, Seconds};
-use crate::{Result, RunConfig, RunFolder, TaskEvaluation, TrainingRecord, files};
+use crate::{Result, RunConfig, RunFolder, Split, TaskEvaluation, TrainingRecord, files};
 
 impl<E: TaskEvaluation> FineTuneResult<E> {
     /// Saves a new run: weights and `config.json` as timm reads them, history, figures and report.
@@ -42,8 +42,11 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             CsvHistory::new(&run.history()).write(&self.epochs())?;
         }
         self.provenance.record.write(&run.split())?;
-        self.config().write(&run.config())?;
+        self.config().calibrated(self.val.temperature(), self.reject.as_ref())?.write(&run.config())?;
         self.model.network.save(&run.weights())?;
+        let test = self.test.iter().map(|test| (Split::Test.name(), test));
+        let splits: Vec<_> = std::iter::once((Split::Val.name(), &self.val)).chain(test).collect();
+        E::save_answers(run, &self.data, &splits, self.reject.as_ref())?;
         files::write_json(&run.metrics(), &self.metrics())?;
         Ok(self.report()?.write(&run.report())?)
     }
@@ -77,6 +80,8 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
                 learning_rate,
                 augmentation: self.settings.augmentation,
             }),
+            temperature: None,
+            reject: None,
         }
     }
 

@@ -9,7 +9,7 @@ use firstsight_train::{Epoch, Metrics, MultiLabelPredictions, evaluate_with_outp
 use serde::Serialize;
 
 use super::{Brief, Target, TaskEvaluation, predictions_csv, report};
-use crate::Result;
+use crate::{Reject, Result};
 
 /// Images with several labels, a network's figures and probabilities.
 #[derive(Debug, Clone)]
@@ -153,7 +153,14 @@ impl TaskEvaluation for LabelsEvaluation {
         report::curves(section, epochs, best, source);
     }
 
-    fn show(&self, report: &mut Report, name: &str, _root: &Path, _source: &str) -> Result<()> {
+    fn show(
+        &self,
+        report: &mut Report,
+        name: &str,
+        _: Option<&Reject>,
+        _: &Path,
+        _source: &str,
+    ) -> Result<()> {
         let columns = [
             Column::text("label"),
             Column::number("images"),
@@ -190,30 +197,21 @@ impl TaskEvaluation for LabelsEvaluation {
         section.table(table);
         Ok(())
     }
-}
 
-impl LabelsEvaluation {
-    /// Writes `predictions.csv`: each image with its labels, those predicted, and the probability of each label. Paths are
-    /// relative to `root`.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Write`] for a file that cannot be written.
-    pub fn write_predictions(&self, path: &Path, root: &Path) -> Result<()> {
-        let classes = self.images.classes();
+    fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Self)]) -> Result<()> {
+        let Some((_, first)) = splits.first() else { return Ok(()) };
+        let names = first.images.classes();
         let joined = |has: &mut dyn Iterator<Item = bool>| {
-            let names = classes.iter().zip(has).filter(|(_, has)| *has).map(|(name, _)| name.as_str());
+            let names = names.iter().zip(has).filter(|(_, has)| *has).map(|(name, _)| name.as_str());
             names.collect::<Vec<_>>().join("|")
         };
-        let header = ["path", "truth", "prediction"].into_iter().chain(classes.iter().map(String::as_str));
-        let row = |i: usize| {
-            let row = self.predictions.row(i);
-            let said = row.iter().zip(&self.thresholds).map(|(p, threshold)| p >= threshold);
-            let truth = joined(&mut self.predictions.labels(i).iter().copied());
-            let mut cells = vec![truth, joined(&mut said.into_iter())];
-            cells.extend(row.iter().map(f32::to_string));
-            cells
+        let row = |of: &Self, i: usize| {
+            let row = of.predictions.row(i);
+            let mut said = row.iter().zip(&of.thresholds).map(|(p, threshold)| p >= threshold);
+            let truth = joined(&mut of.predictions.labels(i).iter().copied());
+            let front = [truth, joined(&mut said)];
+            front.into_iter().chain(row.iter().map(f32::to_string)).collect()
         };
-        predictions_csv::write(path, root, &self.images, header, row)
+        predictions_csv::write(path, root, splits, names.iter().map(String::as_str), row)
     }
 }

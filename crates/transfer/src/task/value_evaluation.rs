@@ -11,8 +11,8 @@ use firstsight_train::{
 use serde::Serialize;
 
 use super::{Brief, Target, TaskEvaluation, predictions_csv, report};
-use crate::Result;
 use crate::report_sections::picture;
+use crate::{Reject, Result};
 
 /// Pictures of the largest errors in a report.
 const WORST: usize = 24;
@@ -140,7 +140,14 @@ impl TaskEvaluation for ValueEvaluation {
         report::curves(section, epochs, best, source);
     }
 
-    fn show(&self, report: &mut Report, name: &str, _root: &Path, source: &str) -> Result<()> {
+    fn show(
+        &self,
+        report: &mut Report,
+        name: &str,
+        _: Option<&Reject>,
+        _: &Path,
+        source: &str,
+    ) -> Result<()> {
         let source = &format!("{source}, {name} images");
         let section = report.section(None, &format!("True and predicted: the {name} images"));
         let both = || self.truths.iter().zip(&self.predictions).map(|(t, p)| (f64::from(*t), f64::from(*p)));
@@ -164,18 +171,10 @@ impl TaskEvaluation for ValueEvaluation {
         section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
         Ok(())
     }
-}
 
-impl ValueEvaluation {
-    /// Writes `predictions.csv`: each image with its number and the network's. Paths are relative to `root`.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Write`] for a file that cannot be written.
-    pub fn write_predictions(&self, path: &Path, root: &Path) -> Result<()> {
-        let header = ["path", "truth", "prediction"];
-        let row = |i: usize| vec![self.truths[i].to_string(), self.predictions[i].to_string()];
-        predictions_csv::write(path, root, &self.images, header, row)
+    fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Self)]) -> Result<()> {
+        let row = |of: &Self, i: usize| vec![of.truths[i].to_string(), of.predictions[i].to_string()];
+        predictions_csv::write(path, root, splits, [], row)
     }
 }
 

@@ -1,0 +1,65 @@
+//! `predictions.csv`: what a network says of each image, and `confusion.csv`.
+
+use std::path::Path;
+
+use crate::{Error, Evaluation, Result, files};
+
+/// Writes a row for each image of each split: its path relative to `root`, split, truth, prediction, the probability of the
+/// prediction and of the truth, and a note where the file was repaired or couldn't be read. Probabilities are calibrated where
+/// there is a temperature, as in `predict`.
+///
+/// # Errors
+///
+/// [`Error::Write`] for a file that cannot be written.
+pub fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Evaluation)]) -> Result<()> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let unusable = |e: csv::Error| Error::Config { path: path.to_path_buf(), reason: e.to_string() };
+    let columns = ["path", "split", "truth", "prediction", "probability", "truth_probability", "note"];
+    table.write_record(columns).map_err(unusable)?;
+    for (split, measured) in splits {
+        let (classes, predictions) = (measured.images.classes(), measured.calibrated());
+        for (i, &label) in predictions.labels.iter().enumerate() {
+            let (class, probability) = predictions.top(i);
+            table
+                .write_record([
+                    measured.path(i, root).unwrap_or_else(|| i.to_string()).as_str(),
+                    split,
+                    &classes[label as usize],
+                    &classes[class as usize],
+                    &probability.to_string(),
+                    &predictions.row(i)[label as usize].to_string(),
+                    measured.images.note(i).unwrap_or_default(),
+                ])
+                .map_err(unusable)?;
+        }
+        for (file, reason) in measured.images.excluded() {
+            let file = file.strip_prefix(root).unwrap_or(file).display().to_string();
+            table.write_record([file.as_str(), split, "", "", "", "", reason]).map_err(unusable)?;
+        }
+    }
+    write(path, table)
+}
+
+/// Writes the confusion matrix with the classes' names: a row for each true class.
+///
+/// # Errors
+///
+/// [`Error::Write`] for a file that cannot be written.
+pub fn write_confusion(path: &Path, measured: &Evaluation) -> Result<()> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let unusable = |e: csv::Error| Error::Config { path: path.to_path_buf(), reason: e.to_string() };
+    let classes = measured.images.classes();
+    let header = std::iter::once("true class, predicted class").chain(classes.iter().map(String::as_str));
+    table.write_record(header).map_err(unusable)?;
+    for (class, row) in classes.iter().zip(measured.predictions.confusion().chunks(classes.len().max(1))) {
+        let counts = row.iter().map(usize::to_string);
+        table.write_record(std::iter::once(class.clone()).chain(counts)).map_err(unusable)?;
+    }
+    write(path, table)
+}
+
+fn write(path: &Path, table: csv::Writer<Vec<u8>>) -> Result<()> {
+    let bytes =
+        table.into_inner().map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
+    Ok(files::write(path, &bytes)?)
+}

@@ -1,0 +1,253 @@
+//! The answer 'none of these'.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{ClassMeans, Error, Evaluation, Result, files};
+
+/// Coverage where none is asked for.
+pub const COVERAGE: f64 = 0.95;
+
+const MEANS: &str = "class_means";
+const IMPROBABILITIES: &str = "improbabilities";
+const DISTANCES: &str = "distances";
+
+/// What a run knows about images of none of its classes: two scores of each validation image, by which split conformal
+/// prediction (Vovk et al. 2005; Angelopoulos and Bates 2021) sets thresholds that most images of the classes keep.
+#[derive(Debug, Clone)]
+pub struct Reject {
+    /// The classes in feature space, where they are known.
+    pub means: Option<ClassMeans>,
+    /// 1 minus the probability of its true class, of each validation image, ascending.
+    improbabilities: Vec<f32>,
+    /// The distance to the nearest class mean, of each validation image, ascending.
+    distances: Vec<f32>,
+}
+
+/// The thresholds for a coverage.
+///
+/// Of images like the validation images, at least the share [`coverage`](Self::coverage) keeps both: the true class is among
+/// [`Thresholds::set`], and the image isn't far from all classes. So at most the rest is rejected wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Thresholds {
+    /// The share of images of the classes that are accepted, at least.
+    pub coverage: f64,
+    /// Number of validation images that say so.
+    pub images: usize,
+    /// Classes of a lower probability are not among the answers.
+    pub least_probability: f32,
+    /// Images farther from all class means are none of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_distance: Option<f32>,
+}
+
+/// Why an image is taken for none of the classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// No class is probable enough.
+    NoProbableClass,
+    /// The image is far from all classes in feature space.
+    FarFromAllClasses,
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoProbableClass => "no class is probable enough",
+            Self::FarFromAllClasses => "far from all classes",
+        })
+    }
+}
+
+impl Reject {
+    /// What validation images say. `None` without images.
+    pub fn new(val: &Evaluation, means: Option<ClassMeans>) -> Option<Self> {
+        let calibrated = val.calibrated();
+        let improbability = |(i, &label): (usize, &u32)| 1.0 - calibrated.row(i)[label as usize];
+        let improbabilities = sorted(calibrated.labels.iter().enumerate().map(improbability).collect());
+        let distances = sorted(val.distances.clone().unwrap_or_default());
+        let means = means.filter(|_| !distances.is_empty());
+        (!improbabilities.is_empty()).then_some(Self { means, improbabilities, distances })
+    }
+
+    /// The thresholds that keep `coverage` of the images of the classes. Each of the two scores may reject half of the rest.
+    ///
+    /// n validation images support no more than n / (n + 1) for each score; then the highest coverage that they support is
+    /// taken, and [`Thresholds::coverage`] says it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a coverage outside of (0, 1).
+    pub fn thresholds(&self, coverage: f64) -> Result<Thresholds> {
+        if !(coverage > 0.0 && coverage < 1.0) {
+            return Err(Error::Setting {
+                setting: "the coverage of `reject`",
+                expected: "a share between 0 and 1, such as 0.95".to_owned(),
+                found: coverage.to_string(),
+            });
+        }
+        let scores = if self.distances.is_empty() { 1.0 } else { 2.0 };
+        let miss = (1.0 - coverage) / scores;
+        let (improbability, missed) = quantile(&self.improbabilities, miss);
+        let (largest_distance, far) = match self.distances.is_empty() {
+            true => (None, 0.0),
+            false => {
+                let (distance, missed) = quantile(&self.distances, miss);
+                (Some(distance), missed)
+            }
+        };
+        Ok(Thresholds {
+            coverage: coverage.min(1.0 - missed - far),
+            images: self.improbabilities.len(),
+            least_probability: 1.0 - improbability,
+            largest_distance,
+        })
+    }
+
+    /// Writes `reject.safetensors`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] for a file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let row = |scores: &Vec<f32>| Tensor::new(scores.as_slice(), &Device::Cpu);
+        let mut tensors = vec![(IMPROBABILITIES, row(&self.improbabilities)?)];
+        if let Some(means) = &self.means {
+            tensors
+                .extend([(DISTANCES, row(&self.distances)?), (MEANS, means.rows.to_device(&Device::Cpu)?)]);
+        }
+        let bytes = safetensors::serialize(tensors, None)
+            .map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
+        Ok(files::write(path, &bytes)?)
+    }
+
+    /// Reads what [`Reject::save`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and [`Error::Config`] for a file of something else.
+    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
+        let mut tensors: HashMap<String, Tensor> =
+            candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| unusable(e.to_string()))?;
+        let mut scores = |name: &str| match tensors.remove(name) {
+            Some(tensor) => tensor.to_vec1::<f32>().map_err(|e| unusable(format!("{name}: {e}"))),
+            None => Ok(Vec::new()),
+        };
+        let (improbabilities, distances) = (scores(IMPROBABILITIES)?, scores(DISTANCES)?);
+        if improbabilities.is_empty() {
+            return Err(unusable(format!("it has no {IMPROBABILITIES}")));
+        }
+        let means = tensors.remove(MEANS).map(|rows| ClassMeans { rows });
+        match means.is_some() != distances.is_empty() {
+            true => Ok(Self { means, improbabilities, distances }),
+            false => Err(unusable(format!("it has only one of {DISTANCES} and {MEANS}"))),
+        }
+    }
+}
+
+impl Thresholds {
+    /// The classes that are probable enough, the most probable first: of images of the classes, at least the share
+    /// [`coverage`](Self::coverage) have their true class in it.
+    pub fn set(&self, probabilities: &[f32]) -> Vec<usize> {
+        let enough = |&(_, &p): &(usize, &f32)| p >= self.least_probability;
+        let mut classes: Vec<(usize, &f32)> = probabilities.iter().enumerate().filter(enough).collect();
+        classes.sort_by(|a, b| b.1.total_cmp(a.1));
+        classes.into_iter().map(|(class, _)| class).collect()
+    }
+
+    /// Why an image of these probabilities, at this distance from the classes, is none of them, if it isn't.
+    pub fn judge(&self, probabilities: &[f32], distance: Option<f32>) -> Option<Rejection> {
+        let far = self.largest_distance.zip(distance).is_some_and(|(largest, distance)| distance > largest);
+        let improbable = probabilities.iter().all(|p| *p < self.least_probability);
+        match (far, improbable) {
+            (true, _) => Some(Rejection::FarFromAllClasses),
+            (false, true) => Some(Rejection::NoProbableClass),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The score that all but the share `miss` of exchangeable scores keep: the ⌈(n + 1)(1 − miss)⌉-th of n, or the last one; and
+/// the share that may miss it.
+fn quantile(ascending: &[f32], miss: f64) -> (f32, f64) {
+    let n = ascending.len();
+    // A hair less, so that 0.95 of 19 + 1 is 19, not a rounding error more.
+    let rank = (((n + 1) as f64 * (1.0 - miss) - 1e-9).ceil() as usize).clamp(1, n);
+    (ascending[rank - 1], miss.max(1.0 / (n + 1) as f64))
+}
+
+fn sorted(mut scores: Vec<f32>) -> Vec<f32> {
+    scores.sort_by(f32::total_cmp);
+    scores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject(n: usize, distances: bool) -> Reject {
+        let scores: Vec<f32> = (1..=n).map(|i| i as f32 / 1000.0).collect();
+        let rows = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+        Reject {
+            means: distances.then_some(ClassMeans { rows }),
+            improbabilities: scores.clone(),
+            distances: if distances { scores } else { Vec::new() },
+        }
+    }
+
+    #[test]
+    fn the_quantile_is_the_n_plus_first_s() {
+        // ⌈20 · 0.95⌉ = 19 of 19; ⌈100 · 0.9⌉ = 90 of 99.
+        let t = reject(19, false).thresholds(0.95).unwrap();
+        assert!((t.least_probability - 0.981).abs() < 1e-6, "{t:?}");
+        assert!((t.coverage - 0.95).abs() < 1e-12);
+        let t = reject(99, false).thresholds(0.9).unwrap();
+        assert!((t.least_probability - 0.91).abs() < 1e-6, "{t:?}");
+    }
+
+    #[test]
+    fn two_scores_share_what_may_be_missed() {
+        // ⌈100 · 0.95⌉ = 95 of 99 for each.
+        let t = reject(99, true).thresholds(0.9).unwrap();
+        assert!((t.largest_distance.unwrap() - 0.095).abs() < 1e-6, "{t:?}");
+        assert!((t.coverage - 0.9).abs() < 1e-12);
+    }
+
+    #[test]
+    fn few_images_support_less_and_say_so() {
+        let t = reject(9, false).thresholds(0.99).unwrap();
+        assert!((t.coverage - 0.9).abs() < 1e-12, "{t:?}");
+        assert!(reject(9, false).thresholds(1.0).is_err());
+        assert!(reject(9, false).thresholds(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn an_image_is_judged_by_both_scores() {
+        let t = Thresholds { coverage: 0.9, images: 9, least_probability: 0.4, largest_distance: Some(0.3) };
+        assert_eq!(t.judge(&[0.9, 0.1], Some(0.2)), None);
+        assert_eq!(t.judge(&[0.9, 0.1], Some(0.31)), Some(Rejection::FarFromAllClasses));
+        assert_eq!(t.judge(&[0.3, 0.3, 0.3], Some(0.2)), Some(Rejection::NoProbableClass));
+        assert_eq!(t.set(&[0.4, 0.1, 0.5]), [2, 0]);
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reject.safetensors");
+        for distances in [false, true] {
+            let written = reject(30, distances);
+            written.save(&path).unwrap();
+            let read = Reject::read(&path, &Device::Cpu).unwrap();
+            assert_eq!(read.thresholds(0.8).unwrap(), written.thresholds(0.8).unwrap());
+            assert_eq!(read.means.is_some(), distances);
+        }
+        std::fs::write(&path, b"no").unwrap();
+        assert!(Reject::read(&path, &Device::Cpu).unwrap_err().to_string().contains("reject.safetensors"));
+    }
+}
