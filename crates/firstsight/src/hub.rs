@@ -1,6 +1,6 @@
 //! The Hugging Face hub as the environment sets it: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
-//! HF_HUB_DOWNLOAD_TIMEOUT and the proxies' usual variables, with the meanings that Python's `huggingface_hub` gives
-//! them.
+//! HF_HUB_DOWNLOAD_TIMEOUT, the proxies' usual variables and those of certificate authorities, with the meanings that Python's
+//! `huggingface_hub` gives them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use firstsight_models::ModelInfo;
 use firstsight_models::networks::MOBILENET_V2;
-use firstsight_transfer::{Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource};
+use firstsight_transfer::{
+    Authorities, Error, Event, Hub, HubConfig, HubProgress, Pretrained, Runtime, WeightsSource,
+};
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
 pub(crate) fn locate(
@@ -16,10 +18,17 @@ pub(crate) fn locate(
     typed: Option<&str>,
     runtime: &Runtime,
 ) -> Result<Pretrained> {
+    Ok(said(find(model, typed, runtime)?, runtime))
+}
+
+fn find(model: &'static ModelInfo, typed: Option<&str>, runtime: &Runtime) -> Result<Pretrained> {
     let source = match typed {
         Some(text) => WeightsSource::parse(text)?,
         None => WeightsSource::Published,
     };
+    if let WeightsSource::Local(path) = &source {
+        return Ok(Pretrained::local(model, path)?);
+    }
     let hub = Hub::new(config()?)?;
     let report = &mut |progress: HubProgress<'_>| runtime.report(&Event::Download(progress));
     let located = Pretrained::locate(model, &source, &hub, report);
@@ -31,15 +40,35 @@ pub(crate) fn locate(
     }
 }
 
-/// The weights of the network that the weights name where no model is given, or else of MobileNetV2.
+/// The weights, after the user was told of what is out of the ordinary about them.
+fn said(weights: Pretrained, runtime: &Runtime) -> Pretrained {
+    if let Some(remark) = weights.remark() {
+        runtime.message(&remark);
+    }
+    weights
+}
+
+/// The weights of the network that the weights name where no model is given, or else of MobileNetV2, for images of so many
+/// channels.
 pub(crate) fn locate_any(
     model: Option<&'static ModelInfo>,
     typed: Option<&str>,
+    channels: Option<usize>,
     runtime: &Runtime,
 ) -> Result<Pretrained> {
-    let (None, Some(text)) = (model, typed) else {
-        return locate(model.unwrap_or(&MOBILENET_V2), typed, runtime);
+    let weights = match (model, typed) {
+        (None, Some(text)) => locate_named(text, runtime)?,
+        _ => find(model.unwrap_or(&MOBILENET_V2), typed, runtime)?,
     };
+    let weights = match channels {
+        Some(channels) => weights.with_channels(channels)?,
+        None => weights,
+    };
+    Ok(said(weights, runtime))
+}
+
+/// The weights of the network that they name.
+fn locate_named(text: &str, runtime: &Runtime) -> Result<Pretrained> {
     Ok(match WeightsSource::parse(text)? {
         WeightsSource::Local(path) if path.is_dir() => Pretrained::folder(&path)?,
         WeightsSource::Local(_) => bail!("{text} is a file of weights: name its network with --backbone"),
@@ -79,6 +108,9 @@ pub(crate) fn config() -> Result<HubConfig> {
     });
     config.offline = variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
     config.proxy = proxy(&config.endpoint);
+    if !config.offline {
+        config.authorities = authorities()?;
+    }
     if let Some(text) = variable("HF_HUB_DOWNLOAD_TIMEOUT") {
         let seconds: u64 = text
             .parse()
@@ -88,6 +120,19 @@ pub(crate) fn config() -> Result<HubConfig> {
         config.timeout = Duration::from_secs(seconds);
     }
     Ok(config)
+}
+
+/// The certificate authorities that the variables of OpenSSL, Python's `requests` and curl name, or else this machine's.
+fn authorities() -> Result<Authorities> {
+    let files = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(variable).into_iter().flatten();
+    let folders = variable("SSL_CERT_DIR");
+    let folders = folders.iter().flat_map(std::env::split_paths).filter(|path| !path.as_os_str().is_empty());
+    let named: Vec<PathBuf> = files.map(PathBuf::from).chain(folders).collect();
+    match named.is_empty() {
+        true => Ok(Authorities::system()),
+        false => Authorities::files(&named)
+            .context("SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names it"),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -47,7 +47,13 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         Err(error) => error.exit(),
     };
     let filter = std::env::var("RUST_LOG").ok().and_then(|directives| directives.parse().ok());
-    let filter: Targets = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    // `tune` itself says how each trial ended.
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target("firstsight_hpo::outcomes", LevelFilter::OFF)
+    };
+    let filter: Targets = filter.unwrap_or_else(usual);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
     match args.common.context(program, command).and_then(|context| run(&args.command, &context)) {

@@ -117,6 +117,24 @@ pub enum Error {
         /// The objective's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Trials of a run failed for one reason, and none had a value.
+    #[error("study `{study}` gave up: {failed} trials failed for one reason, and none has a value: {reason}")]
+    GaveUp {
+        /// The study's name.
+        study: String,
+        /// The number of trials that failed.
+        failed: usize,
+        /// The reason of the last one.
+        reason: String,
+    },
+    /// An address that names no storage.
+    #[error("`{address}` cannot keep a study: {rule}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is expected.
+        rule: &'static str,
+    },
     /// A storage file that is damaged, or not a storage of the expected kind.
     #[error("{path}: expected {expected}, found {found}")]
     Corrupt {

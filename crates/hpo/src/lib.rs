@@ -67,4 +67,4 @@ pub use self::space::{Distribution, FloatRange, IntRange};
 pub use self::storage::Sqlite;
 pub use self::storage::{Journal, Memory, Storage};
 pub use self::study::{Direction, Outcome, Stop, Study, StudyBuilder};
-pub use self::trial::{FrozenTrial, Param, Replay, Suggest, Trial, TrialState};
+pub use self::trial::{FrozenTrial, Param, Recast, Replay, Suggest, Trial, TrialState};

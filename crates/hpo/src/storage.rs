@@ -2,6 +2,7 @@
 //!
 //! The two file formats are Optuna's own, so a study can be opened, watched and worked on from Python.
 
+mod address;
 mod journal;
 mod json;
 mod memory;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use chrono::{Local, NaiveDateTime};
 use serde_json::Value;
 
+pub use self::address::open;
 pub use self::journal::Journal;
 pub use self::memory::Memory;
 #[cfg(feature = "sqlite")]

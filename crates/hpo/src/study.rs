@@ -1,5 +1,6 @@
 //! Studies: ask for a trial, tell its outcome, or optimize an objective.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -79,6 +80,9 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
     }
 }
 
+/// Target of the events that tell how each trial ended, in Optuna's words: a program that says so itself can turn them off.
+const OUTCOMES: &str = "firstsight_hpo::outcomes";
+
 pub(crate) type SharedSampler = Arc<Mutex<Box<dyn Sampler>>>;
 
 /// Builder of a [`Study`]; see [`Study::builder`].
@@ -90,6 +94,7 @@ pub struct StudyBuilder {
     seed: Option<u32>,
     pruner: Box<dyn Pruner>,
     heartbeat: Option<Duration>,
+    give_up_after: Option<usize>,
 }
 
 impl StudyBuilder {
@@ -120,10 +125,22 @@ impl StudyBuilder {
         Self { storage: Arc::new(storage), ..self }
     }
 
+    /// A storage that others use too, such as one by its [address](crate::storage::open).
+    pub fn shared_storage(self, storage: Arc<dyn Storage>) -> Self {
+        Self { storage, ..self }
+    }
+
     /// The interval at which running trials of [`Study::optimize`] store a heartbeat. Before each trial, those
     /// without a heartbeat for twice as long are marked failed.
     pub fn heartbeat(self, interval: Duration) -> Self {
         Self { heartbeat: Some(interval), ..self }
+    }
+
+    /// Ends [`Study::optimize`] with [`Error::GaveUp`] once `n` of its trials have failed for the same reason and no trial of
+    /// the study is complete or pruned. Reasons that differ in their numbers alone are the same. Without this, every
+    /// trial is run.
+    pub fn give_up_after(self, n: usize) -> Self {
+        Self { give_up_after: Some(n), ..self }
     }
 
     /// A new study.
@@ -181,6 +198,8 @@ impl StudyBuilder {
             sampler: Arc::new(Mutex::new(sampler)),
             pruner: self.pruner,
             heartbeat: self.heartbeat,
+            give_up_after: self.give_up_after,
+            failures: Mutex::default(),
             snapshot: Mutex::new(Snapshot::default()),
             best: Mutex::new(Best::default()),
             stop: AtomicBool::new(false),
@@ -212,6 +231,9 @@ pub struct Study {
     sampler: SharedSampler,
     pruner: Box<dyn Pruner>,
     heartbeat: Option<Duration>,
+    give_up_after: Option<usize>,
+    /// The number of failed trials of this run by reason.
+    failures: Mutex<HashMap<String, usize>>,
     snapshot: Mutex<Snapshot>,
     best: Mutex<Best>,
     stop: AtomicBool,
@@ -246,6 +268,7 @@ impl Study {
             seed: None,
             pruner: Box::new(NeverPrune),
             heartbeat: None,
+            give_up_after: None,
         }
     }
 
@@ -416,7 +439,11 @@ impl Study {
             Outcome::Complete(value) => match finite(value) {
                 Some(value) => (TrialState::Complete, Some(value)),
                 None => {
-                    tracing::warn!("Trial {} failed: expected a finite value, found {value}.", record.number);
+                    tracing::warn!(
+                        target: OUTCOMES,
+                        "Trial {} failed: expected a finite value, found {value}.",
+                        record.number
+                    );
                     (TrialState::Failed, None)
                 }
             },
@@ -437,7 +464,7 @@ impl Study {
 
     /// Logs the outcome of a trial in Optuna's words.
     fn log(&self, number: usize) -> Result<()> {
-        if !tracing::enabled!(tracing::Level::INFO) {
+        if !tracing::enabled!(target: OUTCOMES, tracing::Level::INFO) {
             return Ok(());
         }
         let trial = self.synced()?.trials()[number].clone();
@@ -451,10 +478,12 @@ impl Study {
                     let value = best.value.map(python::float).unwrap_or_default();
                     let _ = write!(line, " Best is trial {} with value: {value}.", best.number);
                 }
-                tracing::info!("{line}");
+                tracing::info!(target: OUTCOMES, "{line}");
             }
-            (TrialState::Pruned, _) => tracing::info!("Trial {number} pruned."),
-            (state, _) => tracing::warn!("Trial {number} {state} with parameters: {params}."),
+            (TrialState::Pruned, _) => tracing::info!(target: OUTCOMES, "Trial {number} pruned."),
+            (state, _) => {
+                tracing::warn!(target: OUTCOMES, "Trial {number} {state} with parameters: {params}.");
+            }
         }
         Ok(())
     }
@@ -485,17 +514,23 @@ impl Study {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    fn begin(&self) -> Result<()> {
+        self.stop.store(false, Ordering::Relaxed);
+        self.failures.lock().map_err(|_| Error::Poisoned { what: "the failures" })?.clear();
+        Ok(())
+    }
+
     /// Runs the objective for `n_trials` trials, or until [`Study::stop`].
     ///
     /// # Errors
     ///
     /// [`Error::Objective`] if the objective returns [`Stop::Abort`], which any error becomes through `?`;
-    /// those of the storage.
+    /// [`Error::GaveUp`], if that was [asked for](StudyBuilder::give_up_after); those of the storage.
     pub fn optimize<F>(&self, n_trials: usize, mut objective: F) -> Result<()>
     where
         F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
     {
-        self.stop.store(false, Ordering::Relaxed);
+        self.begin()?;
         for _ in 0..n_trials {
             if self.stop.load(Ordering::Relaxed) {
                 break;
@@ -518,7 +553,7 @@ impl Study {
     where
         F: Fn(&mut Trial<'_>) -> std::result::Result<f64, Stop> + Sync,
     {
-        self.stop.store(false, Ordering::Relaxed);
+        self.begin()?;
         let taken = AtomicUsize::new(0);
         let first_error = Mutex::new(None);
         std::thread::scope(|scope| {
@@ -554,18 +589,47 @@ impl Study {
         let mut trial = self.ask_from(draws)?;
         let result = self.alive(trial.record().id, || objective(&mut trial))?;
         match result {
-            Ok(value) => self.tell(&trial, value)?,
-            Err(Stop::Pruned) => self.tell(&trial, Outcome::Pruned)?,
+            Ok(value) => {
+                if self.tell(&trial, value)? == TrialState::Failed {
+                    self.count_failure(format!("the value is {value}"))?;
+                }
+            }
+            Err(Stop::Pruned) => {
+                self.tell(&trial, Outcome::Pruned)?;
+            }
             Err(Stop::Failed(error)) => {
-                tracing::warn!("Trial {} failed because of the following error: {error}.", trial.number());
-                self.tell(&trial, Outcome::Failed)?
+                let number = trial.number();
+                tracing::warn!(
+                    target: OUTCOMES,
+                    "Trial {number} failed because of the following error: {error}."
+                );
+                self.tell(&trial, Outcome::Failed)?;
+                self.count_failure(error.to_string())?;
             }
             Err(Stop::Abort(source)) => {
                 self.tell(&trial, Outcome::Failed)?;
                 return Err(Error::Objective { number: trial.number(), source });
             }
-        };
+        }
         Ok(())
+    }
+
+    /// Ends the run if enough trials have failed for this reason.
+    fn count_failure(&self, reason: String) -> Result<()> {
+        let Some(limit) = self.give_up_after else { return Ok(()) };
+        // One reason may name each trial's own numbers.
+        let kind = reason.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+        let mut failures = self.failures.lock().map_err(|_| Error::Poisoned { what: "the failures" })?;
+        let failed = failures.entry(kind).or_default();
+        *failed += 1;
+        let failed = *failed;
+        drop(failures);
+        let of_use =
+            |trial: &Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
+        if failed < limit || self.trials()?.iter().any(of_use) {
+            return Ok(());
+        }
+        Err(Error::GaveUp { study: self.name().into(), failed, reason })
     }
 
     /// Runs the work while a second thread records the heartbeat, if the study has one.

@@ -178,6 +178,68 @@ pub trait Suggest {
     }
 }
 
+/// A trial's values under another search space: repeats them as a [`Replay`] does, and keeps the distributions that are
+/// asked for. So a study can take over trials of an earlier one whose space was smaller.
+///
+/// ```
+/// use firstsight_hpo::{FrozenTrial, Random, Recast, Result, Study, Suggest};
+///
+/// fn space(s: &mut impl Suggest, models: &[&'static str]) -> Result<&'static str> {
+///     s.categorical("model", models)
+/// }
+///
+/// let old = Study::builder("old").sampler(Random::new(1)).create()?;
+/// old.optimize(3, |trial| Ok(space(trial, &["cnn", "lenet"])?.len() as f64))?;
+/// let new = Study::builder("new").sampler(Random::new(1)).create()?;
+/// for trial in old.trials()? {
+///     let mut recast = Recast::new(trial.params_json());
+///     space(&mut recast, &["alexnet", "cnn", "lenet"])?;
+///     new.add_trial(&FrozenTrial { params: recast.into_params(), ..(*trial).clone() })?;
+/// }
+/// assert_eq!(new.best_trial()?.value, old.best_trial()?.value);
+/// # Ok::<(), firstsight_hpo::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Recast {
+    values: serde_json::Map<String, Value>,
+    params: Vec<Param>,
+}
+
+impl Recast {
+    /// These values by parameter.
+    pub fn new(values: serde_json::Map<String, Value>) -> Self {
+        Self { values, params: Vec::new() }
+    }
+
+    /// The parameters that were asked for.
+    pub fn into_params(self) -> Vec<Param> {
+        self.params
+    }
+}
+
+impl Suggest for Recast {
+    /// # Errors
+    ///
+    /// [`Error::UnknownParam`] for a parameter without a value, [`Error::OutOfRange`] for one outside its distribution.
+    fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
+        let value = self.values.get(name).ok_or_else(|| Error::UnknownParam {
+            name: name.into(),
+            place: "the trial".into(),
+            known: self.values.keys().cloned().collect(),
+        })?;
+        let internal = distribution.internal(value).filter(|internal| distribution.contains(*internal));
+        let internal = internal.ok_or_else(|| Error::OutOfRange {
+            name: name.into(),
+            value: value.to_string(),
+            distribution: distribution.to_string(),
+        })?;
+        if !self.params.iter().any(|param| &*param.name == name) {
+            self.params.push(Param { name: name.into(), distribution, internal });
+        }
+        Ok(internal)
+    }
+}
+
 /// A running trial.
 ///
 /// It takes its parameters from the study's sampler as the objective asks for them.

@@ -6,7 +6,8 @@ use firstsight_hpo::{
     Direction, Distribution, Error, ForestConfig, FrozenTrial, TrialState, param_importances, plots,
 };
 use firstsight_report::{
-    Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Scatter, Section, Series, Table, number,
+    Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Scatter, Section, Series, Table,
+    escape_markup, number,
 };
 use serde::Serialize;
 
@@ -16,8 +17,8 @@ use crate::Result;
 pub struct Search<'a> {
     /// Every trial, by number.
     pub trials: &'a [Arc<FrozenTrial>],
-    /// The best trial.
-    pub best: &'a FrozenTrial,
+    /// The best trial, if one is complete.
+    pub best: Option<&'a FrozenTrial>,
     /// The direction of the objective.
     pub direction: Direction,
     /// Name of the objective's value.
@@ -38,6 +39,13 @@ impl Search<'_> {
     /// [`crate::Error::Report`] for figures that cannot be drawn.
     pub fn show(&self, section: &mut Section, title: &str) -> Result<()> {
         section.table(self.table(title));
+        for (reason, numbers) in self.reasons() {
+            section.text(&format!("Failed: {numbers}. {}", escape_markup(&reason)));
+        }
+        if self.complete().is_empty() {
+            section.text("No trial is complete, so there is nothing to compare.");
+            return Ok(());
+        }
         for row in self.history_and_slices() {
             section.figure_row(row);
         }
@@ -59,6 +67,26 @@ impl Search<'_> {
             trial.state == TrialState::Complete && trial.value.is_some_and(|value| self.shown(value))
         };
         self.trials.iter().filter(shown).cloned().collect()
+    }
+
+    fn is_best(&self, trial: &FrozenTrial) -> bool {
+        self.best.is_some_and(|best| best.number == trial.number)
+    }
+
+    /// The reasons why trials failed, each with the numbers of its trials.
+    fn reasons(&self) -> Vec<(String, String)> {
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for trial in self.trials {
+            let Some(reason) = failure(trial) else { continue };
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, numbers)) => numbers.push(trial.number.to_string()),
+                None => reasons.push((reason.to_owned(), vec![trial.number.to_string()])),
+            }
+        }
+        reasons
+            .into_iter()
+            .map(|(reason, numbers)| (reason, format!("trial {}", numbers.join(", "))))
+            .collect()
     }
 
     /// Names of parameters, in the order in which the trials asked for them.
@@ -87,7 +115,7 @@ impl Search<'_> {
             );
             cells.push(trial.value.into());
             cells.extend((!all_complete).then(|| trial.state.to_string().into()));
-            if trial.number == self.best.number {
+            if self.is_best(trial) {
                 table.highlighted_row(cells)
             } else {
                 table.row(cells)
@@ -177,8 +205,8 @@ impl Search<'_> {
             };
         }
         chart = chart.axis(self.value, lines.iter().map(|(_, value)| *value))?;
-        if let Some(best) = complete.iter().position(|trial| trial.number == self.best.number) {
-            chart = chart.mark(best, format!("the best trial, number {}", self.best.number));
+        if let Some(best) = complete.iter().position(|trial| self.is_best(trial)) {
+            chart = chart.mark(best, format!("the best trial, number {}", complete[best].number));
         }
         let some_lack = names.len() < self.names().len();
         let which = if some_lack { "the settings that every trial has" } else { "their settings" };
@@ -223,6 +251,13 @@ fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Attribute of a failed trial that says why.
+pub const FAILURE: &str = "error";
+
+fn failure(trial: &FrozenTrial) -> Option<&str> {
+    trial.user_attrs.get(FAILURE)?.as_str()
+}
+
 /// A trial of a study.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrialJson {
@@ -231,11 +266,15 @@ pub struct TrialJson {
     /// Value of the objective.
     value: Option<f64>,
     params: serde_json::Map<String, serde_json::Value>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 impl From<&FrozenTrial> for TrialJson {
     fn from(trial: &FrozenTrial) -> Self {
         let (number, value) = (trial.number, trial.value);
-        Self { number, state: trial.state.to_string(), value, params: trial.params_json() }
+        let error = failure(trial).map(str::to_owned);
+        Self { number, state: trial.state.to_string(), value, params: trial.params_json(), error }
     }
 }

@@ -243,7 +243,7 @@ fn show(section: &mut Section, reference: &Reference, search: &Search, housing: 
     section.subsection(title);
     let pages = search_report::Search {
         trials: &search.trials,
-        best: &search.best,
+        best: Some(&search.best),
         direction: Direction::Minimize,
         value: "validation loss",
         limit: search.best.value.map(|best| FAR * best),

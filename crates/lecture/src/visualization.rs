@@ -45,7 +45,7 @@ impl Subject {
         let frozen = params.frozen(|_| true);
         let network =
             ImageClassifier::new(kind, InputShape::from(&input), label_names.len(), kind.init, &frozen)?;
-        params.load(weights)?;
+        network.load(weights)?;
         Ok(Self { network, params, input, label_names, source, device: device.clone() })
     }
 

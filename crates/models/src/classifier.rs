@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use crate::blocks::blocks;
 use crate::layers::Sequential;
 use crate::networks::TableNetwork;
 use crate::summary::{Style, Trace};
+use crate::weights::{Renaming, Rules, WeightsHeader};
 use crate::{
     Backbone, Block, BuildArgs, Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer,
     Network, Params, Result, Summary,
@@ -85,7 +87,7 @@ impl ImageClassifier {
         init: Init,
         params: &Params,
     ) -> Result<Self> {
-        info.check_input(input, info.smallest_input)?;
+        info.check_input(input)?;
         let args = BuildArgs { framework, ..BuildArgs::new(input, init, params.builder_for(init)) };
         let network = (info.build)(&args)?;
         Self::assemble(info, network, (info.head)(n_classes), input, init, params)
@@ -119,7 +121,7 @@ impl ImageClassifier {
         init: Init,
         params: &Params,
     ) -> Result<Self> {
-        info.check_input(input, info.smallest_input)?;
+        info.check_input(input)?;
         Self::assemble(info, Arc::new(network), head, input, init, params)
     }
 
@@ -153,7 +155,7 @@ impl ImageClassifier {
             return Err(Error::Setting { model: info.name, rule, found });
         };
         let (channels, _, _) = input.map()?;
-        info.check_input(input, Sequential::smallest_input(body, channels))?;
+        info.check_size(input, Sequential::smallest_input(body, channels))?;
         let network = TableNetwork::new(body, input, init, &params.builder_for(init))?;
         Self::assemble(info, Arc::new(network), head.clone(), input, init, params)
     }
@@ -258,6 +260,32 @@ impl ImageClassifier {
     /// Those of [`Params::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         self.params.save(path)
+    }
+
+    /// Sets every variable from a safetensors file, as [`Params::load`] does, also where the names are another library's
+    /// for the [same network](ModelInfo::other_names). The result tells how the names were read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Params::load`].
+    pub fn load(&self, path: &Path) -> Result<Renaming> {
+        self.params.load_by(path, &self.info.rules())
+    }
+
+    /// How [`ImageClassifier::load`] reads the names of a file, and the file's name for each of the network's.
+    pub fn renaming<'h>(&self, header: &'h WeightsHeader) -> (Renaming, BTreeMap<String, &'h str>) {
+        self.info.rules().renaming(header, &self.params.names())
+    }
+
+    /// [`ImageClassifier::load`] for a network of one input channel from weights for several: the first convolution's
+    /// weight is summed over its channels, as timm's `adapt_input_conv` does, so gray images count as they would in color.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Params::load`].
+    pub fn load_for_gray(&self, path: &Path) -> Result<Renaming> {
+        let weight = self.info.first_conv.map(|layer| format!("{layer}.weight"));
+        self.params.load_by(path, &Rules { summed: weight.as_deref(), ..self.info.rules() })
     }
 
     /// Layer table.

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::params::Mismatch;
+use crate::weights::{ForeignFile, Mismatch, NotFinite};
 
 /// Errors of networks and their weights.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,12 @@ pub enum Error {
         /// Expected and found.
         reason: String,
     },
+    /// A file of another format.
+    #[error("{0}")]
+    Foreign(Box<ForeignFile>),
+    /// A file with weights that are not numbers, or infinite.
+    #[error("{0}")]
+    NotFinite(Box<NotFinite>),
     /// A file has other tensors than the network.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),

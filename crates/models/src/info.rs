@@ -9,6 +9,7 @@ use firstsight_data::InputSpec;
 
 use crate::summary::keras_names;
 use crate::summary::{Entry, Row};
+use crate::weights::{OtherNames, Rules, Stranger};
 use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
 
 /// A network by its name, with everything that is known about it: how it is built, what its input is, which weights are
@@ -58,6 +59,10 @@ pub struct ModelInfo {
     pub keras_names: fn(&[Entry]) -> Vec<Row>,
     /// Published weights, the usual ones first.
     pub weights: &'static [Weights],
+    /// Names of the same network's tensors in other libraries.
+    pub other_names: &'static [OtherNames],
+    /// Networks whose weights are easily taken for this one's.
+    pub strangers: &'static [Stranger],
 }
 
 /// Pretrained weights that are published on the Hugging Face Hub.
@@ -149,6 +154,8 @@ impl ModelInfo {
             init: Init::PyTorch,
             keras_names: keras_names::own,
             weights: &[],
+            other_names: &[],
+            strangers: &[],
         }
     }
 
@@ -172,10 +179,21 @@ impl ModelInfo {
         std::iter::once(self.name).chain(self.timm).chain(self.aliases.iter().copied())
     }
 
+    /// What a file of its weights may hold.
+    pub(crate) fn rules(&self) -> Rules<'static> {
+        Rules { other_names: self.other_names, strangers: self.strangers, ..Rules::PLAIN }
+    }
+
+    /// Checks that the network takes an input of this shape.
+    ///
     /// # Errors
     ///
     /// [`Error::InputTooSmall`], and an input that is no image.
-    pub(crate) fn check_input(&self, input: InputShape, smallest: usize) -> Result<()> {
+    pub fn check_input(&self, input: InputShape) -> Result<()> {
+        self.check_size(input, self.smallest_input)
+    }
+
+    pub(crate) fn check_size(&self, input: InputShape, smallest: usize) -> Result<()> {
         let (_, height, width) = input.map()?;
         if height < smallest || width < smallest {
             return Err(Error::InputTooSmall { model: self.name, height, width, smallest });

@@ -15,7 +15,7 @@ pub mod networks;
 mod params;
 pub mod registry;
 pub mod summary;
-mod weights_header;
+mod weights;
 
 pub use blocks::Block;
 pub use classifier::ImageClassifier;
@@ -28,6 +28,9 @@ pub use layers::{Layer, LayerSpec, NormConfig, Padding, Rbf, Sequential};
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig, MlpOutput};
 pub use network::{Backbone, NamedLayer, Network};
-pub use params::{Mismatch, Misshapen, Mistyped, Params, is_buffer};
+pub use params::{Params, is_buffer};
 pub use summary::Summary;
-pub use weights_header::{TensorHeader, WeightsHeader};
+pub use weights::{
+    ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, Renaming, Stranger,
+    TensorHeader, WayOut, WeightsHeader,
+};

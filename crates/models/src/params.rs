@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_data::files::write_atomically;
-use safetensors::SafeTensors;
 
 use crate::init::{self, Init, Tail};
-use crate::{Error, Result, WeightsHeader};
+use crate::weights::{self, Renaming, Rules};
+use crate::{Error, Result};
 
 /// Named variables of a network, in the order of their names.
 ///
@@ -148,16 +148,19 @@ impl Params {
         write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
     }
 
-    /// Sets every variable from a safetensors file with exactly these names and shapes, of any floating-point type.
+    /// Sets every variable from a safetensors file with exactly these names and shapes, of any floating-point type. The
+    /// file may be an index (`model.safetensors.index.json`) of several, and all names may share a prefix such as
+    /// `module.`, which the result tells.
     ///
     /// All variables are set or none: the file's header is checked first.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::WeightsHeader`] and [`Error::Safetensors`] name the file; [`Error::Mismatch`] names the
-    /// first missing, unexpected, misshapen and mistyped tensor.
-    pub fn load(&self, path: &Path) -> Result<()> {
-        self.load_except(path, |_| false)
+    /// [`Error::Io`], [`Error::Foreign`], [`Error::WeightsHeader`] and [`Error::Safetensors`] name the file;
+    /// [`Error::Mismatch`] names the first missing, unexpected, misshapen and mistyped tensor; [`Error::NotFinite`] names
+    /// tensors that hold NaN or infinity.
+    pub fn load(&self, path: &Path) -> Result<Renaming> {
+        self.load_by(path, &Rules::PLAIN)
     }
 
     /// [`Params::load`] from a file with other tensors, whose names `ignored` accepts, such as those of a last layer.
@@ -165,42 +168,12 @@ impl Params {
     /// # Errors
     ///
     /// Those of [`Params::load`].
-    pub fn load_except(&self, path: &Path, ignored: impl Fn(&str) -> bool) -> Result<()> {
-        let header = WeightsHeader::read(path)?;
-        let vars = self.lock();
-        let mut mismatch = Mismatch { path: path.to_path_buf(), ..Mismatch::default() };
-        for (name, var) in vars.iter() {
-            let name = name.clone();
-            match header.get(&name) {
-                None => mismatch.missing.push(name),
-                Some(found) if found.shape != var.dims() => {
-                    let (expected, found) = (var.dims().to_vec(), found.shape.clone());
-                    mismatch.misshapen.push(Misshapen { name, expected, found });
-                }
-                Some(found) if !found.is_float() => {
-                    mismatch.mistyped.push(Mistyped { name, found: found.dtype.clone() });
-                }
-                Some(_) => {}
-            }
-        }
-        // PyTorch's batch norm counts its batches, which has no use here.
-        let known =
-            |name: &str| vars.contains_key(name) || name.ends_with(".num_batches_tracked") || ignored(name);
-        let names = header.tensors.iter().map(|tensor| &tensor.name);
-        mismatch.unexpected = names.filter(|name| !known(name)).cloned().collect();
-        if !mismatch.is_empty() {
-            return Err(Error::Mismatch(Box::new(mismatch)));
-        }
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        SafeTensors::deserialize(&bytes)
-            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
-        let loaded = candle_core::safetensors::load_buffer(&bytes, &self.inner.device)?;
-        for (name, var) in vars.iter() {
-            if let Some(tensor) = loaded.get(name) {
-                var.set(&tensor.to_dtype(var.dtype())?)?;
-            }
-        }
-        Ok(())
+    pub fn load_except(&self, path: &Path, ignored: impl Fn(&str) -> bool) -> Result<Renaming> {
+        self.load_by(path, &Rules { ignored: &ignored, ..Rules::PLAIN })
+    }
+
+    pub(crate) fn load_by(&self, path: &Path, rules: &Rules<'_>) -> Result<Renaming> {
+        weights::load(path, &self.lock(), &self.inner.device, rules)
     }
 
     /// The tensor that a layer gets: the variable, or, if frozen, a constant with its storage.
@@ -264,79 +237,4 @@ impl SimpleBackend for Params {
 pub fn is_buffer(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
-}
-
-/// Differences between a file's tensors and a network's variables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mismatch {
-    /// File.
-    pub path: PathBuf,
-    /// Names of the network that the file lacks, sorted.
-    pub missing: Vec<String>,
-    /// Names of the file that the network lacks, sorted.
-    pub unexpected: Vec<String>,
-    /// Tensors of another shape, sorted.
-    pub misshapen: Vec<Misshapen>,
-    /// Tensors that are not of a floating-point type, sorted.
-    pub mistyped: Vec<Mistyped>,
-}
-
-/// A tensor with another shape than the variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misshapen {
-    /// Name.
-    pub name: String,
-    /// Shape of the variable.
-    pub expected: Vec<usize>,
-    /// Shape in the file.
-    pub found: Vec<usize>,
-}
-
-/// A tensor that is not of a floating-point type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistyped {
-    /// Name.
-    pub name: String,
-    /// Type in the file.
-    pub found: String,
-}
-
-impl Mismatch {
-    fn is_empty(&self) -> bool {
-        self.missing.is_empty()
-            && self.unexpected.is_empty()
-            && self.misshapen.is_empty()
-            && self.mistyped.is_empty()
-    }
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} holds another network's weights", self.path.display())?;
-        let mut separator = ": ";
-        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
-            if let Some(first) = names.first() {
-                write!(f, "{separator}{} {what} (first: {first})", names.len())?;
-                separator = ", ";
-            }
-        }
-        if let Some(m) = self.misshapen.first() {
-            let (n, name) = (self.misshapen.len(), &m.name);
-            write!(
-                f,
-                "{separator}{n} of another shape (first: {name}, expected {:?}, found {:?})",
-                m.expected, m.found
-            )?;
-            separator = ", ";
-        }
-        if let Some(m) = self.mistyped.first() {
-            let n = self.mistyped.len();
-            write!(
-                f,
-                "{separator}{n} of another type (first: {}, expected F32, F16, BF16 or F64, found {})",
-                m.name, m.found
-            )?;
-        }
-        Ok(())
-    }
 }

@@ -90,7 +90,8 @@ fn a_truncated_file_is_refused() {
     for keep in 0..whole.len() {
         std::fs::write(&path, &whole[..keep]).unwrap();
         let error = refused(&path, &[]);
-        assert!(matches!(error, Error::WeightsHeader { .. }), "{keep} bytes: {error}");
+        let known = matches!(error, Error::Foreign { .. }) && keep == 0;
+        assert!(known || matches!(error, Error::WeightsHeader { .. }), "{keep} bytes: {error}");
     }
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     refused(&path, &["60 bytes", "59 follow", "truncated"]);

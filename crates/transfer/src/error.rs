@@ -42,6 +42,40 @@ pub enum Error {
         "'{0}' is neither a file or folder of weights nor a hub repository such as timm/mobilenetv2_100.ra_in1k"
     )]
     NoSource(String),
+    /// A folder without `model.safetensors`.
+    #[error(
+        "{folder} holds no model.safetensors{}{}",
+        other.as_ref().map(|other| format!("; name the file itself: {}", other.display())).unwrap_or_default(),
+        foreign.as_ref().filter(|_| other.is_none()).map(|found| format!("; {found}")).unwrap_or_default(),
+        folder = folder.display()
+    )]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// A safetensors file of another name in it.
+        other: Option<PathBuf>,
+        /// A file of another format in it.
+        foreign: Option<Box<firstsight_models::ForeignFile>>,
+    },
+    /// A hub repository without `model.safetensors`.
+    #[error(
+        "{repository} has no model.safetensors; if it has pytorch_model.bin, download that and name the file with \
+         --weights: the message says how to convert it"
+    )]
+    NoSafetensors {
+        /// `owner/name`.
+        repository: String,
+    },
+    /// Weights that cannot be adapted to an image's channels.
+    #[error("{weights} is for images of {found} channels, and cannot be adapted to {expected}", weights = weights.display())]
+    Channels {
+        /// The file.
+        weights: PathBuf,
+        /// Channels that it takes.
+        found: usize,
+        /// Channels asked for.
+        expected: usize,
+    },
     /// No weights are published for a network.
     #[error("no published weights are known for {0}: name a file, a folder or a hub repository")]
     Unpublished(&'static str),

@@ -45,7 +45,7 @@ pub use fine_tuning::{FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use going_on::GoingOn;
 pub use head::{CrossValidation, Head, HeadConfig};
-pub use hub::{Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
+pub use hub::{Authorities, Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
 pub use imagenet::imagenet_classes;
 pub use predictions_csv::{write_confusion, write_predictions};
 pub use preset::{Cost, Preset, Recipe, Tuning};

@@ -2,13 +2,17 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{InputSpec, Reading};
-use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, WeightsHeader, registry};
+use firstsight_models::{
+    ForeignFile, ImageClassifier, InputShape, ModelInfo, Params, Renaming, WeightsHeader, registry,
+};
 
 use crate::hub::is_repository;
 use crate::imagenet::imagenet_classes;
-use crate::{Error, Hub, HubFile, HubModelConfig, HubProgress, Result};
+use crate::{Error, Hub, HubError, HubFile, HubModelConfig, HubProgress, Result};
 
 const WEIGHTS: &str = "model.safetensors";
+/// Weights in several files.
+const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
 
 /// Where pretrained weights come from.
@@ -77,6 +81,10 @@ pub struct Pretrained {
     pub origin: String,
     /// The license, where it is known.
     pub license: Option<&'static str>,
+    /// How the names in the file are read.
+    pub renaming: Renaming,
+    /// Whether `input` has one channel and the file's first convolution more, which are summed.
+    pub for_gray: bool,
 }
 
 impl Pretrained {
@@ -111,6 +119,8 @@ impl Pretrained {
                     label_names: (known.n_classes == 1000).then(imagenet_names),
                     origin: format!("{} on the hub", known.repository),
                     license: known.license,
+                    renaming: Renaming::default(),
+                    for_gray: false,
                 })
             }
             WeightsSource::Repository { repository, revision } => {
@@ -119,20 +129,25 @@ impl Pretrained {
                 // Weights of another network need not be fetched to find that out.
                 let usual = usual_input(model);
                 check_architecture(model, &HubModelConfig::read(&config, &usual)?, &config)?;
-                let weights = hub.fetch(&file(WEIGHTS), progress)?;
+                let weights = match hub.fetch(&file(WEIGHTS), progress) {
+                    Err(HubError::NotFound { what: "file", .. }) => {
+                        return Err(Error::NoSafetensors { repository: repository.clone() });
+                    }
+                    fetched => fetched?,
+                };
                 Self::read(model, weights, Some(config), format!("{repository} on the hub"), None)
             }
         }
     }
 
-    /// The weights of `model` in a folder that holds `model.safetensors` and, perhaps, `config.json`, or in a file beside
-    /// which `config.json` may lie.
+    /// The weights of `model` in a folder that holds `model.safetensors` (or its parts with their index) and, perhaps,
+    /// `config.json`, or in a file beside which `config.json` may lie.
     ///
     /// # Errors
-    /// As [`Pretrained::locate`].
+    /// As [`Pretrained::locate`]; [`Error::NoWeights`] for a folder without weights.
     pub fn local(model: &'static ModelInfo, path: &Path) -> Result<Self> {
         let (weights, config) = match path.is_dir() {
-            true => (path.join(WEIGHTS), path.join(CONFIG)),
+            true => (in_folder(path)?, path.join(CONFIG)),
             false => (path.to_path_buf(), path.with_file_name(CONFIG)),
         };
         let origin = path.display().to_string();
@@ -180,7 +195,7 @@ impl Pretrained {
             }
             None => None,
         };
-        let n_classes = outputs(model, &weights)?;
+        let (n_classes, renaming) = outputs(model, &weights)?;
         if let (Some(HubModelConfig { num_classes: Some(stated), .. }), Some(path)) = (&stated, &config)
             && *stated != n_classes
         {
@@ -195,8 +210,54 @@ impl Pretrained {
             }
             None => (usual, None),
         };
-        let label_names = label_names.filter(|names| names.len() == n_classes);
-        Ok(Self { model, weights, input, reading, n_classes, label_names, origin, license })
+        // The libraries that have other names for a network publish its weights for ImageNet-1k alone.
+        let published = || (renaming.other.is_some() && n_classes == 1000).then(imagenet_names);
+        let label_names = label_names.filter(|names| names.len() == n_classes).or_else(published);
+        Ok(Self {
+            model,
+            weights,
+            input,
+            reading,
+            n_classes,
+            label_names,
+            origin,
+            license,
+            renaming,
+            for_gray: false,
+        })
+    }
+
+    /// The same weights for images of so many channels.
+    ///
+    /// From color to gray, the first convolution's weight is summed over its channels, as in timm (`in_chans=1`), and mean
+    /// and std are the averages over the channels, where timm leaves them to the caller. So a gray image gives nearly what
+    /// it gives as a color image whose channels are equal.
+    ///
+    /// # Errors
+    /// [`Error::Channels`] from gray to color, for which there is no rule.
+    pub fn with_channels(mut self, channels: usize) -> Result<Self> {
+        let (found, height, width) = self.input.input_size;
+        if channels == found {
+            return Ok(self);
+        }
+        if channels != 1 || self.model.first_conv.is_none() {
+            return Err(Error::Channels { weights: self.weights, found, expected: channels });
+        }
+        let average = |values: &[f32]| vec![values.iter().sum::<f32>() / values.len() as f32];
+        self.input.input_size = (1, height, width);
+        (self.input.mean, self.input.std) = (average(&self.input.mean), average(&self.input.std));
+        self.for_gray = true;
+        Ok(self)
+    }
+
+    /// What a user should know of how the weights are read, if anything is out of the ordinary.
+    pub fn remark(&self) -> Option<String> {
+        let names = (!self.renaming.is_none()).then(|| self.renaming.to_string());
+        let gray = self
+            .for_gray
+            .then(|| "its first convolution is summed over the colors, for gray images".to_owned());
+        let said: Vec<String> = names.into_iter().chain(gray).collect();
+        (!said.is_empty()).then(|| format!("{}: {}", self.origin, said.join("; ")))
     }
 
     /// The network with these weights and its own last layer.
@@ -212,9 +273,47 @@ impl Pretrained {
             self.model.init,
             &params,
         )?;
-        params.load(&self.weights)?;
+        self.load_into(&network)?;
         Ok(network)
     }
+
+    /// Sets the variables of a network of this kind, input and number of classes.
+    ///
+    /// # Errors
+    /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
+    pub fn load_into(&self, network: &ImageClassifier) -> Result<()> {
+        match self.for_gray {
+            true => network.load_for_gray(&self.weights)?,
+            false => network.load(&self.weights)?,
+        };
+        Ok(())
+    }
+}
+
+/// The file of weights in a folder.
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    let usual = [WEIGHTS, INDEX].map(|name| folder.join(name));
+    if let Some(found) = usual.iter().find(|path| path.exists()) {
+        return Ok(found.clone());
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    let is = |path: &Path, endings: &[&str]| {
+        path.extension().is_some_and(|end| endings.iter().any(|known| end.eq_ignore_ascii_case(known)))
+    };
+    let other = files.iter().find(|path| is(path, &["safetensors"])).cloned();
+    let foreign = [
+        "bin", "pt", "pth", "ckpt", "h5", "keras", "onnx", "pb", "tflite", "gguf", "npz", "zip", "gz",
+        "msgpack",
+    ];
+    let foreign = files.iter().filter(|path| is(path, &foreign));
+    Err(Error::NoWeights {
+        folder: folder.to_path_buf(),
+        other,
+        foreign: foreign.filter_map(|path| ForeignFile::recognize(path)).next().map(Box::new),
+    })
 }
 
 /// The network that a `config.json` names.
@@ -251,21 +350,24 @@ fn check_architecture(model: &'static ModelInfo, stated: &HubModelConfig, path: 
     }
 }
 
-/// The rows of the last layer's weight, from the file's header. Without a last layer the file is another network's, and the
-/// error says what of the network it lacks and what else it has.
-fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<usize> {
+/// The rows of the last layer's weight, from the file's header, and how its names are read. Without a last layer the file
+/// is another network's, and the error says what of the network it lacks and what else it has.
+fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming)> {
     let name = format!("{}.weight", model.head_name());
     let header = WeightsHeader::read(weights)?;
-    if let Some(&n) = header.get(&name).and_then(|tensor| tensor.shape.first())
-        && n > 0
-    {
-        return Ok(n);
+    let rows = |name: &str| header.get(name)?.shape.first().copied().filter(|n| *n > 0);
+    if let Some(n) = rows(&name) {
+        return Ok((n, Renaming::default()));
     }
     let params = Params::seeded(0, &Device::Cpu);
     let (channels, height, width) = model.usual_input;
     let input = InputShape::Map { channels, height, width };
-    ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?;
-    params.load(weights)?;
+    let network = ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?;
+    let (renaming, theirs) = network.renaming(&header);
+    if let Some(n) = theirs.get(&name).and_then(|theirs| rows(theirs)) {
+        return Ok((n, renaming));
+    }
+    network.load(weights)?;
     Err(Error::Config { path: weights.to_path_buf(), reason: format!("the last layer, {name}, is missing") })
 }
 

@@ -246,6 +246,9 @@ impl RunFolder {
         }
         let target = stated.target.target(n).map_err(unusable)?;
         let network = found.load(device)?;
+        if let Some(remark) = found.remark() {
+            tracing::warn!("{remark}");
+        }
         let named = found.label_names.is_some();
         let numbered = || (0..n).map(|class| format!("class {class}")).collect();
         let config = RunConfig {

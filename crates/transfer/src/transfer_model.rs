@@ -47,7 +47,7 @@ impl TransferModel {
         let params = Params::seeded(seed, &runtime.device);
         let dims = InputShape::from(&input);
         let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
-        params.load(&pretrained.weights)?;
+        pretrained.load_into(&network)?;
         let pretrained_head = if pretrained.n_classes == n_outputs { head_of(&network)? } else { None };
         network.reset_classifier(n_outputs)?;
         Ok(Self { network, input, pretrained_head, means: None, runtime: runtime.clone() })

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode, Task};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
@@ -88,11 +88,8 @@ enum Crop {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
     let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
-    let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), runtime)?;
-    let channels = pretrained.input.input_size.0;
-    if let Some(input) = args.input.filter(|input| input.channels != channels) {
-        bail!("the weights take {channels} channels, and --input asks for {}", input.channels);
-    }
+    let channels = args.input.map(|input| input.channels);
+    let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), channels, runtime)?;
     let preset = FineTuning::preset(args.preset, context.seed);
     let task = work.task();
     let usual_smoothing = if task == Task::Regression { 0.0 } else { preset.augmentation.label_smoothing };

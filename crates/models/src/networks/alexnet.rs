@@ -5,7 +5,7 @@ use firstsight_ops::Activation;
 
 use super::table::{TableNetwork, head};
 use crate::summary::keras_names;
-use crate::{Init, Layer, LayerSpec, ModelInfo, Padding};
+use crate::{Init, Layer, LayerSpec, ModelInfo, Padding, Stranger};
 
 /// The lecture's AlexNet, for bytes. For torchvision's, see [`AlexNetConfig`].
 pub static ALEXNET: ModelInfo = ModelInfo {
@@ -26,6 +26,11 @@ pub static ALEXNET: ModelInfo = ModelInfo {
     init: Init::Krizhevsky,
     keras_names: keras_names::own,
     weights: &[],
+    other_names: &[],
+    strangers: &[Stranger {
+        tensor: "classifier.6.weight",
+        what: "torchvision's AlexNet (a narrower one, for normalized photos) or a VGG",
+    }],
 };
 
 /// Variants of AlexNet.

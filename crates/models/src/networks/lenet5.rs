@@ -27,6 +27,8 @@ pub static LENET5: ModelInfo = ModelInfo {
     init: Init::LeCun,
     keras_names: keras_names::own,
     weights: &[],
+    other_names: &[],
+    strangers: &[],
 };
 
 /// Settings of LeNet-5.

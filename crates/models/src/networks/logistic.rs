@@ -26,6 +26,8 @@ pub static LOGISTIC: ModelInfo = ModelInfo {
     init: Init::Keras,
     keras_names: keras_names::own,
     weights: &[],
+    other_names: &[],
+    strangers: &[],
 };
 
 fn table(n_classes: usize) -> Vec<LayerSpec> {

@@ -10,7 +10,10 @@ use firstsight_ops::{self as ops, Activation, Shortcut};
 
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, block};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
+use crate::{
+    Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result,
+    Stranger, Weights,
+};
 
 /// MobileNetV2 1.0 with timm's tensor names (`mobilenetv2_100`). For other widths and output strides, see
 /// [`MobileNetV2Config`].
@@ -55,6 +58,14 @@ pub static MOBILENET_V2: ModelInfo = ModelInfo {
         n_classes: 1000,
         input: || InputSpec::imagenet(3, 224, 224),
     }],
+    other_names: &[OtherNames { library: "torchvision", layers: torchvision_names }],
+    strangers: &[
+        Stranger {
+            tensor: "mobilenet_v2.conv_stem.first_conv.convolution.weight",
+            what: "the MobileNetV2 of Hugging Face's transformers, with TensorFlow's padding and 1001 classes",
+        },
+        Stranger { tensor: "blocks.1.0.se.conv_reduce.weight", what: "timm's MobileNetV3 or EfficientNet" },
+    ],
 };
 
 /// Row of the paper's table 2: `repeats` bottlenecks.
@@ -80,6 +91,42 @@ const STAGES: [Stage; 7] = [
     Stage { expansion: 6, channels: 320, repeats: 1, stride: 1 },
 ];
 const STEM_CHANNELS: usize = 32;
+
+/// torchvision's name of each layer and timm's. torchvision numbers the blocks through, and within a block each convolution
+/// with its normalization and activation.
+fn torchvision_names() -> Vec<(String, String)> {
+    const FIRST: [(&str, &str); 4] =
+        [("conv.0.0", "conv_dw"), ("conv.0.1", "bn1"), ("conv.1", "conv_pw"), ("conv.2", "bn2")];
+    const OTHERS: [(&str, &str); 6] = [
+        ("conv.0.0", "conv_pw"),
+        ("conv.0.1", "bn1"),
+        ("conv.1.0", "conv_dw"),
+        ("conv.1.1", "bn2"),
+        ("conv.2", "conv_pwl"),
+        ("conv.3", "bn3"),
+    ];
+    let mut names = vec![
+        ("features.0.0".to_owned(), "conv_stem".to_owned()),
+        ("features.0.1".to_owned(), "bn1".to_owned()),
+    ];
+    let blocks =
+        STAGES.iter().enumerate().flat_map(|(s, stage)| (0..stage.repeats).map(move |i| (s, stage, i)));
+    let mut number = 1;
+    for (s, stage, i) in blocks {
+        let layers: &[(&str, &str)] = if stage.expansion == 1 { &FIRST } else { &OTHERS };
+        names.extend(
+            layers.iter().map(|(theirs, ours)| {
+                (format!("features.{number}.{theirs}"), format!("blocks.{s}.{i}.{ours}"))
+            }),
+        );
+        number += 1;
+    }
+    for (theirs, ours) in [("0", "conv_head"), ("1", "bn2")] {
+        names.push((format!("features.{number}.{theirs}"), ours.to_owned()));
+    }
+    names.push(("classifier.1".to_owned(), "classifier".to_owned()));
+    names
+}
 const HEAD_CHANNELS: usize = 1280;
 
 /// Settings of MobileNetV2. The tensor names are timm's (`mobilenetv2_100`) for either framework.

@@ -10,7 +10,7 @@ use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig, Shortcu
 
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, block};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result};
+use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Stranger};
 
 /// ResNet-20 for small images of bytes, with torchvision's scheme of names. For deeper ones and plain networks, see
 /// [`ResNetConfig`].
@@ -39,6 +39,11 @@ pub static RESNET_SMALL: ModelInfo = ModelInfo {
     init: Init::Kaiming,
     keras_names: keras_names::own,
     weights: &[],
+    other_names: &[],
+    strangers: &[Stranger {
+        tensor: "layer4.0.conv1.weight",
+        what: "a ResNet for photos (torchvision's or timm's ResNet-18 or deeper), where this one is for small images",
+    }],
 };
 
 /// Channels of the paper's three stages. The first works at full size, each other at half the size of the one before.

@@ -28,6 +28,8 @@ pub static SMALL_CNN: ModelInfo = ModelInfo {
     init: Init::Keras,
     keras_names: keras_names::own,
     weights: &[],
+    other_names: &[],
+    strangers: &[],
 };
 
 fn table(n_classes: usize) -> Vec<LayerSpec> {

@@ -9,7 +9,10 @@ use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding, Shortcut};
 
 use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, block};
 use crate::summary::{LayerKind, Trace, keras_names};
-use crate::{Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
+use crate::{
+    Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result,
+    Stranger, Weights,
+};
 
 /// Xception with timm's tensor names (`legacy_xception`). For narrower ones, see [`XceptionConfig`].
 pub static XCEPTION: ModelInfo = ModelInfo {
@@ -58,6 +61,14 @@ pub static XCEPTION: ModelInfo = ModelInfo {
         top1: Some(79.06),
         n_classes: 1000,
         input: || InputSpec::minus_one_to_one(3, 299, 299),
+    }],
+    other_names: &[OtherNames {
+        library: "Cadene's pretrained-models",
+        layers: || vec![("last_linear".to_owned(), "fc".to_owned())],
+    }],
+    strangers: &[Stranger {
+        tensor: "blocks.0.stack.conv1.conv_dw.weight",
+        what: "timm's xception41, xception65 or xception71",
     }],
 };
 

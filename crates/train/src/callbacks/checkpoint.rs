@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use firstsight_data::files::write_atomically;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Checkpoint`] for a file that is damaged or belongs to another training; `vars` are then unchanged.
+    /// [`Error::Checkpoint`] for a file that is damaged, holds values that are not finite or belongs to another training;
+    /// `vars` are then unchanged.
     pub fn load(&self, vars: &[(String, Var)]) -> Result<Option<Resume>> {
         let path = self.folder.join(LAST);
         let bytes = match std::fs::read(&path) {
@@ -267,9 +268,18 @@ fn set(vars: &[(String, Var)], tensors: &HashMap<String, Tensor>, prefix: &str) 
         if value.dims() != var.dims() {
             return Err(format!("{name}: expected shape {:?}, found {:?}", var.dims(), value.dims()));
         }
+        if !is_finite(value).map_err(|e| e.to_string())? {
+            return Err(format!("{name} holds NaN or infinite values"));
+        }
         values.push((var, value));
     }
     values.into_iter().try_for_each(|(var, value)| var.set(value).map_err(|e| e.to_string()))
+}
+
+/// Whether all values are finite: NaN or infinity times zero is NaN, and so is any sum with it.
+fn is_finite(values: &Tensor) -> candle_core::Result<bool> {
+    let zeros = values.affine(0.0, 0.0)?.sum_all()?.to_dtype(DType::F64)?;
+    Ok(!zeros.to_scalar::<f64>()?.is_nan())
 }
 
 /// Replaces what version 1 wrote for a metric, `"Accuracy"` or `{"TopK": 5}`, by the metric's name.

@@ -33,6 +33,25 @@ pub enum HubError {
         /// The cause.
         reason: String,
     },
+    /// The host shows a certificate that nobody known vouches for, or that is not for it.
+    #[error(
+        "{url} shows a certificate that is not trusted here ({reason}); behind a company's proxy, or for a hub of one's own, set \
+         SSL_CERT_FILE to the file of its certificate authority (PEM)"
+    )]
+    Certificate {
+        /// The address.
+        url: String,
+        /// The cause.
+        reason: String,
+    },
+    /// A file or folder of certificate authorities that cannot be used.
+    #[error("the certificates of {path} cannot be used: {reason}", path = path.display())]
+    Authorities {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
     /// The connection was lost, or fell silent, again and again.
     #[error(
         "{url} broke off after {received} of {expected} bytes, {tries} times: {reason}; what has arrived is kept, and the \
@@ -144,6 +163,7 @@ impl HubError {
             self,
             Self::Offline { .. }
                 | Self::Unreachable { .. }
+                | Self::Certificate { .. }
                 | Self::BrokenOff { .. }
                 | Self::TooManyRequests { .. }
                 | Self::NotAHub { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use ureq::http::{Response, StatusCode, Uri};
+use ureq::tls::TlsConfig;
 
 use super::{HubConfig, HubError};
 
@@ -40,6 +41,8 @@ pub(super) struct Http {
     agent: ureq::Agent,
     endpoint: Uri,
     token: Option<String>,
+    /// The proxy without its password.
+    proxy: Option<String>,
 }
 
 impl Http {
@@ -64,13 +67,18 @@ impl Http {
             .max_redirects_will_error(false)
             .user_agent(concat!("firstsight/", env!("CARGO_PKG_VERSION")))
             .proxy(proxy)
+            .tls_config(TlsConfig::builder().root_certs(config.authorities.roots()).build())
             .timeout_resolve(Some(config.timeout))
             .timeout_connect(Some(config.timeout))
             .timeout_recv_response(Some(config.timeout))
             .timeout_per_read(Some(config.timeout))
             .build()
             .into();
-        Ok(Self { agent, endpoint, token: config.token.clone() })
+        let proxy = config.proxy.as_deref().map(|proxy| match proxy.rsplit_once('@') {
+            Some((_, host)) => host.to_owned(),
+            None => proxy.to_owned(),
+        });
+        Ok(Self { agent, endpoint, token: config.token.clone(), proxy })
     }
 
     pub(super) fn send(&self, method: Method, url: &str) -> Result<Reply, Failure> {
@@ -78,7 +86,7 @@ impl Http {
         let mut uri: Uri = url.parse().map_err(|e| not_a_hub(format!("{e}")))?;
         let (mut commit, mut linked_etag, mut linked_size) = (None, None, None);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.ask(method, &uri).map_err(|e| unreachable(&uri, e))?;
+            let response = self.ask(method, &uri).map_err(|e| self.unreachable(&uri, &e))?;
             let headers = response.headers();
             commit = commit.or_else(|| text(headers, "x-repo-commit"));
             linked_etag = linked_etag.or_else(|| text(headers, "x-linked-etag"));
@@ -118,6 +126,21 @@ impl Http {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call()
+    }
+
+    fn unreachable(&self, uri: &Uri, error: &ureq::Error) -> Failure {
+        let (url, said) = (shown(uri), error.to_string());
+        if let Some((_, reason)) = said.split_once("invalid peer certificate: ") {
+            return Failure::Final(HubError::Certificate { url, reason: reason.to_owned() });
+        }
+        let reason = match &self.proxy {
+            Some(proxy) if said.contains("407") => format!(
+                "the proxy {proxy} wants a name and a password: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT ({said})"
+            ),
+            Some(proxy) => format!("{said}, by way of the proxy {proxy}"),
+            None => format!("{said}; where a proxy leads to the internet, HTTPS_PROXY names it"),
+        };
+        Failure::Passing { error: HubError::Unreachable { url, reason }, wait: None }
     }
 
     fn refusal(&self, uri: &Uri, mut response: Response<Body>) -> Failure {
@@ -166,11 +189,6 @@ impl Http {
 
 pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
-}
-
-fn unreachable(uri: &Uri, error: ureq::Error) -> Failure {
-    let error = HubError::Unreachable { url: shown(uri), reason: error.to_string() };
-    Failure::Passing { error, wait: None }
 }
 
 /// The address without its query, which may hold a signature.

@@ -3,6 +3,7 @@
 //! A file lies under `blobs/` by its hash; `snapshots/COMMIT/FILE` is a symbolic link to it, and `refs/REVISION` holds
 //! the commit that a branch or tag stood for. A partial file lies next to the blobs as `.incomplete` and is resumed.
 
+mod authorities;
 mod cache;
 mod download;
 mod error;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use hf_hub::{Repo, RepoType};
 
+pub use self::authorities::Authorities;
 use self::cache::CachedRepo;
 use self::download::{Expected, download};
 pub use self::error::HubError;
@@ -33,6 +35,8 @@ pub struct HubConfig {
     pub offline: bool,
     /// An HTTP or SOCKS proxy.
     pub proxy: Option<String>,
+    /// Who may vouch for the hub.
+    pub authorities: Authorities,
     /// The longest silence, while connecting and between bytes.
     pub timeout: Duration,
     /// The fewest bytes a second, over any `timeout` long, that count as a living connection.
@@ -44,7 +48,7 @@ pub struct HubConfig {
 }
 
 impl HubConfig {
-    /// The public hub without a token, with time-outs for ordinary lines.
+    /// The public hub without a token, with time-outs for ordinary lines and Mozilla's list of authorities.
     pub fn new(cache: PathBuf) -> Self {
         Self {
             endpoint: "https://huggingface.co".to_owned(),
@@ -52,6 +56,7 @@ impl HubConfig {
             token: None,
             offline: false,
             proxy: None,
+            authorities: Authorities::mozilla(),
             timeout: Duration::from_secs(15),
             slowest: 1000,
             retries: 4,

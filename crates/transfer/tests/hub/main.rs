@@ -1,8 +1,10 @@
 //! The hub's client against a hub in miniature: every case ends in the right file or a clear error, and a second try
 //! goes on.
 
+mod certificates;
 mod python;
 mod server;
+mod tls;
 mod web;
 
 use std::path::{Path, PathBuf};

@@ -59,7 +59,7 @@ pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
     let folder = data::scan(&args.data, runtime)?;
     let looker = match (&args.weights, &args.run) {
         (Some(weights), _) => {
-            Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), runtime)?))
+            Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), None, runtime)?))
         }
         (None, Some(run)) => Looker::Features(Box::new(Pretrained::folder(run)?)),
         (None, None) if args.quick => Looker::None,

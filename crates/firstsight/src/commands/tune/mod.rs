@@ -1,3 +1,6 @@
+mod earlier;
+mod settings;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,20 +9,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use firstsight_data::{AugmentationConfig, InputSpec, OnError};
 use firstsight_hpo::{
-    Direction, FloatRange, FrozenTrial, Journal, Percentile, PercentileConfig, Random, Replay, Stop, Study,
-    Suggest, Tpe, TpeConfig, Trial, TrialState,
+    Direction, FloatRange, FrozenTrial, Percentile, PercentileConfig, Random, Replay, Stop, Storage, Study,
+    StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
 };
-use firstsight_lecture::search_report::{self, TrialJson};
-use firstsight_models::ModelInfo;
+use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
+use firstsight_models::{InputShape, ModelInfo};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, StopReason};
 use firstsight_transfer::{
-    DecodedSplits, Interrupted, TrainingRecord,
+    DecodedSplits, Interrupted, Runtime, TrainingRecord,
     training::{Optimization, Training, monitor},
 };
 use serde::Serialize;
 
+use self::settings::{Data, Settings};
 use crate::{
     context::Context,
     data::DataArgs,
@@ -29,11 +33,11 @@ use crate::{
     values::{self, InputSize},
 };
 
-/// Attribute of the study that describes it.
-const SETTINGS: &str = "firstsight";
-
 /// Interval of heartbeats. A worker that is silent for twice as long counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Trials that fail for one reason before any has a value end the search: the others would fail too.
+const HOPELESS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,7 +49,8 @@ pub struct Args {
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
-    /// Number of trials, those of a stored study included
+    /// Number of trials, those of a stored study included. Three that fail for one reason before any has a value end the
+    /// search
     #[arg(long, value_parser = values::positive, value_name = "N")]
     trials: usize,
     /// Sampler of settings
@@ -63,12 +68,17 @@ pub struct Args {
     /// Number of parallel workers
     #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     workers: usize,
-    /// Journal file that keeps the study, in Optuna's format; several processes may share it
+    /// File that keeps the study, in Optuna's format: a journal, or with the feature `sqlite` a database
+    /// (sqlite:///study.db). Several processes may share it
     #[arg(long, value_name = "FILE")]
-    storage: Option<PathBuf>,
-    /// Name of the study in the journal
+    storage: Option<String>,
+    /// Name of the study in the file
     #[arg(long, default_value = "firstsight", value_name = "NAME")]
     study: String,
+    /// Study in the same file, on the same images, whose trials with a value a new study takes over: after a change of
+    /// --model, --epochs or --patience
+    #[arg(long, requires = "storage", value_name = "NAME")]
+    from_study: Option<String>,
     #[command(flatten)]
     split: SplitArgs,
     #[command(flatten)]
@@ -98,7 +108,8 @@ enum SamplerName {
 #[derive(Serialize)]
 struct TuneJson {
     study: String,
-    best: TrialJson,
+    /// None where no trial is complete.
+    best: Option<TrialJson>,
     trials: Vec<TrialJson>,
 }
 
@@ -134,10 +145,17 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    // What cannot be searched is refused before the images are decoded.
+    let builder = builder(args, context)?;
+    let storage = args.storage.as_deref().map(storage::open).transpose()?;
+    if let Some(storage) = &storage {
+        check(&**storage, args, &Settings::new(args, context.seed, None))?;
+    }
+    check_input(args, &context.runtime)?;
     let folders = args.data.splits(&args.split, &context.runtime)?;
     let on_error = args.reading.on_error(OnError::Fail);
     let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
-    let study = study(args, context, &splits)?;
+    let study = study(builder, storage, args, context, &splits)?;
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
     let finished = study.trials()?.iter().filter(of_use).count();
     if finished > 0 {
@@ -145,10 +163,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let started = Instant::now();
     let progress = SearchProgress::new(finished, args.trials);
-    let interrupted = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
+    let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
             let bar = progress.trial(trial.number());
             let value = objective(trial, args, context, &splits, Interrupt(pressed.clone()), bar);
+            let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
             let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(f64::max);
             progress.finished(&line(trial, &value), best);
@@ -157,26 +176,40 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             }
             value
         };
-        study.optimize_parallel(args.workers, args.trials.saturating_sub(finished), objective)?;
-        anyhow::Ok(pressed.load(std::sync::atomic::Ordering::Relaxed))
-    })?;
+        let ended = study.optimize_parallel(args.workers, args.trials.saturating_sub(finished), objective);
+        (ended, pressed.load(std::sync::atomic::Ordering::Relaxed))
+    });
     drop(progress);
+    // However the search ended, what it has found is shown.
+    let (trials, best) = (study.trials()?, study.best_trial().ok());
+    if let Some(file) = &args.report {
+        page(args, context, &splits, &trials, best.as_deref(), started.elapsed())?.write(file)?;
+        eprintln!("{}", file.display());
+    }
+    if args.json {
+        let document = TuneJson {
+            study: args.study.clone(),
+            best: best.as_deref().map(TrialJson::from),
+            trials: trials.iter().map(|trial| (&**trial).into()).collect(),
+        };
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    }
     if interrupted {
         let how = match &args.storage {
-            Some(file) => format!("the same command continues the study in {}", file.display()),
+            Some(file) => format!("the same command continues the study in {file}"),
             None => "the study is lost; `--storage FILE` keeps one".to_owned(),
         };
         return Err(Interrupted(how).into());
     }
-    let best = study.best_trial()?;
-    if let Some(file) = &args.report {
-        page(args, context, &splits, &study.trials()?, &best, started.elapsed())?.write(file)?;
-        eprintln!("{}", file.display());
-    }
+    ended?;
+    let Some(best) = best else {
+        let last = trials.iter().rev().find_map(|trial| trial.user_attrs.get(FAILURE)?.as_str());
+        match last {
+            Some(last) => bail!("none of {} trials has a value; the last one failed: {last}", trials.len()),
+            None => bail!("none of {} trials has a value", trials.len()),
+        }
+    };
     if args.json {
-        let trials = study.trials()?.iter().map(|trial| (&**trial).into()).collect();
-        let document = TuneJson { study: args.study.clone(), best: (&*best).into(), trials };
-        println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
     let Training { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
@@ -199,48 +232,79 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The study, new or stored. A stored one must be about the same data, models and training.
-fn study(args: &Args, context: &Context, splits: &DecodedSplits) -> Result<Study> {
+/// Refuses an input that no model takes, and says which models it is too small for: their trials fail.
+fn check_input(args: &Args, runtime: &Runtime) -> Result<()> {
+    let input = InputShape::from(&args.decoded());
+    let refusals: Vec<_> = args.model.iter().filter_map(|model| model.check_input(input).err()).collect();
+    if refusals.len() < args.model.len() {
+        refusals.iter().for_each(|error| runtime.message(&format!("{error}; its trials will fail")));
+        return Ok(());
+    }
+    Err(refusals.into_iter().next().map_or_else(|| anyhow!("no model is named"), anyhow::Error::from))
+}
+
+/// A study of these arguments, without its storage.
+fn builder(args: &Args, context: &Context) -> Result<StudyBuilder> {
     let seed = u32::try_from(context.seed)
         .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", context.seed))?;
     let builder = Study::builder(&args.study).direction(Direction::Maximize).heartbeat(HEARTBEAT);
+    let builder = builder.give_up_after(HOPELESS);
     let builder = match args.sampler {
         SamplerName::Random => builder.sampler(Random::new(seed)),
         SamplerName::Tpe => builder
             .sampler(Tpe::new(TpeConfig { constant_liar: args.workers > 1, ..TpeConfig::optuna4(seed) })?),
     };
-    let builder =
-        if args.no_pruning { builder } else { builder.pruner(Percentile::new(PercentileConfig::median())?) };
-    let study = match &args.storage {
-        Some(file) => builder.storage(Journal::open(file)?).load_or_create()?,
-        None => builder.create()?,
-    };
-    let settings = settings(args, context, splits);
-    let stored = study.storage().studies()?.into_iter().find(|record| record.name == args.study);
-    match stored.and_then(|record| record.user_attrs.get(SETTINGS)?.as_str().map(str::to_owned)) {
-        Some(stored) if stored != settings => bail!(
-            "the study {} is about another search: expected {settings}, found {stored}; name another with --study",
-            args.study
-        ),
-        Some(_) => {}
-        None => study.set_user_attr(SETTINGS, settings)?,
+    Ok(if args.no_pruning { builder } else { builder.pruner(Percentile::new(PercentileConfig::median())?) })
+}
+
+/// Checks a stored study, and the one to take over, against the settings as far as these are known.
+fn check(storage: &dyn Storage, args: &Args, settings: &Settings) -> Result<()> {
+    if let Some(stored) = Settings::stored(storage, &args.study)? {
+        settings.check_same(&stored, &args.study)?;
+    }
+    let Some(from) = &args.from_study else { return Ok(()) };
+    if *from == args.study {
+        bail!("--from-study names the study itself: name the new one with --study");
+    }
+    match Settings::stored(storage, from)? {
+        Some(stored) => settings.check_comparable(&stored, from),
+        None => bail!("the file holds no study of this command that is called {from}"),
+    }
+}
+
+/// The study, new or stored. A stored one must be about the same data, models and training.
+fn study(
+    builder: StudyBuilder,
+    storage: Option<Arc<dyn Storage>>,
+    args: &Args,
+    context: &Context,
+    splits: &DecodedSplits,
+) -> Result<Study> {
+    let Some(storage) = storage else { return Ok(builder.create()?) };
+    let data = Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) };
+    let settings = Settings::new(args, context.seed, Some(data));
+    check(&*storage, args, &settings)?;
+    let study = builder.shared_storage(storage.clone()).load_or_create()?;
+    if Settings::stored(&*storage, &args.study)?.is_none() {
+        settings.store(&study)?;
+    }
+    if let Some(from) = &args.from_study
+        && let Some(old) = Settings::stored(&*storage, from)?
+    {
+        earlier::take_over(&study, storage, from, &old, args, context.seed)?;
     }
     Ok(study)
 }
 
-/// Description of a study without its sampler and length.
-fn settings(args: &Args, context: &Context, splits: &DecodedSplits) -> String {
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
-    format!(
-        "{} on {} ({} classes, content {:016x}), at most {} epochs, patience {}, seed {}",
-        models.join(" or "),
-        args.input,
-        splits.n_classes(),
-        splits.fingerprint(),
-        args.epochs,
-        args.patience,
-        context.seed
-    )
+/// A failure without the backtrace that candle appends to its messages, kept with the trial.
+fn explained(trial: &mut Trial<'_>, stop: Stop) -> Stop {
+    let Stop::Failed(error) = stop else { return stop };
+    let text = error.to_string();
+    let reason = text.split("\n   0: ").next().unwrap_or_default().trim_end();
+    match trial.set_user_attr(FAILURE, reason) {
+        Ok(()) => Stop::failed(reason),
+        Err(error) => error.into(),
+    }
 }
 
 /// The best validation accuracy of a training with the trial's settings.
@@ -303,7 +367,7 @@ fn page(
     context: &Context,
     splits: &DecodedSplits,
     trials: &[Arc<FrozenTrial>],
-    best: &FrozenTrial,
+    best: Option<&FrozenTrial>,
     time: Duration,
 ) -> Result<Report> {
     let source = escape_markup(&args.data.path().display().to_string());

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::{ForeignFile, shards};
 use crate::{Error, Result};
 
 /// The format's own limit.
@@ -42,16 +43,31 @@ impl TensorHeader {
 }
 
 impl WeightsHeader {
-    /// Reads the header of a file, and no tensor.
+    /// Reads the header of a file, and no tensor. Of an index (`model.safetensors.index.json`) it reads the headers of
+    /// all files that this names.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::WeightsHeader`] for a file that is not in the format: truncated or with bytes
-    /// left over, with a header that exceeds the file or is not JSON, with a name twice, or with tensors that overlap,
-    /// leave gaps, exceed the file or have another size than their shape needs.
+    /// [`Error::Io`]; [`Error::Foreign`] for a file of another format, and [`Error::WeightsHeader`] for one that is not in
+    /// this one: truncated or with bytes left over, with a header that exceeds the file or is not JSON, with a name twice,
+    /// or with tensors that overlap, leave gaps, exceed the file or have another size than their shape needs.
     pub fn read(path: &Path) -> Result<Self> {
+        if !shards::is_index(path) {
+            return Self::read_one(path);
+        }
+        let mut tensors = Vec::new();
+        for file in shards::files(path)? {
+            tensors.extend(Self::read_one(&file)?.tensors);
+        }
+        Self::sorted(tensors).map_err(|reason| Error::WeightsHeader { path: path.to_path_buf(), reason })
+    }
+
+    fn read_one(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let bad = |reason| Error::WeightsHeader { path: path.to_path_buf(), reason };
+        let bad = |reason| match ForeignFile::recognize(path) {
+            Some(foreign) => Error::Foreign(Box::new(foreign)),
+            None => Error::WeightsHeader { path: path.to_path_buf(), reason },
+        };
         let mut file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         let mut length = [0; 8];
@@ -91,10 +107,7 @@ impl WeightsHeader {
             places.push((entry.place(&name)?, name.clone()));
             tensors.push(TensorHeader { name, dtype: entry.dtype, shape: entry.shape });
         }
-        tensors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(format!("its header names {} twice", pair[0].name));
-        }
+        let header = Self::sorted(tensors)?;
         places.sort_unstable();
         let mut end = 0;
         for ((from, to), name) in &places {
@@ -109,7 +122,15 @@ impl WeightsHeader {
             let what = if end > n_bytes { "the file is truncated" } else { "some belong to no tensor" };
             return Err(format!("its tensors have {end} bytes, and {n_bytes} follow the header: {what}"));
         }
-        Ok(Self { tensors })
+        Ok(header)
+    }
+
+    fn sorted(mut tensors: Vec<TensorHeader>) -> Result<Self, String> {
+        tensors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        match tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            Some(pair) => Err(format!("its header names {} twice", pair[0].name)),
+            None => Ok(Self { tensors }),
+        }
     }
 }
 

@@ -1,0 +1,160 @@
+//! What a stored study is about, so that its trials are not mixed with those of another search.
+
+use anyhow::{Result, bail};
+use firstsight_hpo::{Storage, Study};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Args;
+
+/// Attribute of the study that holds them.
+const ATTRIBUTE: &str = "firstsight";
+
+/// A search without its sampler and length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) models: Vec<String>,
+    input: String,
+    epochs: usize,
+    patience: usize,
+    seed: u64,
+    /// Once the images are decoded.
+    data: Option<Data>,
+}
+
+/// The decoded images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Data {
+    pub(super) classes: usize,
+    /// Hash of their pixels and labels, in hexadecimal.
+    pub(super) content: String,
+}
+
+impl Settings {
+    pub(super) fn new(args: &Args, seed: u64, data: Option<Data>) -> Self {
+        Self {
+            models: args.model.iter().map(|kind| kind.name.to_owned()).collect(),
+            input: args.input.to_string(),
+            epochs: args.epochs,
+            patience: args.patience,
+            seed,
+            data,
+        }
+    }
+
+    /// Those of the study called `name`, if the storage has it and they are known.
+    pub(super) fn stored(storage: &dyn Storage, name: &str) -> Result<Option<Self>> {
+        let Some(study) = storage.studies()?.into_iter().find(|study| study.name == name) else {
+            return Ok(None);
+        };
+        let Some(value) = study.user_attrs.get(ATTRIBUTE) else { return Ok(None) };
+        let settings = match value {
+            Value::String(text) => Self::parse(text),
+            value => serde_json::from_value(value.clone()).ok(),
+        };
+        match settings {
+            Some(settings) => Ok(Some(settings)),
+            None => bail!("the study {name} is about another search: {value}; name another with --study"),
+        }
+    }
+
+    pub(super) fn store(&self, study: &Study) -> Result<()> {
+        Ok(study.set_user_attr(ATTRIBUTE, self)?)
+    }
+
+    /// The sentence of version 0.1: `cnn or lenet5 on 80x60x1 (55 classes, content e6b0…), at most 20 epochs, patience 5, seed
+    /// 123`.
+    fn parse(text: &str) -> Option<Self> {
+        let (models, rest) = text.split_once(" on ")?;
+        let (input, rest) = rest.split_once(" (")?;
+        let (classes, rest) = rest.split_once(" classes, content ")?;
+        let (content, rest) = rest.split_once("), at most ")?;
+        let (epochs, rest) = rest.split_once(" epochs, patience ")?;
+        let (patience, seed) = rest.split_once(", seed ")?;
+        Some(Self {
+            models: models.split(" or ").map(str::to_owned).collect(),
+            input: input.to_owned(),
+            epochs: epochs.parse().ok()?,
+            patience: patience.parse().ok()?,
+            seed: seed.parse().ok()?,
+            data: Some(Data { classes: classes.parse().ok()?, content: content.to_owned() }),
+        })
+    }
+
+    /// What differs from `stored`, each with its value there and here.
+    fn differences(&self, stored: &Self) -> Vec<String> {
+        let pairs = [
+            ("--model", stored.models.join(" or "), self.models.join(" or ")),
+            ("--epochs", stored.epochs.to_string(), self.epochs.to_string()),
+            ("--patience", stored.patience.to_string(), self.patience.to_string()),
+            ("--seed", stored.seed.to_string(), self.seed.to_string()),
+        ];
+        let differ = pairs.into_iter().filter(|(_, there, here)| there != here);
+        differ.map(|(flag, there, here)| format!("{flag} was {there} and is {here}")).collect()
+    }
+
+    /// Why trials of `stored` cannot be compared with this search's: they saw other images.
+    fn incomparable(&self, stored: &Self) -> Option<String> {
+        if self.input != stored.input {
+            return Some(format!("--input was {} and is {}", stored.input, self.input));
+        }
+        match (&self.data, &stored.data) {
+            (Some(here), Some(there)) if here.classes != there.classes => {
+                Some(format!("the images had {} classes and have {}", there.classes, here.classes))
+            }
+            (Some(here), Some(there)) if here != there => {
+                Some("the images, or their split, were others".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The study of these settings is not the stored one; the message says what differs, and how to go on.
+    pub(super) fn check_same(&self, stored: &Self, study: &str) -> Result<()> {
+        let mut differences = self.differences(stored);
+        if let Some(other) = self.incomparable(stored) {
+            differences.push(other);
+            bail!(
+                "the study {study} is about another search: {}; name another with --study",
+                differences.join(", ")
+            );
+        }
+        match differences.is_empty() {
+            true => Ok(()),
+            false => bail!(
+                "the study {study} is about another search: {}; a new study can take over its trials: --study NEW \
+                 --from-study {study}",
+                differences.join(", ")
+            ),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The trials of the study `from` cannot be compared with these.
+    pub(super) fn check_comparable(&self, stored: &Self, from: &str) -> Result<()> {
+        match self.incomparable(stored) {
+            None => Ok(()),
+            Some(reason) => {
+                bail!("the trials of the study {from} cannot be compared with this search's: {reason}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_versions_sentence_is_read() {
+        let text = "logistic or lenet5 on 16x16x1 (2 classes, content 00000000e6b0aa01), at most 1 epochs, patience 5, seed 7";
+        let settings = Settings::parse(text).unwrap();
+        assert_eq!(settings.models, ["logistic", "lenet5"]);
+        assert_eq!((settings.epochs, settings.patience, settings.seed), (1, 5, 7));
+        assert_eq!(settings.data, Some(Data { classes: 2, content: "00000000e6b0aa01".to_owned() }));
+        assert!(Settings::parse("something else").is_none());
+    }
+}

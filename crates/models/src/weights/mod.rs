@@ -1,0 +1,14 @@
+//! Files of weights: what they hold, under whose names, and how it becomes a network's variables.
+
+mod foreign;
+mod header;
+mod load;
+mod mismatch;
+mod names;
+mod shards;
+
+pub use foreign::{ForeignFile, WayOut};
+pub use header::{TensorHeader, WeightsHeader};
+pub(crate) use load::{Rules, load};
+pub use mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
+pub use names::{OtherNames, Renaming, Stranger};

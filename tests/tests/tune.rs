@@ -1,0 +1,164 @@
+//! `tune` where a search goes wrong, goes on, or keeps its study elsewhere.
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+
+use image::{GrayImage, Luma};
+use serde_json::Value;
+
+use common::{cli, command, refused, refuses, succeeds, text};
+
+/// Two classes of 8 small images: stripes across and down.
+fn scene() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, down) in [("across", true), ("down", false)] {
+        let class = folder.path().join("data").join(class);
+        std::fs::create_dir_all(&class).unwrap();
+        for i in 0..8 {
+            let place = |x: u32, y: u32| if down { y } else { x } + i;
+            let pixel = |x, y| Luma([if place(x, y) % 4 < 2 { 200 } else { (x * y) as u8 }]);
+            GrayImage::from_fn(16, 16, pixel).save(class.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    folder
+}
+
+fn tune<'a>(model: &'a str, trials: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["tune", "--data", "data", "--input", "16x16x1", "--model", model, "--trials", trials];
+    [&fixed[..], if more.contains(&"--epochs") { &[] } else { &["--epochs", "1"] }, more].concat()
+}
+
+/// The command that knows a network which cannot be built.
+fn hopeless(folder: &Path, trials: &str, more: &[&str]) -> Output {
+    let args = tune("unbuildable", trials, more);
+    let mut command = command(folder, &args);
+    command.env("FIRSTSIGHT_TESTS_UNBUILDABLE", "1").env("RUST_BACKTRACE", "1").output().unwrap()
+}
+
+#[test]
+fn a_search_whose_trials_all_fail_says_why_once_and_shows_them() {
+    let folder = scene();
+    let here = folder.path();
+    let output = hopeless(here, "10", &["--json", "--report", "page.html"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("3 trials failed for one reason") && said.contains("it is never built"), "{said}");
+    assert_eq!(said.matches("it is never built").count(), 4, "each trial's line and the last: {said}");
+    assert!(!said.contains("WARN") && !said.contains("   0: "), "{said}");
+    let document: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(document["best"].is_null());
+    let trials = document["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 3);
+    for trial in trials {
+        assert_eq!(trial["state"], "failed");
+        assert!(trial["error"].as_str().unwrap().contains("it is never built"), "{trial}");
+    }
+    let page = std::fs::read_to_string(here.join("page.html")).unwrap();
+    assert!(page.contains("0 complete, 0 pruned, 3 failed") && page.contains("it is never built"));
+
+    let output = hopeless(here, "2", &["--report", "short.html"]);
+    refused(&output, &["none of 2 trials has a value", "it is never built"]);
+    assert!(here.join("short.html").exists());
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused_before_images_are_decoded() {
+    let folder = scene();
+    let here = folder.path();
+    std::fs::write(here.join("st.db"), [&b"SQLite format 3\0"[..], &[0; 84]].concat()).unwrap();
+    let early = |args: &[&str], words: &[&str]| {
+        let output = cli(here, args);
+        refused(&output, words);
+        assert!(!text(&output.stderr).contains("images:"), "{}", text(&output.stderr));
+    };
+    early(&tune("alexnet", "2", &[]), &["alexnet", "16x16", "67x67"]);
+    early(
+        &tune("logistic", "2", &["--storage", "mysql://root@host/db"]),
+        &["mysql://root@host/db", "server"],
+    );
+    early(&tune("logistic", "2", &["--storage", "sqlite:///:memory:"]), &["memory"]);
+    early(&tune("logistic", "2", &["--storage", "sqlite://study.db"]), &["sqlite:///study.db"]);
+    early(&tune("logistic", "2", &["--seed", "4294967296", "--storage", "new.log"]), &["2^32"]);
+    assert!(!here.join("new.log").exists());
+    early(&tune("logistic", "2", &["--from-study", "x"]), &["--storage"]);
+    if !cfg!(feature = "sqlite") {
+        let words = ["SQLite", "--features sqlite", "journal"];
+        early(&tune("logistic", "2", &["--storage", "sqlite:///study.db"]), &words);
+        early(&tune("logistic", "2", &["--storage", "st.db"]), &words);
+    } else {
+        early(&tune("logistic", "2", &["--storage", "st.db"]), &["st.db"]);
+    }
+    succeeds(here, &tune("logistic", "1", &["--storage", "st.log"]));
+    early(&tune("logistic", "2", &["--storage", "st.log", "--epochs", "2"]), &["--epochs was 1 and is 2"]);
+}
+
+#[test]
+fn a_new_study_takes_over_the_trials_of_an_old_one() {
+    let folder = scene();
+    let here = folder.path();
+    let stored = |more: &[&'static str]| -> Vec<&'static str> {
+        [&["--storage", "st.log", "--json"][..], more].concat()
+    };
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&succeeds(here, args)).unwrap() };
+    let old = json(&tune("logistic", "2", &stored(&[])));
+    // One model more and more epochs: the old study is not mixed, and the message says what differs and the way on.
+    let more = ["--model", "small-cnn", "--epochs", "2"];
+    refuses(
+        here,
+        &tune("logistic", "4", &stored(&more)),
+        &[
+            "--model was logistic and is logistic or small-cnn",
+            "--epochs was 1 and is 2",
+            "--from-study firstsight",
+        ],
+    );
+    let further = ["--study", "two", "--from-study", "firstsight"];
+    let args = tune("logistic", "4", &stored(&[&more[..], &further].concat()));
+    let output = cli(here, &args);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("taken over from firstsight: trials 0, 1; TPE learns from them"), "{said}");
+    let new: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    let trials = new["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 4);
+    for (new, old) in trials.iter().zip(old["trials"].as_array().unwrap()) {
+        assert_eq!(new["value"], old["value"]);
+        assert_eq!(new["params"]["learning_rate"], old["params"]["learning_rate"]);
+        assert_eq!(new["params"]["model"], "logistic");
+    }
+    assert!(trials[2]["params"]["learning_rate"] != trials[0]["params"]["learning_rate"]);
+    // Again: nothing is taken over twice.
+    let args = tune("logistic", "5", &stored(&[&more[..], &further].concat()));
+    assert_eq!(json(&args)["trials"].as_array().unwrap().len(), 5);
+    // Trials of a model that is not searched stay where they are; those of other images cannot be compared.
+    let three = ["--study", "three", "--from-study", "two"];
+    let output = cli(here, &tune("small-cnn", "1", &stored(&three)));
+    assert!(text(&output.stderr).contains("its model logistic is not searched"), "{}", text(&output.stderr));
+    refuses(
+        here,
+        &tune("logistic", "1", &stored(&["--study", "four", "--from-study", "none"])),
+        &["no study", "none"],
+    );
+    std::fs::remove_file(here.join("data/across/0.png")).unwrap();
+    refuses(
+        here,
+        &tune("logistic", "3", &stored(&["--study", "five", "--from-study", "firstsight"])),
+        &["cannot be compared", "the images"],
+    );
+}
+
+/// `cargo test --release --package firstsight-tests --features sqlite --test tune`.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_study_lives_in_an_sqlite_file() {
+    let folder = scene();
+    let here = folder.path();
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&succeeds(here, args)).unwrap() };
+    let first = json(&tune("logistic", "2", &["--storage", "sqlite:///study.db", "--json"]));
+    let again = json(&tune("logistic", "3", &["--storage", "study.db", "--json"]));
+    assert_eq!(again["trials"].as_array().unwrap()[..2], first["trials"].as_array().unwrap()[..]);
+    let address = format!("sqlite:///{}", here.join("study.db").display());
+    assert_eq!(json(&tune("logistic", "3", &["--storage", &address, "--json"])), again);
+}
