@@ -73,17 +73,16 @@ fn images_with_other_names_count_and_other_formats_are_said_once_by_every_comman
     succeeds(here, &train("left", "first"));
     let tune =
         ["tune", "left", "--model", "logistic", "--input", "12x12x1", "--epochs", "1", "--trials", "1"];
-    for args in [
-        &train("left", "run")[..],
-        &tune,
-        &["evaluate", "first", "left"],
-        &["predict", "--run", "first", "left"],
-        &["dataset", "stats", "left"],
-    ] {
+    for args in
+        [&train("left", "run")[..], &tune, &["evaluate", "first", "left"], &["dataset", "stats", "left"]]
+    {
         let said = text(&cli(here, args).stderr);
         let sentence = "left out 1 of 20 files in left: 1 HEIC file (bees/m0009.heic)";
         assert_eq!(said.matches(sentence).count(), 1, "{args:?}: {said}");
     }
+    // A photo that can't be read has a row.
+    let output = cli(here, &["predict", "--run", "first", "--csv", "left"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(1), 1 + 20));
     let listed = &stats(here, "left")["splits"][0]["skipped"][0];
     assert!(listed["reason"].as_str().unwrap().contains("HEIC"), "{listed}");
 }
@@ -140,7 +139,9 @@ fn every_unreadable_file_is_listed_by_stats() {
     noise(&here.join("bad"), 4);
     std::fs::write(here.join("bad/ants/m0001.png"), "").unwrap();
     std::fs::write(here.join("bad/bees/m0003.png"), "<!DOCTYPE html><html>404").unwrap();
-    let stats = stats(here, "bad");
+    let output = cli(here, &["dataset", "stats", "bad", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let stats: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
     let unreadable = stats["splits"][0]["unreadable"].as_array().unwrap();
     assert_eq!(unreadable.len(), 2, "{stats}");
     assert!(unreadable[0]["reason"].as_str().unwrap().contains("an empty file"));

@@ -64,7 +64,7 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     number(max_pixels);
     number(folder.len() as u64);
 
-    let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(&s.path)).collect();
+    let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(s.container())).collect();
     for ((i, sample), stamp) in folder.samples().iter().enumerate().zip(stamps) {
         let (size, modified) = stamp?;
         let class = match folder.labels().get(i) {

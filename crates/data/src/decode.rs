@@ -22,6 +22,7 @@ use crate::decode_settings::DecodeSettings;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 use crate::reading::{Damaged, Exif, Reading};
+use crate::sample::Sample;
 
 /// An image decoded and resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub struct DecodedImage {
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 pub fn decode_image(path: &Path, settings: &DecodeSettings) -> Result<Vec<u8>> {
-    Ok(decode_bytes(path, &read_file(path)?, settings)?.pixels)
+    Ok(decode_bytes(path, &Sample::file(path).read()?, settings)?.pixels)
 }
 
 /// Whether a file that begins so is an image that can be decoded.
@@ -83,16 +84,11 @@ pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Res
 }
 
 /// Width and height from the header, of the upright image where `exif` is applied.
-pub(crate) fn read_dimensions(path: &Path, exif: Exif) -> Result<(u32, u32)> {
-    let bytes = read_file(path)?;
+pub(crate) fn read_dimensions(sample: &Sample, exif: Exif) -> Result<(u32, u32)> {
+    let (path, bytes) = (&sample.path, sample.read()?);
     let file = Sound::new(path, &bytes, &Reading::viewer())?;
     let read = || Ok(file.orientation(exif).size(file.dimensions()?));
     guard::guarded(read).map_err(|failure| failure.on(path, file.format, u64::MAX))
-}
-
-/// The bytes of a file.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(Error::io("read", path))
 }
 
 /// An image at the size that it has in a file.

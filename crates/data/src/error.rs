@@ -67,6 +67,17 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A Parquet file or an archive isn't what it should be.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// The expected content.
+        expected: String,
+        /// The content.
+        found: String,
+    },
+
     /// The validation or test folder has classes that the training folder lacks.
     #[error("expected in {} only classes of {}, found also {unknown:?}", path.display(), train.display())]
     UnknownClasses {
@@ -158,7 +169,7 @@ pub enum Error {
         found: String,
     },
 
-    /// A CSV file is not a table of numbers.
+    /// A table's cell or line is not what it should be.
     #[error("{} line {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
     Csv {
         /// The file.

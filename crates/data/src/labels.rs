@@ -137,6 +137,23 @@ impl Labels {
         }
     }
 
+    /// The same labels under other numbers of the classes.
+    #[cfg(feature = "decode")]
+    pub(crate) fn renumbered(self, number: impl Fn(u32) -> u32) -> Self {
+        match self {
+            Self::Class(labels) => Self::Class(labels.into_iter().map(number).collect()),
+            Self::MultiLabel(rows) => {
+                let renumbered = |row: Vec<u32>| {
+                    let mut row: Vec<u32> = row.into_iter().map(&number).collect();
+                    row.sort_unstable();
+                    row
+                };
+                Self::MultiLabel(rows.into_iter().map(renumbered).collect())
+            }
+            Self::Value(labels) => Self::Value(labels),
+        }
+    }
+
     /// The number of images of each of `n_classes` classes; of all images for [`Value`](Self::Value).
     ///
     /// # Panics

@@ -44,6 +44,8 @@ mod image_hash;
 #[cfg(feature = "decode")]
 mod mnist;
 #[cfg(feature = "decode")]
+mod sample;
+#[cfg(feature = "decode")]
 mod scan;
 #[cfg(feature = "decode")]
 mod table;
@@ -98,9 +100,13 @@ pub use loader::{Loader, LoaderConfig};
 pub use mnist::Mnist;
 pub use normalize::Normalize;
 pub use reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
+#[cfg(feature = "decode")]
+pub use sample::Sample;
 pub use sampling::{Sampling, balanced};
 #[cfg(feature = "decode")]
-pub use scan::{DatasetFolder, FoundImages, ImageFolder, Sample, SkipReason, Skipped, scan_images};
+pub use scan::{
+    DatasetFolder, FoundImages, ImageFolder, ScanOptions, SkipReason, Skipped, scan_images, scan_images_with,
+};
 pub use split::{Groups, stratified_folds, stratified_split, train_test_split};
 #[cfg(feature = "decode")]
 pub use table::{Standardizer, Table};

@@ -1,50 +1,137 @@
-//! The folder of images of a command, as an argument or a flag, and the folder of its run.
+//! The images of a command, as an argument or a flag, where their labels are, and the folder of its run.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::DatasetFolder;
+use firstsight_data::{DatasetFolder, ScanOptions, Task};
 use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
-use crate::splitting::SplitArgs;
+use crate::{splitting::SplitArgs, values};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct DataArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+}
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct DataArgs {
-    /// Folder of images: Train/Test or train/val/test of class folders, or one folder of class folders
+struct SourceArgs {
+    /// Images: a folder of train/val/test with class folders, or of class folders; a table (.csv, .tsv, .jsonl) with the
+    /// columns path, label and split; Parquet files of Hugging Face's; tar shards of WebDataset's
     #[arg(value_name = "DATA")]
     folder: Option<PathBuf>,
-    /// Folder of images, as a flag
-    #[arg(long, value_name = "DIR")]
+    /// Images, as a flag
+    #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
+}
+
+/// Where the labels of images are, if not in the names of class folders.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Labels")]
+#[group(skip)]
+pub(crate) struct LabelArgs {
+    #[command(flatten)]
+    table: TableArgs,
+    /// Column of labels; several, with commas between them, hold 0 and 1 each [default: label]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    label_column: Vec<String>,
+    /// Take labels from file names: a regular expression whose first group is the label, such as '^(.+)_[0-9]+' for
+    /// tabby_12.jpg
+    #[arg(long, conflicts_with = "label_column", value_name = "PATTERN")]
+    label_from: Option<String>,
+    /// What the labels are [default: one class for each image, or several where a cell holds several]
+    #[arg(long, value_parser = values::task(), value_name = "TASK")]
+    task: Option<Task>,
+}
+
+/// Where the images of a table are.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct TableArgs {
+    /// Folder of a table's paths [default: the table's]
+    #[arg(long = "images", id = "images-folder", value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl TableArgs {
+    pub(crate) fn options(&self) -> ScanOptions {
+        ScanOptions { images: self.folder.clone(), ..ScanOptions::default() }
+    }
+}
+
+impl LabelArgs {
+    pub(crate) fn options(&self) -> ScanOptions {
+        ScanOptions {
+            label_from: self.label_from.clone(),
+            label_columns: self.label_column.clone(),
+            task: self.task,
+            ..self.table.options()
+        }
+    }
+
+    /// The flags as they were typed, each after a space, for a command that is to read the same.
+    pub(crate) fn typed(&self) -> String {
+        let mut text = String::new();
+        if let Some(folder) = &self.table.folder {
+            text += &format!(" --images {folder:?}");
+        }
+        if !self.label_column.is_empty() {
+            text += &format!(" --label-column {:?}", self.label_column.join(","));
+        }
+        if let Some(pattern) = &self.label_from {
+            text += &format!(" --label-from '{pattern}'");
+        }
+        if let Some(task) = self.task {
+            text += &format!(" --task {task}");
+        }
+        text
+    }
 }
 
 impl DataArgs {
     pub(crate) fn path(&self) -> &Path {
-        self.folder.as_deref().or(self.data.as_deref()).unwrap_or(Path::new(""))
+        self.source.folder.as_deref().or(self.source.data.as_deref()).unwrap_or(Path::new(""))
+    }
+
+    /// Scans the images to train on, and says what is left out.
+    pub(crate) fn scan(&self, runtime: &Runtime) -> Result<DatasetFolder> {
+        scan(self.path(), &self.labels, runtime)
     }
 
     /// Its images as training, validation and test images; says what is left out.
     pub(crate) fn splits(&self, split: &SplitArgs, runtime: &Runtime) -> Result<Splits> {
-        Ok(Splits::new(self.path(), scan(self.path(), runtime)?, split.config(), runtime)?)
+        let dataset = self.scan(runtime)?;
+        let root = dataset.root.clone();
+        Ok(Splits::new(&root, dataset, split.config(), runtime)?)
+    }
+
+    /// The flags about labels as they were typed.
+    pub(crate) fn typed(&self) -> String {
+        self.labels.typed()
     }
 
     /// The default run folder of a network trained on it: `photos-mobilenet-v2`.
     pub(crate) fn default_run(&self, model: &str) -> PathBuf {
         let absolute = std::path::absolute(self.path()).unwrap_or_else(|_| self.path().to_path_buf());
-        let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
+        let name = name.map(|name| name.to_string_lossy().into_owned());
         PathBuf::from(format!("{}-{model}", name.as_deref().unwrap_or("images")))
     }
 }
 
-/// Scans a folder of images to train on, and says what is left out.
-pub(crate) fn scan(path: &Path, runtime: &Runtime) -> Result<DatasetFolder> {
-    announced(DatasetFolder::scan(path)?, runtime)
+/// Scans images to train on, and says what is left out.
+pub(crate) fn scan(path: &Path, labels: &LabelArgs, runtime: &Runtime) -> Result<DatasetFolder> {
+    announced(DatasetFolder::scan_with(path, &labels.options())?, runtime)
 }
 
-/// Scans a folder of images to measure, which may have other classes than a run, and says what is left out.
-pub(crate) fn scan_to_measure(path: &Path, runtime: &Runtime) -> Result<DatasetFolder> {
-    announced(DatasetFolder::scan_all_classes(path)?, runtime)
+/// Scans images to measure, which may have other classes than a run, and says what is left out.
+pub(crate) fn scan_to_measure(path: &Path, labels: &LabelArgs, runtime: &Runtime) -> Result<DatasetFolder> {
+    let options = ScanOptions { all_classes: true, ..labels.options() };
+    announced(DatasetFolder::scan_with(path, &options)?, runtime)
 }
 
 fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder> {

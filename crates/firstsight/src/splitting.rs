@@ -22,8 +22,8 @@ pub(crate) struct SplitArgs {
     /// Share of each class that is set aside where the folder has no validation images
     #[arg(long, default_value_t = firstsight_transfer::VALIDATION_SHARE, value_parser = values::inner_share, allow_negative_numbers = true, value_name = "SHARE")]
     validation_share: f64,
-    /// Keep the images of a group on one side: a regular expression of the file name whose first group names it, such as
-    /// '^(p[0-9]+)_' for p17_left.jpg
+    /// Keep the images of a group on one side: a column of the table, or a regular expression of the file name whose first
+    /// group names it, such as '^(p[0-9]+)_' for p17_left.jpg
     #[arg(long, value_name = "PATTERN")]
     group_by: Option<String>,
 }
@@ -73,8 +73,9 @@ impl Work {
         runtime: &Runtime,
     ) -> Result<Self> {
         let Some(k) = folds.folds else { return Ok(Self::One(Box::new(data.splits(split, runtime)?))) };
-        let dataset = data::scan(data.path(), runtime)?;
-        Ok(Self::Folds(Splits::folds(data.path(), dataset, &split.config(), k, runtime)?))
+        let dataset = data.scan(runtime)?;
+        let root = dataset.root.clone();
+        Ok(Self::Folds(Splits::folds(&root, dataset, &split.config(), k, runtime)?))
     }
 
     /// The task of the images.

@@ -1,7 +1,7 @@
 //! Values of arguments, parsed from text once.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use firstsight_data::{Alpha, AugmentationPreset, Damaged, Exif, OnError, Reading, SixteenBit};
+use firstsight_data::{Alpha, AugmentationPreset, Damaged, Exif, OnError, Reading, SixteenBit, Task};
 use firstsight_lecture::SectionName;
 use firstsight_models::{ModelInfo, registry};
 use firstsight_transfer::{LearningRate, Measured, Split};
@@ -238,6 +238,15 @@ pub(crate) fn measured() -> impl TypedValueParser<Value = Measured> {
         (Measured::Split(Split::Test), "test", "Test images"),
         (Measured::New, "new", "Images that the run has not seen"),
         (Measured::All, "all", "All images"),
+    ])
+}
+
+/// What labels are.
+pub(crate) fn task() -> impl TypedValueParser<Value = Task> {
+    one_of(&[
+        (Task::SingleLabel, "single-label", "One class for each image"),
+        (Task::MultiLabel, "multi-label", "Any number of labels for each image"),
+        (Task::Regression, "regression", "A number for each image"),
     ])
 }
 

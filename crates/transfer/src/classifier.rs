@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{DecodedImage, ImageDataset, InputSpec, decode_bytes};
+use firstsight_data::{ImageDataset, InputSpec, Sample, decode_bytes};
 use firstsight_models::ImageClassifier;
 use firstsight_train::predict;
 use rayon::prelude::*;
@@ -137,22 +137,23 @@ impl Classifier {
     pub fn predict(&self, path: &Path) -> Result<Vec<Prediction>> {
         let options = PredictOptions { top: self.label_names.len(), reject: None };
         let mut predictions = Vec::new();
-        self.predict_images([path.to_path_buf()], &options, |row| -> Result<()> {
+        self.predict_images([Sample::file(path)], &options, |row| -> Result<()> {
             predictions = row.answer?.predictions;
             Ok(())
         })?;
         Ok(predictions)
     }
 
-    /// Answers for image files, in their order, each given to `on_row` as soon as it is there. A batch of images is decoded
+    /// Answers for images, in their order, each given to `on_row` as soon as it is there. A batch of images is decoded
     /// and in memory at a time. A file that cannot be read is a row as well; an error of `on_row` ends the work.
     ///
     /// ```no_run
     /// use candle_core::Device;
+    /// use firstsight_data::Sample;
     /// use firstsight_transfer::{Classifier, PredictOptions};
     ///
     /// let classifier = Classifier::open("models/mine".as_ref(), &Device::Cpu)?;
-    /// let photos = ["1.jpg", "2.jpg"].map(Into::into);
+    /// let photos = ["1.jpg", "2.jpg"].map(Sample::file);
     /// classifier.predict_images(photos, &PredictOptions { top: 1, reject: None }, |row| {
     ///     match row.answer {
     ///         Ok(answer) => println!("{}: {}", row.image.display(), answer.predictions[0].label),
@@ -169,7 +170,7 @@ impl Classifier {
     /// above 0.
     pub fn predict_images<E: From<Error>>(
         &self,
-        images: impl IntoIterator<Item = PathBuf>,
+        images: impl IntoIterator<Item = Sample>,
         options: &PredictOptions,
         mut on_row: impl FnMut(Row) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -182,7 +183,7 @@ impl Classifier {
         }
         let mut images = images.into_iter();
         loop {
-            let batch: Vec<PathBuf> = images.by_ref().take(evaluation_batch(&self.input)).collect();
+            let batch: Vec<Sample> = images.by_ref().take(evaluation_batch(&self.input)).collect();
             if batch.is_empty() {
                 return Ok(());
             }
@@ -193,16 +194,9 @@ impl Classifier {
     }
 
     /// The rows of a batch.
-    fn answer(&self, batch: Vec<PathBuf>, options: &PredictOptions) -> Result<Vec<Row>> {
+    fn answer(&self, batch: Vec<Sample>, options: &PredictOptions) -> Result<Vec<Row>> {
         let settings = self.input.decode_settings();
-        let decode = |path: &PathBuf| -> Result<DecodedImage, firstsight_data::Error> {
-            let bytes = std::fs::read(path).map_err(|source| firstsight_data::Error::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?;
-            decode_bytes(path, &bytes, &settings)
-        };
+        let decode = |sample: &Sample| decode_bytes(&sample.path, &sample.read()?, &settings);
         let mut decoded: Vec<_> = batch.par_iter().map(decode).collect();
         let mut pixels = Vec::new();
         let mut n = 0;
@@ -212,7 +206,7 @@ impl Classifier {
         }
         let mut answers = self.answers(pixels, n, options)?.into_iter();
         let mut rows = Vec::with_capacity(batch.len());
-        for (image, decoded) in batch.into_iter().zip(decoded) {
+        for (sample, decoded) in batch.into_iter().zip(decoded) {
             let answer = match decoded {
                 Ok(decoded) => match answers.next() {
                     Some(answer) => Ok(Answer { note: decoded.note, ..answer }),
@@ -220,7 +214,7 @@ impl Classifier {
                 },
                 Err(error) => Err(error),
             };
-            rows.push(Row { image, answer });
+            rows.push(Row { image: sample.path, answer });
         }
         Ok(rows)
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::ImageDataset;
 use crate::cache::{self, Content};
 use crate::cache_folder::CacheFolder;
-use crate::decode::{DecodedImage, decode_bytes, read_file};
+use crate::decode::{DecodedImage, decode_bytes};
 use crate::decode_settings::{DecodeSettings, OnError};
 use crate::error::{Error, Result};
 use crate::scan::ImageFolder;
@@ -135,8 +135,9 @@ fn decode_all(
     let mut pixels = cache::zeros(all).ok_or(Error::OutOfMemory { images: total, bytes: all as u64 })?;
     let finished = AtomicUsize::new(0);
     let decode = |(target, index): (&mut [u8], usize)| -> Result<Outcome> {
-        let path = &folder.samples()[index].path;
-        let outcome = match read_file(path).and_then(|bytes| decode_bytes(path, &bytes, settings)) {
+        let sample = &folder.samples()[index];
+        let decoded = sample.read().and_then(|bytes| decode_bytes(&sample.path, &bytes, settings));
+        let outcome = match decoded {
             Ok(DecodedImage { pixels, note, .. }) => {
                 target.copy_from_slice(&pixels);
                 Outcome { index, note, error: None }

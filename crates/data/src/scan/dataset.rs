@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::listing::{Listing, split_of};
 use super::skipped::summary;
 use super::sniff::not_an_image;
 use super::walk::{Kind, list};
-use super::{ImageFolder, SkipReason, Skipped};
+use super::{ImageFolder, ScanOptions, SkipReason, Skipped};
 use crate::error::{Error, Result};
 
 /// A data set on disk, with or without a split into train, validation and test.
@@ -34,7 +35,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DatasetFolder {
-    /// The folder.
+    /// The folder, or that of a table's paths.
     pub root: PathBuf,
     /// The training images, or all images if the folder has no split.
     pub train: Option<ImageFolder>,
@@ -56,32 +57,54 @@ impl DatasetFolder {
     /// with the class folders, as archives often unpack, that one is scanned; [`remarks`](Self::remarks) says so.
     /// An empty class folder of the validation or test images is a missing class.
     ///
+    /// In the place of a folder of class folders there may be:
+    ///
+    /// - a table, CSV or JSON lines, with a column `path`, `label` and, where wanted, `split` (train, val or test). Other
+    ///   columns are kept: [`Sample::cell`](crate::Sample::cell). A folder's `metadata.csv` or `metadata.jsonl` is such a table.
+    /// - a Parquet file of Hugging Face's with columns `image` and `label`, or a folder of such files with the split in
+    ///   their names. Classes have the names of the file's metadata.
+    /// - a tar archive as WebDataset makes it (`key.jpg` with `key.cls`, `key.json` or `key.txt`), or a folder of such.
+    ///   A `classes.txt` beside it names the classes. An archive of class folders has their names.
+    ///
     /// # Errors
     ///
     /// Those of [`ImageFolder::scan`]; [`Error::UnknownClasses`] if validation or test has a class that training
-    /// lacks (not the other way round); [`Error::AmbiguousSplit`] for both `Train` and `train`.
-    pub fn scan(root: &Path) -> Result<Self> {
-        Self::scan_with(root, false)
+    /// lacks (not the other way round); [`Error::AmbiguousSplit`] for both `Train` and `train`; [`Error::Csv`] with the
+    /// line of a table; [`Error::Archive`]; [`Error::NoImages`].
+    pub fn scan(path: &Path) -> Result<Self> {
+        Self::scan_with(path, &ScanOptions::default())
     }
 
-    /// As [`scan`](Self::scan), but with the classes of all splits, for measuring: one that training lacks is no error.
+    /// As [`scan`](Self::scan), for data that do not say everything themselves.
     ///
     /// # Errors
     ///
-    /// Those of [`ImageFolder::scan`], and [`Error::AmbiguousSplit`].
-    pub fn scan_all_classes(root: &Path) -> Result<Self> {
-        Self::scan_with(root, true)
+    /// Those of [`scan`](Self::scan), and [`Error::Invalid`] for a pattern that is no regular expression with a group,
+    /// or that does not match every image.
+    pub fn scan_with(path: &Path, options: &ScanOptions) -> Result<Self> {
+        if let Some(listing) = Listing::of_file(path, options, true)? {
+            return listing.into_dataset(options);
+        }
+        if options.label_from.is_some() {
+            return Listing::of_names(path)?.into_dataset(options);
+        }
+        match Self::of_folder(path, options.all_classes) {
+            Err(error @ Error::NoClasses { .. }) => match Listing::of_folder(path, options, true)? {
+                Some(listing) => listing.into_dataset(options),
+                None => Err(error),
+            },
+            found => found,
+        }
     }
 
-    fn scan_with(root: &Path, all_classes: bool) -> Result<Self> {
+    fn of_folder(root: &Path, all_classes: bool) -> Result<Self> {
         let level = Level::read(root)?;
         let mut dataset = match level.splits()? {
             Some(splits) => Self::of_splits(root, &level, splits, all_classes)?,
             None => match level.inner()? {
                 Some(inner) => {
-                    let note = inner_note(root, &inner);
-                    let mut dataset = Self::scan_with(&inner, all_classes)?;
-                    dataset.notes.insert(0, note);
+                    let mut dataset = Self::of_folder(&inner, all_classes)?;
+                    dataset.notes.insert(0, inner_note(root, &inner));
                     dataset
                 }
                 None => Self {
@@ -120,38 +143,48 @@ impl DatasetFolder {
                 Err(error) => Err(error),
             }
         };
-        let (train, val, test) = (scan("train")?, scan("val")?, scan("test")?);
-        let (classes, trained) = match &train {
-            Some(train) if !all_classes => (train.classes().to_vec(), Some(train.root().to_owned())),
-            _ => {
-                let all = [&train, &val, &test].into_iter().flatten().flat_map(ImageFolder::classes);
-                (all.cloned().collect::<BTreeSet<_>>().into_iter().collect(), None)
-            }
-        };
-        if classes.is_empty() {
-            return Err(Error::NoClasses { path: root.to_owned(), found: notes.join("; ") });
-        }
-        let labeled = |folder: Option<ImageFolder>| -> Result<Option<ImageFolder>> {
-            let Some(folder) = folder else { return Ok(None) };
-            let path = folder.root().to_owned();
-            match folder.with_classes(&classes) {
-                (folder, unknown) if unknown.is_empty() => Ok(Some(folder)),
-                (_, unknown) => {
-                    Err(Error::UnknownClasses { path, train: trained.clone().unwrap_or_default(), unknown })
-                }
-            }
-        };
-        let (train, val, test) = (labeled(train)?, labeled(val)?, labeled(test)?);
+        let parts = [scan("train")?, scan("val")?, scan("test")?];
         let mut skipped = level.skipped.clone();
-        let beside =
-            level.folders.iter().map(|(_, path)| path).filter(|path| !splits.values().any(|s| s == *path));
+        let beside = level.folders.iter().map(|(_, path)| path);
+        let beside = beside.filter(|path| !splits.values().any(|split| split == *path));
         skipped.extend(
             beside
                 .chain(&level.files)
                 .map(|path| Skipped { path: path.clone(), reason: SkipReason::NoSplit }),
         );
         skipped.sort();
-        Ok(Self { root: root.to_owned(), train, val, test, skipped, notes })
+        Self::of_parts(root, root.to_owned(), parts, skipped, notes, all_classes)
+    }
+
+    /// Training, validation and test images with the same classes; `path` is named in errors.
+    pub(super) fn of_parts(
+        path: &Path,
+        root: PathBuf,
+        [train, val, test]: [Option<ImageFolder>; 3],
+        skipped: Vec<Skipped>,
+        notes: Vec<String>,
+        all_classes: bool,
+    ) -> Result<Self> {
+        let (classes, trained) = match &train {
+            Some(train) if !all_classes => (train.classes().to_vec(), train.root().to_owned()),
+            _ => {
+                let all = [&train, &val, &test].into_iter().flatten().flat_map(ImageFolder::classes);
+                (all.cloned().collect::<BTreeSet<_>>().into_iter().collect(), root.clone())
+            }
+        };
+        if classes.is_empty() {
+            return Err(Error::NoClasses { path: path.to_owned(), found: notes.join("; ") });
+        }
+        let labeled = |folder: Option<ImageFolder>| -> Result<Option<ImageFolder>> {
+            let Some(folder) = folder else { return Ok(None) };
+            let path = folder.root().to_owned();
+            match folder.with_classes(&classes) {
+                (folder, unknown) if unknown.is_empty() => Ok(Some(folder)),
+                (_, unknown) => Err(Error::UnknownClasses { path, train: trained.clone(), unknown }),
+            }
+        };
+        let (train, val, test) = (labeled(train)?, labeled(val)?, labeled(test)?);
+        Ok(Self { root, train, val, test, skipped, notes })
     }
 
     /// The splits that are present, each with its name: `train`, `val`, `test`.
@@ -193,16 +226,6 @@ impl DatasetFolder {
 
 fn inner_note(outer: &Path, inner: &Path) -> String {
     format!("{} holds nothing but the folder {}: that is scanned", outer.display(), inner.display())
-}
-
-/// The split that a folder's name means.
-fn split_of(name: &str) -> Option<&'static str> {
-    match name.to_lowercase().as_str() {
-        "train" | "training" => Some("train"),
-        "val" | "valid" | "validation" | "dev" => Some("val"),
-        "test" | "testing" | "eval" | "evaluation" => Some("test"),
-        _ => None,
-    }
 }
 
 /// The entries of one folder.

@@ -1,6 +1,6 @@
 //! A folder of class folders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,16 +13,10 @@ use super::walk::Tree;
 use super::{SkipReason, Skipped};
 use crate::decode;
 use crate::error::{Error, Result};
-use crate::labels::Labels;
+use crate::labels::{Labels, Task};
 use crate::reading::Exif;
+use crate::sample::Sample;
 use crate::split::train_test_split;
-
-/// One image file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
-    /// The image file.
-    pub path: PathBuf,
-}
 
 /// The images of a folder of class folders, as names and labels without pixels.
 ///
@@ -122,7 +116,7 @@ impl ImageFolder {
                 ));
             }
             labels.resize(labels.len() + images.len(), names.len() as u32);
-            samples.extend(images.into_iter().map(|path| Sample { path }));
+            samples.extend(images.into_iter().map(Sample::file));
             names.push(class);
         }
         if names.is_empty() {
@@ -139,6 +133,23 @@ impl ImageFolder {
         Ok(Self { root: root.to_owned(), classes, samples, labels, skipped, empty_classes, notes })
     }
 
+    /// Images that something else than class folders names.
+    pub(super) fn listed(
+        root: PathBuf,
+        classes: Arc<[String]>,
+        samples: Vec<Sample>,
+        labels: Labels,
+    ) -> Self {
+        Self { root, classes, samples, labels, skipped: vec![], empty_classes: vec![], notes: vec![] }
+    }
+
+    /// The same images with only those classes that they have.
+    pub(super) fn with_found_classes(self) -> Self {
+        let found = self.classes.iter().zip(self.counts()).filter(|(_, n)| *n > 0);
+        let found: Vec<String> = found.map(|(class, _)| class.clone()).collect();
+        self.with_classes(&found).0
+    }
+
     /// Checks that a classifier can be trained on the classes.
     ///
     /// # Errors
@@ -149,7 +160,9 @@ impl ImageFolder {
             return Err(Error::EmptyClass { class: class.clone(), path: path.clone() });
         }
         match &*self.classes {
-            [class] => Err(Error::OneClass { class: class.clone(), path: self.root.clone() }),
+            [class] if self.labels.task() == Task::SingleLabel => {
+                Err(Error::OneClass { class: class.clone(), path: self.root.clone() })
+            }
             _ => Ok(()),
         }
     }
@@ -199,16 +212,7 @@ impl ImageFolder {
         );
         skipped.sort();
         let samples = kept.iter().map(|&i| samples[i].clone()).collect();
-        let renumber = |label: u32| to_known[label as usize].unwrap_or_default();
-        let labels = match labels.subset(&kept) {
-            Labels::Class(labels) => Labels::Class(labels.into_iter().map(renumber).collect()),
-            Labels::MultiLabel(rows) => Labels::MultiLabel(
-                rows.into_iter()
-                    .map(|row| row.into_iter().map(renumber).collect::<BTreeSet<u32>>().into_iter().collect())
-                    .collect(),
-            ),
-            values @ Labels::Value(_) => values,
-        };
+        let labels = labels.subset(&kept).renumbered(|label| to_known[label as usize].unwrap_or_default());
         (Self { root, classes: classes.into(), samples, labels, skipped, empty_classes, notes }, unknown)
     }
 
@@ -314,7 +318,7 @@ impl ImageFolder {
 
     /// As [`dimensions`](Self::dimensions), with an error in the place of each image whose header cannot be read.
     pub fn each_dimensions(&self, exif: Exif) -> Vec<Result<(u32, u32)>> {
-        self.samples.par_iter().map(|sample| decode::read_dimensions(&sample.path, exif)).collect()
+        self.samples.par_iter().map(|sample| decode::read_dimensions(sample, exif)).collect()
     }
 
     /// Shuffles and splits into train and test exactly as scikit-learn does: see [`train_test_split`].
@@ -329,6 +333,6 @@ impl ImageFolder {
 }
 
 /// Unicode's composed form.
-fn composed(name: &str) -> String {
+pub(super) fn composed(name: &str) -> String {
     name.nfc().collect()
 }

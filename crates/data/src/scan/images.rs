@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::listing::Listing;
 use super::skipped::{counted, summary};
-use super::walk::Walker;
-use super::{Sample, Skipped};
+use super::walk::{Tree, Walker};
+use super::{ScanOptions, Skipped};
 use crate::error::{Error, Result};
+use crate::sample::Sample;
 
 /// Images without labels, as [`scan_images`] finds them.
 #[derive(Debug, Clone)]
@@ -19,14 +21,25 @@ pub struct FoundImages {
     pub remarks: Vec<String>,
 }
 
+impl FoundImages {
+    fn add(&mut self, listing: Listing) {
+        self.remarks.extend(summary(&listing.root, listing.entries.len(), &listing.skipped));
+        self.samples.extend(listing.entries.into_iter().map(|entry| entry.sample));
+        self.skipped.extend(listing.skipped);
+    }
+}
+
 /// Image files, and the images in folders and the folders below them.
 ///
-/// A file is taken as it is, as often as it is named, whatever its name or content. Of a folder, the same files count
-/// as in [`ImageFolder::scan`](crate::ImageFolder::scan); a folder that is named twice, or lies in another, counts once.
+/// A table, a Parquet file or a tar archive stands for its images, as for
+/// [`DatasetFolder::scan`](crate::DatasetFolder::scan). Any other file is taken as it is, as often as it is named. Of a folder, the same files count
+/// as in [`ImageFolder::scan`](crate::ImageFolder::scan); a folder that is named twice, or lies in another, counts once. Photos in a format that
+/// can't be read are listed too, so that each has its error.
 ///
 /// # Errors
 ///
-/// [`Error::NoImages`] for a folder without pictures, [`Error::Io`] for one that cannot be listed.
+/// [`Error::NoImages`] for a folder without pictures, [`Error::Io`] for one that cannot be listed; [`Error::Csv`],
+/// [`Error::Archive`].
 ///
 /// # Examples
 ///
@@ -41,24 +54,44 @@ pub struct FoundImages {
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 pub fn scan_images(named: &[PathBuf]) -> Result<FoundImages> {
+    scan_images_with(named, &ScanOptions::default())
+}
+
+/// As [`scan_images`], with the folder of a table's paths. What the options say of labels is of no matter.
+///
+/// # Errors
+///
+/// Those of [`scan_images`].
+pub fn scan_images_with(named: &[PathBuf], options: &ScanOptions) -> Result<FoundImages> {
+    let options = ScanOptions { images: options.images.clone(), ..ScanOptions::default() };
     let mut found = FoundImages { samples: Vec::new(), skipped: Vec::new(), remarks: Vec::new() };
     let mut walker = Walker::default();
     for path in named {
         if !path.is_dir() {
-            found.samples.push(Sample { path: path.clone() });
+            match Listing::of_file(path, &options, false)? {
+                Some(listing) => found.add(listing),
+                None => found.samples.push(Sample::file(path)),
+            }
             continue;
         }
         let is_new = walker.walk(path)?;
-        let tree = walker.sniffed();
-        if is_new && tree.images.is_empty() && !tree.skipped.iter().any(|skipped| skipped.reason.is_picture())
-        {
-            let counted = counted(path, &tree.skipped);
+        let Tree { mut images, skipped, .. } = walker.sniffed();
+        let (photos, skipped): (Vec<_>, Vec<_>) =
+            skipped.into_iter().partition(|file| file.reason.is_photo());
+        images.extend(photos.into_iter().map(|photo| photo.path));
+        images.sort();
+        if is_new && images.is_empty() {
+            if let Some(listing) = Listing::of_folder(path, &options, false)? {
+                found.add(listing);
+                continue;
+            }
+            let counted = counted(path, &skipped);
             let found = if counted.is_empty() { "nothing".to_owned() } else { counted };
             return Err(Error::NoImages { path: path.clone(), found });
         }
-        found.remarks.extend(summary(path, tree.images.len(), &tree.skipped));
-        found.samples.extend(tree.images.into_iter().map(|path| Sample { path }));
-        found.skipped.extend(tree.skipped);
+        found.remarks.extend(summary(path, images.len(), &skipped));
+        found.samples.extend(images.into_iter().map(Sample::file));
+        found.skipped.extend(skipped);
     }
     Ok(found)
 }

@@ -32,6 +32,8 @@ pub enum SkipReason {
     NoSplit,
     /// An image of a class that the network doesn't know.
     UnknownClass,
+    /// Another picture of an image, such as its mask, in an archive.
+    Second,
     /// A symbolic link that leads nowhere.
     BrokenLink,
     /// A symbolic link to a folder that is above it or counted already.
@@ -45,9 +47,12 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the file is a picture that a person would expect to be used.
-    pub fn is_picture(self) -> bool {
-        matches!(self, Self::Unsupported(_) | Self::NoClass | Self::UnknownClass | Self::Denied)
+    /// Whether the file is a photo, but one that can't be read here.
+    pub fn is_photo(self) -> bool {
+        match self {
+            Self::Unsupported(format) => ["TIFF", "AVIF", "HEIC", "JPEG XL", "JPEG 2000"].contains(&format),
+            _ => self == Self::Denied,
+        }
     }
 
     /// The words for `n` files.
@@ -60,6 +65,7 @@ impl SkipReason {
             Self::NoClass => format!("{n} outside of class folders"),
             Self::NoSplit => format!("{n} beside the splits"),
             Self::UnknownClass => format!("{n} of classes that the network doesn't know"),
+            Self::Second => format!("{n} beside another picture of the same name"),
             Self::BrokenLink => format!("{n} broken {}", if n == 1 { "link" } else { "links" }),
             Self::Repeated => {
                 format!("{n} {} to folders counted already", if n == 1 { "link" } else { "links" })
@@ -80,6 +86,7 @@ impl fmt::Display for SkipReason {
             Self::NoClass => f.write_str("an image outside of the class folders"),
             Self::NoSplit => f.write_str("beside the splits"),
             Self::UnknownClass => f.write_str("of a class that the network doesn't know"),
+            Self::Second => f.write_str("beside another picture of the same name"),
             Self::BrokenLink => f.write_str("a broken link"),
             Self::Repeated => f.write_str("a link to a folder that is counted already"),
             Self::Denied => f.write_str("can't be opened"),

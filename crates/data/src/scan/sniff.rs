@@ -9,7 +9,7 @@ use crate::decode::is_image;
 use crate::image_name::is_image_name;
 
 /// Bytes read of each file.
-const START: u64 = 512;
+pub(super) const START: u64 = 512;
 
 /// Names of files and folders that systems leave behind, in lower case.
 const JUNK: [&str; 19] = [
@@ -79,10 +79,16 @@ pub(super) fn not_an_image(path: &Path) -> Option<SkipReason> {
         Err(_) if named => return None,
         Err(_) => return Some(SkipReason::Denied),
     };
-    if is_image(&start) && (named || !could_be_text(&start)) {
+    judge(path, &start)
+}
+
+/// As [`not_an_image`], for a file that begins with `start`.
+pub(super) fn judge(path: &Path, start: &[u8]) -> Option<SkipReason> {
+    let named = is_image_name(path);
+    if is_image(start) && (named || !could_be_text(start)) {
         return None;
     }
-    if let Some(format) = unsupported_start(&start) {
+    if let Some(format) = unsupported_start(start) {
         return Some(SkipReason::Unsupported(format));
     }
     if named {

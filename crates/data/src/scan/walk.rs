@@ -64,11 +64,17 @@ impl Walker {
         Ok(true)
     }
 
+    /// The files that were added since the last call, by path.
+    pub(super) fn files(&mut self) -> Vec<PathBuf> {
+        let mut files = mem::take(&mut self.files);
+        files.sort();
+        files
+    }
+
     /// The images among the files that were added since the last call, told by their first bytes.
     pub(super) fn sniffed(&mut self) -> Tree {
-        let (mut files, folders) = (mem::take(&mut self.files), mem::take(&mut self.folders));
+        let (files, folders) = (self.files(), mem::take(&mut self.folders));
         let mut skipped = mem::take(&mut self.skipped);
-        files.sort();
         let reasons: Vec<Option<SkipReason>> = files.par_iter().map(|path| not_an_image(path)).collect();
         let mut images = Vec::with_capacity(files.len());
         for (path, reason) in files.into_iter().zip(reasons) {

@@ -8,6 +8,7 @@ mod folder;
 mod idx;
 mod image_facts;
 mod image_hash;
+mod lists;
 mod loader;
 mod mnist;
 mod real;

@@ -12,26 +12,28 @@ use serde::Serialize;
 
 use crate::{
     context::Context,
-    data,
+    data::{self, LabelArgs},
     reading::{ReadingArgs, SomeUnreadable},
     values,
 };
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run to measure, and a folder of images of its classes
+    /// Run to measure, and images of its classes: a folder, a table, Parquet files or tar shards
     #[arg(num_args = 0..=2, value_names = ["RUN", "DATA"])]
     paths: Vec<PathBuf>,
     /// Run to measure, as a flag
     #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Folder of images, as a flag
-    #[arg(long, value_name = "DIR")]
+    /// Images, as a flag
+    #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
     /// What to measure [default: of the folder that the run was trained on, its test images or else its validation
     /// images; of another folder all]
     #[arg(long, value_parser = values::measured(), value_name = "NAME")]
     split: Option<Measured>,
+    #[command(flatten)]
+    labels: LabelArgs,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Write what the run says of each image to a CSV file
@@ -80,7 +82,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
     let run = RunFolder::open(run)?;
     let (network, config) = run.load(&context.runtime.device)?;
-    let dataset = data::scan_to_measure(path, &context.runtime)?;
+    let dataset = data::scan_to_measure(path, &args.labels, &context.runtime)?;
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
     data::say(&selection.notes, &context.runtime);
     let task = format!("{} images", selection.measured.name());

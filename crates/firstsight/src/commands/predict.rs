@@ -2,12 +2,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use firstsight_data::{OnError, scan_images};
-
+use firstsight_data::{OnError, scan_images_with};
 use firstsight_transfer::{Classifier, PredictOptions, Row, Thresholds, files};
 
 use crate::{
-    context::Context, data, json::AnswerJson, network::NetworkArgs, reading::SomeUnreadable, values,
+    context::Context,
+    data::{self, TableArgs},
+    json::AnswerJson,
+    network::NetworkArgs,
+    reading::SomeUnreadable,
+    values,
 };
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +34,9 @@ pub struct Args {
     /// Print CSV: the image, the name and probability of each top label, why a file has none, and what was done to read it
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// Image files, or folders of images
+    #[command(flatten)]
+    table: TableArgs,
+    /// Image files, folders, tables, Parquet files or tar shards of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -39,15 +45,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let mut classifier = args.network.open(context)?;
     classifier.temperature = args.temperature.or(classifier.temperature);
     let reject = thresholds(args, &classifier, context)?;
-    let found = scan_images(&args.images)?;
+    let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
-    let images = found.samples.into_iter().map(|sample| sample.path);
-
     let on_error = args.network.reading.on_error(OnError::Skip);
     let (mut n, mut unreadable) = (0, 0);
     let mut rows = Rows::begin(args, classifier.label_names.len())?;
     let options = PredictOptions { top: args.top, reject };
-    let done = classifier.predict_images(images, &options, |row| {
+    let done = classifier.predict_images(found.samples, &options, |row| {
         n += 1;
         if let Err(error) = &row.answer {
             if on_error == OnError::Fail {

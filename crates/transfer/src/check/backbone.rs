@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::images::{CheckedImage, bytes};
+use super::images::CheckedImage;
 use crate::training::{evaluation_batch, in_order};
 use crate::{ContentHash, Pretrained, Result, Runtime, TransferModel, fingerprint};
 
@@ -83,7 +83,7 @@ fn forward(
 ) -> Result<Vec<Vec<f32>>> {
     let decode = |(_, i): &(String, usize)| -> Result<Vec<u8>> {
         let sample = &images[*i].sample;
-        Ok(decode_bytes(&sample.path, &bytes(sample)?, settings)?.pixels)
+        Ok(decode_bytes(&sample.path, &sample.read()?, settings)?.pixels)
     };
     let pixels = chunk.par_iter().map(decode).collect::<Result<Vec<_>>>()?.concat();
     let size = (settings.height, settings.width, settings.color.channels());

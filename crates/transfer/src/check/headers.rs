@@ -4,8 +4,6 @@ use firstsight_data::{Colors, DatasetFolder, ImageFacts};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::images::bytes;
-
 /// Numbers of images whose files are read differently by different programs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HeaderCounts {
@@ -23,7 +21,7 @@ impl HeaderCounts {
     /// Reads the files of all splits, in parallel. [`DataCheck`](super::DataCheck) also looks whether transparency is used.
     pub fn of(data: &DatasetFolder) -> Self {
         let samples: Vec<_> = data.splits().flat_map(|(_, folder)| folder.samples()).collect();
-        let facts = samples.par_iter().filter_map(|sample| ImageFacts::read(&bytes(sample).ok()?));
+        let facts = samples.par_iter().filter_map(|sample| ImageFacts::read(&sample.read().ok()?));
         let count = |facts: ImageFacts| Self {
             n: 1,
             turned: usize::from(facts.orientation != 1),

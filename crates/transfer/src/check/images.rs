@@ -8,7 +8,7 @@ use firstsight_data::{
 use rayon::prelude::*;
 
 use super::finding::{Finding, FindingKind, Suggestion};
-use crate::{ContentHash, Error, Result, Runtime};
+use crate::{ContentHash, Result, Runtime};
 
 /// Side of the thumbnail that is kept of each image.
 pub(super) const THUMBNAIL: usize = 32;
@@ -69,7 +69,7 @@ impl CheckedImage {
             facts: None,
             look: Err(reason),
         };
-        let bytes = match bytes(place.sample) {
+        let bytes = match place.sample.read() {
             Ok(bytes) => bytes,
             Err(error) => return empty(error.to_string()),
         };
@@ -82,11 +82,6 @@ impl CheckedImage {
             ..empty(String::new())
         }
     }
-}
-
-/// The bytes of an image file.
-pub(super) fn bytes(sample: &Sample) -> Result<Vec<u8>> {
-    std::fs::read(&sample.path).map_err(Error::io("read", &sample.path))
 }
 
 /// Where an image is, and what is known of it.

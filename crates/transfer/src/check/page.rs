@@ -7,7 +7,6 @@ use firstsight_report::{
     BarChart, Column, Figure, Image, Mark, Report, Section, Sheet, Table, Tile, escape_markup, number,
 };
 
-use super::images::bytes;
 use super::{CheckResult, Finding, FindingKind};
 use crate::Result;
 
@@ -305,7 +304,7 @@ impl CheckResult {
             interpolation: Interpolation::Bilinear,
             ..DecodeSettings::rgb(height, width)
         };
-        let decoded = decode_bytes(&image.sample.path, &bytes(&image.sample).ok()?, &settings).ok()?;
+        let decoded = decode_bytes(&image.sample.path, &image.sample.read().ok()?, &settings).ok()?;
         Some(Shown { height, width, pixels: decoded.pixels })
     }
 }

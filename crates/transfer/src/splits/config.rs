@@ -136,12 +136,12 @@ impl fmt::Display for SplitConfig {
     }
 }
 
-/// What makes images a group: a pattern of their names.
+/// What makes images a group: a column of the table that names them, or a pattern of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupBy(String);
 
 impl GroupBy {
-    /// A regular expression. It is matched against the file's name, then against its path below the data set's folder,
+    /// The name of a column, or else a regular expression. It is matched against the file's name, then against its path below the data set's folder,
     /// with `/` between folders. Its first group, or else the whole match, names the image's group.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
@@ -158,6 +158,10 @@ impl GroupBy {
             expected: expected.into(),
             found,
         };
+        let column = folder.samples().iter().map(|sample| sample.cell(&self.0).map(str::to_owned));
+        if let Some(groups) = column.collect::<Option<Vec<String>>>() {
+            return Ok(groups);
+        }
         let pattern =
             Regex::new(&self.0).map_err(|e| error("a regular expression", format!("{:?}: {e}", self.0)))?;
         let mut names = Vec::with_capacity(folder.len());

@@ -63,9 +63,9 @@ impl Contents {
         let hashed = runtime.counted("reading files", |report| {
             let hash = |sample: &&Sample| {
                 let path = &sample.path;
-                let stamp = Stamp::of(path);
+                let stamp = Stamp::of(sample.container());
                 let hash = known.as_ref().and_then(|known| known.get(path, stamp));
-                let hash = hash.or_else(|| Some(ContentHash::of(&std::fs::read(path).ok()?)));
+                let hash = hash.or_else(|| Some(ContentHash::of(&sample.read().ok()?)));
                 report(finished.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
                 hash.map(|hash| (path.clone(), stamp, hash))
             };

@@ -8,7 +8,7 @@ use firstsight_transfer::Pretrained;
 use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
 
 use crate::context::Context;
-use crate::data;
+use crate::data::{self, LabelArgs};
 use crate::hub;
 use crate::reading::{ReadingArgs, SomeUnreadable};
 use crate::values;
@@ -18,9 +18,11 @@ const SHOWN: usize = 10;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of images
+    /// Images: a folder, a table, Parquet files or tar shards
     #[arg(value_name = "DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Pretrained weights whose features find wrong labels, outliers and more near duplicates: a hub repository
     /// (owner/name), a folder with model.safetensors and config.json, or a file [default: a small network is trained on
     /// thumbnails, which finds wrong labels alone]
@@ -56,7 +58,7 @@ pub struct Args {
 
 pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
-    let folder = data::scan(&args.data, runtime)?;
+    let folder = data::scan(&args.data, &args.labels, runtime)?;
     let looker = match (&args.weights, &args.run) {
         (Some(weights), _) => {
             Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), None, runtime)?))

@@ -14,9 +14,9 @@ pub(crate) use make::make;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
-    /// Counts and sizes of an image folder
+    /// Counts and sizes of images
     Stats(stats::Args),
-    /// What is wrong with an image folder: broken files, duplicates, wrong labels, outliers, leaks. Nothing is changed
+    /// What is wrong with a data set: broken files, duplicates, wrong labels, outliers, leaks. Nothing is changed
     Check(check::Args),
     /// Generate handwriting: 55 characters, train and test by different writers
     Make {

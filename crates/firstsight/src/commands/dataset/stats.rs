@@ -9,7 +9,11 @@ use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCo
 use serde::Serialize;
 
 use super::check;
-use crate::{context::Context, data, reading::SomeUnreadable};
+use crate::{
+    context::Context,
+    data::{self, LabelArgs},
+    reading::SomeUnreadable,
+};
 
 #[derive(Serialize)]
 struct Stats {
@@ -73,9 +77,11 @@ impl Extent {
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of images
-    #[arg(value_name = "DIR")]
+    /// Images: a folder, a table, Parquet files or tar shards
+    #[arg(value_name = "DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Also decode every file, and name broken ones, copies and what differs between classes: `check --quick`
     #[arg(long)]
     check: bool,
@@ -86,13 +92,13 @@ pub struct Args {
 
 pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
     let path = &args.data;
-    let dataset = data::scan(path, &context.runtime)?;
+    let dataset = data::scan(path, &args.labels, &context.runtime)?;
     let stats = Stats {
         classes: dataset.classes().to_vec(),
         splits: dataset.splits().map(|(name, folder)| split_stats(name, folder)).collect(),
         skipped: dataset.skipped.iter().map(LeftOut::from).collect(),
         remarks: dataset.remarks(),
-        duplicates: Duplicates::of(&dataset, &context.runtime).sentences(path),
+        duplicates: Duplicates::of(&dataset, &context.runtime).sentences(&dataset.root),
         headers: HeaderCounts::of(&dataset),
     };
     let checked = args.check.then(|| quick(&dataset, context)).transpose()?;

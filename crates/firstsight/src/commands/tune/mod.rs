@@ -217,7 +217,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
         "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
-         --seed {}{} --epochs {} --patience {}{} --out RUN",
+         --seed {}{} --epochs {} --patience {}{}{} --out RUN",
         context.command.get_name(),
         args.data.path(),
         args.input,
@@ -227,6 +227,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         args.split.as_flags(),
         args.epochs,
         args.patience,
+        args.data.typed(),
         args.reading.typed()
     );
     Ok(())

@@ -1,0 +1,227 @@
+//! Images with labels in words, from whatever names them, as a data set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::folder::composed;
+use super::walk::{Tree, Walker, list};
+use super::{DatasetFolder, ImageFolder, ScanOptions, Skipped, parquet, shards, table};
+use crate::error::{Error, Result};
+use crate::labels::{Labels, Task};
+use crate::sample::Sample;
+
+/// An image, what is said of it, and where.
+pub(super) struct Entry {
+    pub(super) sample: Sample,
+    /// A cell for each label column.
+    pub(super) labels: Vec<String>,
+    /// All training images where nothing is said.
+    pub(super) split: Option<&'static str>,
+    /// The file, and the line or row in it.
+    pub(super) place: (Arc<Path>, u64),
+}
+
+/// Images in the order in which they are named.
+pub(super) struct Listing {
+    /// What was read, for messages.
+    pub(super) path: PathBuf,
+    /// The folder of the images.
+    pub(super) root: PathBuf,
+    /// The label columns.
+    pub(super) columns: Vec<String>,
+    pub(super) entries: Vec<Entry>,
+    /// Names of classes in their order, where that is given.
+    pub(super) classes: Vec<String>,
+    pub(super) skipped: Vec<Skipped>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Listing {
+    /// The images that a table, a Parquet file or an archive names; `None` for another file or a folder.
+    pub(super) fn of_file(path: &Path, options: &ScanOptions, labeled: bool) -> Result<Option<Self>> {
+        if path.is_dir() {
+            return Ok(None);
+        }
+        let root = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let files = [path.to_owned()];
+        if table::is_table(path) {
+            table::read(path, options, labeled).map(Some)
+        } else if parquet::is_parquet(path) {
+            parquet::read(root, &files, options, labeled).map(Some)
+        } else if shards::is_archive(path) {
+            shards::read(root, &files, options).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The images that the Parquet files, archives or the `metadata` table of a folder name.
+    pub(super) fn of_folder(root: &Path, options: &ScanOptions, labeled: bool) -> Result<Option<Self>> {
+        for name in ["metadata.csv", "metadata.jsonl"] {
+            let path = root.join(name);
+            if path.is_file() {
+                return table::read(&path, options, labeled).map(Some);
+            }
+        }
+        let mut walker = Walker::default();
+        walker.walk(root)?;
+        let files = walker.files();
+        let of =
+            |kind: fn(&Path) -> bool| files.iter().filter(|path| kind(path)).cloned().collect::<Vec<_>>();
+        let (parquets, archives) = (of(parquet::is_parquet), of(shards::is_archive));
+        if !parquets.is_empty() {
+            parquet::read(root, &parquets, options, labeled).map(Some)
+        } else if !archives.is_empty() {
+            shards::read(root, &archives, options).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The images of a folder, whose names hold their labels. Where folders below it are splits, they are those.
+    pub(super) fn of_names(root: &Path) -> Result<Self> {
+        let Tree { images, skipped, .. } = Tree::walk(root)?;
+        let has_splits = list(root)?
+            .iter()
+            .any(|(name, path)| path.is_dir() && name.to_str().is_some_and(|name| split_of(name).is_some()));
+        let place: Arc<Path> = root.into();
+        let entries = images.into_iter().map(|path| Entry {
+            split: path.parent().filter(|_| has_splits).and_then(|folder| split_of_folder(root, folder)),
+            sample: Sample::file(path),
+            labels: vec![String::new()],
+            place: (place.clone(), 0),
+        });
+        Ok(Self {
+            path: root.to_owned(),
+            root: root.to_owned(),
+            columns: vec!["label".to_owned()],
+            entries: entries.collect(),
+            classes: vec![],
+            skipped,
+            notes: vec![],
+        })
+    }
+
+    /// Takes the labels from names.
+    fn label_from(&mut self, pattern: &str) -> Result<()> {
+        let wrong = |expected: &str, found: String| Error::invalid("label from", expected, found);
+        let regex = Regex::new(pattern).ok().filter(|regex| regex.captures_len() > 1).ok_or_else(|| {
+            wrong("a regular expression with a group, such as ^(.+)_[0-9]+", pattern.to_owned())
+        })?;
+        let mut unmatched = Vec::new();
+        for entry in &mut self.entries {
+            let below = entry.sample.path.strip_prefix(&self.root).unwrap_or(&entry.sample.path);
+            let below = below.to_string_lossy().replace('\\', "/");
+            let name = below.rsplit('/').next().unwrap_or(&below);
+            let found =
+                regex.captures(name).or_else(|| regex.captures(&below)).and_then(|found| found.get(1));
+            match found {
+                Some(label) => entry.labels = vec![label.as_str().to_owned()],
+                None => unmatched.push(below.clone()),
+            }
+        }
+        match unmatched.first() {
+            None => Ok(()),
+            Some(first) => Err(wrong(
+                &format!("a pattern that matches every image, not {pattern}"),
+                format!(
+                    "{} of {} that it doesn't match, such as {first}",
+                    unmatched.len(),
+                    self.entries.len()
+                ),
+            )),
+        }
+    }
+
+    pub(super) fn into_dataset(mut self, options: &ScanOptions) -> Result<DatasetFolder> {
+        if let Some(pattern) = &options.label_from {
+            self.label_from(pattern)?;
+            self.columns = vec!["label".to_owned()];
+        }
+        if self.entries.is_empty() {
+            return Err(Error::NoImages { path: self.path, found: "none".to_owned() });
+        }
+        let (names, labels) = self.labels(options.task)?;
+        let Self { path, root, entries, skipped, notes, columns, .. } = self;
+        let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, entry) in entries.iter().enumerate() {
+            parts.entry(entry.split.unwrap_or("train")).or_default().push(i);
+        }
+        let names: Arc<[String]> = names.into();
+        let samples: Vec<Sample> = entries.into_iter().map(|entry| entry.sample).collect();
+        let all = ImageFolder::listed(root.clone(), names, samples, labels);
+        let mut part = |split| {
+            let part = all.subset(&parts.remove(split)?);
+            Some(if columns.len() == 1 { part.with_found_classes() } else { part })
+        };
+        let (train, val, test) = (part("train"), part("val"), part("test"));
+        DatasetFolder::of_parts(&path, root, [train, val, test], skipped, notes, options.all_classes)
+    }
+
+    fn labels(&self, task: Option<Task>) -> Result<(Vec<String>, Labels)> {
+        let cell = |row: usize, column: usize| self.entries[row].labels[column].as_str();
+        let found = match &*self.columns {
+            [column] => {
+                let cells: Vec<String> = (0..self.entries.len()).map(|row| composed(cell(row, 0))).collect();
+                let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+                Labels::from_column(column, &cells, task)
+            }
+            columns => {
+                let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+                let rows: Vec<Vec<&str>> =
+                    self.entries.iter().map(|e| e.labels.iter().map(String::as_str).collect()).collect();
+                Labels::from_flags(&names, &rows)
+            }
+        };
+        let (names, labels) = found.map_err(|error| {
+            let (path, line) = &self.entries[error.row].place;
+            Error::Csv {
+                path: path.to_path_buf(),
+                line: *line,
+                column: self.columns[error.column].clone(),
+                expected: error.expected.to_owned(),
+                found: cell(error.row, error.column).to_owned(),
+            }
+        })?;
+        if self.classes.is_empty() || labels.task() == Task::Regression {
+            return Ok((names, labels));
+        }
+        let known: Vec<String> = self.classes.iter().map(|class| composed(class)).collect();
+        let found: BTreeSet<&String> = names.iter().collect();
+        let mut order: Vec<String> = known.iter().filter(|class| found.contains(class)).cloned().collect();
+        order.extend(names.iter().filter(|name| !known.contains(name)).cloned());
+        let to: BTreeMap<&String, u32> = order.iter().zip(0..).collect();
+        let labels = labels.renumbered(|label| to[&names[label as usize]]);
+        Ok((order, labels))
+    }
+}
+
+/// The split that a name means.
+pub(super) fn split_of(name: &str) -> Option<&'static str> {
+    match name.trim().to_lowercase().as_str() {
+        "train" | "training" => Some("train"),
+        "val" | "valid" | "validation" | "dev" => Some("val"),
+        "test" | "testing" | "eval" | "evaluation" => Some("test"),
+        _ => None,
+    }
+}
+
+/// The split that one of the folders below `root` is called.
+fn split_of_folder(root: &Path, folder: &Path) -> Option<&'static str> {
+    let below = folder.strip_prefix(root).ok()?;
+    below.components().find_map(|part| split_of(&part.as_os_str().to_string_lossy()))
+}
+
+/// The split in the words of a file's name or of the folders that hold it below `root`, as Hugging Face tells it.
+pub(super) fn split_of_path(root: &Path, path: &Path) -> Option<&'static str> {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let names: Vec<String> =
+        below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    names.iter().rev().find_map(|name| name.split(|sign: char| !sign.is_alphanumeric()).find_map(split_of))
+}

@@ -1,0 +1,38 @@
+//! How a data set is read where it doesn't say that itself.
+
+use std::path::PathBuf;
+
+use crate::labels::Task;
+
+/// How a data set is read where it doesn't say that itself; the default says nothing.
+///
+/// # Examples
+///
+/// ```
+/// use firstsight_data::{DatasetFolder, ScanOptions};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # for name in ["cat_1.png", "dog_1.png"] {
+/// #     image::GrayImage::new(4, 3).save(folder.path().join(name)).unwrap();
+/// # }
+/// # let folder = folder.path();
+/// let options = ScanOptions { label_from: Some(r"^(.+)_\d+\.png$".to_owned()), ..ScanOptions::default() };
+/// let data = DatasetFolder::scan_with(folder, &options)?;
+/// assert_eq!(data.classes(), ["cat", "dog"]);
+/// # Ok::<(), firstsight_data::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// The folder of the paths in a table, where that isn't the table's own.
+    pub images: Option<PathBuf>,
+    /// A regular expression whose first group is an image's label: of the file's name, or, if it has a `/`, of its
+    /// path below the folder.
+    pub label_from: Option<String>,
+    /// The columns of labels in a table: one; or several of 0 and 1. Otherwise the one of a usual name, such as
+    /// `label`.
+    pub label_columns: Vec<String>,
+    /// What the labels are, where their notation doesn't tell.
+    pub task: Option<Task>,
+    /// Takes the classes of all splits, for measuring: one that training lacks is no error.
+    pub all_classes: bool,
+}

@@ -1,0 +1,196 @@
+//! Tar archives, such as WebDataset's shards: members that share a name up to its first dot belong together.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::listing::{Entry, Listing, split_of, split_of_path};
+use super::sniff::{START, judge, never_counts};
+use super::table::{LABEL, cell};
+use super::{ScanOptions, SkipReason, Skipped};
+use crate::error::{Error, Result};
+use crate::sample::{Row, Sample};
+
+/// Files beside the shards that name the classes, one a line.
+const CLASSES: [&str; 3] = ["classes.txt", "classnames.txt", "labels.txt"];
+
+/// Longest text of a label.
+const TEXT: u64 = 1 << 20;
+
+pub(super) fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|end| name.ends_with(end))
+}
+
+/// The members of one key.
+#[derive(Default)]
+struct Group {
+    image: Option<Sample>,
+    /// Text by the end of its member's name.
+    texts: BTreeMap<String, String>,
+}
+
+/// Lists the images of archives, of which `root` is the folder.
+pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> Result<Listing> {
+    let read: Vec<Result<_>> = archives.par_iter().map(|archive| members(archive)).collect();
+    let classes = classes(root)?;
+    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    for (archive, read) in archives.iter().zip(read) {
+        let (groups, left_out) = read?;
+        skipped.extend(left_out);
+        let split = split_of_path(root, archive);
+        let file: Arc<Path> = archive.as_path().into();
+        for ((_, group), place) in groups.into_iter().zip(1..) {
+            let Some(sample) = group.image else { continue };
+            let inside = sample.path.strip_prefix(archive).unwrap_or(&sample.path).to_owned();
+            let label = label(&group.texts, options).map(|text| named(&classes, text));
+            let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
+            let label = label.or_else(folder).unwrap_or_default();
+            let split = split.or_else(|| {
+                let folders = inside.parent()?.components();
+                folders.into_iter().find_map(|folder| split_of(&folder.as_os_str().to_string_lossy()))
+            });
+            let row = Row {
+                columns: group.texts.keys().cloned().collect(),
+                cells: group.texts.values().cloned().collect(),
+            };
+            let place = (file.clone(), place);
+            entries.push(Entry { sample: sample.with_row(row), labels: vec![label], split, place });
+        }
+    }
+    skipped.sort();
+    let columns = vec![options.label_columns.first().map_or("label", String::as_str).to_owned()];
+    let (path, root) = match archives {
+        [archive] => (archive.clone(), root.to_owned()),
+        _ => (root.to_owned(), root.to_owned()),
+    };
+    Ok(Listing { path, root, columns, entries, classes, skipped, notes: vec![] })
+}
+
+type Members = (Vec<(String, Group)>, Vec<Skipped>);
+
+fn members(path: &Path) -> Result<Members> {
+    let io = || Error::io("read", path);
+    let mut start = Vec::new();
+    File::open(path).map_err(io())?.take(6).read_to_end(&mut start).map_err(io())?;
+    let packed = match &*start {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("Zstandard"),
+        [0xfd, b'7', b'z', ..] => Some("xz"),
+        [b'B', b'Z', b'h', ..] => Some("bzip2"),
+        _ => None,
+    };
+    if let Some(packed) = packed {
+        return Err(Error::Archive {
+            path: path.to_owned(),
+            expected: "an uncompressed tar archive".to_owned(),
+            found: format!("{packed}, in which no image can be found without unpacking the whole"),
+        });
+    }
+    let wrong = |error: std::io::Error| Error::Archive {
+        path: path.to_owned(),
+        expected: "a tar archive".to_owned(),
+        found: error.to_string(),
+    };
+    let file: Arc<Path> = path.into();
+    let mut order: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut groups, mut skipped): Members = (Vec::new(), Vec::new());
+    let mut archive = tar::Archive::new(BufReader::new(File::open(path).map_err(io())?));
+    for member in archive.entries_with_seek().map_err(wrong)? {
+        let mut member = member.map_err(wrong)?;
+        if !member.header().entry_type().is_file() {
+            continue;
+        }
+        let name = member.path().map_err(wrong)?.into_owned();
+        let shown = path.join(&name);
+        let reason = name.components().find_map(|part| never_counts(part.as_os_str()));
+        if let Some(reason) = reason {
+            skipped.push(Skipped { path: shown, reason });
+            continue;
+        }
+        let (key, end) = key_and_end(&name);
+        let (offset, length) = (member.raw_file_position(), member.size());
+        let mut start = Vec::new();
+        (&mut member).take(START).read_to_end(&mut start).map_err(wrong)?;
+        let at = *order.entry(key.clone()).or_insert_with(|| {
+            groups.push((key, Group::default()));
+            groups.len() - 1
+        });
+        let group = &mut groups[at].1;
+        let reason = judge(&name, &start);
+        if reason.is_none() {
+            match group.image {
+                None => group.image = Some(Sample::part(shown, file.clone(), offset, length)),
+                // Another picture of the same key, such as a mask.
+                Some(_) => skipped.push(Skipped { path: shown, reason: SkipReason::Second }),
+            }
+        } else if matches!(end.as_str(), "cls" | "json" | "txt" | "label" | "cls.txt" | "class") {
+            let mut text = String::from_utf8_lossy(&start).into_owned();
+            let mut rest = Vec::new();
+            member.take(TEXT).read_to_end(&mut rest).map_err(wrong)?;
+            text.push_str(&String::from_utf8_lossy(&rest));
+            group.texts.insert(end, text.trim().to_owned());
+        } else if let Some(reason) = reason {
+            skipped.push(Skipped { path: shown, reason });
+        }
+    }
+    Ok((groups, skipped))
+}
+
+/// A member's name up to the first dot of its last part, and what follows.
+fn key_and_end(name: &Path) -> (String, String) {
+    let whole = name.to_string_lossy();
+    let last = whole.rfind('/').map_or(0, |slash| slash + 1);
+    match whole[last..].find('.') {
+        Some(dot) => (whole[..last + dot].to_owned(), whole[last + dot + 1..].to_lowercase()),
+        None => (whole.into_owned(), String::new()),
+    }
+}
+
+/// The text of the label among the members of a key.
+fn label(texts: &BTreeMap<String, String>, options: &ScanOptions) -> Option<String> {
+    if let [column] = &*options.label_columns {
+        if let Some(text) = texts.get(column) {
+            return Some(text.clone());
+        }
+        return texts.get("json").and_then(|text| in_json(text, &[column.as_str()]));
+    }
+    let text = ["cls", "class", "label", "cls.txt"].iter().find_map(|end| texts.get(*end).cloned());
+    let json = || texts.get("json").and_then(|text| in_json(text, &[&LABEL[..], &["cls"]].concat()));
+    text.or_else(json).or_else(|| texts.get("txt").cloned())
+}
+
+fn in_json(text: &str, names: &[&str]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    match &value {
+        serde_json::Value::Object(object) => {
+            names.iter().find_map(|name| object.get(*name)).map(|v| cell(Some(v)))
+        }
+        other => Some(cell(Some(other))),
+    }
+}
+
+/// The names of the classes that lie beside the shards.
+fn classes(root: &Path) -> Result<Vec<String>> {
+    for name in CLASSES {
+        let path = root.join(name);
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            return Ok(text
+                .lines()
+                .map(|line| line.trim().to_owned())
+                .filter(|line| !line.is_empty())
+                .collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The name of a class that is given by its number.
+fn named(classes: &[String], label: String) -> String {
+    label.parse::<usize>().ok().and_then(|number| classes.get(number).cloned()).unwrap_or(label)
+}

@@ -1,0 +1,183 @@
+//! Images that a table names: CSV or JSON lines.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ScanOptions;
+use super::listing::{Entry, Listing, split_of};
+use crate::error::{Error, Result};
+use crate::sample::{Row, Sample};
+
+/// Usual names of columns, in lower case.
+const PATH: [&str; 10] = [
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "image_path",
+    "img_path",
+    "filepath",
+    "file_path",
+    "image_name",
+];
+pub(super) const LABEL: [&str; 8] =
+    ["label", "labels", "class", "classes", "class_name", "target", "category", "tags"];
+const SPLIT: [&str; 4] = ["split", "subset", "set", "partition"];
+
+/// Whether a file is named like a table.
+pub(super) fn is_table(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str()).map(str::to_lowercase);
+    matches!(end.as_deref(), Some("csv" | "tsv" | "jsonl" | "ndjson"))
+}
+
+/// A table's rows, each with its line.
+struct Rows {
+    columns: Vec<String>,
+    rows: Vec<(u64, Row)>,
+}
+
+/// Reads a table; `labeled` asks for a column of labels.
+pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<Listing> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
+        wrong(path, line, "", "UTF-8", "other bytes")
+    })?;
+    let text = text.trim_start_matches('\u{feff}');
+    let is_csv = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("csv") || end.eq_ignore_ascii_case("tsv"));
+    let Rows { columns, rows } = if is_csv { csv_rows(path, text)? } else { json_rows(path, text)? };
+
+    let usual = |names: &[&str]| {
+        names.iter().find_map(|name| columns.iter().position(|column| column.eq_ignore_ascii_case(name)))
+    };
+    let missing = |expected: String| wrong(path, 1, "", &expected, &columns.join(", "));
+    let path_column =
+        usual(&PATH).ok_or_else(|| missing(format!("a column called {}", PATH[..3].join(" or "))))?;
+    let label_columns = match &*options.label_columns {
+        _ if options.label_from.is_some() => Vec::new(),
+        [] => usual(&LABEL).into_iter().collect(),
+        named => named
+            .iter()
+            .map(|name| {
+                let found = columns.iter().position(|column| column == name);
+                found.ok_or_else(|| missing(format!("a column called {name}")))
+            })
+            .collect::<Result<Vec<usize>>>()?,
+    };
+    if labeled && label_columns.is_empty() && options.label_from.is_none() {
+        return Err(missing(format!("a column called {}", LABEL[0])));
+    }
+    let split_column = usual(&SPLIT);
+    let root = match (&options.images, path.parent()) {
+        (Some(images), _) => images.clone(),
+        (None, Some(parent)) if parent != Path::new("") => parent.to_owned(),
+        (None, _) => PathBuf::from("."),
+    };
+
+    let file: Arc<Path> = path.into();
+    let mut entries = Vec::with_capacity(rows.len());
+    for (line, row) in rows {
+        let named = row.cells[path_column].clone();
+        if named.is_empty() {
+            return Err(wrong(path, line, &columns[path_column], "the path of an image", ""));
+        }
+        let split = match split_column.map(|column| (column, row.cells[column].as_str())) {
+            None => None,
+            Some((column, name)) => {
+                let split = split_of(name);
+                Some(split.ok_or_else(|| wrong(path, line, &columns[column], "train, val or test", name))?)
+            }
+        };
+        let labels = label_columns.iter().map(|&column| row.cells[column].clone()).collect();
+        let sample = Sample::file(resolved(&root, &named)).with_row(row);
+        entries.push(Entry { sample, labels, split, place: (file.clone(), line) });
+    }
+    if !entries.is_empty() && !entries.iter().any(|entry| entry.sample.path.exists()) {
+        let first = entries[0].sample.path.display();
+        let found = format!("no file at any of its {} paths, such as {first}", entries.len());
+        return Err(Error::NoImages { path: path.to_owned(), found });
+    }
+    let columns = label_columns.into_iter().map(|column| columns[column].clone()).collect();
+    let path = path.to_owned();
+    Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes: vec![] })
+}
+
+/// A path of a table; backslashes of Windows are understood elsewhere too.
+fn resolved(root: &Path, named: &str) -> PathBuf {
+    let path = root.join(named);
+    match named.contains('\\') && !path.exists() {
+        true => root.join(named.replace('\\', "/")),
+        false => path,
+    }
+}
+
+fn csv_rows(path: &Path, text: &str) -> Result<Rows> {
+    let header = text.lines().next().unwrap_or_default();
+    // Spreadsheets separate by semicolon where the comma is the decimal sign.
+    let count = |sign: char| header.matches(sign).count();
+    let delimiter =
+        [',', ';', '\t'].into_iter().max_by_key(|&sign| (count(sign), sign == ',')).unwrap_or(',');
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter as u8)
+        .trim(csv::Trim::All)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let mut columns: Option<Arc<[String]>> = None;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| {
+            let line = error.position().map_or(1, csv::Position::line);
+            wrong(path, line, "", "a CSV record", &error.to_string())
+        })?;
+        let line = record.position().map_or(1, csv::Position::line);
+        let cells: Box<[String]> = record.iter().map(str::to_owned).collect();
+        match &columns {
+            None => columns = Some(cells.into_vec().into()),
+            Some(columns) if columns.len() != cells.len() => {
+                let fields = |n: usize| format!("{n} fields");
+                return Err(wrong(path, line, "", &fields(columns.len()), &fields(cells.len())));
+            }
+            Some(columns) => rows.push((line, Row { columns: columns.clone(), cells })),
+        }
+    }
+    let columns = columns.ok_or_else(|| wrong(path, 1, "", "a header", "an empty file"))?;
+    Ok(Rows { columns: columns.to_vec(), rows })
+}
+
+/// One JSON object a line. The columns are the names in the first; a name that a later object lacks is an empty cell.
+fn json_rows(path: &Path, text: &str) -> Result<Rows> {
+    let mut columns: Option<Arc<[String]>> = None;
+    let mut rows = Vec::new();
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
+            .map_err(|error| wrong(path, line, "", "a JSON object", &error.to_string()))?;
+        let columns = columns.get_or_insert_with(|| object.keys().cloned().collect()).clone();
+        let cells = columns.iter().map(|column| cell(object.get(column))).collect();
+        rows.push((line, Row { columns, cells }));
+    }
+    let columns = columns.ok_or_else(|| wrong(path, 1, "", "a JSON object a line", "an empty file"))?;
+    Ok(Rows { columns: columns.to_vec(), rows })
+}
+
+/// A JSON value as a table's cell.
+pub(super) fn cell(value: Option<&serde_json::Value>) -> String {
+    match value {
+        None | Some(serde_json::Value::Null) => String::new(),
+        Some(serde_json::Value::String(text)) => text.trim().to_owned(),
+        Some(value) => value.to_string(),
+    }
+}
+
+pub(super) fn wrong(path: &Path, line: u64, column: &str, expected: &str, found: &str) -> Error {
+    Error::Csv {
+        path: path.to_owned(),
+        line,
+        column: column.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}

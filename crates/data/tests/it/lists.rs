@@ -1,0 +1,261 @@
+//! Images that are named by tables, Parquet files, archives and patterns.
+
+use std::fs;
+use std::path::Path;
+
+use firstsight_data::{
+    ColorMode, DatasetFolder, Error, ImageDataset, ImageFolder, Labels, ScanOptions, SkipReason, Task,
+    scan_images, scan_images_with,
+};
+
+use crate::support::{folder, golden, settings};
+
+fn none() -> ScanOptions {
+    ScanOptions::default()
+}
+
+fn names(folder: &ImageFolder) -> Vec<&str> {
+    folder.samples().iter().map(|sample| sample.path.file_name().unwrap().to_str().unwrap()).collect()
+}
+
+/// The gray of each image.
+fn grays(folder: &ImageFolder) -> Vec<u8> {
+    let images = ImageDataset::decode(folder, &settings(4, 5, ColorMode::Gray)).unwrap();
+    (0..images.len()).map(|i| images.image(i)[0]).collect()
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_table_names_images_labels_and_splits() {
+    let root = folder(&[("in/1.png", 1), ("in/2.png", 2), ("3.png", 3), ("in/4.png", 4)]);
+    let path = root.path().join("photos.csv");
+    for text in [
+        "path,label,split,claim\nin/1.png,cat,train,17\nin/2.png,dog,train,18\n3.png,dog,val,19\nin/4.png,cat,test,17\n",
+        "\u{feff}Claim;Split;FILE_NAME;Class\r\n17;Train;in/1.png;cat\r\n18;train;in\\2.png;dog\r\n19;validation;3.png;dog\r\n17;TEST;in/4.png;cat\r\n",
+        "claim\tsubset\timage\ttarget\n17\ttrain\tin/1.png\tcat\n18\ttrain\tin/2.png\tdog\n19\tdev\t3.png\tdog\n17\ttest\tin/4.png\tcat\n",
+    ] {
+        write(&path, text);
+        let data = DatasetFolder::scan(&path).unwrap();
+        assert_eq!(data.classes(), ["cat", "dog"], "{text}");
+        let (train, val, test) = (data.train.unwrap(), data.val.unwrap(), data.test.unwrap());
+        assert_eq!((train.labels(), val.labels(), test.labels()), (&[0, 1][..], &[1][..], &[0][..]));
+        assert_eq!((grays(&train), grays(&val), grays(&test)), (vec![1, 2], vec![3], vec![4]));
+        let claim = test.samples()[0].cell("claim").or(test.samples()[0].cell("Claim"));
+        assert_eq!(claim, Some("17"));
+    }
+    // Without splits all rows are training images, in the table's order.
+    let table = root.path().join("tables/photos.jsonl");
+    write(
+        &table,
+        "{\"file_name\": \"in/2.png\", \"label\": \"dog\"}\n\n{\"label\": \"cat\", \"file_name\": \"in/1.png\", \"more\": 1}\n",
+    );
+    let options = ScanOptions { images: Some(root.path().to_owned()), ..none() };
+    let data = DatasetFolder::scan_with(&table, &options).unwrap();
+    assert_eq!(
+        (names(data.train.as_ref().unwrap()), data.classes()),
+        (vec!["2.png", "1.png"], &["cat", "dog"].map(str::to_owned)[..])
+    );
+    assert!(data.val.is_none() && data.test.is_none());
+    // The same images without their labels.
+    let found = scan_images_with(&[table.clone(), root.path().join("3.png")], &options).unwrap();
+    assert_eq!(found.samples.len(), 3);
+    let error = DatasetFolder::scan(&table).unwrap_err();
+    assert!(
+        matches!(&error, Error::NoImages { found, .. } if found.contains("no file at any of its 2 paths")),
+        "{error}"
+    );
+}
+
+#[test]
+fn labels_of_a_table_may_be_several_or_numbers() {
+    let root = folder(&[("1.png", 1), ("2.png", 2), ("3.png", 3)]);
+    let path = root.path().join("photos.csv");
+    write(
+        &path,
+        "path,label,cost,dent,scratch\n1.png,dent|scratch,120,1,1\n2.png,,99.5,0,0\n3.png,dent,7,1,0\n",
+    );
+    let scan = |options: &ScanOptions| DatasetFolder::scan_with(&path, options).unwrap().train.unwrap();
+    let expected = Labels::MultiLabel(vec![vec![0, 1], vec![], vec![0]]);
+    let found = scan(&none());
+    assert_eq!((found.classes(), found.targets()), (&["dent", "scratch"].map(str::to_owned)[..], &expected));
+    let flags = scan(&ScanOptions { label_columns: vec!["dent".into(), "scratch".into()], ..none() });
+    assert_eq!(flags.targets(), &expected);
+    let cost = ScanOptions { label_columns: vec!["cost".into()], task: Some(Task::Regression), ..none() };
+    let found = scan(&cost);
+    assert_eq!(
+        (found.classes(), found.targets()),
+        (&["cost".to_owned()][..], &Labels::Value(vec![120.0, 99.5, 7.0]))
+    );
+    DatasetFolder::scan_with(&path, &cost).unwrap().check_for_training().unwrap();
+}
+
+#[test]
+fn a_wrong_table_is_refused_with_its_line() {
+    let root = folder(&[("1.png", 1)]);
+    let path = root.path().join("photos.csv");
+    for (text, line, words) in [
+        ("", 1, "a header"),
+        ("picture,label\n1.png,cat\n", 1, "a column called path"),
+        ("path,kind\n1.png,cat\n", 1, "a column called label"),
+        ("path,label\n1.png,cat\n1.png\n", 3, "2 fields"),
+        ("path,label\n1.png,cat\n1.png,\n", 3, "the name of a class"),
+        ("path,label\n1.png,cat\n,cat\n", 3, "the path of an image"),
+        ("path,label,split\n1.png,cat,train\n1.png,cat,all\n", 3, "train, val or test"),
+    ] {
+        write(&path, text);
+        let error = DatasetFolder::scan(&path).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(&error, Error::Csv { line: found, .. } if *found == line), "{text}: {message}");
+        assert!(message.contains(words) && message.contains("photos.csv"), "{text}: {message}");
+    }
+    fs::write(&path, b"path,label\n1.png,caf\xe9\n").unwrap();
+    let error = DatasetFolder::scan(&path).unwrap_err();
+    assert!(matches!(&error, Error::Csv { line: 2, expected, .. } if expected == "UTF-8"), "{error}");
+    let table = root.path().join("photos.jsonl");
+    write(&table, "{\"path\": \"1.png\", \"label\": \"cat\"}\n[1]\n");
+    let error = DatasetFolder::scan(&table).unwrap_err();
+    assert!(matches!(&error, Error::Csv { line: 2, expected, .. } if expected == "a JSON object"), "{error}");
+}
+
+#[test]
+fn a_missing_file_of_a_table_is_an_unreadable_image() {
+    let root = folder(&[("1.png", 1)]);
+    let path = root.path().join("photos.csv");
+    write(&path, "path,label\n1.png,cat\ngone.png,cat\n");
+    let train = DatasetFolder::scan(&path).unwrap().train.unwrap();
+    assert_eq!(train.len(), 2);
+    let error = ImageDataset::decode(&train, &settings(4, 5, ColorMode::Gray)).unwrap_err();
+    assert!(error.to_string().contains("gone.png"), "{error}");
+}
+
+#[test]
+fn a_folders_metadata_is_such_a_table() {
+    let root = folder(&[("1.png", 1), ("2.png", 2)]);
+    write(&root.path().join("metadata.csv"), "file_name,label\n2.png,b\n1.png,a\n");
+    let train = DatasetFolder::scan(root.path()).unwrap().train.unwrap();
+    assert_eq!((grays(&train), train.labels()), (vec![2, 1], &[1, 0][..]));
+}
+
+#[test]
+fn labels_come_from_a_pattern_of_the_names() {
+    let root = folder(&[("train/great_dane_1.png", 1), ("train/cat_2.png", 2), ("test/cat_3.png", 3)]);
+    let options = |pattern: &str| ScanOptions { label_from: Some(pattern.to_owned()), ..none() };
+    let data = DatasetFolder::scan_with(root.path(), &options(r"^(.+)_\d+\.png$")).unwrap();
+    assert_eq!(data.classes(), ["cat", "great_dane"]);
+    assert_eq!((data.train.unwrap().counts(), data.test.unwrap().counts()), (vec![1, 1], vec![1, 0]));
+    // A pattern with a folder is of the path, and a table may have it too.
+    let data = DatasetFolder::scan_with(root.path(), &options("^(train|test)/")).unwrap_err();
+    assert!(matches!(&data, Error::UnknownClasses { .. }), "{data}");
+    let table = root.path().join("photos.csv");
+    write(&table, "path\ntrain/cat_2.png\ntest/cat_3.png\n");
+    assert_eq!(DatasetFolder::scan_with(&table, &options("_([0-9])")).unwrap().classes(), ["2", "3"]);
+
+    for (pattern, words) in [("^(great)", "2 of 3"), ("cat", "with a group"), ("(", "with a group")] {
+        let error = DatasetFolder::scan_with(root.path(), &options(pattern)).unwrap_err();
+        assert!(error.to_string().contains(words), "{pattern}: {error}");
+    }
+}
+
+#[test]
+fn parquet_files_have_images_and_the_names_of_their_classes() {
+    let data = DatasetFolder::scan(&golden("lists/animals")).unwrap();
+    assert_eq!(data.classes(), ["ant", "bee"]);
+    let (train, test) = (data.train.unwrap(), data.test.unwrap());
+    assert_eq!(train.labels(), [0, 1, 0, 1, 0, 1, 0, 1, 1]);
+    assert_eq!(grays(&train), (0..9).collect::<Vec<u8>>());
+    assert_eq!((test.labels(), grays(&test)), (&[1, 0][..], vec![20, 21]));
+    assert_eq!((names(&train)[8], train.samples()[8].cell("nest")), ("9-8.png", Some("e")));
+    // One image at a time, from any row.
+    let last = train.subset(&[8, 3]);
+    assert_eq!(grays(&last), [8, 3]);
+
+    let file = golden("lists/animals/data/test-00000-of-00001.parquet");
+    assert_eq!(DatasetFolder::scan(&file).unwrap().test.unwrap().len(), 2);
+    assert_eq!(scan_images(&[file]).unwrap().samples.len(), 2);
+}
+
+#[test]
+fn parquet_files_may_hold_several_labels_words_and_gaps() {
+    let several = DatasetFolder::scan(&golden("lists/labels.parquet")).unwrap().train.unwrap();
+    assert_eq!(several.classes(), ["wasp", "ant", "bee"]);
+    assert_eq!(several.targets(), &Labels::MultiLabel(vec![vec![1, 2], vec![], vec![0]]));
+
+    let words = DatasetFolder::scan(&golden("lists/words.parquet")).unwrap().train.unwrap();
+    assert_eq!((words.classes(), words.labels()), (&["ant", "bee"].map(str::to_owned)[..], &[0, 1, 1][..]));
+    assert_eq!(grays(&words.subset(&[0, 2])), [7, 9]);
+    let error = words.samples()[1].read().unwrap_err().to_string();
+    assert!(error.contains("words.parquet/2") && error.contains("no image in this row"), "{error}");
+
+    let error = DatasetFolder::scan_with(
+        &golden("lists/words.parquet"),
+        &ScanOptions { label_columns: vec!["kind".into()], ..none() },
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("expected a column `kind`, found the columns image, label"),
+        "{error}"
+    );
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("cut.parquet");
+    let whole = fs::read(golden("lists/words.parquet")).unwrap();
+    fs::write(&path, &whole[..whole.len() - 30]).unwrap();
+    let error = DatasetFolder::scan(&path).unwrap_err();
+    assert!(matches!(&error, Error::Archive { path: found, .. } if *found == path), "{error}");
+}
+
+#[test]
+fn shards_are_read_without_unpacking() {
+    let data = DatasetFolder::scan(&golden("lists/shards")).unwrap();
+    assert_eq!(data.classes(), ["ant", "bee"]);
+    let (train, val) = (data.train.as_ref().unwrap(), data.val.as_ref().unwrap());
+    assert_eq!((train.labels(), grays(train)), (&[0, 1, 0, 1][..], vec![0, 1, 99, 3]));
+    assert_eq!((val.labels(), grays(val)), (&[1][..], vec![4]));
+    let name = &train.samples()[0].path;
+    assert!(name.ends_with("animals-train-000000.tar/a/0000.png"), "{}", name.display());
+    assert!(train.samples()[0].cell("json").unwrap().contains("nest"));
+    assert!(data.remarks().is_empty(), "{:?}", data.remarks());
+}
+
+#[test]
+fn an_archive_of_class_folders_has_their_names() {
+    let root = folder(&[("a/1.png", 1), ("b/2.png", 2), ("b/.hidden.png", 0), ("b/notes.md", 0)]);
+    fs::write(root.path().join("b/notes.md"), "words").unwrap();
+    let path = root.path().join("photos.tar");
+    let mut pack = std::process::Command::new("tar");
+    pack.arg("-cf").arg(&path).arg("-C").arg(root.path()).args(["a", "b"]);
+    if !pack.status().is_ok_and(|status| status.success()) {
+        println!("skipped: there is no tar");
+        return;
+    }
+    let data = DatasetFolder::scan(&path).unwrap();
+    let train = data.train.as_ref().unwrap();
+    assert_eq!((data.classes(), grays(train)), (&["a", "b"].map(str::to_owned)[..], vec![1, 2]));
+    let reasons: Vec<SkipReason> = data.skipped.iter().map(|skipped| skipped.reason).collect();
+    assert_eq!(reasons, [SkipReason::Hidden, SkipReason::NotAnImage]);
+
+    let gz = root.path().join("photos.tar.gz");
+    fs::write(&gz, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
+    let error = DatasetFolder::scan(&gz).unwrap_err();
+    assert!(error.to_string().contains("an uncompressed tar archive, found gzip"), "{error}");
+    fs::write(&path, [7; 2000]).unwrap();
+    let error = DatasetFolder::scan(&path).unwrap_err();
+    assert!(matches!(error, Error::Archive { .. }), "{error}");
+}
+
+#[test]
+fn members_of_archives_are_told_apart_by_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let cache = firstsight_data::CacheFolder::new(cache.path());
+    let train = DatasetFolder::scan(&golden("lists/animals")).unwrap().train.unwrap();
+    for indices in [[0, 2], [4, 6], [0, 2]] {
+        let options = firstsight_data::DecodeOptions { cache: Some(&cache), progress: None };
+        let images =
+            ImageDataset::decode_with(&train.subset(&indices), &settings(4, 5, ColorMode::Gray), options);
+        let images = images.unwrap();
+        assert_eq!([0, 1].map(|i| images.image(i)[0]), indices.map(|i| i as u8));
+    }
+}
