@@ -64,6 +64,11 @@ impl TableArgs {
 }
 
 impl LabelArgs {
+    /// The same, with a run's task where none is named.
+    pub(crate) fn of_task(&self, task: Task) -> Self {
+        Self { task: self.task.or(Some(task)), ..self.clone() }
+    }
+
     pub(crate) fn options(&self) -> ScanOptions {
         ScanOptions {
             label_from: self.label_from.clone(),

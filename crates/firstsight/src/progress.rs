@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use firstsight_train::callbacks::Callback;
-use firstsight_train::{BatchEnd, Epoch, EpochEnd, StopReason, TrainBegin};
-use firstsight_transfer::{Event, HubProgress, training::monitor};
+use firstsight_train::{BatchEnd, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
+use firstsight_transfer::{Event, HubProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const BAR: &str = "{prefix} {wide_bar} {pos}/{len} {msg}";
@@ -128,12 +128,13 @@ impl SearchProgress {
     }
 
     /// The bar of a trial's training.
-    pub(crate) fn trial(&self, number: usize) -> TrialProgress {
+    pub(crate) fn trial(&self, number: usize, monitor: Monitor) -> TrialProgress {
         let bar = ProgressBar::new(0).with_style(style(BAR)).with_prefix(format!("trial {number}"));
         TrialProgress {
             what: format!("trial {number}"),
             bar: self.bars.insert_before(&self.trials, bar),
             epochs: 0,
+            monitor,
         }
     }
 
@@ -158,6 +159,7 @@ pub(crate) struct TrialProgress {
     what: String,
     bar: ProgressBar,
     epochs: usize,
+    monitor: Monitor,
 }
 
 impl Callback for TrialProgress {
@@ -180,7 +182,7 @@ impl Callback for TrialProgress {
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         if let Some(epoch) = end.history.last() {
-            self.bar.set_message(format!("validation accuracy {:.4}", monitor().value(epoch)));
+            self.bar.set_message(format!("{} {:.4}", self.monitor.name(), self.monitor.value(epoch)));
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec, Sample, decode_bytes};
+use firstsight_data::{ImageDataset, InputSpec, Sample, Task, decode_bytes};
 use firstsight_models::ImageClassifier;
-use firstsight_train::predict;
+use firstsight_train::{outputs, predict};
 use rayon::prelude::*;
 
 use crate::class_means::Measuring;
+use crate::task::{Target, TaskAnswer, TaskRow};
 use crate::training::{evaluation_batch, in_order};
 use crate::{Error, Pretrained, Reject, Rejection, Result, RunFolder, Thresholds};
 
@@ -25,6 +26,8 @@ pub struct Classifier {
     pub input: InputSpec,
     /// The names of its outputs.
     pub label_names: Vec<String>,
+    /// The meaning of its outputs.
+    pub target: Target,
     /// The temperature that probabilities are calibrated with: a run's, from its validation images. 1 or `None` gives the
     /// network's own.
     pub temperature: Option<f64>,
@@ -77,6 +80,9 @@ pub struct Answer {
     pub note: Option<String>,
 }
 
+/// What is said of an image and what was done to its file, or the error of reading it.
+type Decoded<A> = Result<(A, Option<String>), firstsight_data::Error>;
+
 impl Classifier {
     /// The network of a run.
     ///
@@ -92,6 +98,7 @@ impl Classifier {
             origin: format!("the run {}", run.display()),
             input: config.pretrained_cfg,
             label_names: config.label_names,
+            target: config.target,
             temperature: config.temperature,
             reject: folder.read_reject(device)?,
             device: device.clone(),
@@ -123,6 +130,7 @@ impl Classifier {
             origin,
             input,
             label_names,
+            target: Target::Class,
             temperature: None,
             reject: None,
             device: device.clone(),
@@ -166,7 +174,8 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Those of `on_row`; [`Error::Train`] for outputs that are NaN, [`Error::Setting`] for a temperature that is no number
+    /// Those of `on_row`; [`Error::Train`] for outputs that are NaN, [`Error::Setting`] for a network of several labels or of
+    /// numbers (see [`predict_task`](Self::predict_task)) and for a temperature that is no number
     /// above 0.
     pub fn predict_images<E: From<Error>>(
         &self,
@@ -174,6 +183,9 @@ impl Classifier {
         options: &PredictOptions,
         mut on_row: impl FnMut(Row) -> Result<(), E>,
     ) -> Result<(), E> {
+        if self.target != Target::Class {
+            return Err(E::from(self.other_task()));
+        }
         if let Some(temperature) = self.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
             return Err(E::from(Error::Setting {
                 setting: "the temperature",
@@ -193,8 +205,66 @@ impl Classifier {
         }
     }
 
+    /// Says of each image file the labels that it has, or its number, for a run of such a task: as
+    /// [`predict_images`](Self::predict_images) for one class per image.
+    ///
+    /// # Errors
+    ///
+    /// Those of `on_row`; [`Error::Setting`] for a network that tells one class per image; [`Error::Train`] for outputs that are
+    /// NaN.
+    pub fn predict_task<E: From<Error>>(
+        &self,
+        images: impl IntoIterator<Item = Sample>,
+        mut on_row: impl FnMut(TaskRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut images = images.into_iter();
+        loop {
+            let batch: Vec<Sample> = images.by_ref().take(evaluation_batch(&self.input)).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let answers = |images: &ImageDataset| {
+                let outputs = outputs(&self.network, &in_order(images, &self.input, &self.device)?)?;
+                TaskAnswer::of(&self.target, &self.label_names, &outputs).ok_or_else(|| self.other_task())
+            };
+            for (image, decoded) in self.rows(batch, answers)? {
+                let (answer, note) = match decoded {
+                    Ok((answer, note)) => (Ok(answer), note),
+                    Err(error) => (Err(error), None),
+                };
+                on_row(TaskRow { image, answer, note })?;
+            }
+        }
+    }
+
+    fn other_task(&self) -> Error {
+        let task = self.target.task();
+        Error::Setting {
+            setting: "the task",
+            expected: match task {
+                Task::SingleLabel => "a network for several labels or for numbers".to_owned(),
+                Task::MultiLabel | Task::Regression => "a network for one class per image".to_owned(),
+            },
+            found: format!("one for {task}"),
+        }
+    }
+
     /// The rows of a batch.
     fn answer(&self, batch: Vec<Sample>, options: &PredictOptions) -> Result<Vec<Row>> {
+        let rows = self.rows(batch, |images| self.answers(images, options))?;
+        let row = |(image, decoded): (PathBuf, Decoded<Answer>)| Row {
+            image,
+            answer: decoded.map(|(answer, note)| Answer { note, ..answer }),
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// Decodes a batch, lets `answers` say something of each image that could be read, and puts it beside the file.
+    fn rows<A>(
+        &self,
+        batch: Vec<Sample>,
+        answers: impl FnOnce(&ImageDataset) -> Result<Vec<A>>,
+    ) -> Result<Vec<(PathBuf, Decoded<A>)>> {
         let settings = self.input.decode_settings();
         let decode = |sample: &Sample| decode_bytes(&sample.path, &sample.read()?, &settings);
         let mut decoded: Vec<_> = batch.par_iter().map(decode).collect();
@@ -204,32 +274,29 @@ impl Classifier {
             pixels.append(&mut image.pixels);
             n += 1;
         }
-        let mut answers = self.answers(pixels, n, options)?.into_iter();
+        let (channels, height, width) = self.input.input_size;
+        let (unknown, size) = (vec![0; n], (height, width, channels));
+        let images = ImageDataset::from_pixels(pixels, size, unknown, self.label_names.clone())?;
+        let mut answers = if n > 0 { answers(&images)? } else { Vec::new() }.into_iter();
         let mut rows = Vec::with_capacity(batch.len());
         for (sample, decoded) in batch.into_iter().zip(decoded) {
-            let answer = match decoded {
+            let row = match decoded {
                 Ok(decoded) => match answers.next() {
-                    Some(answer) => Ok(Answer { note: decoded.note, ..answer }),
+                    Some(answer) => Ok((answer, decoded.note)),
                     None => break,
                 },
                 Err(error) => Err(error),
             };
-            rows.push(Row { image: sample.path, answer });
+            rows.push((sample.path, row));
         }
         Ok(rows)
     }
 
-    /// The answers for the pixels of `n` images.
-    fn answers(&self, pixels: Vec<u8>, n: usize, options: &PredictOptions) -> Result<Vec<Answer>> {
-        if n == 0 {
-            return Ok(Vec::new());
-        }
-        let (channels, height, width) = self.input.input_size;
-        let (unknown, size) = (vec![0; n], (height, width, channels));
-        let images = ImageDataset::from_pixels(pixels, size, unknown, self.label_names.clone())?;
+    /// The answers for images.
+    fn answers(&self, images: &ImageDataset, options: &PredictOptions) -> Result<Vec<Answer>> {
         let means = self.reject.as_ref().filter(|_| options.reject.is_some());
         let measuring = Measuring::new(&self.network, means.and_then(|reject| reject.means.as_ref()));
-        let raw = predict(&measuring, &in_order(&images, &self.input, &self.device)?)?;
+        let raw = predict(&measuring, &in_order(images, &self.input, &self.device)?)?;
         let distances = measuring.into_distances();
         let calibrated = self.temperature.map(|t| raw.with_temperature(t));
         let calibrated = calibrated.as_ref().unwrap_or(&raw);
@@ -249,6 +316,6 @@ impl Classifier {
                 note: None,
             }
         };
-        Ok((0..n).map(answer).collect())
+        Ok((0..images.len()).map(answer).collect())
     }
 }

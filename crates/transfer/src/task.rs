@@ -1,5 +1,6 @@
 //! What a network is trained for: one class per image, several labels, or a number.
 
+mod answer;
 mod labels_evaluation;
 mod predictions_csv;
 mod report;
@@ -20,6 +21,7 @@ use firstsight_train::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::answer::{LabelAnswer, TaskAnswer, TaskRow};
 pub use self::labels_evaluation::{LabelFigures, LabelsEvaluation, LabelsFigures};
 pub use self::value_evaluation::{ValueEvaluation, ValueFigures};
 use crate::class_means::Measuring;

@@ -121,7 +121,7 @@ fn lights() -> DecodedSplits {
 fn plan(epochs: usize, augmentation: AugmentationConfig) -> Training {
     Training {
         model: &LOGISTIC,
-        input: InputSpec { mean: vec![0.5], std: vec![0.3], ..InputSpec::bytes(1, 4, 4) },
+        input: InputSpec::bytes(1, 4, 4),
         epochs,
         patience: epochs,
         optimization: Optimization::Adam,

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
     let run = RunFolder::open(run)?;
     let (network, config) = run.load(&context.runtime.device)?;
-    let dataset = data::scan_to_measure(path, &args.labels, &context.runtime)?;
+    let dataset = data::scan_to_measure(path, &args.labels.of_task(config.target.task()), &context.runtime)?;
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
     data::say(&selection.notes, &context.runtime);
     let task = format!("{} images", selection.measured.name());

@@ -1,9 +1,11 @@
+mod task;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_data::{OnError, scan_images_with};
-use firstsight_transfer::{Classifier, PredictOptions, Row, Thresholds, files};
+use firstsight_transfer::{Classifier, PredictOptions, Row, Target, Thresholds, files};
 
 use crate::{
     context::Context,
@@ -44,30 +46,52 @@ pub struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let mut classifier = args.network.open(context)?;
     classifier.temperature = args.temperature.or(classifier.temperature);
-    let reject = thresholds(args, &classifier, context)?;
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
-    let on_error = args.network.reading.on_error(OnError::Skip);
-    let (mut n, mut unreadable) = (0, 0);
+    let mut tally = Tally { on_error: args.network.reading.on_error(OnError::Skip), n: 0, unreadable: 0 };
+    if classifier.target != Target::Class {
+        return task::run(args, &classifier, found.samples, tally, context);
+    }
+    let reject = thresholds(args, &classifier, context)?;
     let mut rows = Rows::begin(args, classifier.label_names.len())?;
     let options = PredictOptions { top: args.top, reject };
     let done = classifier.predict_images(found.samples, &options, |row| {
-        n += 1;
-        if let Err(error) = &row.answer {
-            if on_error == OnError::Fail {
-                bail!("{error}: --on-error skip gives it a row and goes on");
-            }
-            unreadable += 1;
-            context.runtime.message(&format!("not read: {error}"));
-        }
+        tally.count(row.answer.as_ref().err(), context)?;
         rows.print(&row, &classifier)
     });
     rows.end()?;
     done?;
-    if unreadable == n {
-        bail!("none of {n} files could be read as an image");
+    tally.end()
+}
+
+/// Counts files, and those that could not be read.
+struct Tally {
+    on_error: OnError,
+    n: usize,
+    unreadable: usize,
+}
+
+impl Tally {
+    /// Counts a file, with the error of reading it if there was one.
+    fn count(&mut self, error: Option<&firstsight_data::Error>, context: &Context) -> Result<()> {
+        self.n += 1;
+        if let Some(error) = error {
+            if self.on_error == OnError::Fail {
+                bail!("{error}: --on-error skip gives it a row and goes on");
+            }
+            self.unreadable += 1;
+            context.runtime.message(&format!("not read: {error}"));
+        }
+        Ok(())
     }
-    SomeUnreadable::check(unreadable, n)
+
+    fn end(self) -> Result<()> {
+        let Self { n, unreadable, .. } = self;
+        if unreadable == n {
+            bail!("none of {n} files could be read as an image");
+        }
+        SomeUnreadable::check(unreadable, n)
+    }
 }
 
 /// The thresholds of `--reject`, and what they promise.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use firstsight_data::{AugmentationConfig, InputSpec, OnError};
+use firstsight_data::{AugmentationConfig, InputSpec, OnError, Task};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Percentile, PercentileConfig, Random, Replay, Stop, Storage, Study,
     StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
@@ -16,10 +16,10 @@ use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
 use firstsight_models::{InputShape, ModelInfo};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
-use firstsight_train::{Callback, EpochEnd, StopReason};
+use firstsight_train::{Callback, EpochEnd, Monitor, StopReason};
 use firstsight_transfer::{
     DecodedSplits, Interrupted, Runtime, TrainingRecord,
-    training::{Optimization, Training, monitor},
+    training::{Optimization, Training},
 };
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ pub struct Args {
     /// Maximum number of epochs per trial
     #[arg(long, default_value_t = 20, value_parser = values::positive, value_name = "N")]
     epochs: usize,
-    /// Epochs without a better validation accuracy after which a trial stops
+    /// Epochs without a better one, by the validation images, after which a trial stops
     #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "N")]
     patience: usize,
     /// Number of parallel workers
@@ -161,16 +161,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if finished > 0 {
         eprintln!("{} holds {finished} finished trials", args.study);
     }
+    let goal = Goal::of(&splits);
     let started = Instant::now();
     let progress = SearchProgress::new(finished, args.trials);
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
-            let bar = progress.trial(trial.number());
+            let bar = progress.trial(trial.number(), splits.target().monitor());
             let value = objective(trial, args, context, &splits, Interrupt(pressed.clone()), bar);
             let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
-            let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(f64::max);
-            progress.finished(&line(trial, &value), best);
+            let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(|a, b| goal.better(a, b));
+            progress.finished(&line(trial, &value, &goal), best);
             if pressed.load(std::sync::atomic::Ordering::Relaxed) {
                 study.stop();
             }
@@ -213,7 +214,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return Ok(());
     }
     let Training { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
-    println!("best: trial {}, validation accuracy {:.4}", best.number, best.value.unwrap_or(f64::NAN));
+    println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
     println!(
         "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
@@ -248,7 +249,7 @@ fn check_input(args: &Args, runtime: &Runtime) -> Result<()> {
 fn builder(args: &Args, context: &Context) -> Result<StudyBuilder> {
     let seed = u32::try_from(context.seed)
         .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", context.seed))?;
-    let builder = Study::builder(&args.study).direction(Direction::Maximize).heartbeat(HEARTBEAT);
+    let builder = Study::builder(&args.study).heartbeat(HEARTBEAT);
     let builder = builder.give_up_after(HOPELESS);
     let builder = match args.sampler {
         SamplerName::Random => builder.sampler(Random::new(seed)),
@@ -281,6 +282,7 @@ fn study(
     context: &Context,
     splits: &DecodedSplits,
 ) -> Result<Study> {
+    let builder = builder.direction(Goal::of(splits).direction);
     let Some(storage) = storage else { return Ok(builder.create()?) };
     let data = Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) };
     let settings = Settings::new(args, context.seed, Some(data));
@@ -308,7 +310,36 @@ fn explained(trial: &mut Trial<'_>, stop: Stop) -> Stop {
     }
 }
 
-/// The best validation accuracy of a training with the trial's settings.
+/// What is searched for: the measure of the task's trainings.
+struct Goal {
+    direction: Direction,
+    name: &'static str,
+}
+
+impl Goal {
+    fn of(splits: &DecodedSplits) -> Self {
+        let target = splits.target();
+        let maximize = target.monitor().maximize();
+        Self {
+            direction: if maximize { Direction::Maximize } else { Direction::Minimize },
+            name: match target.task() {
+                Task::SingleLabel => "validation accuracy",
+                Task::MultiLabel => "validation mAP",
+                Task::Regression => "validation loss",
+            },
+        }
+    }
+
+    /// The better of two values.
+    fn better(&self, a: f64, b: f64) -> f64 {
+        match self.direction {
+            Direction::Maximize => a.max(b),
+            Direction::Minimize => a.min(b),
+        }
+    }
+}
+
+/// The best epoch's value of a training with the trial's settings.
 fn objective(
     trial: &mut Trial<'_>,
     args: &Args,
@@ -320,8 +351,9 @@ fn objective(
     let plan = plan(trial, args, context.seed)?;
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
-    let mut stopping = EarlyStopping::new(monitor(), plan.patience);
-    let mut pruning = Pruning { trial, pruned: false, error: None };
+    let monitor = splits.target().monitor();
+    let mut stopping = EarlyStopping::new(monitor.clone(), plan.patience);
+    let mut pruning = Pruning { trial, monitor: monitor.clone(), pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
     let history = plan.fit(&network, splits, &context.runtime.device, callbacks).map_err(failed)?;
@@ -334,14 +366,16 @@ fn objective(
     if history.interrupted() {
         return Err(Stop::failed("interrupted"));
     }
-    let best =
-        monitor().best(&history.epochs).ok_or_else(|| Stop::failed("no epoch had a validation accuracy"))?;
-    Ok(monitor().value(&history.epochs[best]))
+    let best = monitor
+        .best(&history.epochs)
+        .ok_or_else(|| Stop::failed(format!("no epoch had a {}", monitor.name())))?;
+    Ok(monitor.value(&history.epochs[best]))
 }
 
-/// Reports each epoch's validation accuracy to the trial and stops a training that should be pruned.
+/// Reports each epoch's value to the trial and stops a training that should be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
+    monitor: Monitor,
     pruned: bool,
     error: Option<firstsight_hpo::Error>,
 }
@@ -349,7 +383,7 @@ struct Pruning<'t, 's> {
 impl Callback for Pruning<'_, '_> {
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let epoch = end.history.len() - 1;
-        let value = monitor().value(&end.history[epoch]);
+        let value = self.monitor.value(&end.history[epoch]);
         let asked = self.trial.report(value, epoch as u64).and_then(|()| self.trial.should_prune());
         match asked {
             Ok(prune) => self.pruned = prune,
@@ -371,6 +405,7 @@ fn page(
     best: Option<&FrozenTrial>,
     time: Duration,
 ) -> Result<Report> {
+    let goal = Goal::of(splits);
     let source = escape_markup(&args.data.path().display().to_string());
     let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
@@ -396,8 +431,8 @@ fn page(
     let search = search_report::Search {
         trials,
         best,
-        direction: Direction::Maximize,
-        value: "validation accuracy",
+        direction: goal.direction,
+        value: goal.name,
         limit: None,
         source: &source,
         seed: 0,
@@ -407,11 +442,11 @@ fn page(
 }
 
 /// Outcome of a trial in words.
-fn line(trial: &Trial<'_>, value: &Result<f64, Stop>) -> String {
+fn line(trial: &Trial<'_>, value: &Result<f64, Stop>, goal: &Goal) -> String {
     let settings: Vec<String> =
         trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();
     let how = match value {
-        Ok(value) => format!("validation accuracy {value:.4}"),
+        Ok(value) => format!("{} {value:.4}", goal.name),
         Err(Stop::Pruned) => {
             let last = trial.record().last_report().map_or(f64::NAN, |(_, value)| value);
             format!("{} at {last:.4}", TrialState::Pruned)
