@@ -1,4 +1,4 @@
-//! Ctrl-C: a training ends after its batch and leaves its checkpoint; anything else ends at once.
+//! Ctrl-C: a training ends after its batch and leaves its checkpoint; anything else ends at once, and says what is left.
 
 use anyhow::{Context as _, Result};
 use firstsight_transfer::InterruptFlag;
@@ -11,6 +11,7 @@ pub(crate) fn install() -> Result<InterruptFlag> {
     ctrlc::set_handler(move || {
         let again = handler.is_raised();
         if !handler.raise() || again {
+            eprintln!("interrupted; finished images, features and epochs are kept");
             std::process::exit(130);
         }
     })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, ModuleT, Tensor};
 use firstsight_data::{
@@ -97,8 +98,9 @@ pub struct FeatureConfig<'a> {
 /// The features of `images`, computed in inference mode, or read from the cache if an earlier run kept them there.
 ///
 /// The file's name is a hash of identity, normalization, views and the images' bytes; a change to any of these computes the
-/// features anew. So does a damaged file, with a warning. `progress` is called with the numbers of finished images and
-/// of all images, each view counting as an image.
+/// features anew. So does a damaged file, with a warning. What is done is kept every half minute, and work that was cut
+/// short goes on from there. `progress` is called with the numbers of finished images and of all images, each view
+/// counting as an image.
 ///
 /// # Errors
 ///
@@ -112,36 +114,56 @@ pub fn features(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Features> {
     let (labels, n_classes) = (images.targets().clone(), images.classes().len());
-    let n_rows = images.len() * config.views.len();
+    let (n_rows, views) = (images.len() * config.views.len(), config.views.len());
     let file = cache.map(|cache| CachedFeatures::new(cache, images, config));
-    if let Some(rows) = file.as_ref().and_then(|file| file.read(n_rows, device)) {
+    let before = file.as_ref().and_then(|file| file.read(views, images.len(), device));
+    if let Some(rows) = before.as_ref().filter(|rows| rows.dims()[0] == n_rows) {
         progress(n_rows, n_rows);
-        return Ok(Features { rows, labels, n_classes });
+        return Ok(Features { rows: rows.clone(), labels, n_classes });
     }
-    let rows = extract(backbone, images, config, device, progress)?;
-    if let Some(file) = file {
+    let mut kept = Instant::now();
+    let mut keep = |by_view: &[Vec<Tensor>]| -> Result<()> {
+        if let (Some(file), true) = (&file, kept.elapsed() >= KEEP_EVERY) {
+            file.write(&Tensor::cat(&by_view.concat(), 0)?);
+            kept = Instant::now();
+        }
+        Ok(())
+    };
+    let rows = extract(backbone, images, config, before, device, &mut keep, progress)?;
+    if let Some(file) = &file {
         file.write(&rows);
     }
     Ok(Features { rows, labels, n_classes })
 }
 
+/// Computes the rows that `before` lacks, and calls `keep` with those of each view after every batch.
 fn extract(
     backbone: &impl ModuleT,
     images: &ImageDataset,
     config: &FeatureConfig<'_>,
+    before: Option<Tensor>,
     device: &Device,
+    keep: &mut dyn FnMut(&[Vec<Tensor>]) -> Result<()>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Tensor> {
+    let (total, views) = (images.len() * config.views.len(), config.views.len());
+    let mut by_view = vec![Vec::new(); views];
+    let mut first = 0;
+    if let Some(before) = before {
+        first = before.dims()[0] / views;
+        for (view, rows) in by_view.iter_mut().enumerate() {
+            rows.push(before.narrow(0, view * first, first)?);
+        }
+    }
+    let rest: Vec<usize> = (first..images.len()).collect();
     let loading = LoaderConfig {
         batch_size: config.batch_size,
         sampling: Sampling::Sequential,
         normalize: config.normalize.clone(),
         prefetch: 2,
     };
-    let batches = Loader::new(images.clone(), loading, device)?;
-    let total = images.len() * config.views.len();
-    let mut by_view = vec![Vec::new(); config.views.len()];
-    let mut done = 0;
+    let batches = Loader::new(images.subset(&rest), loading, device)?;
+    let mut done = first * views;
     for batch in batches.epoch(0) {
         let inputs = batch?.inputs;
         for (view, rows) in config.views.iter().zip(&mut by_view) {
@@ -149,6 +171,7 @@ fn extract(
             done += inputs.dim(0)?;
             progress(done, total);
         }
+        keep(&by_view)?;
     }
     Ok(Tensor::cat(&by_view.concat(), 0)?)
 }
@@ -171,6 +194,8 @@ pub fn fingerprint(params: &Params, select: impl Fn(&str) -> bool) -> Result<Str
     Ok(format!("{:x}", hasher.finalize()))
 }
 
+/// The time between two writings of features that are not yet complete.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
 const KEY: &str = "firstsight-features";
 const ROWS: &str = "features";
 
@@ -194,7 +219,8 @@ impl<'a> CachedFeatures<'a> {
         Self { cache, name: format!("{}.features", &key[..16]), key }
     }
 
-    fn read(&self, n_rows: usize, device: &Device) -> Option<Tensor> {
+    /// The rows of all images, or of the first ones, in each view.
+    fn read(&self, views: usize, n_images: usize, device: &Device) -> Option<Tensor> {
         let path = self.cache.find(&self.name);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -211,7 +237,8 @@ impl<'a> CachedFeatures<'a> {
                 return Err("it holds features of other images or weights".to_owned());
             }
             let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| e.to_string())?;
-            let rows = tensors.get(ROWS).filter(|t| t.rank() == 2 && t.dims()[0] == n_rows);
+            let fits = |n: usize| n > 0 && n.is_multiple_of(views) && n / views <= n_images;
+            let rows = tensors.get(ROWS).filter(|t| t.rank() == 2 && fits(t.dims()[0]));
             rows.cloned().ok_or_else(|| "it holds another number of rows".to_owned())
         };
         match read() {

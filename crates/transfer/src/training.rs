@@ -16,7 +16,8 @@ use crate::going_on::{Beginning, class_names};
 use crate::task::{Target, TaskEvaluation, check_task};
 use crate::{
     ClassMeans, DecodedSplits, Error, Evaluation, EvaluationFigures, Figures, GoingOn, Interrupted, Reject,
-    Result, RunConfig, RunFolder, Runtime, Split, SplitRecord, Splits, TrainingRecord, files, loader,
+    Result, RunConfig, RunFolder, Runtime, Smaller, Split, SplitRecord, Splits, TrainingRecord, files,
+    loader,
 };
 
 /// The loss of classification.
@@ -34,6 +35,20 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
     const VALUES: usize = 1 << 22;
     let (channels, height, width) = input.input_size;
     (VALUES / (channels * height * width).max(1)).clamp(8, 128)
+}
+
+/// Checks that memory holds the largest map of a batch. The batch takes more than that.
+pub(crate) fn check_batch(network: &ImageClassifier, batch: usize, runtime: &Runtime) -> Result<()> {
+    let summary = network.summary();
+    let values = summary.rows.iter().map(|row| row.output.channels_last().iter().product::<usize>());
+    let largest = values.max().unwrap_or(0);
+    let needed = (largest as u64).saturating_mul((batch * size_of::<f32>()) as u64);
+    match &runtime.device {
+        Device::Cpu => {
+            runtime.check_memory(&format!("the largest maps of {batch} images"), needed, Smaller::Batch)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Settings of a training from scratch.
@@ -189,6 +204,8 @@ impl Training {
         let target = splits.target();
         let monitor = || target.monitor();
         let network = self.network(splits, device)?;
+        let batch = self.record.batch_size.max(evaluation_batch(&self.input)).min(splits.train.len());
+        check_batch(&network, batch, runtime)?;
         let identity = self.identity(splits);
         let beginning = Beginning::find(run, resume, &identity, self.epochs, &monitor())?;
         beginning.announce(run, self.epochs, runtime);

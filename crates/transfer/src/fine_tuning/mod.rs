@@ -19,6 +19,7 @@ pub use self::result::{FineTuneResult, Kept, Seconds};
 use crate::fine_tune::block_index;
 use crate::going_on::{Beginning, check_network};
 use crate::task::check_task;
+use crate::training::{check_batch, evaluation_batch};
 use crate::{
     BatchNormMode, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
     TaskEvaluation, TransferModel, Tuning,
@@ -197,6 +198,12 @@ impl FineTuning {
         if let Some(photos) = decoded.first() {
             self.beginning(&recipe, work, |tuning| self.identity(tuning, &photos.splits, work))?;
         }
+        let step = recipe.tuning.as_ref().map_or(0, |tuning| tuning.batch_size);
+        check_batch(
+            &model.network,
+            step.max(evaluation_batch(&model.input)).min(splits.train.len()),
+            runtime,
+        )?;
         self.announce(&model, &recipe, &decoded, work)?;
 
         let head = self.train_head(&mut model, &recipe, decoded, work, seconds)?;
