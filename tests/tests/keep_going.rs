@@ -83,8 +83,12 @@ fn a_nan_in_a_later_epoch_of_training_keeps_the_best_and_another_learning_rate_g
     succeeds(here, &train("run", &["--epochs", "2"]));
     let best = std::fs::read(here.join("run/model.safetensors")).unwrap();
     let output = cli(here, &train("run", &["--epochs", "5", "--learning-rate", "1e30", "--resume"]));
-    let words =
-        ["goes on from the best of 2 epochs", "learning rate: 0.001 in run", "holds the best epoch", "NaN"];
+    let words = [
+        "goes on after epoch 2 from the best weights",
+        "learning rate: 0.001 in run",
+        "holds the best epoch",
+        "NaN",
+    ];
     failed_but_usable(here, "run", &output, 2, &words);
     assert!(best == std::fs::read(here.join("run/model.safetensors")).unwrap());
     let metrics = json(&here.join("run/metrics.json"));
@@ -96,7 +100,10 @@ fn a_nan_in_a_later_epoch_of_training_keeps_the_best_and_another_learning_rate_g
     let lower = train("run", &["--epochs", "5", "--learning-rate", "0.0005", "--resume"]);
     let output = cli(here, &lower);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("goes on from the best of 2 epochs for at most 3 more"));
+    assert!(
+        text(&output.stderr)
+            .contains("goes on after epoch 2 from the best weights until then, for at most 3 more")
+    );
     assert_eq!(epochs(&here.join("run")), 5);
     // And again: nothing is left to do.
     let finished = std::fs::read(here.join("run/model.safetensors")).unwrap();
@@ -114,7 +121,8 @@ fn a_finished_fine_tuning_goes_on_for_more_epochs() {
     let output = cli(here, &more);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let words = "goes on from the best of 1 epochs for at most 2 more, with a new schedule (epochs: 1 in run, 3 asked for)";
+    let words = "goes on after epoch 1 from the best weights until then, for at most 2 more, with a new schedule (epochs: 1 in run, \
+         3 asked for)";
     assert!(said.contains(words), "{said}");
     let history = std::fs::read_to_string(here.join("run/history.csv")).unwrap();
     assert!(history.starts_with(&first) && epochs(&here.join("run")) == 3, "{history}");

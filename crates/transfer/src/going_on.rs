@@ -96,7 +96,7 @@ impl Beginning {
         if let Self::FromBest(GoingOn { finished, changed, .. }) = self {
             let left = epochs - finished;
             runtime.message(&format!(
-                "goes on from the best of {finished} epochs for at most {left} more, with a new schedule ({})",
+                "goes on after epoch {finished} from the best weights until then, for at most {left} more, with a new schedule ({})",
                 in_run(changed, run)
             ));
         }
