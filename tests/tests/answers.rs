@@ -205,10 +205,10 @@ fn every_file_has_a_row_in_order_and_unreadable_ones_say_why() {
 
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/data/tests/goldens/images");
     let photo = std::fs::read(goldens.join("rgb-q95.jpg")).unwrap();
-    std::fs::write(here.join("cut.jpg"), &photo[..photo.len() - 20]).unwrap();
-    let said = parse(&succeeds(here, &["predict", "--run", "run", "--json", "cut.jpg"]));
+    std::fs::write(here.join("stray.jpg"), [b"\n", &photo[..]].concat()).unwrap();
+    let said = parse(&succeeds(here, &["predict", "--run", "run", "--json", "stray.jpg"]));
     assert!(said[0]["repaired"].as_str().unwrap().starts_with("repaired"), "{said}");
-    let said = succeeds(here, &["predict", "--run", "run", "--csv", "cut.jpg"]);
+    let said = succeeds(here, &["predict", "--run", "run", "--csv", "stray.jpg"]);
     assert!(said.lines().nth(1).unwrap().contains(",repaired"), "{said}");
 }
 
