@@ -9,10 +9,12 @@ their own readers of folders (`ImageFolder`, `create_dataset`, `ClassificationDa
 """
 
 import argparse
+import importlib
 import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,7 +68,7 @@ class Warnings(logging.Handler):
             self.lines.append(record.getMessage())
 
     def __str__(self):
-        return f", {len(self.lines)} warnings" if self.lines else " without a word"
+        return f", warnings: {len(self.lines)}" if self.lines else " without a word"
 
 
 def walk(dataset, root, warnings):
@@ -116,8 +118,6 @@ def ultralytics_dataset(root):
 
 
 def ultralytics_folder(root):
-    import ultralytics  # Its logger is made anew on import.
-
     warnings = Warnings()
     try:
         dataset = ultralytics_dataset(root)
@@ -639,7 +639,8 @@ def _(here):
 
 
 def cell(text):
-    return " ".join(str(text).replace("|", "\\|").split())
+    without_time = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z +WARN ", "", str(text))
+    return " ".join(re.sub("<(?!br>)", "&lt;", without_time).replace("|", "\\|").split())
 
 
 def main():
@@ -652,6 +653,12 @@ def main():
     args = parser.parse_args()
     BINARY, WEIGHTS, PHOTO = (path.resolve() for path in (args.firstsight, args.weights, args.photo))
     chosen = {int(n) for n in args.only.split(",")} if args.only else set(range(1, len(CASES) + 1))
+    # Once for all processes, which are forks of this one. Not Ultralytics, which changes how Pillow opens files.
+    for name in ("torchvision", "timm", "timm.data", "keras", "optuna"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(f"without {name}: {error}", file=sys.stderr)
     print("| | input | torchvision, timm | Ultralytics, Keras, Optuna | Firstsight |\n| --- | --- | --- | --- | --- |")
     for number, (title, function) in enumerate(CASES, 1):
         if number not in chosen:
