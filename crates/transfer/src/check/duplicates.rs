@@ -21,7 +21,10 @@ pub(super) struct Duplicates {
 pub(super) struct Pair {
     pub(super) first: usize,
     pub(super) second: usize,
-    pub(super) score: f64,
+    /// Bits by which the hashes differ; the limit for pairs that features alone found.
+    pub(super) distance: u32,
+    /// The similarity of features, where they found the pair.
+    pub(super) similarity: Option<f32>,
 }
 
 /// Images of equal content: for each the image that stands for them.
@@ -58,7 +61,8 @@ pub(super) fn near(images: &[CheckedImage], standing: &[usize]) -> Vec<Pair> {
         .map(|pair| Pair {
             first: distinct[pair.first].0,
             second: distinct[pair.second].0,
-            score: f64::from(pair.distance),
+            distance: pair.distance,
+            similarity: None,
         })
         .collect()
 }
@@ -126,22 +130,30 @@ pub(super) fn findings(
         let known = if conflict { &mut nearest_conflict } else { &mut nearest };
         let lesser = if is_kept_over(images, pair.first, pair.second) { pair.second } else { pair.first };
         let kept = known.entry(lesser).or_insert(pair);
-        if pair.score < kept.score {
+        if pair.distance < kept.distance {
             *kept = pair;
         }
     }
     let sides = |i: usize, pair: &Pair| if pair.first == i { pair.second } else { pair.first };
     for (i, pair) in nearest_conflict {
-        let reason = "nearly the same picture under another label";
-        let finding = compared(i, sides(i, &pair), FindingKind::ConflictingLabels, reason);
-        findings.push(finding.suggest(Suggestion::Look).score(pair.score));
+        let reason = format!("nearly the same picture under another label{}", by_features(&pair));
+        let finding = compared(i, sides(i, &pair), FindingKind::ConflictingLabels, &reason);
+        findings.push(finding.suggest(Suggestion::Look).score(f64::from(pair.distance)));
     }
     for (i, pair) in nearest {
-        let finding = compared(i, sides(i, &pair), FindingKind::NearDuplicate, "nearly the same picture");
+        let reason = format!("nearly the same picture{}", by_features(&pair));
+        let finding = compared(i, sides(i, &pair), FindingKind::NearDuplicate, &reason);
         let fix = if finding.is_across_splits() { Suggestion::Remove } else { Suggestion::Look };
-        findings.push(finding.suggest(fix).score(pair.score));
+        findings.push(finding.suggest(fix).score(f64::from(pair.distance)));
     }
     Duplicates { findings, groups: groups(standing, near) }
+}
+
+/// How a pair was found that the hash does not find.
+fn by_features(pair: &Pair) -> String {
+    pair.similarity
+        .map(|similarity| format!(", by features (similarity {similarity:.3})"))
+        .unwrap_or_default()
 }
 
 /// Images connected by equal content or by likeness.

@@ -11,7 +11,7 @@ use super::images::CheckedImage;
 /// Least number of images with a property for it to count.
 const LEAST: usize = 5;
 /// The probability of chance below which a property that one class alone has is told.
-const CHANCE: f64 = 1e-4;
+const CHANCE: f64 = 1e-3;
 /// The least Cramér's V, corrected for bias, that is told: a strong association by Cohen's convention for a few classes.
 const STRONG: f64 = 0.4;
 /// How far above its expectation χ² must be, in standard deviations of the normal approximation.

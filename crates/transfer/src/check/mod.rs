@@ -16,7 +16,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-use firstsight_data::{DatasetFolder, Reading};
+use firstsight_data::{DatasetFolder, ImageHash, Reading};
 use firstsight_train::Predictions;
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ pub enum Looker {
 ///
 /// ```
 /// use candle_core::Device;
-/// use firstsight_data::{DatasetFolder, Reading};
+/// use firstsight_data::{DatasetFolder, ImageHash, Reading};
 /// use firstsight_transfer::Runtime;
 /// use firstsight_transfer::check::{DataCheck, FindingKind, Looker};
 ///
@@ -292,9 +292,8 @@ fn compare(
     });
     let alike = found.iter().enumerate().filter(|(_, near)| near.nearest.1 >= SAME).map(|(row, near)| {
         let (first, second) = (image(row), image(near.nearest.0));
-        // On the scale of the hash's bits, behind what the hash found.
-        let score = 100.0 + 1000.0 * f64::from(1.0 - near.nearest.1);
-        Pair { first: first.min(second), second: first.max(second), score }
+        let similarity = Some(near.nearest.1);
+        Pair { first: first.min(second), second: first.max(second), distance: ImageHash::NEAR, similarity }
     });
     Ok((outliers.collect(), alike.collect()))
 }

@@ -215,11 +215,11 @@ impl CheckResult {
     fn paths(&self, section: &mut Section, kind: FindingKind, findings: &[&Finding]) {
         let compared = findings.iter().any(|finding| finding.other.is_some());
         let scored = findings.iter().any(|finding| finding.score.is_some());
-        let mut columns = vec![Column::text("file"), Column::text("split"), Column::text("class")];
-        if compared {
-            columns.extend(["other file", "its split", "its class"].map(Column::text));
-        }
-        columns.push(Column::text("what"));
+        let mut columns = ["file", "split", "class"].map(Column::text).to_vec();
+        columns.extend(match compared {
+            true => ["other file", "its split", "its class"].map(Column::text).to_vec(),
+            false => vec![Column::text("what")],
+        });
         if scored {
             columns.push(Column::number(score_name(kind)));
         }
@@ -240,8 +240,9 @@ impl CheckResult {
                 cells.push(path(&finding.other).into());
                 cells.push(finding.other_split.unwrap_or_default().into());
                 cells.push(text(&finding.other_class).into());
+            } else {
+                cells.push(finding.reason.clone().into());
             }
-            cells.push(finding.reason.clone().into());
             if scored {
                 cells.push(finding.score.into());
             }
@@ -335,7 +336,7 @@ fn title(kind: FindingKind) -> String {
 
 fn score_name(kind: FindingKind) -> &'static str {
     match kind {
-        FindingKind::SuspectedLabel => "probability of its class",
+        FindingKind::SuspectedLabel => "probability",
         FindingKind::Outlier => "distance",
         _ => "difference",
     }
