@@ -288,7 +288,7 @@ fn swapped_labels_are_suspected_by_features_and_by_the_small_network() {
         named.sort_unstable();
         assert_eq!(named, wrong, "{network:?} {document}");
         assert_eq!(document["counts"]["suspected-label"], 3, "{document}");
-        assert!(document["labels"]["accuracy"].as_f64().unwrap() > 0.9, "{document}");
+        assert!(document["labels"]["accuracy"].as_f64().unwrap() >= 0.85, "{document}");
         let fixes = rows(&here.join("f.csv"));
         let c = fixes.iter().find(|row| row["file"] == "photos/ants/c.png").unwrap();
         assert_eq!((&*c["action"], &*c["class"]), ("move", "bees"));

@@ -80,8 +80,8 @@ pub fn confident_learning(probabilities: &[f32], labels: &[u32], n_classes: usiz
     }
     let mut is_issue = vec![false; labels.len()];
     for (label, examples) in by_label.iter_mut().enumerate().filter(|(_, examples)| examples.len() > 1) {
-        let counts = whole(&joint[label * n_classes..][..n_classes]);
-        for (class, &n) in counts.iter().enumerate().filter(|&(class, &n)| class != label && n > 0) {
+        let counts = joint[label * n_classes..][..n_classes].iter().map(|count| count.round() as usize);
+        for (class, n) in counts.enumerate().filter(|&(class, n)| class != label && n > 0) {
             let margin = |i: usize| row(i)[class] - row(i)[label];
             examples.sort_by(|&a, &b| margin(b).total_cmp(&margin(a)).then(a.cmp(&b)));
             examples.iter().take(n).for_each(|&i| is_issue[i] = true);
@@ -103,27 +103,9 @@ pub fn confident_learning(probabilities: &[f32], labels: &[u32], n_classes: usiz
     ConfidentLearning { thresholds, joint, issues }
 }
 
-/// Counts rounded to whole numbers of the same sum, by the largest remainders.
-fn whole(counts: &[f64]) -> Vec<usize> {
-    let mut rounded: Vec<usize> = counts.iter().map(|count| count.floor() as usize).collect();
-    let sum = counts.iter().sum::<f64>().round() as usize;
-    let missing = sum.saturating_sub(rounded.iter().sum());
-    let mut order: Vec<usize> = (0..counts.len()).collect();
-    order.sort_by(|&a, &b| counts[b].fract().total_cmp(&counts[a].fract()).then(a.cmp(&b)));
-    order.iter().take(missing).for_each(|&class| rounded[class] += 1);
-    rounded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_keep_their_sum() {
-        assert_eq!(whole(&[96.6, 0.4, 0.4, 2.6]), [97, 0, 0, 3]);
-        assert_eq!(whole(&[9.4, 0.3, 0.3]), [10, 0, 0]);
-        assert_eq!(whole(&[0.0, 0.0]), [0, 0]);
-    }
 
     #[test]
     fn no_more_labels_are_suspected_than_the_joint_estimates_and_none_without_confidence() {

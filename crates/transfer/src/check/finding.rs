@@ -156,7 +156,7 @@ pub struct Finding {
     pub other_class: Option<String>,
     /// What could be done.
     pub suggestion: Option<Suggestion>,
-    /// How sure it is or how far it goes: the bits by which near duplicates differ (64 where features alone found them), the
+    /// How sure it is or how far it goes: the bits by which near duplicates differ (54 where features alone found them), the
     /// probability of a suspected label, the distance of an outlier, Cramér's V of a leak.
     pub score: Option<f64>,
     /// A sentence.

@@ -34,8 +34,9 @@ use duplicates::Pair;
 /// The least accuracy of networks that name wrong labels: of those that are less often right most suspicions are mistakes.
 const TRUSTED: f64 = 0.75;
 
-/// The similarity of features from which on pictures count as nearly the same.
-const SAME: f32 = 0.98;
+/// The cosine distance of features up to which pictures count as nearly the same: this, and no more than a quarter of what is
+/// usual between an image and its nearest.
+const SAME: f32 = 0.05;
 
 /// The network that looks for wrong labels and outliers.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,11 +291,20 @@ fn compare(
         let reason = format!("its {} nearest images are far", neighbors::NEIGHBORS);
         of(image(row), FindingKind::Outlier, reason).suggest(Suggestion::Look).score(distances[row])
     });
-    let alike = found.iter().enumerate().filter(|(_, near)| near.nearest.1 >= SAME).map(|(row, near)| {
-        let (first, second) = (image(row), image(near.nearest.0));
-        let similarity = Some(near.nearest.1);
-        Pair { first: first.min(second), second: first.max(second), distance: ImageHash::NEAR, similarity }
-    });
+    let mut nearest: Vec<f32> = found.iter().map(|near| 1.0 - near.nearest.1).collect();
+    nearest.sort_by(f32::total_cmp);
+    let same = SAME.min(nearest[nearest.len() / 2] / 4.0);
+    let alike =
+        found.iter().enumerate().filter(|(_, near)| 1.0 - near.nearest.1 <= same).map(|(row, near)| {
+            let (first, second) = (image(row), image(near.nearest.0));
+            let similarity = Some(near.nearest.1);
+            Pair {
+                first: first.min(second),
+                second: first.max(second),
+                distance: ImageHash::NEAR,
+                similarity,
+            }
+        });
     Ok((outliers.collect(), alike.collect()))
 }
 

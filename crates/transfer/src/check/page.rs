@@ -396,7 +396,7 @@ fn advice(kind: FindingKind) -> &'static str {
 }
 
 const METHOD: &str = "Copies are found by the SHA-256 of files. Pictures that look alike are found by PDQ, a hash of 256 bits of the \
-    lowest frequencies: they differ in 64 bits at most. Wrong labels are found by confident learning (Northcutt, Jiang and \
+    lowest frequencies: they differ in 54 bits at most. Wrong labels are found by confident learning (Northcutt, Jiang and \
     Chuang 2021) on probabilities of five-fold cross-validation in which copies stay together. Outliers have a mean cosine \
     distance to their ten nearest images beyond the third quartile by three times the distance between the quartiles. Leaks \
     are properties with a Cramér's V of 0.4 or more, corrected for bias, and properties that one class alone has.";
