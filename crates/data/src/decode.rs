@@ -1,5 +1,6 @@
 //! From the bytes of a file to 8-bit gray or RGB pixels.
 
+mod bmp;
 mod channels;
 mod exif;
 mod failure;
@@ -9,19 +10,20 @@ mod gif;
 mod guard;
 mod jpeg;
 mod png;
+mod pnm;
+mod tiff;
+mod webp;
 
-use std::io::Cursor;
 use std::path::Path;
 
 use failure::{Failure, check_pixels};
 use format::Format;
 use image::ImageDecoder;
-use image::codecs::{bmp::BmpDecoder, webp::WebPDecoder};
 
 use crate::decode_settings::DecodeSettings;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
-use crate::reading::{Damaged, Exif, Reading};
+use crate::reading::{Alpha, Damaged, Exif, Reading};
 use crate::sample::Sample;
 
 /// An image decoded and resized.
@@ -74,10 +76,9 @@ pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Res
     let reading = &settings.reading;
     let file = Sound::new(name, bytes, reading)?;
     let decode = || {
-        let picture = file.picture(reading)?.upright(file.orientation(reading.exif));
-        let Picture { raster, notes } = picture;
-        let size = (raster.width, raster.height);
-        let pixels = fit::resize(raster.into_color(settings.color), settings)?;
+        let picture = file.picture(settings)?.upright(file.orientation(reading.exif));
+        let Picture { raster, notes, size } = picture;
+        let pixels = fit::resize(raster.into_color(settings.color), size, settings)?;
         Ok(DecodedImage { pixels, size, note: (!notes.is_empty()).then(|| notes.join("; ")) })
     };
     guard::guarded(decode).map_err(|failure| failure.on(name, file.format, reading.max_pixels))
@@ -91,22 +92,24 @@ pub(crate) fn read_dimensions(sample: &Sample, exif: Exif) -> Result<(u32, u32)>
     guard::guarded(read).map_err(|failure| failure.on(path, file.format, u64::MAX))
 }
 
-/// An image at the size that it has in a file.
+/// An image as it is in a file, or reduced.
 struct Picture {
     raster: Raster,
+    /// Width and height in the file.
+    size: (u32, u32),
     /// What was done to a file that is not as it should be.
     notes: Vec<String>,
 }
 
 impl Picture {
     fn upright(self, orientation: exif::Orientation) -> Self {
-        Self { raster: orientation.apply(self.raster), ..self }
+        Self { raster: orientation.apply(self.raster), size: orientation.size(self.size), ..self }
     }
 }
 
 impl From<Raster> for Picture {
     fn from(raster: Raster) -> Self {
-        Self { raster, notes: Vec::new() }
+        Self { size: (raster.width, raster.height), raster, notes: Vec::new() }
     }
 }
 
@@ -148,43 +151,63 @@ impl<'a> Sound<'a> {
             Format::Png => png::dimensions(bytes)?,
             Format::Gif => gif::dimensions(bytes)?,
             Format::Jpeg => jpeg::dimensions(bytes)?,
-            Format::Bmp => BmpDecoder::new(Cursor::new(bytes))?.dimensions(),
-            Format::WebP => WebPDecoder::new(Cursor::new(bytes))?.dimensions(),
+            Format::Bmp => bmp::dimensions(bytes)?,
+            Format::WebP => webp::dimensions(bytes)?,
+            Format::Tiff => tiff::dimensions(bytes)?,
+            Format::Pnm => pnm::dimensions(bytes)?,
         })
     }
 
-    fn picture(&self, reading: &Reading) -> Result<Picture, Failure> {
-        let bytes = self.bytes;
+    fn picture(&self, settings: &DecodeSettings) -> Result<Picture, Failure> {
+        let (bytes, reading) = (self.bytes, &settings.reading);
         let mut picture = match self.format {
             Format::Png => png::read(bytes, reading),
             Format::Gif => gif::read(bytes, reading),
-            Format::Jpeg => jpeg::read(bytes, reading),
-            Format::Bmp => read_with(BmpDecoder::new(Cursor::new(bytes))?, reading),
-            Format::WebP => read_with(WebPDecoder::new(Cursor::new(bytes))?, reading),
+            Format::Jpeg => jpeg::read(bytes, settings),
+            Format::Bmp => bmp::read(bytes, reading),
+            Format::WebP => webp::read(bytes, reading),
+            Format::Tiff => tiff::read(bytes, reading),
+            Format::Pnm => pnm::read(bytes, reading),
         }?;
         if self.stray > 0 {
-            picture.notes.push(format!("repaired: {} stray bytes before the start", self.stray));
+            let bytes = if self.stray == 1 { "byte" } else { "bytes" };
+            picture.notes.push(format!("repaired: {} stray {bytes} before the start", self.stray));
         }
         Ok(picture)
     }
 
     fn orientation(&self, exif: Exif) -> exif::Orientation {
         match exif {
-            Exif::Apply => exif::orientation(self.format, self.bytes),
-            Exif::Ignore => exif::Orientation::UPRIGHT,
+            // Pillow turns TIFF files when it opens them.
+            Exif::Ignore if self.format != Format::Tiff => exif::Orientation::UPRIGHT,
+            _ => exif::orientation(self.format, self.bytes),
         }
     }
 }
 
-fn read_with(mut decoder: impl ImageDecoder, reading: &Reading) -> Result<Picture, Failure> {
-    let (width, height) = decoder.dimensions();
-    check_pixels(width, height, reading.max_pixels)?;
+/// What one of `image`'s decoders gives.
+struct Samples {
+    /// Width and height.
+    size: (u32, u32),
+    channels: usize,
+    data: Vec<u8>,
+}
+
+impl Samples {
+    fn picture(self, alpha: Alpha) -> Picture {
+        Picture::new(self.size.0, self.size.1, self.channels, self.data, alpha)
+    }
+}
+
+fn pixels_of(mut decoder: impl ImageDecoder, max_pixels: u64) -> Result<Samples, Failure> {
+    let size = decoder.dimensions();
+    check_pixels(size.0, size.1, max_pixels)?;
     let mut limits = image::Limits::no_limits();
     // The decoders' own buffers: a few times the pixels, and space for metadata.
-    limits.max_alloc = Some(reading.max_pixels.saturating_mul(16).saturating_add(1 << 26));
+    limits.max_alloc = Some(max_pixels.saturating_mul(16).saturating_add(1 << 26));
     decoder.set_limits(limits)?;
     let channels = usize::from(decoder.color_type().channel_count());
     let mut data = vec![0; usize::try_from(decoder.total_bytes())?];
     decoder.read_image(&mut data)?;
-    Ok(Picture::new(width, height, channels, data, reading.alpha))
+    Ok(Samples { size, channels, data })
 }

@@ -108,7 +108,7 @@ pub enum Error {
     },
 
     /// A file is named like an image but does not begin like one.
-    #[error("expected PNG, JPEG, GIF, BMP or WebP data in {}, found {found}", path.display())]
+    #[error("expected PNG, JPEG, GIF, BMP, WebP, TIFF or PNM data in {}, found {found}", path.display())]
     NotAnImage {
         /// The file.
         path: PathBuf,

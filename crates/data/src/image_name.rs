@@ -3,7 +3,8 @@
 use std::path::Path;
 
 /// Ends of the names of image files, matched in any letter case.
-pub(crate) const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "gif", "bmp", "webp"];
+pub(crate) const EXTENSIONS: [&str; 14] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "gif", "bmp", "webp", "tif", "tiff", "pbm", "pgm", "ppm", "pnm"];
 
 /// Whether a file is named like an image: `a.jpg`, in any letter case, also as downloads name it: `a.jpg?width=640` or
 /// `a.jpg.1`.

@@ -2,9 +2,9 @@
 //!
 //! # Decoding
 //!
-//! Pixels equal those of Pillow 13's `Image.open(path).convert("L")` or `.convert("RGB")`: the first frame of an
-//! animation, without the EXIF orientation. A file's format is told by its first bytes, not by its name. Every row is
-//! checked on the files of `tests/goldens`:
+//! How a file is read is a setting, [`Reading`]. With [`Reading::pillow`] pixels equal those of Pillow 13's
+//! `Image.open(path).convert("L")` or `.convert("RGB")`: the first frame of an animation, without the EXIF orientation. A
+//! file's format is told by its first bytes, not by its name. Every row is checked on the files of `tests/goldens`:
 //!
 //! | in the file | decoded as | largest difference from Pillow |
 //! | --- | --- | --- |
@@ -12,11 +12,13 @@
 //! | 8-bit gray, RGB, palette | unchanged; the palette's colors | 0 |
 //! | alpha, transparent colors | the color, without blending | 0 |
 //! | 16-bit RGB, RGBA, gray with alpha | the upper byte | 0 |
-//! | 16-bit gray PNG | **clipped at 255**, with a warning: all but the darkest is white | 0 |
+//! | 16-bit gray PNG, TIFF, PGM | **clipped at 255**, with a note: all but the darkest is white | 0 |
 //! | GIF frame smaller than its canvas | the rest in the transparent color, otherwise color 0 | 0 |
 //! | 16-bit BMP | five or six bits scaled to eight | 1 |
 //! | JPEG: gray, RGB, YCbCr subsampled or not, CMYK | unchanged; CMYK converted to RGB | 0 |
-//! | WebP, lossy or lossless | unchanged | 0 |
+//! | WebP, lossy or lossless; the first frame of an animation | unchanged; on a transparent or black canvas | 0 |
+//! | TIFF: the first page, uncompressed, LZW, deflate, PackBits or Fax 4 | upright by its tag; CMYK converted to RGB | 0 |
+//! | PBM, PGM, PPM | scaled to 255 | 0 |
 //!
 //! Gray is `(19595 R + 38470 G + 7471 B + 32768) >> 16`. [`Interpolation`] and [`ResizeMode`] equal Pillow's and timm's
 //! in every bit.

@@ -67,42 +67,72 @@ pub(super) fn orientation(format: Format, bytes: &[u8]) -> Orientation {
             b"EXIF" => in_tiff(data.strip_prefix(b"Exif\0\0").unwrap_or(data)),
             _ => None,
         }),
-        Format::Gif | Format::Bmp => None,
+        Format::Tiff => in_tiff(bytes),
+        Format::Gif | Format::Bmp | Format::Pnm => None,
     };
     found.unwrap_or(Orientation::UPRIGHT)
 }
 
 /// The orientation in the first directory of a TIFF structure.
 fn in_tiff(data: &[u8]) -> Option<Orientation> {
-    const ORIENTATION: u16 = 0x0112;
-    let big = match data.get(..4)? {
-        b"MM\0\x2a" => true,
-        b"II\x2a\0" => false,
-        _ => return None,
-    };
-    let u16_at = |at: usize| {
-        let bytes = data.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
-    };
-    let u32_at = |at: usize| {
-        let bytes = data.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
-    };
-    let directory = u32_at(4)? as usize;
-    let entries = usize::from(u16_at(directory)?);
-    let entry =
-        (0..entries).map(|i| directory + 2 + i * 12).find(|&entry| u16_at(entry) == Some(ORIENTATION))?;
-    let value = match u16_at(entry + 2)? {
-        1 => u32::from(*data.get(entry + 8)?),
-        3 => u32::from(u16_at(entry + 8)?),
-        4 => u32_at(entry + 8)?,
-        _ => return None,
-    };
+    let value = TiffEntry::find(data, 0x0112)?.value(data)?;
     (1..=8).contains(&value).then_some(Orientation(value as u8))
 }
 
+/// An entry of the first directory of a TIFF structure.
+pub(super) struct TiffEntry {
+    /// Index of its twelve bytes.
+    at: usize,
+    is_big_endian: bool,
+}
+
+impl TiffEntry {
+    pub(super) fn find(data: &[u8], tag: u16) -> Option<Self> {
+        let is_big_endian = match data.get(..4)? {
+            b"MM\0\x2a" => true,
+            b"II\x2a\0" => false,
+            _ => return None,
+        };
+        let u16_at = |at: usize| {
+            let bytes = data.get(at..at.checked_add(2)?)?.try_into().ok()?;
+            Some(if is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+        };
+        let offset = data.get(4..8)?.try_into().ok()?;
+        let directory =
+            if is_big_endian { u32::from_be_bytes(offset) } else { u32::from_le_bytes(offset) } as usize;
+        let entries = (0..usize::from(u16_at(directory)?)).map(|i| directory + 2 + i * 12);
+        entries.into_iter().find(|&at| u16_at(at) == Some(tag)).map(|at| Self { at, is_big_endian })
+    }
+
+    /// The first value of an entry whose values are whole numbers of at most four bytes.
+    pub(super) fn value(&self, data: &[u8]) -> Option<u32> {
+        let &[_, _, high, low, _, _, _, _, a, b, c, d] = data.get(self.at..self.at.checked_add(12)?)? else {
+            return None;
+        };
+        match (u16::from(high) | u16::from(low), self.is_big_endian) {
+            (1, _) => Some(a.into()),
+            (3, true) => Some(u16::from_be_bytes([a, b]).into()),
+            (3, false) => Some(u16::from_le_bytes([a, b]).into()),
+            (4, true) => Some(u32::from_be_bytes([a, b, c, d])),
+            (4, false) => Some(u32::from_le_bytes([a, b, c, d])),
+            _ => None,
+        }
+    }
+
+    /// Gives an entry of one 16-bit value another.
+    pub(super) fn set(&self, data: &mut [u8], value: u16) {
+        if let Some(place) = data.get_mut(self.at + 8..self.at + 10) {
+            place.copy_from_slice(&if self.is_big_endian {
+                value.to_be_bytes()
+            } else {
+                value.to_le_bytes()
+            });
+        }
+    }
+}
+
 /// The segments of a JPEG file before its first scan: marker and data.
-fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(super) fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut position = 2;
     std::iter::from_fn(move || {
         // A marker is 0xff, perhaps more of them, and another byte. Stray bytes before one are passed over.

@@ -40,3 +40,13 @@ pub(super) fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(
     }
     Ok(())
 }
+
+/// Checks that no more than a tenth of a damaged image is lost.
+pub(super) fn check_lost(lost: usize, total: usize, parts: &str) -> Result<(), Failure> {
+    match lost * 10 <= total {
+        true => Ok(()),
+        false => {
+            Err(Failure::Undecodable(format!("{lost} of {total} {parts} are missing: the file is cut off")))
+        }
+    }
+}

@@ -7,16 +7,20 @@ use crate::raster::Raster;
 use crate::resize::{Span, scale_part};
 
 /// The size to scale to, and the target's corner in the scaled image.
-struct Plan {
+pub(super) struct Plan {
     /// Width and height to scale to.
-    scaled: (u64, u64),
+    pub(super) scaled: (u64, u64),
     /// Column and row of the target's corner in it.
     corner: (u64, u64),
 }
 
 impl Plan {
     /// For a source and a target of (width, height).
-    fn new(settings: &DecodeSettings, source: (u32, u32), target: (u32, u32)) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: &DecodeSettings,
+        source: (u32, u32),
+        target: (u32, u32),
+    ) -> Result<Self, Error> {
         let pct = settings.crop_pct;
         match settings.resize_mode {
             ResizeMode::Squash => {
@@ -45,14 +49,19 @@ impl Plan {
     }
 }
 
-/// Scales and crops an image to the size in `settings`. Only what the crop keeps is computed.
-pub(super) fn resize(source: Raster, settings: &DecodeSettings) -> Result<Vec<u8>, Failure> {
+/// Scales and crops an image to the size in `settings`. Only what the crop keeps is computed. `size` is the image's in its
+/// file, of which `source` may be a reduction.
+pub(super) fn resize(
+    source: Raster,
+    size: (u32, u32),
+    settings: &DecodeSettings,
+) -> Result<Vec<u8>, Failure> {
     let side = |name, side: usize| match u32::try_from(side) {
         Ok(side) if side > 0 => Ok(side),
         _ => Err(Failure::Setting(Error::invalid(name, "a size of 1 to 4294967295 pixels", side))),
     };
     let target = (side("width", settings.width)?, side("height", settings.height)?);
-    let plan = Plan::new(settings, (source.width, source.height), target).map_err(Failure::Setting)?;
+    let plan = Plan::new(settings, size, target).map_err(Failure::Setting)?;
     let span = |scaled: u64, corner: u64, target: usize| -> Result<Span, Failure> {
         Ok(Span { scaled: usize::try_from(scaled)?, start: usize::try_from(corner)?, len: target })
     };

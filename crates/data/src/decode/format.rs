@@ -7,6 +7,8 @@ pub(super) enum Format {
     Gif,
     Bmp,
     WebP,
+    Tiff,
+    Pnm,
 }
 
 impl Format {
@@ -18,6 +20,10 @@ impl Format {
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'B', b'M', ..] => Some(Self::Bmp),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
+            // Raw files of cameras are TIFF files too, but what lies first in them is a thumbnail.
+            [b'I', b'I', 0x2a, 0, _, _, _, _, b'C', b'R', ..] => None,
+            [b'I', b'I', 0x2a | 0x2b, 0, ..] | [b'M', b'M', 0, 0x2a | 0x2b, ..] => Some(Self::Tiff),
+            [b'P', b'1'..=b'6', b'\t'..=b'\r' | b' ' | b'#', ..] => Some(Self::Pnm),
             _ => None,
         }
     }
@@ -29,6 +35,8 @@ impl Format {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::WebP => "WebP",
+            Self::Tiff => "TIFF",
+            Self::Pnm => "PNM",
         }
     }
 }

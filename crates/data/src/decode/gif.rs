@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use super::Picture;
-use super::failure::{Failure, check_pixels};
-use crate::reading::Reading;
+use super::failure::{Failure, check_lost, check_pixels};
+use crate::reading::{Damaged, Reading};
 
 /// Width and height from the header.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
@@ -28,7 +28,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     };
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
-    let transparent = frame.transparent;
+    let (transparent, is_interlaced) = (frame.transparent, frame.interlaced);
     let background = transparent.unwrap_or(0);
     let colors = frame.palette.clone().or(global).unwrap_or_default();
     let width = screen_width.max((left + frame_width) as u32);
@@ -36,8 +36,15 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     check_pixels(width, height, max_pixels)?;
     check_pixels(frame_width as u32, frame_height as u32, max_pixels)?;
 
-    let mut frame = vec![0; decoder.buffer_size()];
-    decoder.read_into_buffer(&mut frame)?;
+    let mut lost = 0;
+    let mut frame = vec![background; decoder.buffer_size()];
+    if let Err(error) = decoder.read_into_buffer(&mut frame) {
+        if reading.damaged == Damaged::Refuse || is_interlaced {
+            return Err(error.into());
+        }
+        lost = frame_height - rows_found(bytes, &mut frame, frame_width, background)?;
+        check_lost(lost, frame_height, "rows")?;
+    }
     let stride = width as usize;
     let mut canvas = vec![background; stride * height as usize];
     for (row, pixels) in frame.chunks_exact(frame_width).enumerate() {
@@ -54,5 +61,26 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         [r, g, b, if transparent == Some(index) { 0 } else { 255 }]
     };
     let data = canvas.iter().flat_map(color).collect();
-    Ok(Picture::new(width, height, 4, data, reading.alpha))
+    let mut picture = Picture::new(width, height, 4, data, reading.alpha);
+    if lost > 0 {
+        picture.notes.push(format!("repaired: {lost} of {frame_height} rows are missing"));
+    }
+    Ok(picture)
+}
+
+/// Reads the rows of the first frame that a file which is cut off has, and says how many there are.
+fn rows_found(bytes: &[u8], frame: &mut [u8], width: usize, background: u8) -> Result<usize, Failure> {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::Indexed);
+    let mut decoder = options.read_info(Cursor::new(bytes))?;
+    decoder.next_frame_info()?;
+    frame.fill(background);
+    let mut found = 0;
+    for row in frame.chunks_exact_mut(width) {
+        match decoder.fill_buffer(row) {
+            Ok(true) => found += 1,
+            _ => break,
+        }
+    }
+    Ok(found)
 }

@@ -1,33 +1,122 @@
 //! JPEG files, read by a port of libjpeg-turbo to the same pixels as Pillow, bit for bit.
 
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+mod damage;
+mod planes;
+
+use std::borrow::Cow;
+
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, Image, PixelFormat, ScalingFactor};
 
 use super::Picture;
 use super::failure::{Failure, check_pixels};
-use crate::decode_settings::ColorMode;
+use super::fit::Plan;
+use crate::decode_settings::{ColorMode, DecodeSettings};
 use crate::raster::Raster;
-use crate::reading::Reading;
+use crate::reading::Damaged;
+
+/// Above this number of pixels a photo is decoded at a half, a quarter or an eighth of its sides, where that leaves at least
+/// twice the size that it is scaled to.
+const REDUCED_ABOVE: u64 = 50_000_000;
 
 /// Width and height from the header.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
-    Ok(size(&Decoder::new(bytes)?))
+    let decoder = Decoder::new_header_only(bytes, DecodeLimits::default())?;
+    Ok(size(&decoder))
 }
 
 /// The pixels. CMYK is read as Adobe writes it, inverted.
-pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> {
-    let max_pixels = reading.max_pixels;
-    let mut decoder = Decoder::new(bytes)?;
-    let (width, height) = size(&decoder);
-    check_pixels(width, height, max_pixels)?;
-    if !has_end(bytes) {
+pub(super) fn read(bytes: &[u8], settings: &DecodeSettings) -> Result<Picture, Failure> {
+    let max_pixels = settings.reading.max_pixels;
+    let accept = settings.reading.damaged == Damaged::Accept;
+    let (width, height) = dimensions(bytes)?;
+    let reduction = reduction((width, height), settings)?;
+    let (reduced_width, reduced_height) = (width.div_ceil(reduction), height.div_ceil(reduction));
+    check_pixels(reduced_width, reduced_height, max_pixels).map_err(|failure| match failure {
+        Failure::TooManyPixels(..) => Failure::TooManyPixels(width.into(), height.into()),
+        other => other,
+    })?;
+
+    let has_end = damage::has_end(bytes);
+    if !has_end && !accept {
         return Err(Failure::Undecodable(
-            "expected an end-of-image marker: the file is truncated".to_owned(),
+            "expected an end-of-image marker: the file is truncated (--damaged accept reads what there is)"
+                .to_owned(),
         ));
     }
+    // As libjpeg does where the data ends.
+    let ended = if has_end { Cow::Borrowed(bytes) } else { Cow::Owned([bytes, &[0xff, 0xd9]].concat()) };
+    let bytes = &ended[..];
+
+    let mut decoder = Decoder::new(bytes)?;
+    let pixels = u64::from(width) * u64::from(height);
+    // A block of 64 pixels takes at least two bits.
+    let is_plausible = bytes.len() as u64 >= pixels / 256;
+    if pixels > max_pixels && !(is_plausible && fits_in_parts(&decoder, max_pixels)) {
+        return Err(Failure::TooManyPixels(width.into(), height.into()));
+    }
     // Enough for a progressive image's coefficients, two bytes each, and its planes.
-    let max_memory = max_pixels.saturating_mul(16).saturating_add(1 << 26);
-    decoder.set_limits(DecodeLimits { max_pixels, max_memory: Some(max_memory), ..DecodeLimits::default() });
-    let image = decoder.decode_image()?;
+    let max_memory = max_pixels.max(pixels).saturating_mul(16).saturating_add(1 << 26);
+    decoder.set_limits(DecodeLimits {
+        max_pixels: pixels.max(max_pixels),
+        max_memory: Some(max_memory),
+        ..DecodeLimits::default()
+    });
+    decoder.set_scale(ScalingFactor::try_new(1, reduction)?);
+    let mut notes = Vec::new();
+    let strict = match needs_planes(&decoder) {
+        true if reduction > 1 => return Err(Failure::TooManyPixels(width.into(), height.into())),
+        true => planes::read(bytes, accept),
+        false => decoder.decode_image().map_err(Failure::from).and_then(pixels_of),
+    };
+    let raster = match strict {
+        Ok(raster) => {
+            if !has_end {
+                notes.push(damage::check_scans(bytes, &decoder, &[])?);
+            }
+            raster
+        }
+        Err(failure) if !accept || needs_planes(&decoder) => return Err(failure),
+        Err(_) => {
+            decoder.set_lenient(true);
+            let image = decoder.decode_image()?;
+            notes.push(damage::check_scans(bytes, &decoder, &image.warnings)?);
+            pixels_of(image)?
+        }
+    };
+    if reduction > 1 {
+        notes.push(format!("reduced: {width}x{height} decoded at 1/{reduction} of its sides"));
+    }
+    Ok(Picture { raster, notes, size: (width, height) })
+}
+
+/// Whether a photo above the limit can be decoded in parts. The coefficients of a progressive one are all held.
+fn fits_in_parts(decoder: &Decoder<'_>, max_pixels: u64) -> bool {
+    let (width, height) = size(decoder);
+    !decoder.header().is_progressive || u64::from(width) * u64::from(height) <= 4 * max_pixels
+}
+
+/// The divisor of the sides at which a photo is decoded: 1, 2, 4 or 8.
+fn reduction(source: (u32, u32), settings: &DecodeSettings) -> Result<u32, Failure> {
+    let pixels = u64::from(source.0) * u64::from(source.1);
+    if pixels <= REDUCED_ABOVE.min(settings.reading.max_pixels) {
+        return Ok(1);
+    }
+    let target = (u32::try_from(settings.width)?, u32::try_from(settings.height)?);
+    // Photos that stand on their side are no reason for another plan: both axes leave twice the size.
+    let scaled = Plan::new(settings, source, target).map_err(Failure::Setting)?.scaled;
+    let leaves = |side: u32, scaled: u64, divisor: u32| u64::from(side / divisor) >= 2 * scaled;
+    let fits = |divisor: &u32| leaves(source.0, scaled.0, *divisor) && leaves(source.1, scaled.1, *divisor);
+    Ok([8, 4, 2].into_iter().find(fits).unwrap_or(1))
+}
+
+/// Whether components are subsampled in a way that the library cannot join.
+fn needs_planes(decoder: &Decoder<'_>) -> bool {
+    let [first, rest @ ..] = &decoder.header().components[..] else { return false };
+    let sampling = |c: &libjpeg_turbo_rs::ComponentInfo| (c.horizontal_sampling, c.vertical_sampling);
+    rest.len() == 3 && rest.iter().any(|component| sampling(component) != sampling(first))
+}
+
+fn pixels_of(image: Image) -> Result<Raster, Failure> {
     let (color, data) = match image.pixel_format {
         PixelFormat::Grayscale => (ColorMode::Gray, image.data),
         PixelFormat::Rgb => (ColorMode::Rgb, image.data),
@@ -38,7 +127,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
             return Err(Failure::Undecodable(format!("expected gray, RGB or CMYK, found {other:?}")));
         }
     };
-    Ok(Raster { width, height, color, data }.into())
+    Ok(Raster { width: u32::try_from(image.width)?, height: u32::try_from(image.height)?, color, data })
 }
 
 fn size(decoder: &Decoder<'_>) -> (u32, u32) {
@@ -47,37 +136,10 @@ fn size(decoder: &Decoder<'_>) -> (u32, u32) {
 }
 
 /// Converts CMYK, 255 meaning no ink, to RGB as Pillow does (`cmyk2rgb` in libImaging/Convert.c).
-fn inverted_cmyk(&[cyan, magenta, yellow, black]: &[u8; 4]) -> [u8; 3] {
+pub(super) fn inverted_cmyk(&[cyan, magenta, yellow, black]: &[u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|left| {
         let white = u32::from(black);
         let product = u32::from(255 - left) * white + 128;
         white.saturating_sub(((product >> 8) + product) >> 8) as u8
     })
-}
-
-/// Whether the markers of a JPEG file lead to an end-of-image marker (ITU-T T.81, annex B).
-///
-/// A search for the marker's two bytes would also find the one of an embedded thumbnail.
-fn has_end(bytes: &[u8]) -> bool {
-    const END: u8 = 0xd9;
-    const START_OF_SCAN: u8 = 0xda;
-    // In a scan's data 0xff precedes 0 or a restart marker; elsewhere any marker may follow, after fill bytes.
-    let is_data = |byte: u8| matches!(byte, 0 | 0xd0..=0xd7);
-    let mut position = 2;
-    let mut in_scan = false;
-    while let Some([first, second, ..]) = bytes.get(position..) {
-        if *first != 0xff || *second == 0xff || (in_scan && is_data(*second)) {
-            position += 1;
-            continue;
-        }
-        match *second {
-            END => return true,
-            marker => {
-                let Some([high, low, ..]) = bytes.get(position + 2..) else { return false };
-                position += 2 + usize::from(u16::from_be_bytes([*high, *low]));
-                in_scan = marker == START_OF_SCAN;
-            }
-        }
-    }
-    false
 }

@@ -38,8 +38,7 @@ const JUNK: [&str; 19] = [
 const UNFINISHED: [&str; 3] = ["crdownload", "part", "partial"];
 
 /// Formats of pictures that aren't read, by the ends of their names.
-const UNSUPPORTED: [(&str, &[&str]); 15] = [
-    ("TIFF", &["tif", "tiff"]),
+const UNSUPPORTED: [(&str, &[&str]); 13] = [
     ("AVIF", &["avif", "avifs"]),
     ("HEIC", &["heic", "heif", "hif"]),
     ("JPEG XL", &["jxl"]),
@@ -51,7 +50,6 @@ const UNSUPPORTED: [(&str, &[&str]); 15] = [
     ("NIfTI", &["nii"]),
     ("OpenEXR", &["exr"]),
     ("icon", &["ico", "cur", "icns"]),
-    ("PNM", &["pbm", "pgm", "ppm", "pnm", "pam"]),
     ("TGA", &["tga"]),
     (
         "raw photo",
@@ -115,7 +113,7 @@ fn could_be_text(start: &[u8]) -> bool {
 /// The format of a picture that isn't read.
 fn unsupported_start(start: &[u8]) -> Option<&'static str> {
     match start {
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some("TIFF"),
+        [b'I', b'I', 42, 0, _, _, _, _, b'C', b'R', ..] => Some("raw photo"),
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4)? {
             b"avif" | b"avis" => Some("AVIF"),
             b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {

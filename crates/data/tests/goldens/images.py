@@ -196,6 +196,54 @@ for name, channels, options in [
 frames = [Image.fromarray(scene(H, W, 3, 9)) for _ in range(2)]
 frames[0].save(IMAGES / "animated.webp", save_all=True, append_images=frames[1:], lossless=True)
 
+frames = [Image.fromarray(scene(H, W, 4, 9)) for _ in range(2)]
+frames[0].save(IMAGES / "animated-blended.webp", save_all=True, append_images=frames[1:], quality=80)
+
+# Four inks with subsampling, which few programs write
+
+for subsampling, name in [(1, "422"), (2, "420")]:
+    for width, height in [(64, 48), (33, 21)]:
+        for progressive in [False, True]:
+            kind = "-progressive" if progressive else ""
+            Image.fromarray(scene(height, width, 4, 6), "CMYK").save(
+                IMAGES / f"cmyk-{name}{kind}-{width}x{height}.jpg", subsampling=subsampling, progressive=progressive)
+
+# TIFF
+
+for name, pixels, mode, options in [
+    ("grey", noise(H, W), "L", {}),
+    ("grey-lzw", noise(H, W), "L", dict(compression="tiff_lzw")),
+    ("bits", noise(H, W, top=2) * 255, "L", dict(compression="group4")),
+    ("rgb", noise(H, W, 3), "RGB", {}),
+    ("rgb-lzw", noise(H, W, 3), "RGB", dict(compression="tiff_lzw")),
+    ("rgb-deflate", noise(H, W, 3), "RGB", dict(compression="tiff_adobe_deflate")),
+    ("rgb-packbits", noise(H, W, 3), "RGB", dict(compression="packbits")),
+    ("rgba", noise(H, W, 4), "RGBA", {}),
+    ("cmyk", noise(H, W, 4), "CMYK", {}),
+    ("turned", noise(H, W, 3), "RGB", dict(tiffinfo={274: 6})),
+]:
+    image = Image.fromarray(pixels.astype(np.uint8), mode)
+    (image.convert("1") if name == "bits" else image).save(IMAGES / f"{name}.tif", **options)
+Image.fromarray(noise(H, W, top=1 << 16).astype(np.uint16)).save(IMAGES / "grey16.tif")
+indexed(H, W, 200).save(IMAGES / "palette.tif")
+
+# PNM
+
+Image.fromarray(noise(H, W).astype(np.uint8)).save(IMAGES / "grey.pgm")
+Image.fromarray(noise(H, W, 3).astype(np.uint8)).save(IMAGES / "rgb.ppm")
+Image.fromarray((noise(H, W, top=2) * 255).astype(np.uint8)).convert("1").save(IMAGES / "bits.pbm")
+for name, body, top in [
+    ("grey16.pgm", noise(H, W, top=1 << 16), 65535),
+    ("grey-12-bits.pgm", noise(H, W, top=1 << 12), 4095),
+    ("rgb16.ppm", noise(H, W, 3, top=1 << 16), 65535),
+    ("rgb-white-100.ppm", noise(H, W, 3, top=101), 100),
+]:
+    kind = 5 if name.endswith("pgm") else 6
+    (IMAGES / name).write_bytes(b"P%d %d %d # a comment\n%d\n" % (kind, W, H, top)
+                                + body.astype(">u2" if top > 255 else "u1").tobytes())
+values = " ".join(map(str, noise(H, W, 3).ravel()))
+(IMAGES / "plain.ppm").write_text(f"P3\n# plain\n{W} {H}\n255\n{values}\n")
+
 # What Pillow makes of them
 
 goldens = {}

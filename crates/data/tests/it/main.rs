@@ -11,6 +11,7 @@ mod image_hash;
 mod lists;
 mod loader;
 mod mnist;
+mod reading;
 mod real;
 mod split;
 mod stratified;

@@ -1,0 +1,170 @@
+//! TIFF files: the first page.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use tiff::ColorType;
+use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
+
+use super::Picture;
+use super::exif::TiffEntry;
+use super::failure::{Failure, check_pixels};
+use crate::reading::{Alpha, Reading, SixteenBit};
+
+/// Width and height from the first directory.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
+    Ok(Decoder::new(Cursor::new(bytes))?.dimensions()?)
+}
+
+/// The pixels of the first page.
+pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> {
+    const PHOTOMETRIC: u16 = 262;
+    const FILL_ORDER: u16 = 266;
+    // The library refuses palettes. Their indices are what it would read of gray.
+    let photometric = TiffEntry::find(bytes, PHOTOMETRIC);
+    let has_palette = photometric.as_ref().and_then(|entry| entry.value(bytes)) == Some(3);
+    let mut bytes = Cow::Borrowed(bytes);
+    if let (true, Some(entry)) = (has_palette, photometric) {
+        entry.set(bytes.to_mut(), 1);
+    }
+    let bytes = &bytes[..];
+    let reversed = TiffEntry::find(bytes, FILL_ORDER).and_then(|entry| entry.value(bytes)) == Some(2);
+
+    let mut decoder = Decoder::new(Cursor::new(bytes))?;
+    let (width, height) = decoder.dimensions()?;
+    check_pixels(width, height, reading.max_pixels)?;
+    let mut limits = Limits::default();
+    let most = usize::try_from(reading.max_pixels.saturating_mul(16))?;
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
+    let mut decoder = decoder.with_limits(limits);
+    let color = decoder.colortype()?;
+    let bits = color.bit_depth();
+    let (samples, kind) = match color {
+        ColorType::Gray(_) if has_palette => (1, Kind::Palette),
+        ColorType::Gray(_) => (1, Kind::Color),
+        ColorType::GrayA(_) => (2, Kind::Color),
+        ColorType::RGB(_) => (3, Kind::Color),
+        ColorType::RGBA(_) => (4, Kind::Color),
+        ColorType::CMYK(_) => (4, Kind::Cmyk),
+        other => return Err(Failure::Undecodable(format!("{other:?} is not read"))),
+    };
+    let planes_apart = samples > 1 && decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration)? == Some(2);
+    if planes_apart && decoder.get_chunk_type() == ChunkType::Tile {
+        return Err(Failure::Undecodable(
+            "planes stored one after the other in tiles are not read".to_owned(),
+        ));
+    }
+    let palette = match kind {
+        Kind::Palette => decoder.get_tag_u16_vec(Tag::ColorMap)?,
+        _ => Vec::new(),
+    };
+    let is_raw = decoder.find_tag_unsigned::<u16>(Tag::Compression)?.unwrap_or(1) == 1;
+    // 1 is color multiplied by alpha, 2 alpha beside it, anything else another value.
+    let extra =
+        decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples)?.and_then(|tags| tags.first().copied());
+
+    let n = width as usize * height as usize * samples;
+    let gray = samples == 1 && kind == Kind::Color;
+    let mut clipped = false;
+    let mut wide = |value: f64, white: f64| -> u8 {
+        if gray && reading.sixteen_bit == SixteenBit::Clip {
+            clipped |= value > 255.0;
+            value.clamp(0.0, 255.0) as u8
+        } else {
+            (value / ((white + 1.0) / 256.0)).clamp(0.0, 255.0) as u8
+        }
+    };
+    let mut found = DecodingResult::U8(Vec::new());
+    decoder.read_image_to_buffer(&mut found)?;
+    let mut data: Vec<u8> = match found {
+        DecodingResult::U8(mut data) if bits < 8 => {
+            if reversed && is_raw {
+                data.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
+            }
+            unpacked(&data, width as usize * samples, bits, kind)
+        }
+        DecodingResult::U8(data) => data,
+        DecodingResult::U16(data) if kind == Kind::Palette => data.into_iter().map(|v| v as u8).collect(),
+        DecodingResult::U16(data) => data.into_iter().map(|v| wide(v.into(), 65_535.0)).collect(),
+        DecodingResult::I16(data) => data.into_iter().map(|v| wide(v.into(), 32_767.0)).collect(),
+        DecodingResult::U32(data) => data.into_iter().map(|v| wide(v.into(), 4_294_967_295.0)).collect(),
+        DecodingResult::I32(data) => data.into_iter().map(|v| wide(v.into(), 2_147_483_647.0)).collect(),
+        // No white is known of floats: as in Pillow, they are clipped.
+        DecodingResult::F32(data) => data.into_iter().map(|v| wide(v.into(), 255.0)).collect(),
+        DecodingResult::F64(data) => data.into_iter().map(|v| wide(v, 255.0)).collect(),
+        _ => return Err(Failure::Undecodable(format!("samples of {bits} bits are not read"))),
+    };
+    if data.len() != n {
+        return Err(Failure::Undecodable(format!("expected {n} samples, found {}", data.len())));
+    }
+    if planes_apart {
+        let plane = n / samples;
+        data = (0..n).map(|i| data[i % samples * plane + i / samples]).collect();
+    }
+    let mut picture = match kind {
+        Kind::Color => {
+            let (data, alpha) = match (samples, extra) {
+                (4, Some(1)) => (data.as_chunks().0.iter().flat_map(divided).collect(), reading.alpha),
+                (4, None | Some(0)) => (data, Alpha::Drop),
+                _ => (data, reading.alpha),
+            };
+            let mut picture = Picture::new(width, height, samples, data, alpha);
+            if alpha != reading.alpha {
+                picture.notes.clear();
+            }
+            picture
+        }
+        Kind::Palette => {
+            let colors = palette.len() / 3;
+            let color = |&index: &u8| {
+                let at = |plane: usize| {
+                    palette.get(plane * colors + usize::from(index)).map_or(0, |v| (v >> 8) as u8)
+                };
+                [at(0), at(1), at(2)]
+            };
+            Picture::new(width, height, 3, data.iter().flat_map(color).collect(), reading.alpha)
+        }
+        Kind::Cmyk => {
+            let rgb = data
+                .as_chunks()
+                .0
+                .iter()
+                .flat_map(|ink: &[u8; 4]| super::jpeg::inverted_cmyk(&ink.map(|v| 255 - v)));
+            Picture::new(width, height, 3, rgb.collect(), reading.alpha)
+        }
+    };
+    if clipped {
+        picture.notes.push("clipped: 16-bit gray above 255 became 255, as in Pillow".to_owned());
+    }
+    Ok(picture)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Color,
+    Palette,
+    Cmyk,
+}
+
+/// Samples of less than a byte, of which each row begins with a new byte.
+fn unpacked(data: &[u8], row: usize, bits: u8, kind: Kind) -> Vec<u8> {
+    let bits = usize::from(bits);
+    let white = (1u32 << bits) - 1;
+    let rows = data.chunks_exact((row * bits).div_ceil(8));
+    let sample = |bytes: &[u8], i: usize| {
+        let bit = i * bits;
+        let value = u32::from(bytes[bit / 8]) >> (8 - bits - bit % 8) & white;
+        if kind == Kind::Palette { value as u8 } else { (value * 255 / white) as u8 }
+    };
+    rows.flat_map(|bytes| (0..row).map(move |i| sample(bytes, i))).collect()
+}
+
+/// Color that was multiplied by alpha.
+fn divided(&[r, g, b, a]: &[u8; 4]) -> [u8; 4] {
+    let divide = |value: u8| match a {
+        0 | 255 => value,
+        a => (u32::from(value) * 255 / u32::from(a)).min(255) as u8,
+    };
+    [divide(r), divide(g), divide(b), a]
+}
