@@ -55,11 +55,11 @@ fn unreadable_files_are_named_at_once_or_left_out_by_every_command() {
         );
     }
 
-    let output = cli(here, &["evaluate", "run", "bad", "--json"]);
+    let output = cli(here, &["evaluate", "run", "bad", "--split", "all", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     serde_json::from_slice::<Value>(&output.stdout).unwrap();
     assert!(text(&output.stderr).contains("could not be read"), "{}", text(&output.stderr));
-    refuses(here, &["evaluate", "run", "bad", "--on-error", "fail"], &["2 of 16 files"]);
+    refuses(here, &["evaluate", "run", "bad", "--split", "all", "--on-error", "fail"], &["2 of 16 files"]);
 
     let tune = ["tune", "bad", "--model", "logistic", "--input", "16x16x3", "--trials", "1", "--epochs", "1"];
     refuses(here, &tune, &["2 of 16 files"]);
