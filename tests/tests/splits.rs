@@ -339,6 +339,15 @@ fn given_splits_are_measured_as_they_were_and_a_later_test_folder_is_one() {
     noise(&here.join("photos/test"), &[("ants", 7), ("bees", 7)], 2);
     let (found, _) = evaluate(here, "run", "photos", &[]);
     assert_eq!((&found["split"], &found["n"]), (&"test".into(), &14.into()));
+    // Test images of another class are left out.
+    noise(&here.join("photos/test"), &[("wasps", 3)], 2);
+    let (found, said) = evaluate(here, "run", "photos", &[]);
+    assert_eq!(
+        (&found["n"], &found["left_out"]),
+        (&14.into(), &serde_json::json!([{"label": "wasps", "n": 3}]))
+    );
+    assert!(said.contains("wasps 3"), "{said}");
+    std::fs::remove_dir_all(here.join("photos/test/wasps")).unwrap();
     picture(&here.join("photos/val/ants/later.png"), 3);
     let (found, said) = evaluate(here, "run", "photos", &["--split", "val"]);
     assert_eq!((&found["n"], &found["new"]), (&10.into(), &15.into()));
@@ -388,6 +397,9 @@ fn folds_partition_the_images_and_no_run_has_seen_its_own() {
     assert!((found - deviation).abs() < 1e-12);
     assert_eq!(result["pooled"]["n"], 60);
     assert!((result["pooled"]["accuracy"].as_f64().unwrap() - mean).abs() < 1e-12);
+    let predictions = std::fs::read_to_string(here.join("run/predictions.csv")).unwrap();
+    assert!(predictions.starts_with("run,path,split,"), "{predictions}");
+    assert_eq!(predictions.lines().count(), 61);
 
     // A fold of the run is a run like any other.
     assert_eq!(evaluate(here, "run/fold-2", "photos", &[]).0["n"], 20);
