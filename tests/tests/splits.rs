@@ -169,6 +169,28 @@ fn groups_never_straddle() {
             assert!((4..=8).contains(&count(&rows, class, "val")), "{}", count(&rows, class, "val"));
         }
     }
+    // A column of a table does the same, and every image has a group there.
+    let patients = |gap: &str| {
+        let row = |file: &String| {
+            let patient = if file == gap { "" } else { &file[5..8] };
+            format!("{file},{},{patient}\n", &file[..4])
+        };
+        let rows = split_csv(&here.join("run1"));
+        let files: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+        let table: String = files.iter().map(row).collect();
+        std::fs::write(here.join("claims.csv"), format!("path,label,patient\n{table}")).unwrap();
+    };
+    patients("");
+    let by_column = ["--images", "claims", "--group-by", "patient", "--split-seed", "1"];
+    succeeds(here, &train("claims.csv", "by-column", &by_column));
+    let sorted = |run: &str| split_csv(&here.join(run)).into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(sorted("by-column"), sorted("run1"));
+    patients("bees/p12_0.png");
+    let words = ["group by", "\"patient\"", "1 of 60 that are empty (first: bees/p12_0.png)"];
+    refuses(here, &train("claims.csv", "other", &by_column), &words);
+    // The record is a table too, and says what was set aside.
+    succeeds(here, &train("by-column/split.csv", "again", &["--images", "claims"]));
+    assert_eq!(sorted("again"), sorted("by-column"));
     let unmatched = train("claims", "other", &["--group-by", "^(q[0-9]+)_"]);
     refuses(here, &unmatched, &["group by", "60 of 60", "ants/p00_0.png"]);
     refuses(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use firstsight_data::{Groups, ImageFolder, stratified_folds, stratified_split};
+use firstsight_data::{Groups, ImageFolder, Sample, stratified_folds, stratified_split};
 use regex::Regex;
 
 use super::Contents;
@@ -141,8 +141,9 @@ impl fmt::Display for SplitConfig {
 pub struct GroupBy(String);
 
 impl GroupBy {
-    /// The name of a column, or else a regular expression. It is matched against the file's name, then against its path below the data set's folder,
-    /// with `/` between folders. Its first group, or else the whole match, names the image's group.
+    /// The name of a column, or else a regular expression. It is matched against the file's name, then against its path
+    /// below the data set's folder, with `/` between folders. Its first group, or else the whole match, names the image's
+    /// group.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
     }
@@ -151,7 +152,8 @@ impl GroupBy {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for an expression that is none, and for images that it doesn't match.
+    /// [`Error::Setting`] for images without a group in the column, for an expression that is none, and for images that it
+    /// doesn't match.
     pub(crate) fn names(&self, root: &Path, folder: &ImageFolder) -> Result<Vec<String>> {
         let error = |expected: &str, found: String| Error::Setting {
             setting: "group by",
@@ -160,7 +162,16 @@ impl GroupBy {
         };
         let column = folder.samples().iter().map(|sample| sample.cell(&self.0).map(str::to_owned));
         if let Some(groups) = column.collect::<Option<Vec<String>>>() {
-            return Ok(groups);
+            let is_empty = |(_, group): &(&Sample, &String)| group.is_empty();
+            let mut nameless = folder.samples().iter().zip(&groups).filter(is_empty);
+            return match nameless.next() {
+                None => Ok(groups),
+                Some((first, _)) => {
+                    let (n, first) = (1 + nameless.count(), super::relative(root, &first.path));
+                    let found = format!("{n} of {} that are empty (first: {first})", folder.len());
+                    Err(error(&format!("a group for each image in column {:?}", self.0), found))
+                }
+            };
         }
         let pattern =
             Regex::new(&self.0).map_err(|e| error("a regular expression", format!("{:?}: {e}", self.0)))?;
@@ -179,7 +190,10 @@ impl GroupBy {
         if let Some(first) = unmatched.first() {
             let found =
                 format!("{} of {} that it doesn't match (first: {first})", unmatched.len(), folder.len());
-            return Err(error(&format!("a pattern of each image's name, such as {:?}", self.0), found));
+            return Err(error(
+                &format!("a column of a table, or a pattern that fits each image's name, for {:?}", self.0),
+                found,
+            ));
         }
         Ok(names)
     }
@@ -195,7 +209,7 @@ impl GroupBy {
         match names.first() {
             Some(name) if groups.count() == 1 => Err(Error::Setting {
                 setting: "group by",
-                expected: "a pattern that tells groups apart".to_owned(),
+                expected: "a column or pattern that tells groups apart".to_owned(),
                 found: format!("{:?}, by which all {} images are the group {name:?}", self.0, names.len()),
             }),
             _ => Ok(groups),
