@@ -132,18 +132,24 @@ impl Training {
         device: &Device,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
-        let TrainingRecord { seed, batch_size, learning_rate, augmentation, .. } = self.record;
         let target = splits.target();
-        let order = Sampling::Shuffled { seed };
-        let mut train = loader(&target.prepare(&splits.train)?, &self.input, batch_size, order, device)?;
-        if let Some(augmentation) = augmentation.augmentation(seed) {
-            train = train.augmented(augmentation)?;
-        }
+        let train = self.batches(splits, device)?;
         let val = in_order(&target.prepare(&splits.val)?, &self.input, device)?;
-        let (optimizer, schedule) = self.optimization.config(learning_rate);
+        let (optimizer, schedule) = self.optimization.config(self.record.learning_rate);
         let mut config = FitConfig::new(self.epochs, target.loss(), optimizer).schedule(schedule);
         config.metrics = target.metrics(splits.n_classes());
         Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
+    }
+
+    /// The training images, shuffled and augmented.
+    fn batches(&self, splits: &DecodedSplits, device: &Device) -> Result<Loader> {
+        let TrainingRecord { seed, batch_size, augmentation, .. } = self.record;
+        let (images, order) = (splits.target().prepare(&splits.train)?, Sampling::Shuffled { seed });
+        let train = loader(&images, &self.input, batch_size, order, device)?;
+        Ok(match augmentation.augmentation(seed) {
+            Some(augmentation) => train.augmented(augmentation)?,
+            None => train,
+        })
     }
 
     /// Checks what needs no image: that the network takes the input, and that the run can go on under these settings.
@@ -203,6 +209,8 @@ impl Training {
         let device = &runtime.device;
         let target = splits.target();
         let monitor = || target.monitor();
+        // What the images' labels forbid is refused before the run has a file.
+        self.batches(splits, device)?;
         let network = self.network(splits, device)?;
         let batch = self.record.batch_size.max(evaluation_batch(&self.input)).min(splits.train.len());
         check_batch(&network, batch, runtime)?;
