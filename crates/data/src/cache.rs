@@ -8,14 +8,13 @@ use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use fnv::FnvHasher;
 use rayon::prelude::*;
 
 use crate::cache_folder::CacheFolder;
 use crate::decode_settings::{ColorMode, DecodeSettings, Interpolation, OnError, ResizeMode};
-use crate::error::{Error, Result};
 use crate::reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 use crate::scan::ImageFolder;
 
@@ -33,7 +32,7 @@ pub(crate) struct Content {
 }
 
 /// A hash of everything that the pixels depend on, the same in every version of Rust and on every machine (FNV-1a).
-pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64> {
+pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> u64 {
     let mut hash = FnvHasher::default();
     let mut number = |value: u64| hash.write(&value.to_le_bytes());
     number(settings.height as u64);
@@ -64,9 +63,8 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
     number(max_pixels);
     number(folder.len() as u64);
 
-    let stamps: Vec<Result<(u64, u64)>> = folder.samples().par_iter().map(|s| stamp(s.container())).collect();
-    for ((i, sample), stamp) in folder.samples().iter().enumerate().zip(stamps) {
-        let (size, modified) = stamp?;
+    let stamps: Vec<(u64, u64)> = folder.samples().par_iter().map(|s| stamp(s.container())).collect();
+    for ((i, sample), (size, modified)) in folder.samples().iter().enumerate().zip(stamps) {
         let class = match folder.labels().get(i) {
             Some(&label) => folder.classes()[label as usize].as_bytes(),
             None => b"",
@@ -80,21 +78,22 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> Result<u64
         hash.write(&size.to_le_bytes());
         hash.write(&modified.to_le_bytes());
     }
-    Ok(hash.finish())
+    hash.finish()
 }
 
-/// Size in bytes, and time of the last modification in nanoseconds since 1970.
-fn stamp(path: &Path) -> Result<(u64, u64)> {
+/// Size in bytes, and time of the last modification in nanoseconds since 1970; the largest numbers for a file that isn't
+/// there, which decoding reports.
+fn stamp(path: &Path) -> (u64, u64) {
     let read = || -> io::Result<_> {
         let metadata = std::fs::metadata(path)?;
         Ok((metadata.len(), metadata.modified()?))
     };
-    let (size, modified): (u64, SystemTime) = read().map_err(Error::io("read", path))?;
+    let Ok((size, modified)) = read() else { return (u64::MAX, u64::MAX) };
     let nanoseconds = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as u64,
         Err(before) => (before.duration().as_nanos() as u64).wrapping_neg(),
     };
-    Ok((size, nanoseconds))
+    (size, nanoseconds)
 }
 
 /// The content of a cache file, or `None` if there is none or it is damaged; the latter with a warning.

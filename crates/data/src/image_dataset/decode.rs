@@ -1,5 +1,6 @@
 //! A folder decoded in parallel, with a cache.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -74,7 +75,7 @@ impl ImageDataset {
         let content = match options.cache {
             None => decode_all(folder, settings, size, progress)?,
             Some(cache) => {
-                let key = cache::key(folder, settings)?;
+                let key = cache::key(folder, settings);
                 let name = format!("{key:016x}.images");
                 match cache::read(&cache.find(&name), key, folder.len(), size) {
                     Some(content) => {
@@ -83,7 +84,12 @@ impl ImageDataset {
                     }
                     None => {
                         let content = decode_all(folder, settings, size, progress)?;
-                        cache::write(cache, &name, key, size, &content);
+                        // A file that can't be opened now may be opened tomorrow, with the same time.
+                        let can_be_opened =
+                            |index: &usize| File::open(folder.samples()[*index].container()).is_ok();
+                        if content.excluded.iter().all(|(index, _)| can_be_opened(index)) {
+                            cache::write(cache, &name, key, size, &content);
+                        }
                         content
                     }
                 }

@@ -85,6 +85,15 @@ impl DatasetFolder {
         if let Some(listing) = Listing::of_file(path, options, true)? {
             return listing.into_dataset(options);
         }
+        if path.is_file() {
+            let is_zip = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("zip"));
+            return Err(Error::Archive {
+                path: path.to_owned(),
+                expected: "a folder, a table (.csv, .tsv, .jsonl), a Parquet file or a tar archive"
+                    .to_owned(),
+                found: if is_zip { "a ZIP archive: unpack it" } else { "another file" }.to_owned(),
+            });
+        }
         if options.label_from.is_some() {
             return Listing::of_names(path)?.into_dataset(options);
         }
@@ -274,8 +283,8 @@ impl Level {
         let train_is_a_class = named.iter().any(|(split, path)| {
             *split == "train" && Level::read(path).is_ok_and(|level| level.has_images())
         });
-        let only_splits = named.len() == self.folders.len() && !of_classes.is_empty();
-        if train_is_a_class || !(of_classes.contains("train") || only_splits) {
+        let only_splits = named.len() == self.folders.len() && (!of_classes.is_empty() || named.len() > 1);
+        if !only_splits && (train_is_a_class || !of_classes.contains("train")) {
             return Ok(None);
         }
         let mut splits = BTreeMap::new();

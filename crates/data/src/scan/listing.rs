@@ -147,7 +147,9 @@ impl Listing {
         if self.entries.is_empty() {
             return Err(Error::NoImages { path: self.path, found: "none".to_owned() });
         }
-        let (names, labels) = self.labels(options.task)?;
+        // A name may hold the signs that separate labels in a cell.
+        let one = options.label_from.as_ref().map(|_| Task::SingleLabel);
+        let (names, labels) = self.labels(options.task.or(one))?;
         let Self { path, root, entries, skipped, notes, columns, .. } = self;
         let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (i, entry) in entries.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -105,7 +105,8 @@ fn members(path: &Path) -> Result<Members> {
         if !member.header().entry_type().is_file() {
             continue;
         }
-        let name = member.path().map_err(wrong)?.into_owned();
+        let name = member.path().map_err(wrong)?;
+        let name: PathBuf = name.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let shown = path.join(&name);
         let reason = name.components().find_map(|part| never_counts(part.as_os_str()));
         if let Some(reason) = reason {

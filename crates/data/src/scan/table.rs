@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::ScanOptions;
 use super::listing::{Entry, Listing, split_of};
 use crate::error::{Error, Result};
+use crate::image_name::{EXTENSIONS, is_image_name};
 use crate::sample::{Row, Sample};
 
 /// Usual names of columns, in lower case.
-const PATH: [&str; 10] = [
+const PATH: [&str; 12] = [
     "path",
     "file_name",
     "filename",
@@ -20,6 +21,8 @@ const PATH: [&str; 10] = [
     "filepath",
     "file_path",
     "image_name",
+    "image_id",
+    "id",
 ];
 pub(super) const LABEL: [&str; 8] =
     ["label", "labels", "class", "classes", "class_name", "target", "category", "tags"];
@@ -105,13 +108,16 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes: vec![] })
 }
 
-/// A path of a table; backslashes of Windows are understood elsewhere too.
+/// A path of a table. Backslashes of Windows are understood elsewhere too, and names without their ends.
 fn resolved(root: &Path, named: &str) -> PathBuf {
     let path = root.join(named);
-    match named.contains('\\') && !path.exists() {
-        true => root.join(named.replace('\\', "/")),
-        false => path,
+    if path.exists() {
+        return path;
     }
+    let path = root.join(named.replace('\\', "/"));
+    let named = |end: &&str| PathBuf::from(format!("{}.{end}", path.display()));
+    let whole = (!is_image_name(&path)).then(|| EXTENSIONS.iter().map(named).find(|path| path.exists()));
+    whole.flatten().unwrap_or(path)
 }
 
 fn csv_rows(path: &Path, text: &str) -> Result<Rows> {

@@ -278,6 +278,14 @@ fn a_test_folder_of_unlabeled_images_is_left_out_and_said() {
 }
 
 #[test]
+fn splits_of_unlabeled_images_are_no_classes() {
+    let root = folder(&[("train/1.png", 0), ("train/2.png", 0), ("test/3.png", 0)]);
+    let error = DatasetFolder::scan(root.path()).unwrap_err();
+    assert!(matches!(&error, Error::NoClasses { .. }), "{error}");
+    assert!(error.to_string().contains("train has no class folders with images: found 2 outside"), "{error}");
+}
+
+#[test]
 fn images_without_class_folders_are_counted_in_the_error() {
     let root = folder(&[("1.png", 0), ("2.png", 0)]);
     let error = DatasetFolder::scan(root.path()).unwrap_err().to_string();

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use firstsight_data::{
-    ColorMode, DatasetFolder, Error, ImageDataset, ImageFolder, Labels, ScanOptions, SkipReason, Task,
-    scan_images, scan_images_with,
+    ColorMode, DatasetFolder, DecodeSettings, Error, ImageDataset, ImageFolder, Labels, OnError, ScanOptions,
+    SkipReason, Task, scan_images, scan_images_with,
 };
 
 use crate::support::{folder, golden, settings};
@@ -130,6 +130,36 @@ fn a_missing_file_of_a_table_is_an_unreadable_image() {
     assert_eq!(train.len(), 2);
     let error = ImageDataset::decode(&train, &settings(4, 5, ColorMode::Gray)).unwrap_err();
     assert!(error.to_string().contains("gone.png"), "{error}");
+
+    // Also with a cache, which doesn't remember it.
+    let cache = firstsight_data::CacheFolder::new(root.path().join("cache"));
+    let skip = DecodeSettings { on_error: OnError::Skip, ..settings(4, 5, ColorMode::Gray) };
+    for n in [1, 2] {
+        let options = firstsight_data::DecodeOptions { cache: Some(&cache), progress: None };
+        assert_eq!(ImageDataset::decode_with(&train, &skip, options).unwrap().len(), n);
+        fs::copy(root.path().join("1.png"), root.path().join("gone.png")).unwrap();
+    }
+}
+
+#[test]
+fn a_table_may_name_images_without_the_ends_of_their_names() {
+    let root = folder(&[("train/ab12.png", 1)]);
+    let path = root.path().join("photos.csv");
+    write(&path, "id,breed\nab12,pug\n");
+    let images = root.path().join("train");
+    let options = ScanOptions { images: Some(images), label_columns: vec!["breed".into()], ..none() };
+    let train = DatasetFolder::scan_with(&path, &options).unwrap().train.unwrap();
+    assert_eq!((names(&train), train.classes()), (vec!["ab12.png"], &["pug".to_owned()][..]));
+}
+
+#[test]
+fn another_file_is_refused_with_what_is_taken() {
+    let root = folder(&[("1.png", 1)]);
+    let error = DatasetFolder::scan(&root.path().join("1.png")).unwrap_err().to_string();
+    assert!(error.contains("expected a folder, a table (.csv"), "{error}");
+    fs::write(root.path().join("photos.zip"), "PK").unwrap();
+    let error = DatasetFolder::scan(&root.path().join("photos.zip")).unwrap_err().to_string();
+    assert!(error.ends_with("a ZIP archive: unpack it"), "{error}");
 }
 
 #[test]
@@ -153,6 +183,11 @@ fn labels_come_from_a_pattern_of_the_names() {
     let table = root.path().join("photos.csv");
     write(&table, "path\ntrain/cat_2.png\ntest/cat_3.png\n");
     assert_eq!(DatasetFolder::scan_with(&table, &options("_([0-9])")).unwrap().classes(), ["2", "3"]);
+
+    // One label, whatever signs are in it.
+    let signs = folder(&[("a;b-1.png", 1)]);
+    let data = DatasetFolder::scan_with(signs.path(), &options("^(.+)-")).unwrap();
+    assert_eq!(data.classes(), ["a;b"]);
 
     for (pattern, words) in [("^(great)", "2 of 3"), ("cat", "with a group"), ("(", "with a group")] {
         let error = DatasetFolder::scan_with(root.path(), &options(pattern)).unwrap_err();
@@ -226,7 +261,7 @@ fn an_archive_of_class_folders_has_their_names() {
     fs::write(root.path().join("b/notes.md"), "words").unwrap();
     let path = root.path().join("photos.tar");
     let mut pack = std::process::Command::new("tar");
-    pack.arg("-cf").arg(&path).arg("-C").arg(root.path()).args(["a", "b"]);
+    pack.arg("-cf").arg(&path).arg("-C").arg(root.path()).args(["./a", "b"]);
     if !pack.status().is_ok_and(|status| status.success()) {
         println!("skipped: there is no tar");
         return;
