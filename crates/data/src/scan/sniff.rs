@@ -34,6 +34,9 @@ const JUNK: [&str; 19] = [
     "zbthumbnail.info",
 ];
 
+/// The name of all formats of cameras' raw data.
+const RAW: &str = "raw photo";
+
 /// Ends of the names of downloads that are not finished.
 const UNFINISHED: [&str; 3] = ["crdownload", "part", "partial"];
 
@@ -52,7 +55,7 @@ const UNSUPPORTED: [(&str, &[&str]); 13] = [
     ("icon", &["ico", "cur", "icns"]),
     ("TGA", &["tga"]),
     (
-        "raw photo",
+        RAW,
         &["dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "sr2", "orf", "raf", "rw2", "pef", "srw", "raw"],
     ),
 ];
@@ -83,6 +86,10 @@ pub(super) fn not_an_image(path: &Path) -> Option<SkipReason> {
 /// As [`not_an_image`], for a file that begins with `start`.
 pub(super) fn judge(path: &Path, start: &[u8]) -> Option<SkipReason> {
     let named = is_image_name(path);
+    // Most cameras' raw data begin like TIFF.
+    if unsupported_name(path) == Some(RAW) {
+        return Some(SkipReason::Unsupported(RAW));
+    }
     if is_image(start) && (named || !could_be_text(start)) {
         return None;
     }
@@ -122,7 +129,7 @@ fn unsupported_start(start: &[u8]) -> Option<&'static str> {
                     brand.get(4..).is_some_and(|rest| rest.chunks_exact(4).take(8).any(|b| b == b"avif"));
                 Some(if is_avif { "AVIF" } else { "HEIC" })
             }
-            b"crx " => Some("raw photo"),
+            b"crx " => Some(RAW),
             _ => None,
         },
         [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] | [0xff, 0x0a, ..] => Some("JPEG XL"),

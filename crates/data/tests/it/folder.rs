@@ -49,7 +49,7 @@ fn what_is_no_image_of_a_class_is_listed_with_its_reason() {
     fs::write(path("b/1.jpg.crdownload"), "").unwrap();
     fs::write(path("b/x.heic"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
     fs::write(path("b/renamed.jpg"), b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif").unwrap();
-    fs::write(path("b/x.CR2"), "raw").unwrap();
+    fs::write(path("b/x.CR2"), b"II*\0raw").unwrap();
     let folder = ImageFolder::scan(root.path()).unwrap();
     let skipped = |name: &str, reason| Skipped { path: path(name), reason };
     assert_eq!(
