@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{cli, refuses, succeeds, text};
+use common::{cli, photos, refuses, succeeds, text, weights};
 use image::{ImageFormat, Luma};
 use serde_json::Value;
 
@@ -146,4 +146,59 @@ fn every_unreadable_file_is_listed_by_stats() {
     assert_eq!(unreadable.len(), 2, "{stats}");
     assert!(unreadable[0]["reason"].as_str().unwrap().contains("an empty file"));
     assert_eq!(stats["splits"][0]["height"]["min"], 12);
+}
+
+#[test]
+fn files_that_are_not_read_as_they_are_are_listed_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 15);
+    weights(here, "mobilenetv2_100");
+    let whole = std::fs::read(here.join("photos/red/3.png")).unwrap();
+    for i in 0..12 {
+        std::fs::write(here.join(format!("photos/red/{i}.heic")), b"\0\0\0\x18ftypheic\0\0\0\0").unwrap();
+    }
+    for i in 0..2 {
+        std::fs::write(here.join(format!("photos/red/gone-{i}.jpg")), "").unwrap();
+    }
+    std::fs::write(here.join("photos/red/cut.png"), &whole[..whole.len() - 50]).unwrap();
+
+    let input = ["--input", "32x32x3"];
+    let skip = ["--on-error", "skip"];
+    let tune = ["tune", "photos", "--model", "logistic", "--trials", "1", "--epochs", "1", "--json"];
+    let runs: [&[&str]; 3] = [
+        &["train", "photos", "--model", "logistic", "--epochs", "1", "--out", "run"],
+        &["fine-tune", "photos", "--weights", "weights", "--preset", "quick", "--out", "tuned"],
+        &[&tune[..], &["--report", "search.html"]].concat(),
+    ];
+    let mut said = String::new();
+    for args in runs {
+        said = succeeds(here, &[args, &input, &skip].concat());
+    }
+    for page in ["run/report.html", "tuned/report.html", "search.html"] {
+        let page = std::fs::read_to_string(here.join(page)).unwrap();
+        assert_eq!(page.matches(">red/").count(), 12 + 2 + 1, "once each");
+        for words in
+            ["Left out: 12.", "HEIC", "cannot be read: 2.", "an empty file", ">red/cut.png<", "repaired: "]
+        {
+            assert!(page.contains(words), "{words}");
+        }
+    }
+    let searched: Value = serde_json::from_str(&said).unwrap();
+    let measured = cli(here, &["evaluate", "run", "photos", "--split", "all", "--json"]);
+    assert_eq!(measured.status.code(), Some(1), "{}", text(&measured.stderr));
+    let measured: Value = serde_json::from_slice(&measured.stdout).unwrap();
+    assert_eq!((&measured["n"], &measured["n_unreadable"]), (&31.into(), &2.into()));
+    for document in [searched, measured] {
+        for (key, n, path, reason) in [
+            ("skipped", 12, "photos/red/0.heic", "HEIC"),
+            ("unreadable", 2, "photos/red/gone-0.jpg", "an empty file"),
+            ("repaired", 1, "photos/red/cut.png", "repaired: "),
+        ] {
+            let files = document[key].as_array().unwrap();
+            assert_eq!(files.len(), n, "{key}");
+            let file = files.iter().find(|file| file["path"] == path).unwrap();
+            assert!(file["reason"].as_str().unwrap().contains(reason), "{file}");
+        }
+    }
 }

@@ -274,6 +274,38 @@ fn more_images_than_memory_are_refused_with_advice() {
     weights(here, "mobilenetv2_100");
     let fine_tune = fine_tune("run", &["--input", "2048x2048x3"]);
     refused(&limited(&fine_tune), &["200 images", "available", "--input"]);
+
+    // `evaluate` decodes all images, at the size that the run asks for.
+    let small = ["train", "photos", "--model", "mobilenet-v2", "--input", "32x32x3", "--epochs", "1"];
+    succeeds(here, &[&small[..], &["--out", "small"]].concat());
+    let config = here.join("small/config.json");
+    let mut large = json(&config);
+    large["pretrained_cfg"]["input_size"] = serde_json::json!([3, 2048, 2048]);
+    std::fs::write(config, large.to_string()).unwrap();
+    let evaluate = ["evaluate", "small", "photos", "--split", "all"];
+    refused(&limited(&evaluate), &["200 all images need 2.5 GB", "available"]);
+}
+
+#[test]
+fn a_training_that_was_stopped_before_it_saved_anything_starts_when_it_is_resumed() {
+    let folder = scene();
+    let here = folder.path();
+    std::fs::create_dir_all(here.join("run/checkpoint")).unwrap();
+    std::fs::create_dir(here.join("tuned")).unwrap();
+    for args in
+        [train("run", &["--epochs", "1", "--resume"]), fine_tune("tuned", &["--epochs", "1", "--resume"])]
+    {
+        let output = cli(here, &args);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("holds nothing to resume: starting anew"), "{said}");
+    }
+    std::fs::create_dir(here.join("other")).unwrap();
+    std::fs::write(here.join("other/notes.txt"), "").unwrap();
+    for out in ["other", "missing"] {
+        refuses(here, &train(out, &["--resume"]), &["holds no run to resume"]);
+    }
+    assert!(!here.join("missing").exists());
 }
 
 /// Maps of 1×1 in the last blocks of MobileNetV2 at 32×32.

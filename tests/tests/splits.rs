@@ -86,6 +86,20 @@ fn a_rare_class_is_trained_on_and_validated_with_every_seed() {
 }
 
 #[test]
+fn a_share_of_images_that_are_split_already_is_refused() {
+    let folder = here();
+    let here = folder.path();
+    noise(&here.join("split/train"), &[("ants", 4), ("bees", 4)], 0);
+    noise(&here.join("split/val"), &[("ants", 2), ("bees", 2)], 1);
+    let share = ["--validation-share", "0.5"];
+    refuses(here, &train("split", "run", &share), &["split has validation images of its own", "--folds"]);
+    let tune = ["tune", "split", "--model", "logistic", "--input", "12x12x1", "--trials", "1"];
+    refuses(here, &[&tune[..], &share].concat(), &["validation images of its own"]);
+    refuses(here, &train("split", "run", &["--folds", "2", share[0], share[1]]), &["cannot be used with"]);
+    assert!(!here.join("run").exists());
+}
+
+#[test]
 fn a_class_without_validation_or_training_images_is_named() {
     let folder = here();
     let here = folder.path();
@@ -120,6 +134,10 @@ fn images_in_two_splits_and_with_two_labels_are_named() {
         assert_eq!(said.matches(sentence).count(), 1, "{said}");
         assert!(report.contains(sentence));
     }
+    let tune = ["tune", "dup", "--model", "logistic", "--input", "12x12x1", "--trials", "1", "--epochs", "1"];
+    succeeds(here, &[&tune[..], &["--report", "search.html"]].concat());
+    let report = std::fs::read_to_string(here.join("search.html")).unwrap();
+    assert!(report.contains(across) && report.contains(labels));
     let stats = succeeds(here, &["dataset", "stats", "dup"]);
     assert!(stats.contains(across) && stats.contains(labels), "{stats}");
 }

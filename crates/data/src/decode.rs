@@ -2,10 +2,10 @@
 
 mod bmp;
 mod channels;
-mod exif;
+pub(crate) mod exif;
 mod failure;
 mod fit;
-mod format;
+pub(crate) mod format;
 mod gif;
 mod guard;
 mod jpeg;

@@ -42,6 +42,8 @@ mod decode;
 #[cfg(feature = "decode")]
 pub mod idx;
 #[cfg(feature = "decode")]
+mod image_facts;
+#[cfg(feature = "decode")]
 mod image_hash;
 #[cfg(feature = "decode")]
 mod mnist;
@@ -62,7 +64,6 @@ mod decode_settings;
 mod error;
 pub mod files;
 mod image_dataset;
-mod image_facts;
 mod image_name;
 mod input_spec;
 mod labels;
@@ -88,6 +89,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "decode")]
 pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
+#[cfg(feature = "decode")]
 pub use image_facts::{Colors, ImageFacts};
 #[cfg(feature = "decode")]
 pub use image_hash::{ImageHash, NearPair, near_pairs};

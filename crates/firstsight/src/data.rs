@@ -111,6 +111,9 @@ impl DataArgs {
     pub(crate) fn splits(&self, split: &SplitArgs, runtime: &Runtime) -> Result<Splits> {
         let dataset = self.scan(runtime)?;
         let root = dataset.root.clone();
+        if dataset.val.is_some() {
+            split.check_given(&root)?;
+        }
         Ok(Splits::new(&root, dataset, split.config(), runtime)?)
     }
 
@@ -141,8 +144,7 @@ pub(crate) fn scan_to_measure(path: &Path, labels: &LabelArgs, runtime: &Runtime
 
 fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder> {
     say(&dataset.remarks(), runtime);
-    let skipped = dataset.splits().flat_map(|(_, folder)| folder.skipped()).chain(&dataset.skipped);
-    for skipped in skipped {
+    for skipped in dataset.left_out() {
         tracing::info!(path = %skipped.path.display(), reason = %skipped.reason, "left out");
     }
     Ok(dataset)

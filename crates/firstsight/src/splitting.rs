@@ -19,9 +19,9 @@ pub(crate) struct SplitArgs {
     /// Seed of the split where the folder has no validation images
     #[arg(long, default_value_t = 123, value_name = "N")]
     pub(crate) split_seed: u32,
-    /// Share of each class that is set aside where the folder has no validation images
-    #[arg(long, default_value_t = firstsight_transfer::VALIDATION_SHARE, value_parser = values::inner_share, allow_negative_numbers = true, value_name = "SHARE")]
-    validation_share: f64,
+    /// Share of each class that is set aside where the folder has no validation images [default: 0.2]
+    #[arg(long, value_parser = values::inner_share, allow_negative_numbers = true, value_name = "SHARE")]
+    validation_share: Option<f64>,
     /// Keep the images of a group on one side: a column of the table, or a regular expression of the file name whose first
     /// group names it, such as '^(p[0-9]+)_' for p17_left.jpg
     #[arg(long, value_name = "PATTERN")]
@@ -31,17 +31,29 @@ pub(crate) struct SplitArgs {
 impl SplitArgs {
     pub(crate) fn config(&self) -> SplitConfig {
         SplitConfig {
-            share: self.validation_share,
+            share: self.validation_share.unwrap_or(firstsight_transfer::VALIDATION_SHARE),
             group_by: self.group_by.as_ref().map(GroupBy::new),
             ..SplitConfig::stratified(self.split_seed)
+        }
+    }
+
+    /// Refuses a share to set aside of images in `root` that has validation images.
+    pub(crate) fn check_given(&self, root: &Path) -> Result<()> {
+        match self.validation_share {
+            None => Ok(()),
+            Some(_) => bail!(
+                "{} has validation images of its own: --validation-share is for folders without; leave it out, or divide all \
+                 images anew with --folds",
+                root.display()
+            ),
         }
     }
 
     /// The same flags for another command, where they are not the usual ones.
     pub(crate) fn as_flags(&self) -> String {
         let mut flags = format!(" --split-seed {}", self.split_seed);
-        if self.validation_share != firstsight_transfer::VALIDATION_SHARE {
-            flags += &format!(" --validation-share {}", self.validation_share);
+        if let Some(share) = self.validation_share {
+            flags += &format!(" --validation-share {share}");
         }
         if let Some(group_by) = &self.group_by {
             flags += &format!(" --group-by '{}'", group_by.replace('\'', r"'\''"));
@@ -54,7 +66,7 @@ impl SplitArgs {
 pub(crate) struct FoldArgs {
     /// Cross-validate: divide the images into N folds and train N runs, RUN/fold-1 to RUN/fold-N, each validated on one
     /// fold and trained on the others
-    #[arg(long, value_parser = values::folds, value_name = "N")]
+    #[arg(long, conflicts_with = "validation_share", value_parser = values::folds, value_name = "N")]
     folds: Option<usize>,
 }
 
@@ -99,7 +111,11 @@ impl Work {
         match self {
             Self::One(splits) => {
                 let run = data::run_folder(out, resume)?;
-                train(splits, &run, resume).inspect_err(|_| run.remove_if_empty())?;
+                let going_on = resume && run.holds_run();
+                if resume && !going_on {
+                    runtime.message(&format!("{} holds nothing to resume: starting anew", out.display()));
+                }
+                train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?;
             }
             Self::Folds(folds) => {
                 let result = cross_validate(out, resume, folds, runtime, train);

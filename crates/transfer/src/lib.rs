@@ -54,8 +54,9 @@ pub use reject::{COVERAGE, Reject, Rejection, Thresholds};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{
-    Across, ContentHash, Contents, DecodedSplits, Duplicates, GroupBy, Measured, Provenance, RecordedImage,
-    Selection, Split, SplitConfig, SplitMethod, SplitRecord, Splits, VALIDATION_SHARE, decode, loader,
+    Across, ContentHash, Contents, DecodedSplits, Duplicates, FileNote, FileNotes, GroupBy, Measured,
+    Provenance, RecordedImage, Selection, Split, SplitConfig, SplitMethod, SplitRecord, Splits,
+    VALIDATION_SHARE, decode, loader,
 };
 pub use task::{LabelsEvaluation, Target, TaskEvaluation, ValueEvaluation};
 pub use transfer_model::TransferModel;

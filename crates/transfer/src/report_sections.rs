@@ -2,6 +2,7 @@
 
 mod classes;
 mod confidence;
+mod files;
 mod mistakes;
 mod none_of_these;
 
@@ -15,6 +16,7 @@ use firstsight_report::{
 };
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
+pub use self::files::files;
 pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::task::TaskEvaluation;
 use crate::training::{Trained, Training, in_order};
@@ -65,6 +67,9 @@ pub fn run_report<E: TaskEvaluation>(
     E::table(section, &rows, plan.model.name);
     let (name, measured) = trained.held_out();
     measured.show(&mut report, name, trained.reject.as_ref(), &splits.root, source)?;
+    if let Some(provenance) = &splits.provenance {
+        files(&mut report, &provenance.files, &splits.root);
+    }
     Ok(report)
 }
 

@@ -40,17 +40,20 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// The folder for a new training, or for one to resume: with a checkpoint, or with weights alone.
+    /// The folder for a new training, or for one to resume: with a checkpoint, with weights alone, or as empty as a training
+    /// leaves it that is stopped before it has saved anything.
     ///
     /// # Errors
     ///
-    /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed, [`Error::Run`] for one that holds none
-    /// and is.
+    /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed; [`Error::Run`] for one to be resumed that is
+    /// missing or holds other things.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
-        match (run.has_checkpoint() || run.weights().exists(), resume) {
+        match (run.holds_run(), resume) {
             (true, false) => return Err(Error::RunExists(run.path)),
-            (false, true) => return Err(run.error("holds no run to resume".to_owned())),
+            (false, true) if !(path.is_dir() && run.is_blank()) => {
+                return Err(run.error("holds no run to resume".to_owned()));
+            }
             _ => {}
         }
         files::create_dir(&run.checkpoint())?;
@@ -102,6 +105,20 @@ impl RunFolder {
     /// Whether there is a checkpoint to resume from.
     pub fn has_checkpoint(&self) -> bool {
         self.checkpoint().join("last.safetensors").exists()
+    }
+
+    /// Whether there is something to resume: a checkpoint, or weights.
+    pub fn holds_run(&self) -> bool {
+        self.has_checkpoint() || self.weights().exists()
+    }
+
+    /// Whether the folder holds nothing, or an empty folder of checkpoints.
+    fn is_blank(&self) -> bool {
+        let names = |folder: &Path| -> Vec<std::ffi::OsString> {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).collect()
+        };
+        names(&self.path).iter().all(|name| name == "checkpoint") && names(&self.checkpoint()).is_empty()
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {

@@ -2,6 +2,7 @@
 
 mod config;
 mod contents;
+mod file_notes;
 mod known_hashes;
 mod recorded;
 mod selection;
@@ -13,13 +14,14 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{
     DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Labels, Loader,
-    LoaderConfig, OnError, Sampling,
+    LoaderConfig, OnError, Sampling, Skipped,
 };
 use firstsight_report::escape_markup;
 use fnv::FnvHasher;
 
 pub use config::{GroupBy, SplitConfig, SplitMethod};
 pub use contents::{Across, ContentHash, Contents, Duplicates};
+pub use file_notes::{FileNote, FileNotes};
 pub use recorded::{RecordedImage, SplitRecord};
 pub use selection::{Measured, Selection};
 
@@ -51,6 +53,8 @@ pub struct Splits {
     pub config: SplitConfig,
     /// What is in the files.
     pub contents: Contents,
+    /// Files and folders that aren't used.
+    pub skipped: Vec<Skipped>,
 }
 
 impl Splits {
@@ -84,6 +88,7 @@ impl Splits {
         dataset.check_for_training()?;
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
+        let skipped = dataset.left_out().cloned().collect();
         let DatasetFolder { train, val, test, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let val_is_split_off = val.is_none();
@@ -103,6 +108,7 @@ impl Splits {
             val_is_split_off,
             config,
             contents,
+            skipped,
         })
     }
 
@@ -124,6 +130,7 @@ impl Splits {
         dataset.check_for_training()?;
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
+        let skipped: Vec<Skipped> = dataset.left_out().cloned().collect();
         let DatasetFolder { train, val, test, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let images = match val {
@@ -140,6 +147,7 @@ impl Splits {
             val_is_split_off: true,
             config: config.clone(),
             contents: contents.clone(),
+            skipped: skipped.clone(),
         };
         let folds: Vec<Self> = (1..).zip(folds).map(of_fold).collect();
         folds.iter().try_for_each(Self::check_classes)?;
@@ -199,7 +207,8 @@ impl Splits {
         if self.fold.is_none_or(|(fold, _)| fold == 1) {
             notes.iter().for_each(|note| runtime.message(note));
         }
-        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes })
+        let files = FileNotes::of_skipped(&self.skipped);
+        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes, files })
     }
 
     /// What a user should know of the data, each a sentence: classes without validation images, images that are in two
@@ -286,11 +295,21 @@ pub struct Provenance {
     pub split: String,
     /// What there is to say of the data: see [`Splits::notes`].
     pub notes: Vec<String>,
+    /// Files that are not read, or not as they are.
+    pub files: FileNotes,
 }
 
 impl Provenance {
+    /// Adds what came of decoding the images.
+    pub(crate) fn decoded(mut self, splits: &DecodedSplits) -> Self {
+        for images in [Some(&splits.train), Some(&splits.val), splits.test.as_ref()].into_iter().flatten() {
+            self.files = self.files.decoded(images);
+        }
+        self
+    }
+
     /// The rows of a report's facts.
-    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
         let notes = self.notes.iter().map(|note| ("attention", escape_markup(note)));
         std::iter::once(("validation images", escape_markup(&self.split))).chain(notes).collect()
     }
@@ -342,7 +361,9 @@ impl DecodedSplits {
         match (train, val) {
             (Some(train), Some(val)) => {
                 check_readable(&splits.train, &train)?;
-                Ok(Self { root: splits.root.clone(), train, val, test, provenance: Some(provenance) })
+                let decoded = Self { root: splits.root.clone(), train, val, test, provenance: None };
+                let provenance = Some(provenance.decoded(&decoded));
+                Ok(Self { provenance, ..decoded })
             }
             _ => Err(Error::Dataset { path: splits.root.clone(), reason: "lacks a split".to_owned() }),
         }

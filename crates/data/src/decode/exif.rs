@@ -5,10 +5,19 @@ use crate::raster::Raster;
 
 /// One of the eight values of the EXIF tag: how the stored image is turned to stand upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Orientation(u8);
+pub(crate) struct Orientation(u8);
 
 impl Orientation {
-    pub(super) const UPRIGHT: Self = Self(1);
+    pub(crate) const UPRIGHT: Self = Self(1);
+
+    /// `None` for other values than 1 to 8.
+    pub(crate) fn of(value: u32) -> Option<Self> {
+        (1..=8).contains(&value).then_some(Self(value as u8))
+    }
+
+    pub(crate) fn value(self) -> u8 {
+        self.0
+    }
 
     /// Whether width and height change places.
     fn turns(self) -> bool {
@@ -16,12 +25,12 @@ impl Orientation {
     }
 
     /// Width and height of the upright image.
-    pub(super) fn size(self, (width, height): (u32, u32)) -> (u32, u32) {
+    pub(crate) fn size(self, (width, height): (u32, u32)) -> (u32, u32) {
         if self.turns() { (height, width) } else { (width, height) }
     }
 
     /// The upright image, as `ImageOps.exif_transpose` of Pillow makes it.
-    pub(super) fn apply(self, source: Raster) -> Raster {
+    pub(crate) fn apply(self, source: Raster) -> Raster {
         match source.color.channels() {
             _ if self == Self::UPRIGHT => source,
             1 => self.turned::<1>(source),
@@ -53,7 +62,7 @@ impl Orientation {
 }
 
 /// The orientation of a file. Data that is missing or broken says upright.
-pub(super) fn orientation(format: Format, bytes: &[u8]) -> Orientation {
+pub(crate) fn orientation(format: Format, bytes: &[u8]) -> Orientation {
     let found = match format {
         Format::Jpeg => jpeg_segments(bytes).find_map(|(marker, data)| match marker {
             0xe1 => in_tiff(data.strip_prefix(b"Exif\0")?.get(1..)?),
@@ -75,52 +84,54 @@ pub(super) fn orientation(format: Format, bytes: &[u8]) -> Orientation {
 
 /// The orientation in the first directory of a TIFF structure.
 fn in_tiff(data: &[u8]) -> Option<Orientation> {
-    let value = TiffEntry::find(data, 0x0112)?.value(data)?;
-    (1..=8).contains(&value).then_some(Orientation(value as u8))
+    Orientation::of(TiffEntry::find(data, 0x0112)?.value(data)?)
 }
 
 /// An entry of the first directory of a TIFF structure.
-pub(super) struct TiffEntry {
+pub(crate) struct TiffEntry {
     /// Index of its twelve bytes.
     at: usize,
     is_big_endian: bool,
 }
 
 impl TiffEntry {
-    pub(super) fn find(data: &[u8], tag: u16) -> Option<Self> {
+    pub(crate) fn find(data: &[u8], tag: u16) -> Option<Self> {
         let is_big_endian = match data.get(..4)? {
             b"MM\0\x2a" => true,
             b"II\x2a\0" => false,
             _ => return None,
         };
-        let u16_at = |at: usize| {
-            let bytes = data.get(at..at.checked_add(2)?)?.try_into().ok()?;
-            Some(if is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
-        };
-        let offset = data.get(4..8)?.try_into().ok()?;
-        let directory =
-            if is_big_endian { u32::from_be_bytes(offset) } else { u32::from_le_bytes(offset) } as usize;
-        let entries = (0..usize::from(u16_at(directory)?)).map(|i| directory + 2 + i * 12);
-        entries.into_iter().find(|&at| u16_at(at) == Some(tag)).map(|at| Self { at, is_big_endian })
+        let directory = u32_at(data, 4, is_big_endian)? as usize;
+        let entries = usize::from(u16_at(data, directory, is_big_endian)?);
+        let mut places = (0..entries).map(|i| directory + 2 + i * 12);
+        let at = places.find(|&at| u16_at(data, at, is_big_endian) == Some(tag))?;
+        Some(Self { at, is_big_endian })
     }
 
     /// The first value of an entry whose values are whole numbers of at most four bytes.
-    pub(super) fn value(&self, data: &[u8]) -> Option<u32> {
-        let &[_, _, high, low, _, _, _, _, a, b, c, d] = data.get(self.at..self.at.checked_add(12)?)? else {
-            return None;
+    pub(crate) fn value(&self, data: &[u8]) -> Option<u32> {
+        let (kind, count) =
+            (u16_at(data, self.at + 2, self.is_big_endian)?, u32_at(data, self.at + 4, self.is_big_endian)?);
+        let width = match kind {
+            1 => 1,
+            3 => 2,
+            4 => 4,
+            _ => return None,
         };
-        match (u16::from(high) | u16::from(low), self.is_big_endian) {
-            (1, _) => Some(a.into()),
-            (3, true) => Some(u16::from_be_bytes([a, b]).into()),
-            (3, false) => Some(u16::from_le_bytes([a, b]).into()),
-            (4, true) => Some(u32::from_be_bytes([a, b, c, d])),
-            (4, false) => Some(u32::from_le_bytes([a, b, c, d])),
-            _ => None,
+        // Values of more than four bytes in all lie elsewhere.
+        let at = match count.checked_mul(width)? {
+            0..=4 => self.at + 8,
+            _ => u32_at(data, self.at + 8, self.is_big_endian)? as usize,
+        };
+        match kind {
+            1 => data.get(at).map(|&value| value.into()),
+            3 => u16_at(data, at, self.is_big_endian).map(u32::from),
+            _ => u32_at(data, at, self.is_big_endian),
         }
     }
 
     /// Gives an entry of one 16-bit value another.
-    pub(super) fn set(&self, data: &mut [u8], value: u16) {
+    pub(crate) fn set(&self, data: &mut [u8], value: u16) {
         if let Some(place) = data.get_mut(self.at + 8..self.at + 10) {
             place.copy_from_slice(&if self.is_big_endian {
                 value.to_be_bytes()
@@ -131,8 +142,18 @@ impl TiffEntry {
     }
 }
 
+fn u16_at(data: &[u8], at: usize, is_big_endian: bool) -> Option<u16> {
+    let bytes = *data.get(at..)?.first_chunk()?;
+    Some(if is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+}
+
+fn u32_at(data: &[u8], at: usize, is_big_endian: bool) -> Option<u32> {
+    let bytes = *data.get(at..)?.first_chunk()?;
+    Some(if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+}
+
 /// The segments of a JPEG file before its first scan: marker and data.
-pub(super) fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(crate) fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut position = 2;
     std::iter::from_fn(move || {
         // A marker is 0xff, perhaps more of them, and another byte. Stray bytes before one are passed over.
@@ -153,7 +174,7 @@ pub(super) fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 }
 
 /// The chunks of a PNG file: name and data.
-pub(super) fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(crate) fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes.get(8..).unwrap_or_default();
     std::iter::from_fn(move || {
         let (length, after) = rest.split_first_chunk::<4>()?;
@@ -165,12 +186,12 @@ pub(super) fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])
 }
 
 /// The chunks of a WebP file: name and data; of a chunk that is cut off, what there is.
-pub(super) fn webp_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(crate) fn webp_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     riff_chunks(bytes.get(12..).unwrap_or_default())
 }
 
 /// RIFF chunks one after the other: name and data.
-pub(super) fn riff_chunks(mut rest: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(crate) fn riff_chunks(mut rest: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (name, after) = rest.split_first_chunk::<4>()?;
         let (length, after) = after.split_first_chunk::<4>()?;

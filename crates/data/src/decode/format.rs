@@ -1,7 +1,7 @@
 //! Image formats by content.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Png,
     Jpeg,
     Gif,
@@ -13,7 +13,7 @@ pub(super) enum Format {
 
 impl Format {
     /// Guesses the format from the first bytes, as Pillow does: a PNG file named `.jpg` is a PNG file.
-    pub(super) fn guess(start: &[u8]) -> Option<Self> {
+    pub(crate) fn guess(start: &[u8]) -> Option<Self> {
         match start {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Png => "PNG",
             Self::Jpeg => "JPEG",

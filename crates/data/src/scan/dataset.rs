@@ -202,6 +202,11 @@ impl DatasetFolder {
         all.into_iter().filter_map(|(name, folder)| Some((name, folder.as_ref()?)))
     }
 
+    /// All that is left out: in the splits, then beside them.
+    pub fn left_out(&self) -> impl Iterator<Item = &Skipped> {
+        self.splits().flat_map(|(_, folder)| folder.skipped()).chain(&self.skipped)
+    }
+
     /// The class names, by label.
     pub fn classes(&self) -> &[String] {
         self.splits().next().map_or(&[], |(_, folder)| folder.classes())

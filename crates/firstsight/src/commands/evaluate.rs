@@ -5,7 +5,7 @@ use candle_core::Device;
 use firstsight_data::{DecodeSettings, ImageDataset, OnError, Task};
 use firstsight_models::ImageClassifier;
 use firstsight_transfer::{
-    Evaluation, EvaluationFigures, LabelsEvaluation, Measured, RunConfig, RunFolder, Selection,
+    Evaluation, EvaluationFigures, FileNotes, LabelsEvaluation, Measured, RunConfig, RunFolder, Selection,
     TaskEvaluation, ValueEvaluation, decode, files,
 };
 use serde::Serialize;
@@ -69,7 +69,9 @@ struct EvaluateJson<'a, F> {
     missing: usize,
     /// Images that the run has not seen and that are not measured.
     new: usize,
-    unreadable: usize,
+    n_unreadable: usize,
+    #[serde(flatten)]
+    files: &'a FileNotes,
 }
 
 #[derive(Serialize)]
@@ -91,8 +93,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
     let images = decode(&selection.images, &task, &settings, &context.runtime)?;
     let complete = SomeUnreadable::check(images.excluded().len(), selection.images.len());
+    let files =
+        FileNotes::of_skipped(selection.images.skipped().iter().chain(&dataset.skipped)).decoded(&images);
     let measuring =
-        Measuring { args, run, path, network, config, selection, device: &context.runtime.device };
+        Measuring { args, run, path, network, config, selection, files, device: &context.runtime.device };
     match measuring.config.target.task() {
         Task::SingleLabel => measuring.show::<Evaluation>(images)?,
         Task::MultiLabel => measuring.show::<LabelsEvaluation>(images)?,
@@ -109,12 +113,13 @@ struct Measuring<'a> {
     network: ImageClassifier,
     config: RunConfig,
     selection: Selection,
+    files: FileNotes,
     device: &'a Device,
 }
 
 impl Measuring<'_> {
     fn show<E: Print>(&self, images: ImageDataset) -> Result<()> {
-        let Self { args, run, path, network, config, selection, device } = self;
+        let Self { args, run, path, network, config, selection, files, device } = self;
         let measured: E = run.measure((network, config), images, device)?;
         if let Some(file) = &args.predictions {
             E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
@@ -130,7 +135,8 @@ impl Measuring<'_> {
             left_out: selection.left_out.iter().map(|(label, n)| LeftOut { label, n: *n }).collect(),
             missing: selection.missing,
             new: selection.new,
-            unreadable: measured.images().excluded().len(),
+            n_unreadable: files.unreadable.len(),
+            files,
         };
         println!("{}", files::json(&document)?);
         Ok(())

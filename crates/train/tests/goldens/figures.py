@@ -54,4 +54,6 @@ golden = {
     "cases": [case(60, 3, 1.0), case(80, 5, 3.0, absent=(1, 4)), case(40, 2, 0.3), case(300, 12, 5.0)],
     "wilson": [wilson(*c) for c in counts],
 }
-Path(__file__).with_name("figures.json").write_text(json.dumps(golden, indent=1) + "\n")
+# One line for each case.
+sections = [f'"{name}": [\n' + ",\n".join(map(json.dumps, cases)) + "\n]" for name, cases in golden.items()]
+Path(__file__).with_name("figures.json").write_text("{\n" + ",\n".join(sections) + "\n}\n")

@@ -1,7 +1,5 @@
 //! The photos of a fine-tuning, decoded before anything is computed from them.
 
-use std::path::PathBuf;
-
 use firstsight_data::{DecodeSettings, ImageFolder, InputSpec, ResizeMode};
 
 use super::{FineTuning, Work};
@@ -12,15 +10,6 @@ use crate::{DecodedSplits, Error, Result, Smaller};
 pub(super) struct Photos {
     pub(super) input: InputSpec,
     pub(super) splits: DecodedSplits,
-}
-
-impl Photos {
-    /// Files that were left out because they could not be decoded, with the reason.
-    pub(super) fn excluded(&self) -> Vec<(PathBuf, String)> {
-        let DecodedSplits { train, val, test, .. } = &self.splits;
-        let all = [Some(train), Some(val), test.as_ref()];
-        all.into_iter().flatten().flat_map(|images| images.excluded().to_vec()).collect()
-    }
 }
 
 impl FineTuning {

@@ -54,6 +54,7 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     figures(result, report.section(None, "The figures"), model.name);
     held_out.show(&mut report, name, result.reject.as_ref(), &result.data, source)?;
     layers(result, report.section(None, "The network"));
+    report_sections::files(&mut report, &result.provenance.files, &result.data);
     Ok(report)
 }
 
@@ -106,10 +107,6 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
             };
         }
         section.table(table);
-    }
-    for (path, reason) in &result.excluded {
-        let text = format!("{}: {reason}", path.display());
-        section.note(&format!("Left out: {}", escape_markup(&text)));
     }
     let Some(tuning) = &result.recipe.tuning else { return };
     let config = &tuning.config;

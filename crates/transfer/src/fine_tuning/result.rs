@@ -66,15 +66,14 @@ pub struct FineTuneResult<E = Evaluation> {
     pub test: Option<E>,
     /// What the validation images say about images of no class.
     pub reject: Option<Reject>,
-    /// Files left out because they could not be decoded, with the reason.
-    pub excluded: Vec<(PathBuf, String)>,
+    /// Where the images came from.
+    pub provenance: Provenance,
     /// Where the time went.
     pub seconds: Seconds,
     pub(super) settings: FineTuning,
     pub(super) pretrained: Pretrained,
     pub(super) data: PathBuf,
     pub(super) split_seed: u32,
-    pub(super) provenance: Provenance,
     pub(super) device_name: String,
 }
 
@@ -130,7 +129,6 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             val,
             test: None,
             reject: None,
-            excluded: photos.excluded(),
             seconds,
             model,
             recipe,
@@ -138,7 +136,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             pretrained: work.pretrained.clone(),
             data: work.splits.root.clone(),
             split_seed: work.splits.config.seed,
-            provenance,
+            provenance: provenance.decoded(&photos.splits),
             device_name: work.runtime.device_name.clone(),
         };
         result.calibrate();

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use firstsight_data::{DatasetFolder, Exif, ImageFolder, Reading, Skipped};
-use firstsight_transfer::Duplicates;
+use firstsight_data::{DatasetFolder, Exif, ImageFolder, Reading};
 use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCounts, Looker};
+use firstsight_transfer::{Duplicates, FileNote};
 use serde::Serialize;
 
 use super::check;
@@ -20,7 +20,7 @@ struct Stats {
     classes: Vec<String>,
     splits: Vec<SplitStats>,
     /// What lies beside the splits.
-    skipped: Vec<LeftOut>,
+    skipped: Vec<FileNote>,
     remarks: Vec<String>,
     /// Images that are in two splits or have two labels, in words.
     duplicates: Vec<String>,
@@ -34,8 +34,8 @@ struct SplitStats {
     per_class: Vec<usize>,
     height: Extent,
     width: Extent,
-    unreadable: Vec<LeftOut>,
-    skipped: Vec<LeftOut>,
+    unreadable: Vec<FileNote>,
+    skipped: Vec<FileNote>,
 }
 
 #[derive(Serialize)]
@@ -44,19 +44,6 @@ struct Document<'a> {
     stats: &'a Stats,
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<CheckDocument<'a>>,
-}
-
-/// A file that isn't used.
-#[derive(Serialize)]
-struct LeftOut {
-    path: String,
-    reason: String,
-}
-
-impl From<&Skipped> for LeftOut {
-    fn from(Skipped { path, reason }: &Skipped) -> Self {
-        Self { path: path.display().to_string(), reason: reason.to_string() }
-    }
 }
 
 /// Pixels.
@@ -96,7 +83,7 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
     let stats = Stats {
         classes: dataset.classes().to_vec(),
         splits: dataset.splits().map(|(name, folder)| split_stats(name, folder)).collect(),
-        skipped: dataset.skipped.iter().map(LeftOut::from).collect(),
+        skipped: dataset.skipped.iter().map(FileNote::from).collect(),
         remarks: dataset.remarks(),
         duplicates: Duplicates::of(&dataset, &context.runtime).sentences(&dataset.root),
         headers: HeaderCounts::of(&dataset),
@@ -166,7 +153,7 @@ fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
                 widths.push(width);
             }
             Err(error) => unreadable
-                .push(LeftOut { path: sample.path.display().to_string(), reason: error.to_string() }),
+                .push(FileNote { path: sample.path.display().to_string(), reason: error.to_string() }),
         }
     }
     SplitStats {
@@ -176,6 +163,6 @@ fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
         height: Extent::of(heights),
         width: Extent::of(widths),
         unreadable,
-        skipped: folder.skipped().iter().map(LeftOut::from).collect(),
+        skipped: folder.skipped().iter().map(FileNote::from).collect(),
     }
 }

@@ -18,7 +18,7 @@ use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, Monitor, StopReason};
 use firstsight_transfer::{
-    DecodedSplits, Interrupted, Runtime, TrainingRecord,
+    DecodedSplits, FileNotes, Interrupted, Runtime, TrainingRecord, report_sections,
     training::{Optimization, Training},
 };
 use serde::Serialize;
@@ -106,11 +106,13 @@ enum SamplerName {
 }
 
 #[derive(Serialize)]
-struct TuneJson {
+struct TuneJson<'a> {
     study: String,
     /// None where no trial is complete.
     best: Option<TrialJson>,
     trials: Vec<TrialJson>,
+    #[serde(flatten)]
+    files: Option<&'a FileNotes>,
 }
 
 /// The search space: a learning rate, a batch size and, where several are named, the model.
@@ -192,6 +194,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             study: args.study.clone(),
             best: best.as_deref().map(TrialJson::from),
             trials: trials.iter().map(|trial| (&**trial).into()).collect(),
+            files: splits.provenance.as_ref().map(|provenance| &provenance.files),
         };
         println!("{}", serde_json::to_string_pretty(&document)?);
     }
@@ -428,6 +431,9 @@ fn page(
         ("device", context.runtime.device_name.clone()),
         ("time", format!("{} for the trials of this call", number::duration(time))),
     ]);
+    if let Some(provenance) = &splits.provenance {
+        report.facts(&provenance.facts());
+    }
     let search = search_report::Search {
         trials,
         best,
@@ -438,6 +444,9 @@ fn page(
         seed: 0,
     };
     search.show(report.section(None, "The trials"), "The search")?;
+    if let Some(provenance) = &splits.provenance {
+        report_sections::files(&mut report, &provenance.files, &splits.root);
+    }
     Ok(report)
 }
 
