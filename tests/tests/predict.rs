@@ -118,15 +118,21 @@ fn bad_weights_and_arguments_are_named() {
 
     let path = here.join("weights/model.safetensors");
     let whole = std::fs::read(&path).unwrap();
-    let mut cases: Vec<Vec<u8>> = vec![whole[..whole.len() / 2].to_vec(), whole[..100].to_vec(), Vec::new()];
     let mut longer = whole.clone();
     longer.push(0);
     let mut lying = whole.clone();
     lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-    cases.extend([longer, lying, b"<!doctype html> Not found".to_vec()]);
-    for bytes in cases {
+    let unsound = "not a sound safetensors file";
+    for (bytes, reason) in [
+        (whole[..whole.len() / 2].to_vec(), unsound),
+        (whole[..100].to_vec(), unsound),
+        (longer, unsound),
+        (lying, unsound),
+        (Vec::new(), "is an empty file"),
+        (b"<!doctype html> Not found".to_vec(), "is a web page"),
+    ] {
         std::fs::write(&path, bytes).unwrap();
-        refuses(here, &predict(&["photo.png"]), &["model.safetensors", "not a sound safetensors file"]);
+        refuses(here, &predict(&["photo.png"]), &["model.safetensors", reason]);
     }
     std::fs::write(&path, &whole).unwrap();
     let small = serde_json::json!({"architecture": "xception", "pretrained_cfg": {"input_size": [3, 6, 6]}});

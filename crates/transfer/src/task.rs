@@ -309,13 +309,19 @@ pub trait TaskEvaluation: Debug + Sized {
     fn lead(&self, name: &str, part: &str) -> String;
 
     /// Loss and metrics for `metrics.json`.
-    fn brief(metrics: &Metrics) -> impl Serialize;
+    fn brief(metrics: &Metrics) -> impl Serialize {
+        Brief::from(metrics)
+    }
 
     /// Adds a table of loss and metrics of some splits to a report.
-    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str);
+    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str) {
+        report::metrics_table(section, splits, model);
+    }
 
     /// Adds loss and metrics after each epoch to a report. The weights of the epoch `best` are kept.
-    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str);
+    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
+        report::curves(section, epochs, best, source);
+    }
 
     /// Adds sections about the images, which are called `name`, to a report. Paths are relative to the data's folder `root`.
     ///

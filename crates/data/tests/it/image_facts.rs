@@ -74,6 +74,27 @@ fn a_jpeg_file_tells_its_colors_and_its_orientation() {
     assert_eq!(ImageFacts::read(&jpeg(3, 9)).unwrap().orientation, 1, "there is no orientation 9");
 }
 
+/// A TIFF file's header alone: 7×5 pixels of three channels, turned.
+#[test]
+fn a_tiff_file_tells_the_first_of_values_that_lie_elsewhere() {
+    let entries: [(u16, u32, [u8; 4]); 5] = [
+        (256, 1, [0, 7, 0, 0]),
+        (257, 1, [0, 5, 0, 0]),
+        // Three values of 16 bits, behind the directory.
+        (258, 3, [0, 0, 0, 70]),
+        (262, 1, [0, 2, 0, 0]),
+        (274, 1, [0, 8, 0, 0]),
+    ];
+    let mut bytes = b"MM\0\x2a\0\0\0\x08\0\x05".to_vec();
+    for (tag, count, value) in entries {
+        bytes.extend([&tag.to_be_bytes()[..], &3u16.to_be_bytes(), &count.to_be_bytes(), &value].concat());
+    }
+    bytes.extend([0, 16, 0, 16, 0, 16]);
+    let facts = ImageFacts::read(&bytes).unwrap();
+    assert_eq!((facts.format, facts.width, facts.height, facts.colors), ("TIFF", 7, 5, Colors::Rgb));
+    assert_eq!((facts.bits, facts.orientation, facts.shown()), (16, 8, (5, 7)));
+}
+
 #[test]
 fn cut_and_foreign_files_have_no_facts_and_nothing_panics() {
     assert_eq!(ImageFacts::read(b""), None);

@@ -1,12 +1,13 @@
+mod json_rows;
 mod task;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_data::{OnError, scan_images_with};
-use firstsight_transfer::{Classifier, PredictOptions, Row, Target, Thresholds, files};
+use firstsight_transfer::{Classifier, PredictOptions, Row, Target, Thresholds};
 
+use self::json_rows::JsonRows;
 use crate::{
     context::Context,
     data::{self, TableArgs},
@@ -127,15 +128,14 @@ fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result
 enum Rows {
     Text,
     Csv { table: Box<csv::Writer<std::io::Stdout>>, top: usize, reject: bool },
-    Json { first: bool, reject: bool },
+    Json { rows: JsonRows, reject: bool },
 }
 
 impl Rows {
     fn begin(args: &Args, n_classes: usize) -> Result<Self> {
         let reject = args.reject.is_some();
         if args.json {
-            print!("[");
-            return Ok(Self::Json { first: true, reject });
+            return Ok(Self::Json { rows: JsonRows::begin(), reject });
         }
         if !args.csv {
             return Ok(Self::Text);
@@ -156,12 +156,7 @@ impl Rows {
                 table.write_record(record(row, *top, *reject))?;
                 table.flush()?;
             }
-            Self::Json { first, reject } => {
-                let row = files::json(&AnswerJson::new(row, classifier, *reject))?.replace('\n', "\n  ");
-                print!("{}\n  {row}", if *first { "" } else { "," });
-                std::io::stdout().flush()?;
-                *first = false;
-            }
+            Self::Json { rows, reject } => rows.print(&AnswerJson::new(row, classifier, *reject))?,
         }
         Ok(())
     }
@@ -170,7 +165,7 @@ impl Rows {
         match self {
             Self::Text => {}
             Self::Csv { table, .. } => table.flush()?,
-            Self::Json { first, .. } => println!("{}]", if *first { "" } else { "\n" }),
+            Self::Json { rows, .. } => rows.end(),
         }
         Ok(())
     }

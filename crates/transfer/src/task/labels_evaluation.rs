@@ -4,11 +4,11 @@ use std::path::Path;
 
 use candle_core::ModuleT;
 use firstsight_data::{Batches, ImageDataset, Task};
-use firstsight_report::{Column, Report, Section, Table};
-use firstsight_train::{Epoch, Metrics, MultiLabelPredictions, evaluate_with_outputs};
+use firstsight_report::{Column, Report, Table};
+use firstsight_train::{Metrics, MultiLabelPredictions, evaluate_with_outputs};
 use serde::Serialize;
 
-use super::{Brief, Target, TaskEvaluation, predictions_csv, report};
+use super::{Target, TaskEvaluation, predictions_csv};
 use crate::{Reject, Result};
 
 /// Images with several labels, a network's figures and probabilities.
@@ -139,18 +139,6 @@ impl TaskEvaluation for LabelsEvaluation {
             "Over {} {name} images, {part}, the mean average precision is **{:.3}** and the F1 of all labels together {:.3}.",
             f.n, f.mean_average_precision, f.micro_f1
         )
-    }
-
-    fn brief(metrics: &Metrics) -> impl Serialize {
-        Brief::from(metrics)
-    }
-
-    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str) {
-        report::metrics_table(section, splits, model);
-    }
-
-    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
-        report::curves(section, epochs, best, source);
     }
 
     fn show(

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use candle_core::ModuleT;
 use firstsight_data::{Batches, ImageDataset, Labels, Task};
-use firstsight_report::{Axis, Figure, Report, Scatter, Section, Series, Sheet, Tile, escape_markup, number};
+use firstsight_report::{Axis, Figure, Report, Scatter, Series, Sheet, Tile, escape_markup, number};
 use firstsight_train::{
-    BatchOutputs, Epoch, MeanAbsoluteError, MeanSquaredError, Metric, Metrics, R2, evaluate_with_outputs,
+    BatchOutputs, MeanAbsoluteError, MeanSquaredError, Metric, Metrics, R2, evaluate_with_outputs,
 };
 use serde::Serialize;
 
-use super::{Brief, Target, TaskEvaluation, predictions_csv, report};
+use super::{Target, TaskEvaluation, predictions_csv};
 use crate::report_sections::picture;
 use crate::{Reject, Result};
 
@@ -126,18 +126,6 @@ impl TaskEvaluation for ValueEvaluation {
             short(f.mean_absolute_error as f32),
             f.r2.unwrap_or(f64::NAN)
         )
-    }
-
-    fn brief(metrics: &Metrics) -> impl Serialize {
-        Brief::from(metrics)
-    }
-
-    fn table(section: &mut Section, splits: &[(&'static str, &Metrics)], model: &str) {
-        report::metrics_table(section, splits, model);
-    }
-
-    fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
-        report::curves(section, epochs, best, source);
     }
 
     fn show(

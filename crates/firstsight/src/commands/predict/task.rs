@@ -1,13 +1,12 @@
 //! Answers of several labels and of numbers.
 
-use std::io::Write as _;
-
 use anyhow::{Result, bail};
 use firstsight_data::{Sample, Task};
+use firstsight_transfer::Classifier;
 use firstsight_transfer::task::{LabelAnswer, TaskAnswer, TaskRow};
-use firstsight_transfer::{Classifier, files};
 use serde::Serialize;
 
+use super::json_rows::JsonRows;
 use super::{Args, Tally};
 use crate::context::Context;
 
@@ -56,14 +55,13 @@ struct RowJson<'a> {
 enum Rows {
     Text,
     Csv(Box<csv::Writer<std::io::Stdout>>, usize),
-    Json { first: bool },
+    Json(JsonRows),
 }
 
 impl Rows {
     fn begin(args: &Args, classifier: &Classifier) -> Result<Self> {
         if args.json {
-            print!("[");
-            return Ok(Self::Json { first: true });
+            return Ok(Self::Json(JsonRows::begin()));
         }
         if !args.csv {
             return Ok(Self::Text);
@@ -89,18 +87,12 @@ impl Rows {
                 table.write_record(std::iter::once(image).chain(cells).chain([error, note]))?;
                 table.flush()?;
             }
-            Self::Json { first } => {
-                let document = RowJson {
-                    image: row.image.display().to_string(),
-                    answer: row.answer.as_ref().ok(),
-                    repaired: row.note.as_deref(),
-                    error: row.answer.as_ref().err().map(ToString::to_string),
-                };
-                let row = files::json(&document)?.replace('\n', "\n  ");
-                print!("{}\n  {row}", if *first { "" } else { "," });
-                std::io::stdout().flush()?;
-                *first = false;
-            }
+            Self::Json(rows) => rows.print(&RowJson {
+                image: row.image.display().to_string(),
+                answer: row.answer.as_ref().ok(),
+                repaired: row.note.as_deref(),
+                error: row.answer.as_ref().err().map(ToString::to_string),
+            })?,
         }
         Ok(())
     }
@@ -109,7 +101,7 @@ impl Rows {
         match self {
             Self::Text => {}
             Self::Csv(table, _) => table.flush()?,
-            Self::Json { first } => println!("{}]", if *first { "" } else { "\n" }),
+            Self::Json(rows) => rows.end(),
         }
         Ok(())
     }
