@@ -20,7 +20,7 @@ mod tests;
 pub use augmenter::Augmenter;
 #[cfg(feature = "candle")]
 pub(crate) use mix::BatchLabels;
-pub use preset::{AugmentationConfig, AugmentationPreset};
+pub use preset::{AugmentationConfig, AugmentationPreset, Crops};
 use serde::{Deserialize, Serialize};
 
 use crate::decode_settings::Interpolation;

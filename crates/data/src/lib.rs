@@ -76,7 +76,7 @@ mod sampling;
 mod split;
 
 pub use augment::{
-    Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Cover, Fill, Mix, Transform,
+    Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Cover, Crops, Fill, Mix, Transform,
 };
 #[cfg(feature = "candle")]
 pub use batches::{Batch, Batches, TensorBatches};

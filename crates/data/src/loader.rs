@@ -75,7 +75,7 @@ impl Loader {
             return Err(Error::invalid("data", "at least one image", n));
         }
         let tables = config.normalize.tables(channels)?;
-        let source = Arc::new(Source { data, tables, batch_size: config.batch_size, augmenter: None });
+        let source = Arc::new(Source { data, tables, batch_size: config.batch_size, change: None });
         Ok(Self { source, sampling: config.sampling, prefetch: config.prefetch, device: device.clone() })
     }
 
@@ -108,13 +108,35 @@ impl Loader {
     /// assert_eq!(batch.labels.dims(), [2, 2]);
     /// # Ok::<(), firstsight_data::Error>(())
     /// ```
-    pub fn augmented(mut self, augmentation: Augmentation) -> Result<Self> {
-        let (_, height, width, channels) = self.source.data.shape();
-        augmentation.check_labels(self.source.data.targets().task())?;
-        let augmenter = Some(Augmenter::new(augmentation, (height, width, channels))?);
+    pub fn augmented(self, augmentation: Augmentation) -> Result<Self> {
+        let images = self.source.data.clone();
+        self.augmented_from(images, augmentation)
+    }
+
+    /// As [`augmented`](Self::augmented), with the crop, which comes first, cut from the same images at a larger size. The
+    /// batches keep their shape, labels and order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`augmented`](Self::augmented) and [`Augmenter::cut_from`]; [`Error::Invalid`] for other images than those
+    /// of the batches, or of other channels.
+    pub fn augmented_from(mut self, images: ImageDataset, augmentation: Augmentation) -> Result<Self> {
         let Source { data, tables, batch_size, .. } = self.source.as_ref();
+        let (n, height, width, channels) = data.shape();
+        augmentation.check_labels(data.targets().task())?;
+        let mut augmenter = Augmenter::new(augmentation, (height, width, channels))?;
+        let (found, source_height, source_width, source_channels) = images.shape();
+        if (found, source_channels) != (n, channels) || images.paths() != data.paths() {
+            let found = format!("{found} images of {source_channels} channels");
+            let rule = format!("the same {n} images of {channels} channels, at any size");
+            return Err(Error::invalid("the images that crops are cut from", rule, found));
+        }
+        if (source_height, source_width) != (height, width) {
+            augmenter = augmenter.cut_from((source_height, source_width))?;
+        }
+        let change = Some((augmenter, images));
         let (data, tables) = (data.clone(), tables.clone());
-        self.source = Arc::new(Source { data, tables, batch_size: *batch_size, augmenter });
+        self.source = Arc::new(Source { data, tables, batch_size: *batch_size, change });
         Ok(self)
     }
 
@@ -164,7 +186,8 @@ struct Source {
     data: ImageDataset,
     tables: Vec<[f32; 256]>,
     batch_size: usize,
-    augmenter: Option<Augmenter>,
+    /// The augmentation, and the images that it changes.
+    change: Option<(Augmenter, ImageDataset)>,
 }
 
 impl Source {
@@ -172,17 +195,17 @@ impl Source {
         let (_, height, width, channels) = self.data.shape();
         let labels = self.data.targets().subset(indices);
         let n_classes = self.data.classes().len();
-        let (inputs, labels) = match &self.augmenter {
+        let (inputs, labels) = match &self.change {
             None => {
                 let mut inputs = Vec::with_capacity(indices.len() * height * width * channels);
                 indices.iter().for_each(|&i| inputs.extend(self.normalized(self.data.image(i))));
                 (inputs, BatchLabels::plain(labels, n_classes))
             }
-            Some(augmenter) => {
+            Some((augmenter, images)) => {
                 let example = height * width * channels;
                 let mut inputs = vec![0.0; indices.len() * example];
                 inputs.par_chunks_exact_mut(example).zip(indices).for_each(|(input, &i)| {
-                    let image = augmenter.apply(self.data.image(i), epoch, i);
+                    let image = augmenter.apply(images.image(i), epoch, i);
                     input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
                 });
                 let labels = augmenter.mix(&mut inputs, labels, n_classes, indices, epoch);

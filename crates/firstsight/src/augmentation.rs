@@ -1,6 +1,6 @@
 //! Augmentation flags of commands that train.
 
-use firstsight_data::{AugmentationConfig, AugmentationPreset, Mix};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, Mix};
 
 use crate::values;
 
@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Share of each label that is spread over all classes
     #[arg(long, default_value_t = 0.0, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: f64,
+    /// What crops of the preset `photos` are cut from
+    #[arg(long = "crops-from", value_parser = values::crops(), default_value = "reduced", value_name = "SIZE")]
+    crops: Crops,
 }
 
 impl From<&Args> for AugmentationConfig {
@@ -26,6 +29,7 @@ impl From<&Args> for AugmentationConfig {
             preset: args.augment,
             mix: args.mixup.map(Mix::Mixup).or(args.cutmix.map(Mix::Cutmix)),
             label_smoothing: args.label_smoothing,
+            crops: args.crops,
         }
     }
 }

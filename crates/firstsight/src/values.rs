@@ -1,7 +1,7 @@
 //! Values of arguments, parsed from text once.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use firstsight_data::{Alpha, AugmentationPreset, Damaged, Exif, OnError, Reading, SixteenBit, Task};
+use firstsight_data::{Alpha, AugmentationPreset, Crops, Damaged, Exif, OnError, Reading, SixteenBit, Task};
 use firstsight_lecture::SectionName;
 use firstsight_models::{ModelInfo, registry};
 use firstsight_transfer::{LearningRate, Measured, Split};
@@ -247,6 +247,14 @@ pub(crate) fn task() -> impl TypedValueParser<Value = Task> {
         (Task::SingleLabel, "single-label", "One class for each image"),
         (Task::MultiLabel, "multi-label", "Any number of labels for each image"),
         (Task::Regression, "regression", "A number for each image"),
+    ])
+}
+
+/// What an augmentation's crops are cut from.
+pub(crate) fn crops() -> impl TypedValueParser<Value = Crops> {
+    one_of(&[
+        (Crops::Reduced, "reduced", "The image at the input's size"),
+        (Crops::Full, "full", "The image at twice the input's height and width, with four times the memory"),
     ])
 }
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{
-    DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder, InputSpec, Labels, Loader,
-    LoaderConfig, OnError, Sampling, Skipped,
+    AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder,
+    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, Skipped,
 };
 use firstsight_report::escape_markup;
 use fnv::FnvHasher;
@@ -328,12 +328,14 @@ pub struct DecodedSplits {
     pub test: Option<ImageDataset>,
     /// Where the images came from, for images from files.
     pub provenance: Option<Provenance>,
+    /// The training images at the size that [`Crops::Full`] cuts from, where it is asked for.
+    pub crop_source: Option<ImageDataset>,
 }
 
 impl DecodedSplits {
     /// Images that come from memory, not from files.
     pub fn in_memory(train: ImageDataset, val: ImageDataset, test: Option<ImageDataset>) -> Self {
-        Self { root: PathBuf::new(), train, val, test, provenance: None }
+        Self { root: PathBuf::new(), train, val, test, provenance: None, crop_source: None }
     }
 
     /// Checks the classes, says what there is to say of the data, and decodes every split for a network's input.
@@ -361,12 +363,33 @@ impl DecodedSplits {
         match (train, val) {
             (Some(train), Some(val)) => {
                 check_readable(&splits.train, &train)?;
-                let decoded = Self { root: splits.root.clone(), train, val, test, provenance: None };
-                let provenance = Some(provenance.decoded(&decoded));
-                Ok(Self { provenance, ..decoded })
+                let mut decoded = Self { root: splits.root.clone(), ..Self::in_memory(train, val, test) };
+                decoded.provenance = Some(provenance.decoded(&decoded));
+                Ok(decoded)
             }
             _ => Err(Error::Dataset { path: splits.root.clone(), reason: "lacks a split".to_owned() }),
         }
+    }
+
+    /// Decodes the training images again, at the size that crops are cut from, where the augmentation asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] for more images than memory holds; [`Error::Data`] for files that cannot be decoded any more.
+    pub fn with_crop_source(
+        mut self,
+        splits: &Splits,
+        input: &InputSpec,
+        augmentation: AugmentationConfig,
+        on_error: OnError,
+        runtime: &Runtime,
+    ) -> Result<Self> {
+        if augmentation.crops == Crops::Full {
+            let settings = DecodeSettings { on_error, ..crop_source_settings(input) };
+            let task = "training images to cut crops from";
+            self.crop_source = Some(decode_silently(&splits.train, task, &settings, runtime)?);
+        }
+        Ok(self)
     }
 
     /// The target of a network that is trained on them.
@@ -405,6 +428,43 @@ impl DecodedSplits {
     }
 }
 
+/// The settings of images that [`Crops::Full`] cuts from: larger than the input, with the same part of the photo.
+pub(crate) fn crop_source_settings(input: &InputSpec) -> DecodeSettings {
+    let settings = input.decode_settings();
+    DecodeSettings {
+        height: Crops::FACTOR * settings.height,
+        width: Crops::FACTOR * settings.width,
+        ..settings
+    }
+}
+
+/// `batches` with an augmentation, if it changes anything: of `images`, or of the same ones to cut crops from.
+///
+/// # Errors
+///
+/// [`Error::Data`] for an augmentation that the images or their labels forbid, and where crops are to be cut from larger
+/// images and there are none.
+pub(crate) fn augmented(
+    batches: Loader,
+    crop_source: Option<&ImageDataset>,
+    augmentation: AugmentationConfig,
+    seed: u64,
+) -> Result<Loader> {
+    augmentation.check_crops()?;
+    let Some(transforms) = augmentation.augmentation(seed) else { return Ok(batches) };
+    Ok(match (augmentation.crops, crop_source) {
+        (Crops::Reduced, _) => batches.augmented(transforms)?,
+        (Crops::Full, Some(images)) => batches.augmented_from(images.clone(), transforms)?,
+        (Crops::Full, None) => {
+            return Err(Error::Setting {
+                setting: "crops",
+                expected: "reduced where there are no larger images to cut them from".to_owned(),
+                found: "full".to_owned(),
+            });
+        }
+    })
+}
+
 /// Bytes of a decoded image.
 pub(crate) fn bytes_per_image(settings: &DecodeSettings) -> u64 {
     let sides = [settings.height, settings.width, settings.color.channels()];
@@ -422,16 +482,26 @@ pub fn decode(
     settings: &DecodeSettings,
     runtime: &Runtime,
 ) -> Result<ImageDataset> {
-    let cache = runtime.cache.as_ref();
-    let bytes = folder.len() as u64 * bytes_per_image(settings);
-    runtime.check_memory(&format!("{} {task}", folder.len()), bytes, Smaller::Input)?;
-    let images = runtime.counted(task, |report| {
-        ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
-    })?;
+    let images = decode_silently(folder, task, settings, runtime)?;
     for line in remarks(&images) {
         runtime.message(&format!("{task}: {line}"));
     }
     Ok(images)
+}
+
+/// As [`decode`], without a word on files that were left out or repaired.
+fn decode_silently(
+    folder: &ImageFolder,
+    task: &str,
+    settings: &DecodeSettings,
+    runtime: &Runtime,
+) -> Result<ImageDataset> {
+    let cache = runtime.cache.as_ref();
+    let bytes = folder.len() as u64 * bytes_per_image(settings);
+    runtime.check_memory(&format!("{} {task}", folder.len()), bytes, Smaller::Input)?;
+    Ok(runtime.counted(task, |report| {
+        ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
+    })?)
 }
 
 /// Files of a kind that a message names.

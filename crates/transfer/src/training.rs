@@ -13,6 +13,7 @@ use firstsight_train::{
 use serde::Serialize;
 
 use crate::going_on::{Beginning, class_names};
+use crate::splits::augmented;
 use crate::task::{Target, TaskEvaluation, check_task};
 use crate::{
     ClassMeans, DecodedSplits, Error, Evaluation, EvaluationFigures, Figures, GoingOn, Interrupted, Reject,
@@ -146,10 +147,7 @@ impl Training {
         let TrainingRecord { seed, batch_size, augmentation, .. } = self.record;
         let (images, order) = (splits.target().prepare(&splits.train)?, Sampling::Shuffled { seed });
         let train = loader(&images, &self.input, batch_size, order, device)?;
-        Ok(match augmentation.augmentation(seed) {
-            Some(augmentation) => train.augmented(augmentation)?,
-            None => train,
-        })
+        augmented(train, splits.crop_source.as_ref(), augmentation, seed)
     }
 
     /// Checks what needs no image: that the network takes the input, and that the run can go on under these settings.
@@ -158,6 +156,7 @@ impl Training {
     ///
     /// [`crate::Error::Models`] for the input, [`crate::Error::Run`] for the run.
     pub fn check(&self, splits: &Splits, run: &RunFolder, resume: bool) -> Result<()> {
+        self.record.augmentation.check_crops()?;
         let params = Params::seeded(self.record.seed, &Device::Cpu);
         let (input, classes) = (InputShape::from(&self.input), splits.train.classes());
         ImageClassifier::new(self.model, input, classes.len(), self.model.init, &params)?;

@@ -11,6 +11,8 @@ pub struct Augmenter {
     pub(super) augmentation: Augmentation,
     /// Height, width, channels.
     pub(super) shape: (usize, usize, usize),
+    /// Height and width of the images that are changed.
+    source: (usize, usize),
 }
 
 impl Augmenter {
@@ -30,7 +32,38 @@ impl Augmenter {
                 found,
             ));
         }
-        Ok(Self { augmentation, shape })
+        Ok(Self { augmentation, shape, source: (height, width) })
+    }
+
+    /// The augmenter of images of (H, W) `source` that end as those of its shape: the crop, which comes first, is cut from
+    /// the image at that size, so that less of its detail is lost. From images of its shape it does what it did.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for an augmentation that does not begin with [`Transform::CropResized`], and sides of 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use firstsight_data::{Augmentation, Augmenter};
+    ///
+    /// let augmenter = Augmenter::new(Augmentation::photos(1), (2, 2, 3))?.cut_from((4, 4))?;
+    /// assert_eq!(augmenter.apply(&[9; 4 * 4 * 3], 0, 0).len(), 2 * 2 * 3);
+    /// # Ok::<(), firstsight_data::Error>(())
+    /// ```
+    pub fn cut_from(self, source: (usize, usize)) -> Result<Self> {
+        let (height, width) = source;
+        if height == 0 || width == 0 {
+            let found = format!("{height}x{width}");
+            return Err(Error::invalid("the images that crops are cut from", "sides of at least 1", found));
+        }
+        match self.augmentation.transforms.first() {
+            Some(Transform::CropResized { .. }) => Ok(Self { source, ..self }),
+            first => {
+                let found = first.map_or("no transform".to_owned(), |first| format!("{first:?}"));
+                Err(Error::invalid("the first transform of larger images", "a resized crop", found))
+            }
+        }
     }
 
     /// The augmentation.
@@ -38,13 +71,14 @@ impl Augmenter {
         &self.augmentation
     }
 
-    /// The augmented image: `image`, (H, W, C) bytes, is number `index` of the data, in `epoch`.
+    /// The augmented image, (H, W, C) bytes: `image`, as large or of the size to [cut from](Self::cut_from), is number
+    /// `index` of the data, in `epoch`.
     ///
     /// # Panics
     ///
-    /// If the number of bytes is not that of the shape.
+    /// If the number of bytes is not that of the images that are changed.
     pub fn apply(&self, image: &[u8], epoch: usize, index: usize) -> Vec<u8> {
-        let (height, width, channels) = self.shape;
+        let ((height, width), (_, _, channels)) = (self.source, self.shape);
         assert_eq!(
             image.len(),
             height * width * channels,
@@ -59,7 +93,7 @@ impl Augmenter {
 
     fn change<const C: usize>(&self, mut pixels: Vec<u8>, random: &mut Random) -> Vec<u8> {
         let (height, width, _) = self.shape;
-        let size = (height, width);
+        let mut size = self.source;
         // Geometric transforms that are drawn but not yet applied.
         let mut map = Affine::IDENTITY;
         for transform in &self.augmentation.transforms {
@@ -71,7 +105,8 @@ impl Augmenter {
             match *transform {
                 Transform::CropResized { scale, ratio, interpolation } => {
                     let part = crop::draw(random, size, scale, ratio);
-                    pixels = crop::resized(&pixels, self.shape, part, interpolation);
+                    pixels = crop::resized(&pixels, (size.1, C), part, (height, width), interpolation);
+                    size = (height, width);
                 }
                 Transform::Brightness { factor } => color::brightness(&mut pixels, random.uniform(factor)),
                 Transform::Contrast { factor } => color::contrast::<C>(&mut pixels, random.uniform(factor)),

@@ -44,14 +44,15 @@ pub(super) fn draw(
     Part { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
-/// Crops `part` of (H, W, C) pixels and resizes it to (H, W).
+/// Crops `part` of pixels, rows of `source_width` times `channels` bytes, and resizes it to (H, W).
 pub(super) fn resized(
     pixels: &[u8],
-    (height, width, channels): (usize, usize, usize),
+    (source_width, channels): (usize, usize),
     part: Part,
+    (height, width): (usize, usize),
     interpolation: Interpolation,
 ) -> Vec<u8> {
-    let rows = pixels.chunks_exact(width * channels).skip(part.top).take(part.height);
+    let rows = pixels.chunks_exact(source_width * channels).skip(part.top).take(part.height);
     let data = rows.flat_map(|row| &row[part.left * channels..][..part.width * channels]).copied().collect();
     let color = if channels == 1 { ColorMode::Gray } else { ColorMode::Rgb };
     scale(

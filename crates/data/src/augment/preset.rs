@@ -108,6 +108,27 @@ impl FromStr for AugmentationPreset {
     }
 }
 
+/// What the crops of an augmentation are cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crops {
+    /// The image at the input's size, which a crop is enlarged to again.
+    #[default]
+    Reduced,
+    /// The image at [twice](Self::FACTOR) the input's height and width. It takes four times the memory.
+    Full,
+}
+
+impl Crops {
+    /// Height and width of the images that [`Full`](Self::Full) cuts from, in heights and widths of the input. A crop of a
+    /// quarter of the area is then as large as the input.
+    pub const FACTOR: usize = 2;
+
+    fn are_reduced(&self) -> bool {
+        *self == Self::Reduced
+    }
+}
+
 /// Presets, with the seed of every random draw. Change what differs by a field update.
 ///
 /// ```
@@ -157,12 +178,34 @@ pub struct AugmentationConfig {
     pub mix: Option<Mix>,
     /// Label smoothing ε in [0, 1).
     pub label_smoothing: f64,
+    /// What crops are cut from.
+    #[serde(default, skip_serializing_if = "Crops::are_reduced")]
+    pub crops: Crops,
 }
 
 impl AugmentationConfig {
+    /// Checks that a preset whose crops are to be cut from larger images has crops.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for [`Crops::Full`] with a preset without crops.
+    pub fn check_crops(self) -> Result<()> {
+        let begins_with_crop =
+            matches!(self.preset.transforms().first(), Some(Transform::CropResized { .. }));
+        if self.crops == Crops::Full && !begins_with_crop {
+            let found = format!("full with augmentation '{}'", self.preset);
+            return Err(Error::invalid(
+                "crops",
+                "reduced with an augmentation that cuts no crops (photos does)",
+                found,
+            ));
+        }
+        Ok(())
+    }
+
     /// The augmentation with its seed, or `None` if it would change nothing.
     pub fn augmentation(self, seed: u64) -> Option<Augmentation> {
-        let Self { preset, mix, label_smoothing } = self;
+        let Self { preset, mix, label_smoothing, crops: _ } = self;
         (self != Self::default()).then(|| Augmentation {
             mix,
             label_smoothing,
@@ -176,6 +219,9 @@ impl fmt::Display for AugmentationConfig {
         match self.preset {
             AugmentationPreset::None => f.write_str("no changes")?,
             preset => write!(f, "{preset}")?,
+        }
+        if self.crops == Crops::Full {
+            f.write_str(", crops of the larger image")?;
         }
         match self.mix {
             Some(Mix::Mixup(alpha)) => write!(f, ", mixup {alpha}")?,
@@ -200,11 +246,17 @@ mod tests {
             preset: AugmentationPreset::Characters,
             mix: Some(Mix::Mixup(0.2)),
             label_smoothing: 0.1,
+            crops: Crops::Reduced,
         };
         let text = r#"{"changes":"characters","mix":{"mixup":0.2},"label_smoothing":0.1}"#;
         assert_eq!(serde_json::to_string(&config).unwrap(), text);
         assert_eq!(serde_json::from_str::<AugmentationConfig>(text).unwrap(), config);
         assert_eq!(config.to_string(), "characters, mixup 0.2, label smoothing 0.1");
+        let full = AugmentationConfig { crops: Crops::Full, mix: None, ..config };
+        let text = r#"{"changes":"characters","mix":null,"label_smoothing":0.1,"crops":"full"}"#;
+        assert_eq!(serde_json::to_string(&full).unwrap(), text);
+        assert_eq!(serde_json::from_str::<AugmentationConfig>(text).unwrap(), full);
+        assert_eq!(full.to_string(), "characters, crops of the larger image, label smoothing 0.1");
         let nothing = AugmentationConfig::default();
         assert_eq!(
             serde_json::to_string(&nothing).unwrap(),
@@ -212,6 +264,16 @@ mod tests {
         );
         assert_eq!(nothing.to_string(), "no changes");
         assert_eq!(nothing.augmentation(1), None);
+    }
+
+    #[test]
+    fn crops_of_larger_images_need_a_preset_with_crops() {
+        let config = |preset| AugmentationConfig { preset, crops: Crops::Full, ..Default::default() };
+        config(AugmentationPreset::Photos).check_crops().unwrap();
+        for preset in [AugmentationPreset::None, AugmentationPreset::Characters, AugmentationPreset::Digits] {
+            let error = config(preset).check_crops().unwrap_err().to_string();
+            assert!(error.contains("cuts no crops") && error.contains(preset.name()), "{error}");
+        }
     }
 
     #[test]

@@ -154,7 +154,8 @@ fn resized_crops_are_torchvisions() {
         let sides: Vec<usize> = parts[2].split(',').map(number).collect();
         let part = Part { top: sides[0], left: sides[1], height: sides[2], width: sides[3] };
         let (height, width) = image.size;
-        let found = crop::resized(&image.values, (height, width, image.channels), part, interpolation);
+        let found =
+            crop::resized(&image.values, (width, image.channels), part, (height, width), interpolation);
         assert_eq!(found, expected(array), "{parts:?}");
     });
 }

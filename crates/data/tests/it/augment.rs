@@ -274,6 +274,81 @@ fn settings_that_make_no_sense_are_refused_with_the_rule() {
     refused(augmentation(vec![]), (0, 4, 1), "at least one pixel");
 }
 
+/// A crop of a quarter of the area, square.
+fn quarter() -> Transform {
+    Transform::CropResized { scale: (0.25, 0.25), ratio: (1.0, 1.0), interpolation: Interpolation::Bilinear }
+}
+
+/// Columns that are black and white by turns, of `n` images, and the same images at half the size, where they are gray.
+fn stripes(n: usize) -> (ImageDataset, ImageDataset) {
+    let of_size = |side: usize, byte: fn(usize) -> u8| {
+        let pixels = (0..n * side * side).map(byte).collect();
+        let labels = (0..n).map(|i| (i % 3) as u32).collect();
+        let classes = ["a", "b", "c"].map(String::from).into();
+        ImageDataset::from_pixels(pixels, (side, side, 1), labels, classes).unwrap()
+    };
+    (of_size(32, |i| if i % 2 == 0 { 0 } else { 255 }), of_size(16, |_| 128))
+}
+
+#[test]
+fn crops_of_larger_images_keep_detail_that_the_reduced_ones_have_lost() {
+    let (large, reduced) = stripes(4);
+    let of = |images: ImageDataset| {
+        let batches =
+            loader(reduced.clone(), 4, 0).augmented_from(images, augmentation(vec![quarter()])).unwrap();
+        assert_eq!(batches.epoch(0).next().unwrap().unwrap().inputs.dims(), [4, 1, 16, 16]);
+        epoch(&batches, 0)
+    };
+    let (sharp, labels) = of(large);
+    let (blurred, same_labels) = of(reduced.clone());
+    assert!(blurred.iter().all(|&value| value == 128.0));
+    // A window of the larger image, pixel by pixel.
+    for row in sharp.chunks(16) {
+        assert!(row.windows(2).all(|pair| pair == [0.0, 255.0] || pair == [255.0, 0.0]), "{row:?}");
+    }
+    assert_eq!(labels, same_labels);
+    assert_eq!(labels, epoch(&loader(reduced, 4, 0), 0).1);
+}
+
+#[test]
+fn crops_of_larger_images_do_not_depend_on_threads_or_batch_size() {
+    let (large, reduced) = (images(20, (18, 14, 3)), images(20, (9, 7, 3)));
+    let mut transforms = all();
+    transforms.rotate_left(6);
+    let of = |batch_size, prefetch| {
+        let batches = loader(reduced.clone(), batch_size, prefetch);
+        batches.augmented_from(large.clone(), augmentation(transforms.clone())).unwrap()
+    };
+    let first = epoch(&of(6, 0), 2);
+    for (batch_size, prefetch) in [(6, 3), (1, 1), (20, 0)] {
+        assert_eq!(epoch(&of(batch_size, prefetch), 2), first);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(pool.install(|| epoch(&of(6, 0), 2)), first);
+    assert_ne!(epoch(&of(6, 0), 3).0, first.0);
+    let plain = loader(reduced.clone(), 6, 0).augmented(augmentation(transforms.clone())).unwrap();
+    let same =
+        loader(reduced.clone(), 6, 0).augmented_from(reduced.clone(), augmentation(transforms)).unwrap();
+    assert_eq!(epoch(&plain, 2), epoch(&same, 2));
+    assert_ne!(epoch(&plain, 2).0, first.0);
+}
+
+#[test]
+fn larger_images_must_be_the_same_ones_and_be_cropped_first() {
+    let refused = |large, transforms, word: &str| {
+        let error = loader(images(4, (9, 7, 3)), 2, 0)
+            .augmented_from(large, augmentation(transforms))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    refused(images(5, (18, 14, 3)), vec![quarter()], "the same 4 images of 3 channels");
+    refused(images(4, (18, 14, 1)), vec![quarter()], "the same 4 images of 3 channels");
+    let flip = Transform::FlipHorizontal { probability: 0.5 };
+    refused(images(4, (18, 14, 3)), vec![flip, quarter()], "a resized crop");
+    refused(images(4, (18, 14, 3)), vec![], "no transform");
+}
+
 /// The images that a seed gives must not change unnoticed.
 #[test]
 fn a_seeds_images_are_those_of_version_0_1_0() {

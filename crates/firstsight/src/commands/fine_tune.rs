@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use firstsight_data::{AugmentationConfig, AugmentationPreset, OnError, ResizeMode, Task};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
 use firstsight_models::ModelInfo;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
@@ -52,6 +52,9 @@ pub struct Args {
     /// Random changes of the photos while the blocks are trained
     #[arg(long, value_parser = values::augmentation_preset(), default_value = "photos", value_name = "PRESET")]
     augment: AugmentationPreset,
+    /// What crops of the preset `photos` are cut from
+    #[arg(long = "crops-from", value_parser = values::crops(), default_value = "reduced", value_name = "SIZE")]
+    crops: Crops,
     /// Share of each label that is spread over all classes while the blocks are trained [default: 0.1; 0 for regression]
     #[arg(long, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
     label_smoothing: Option<f64>,
@@ -110,6 +113,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             preset: args.augment,
             mix: None,
             label_smoothing: args.label_smoothing.unwrap_or(usual_smoothing),
+            crops: args.crops,
         },
         reading: args.reading.reading(),
         on_error: args.reading.on_error(OnError::Fail),

@@ -101,7 +101,14 @@ fn train<E: TaskEvaluation>(
 ) -> Result<E> {
     plan.check(splits, run, resume)?;
     let on_error = args.reading.on_error(OnError::Fail);
-    let splits = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
+    let decoded = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
+    let splits = decoded.with_crop_source(
+        splits,
+        &plan.input,
+        plan.record.augmentation,
+        on_error,
+        &context.runtime,
+    )?;
     let trained = plan.run_task::<E>(&splits, run, resume, &context.runtime)?;
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     let report = report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?;

@@ -1,13 +1,14 @@
 //! The second part: the upper blocks.
 
 use candle_core::{Tensor, Var};
-use firstsight_data::{ImageDataset, Loader, Sampling};
+use firstsight_data::{ImageDataset, Sampling};
 use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
 use firstsight_train::{Callback, History, Identity, LrCurve};
 
 use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
 use crate::going_on::{Beginning, GoingOn, class_names};
-use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, TransferModel, Tuning};
+use crate::splits::augmented;
+use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
@@ -91,8 +92,21 @@ impl FineTuning {
         let (model, runtime, target) = (&head.model, work.runtime, work.splits.target());
         let (monitor, train) = (target.monitor(), target.prepare(&photos.train)?);
         let mut config = tuning.config.clone();
-        let shown = if self.class_balanced { train.balanced() } else { train.clone() };
-        let loader = self.training_loader(model, tuning, &shown)?;
+        let decoded = photos.clone().with_crop_source(
+            work.splits,
+            &model.input,
+            self.augmentation,
+            self.on_error,
+            runtime,
+        )?;
+        let shown = |images: &ImageDataset| match self.class_balanced {
+            true => images.balanced(),
+            false => images.clone(),
+        };
+        let crop_source = decoded.crop_source.as_ref().map(shown);
+        let batches =
+            model.loader(&shown(&train), tuning.batch_size, Sampling::Shuffled { seed: self.seed })?;
+        let loader = augmented(batches, crop_source.as_ref(), self.augmentation, self.seed)?;
         let val = model.in_order(&target.prepare(&photos.val)?)?;
         let mut lr_curve = None;
         if self.lr == Some(LearningRate::Find) {
@@ -137,20 +151,6 @@ impl FineTuning {
                 Ok((history, Some(error), lr_curve))
             }
         }
-    }
-
-    /// Shuffled and augmented batches.
-    fn training_loader(
-        &self,
-        model: &TransferModel,
-        tuning: &Tuning,
-        images: &ImageDataset,
-    ) -> Result<Loader> {
-        let loader = model.loader(images, tuning.batch_size, Sampling::Shuffled { seed: self.seed })?;
-        Ok(match self.augmentation.augmentation(self.seed) {
-            Some(augmentation) => loader.augmented(augmentation)?,
-            None => loader,
-        })
     }
 
     /// The settings that a checkpoint must share to be resumed.

@@ -10,7 +10,7 @@ mod saving;
 use std::time::Instant;
 
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
+    AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
 };
 use firstsight_models::Block;
 use firstsight_train::Identity;
@@ -122,6 +122,7 @@ impl FineTuning {
                 preset: AugmentationPreset::Photos,
                 mix: None,
                 label_smoothing: 0.1,
+                crops: Crops::Reduced,
             },
             reading: Reading::viewer(),
             on_error: OnError::Fail,
@@ -194,7 +195,8 @@ impl FineTuning {
         let recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
         self.beginning(&recipe, work, |tuning| self.settings(tuning, work))?;
         let mut seconds = Seconds::default();
-        let decoded = timed(&mut seconds.decoding, || self.decode(&model.input, work))?;
+        let decoded =
+            timed(&mut seconds.decoding, || self.decode(&model.input, recipe.tuning.is_some(), work))?;
         if let Some(photos) = decoded.first() {
             self.beginning(&recipe, work, |tuning| self.identity(tuning, &photos.splits, work))?;
         }
@@ -289,6 +291,7 @@ impl FineTuning {
         if task != Task::SingleLabel && self.class_balanced {
             return wrong("balanced classes", "one class per image", "images".to_owned());
         }
+        self.augmentation.check_crops()?;
         let AugmentationConfig { mix, label_smoothing, .. } = self.augmentation;
         if task == Task::Regression && label_smoothing > 0.0 {
             return wrong(
