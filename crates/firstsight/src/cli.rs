@@ -72,7 +72,7 @@ pub enum Command {
     Train(commands::train::Args),
     /// Fine-tune a pretrained network on a folder of images
     FineTune(commands::fine_tune::Args),
-    /// Measure a run on a split: loss, top-1, top-5, per class
+    /// Measure a run: loss, accuracy, precision, recall, F1, confusions, calibration
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),

@@ -8,6 +8,7 @@ use crate::values;
 #[command(next_help_heading = "Reading images")]
 pub(crate) struct ReadingArgs {
     /// Files that cannot be read as images: leave each out with its reason, or stop before the first step and name them all
+    /// (predict stops at the first)
     /// [default: skip for predict and evaluate, fail for training]
     #[arg(long, value_parser = values::on_error(), value_name = "POLICY")]
     on_error: Option<OnError>,
@@ -17,16 +18,16 @@ pub(crate) struct ReadingArgs {
     /// Read files as viewers show them, or as Pillow's `convert` and timm do [default: viewer; a run's own]
     #[arg(long, value_parser = values::reading(), value_name = "WAY")]
     reading: Option<Reading>,
-    /// The orientation in a photo's EXIF data
+    /// The orientation in a photo's EXIF data [default: that of --reading]
     #[arg(long, value_parser = values::exif(), value_name = "WAY")]
     exif: Option<Exif>,
-    /// 16-bit gray
+    /// 16-bit gray [default: that of --reading]
     #[arg(long, value_parser = values::sixteen_bit(), value_name = "WAY")]
     sixteen_bit: Option<SixteenBit>,
-    /// Transparency
+    /// Transparency [default: that of --reading]
     #[arg(long, value_parser = values::alpha(), value_name = "WAY")]
     alpha: Option<Alpha>,
-    /// Files that are cut off or have errors in their data
+    /// Files that are cut off or have errors in their data [default: that of --reading]
     #[arg(long, value_parser = values::damaged(), value_name = "WAY")]
     damaged: Option<Damaged>,
     /// Maximum number of pixels of an image in its file [default: 250000000]

@@ -37,7 +37,7 @@ pub struct Args {
     /// How to fit non-square images
     #[arg(long, default_value = "auto", value_name = "MODE")]
     crop: Crop,
-    /// First block to train after the last layer [default: the preset's]
+    /// First block to train after the last layer, such as blocks.5 [default: the preset's]
     #[arg(long, value_name = "BLOCK")]
     unfreeze_from: Option<String>,
     /// Maximum number of epochs for the unfrozen blocks [default: the preset's]

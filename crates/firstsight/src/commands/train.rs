@@ -37,7 +37,8 @@ pub struct Args {
     /// Learning rate of Adam
     #[arg(long, visible_alias = "lr", default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
     learning_rate: f64,
-    /// Epochs without a better validation accuracy after which training stops
+    /// Epochs without a better validation accuracy (several labels: mean average precision; numbers: loss) after which
+    /// training stops
     #[arg(long, default_value_t = 15, value_parser = values::positive, value_name = "N")]
     patience: usize,
     #[command(flatten)]

@@ -25,7 +25,7 @@ pub struct Args {
     labels: LabelArgs,
     /// Pretrained weights whose features find wrong labels, outliers and more near duplicates: a hub repository
     /// (owner/name), a folder with model.safetensors and config.json, or a file [default: a small network is trained on
-    /// thumbnails, which finds wrong labels alone]
+    /// thumbnails, which looks for wrong labels only, not for outliers]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
     weights: Option<String>,
     /// Network of a file of weights
