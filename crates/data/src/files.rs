@@ -41,6 +41,15 @@ pub fn write_atomically_with(
     commit(writer.into_inner()?)
 }
 
+/// Whether [`write_atomically`] can begin; nothing is left or changed.
+///
+/// # Errors
+///
+/// The operating system's error.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    open(path)?.discard()
+}
+
 // `AtomicWriteFile` leaves its temporary file behind if syncing or renaming fails, so these two rule that out.
 
 fn open(path: &Path) -> io::Result<AtomicWriteFile> {

@@ -43,6 +43,7 @@ impl NetworkArgs {
             }
             (None, Some(model)) => {
                 let pretrained = hub::locate(model, self.weights.as_deref(), &context.runtime)?;
+                pretrained.check_last_layer()?;
                 let names =
                     self.labels.as_deref().map(|path| names(path, pretrained.n_classes)).transpose()?;
                 let usual = pretrained.reading.unwrap_or(Reading::viewer());

@@ -53,19 +53,23 @@ impl Identity {
         self
     }
 
+    /// The value of a setting.
+    pub fn get(&self, setting: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == setting).map(|(_, value)| value.as_str())
+    }
+
     /// The settings of this training that are others in `asked`, in the order of `asked`. Settings that `asked` does not have
     /// are not compared. Two that have no setting in common differ as a whole.
     pub fn differences(&self, asked: &Self) -> Vec<Difference> {
-        let value = |setting: &str| self.0.iter().find(|(name, _)| name == setting).map(|(_, value)| value);
-        if !asked.0.iter().any(|(setting, _)| value(setting).is_some()) {
+        if !asked.0.iter().any(|(setting, _)| self.get(setting).is_some()) {
             let (found, asked) = (self.to_string(), asked.to_string());
             return vec![Difference { setting: "training".to_owned(), found, asked }];
         }
         let differs = |(setting, asked): &(String, String)| {
-            let found = value(setting);
-            (found != Some(asked)).then(|| Difference {
+            let found = self.get(setting);
+            (found != Some(asked.as_str())).then(|| Difference {
                 setting: setting.clone(),
-                found: found.cloned().unwrap_or_else(|| "not stated".to_owned()),
+                found: found.unwrap_or("not stated").to_owned(),
                 asked: asked.clone(),
             })
         };

@@ -129,6 +129,17 @@ pub fn create_dir(path: &Path) -> Result<(), WriteError> {
     std::fs::create_dir_all(path).map_err(WriteError::new(path))
 }
 
+/// Checks, before the work, that a file can be written once it is done, and makes the folders above it.
+///
+/// # Errors
+///
+/// [`WriteError`] names the file.
+pub fn check_writable(path: &Path) -> Result<(), WriteError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), create_dir)?;
+    firstsight_data::files::check_writable(path).map_err(WriteError::new(path))
+}
+
 /// Removes a file that may not exist.
 pub(crate) fn remove(path: &Path) -> Result<(), WriteError> {
     match std::fs::remove_file(path) {

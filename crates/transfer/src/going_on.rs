@@ -1,10 +1,11 @@
 //! How a training begins in a run folder that may hold an earlier one.
 
+use firstsight_data::InputSpec;
 use firstsight_train::callbacks::{Checkpoint, RestartFrom};
 use firstsight_train::{Difference, Identity, Monitor};
 
 use crate::config::StatedConfig;
-use crate::{Result, RunFolder, Runtime};
+use crate::{Error, HubModelConfig, Result, RunFolder, Runtime};
 
 /// Settings that may be others when a training goes on. It then goes on from its best epoch.
 const MAY_CHANGE: [&str; 3] = ["epochs", "learning rate", "first block trained"];
@@ -32,7 +33,8 @@ pub struct GoingOn {
 }
 
 impl Beginning {
-    /// How a training of `asked` settings and `epochs` epochs in all begins in `run`.
+    /// How a training of `asked` settings and `epochs` epochs in all begins in `run`. Where several settings are open, those
+    /// that are nearest to the run's count.
     ///
     /// # Errors
     ///
@@ -41,20 +43,20 @@ impl Beginning {
     pub(crate) fn find(
         run: &RunFolder,
         resume: bool,
-        asked: &Identity,
+        asked: &[Identity],
         epochs: usize,
         monitor: &Monitor,
     ) -> Result<Self> {
         let stored = if resume { Checkpoint::stored(&run.checkpoint())? } else { None };
         let Some(stored) = stored else { return Ok(Self::Anew) };
-        let changed = stored.identity.differences(asked);
+        let changed = nearest(&stored.identity, asked);
         if changed.is_empty() {
             return Ok(Self::Exactly);
         }
         let fixed: Vec<&Difference> =
             changed.iter().filter(|change| !MAY_CHANGE.contains(&&*change.setting)).collect();
         if !fixed.is_empty() {
-            return Err(run.error(format!("was trained with other settings: {}", in_run(fixed, run))));
+            return Err(other_settings(run, fixed));
         }
         let finished = stored.epochs.len();
         if finished >= epochs {
@@ -117,6 +119,66 @@ pub(crate) fn check_network(run: &RunFolder, architecture: &str, classes: &[Stri
         [] => Ok(()),
         others => Err(run.error(format!("is another network's run: {}", in_run(others, run)))),
     }
+}
+
+/// Checks that a last layer alone, of one of the `asked` settings, would not take the place of another training in `run`.
+pub(crate) fn check_last_layer(run: &RunFolder, asked: &[Identity]) -> Result<()> {
+    let stored = Checkpoint::stored(&run.checkpoint())?;
+    let found = match &stored {
+        Some(stored) => stored.identity.clone(),
+        None if !run.config().is_file() => return Ok(()),
+        None => last_layer(run, asked)?,
+    };
+    let others = nearest(&found, asked);
+    if !others.is_empty() {
+        return Err(other_settings(run, &others));
+    }
+    match stored {
+        Some(_) => Err(run.error(
+            "has trained its blocks, and the preset quick would keep the last layer alone: resume it with its own preset, or name \
+             another folder"
+                .to_owned(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The settings of a run without a checkpoint, as far as its files state them.
+fn last_layer(run: &RunFolder, asked: &[Identity]) -> Result<Identity> {
+    let config = run.config();
+    let stated = StatedConfig::read(&config)?;
+    let input = HubModelConfig::read(&config, &InputSpec::imagenet(3, 224, 224))?.input;
+    let (_, height, width) = input.input_size;
+    let metrics: Option<serde_json::Value> =
+        std::fs::read(run.metrics()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let weights = metrics.as_ref().and_then(|metrics| metrics["weights"].as_str());
+    // Network and classes are compared by `check_network`.
+    let same = |setting| asked.first().and_then(|asked| asked.get(setting)).unwrap_or_default();
+    let found = Identity::new()
+        .with("network", same("network"))
+        .with("classes", same("classes"))
+        .with("weights", weights.unwrap_or(same("weights")))
+        .with("input", format!("{height}x{width}"))
+        .with("crop", input.crop_mode);
+    Ok(match stated.training {
+        Some(record) => found.with("seed", record.seed).with("seed of the split", record.split_seed),
+        None => found,
+    })
+}
+
+/// How a training's settings differ from those of `asked` that are nearest.
+fn nearest(found: &Identity, asked: &[Identity]) -> Vec<Difference> {
+    let differences = |asked: &Identity| {
+        let mut differences = found.differences(asked);
+        // Older checkpoints state all the crops that were open; the images' content tells which was chosen.
+        differences.retain(|d| d.setting != "crop" || !d.found.split(" or ").any(|open| open == d.asked));
+        differences
+    };
+    asked.iter().map(differences).min_by_key(Vec::len).unwrap_or_default()
+}
+
+fn other_settings<'a>(run: &RunFolder, others: impl IntoIterator<Item = &'a Difference>) -> Error {
+    run.error(format!("was trained with other settings: {}", in_run(others, run)))
 }
 
 /// The classes as a setting: their names, or of many the first and the last.

@@ -73,7 +73,7 @@ pub struct Pretrained {
     pub input: InputSpec,
     /// How the pixels of files were read in training, where the weights' `config.json` says.
     pub reading: Option<Reading>,
-    /// Outputs of the last layer.
+    /// Outputs of the last layer; 0 for weights without one.
     pub n_classes: usize,
     /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
     pub label_names: Option<Vec<String>>,
@@ -198,6 +198,7 @@ impl Pretrained {
         let (n_classes, renaming) = outputs(model, &weights)?;
         if let (Some(HubModelConfig { num_classes: Some(stated), .. }), Some(path)) = (&stated, &config)
             && *stated != n_classes
+            && n_classes > 0
         {
             let reason = format!("it states {stated} classes, and {} has {n_classes}", weights.display());
             return Err(Error::Config { path: path.clone(), reason });
@@ -263,8 +264,9 @@ impl Pretrained {
     /// The network with these weights and its own last layer.
     ///
     /// # Errors
-    /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
+    /// [`Error::Config`] for weights without a last layer; [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
     pub fn load(&self, device: &Device) -> Result<ImageClassifier> {
+        self.check_last_layer()?;
         let params = Params::seeded(0, device);
         let network = ImageClassifier::new(
             self.model,
@@ -275,6 +277,21 @@ impl Pretrained {
         )?;
         self.load_into(&network)?;
         Ok(network)
+    }
+
+    /// Checks that the weights have a last layer.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for weights without one.
+    pub fn check_last_layer(&self) -> Result<()> {
+        if self.n_classes > 0 {
+            return Ok(());
+        }
+        let reason = format!(
+            "the weights have no last layer ({}.weight is missing), so they tell no classes: fine-tune gives them one",
+            self.model.head_name()
+        );
+        Err(Error::Config { path: self.weights.clone(), reason })
     }
 
     /// Sets the variables of a network of this kind, input and number of classes.
@@ -350,8 +367,8 @@ fn check_architecture(model: &'static ModelInfo, stated: &HubModelConfig, path: 
     }
 }
 
-/// The rows of the last layer's weight, from the file's header, and how its names are read. Without a last layer the file
-/// is another network's, and the error says what of the network it lacks and what else it has.
+/// The rows of the last layer's weight, from the file's header, and how its names are read; 0 for a file that has all but
+/// the last layer. Any other is another network's, and the error says what of the network it lacks and what else it has.
 fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming)> {
     let name = format!("{}.weight", model.head_name());
     let header = WeightsHeader::read(weights)?;
@@ -367,7 +384,12 @@ fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming
     if let Some(n) = theirs.get(&name).and_then(|theirs| rows(theirs)) {
         return Ok((n, renaming));
     }
-    network.load(weights)?;
+    params.remove(|name| network.in_head(name));
+    if let Ok(renaming) = network.load(weights) {
+        return Ok((0, renaming));
+    }
+    let params = Params::seeded(0, &Device::Cpu);
+    ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?.load(weights)?;
     Err(Error::Config { path: weights.to_path_buf(), reason: format!("the last layer, {name}, is missing") })
 }
 

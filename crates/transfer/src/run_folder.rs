@@ -257,6 +257,7 @@ impl RunFolder {
         let unusable = |reason: String| Error::Config { path: path.clone(), reason };
         let kind = registry::find(&stated.architecture).map_err(|e| unusable(e.to_string()))?;
         let found = Pretrained::local(kind, &self.path)?;
+        found.check_last_layer()?;
         let n = found.n_classes;
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {
             return Err(unusable(format!("it names {} classes, and the network has {n}", names.len())));

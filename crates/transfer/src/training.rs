@@ -166,7 +166,7 @@ impl Training {
         if resume {
             run.check_split(&SplitRecord::new(splits))?;
         }
-        Beginning::find(run, resume, &self.settings(classes), self.epochs, &splits.target().monitor())?;
+        Beginning::find(run, resume, &[self.settings(classes)], self.epochs, &splits.target().monitor())?;
         Ok(())
     }
 
@@ -214,7 +214,8 @@ impl Training {
         let batch = self.record.batch_size.max(evaluation_batch(&self.input)).min(splits.train.len());
         check_batch(&network, batch, runtime)?;
         let identity = self.identity(splits);
-        let beginning = Beginning::find(run, resume, &identity, self.epochs, &monitor())?;
+        let beginning =
+            Beginning::find(run, resume, std::slice::from_ref(&identity), self.epochs, &monitor())?;
         beginning.announce(run, self.epochs, runtime);
         let mut checkpoint = beginning.checkpoint(run, identity, monitor(), RestartFrom::Best);
         if let Some(record) = record {

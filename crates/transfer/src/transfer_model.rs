@@ -46,7 +46,11 @@ impl TransferModel {
         let model = pretrained.model;
         let params = Params::seeded(seed, &runtime.device);
         let dims = InputShape::from(&input);
-        let mut network = ImageClassifier::new(model, dims, pretrained.n_classes, model.init, &params)?;
+        let n_classes = if pretrained.n_classes == 0 { n_outputs } else { pretrained.n_classes };
+        let mut network = ImageClassifier::new(model, dims, n_classes, model.init, &params)?;
+        if pretrained.n_classes == 0 {
+            params.remove(|name| network.in_head(name));
+        }
         pretrained.load_into(&network)?;
         let pretrained_head = if pretrained.n_classes == n_outputs { head_of(&network)? } else { None };
         network.reset_classifier(n_outputs)?;

@@ -82,6 +82,9 @@ struct LeftOut<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
+    if let Some(file) = &args.predictions {
+        files::check_writable(file)?;
+    }
     let run = RunFolder::open(run)?;
     let (network, config) = run.load(&context.runtime.device)?;
     let dataset = data::scan_to_measure(path, &args.labels.of_task(config.target.task()), &context.runtime)?;

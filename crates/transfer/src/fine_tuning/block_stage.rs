@@ -1,7 +1,7 @@
 //! The second part: the upper blocks.
 
 use candle_core::{Tensor, Var};
-use firstsight_data::{ImageDataset, Sampling};
+use firstsight_data::{ImageDataset, ResizeMode, Sampling};
 use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
 use firstsight_train::{Callback, History, Identity, LrCurve};
 
@@ -46,7 +46,9 @@ impl FineTuning {
         work.runtime.message(&format!("{trained_params} parameters are trained, {frozen_params} are frozen"));
         let all: Vec<Var> = model.network.params().vars(|_| true);
         let before = all.iter().map(|var| var.copy()).collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let beginning = self.beginning(&head.recipe, work, |tuning| self.identity(tuning, photos, work))?;
+        let beginning = self.beginning(&head.recipe, work, |tuning| {
+            vec![self.identity(tuning, model.input.crop_mode, photos, work)]
+        })?;
         let course = self.course(&unfrozen, head, tuning, photos, work, &beginning);
         let (history, failure, lr_curve) =
             course.unwrap_or_else(|error| (History::default(), Some(error), None));
@@ -132,7 +134,8 @@ impl FineTuning {
         let mut csv = work.run.map(|(run, _)| CsvHistory::new(&run.history()));
         let mut checkpoint = work.run.map(|(run, _)| {
             beginning.announce(run, config.epochs, runtime);
-            beginning.checkpoint(run, self.identity(tuning, photos, work), monitor.clone(), from)
+            let identity = self.identity(tuning, model.input.crop_mode, photos, work);
+            beginning.checkpoint(run, identity, monitor.clone(), from)
         });
         let fitted = runtime.interrupt.with_graceful_interrupt(|flag| {
             let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
@@ -153,21 +156,27 @@ impl FineTuning {
         }
     }
 
-    /// The settings that a checkpoint must share to be resumed.
-    pub(super) fn settings(&self, tuning: &Tuning, work: &Work<'_>) -> Identity {
-        let config = &tuning.config;
+    /// The settings of the last layer, with photos that are fitted by `crop`.
+    pub(super) fn last_layer_settings(&self, crop: ResizeMode, work: &Work<'_>) -> Identity {
         let (_, height, width) = self.input(work.pretrained).input_size;
-        let crops: Vec<String> = self.resize_modes.iter().map(ToString::to_string).collect();
-        let statistics = match config.batch_norm {
-            BatchNormMode::Eval => "of the pretraining",
-            BatchNormMode::Train => "of the new images",
-        };
         Identity::new()
             .with("network", work.pretrained.model)
             .with("weights", &work.pretrained.origin)
             .with("input", format!("{height}x{width}"))
-            .with("crop", crops.join(" or "))
+            .with("crop", crop)
             .with("classes", class_names(work.splits.train.classes()))
+            .with("seed", self.seed)
+            .with("seed of the split", work.splits.config.seed)
+    }
+
+    /// The settings that a checkpoint must share to be resumed.
+    pub(super) fn settings(&self, tuning: &Tuning, crop: ResizeMode, work: &Work<'_>) -> Identity {
+        let config = &tuning.config;
+        let statistics = match config.batch_norm {
+            BatchNormMode::Eval => "of the pretraining",
+            BatchNormMode::Train => "of the new images",
+        };
+        self.last_layer_settings(crop, work)
             .with("first block trained", &config.unfreeze_from)
             .with("epochs", config.epochs)
             .with("batch size", tuning.batch_size)
@@ -181,13 +190,17 @@ impl FineTuning {
             .with("batch norm's statistics", statistics)
             .with("classes shown alike", if self.class_balanced { "yes" } else { "no" })
             .with("augmentation", self.augmentation)
-            .with("seed", self.seed)
-            .with("seed of the split", work.splits.config.seed)
     }
 
     /// [`FineTuning::settings`], and the images.
-    pub(super) fn identity(&self, tuning: &Tuning, splits: &DecodedSplits, work: &Work<'_>) -> Identity {
-        self.settings(tuning, work)
+    pub(super) fn identity(
+        &self,
+        tuning: &Tuning,
+        crop: ResizeMode,
+        splits: &DecodedSplits,
+        work: &Work<'_>,
+    ) -> Identity {
+        self.settings(tuning, crop, work)
             .with("training images", splits.train.len())
             .with("validation images", splits.val.len())
             .with("content of the images", format!("{:016x}", splits.fingerprint()))

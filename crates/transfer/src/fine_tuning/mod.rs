@@ -6,6 +6,7 @@ mod photos;
 mod report;
 mod result;
 mod saving;
+mod seen;
 
 use std::time::Instant;
 
@@ -15,9 +16,11 @@ use firstsight_data::{
 use firstsight_models::Block;
 use firstsight_train::Identity;
 
+use self::photos::Photos;
 pub use self::result::{FineTuneResult, Kept, Seconds};
+use self::seen::Seen;
 use crate::fine_tune::block_index;
-use crate::going_on::{Beginning, check_network};
+use crate::going_on::{Beginning, check_last_layer, check_network};
 use crate::task::check_task;
 use crate::training::{check_batch, evaluation_batch};
 use crate::{
@@ -185,7 +188,12 @@ impl FineTuning {
         check_task::<E>(splits.train.targets())?;
         self.check_settings(E::TASK)?;
         let (target, classes) = (splits.target(), splits.train.classes());
-        let provenance = splits.announce(runtime)?;
+        let mut provenance = splits.announce(runtime)?;
+        let seen = Seen::by_weights(pretrained, splits)?;
+        for sentence in seen.iter().map(Seen::sentence) {
+            runtime.message(&sentence);
+            provenance.notes.push(sentence);
+        }
         if let Some((run, true)) = run {
             check_network(run, pretrained.model.architecture(), classes)?;
             run.check_split(&provenance.record)?;
@@ -193,13 +201,24 @@ impl FineTuning {
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
         let recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
-        self.beginning(&recipe, work, |tuning| self.settings(tuning, work))?;
+        let modes = self.modes(work);
+        if let (None, Some((run, true))) = (&recipe.tuning, run) {
+            let asked: Vec<Identity> =
+                modes.iter().map(|&mode| self.last_layer_settings(mode, work)).collect();
+            check_last_layer(run, &asked)?;
+        }
+        self.beginning(&recipe, work, |tuning| {
+            modes.iter().map(|&mode| self.settings(tuning, mode, work)).collect()
+        })?;
         let mut seconds = Seconds::default();
         let decoded =
             timed(&mut seconds.decoding, || self.decode(&model.input, recipe.tuning.is_some(), work))?;
-        if let Some(photos) = decoded.first() {
-            self.beginning(&recipe, work, |tuning| self.identity(tuning, &photos.splits, work))?;
-        }
+        // Which of the crops a run has chosen is known once the last layer is trained.
+        self.beginning(&recipe, work, |tuning| {
+            let identity =
+                |Photos { input, splits }: &Photos| self.identity(tuning, input.crop_mode, splits, work);
+            decoded.iter().map(identity).collect()
+        })?;
         let step = recipe.tuning.as_ref().map_or(0, |tuning| tuning.batch_size);
         check_batch(
             &model.network,
@@ -211,6 +230,7 @@ impl FineTuning {
         let head = self.train_head(&mut model, &recipe, decoded, work, seconds)?;
         let photos = head.photos.splits.clone();
         let mut result = FineTuneResult::of_head(self, work, model, recipe.clone(), head, provenance);
+        result.seen = seen;
         if let Some(tuning) = &recipe.tuning {
             if let Some((run, _)) = run {
                 result.save_before_blocks(run)?;
@@ -224,17 +244,17 @@ impl FineTuning {
         Ok(result)
     }
 
-    /// How the training of the blocks begins, by the settings that `identity` gives.
+    /// How the training of the blocks begins, by the settings that `identities` gives: one for each crop that is open.
     fn beginning(
         &self,
         recipe: &Recipe,
         work: &Work<'_>,
-        identity: impl FnOnce(&Tuning) -> Identity,
+        identities: impl FnOnce(&Tuning) -> Vec<Identity>,
     ) -> Result<Beginning> {
         match (&recipe.tuning, work.run) {
             (Some(tuning), Some((run, resume))) => {
                 let monitor = work.splits.target().monitor();
-                Beginning::find(run, resume, &identity(tuning), tuning.config.epochs, &monitor)
+                Beginning::find(run, resume, &identities(tuning), tuning.config.epochs, &monitor)
             }
             _ => Ok(Beginning::Anew),
         }

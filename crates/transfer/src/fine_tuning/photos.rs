@@ -57,7 +57,7 @@ impl FineTuning {
     }
 
     /// The ways to fit photos that are tried. Weights of the same classes have been trained on one of them.
-    fn modes(&self, work: &Work<'_>) -> Vec<ResizeMode> {
+    pub(super) fn modes(&self, work: &Work<'_>) -> Vec<ResizeMode> {
         let own = work.pretrained.input.crop_mode;
         match work.has_same_classes() && self.resize_modes.contains(&own) {
             true => vec![own],

@@ -7,7 +7,7 @@ use firstsight_train::Metrics;
 
 use super::{FineTuneResult, Kept};
 use crate::report_sections;
-use crate::{Preset, Result, TaskEvaluation};
+use crate::{Preset, Result, Split, TaskEvaluation};
 
 impl<E: TaskEvaluation> FineTuneResult<E> {
     /// The report of the run.
@@ -43,7 +43,11 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     facts.extend(result.provenance.facts());
     report.facts(&facts);
     let (name, held_out) = result.held_out();
-    let part = if result.test.is_none() && result.settings.preset != Preset::Quick {
+    let split = if result.test.is_some() { Split::Test } else { Split::Val };
+    let seen = result.seen.iter().find(|seen| seen.split == split).map(|seen| escape_markup(&seen.part()));
+    let part = if let Some(seen) = &seen {
+        seen
+    } else if result.test.is_none() && result.settings.preset != Preset::Quick {
         "which chose the epoch and played no other part in training"
     } else {
         "which played no part in training"

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::block_stage::BlockStage;
 use super::head_stage::HeadStage;
+use super::seen::Seen;
 use super::{FineTuning, Work, timed};
 use crate::{
     ClassMeans, Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Reject, Result, Target,
@@ -70,6 +71,7 @@ pub struct FineTuneResult<E = Evaluation> {
     pub provenance: Provenance,
     /// Where the time went.
     pub seconds: Seconds,
+    pub(super) seen: Vec<Seen>,
     pub(super) settings: FineTuning,
     pub(super) pretrained: Pretrained,
     pub(super) data: PathBuf,
@@ -132,6 +134,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             seconds,
             model,
             recipe,
+            seen: Vec::new(),
             settings: settings.clone(),
             pretrained: work.pretrained.clone(),
             data: work.splits.root.clone(),

@@ -56,8 +56,11 @@ impl SplitRecord {
         for (line, record) in (1..).zip(reader.records()) {
             let record = record.map_err(|e| unusable(line, e.to_string()))?;
             let fields: Vec<&str> = record.iter().collect();
-            if line == 1 && fields == HEADER {
-                continue;
+            if line == 1 {
+                match fields == HEADER {
+                    true => continue,
+                    false => return Err(unusable(line, format!("{:?}", fields.join(",")))),
+                }
             }
             let found = || unusable(line, format!("{:?}", fields.join(",")));
             let &[file, sha256, label, split] = fields.as_slice() else { return Err(found()) };
@@ -71,7 +74,11 @@ impl SplitRecord {
                     .ok_or_else(found)?,
             });
         }
-        Ok(Self { rows })
+        // Every training has images.
+        match rows.is_empty() {
+            true => Err(unusable(2, "the end of the file".to_owned())),
+            false => Ok(Self { rows }),
+        }
     }
 
     /// Writes a file.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_models::ModelInfo;
-use firstsight_transfer::Pretrained;
 use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
+use firstsight_transfer::{Pretrained, files};
 
 use crate::context::Context;
 use crate::data::{self, LabelArgs};
@@ -58,6 +58,9 @@ pub struct Args {
 
 pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
+    for path in [&args.csv, &args.fix_list, &args.probabilities, &args.report].into_iter().flatten() {
+        files::check_writable(path)?;
+    }
     let folder = data::scan(&args.data, &args.labels, runtime)?;
     let looker = match (&args.weights, &args.run) {
         (Some(weights), _) => {

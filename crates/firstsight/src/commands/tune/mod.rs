@@ -18,7 +18,7 @@ use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, Monitor, StopReason};
 use firstsight_transfer::{
-    DecodedSplits, FileNotes, Interrupted, Runtime, TrainingRecord, report_sections,
+    DecodedSplits, FileNotes, Interrupted, Runtime, TrainingRecord, files, report_sections,
     training::{Optimization, Training},
 };
 use serde::Serialize;
@@ -147,6 +147,9 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    if let Some(file) = &args.report {
+        files::check_writable(file)?;
+    }
     // What cannot be searched is refused before the images are decoded.
     let builder = builder(args, context)?;
     let storage = args.storage.as_deref().map(storage::open).transpose()?;
@@ -185,10 +188,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     drop(progress);
     // However the search ended, what it has found is shown.
     let (trials, best) = (study.trials()?, study.best_trial().ok());
-    if let Some(file) = &args.report {
-        page(args, context, &splits, &trials, best.as_deref(), started.elapsed())?.write(file)?;
-        eprintln!("{}", file.display());
-    }
+    // A page that cannot be written is told after the result.
+    let written = match &args.report {
+        None => Ok(()),
+        Some(file) => page(args, context, &splits, &trials, best.as_deref(), started.elapsed())
+            .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
+            .map(|()| eprintln!("{}", file.display())),
+    };
     if args.json {
         let document = TuneJson {
             study: args.study.clone(),
@@ -214,7 +220,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     };
     if args.json {
-        return Ok(());
+        return written;
     }
     let Training { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
     println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
@@ -234,7 +240,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         args.data.typed(),
         args.reading.typed()
     );
-    Ok(())
+    written
 }
 
 /// Refuses an input that no model takes, and says which models it is too small for: their trials fail.
