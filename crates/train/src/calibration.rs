@@ -17,8 +17,12 @@ pub struct ConfidenceBin {
     pub accuracy: Option<f64>,
 }
 
-/// The largest temperature, and one over the smallest, that [`Predictions::temperature`] finds.
+/// The largest temperature, and one over the smallest, that [`Predictions::best_temperature`] finds.
 const HOTTEST: f64 = 100.0;
+/// The largest temperature, and one over the smallest, that [`Predictions::temperature`] gives.
+const SENSIBLE: f64 = 5.0;
+/// Folds of the cross-validation of a temperature.
+const FOLDS: usize = 5;
 
 impl Predictions {
     /// The reliability diagram: predictions by confidence in `bins` intervals of equal width (Guo et al. 2017,
@@ -68,11 +72,11 @@ impl Predictions {
     /// // 99 % sure four times, and right three times.
     /// let probabilities = [0.99, 0.01].repeat(4);
     /// let sure = Predictions { probabilities, labels: vec![0, 0, 0, 1], n_classes: 2 };
-    /// let temperature = sure.temperature().unwrap();
+    /// let temperature = sure.best_temperature().unwrap();
     /// let (_, confidence) = sure.with_temperature(temperature).top(0);
     /// assert!((confidence - 0.75).abs() < 1e-3);
     /// ```
-    pub fn temperature(&self) -> Option<f64> {
+    pub fn best_temperature(&self) -> Option<f64> {
         let all_right = self.labels.iter().enumerate().all(|(i, &label)| self.top(i).0 == label);
         if all_right {
             return None;
@@ -95,6 +99,43 @@ impl Predictions {
             }
         }
         Some(1.0 / inverse)
+    }
+
+    /// [`best_temperature`](Self::best_temperature), between 1/5 and 5, where these examples show that one helps.
+    ///
+    /// In five folds, each with its share of every label, a temperature is learned from four and changes the cross-entropy of the
+    /// fifth. `None` unless the cross-entropy falls by more than twice the standard error of that change: a few examples say
+    /// little, and their temperature would do harm. `None` also where every prediction is right.
+    pub fn temperature(&self) -> Option<f64> {
+        let best = self.best_temperature()?;
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&i| self.labels[i]);
+        let mut gains = Vec::with_capacity(order.len());
+        for fold in 0..FOLDS {
+            let (held, rest): (Vec<(usize, usize)>, Vec<_>) =
+                order.iter().copied().enumerate().partition(|(rank, _)| rank % FOLDS == fold);
+            // Without a mistake the lowest temperature is the best.
+            let t = sensible(self.at(&rest).best_temperature().unwrap_or(0.0));
+            for (_, i) in held {
+                let (row, label) = (self.row(i), self.labels[i] as usize);
+                gains.push(
+                    scaled(row, 1.0 / t)[label].max(f64::MIN_POSITIVE).ln() - scaled(row, 1.0)[label].ln(),
+                );
+            }
+        }
+        let n = gains.len() as f64;
+        let mean = gains.iter().sum::<f64>() / n;
+        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (mean > 2.0 * (variance / n).sqrt()).then(|| sensible(best))
+    }
+
+    /// The examples at the second of these places.
+    fn at(&self, places: &[(usize, usize)]) -> Self {
+        Self {
+            probabilities: places.iter().flat_map(|&(_, i)| self.row(i)).copied().collect(),
+            labels: places.iter().map(|&(_, i)| self.labels[i]).collect(),
+            n_classes: self.n_classes,
+        }
     }
 
     /// First and second derivative of the cross-entropy's sum with respect to 1 / T.
@@ -128,6 +169,11 @@ impl Predictions {
         let of = |(i, label): (usize, &u32)| -log(self.row(i)[*label as usize]);
         self.labels.iter().enumerate().map(of).sum::<f64>() / self.len() as f64
     }
+}
+
+/// The nearest temperature between 1/5 and 5.
+fn sensible(t: f64) -> f64 {
+    t.clamp(1.0 / SENSIBLE, SENSIBLE)
 }
 
 /// The logarithm of a probability; one that float32 rounds to 0 counts as its smallest normal number.
@@ -177,16 +223,58 @@ mod tests {
     fn a_temperature_needs_a_mistake() {
         let mut right = predictions();
         right.labels = vec![0, 1, 0, 0];
-        assert_eq!(right.temperature(), None);
-        assert!(predictions().temperature().is_some());
+        assert_eq!(right.best_temperature(), None);
+        assert!(predictions().best_temperature().is_some());
     }
 
     #[test]
     fn labels_that_have_nothing_to_do_with_the_outputs_get_the_highest_temperature() {
         let probabilities = [0.9, 0.1, 0.1, 0.9].repeat(2);
         let noise = Predictions { probabilities, labels: vec![0, 0, 1, 1], n_classes: 2 };
-        let temperature = noise.temperature().unwrap();
+        let temperature = noise.best_temperature().unwrap();
         assert!(temperature > 99.0, "{temperature}");
+    }
+
+    /// `n` examples of two classes, predicted with probability `p`; `right` of ten are right.
+    fn sure(n: usize, p: f32, right: usize) -> Predictions {
+        let labels: Vec<u32> = (0..n as u32).map(|i| i % 2).collect();
+        let probability = |(i, &label): (usize, &u32)| {
+            let of_first = if (label == 0) == (i / 2 % 10 < right) { p } else { 1.0 - p };
+            [of_first, 1.0 - of_first]
+        };
+        let probabilities = labels.iter().enumerate().flat_map(probability).collect();
+        Predictions { probabilities, labels, n_classes: 2 }
+    }
+
+    #[test]
+    fn a_few_noisy_examples_leave_the_temperature_unset() {
+        for n in [12, 16, 20, 24] {
+            for right in [5, 7, 8, 9] {
+                for p in [0.7, 0.8, 0.9] {
+                    let few = sure(n, p, right);
+                    let temperature = few.temperature();
+                    assert!(temperature.is_none_or(|t| (0.2..=5.0).contains(&t)), "{temperature:?}");
+                    // As right as it is sure, or nearly.
+                    if (f64::from(p) - right as f64 / 10.0).abs() < 0.15 {
+                        assert_eq!(temperature, None, "{n} {p} {right}");
+                    }
+                }
+            }
+        }
+        assert_eq!(sure(1, 0.9, 0).temperature(), None);
+    }
+
+    #[test]
+    fn an_overconfident_network_gets_a_temperature_from_many_examples() {
+        let many = sure(400, 0.99, 8);
+        let temperature = many.temperature().unwrap();
+        assert!(
+            (temperature - 0.99f64.ln().mul_add(1.0, -(0.01f64.ln())) / 4f64.ln()).abs() < 1e-3,
+            "{temperature}"
+        );
+        assert!(many.with_temperature(temperature).cross_entropy() < many.cross_entropy());
+        assert_eq!(sure(400, 0.8, 8).temperature(), None, "it is as right as it is sure");
+        assert_eq!(sure(400, 0.99, 5).temperature(), Some(5.0), "no more than 5");
     }
 
     #[test]

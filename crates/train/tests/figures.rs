@@ -66,7 +66,7 @@ fn the_temperature_is_where_the_cross_entropy_is_lowest() {
     for case in golden("cases") {
         let predictions = predictions(&case);
         close("cross-entropy", predictions.cross_entropy(), &case["cross_entropy"], 1e-7);
-        let temperature = predictions.temperature().unwrap();
+        let temperature = predictions.best_temperature().unwrap();
         close("temperature", temperature, &case["temperature"], 1e-4);
         let scaled = predictions.with_temperature(temperature);
         close("its cross-entropy", scaled.cross_entropy(), &case["cross_entropy_at_temperature"], 1e-6);

@@ -111,7 +111,7 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
     /// The temperature of the probabilities (see [`Predictions::temperature`](firstsight_train::Predictions::temperature)), from
-    /// the validation images.
+    /// the validation images; none where it would not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// When an image is taken for none of the classes, at the usual coverage.

@@ -67,7 +67,7 @@ pub struct EvaluationFigures {
     pub macro_f1: f64,
     /// Mean recall of the classes that have images.
     pub balanced_accuracy: f64,
-    /// How far the share of right predictions lies from the confidence that they were made with, on average.
+    /// By how much confidence and accuracy differ on average, in ten bins.
     pub expected_calibration_error: f64,
     /// What temperature scaling changes, where the network has a temperature.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,25 +10,38 @@ use crate::{Evaluation, Result};
 pub(super) fn confidence(section: &mut Section, measured: &Evaluation, source: &str) -> Result<()> {
     let error = |predictions: &Predictions| predictions.expected_calibration_error(BINS);
     section.text(&format!(
-        "The expected calibration error is {:.3}: so far, on average, the share of right predictions lies from the \
-         confidence that they were made with.",
+        "On average, confidence and accuracy differ by {:.3} ({BINS} bins): the expected calibration error.",
         error(&measured.predictions)
     ));
     let caption = "The reliability diagram: predictions by their confidence, with the share of them that is right. Where \
                    the bars differ, the confidence misleads";
     let before = reliability(&measured.predictions)?;
     let Some(temperature) = measured.temperature else {
+        section.text(
+            "There is no temperature: it would not help. Learned from four fifths of the validation images it does not clearly \
+             lower the loss of the other fifth, or there is no mistake among them to learn it from. `predict` gives the \
+             network's own probabilities.",
+        );
         section.figure(Figure::new(before, caption, source));
         return Ok(());
     };
     let calibrated = measured.calibrated();
+    let figures = |predictions: &Predictions, loss: f64| {
+        (format!("{:.3}", error(predictions)), number::decimal(loss, 4))
+    };
+    let (own, scaled) = (
+        figures(&measured.predictions, measured.metrics.loss),
+        figures(&calibrated, calibrated.cross_entropy()),
+    );
+    let effect = match own == scaled {
+        true => "changes neither this nor the loss here".to_owned(),
+        false if own.1 == scaled.1 => format!("makes it {}; the loss stays {}", scaled.0, own.1),
+        false => format!("makes it {}, and the loss {} instead of {}", scaled.0, scaled.1, own.1),
+    };
     section.text(&format!(
-        "Dividing the logits by a temperature of {temperature:.2}, which suits the validation images best, makes it {:.3}, \
-         and the loss {} instead of {}. No prediction changes, only its probability. `predict` gives these probabilities; \
-         the figures above are those of the network itself.",
-        error(&calibrated),
-        number::decimal(calibrated.cross_entropy(), 4),
-        number::decimal(measured.metrics.loss, 4)
+        "Dividing the logits by a temperature of {temperature:.2}, which suits the validation images best, {effect}. No \
+         prediction changes, only its probability. `predict` gives these probabilities; the figures above are those of the \
+         network itself.",
     ));
     let after = reliability(&calibrated)?;
     section.figure_row(vec![
