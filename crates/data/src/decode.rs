@@ -25,6 +25,12 @@ use crate::error::{Error, Result};
 use crate::raster::Raster;
 use crate::reading::{Alpha, Damaged, Exif, Reading};
 use crate::sample::Sample;
+use crate::scan::sniff::{RAW, unsupported_name};
+
+/// What lies in the place of a data file that begins so, where a download has failed.
+pub(crate) fn stand_in(start: &[u8]) -> Option<&'static str> {
+    format::other(start).filter(|found| found.contains("Git LFS") || found.contains("HTML"))
+}
 
 /// An image decoded and resized.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +129,12 @@ struct Sound<'a> {
 
 impl<'a> Sound<'a> {
     fn new(name: &Path, bytes: &'a [u8], reading: &Reading) -> Result<Self> {
+        let not_an_image = |found| Err(Error::NotAnImage { path: name.to_owned(), found });
+        let by_name = unsupported_name(name);
+        // Most cameras' raw data begin like TIFF, and hold a thumbnail first.
+        if by_name == Some(RAW) {
+            return not_an_image("a camera's raw data (develop it to JPEG or TIFF first)".to_owned());
+        }
         if let Some(format) = Format::guess(bytes) {
             return Ok(Self { format, bytes, stray: 0 });
         }
@@ -134,15 +146,16 @@ impl<'a> Sound<'a> {
         }
         let found = match bytes {
             [] => "an empty file".to_owned(),
-            _ => match format::other(bytes) {
-                Some(known) => known.to_owned(),
-                None => {
+            _ => match (format::other(bytes), by_name) {
+                (Some(known), _) => known.to_owned(),
+                (None, Some(format)) => format!("a file that is named {format} (convert it to JPEG or PNG)"),
+                (None, None) => {
                     let start = bytes[..bytes.len().min(12)].escape_ascii();
                     format!("a file that begins with {:?}", start.to_string())
                 }
             },
         };
-        Err(Error::NotAnImage { path: name.to_owned(), found })
+        not_an_image(found)
     }
 
     fn dimensions(&self) -> Result<(u32, u32), Failure> {

@@ -79,14 +79,18 @@ pub enum Error {
     },
 
     /// The validation or test folder has classes that the training folder lacks.
-    #[error("expected in {} only classes of {}, found also {unknown:?}", path.display(), train.display())]
+    #[error("{}", unknown_classes(split, path, train.as_deref(), unknown, alike.as_deref()))]
     UnknownClasses {
-        /// The validation or test folder.
+        /// `val` or `test`.
+        split: &'static str,
+        /// The validation or test folder, or the table.
         path: PathBuf,
-        /// The training folder.
-        train: PathBuf,
-        /// The classes that the training folder lacks.
+        /// The training folder, if it isn't a table.
+        train: Option<PathBuf>,
+        /// The classes that the training images lack.
         unknown: Vec<String>,
+        /// A class of the training images that differs from one of them in letter case alone.
+        alike: Option<String>,
     },
 
     /// Two folders are the same split.
@@ -170,13 +174,13 @@ pub enum Error {
     },
 
     /// A table's cell or line is not what it should be.
-    #[error("{} line {line}, column {column:?}: expected {expected}, found {found:?}", path.display())]
+    #[error("{}", wrong_table(path, *line, column, expected, found))]
     Csv {
         /// The file.
         path: PathBuf,
         /// Line number, counted from 1; the header is line 1.
         line: u64,
-        /// The column's name, or its number, counted from 1, if it has no name.
+        /// The column's name, or its number, counted from 1, if it has no name; empty where a whole line is wrong.
         column: String,
         /// The expected value.
         expected: String,
@@ -223,6 +227,35 @@ fn unreadable(files: &[(PathBuf, String)], total: usize) -> String {
         lines.push(format!("  and {} more", files.len() - NAMED));
     }
     lines.join("\n")
+}
+
+fn wrong_table(path: &std::path::Path, line: u64, column: &str, expected: &str, found: &str) -> String {
+    let path = path.display();
+    match column {
+        "" => format!("{path} line {line}: expected {expected}, found {found}"),
+        _ => format!("{path} line {line}, column {column:?}: expected {expected}, found {found:?}"),
+    }
+}
+
+fn unknown_classes(
+    split: &str,
+    path: &std::path::Path,
+    train: Option<&std::path::Path>,
+    unknown: &[String],
+    alike: Option<&str>,
+) -> String {
+    let are = if unknown.len() == 1 { "is" } else { "are" };
+    let classes = unknown.join(", ");
+    let sentence = match train {
+        Some(train) => format!("{classes} {are} in {} but not in {}", path.display(), train.display()),
+        None => format!("{classes} {are} in {split} but not in train ({})", path.display()),
+    };
+    match alike {
+        Some(alike) => format!(
+            "{sentence}, which has {alike}: they differ in letter case alone, so give them the same name"
+        ),
+        None => sentence,
+    }
 }
 
 impl Error {

@@ -75,6 +75,10 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
             (value / ((white + 1.0) / 256.0)).clamp(0.0, 255.0) as u8
         }
     };
+    // Nobody says which of such values are black and white.
+    if bits > 16 {
+        return Err(wide_samples(samples, bits));
+    }
     let mut found = DecodingResult::U8(Vec::new());
     decoder.read_image_to_buffer(&mut found)?;
     let mut data: Vec<u8> = match found {
@@ -88,12 +92,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         DecodingResult::U16(data) if kind == Kind::Palette => data.into_iter().map(|v| v as u8).collect(),
         DecodingResult::U16(data) => data.into_iter().map(|v| wide(v.into(), 65_535.0)).collect(),
         DecodingResult::I16(data) => data.into_iter().map(|v| wide(v.into(), 32_767.0)).collect(),
-        DecodingResult::U32(data) => data.into_iter().map(|v| wide(v.into(), 4_294_967_295.0)).collect(),
-        DecodingResult::I32(data) => data.into_iter().map(|v| wide(v.into(), 2_147_483_647.0)).collect(),
-        // No white is known of floats: as in Pillow, they are clipped.
-        DecodingResult::F32(data) => data.into_iter().map(|v| wide(v.into(), 255.0)).collect(),
-        DecodingResult::F64(data) => data.into_iter().map(|v| wide(v, 255.0)).collect(),
-        _ => return Err(Failure::Undecodable(format!("samples of {bits} bits are not read"))),
+        _ => return Err(wide_samples(samples, bits)),
     };
     if data.len() != n {
         return Err(Failure::Undecodable(format!("expected {n} samples, found {}", data.len())));
@@ -138,6 +137,11 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         picture.notes.push("clipped: 16-bit gray above 255 became 255, as in Pillow".to_owned());
     }
     Ok(picture)
+}
+
+fn wide_samples(samples: usize, bits: u8) -> Failure {
+    let color = if samples == 1 { "gray" } else { "color" };
+    Failure::Undecodable(format!("{bits}-bit {color}: convert it to 8 or 16 bits"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

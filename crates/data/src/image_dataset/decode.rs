@@ -12,6 +12,7 @@ use crate::cache_folder::CacheFolder;
 use crate::decode::{DecodedImage, decode_bytes};
 use crate::decode_settings::{DecodeSettings, OnError};
 use crate::error::{Error, Result};
+use crate::sample::refuse_special;
 use crate::scan::ImageFolder;
 
 /// Optional parts of [`ImageDataset::decode_with`]; the default has none.
@@ -85,8 +86,10 @@ impl ImageDataset {
                     None => {
                         let content = decode_all(folder, settings, size, progress)?;
                         // A file that can't be opened now may be opened tomorrow, with the same time.
-                        let can_be_opened =
-                            |index: &usize| File::open(folder.samples()[*index].container()).is_ok();
+                        let can_be_opened = |index: &usize| {
+                            let path = folder.samples()[*index].container();
+                            refuse_special(path).is_ok() && File::open(path).is_ok()
+                        };
                         if content.excluded.iter().all(|(index, _)| can_be_opened(index)) {
                             cache::write(cache, &name, key, size, &content);
                         }

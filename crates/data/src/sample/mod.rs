@@ -10,6 +10,15 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 pub(crate) use stored::{ParquetFile, Stored};
 
+/// Refuses a pipe or a device, which may have no end.
+pub(crate) fn refuse_special(path: &Path) -> io::Result<()> {
+    let kind = std::fs::metadata(path)?.file_type();
+    match kind.is_file() || kind.is_dir() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "a pipe or a device, not a file")),
+    }
+}
+
 /// One image of a data set: a file, a member of a tar archive or a row of a Parquet file.
 ///
 /// # Examples
@@ -81,7 +90,10 @@ impl Sample {
     pub fn read(&self) -> Result<Vec<u8>> {
         let read = || -> io::Result<Vec<u8>> {
             match &self.source {
-                Source::File => std::fs::read(&self.path),
+                Source::File => {
+                    refuse_special(&self.path)?;
+                    std::fs::read(&self.path)
+                }
                 Source::Part { file, offset, length } => {
                     let mut file = File::open(file)?;
                     file.seek(SeekFrom::Start(*offset))?;

@@ -35,6 +35,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DatasetFolder {
+    /// What was scanned, for messages: a folder, a table or an archive.
+    pub path: PathBuf,
     /// The folder, or that of a table's paths.
     pub root: PathBuf,
     /// The training images, or all images if the folder has no split.
@@ -117,6 +119,7 @@ impl DatasetFolder {
                     dataset
                 }
                 None => Self {
+                    path: root.to_owned(),
                     root: root.to_owned(),
                     train: Some(ImageFolder::scan(root)?),
                     val: None,
@@ -126,6 +129,7 @@ impl DatasetFolder {
                 },
             },
         };
+        dataset.path = root.to_owned();
         dataset.root = root.to_owned();
         Ok(dataset)
     }
@@ -184,16 +188,24 @@ impl DatasetFolder {
         if classes.is_empty() {
             return Err(Error::NoClasses { path: path.to_owned(), found: notes.join("; ") });
         }
-        let labeled = |folder: Option<ImageFolder>| -> Result<Option<ImageFolder>> {
+        let labeled = |split: &'static str, folder: Option<ImageFolder>| -> Result<Option<ImageFolder>> {
             let Some(folder) = folder else { return Ok(None) };
-            let path = folder.root().to_owned();
+            let of_table = folder.root() == trained;
+            let path = if of_table { path } else { folder.root() }.to_owned();
             match folder.with_classes(&classes) {
                 (folder, unknown) if unknown.is_empty() => Ok(Some(folder)),
-                (_, unknown) => Err(Error::UnknownClasses { path, train: trained.clone(), unknown }),
+                (_, unknown) => {
+                    let alike = unknown.iter().find_map(|class| {
+                        let same = |known: &&String| known.to_lowercase() == class.to_lowercase();
+                        classes.iter().find(same).cloned()
+                    });
+                    let train = (!of_table).then(|| trained.clone());
+                    Err(Error::UnknownClasses { split, path, train, unknown, alike })
+                }
             }
         };
-        let (train, val, test) = (labeled(train)?, labeled(val)?, labeled(test)?);
-        Ok(Self { root, train, val, test, skipped, notes })
+        let (train, val, test) = (labeled("train", train)?, labeled("val", val)?, labeled("test", test)?);
+        Ok(Self { path: path.to_owned(), root, train, val, test, skipped, notes })
     }
 
     /// The splits that are present, each with its name: `train`, `val`, `test`.
@@ -222,7 +234,7 @@ impl DatasetFolder {
             Some(train) => train.check_for_training(),
             None => {
                 let found = self.splits().map(|(name, _)| name).collect();
-                Err(Error::NoTraining { path: self.root.clone(), found })
+                Err(Error::NoTraining { path: self.path.clone(), found })
             }
         }
     }

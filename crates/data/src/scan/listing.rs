@@ -1,17 +1,21 @@
 //! Images with labels in words, from whatever names them, as a data set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::folder::composed;
+use super::sniff::START;
 use super::walk::{Tree, Walker, list};
 use super::{DatasetFolder, ImageFolder, ScanOptions, Skipped, parquet, shards, table};
+use crate::decode::stand_in;
 use crate::error::{Error, Result};
 use crate::labels::{Labels, Task};
-use crate::sample::Sample;
+use crate::sample::{Sample, refuse_special};
 
 /// An image, what is said of it, and where.
 pub(super) struct Entry {
@@ -50,6 +54,10 @@ impl Listing {
             _ => Path::new("."),
         };
         let files = [path.to_owned()];
+        let is_listing = table::is_table(path) || parquet::is_parquet(path) || shards::is_archive(path);
+        if is_listing && path.exists() {
+            check_file(path)?;
+        }
         if table::is_table(path) {
             table::read(path, options, labeled).map(Some)
         } else if parquet::is_parquet(path) {
@@ -66,6 +74,7 @@ impl Listing {
         for name in ["metadata.csv", "metadata.jsonl"] {
             let path = root.join(name);
             if path.is_file() {
+                check_file(&path)?;
                 return table::read(&path, options, labeled).map(Some);
             }
         }
@@ -75,6 +84,7 @@ impl Listing {
         let of =
             |kind: fn(&Path) -> bool| files.iter().filter(|path| kind(path)).cloned().collect::<Vec<_>>();
         let (parquets, archives) = (of(parquet::is_parquet), of(shards::is_archive));
+        parquets.iter().chain(&archives).try_for_each(|path| check_file(path))?;
         if !parquets.is_empty() {
             parquet::read(root, &parquets, options, labeled).map(Some)
         } else if !archives.is_empty() {
@@ -150,6 +160,18 @@ impl Listing {
         // A name may hold the signs that separate labels in a cell.
         let one = options.label_from.as_ref().map(|_| Task::SingleLabel);
         let (names, labels) = self.labels(options.task.or(one))?;
+        let numbers = || names.iter().all(|name| name.parse::<f64>().is_ok());
+        if options.task.is_none()
+            && labels.task() == Task::SingleLabel
+            && names.len() > 2
+            && 2 * names.len() > self.entries.len()
+            && numbers()
+        {
+            self.notes.push(format!(
+                "the classes in {} are numbers with one image each: --task regression learns numbers as such",
+                self.path.display()
+            ));
+        }
         let Self { path, root, entries, skipped, notes, columns, .. } = self;
         let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (i, entry) in entries.iter().enumerate() {
@@ -201,6 +223,22 @@ impl Listing {
         let to: BTreeMap<&String, u32> = order.iter().zip(0..).collect();
         let labels = labels.renumbered(|label| to[&names[label as usize]]);
         Ok((order, labels))
+    }
+}
+
+/// Refuses what is no file, and what a download has left in the place of one.
+fn check_file(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    refuse_special(path)
+        .and_then(|()| File::open(path)?.take(START).read_to_end(&mut start))
+        .map_err(Error::io("read", path))?;
+    match stand_in(&start) {
+        None => Ok(()),
+        Some(found) => Err(Error::Archive {
+            path: path.to_owned(),
+            expected: "a table, a Parquet file or a tar archive".to_owned(),
+            found: found.to_owned(),
+        }),
     }
 }
 

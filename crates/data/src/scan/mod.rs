@@ -12,7 +12,7 @@ mod options;
 mod parquet;
 mod shards;
 mod skipped;
-mod sniff;
+pub(crate) mod sniff;
 mod table;
 mod walk;
 

@@ -40,6 +40,10 @@ pub enum SkipReason {
     Repeated,
     /// It can't be opened.
     Denied,
+    /// A folder that can't be opened.
+    DeniedFolder,
+    /// A folder that a training or a report has written: a run, its checkpoint, a report with its pictures.
+    Run,
     /// Its name begins with a dot.
     Hidden,
     /// A file or folder that a system leaves behind, such as `__MACOSX` or `Thumbs.db`.
@@ -47,12 +51,9 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the file is a photo, but one that can't be read here.
+    /// Whether the file is a picture, or may hold some, but can't be read here.
     pub fn is_photo(self) -> bool {
-        match self {
-            Self::Unsupported(format) => ["TIFF", "AVIF", "HEIC", "JPEG XL", "JPEG 2000"].contains(&format),
-            _ => self == Self::Denied,
-        }
+        matches!(self, Self::Unsupported(_) | Self::Denied | Self::DeniedFolder)
     }
 
     /// The words for `n` files.
@@ -71,6 +72,10 @@ impl SkipReason {
                 format!("{n} {} to folders counted already", if n == 1 { "link" } else { "links" })
             }
             Self::Denied => format!("{n} that can't be opened"),
+            Self::DeniedFolder => {
+                format!("{n} {} that can't be opened", if n == 1 { "folder" } else { "folders" })
+            }
+            Self::Run => format!("{n} {} of a run or report", if n == 1 { "folder" } else { "folders" }),
             Self::Hidden => format!("{n} hidden"),
             Self::Junk => format!("{n} system {files}"),
         }
@@ -90,6 +95,8 @@ impl fmt::Display for SkipReason {
             Self::BrokenLink => f.write_str("a broken link"),
             Self::Repeated => f.write_str("a link to a folder that is counted already"),
             Self::Denied => f.write_str("can't be opened"),
+            Self::DeniedFolder => f.write_str("a folder that can't be opened"),
+            Self::Run => f.write_str("a run or report"),
             Self::Hidden => f.write_str("hidden"),
             Self::Junk => f.write_str("a system's file"),
         }

@@ -35,7 +35,7 @@ const JUNK: [&str; 19] = [
 ];
 
 /// The name of all formats of cameras' raw data.
-const RAW: &str = "raw photo";
+pub(crate) const RAW: &str = "raw photo";
 
 /// Ends of the names of downloads that are not finished.
 const UNFINISHED: [&str; 3] = ["crdownload", "part", "partial"];
@@ -69,6 +69,25 @@ pub(super) fn never_counts(name: &std::ffi::OsStr) -> Option<SkipReason> {
     let unfinished =
         Path::new(&name).extension().is_some_and(|end| UNFINISHED.iter().any(|known| end == *known));
     (unfinished || JUNK.contains(&name.as_str())).then_some(SkipReason::Junk)
+}
+
+/// Whether a folder is a run, its checkpoint, or a report with pictures, as this project writes them.
+pub(super) fn is_run(folder: &Path) -> bool {
+    let all = |names: &[&str]| names.iter().all(|name| folder.join(name).exists());
+    let page = || start(&folder.join("report.html")).is_ok_and(|page| is_report(&page));
+    all(&["config.json", "model.safetensors"])
+        || all(&["config.json", "split.csv"])
+        || all(&["checkpoint", "split.csv"])
+        || all(&["fold-1", "fold-1/checkpoint"])
+        || all(&["fold-1", "cross-validation.json"])
+        || (folder.file_name().is_some_and(|name| name == "checkpoint")
+            && ["last.safetensors", "best.safetensors"].iter().any(|name| all(&[name])))
+        || page()
+}
+
+fn is_report(page: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(page);
+    text.contains("<meta name=\"color-scheme\"") && text.contains("<title>Firstsight")
 }
 
 /// Why a file isn't taken for an image; `None` for an image, and for what is named like one but can't be read, which
@@ -141,7 +160,7 @@ fn unsupported_start(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn unsupported_name(path: &Path) -> Option<&'static str> {
+pub(crate) fn unsupported_name(path: &Path) -> Option<&'static str> {
     let end = path.extension()?.to_str()?.to_lowercase();
     UNSUPPORTED.iter().find(|(_, ends)| ends.contains(&end.as_str())).map(|(format, _)| *format)
 }

@@ -1,10 +1,13 @@
 //! Images that a table names: CSV or JSON lines.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ScanOptions;
+use super::folder::composed;
 use super::listing::{Entry, Listing, split_of};
+use super::walk::list;
 use crate::error::{Error, Result};
 use crate::image_name::{EXTENSIONS, is_image_name};
 use crate::sample::{Row, Sample};
@@ -45,7 +48,11 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
-        wrong(path, line, "", "UTF-8", "other bytes")
+        let found = match bytes[..] {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+            _ => "another encoding, such as Latin-1",
+        };
+        wrong(path, line, "", "UTF-8", &format!("{found}: save it as CSV UTF-8"))
     })?;
     let text = text.trim_start_matches('\u{feff}');
     let is_csv = path
@@ -71,7 +78,7 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
             .collect::<Result<Vec<usize>>>()?,
     };
     if labeled && label_columns.is_empty() && options.label_from.is_none() {
-        return Err(missing(format!("a column called {}", LABEL[0])));
+        return Err(missing(format!("a column called {} (--label-column names another)", LABEL[0])));
     }
     let split_column = usual(&SPLIT);
     let root = match (&options.images, path.parent()) {
@@ -82,6 +89,7 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
 
     let file: Arc<Path> = path.into();
     let mut entries = Vec::with_capacity(rows.len());
+    let mut undecided = 0;
     for (line, row) in rows {
         let named = row.cells[path_column].clone();
         if named.is_empty() {
@@ -89,6 +97,10 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
         }
         let split = match split_column.map(|column| (column, row.cells[column].as_str())) {
             None => None,
+            Some((_, "")) => {
+                undecided += 1;
+                None
+            }
             Some((column, name)) => {
                 let split = split_of(name);
                 Some(split.ok_or_else(|| wrong(path, line, &columns[column], "train, val or test", name))?)
@@ -103,12 +115,21 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
         let found = format!("no file at any of its {} paths, such as {first}", entries.len());
         return Err(Error::NoImages { path: path.to_owned(), found });
     }
+    let mut notes = Vec::new();
+    if undecided > 0 && undecided < entries.len() {
+        let has_val = entries.iter().any(|entry| entry.split == Some("val"));
+        let from = if has_val { "" } else { ", from which validation images are set aside" };
+        let rows = if undecided == 1 { "row has" } else { "rows have" };
+        let path = path.display();
+        notes.push(format!("{undecided} {rows} no split in {path}: they count as training images{from}"));
+    }
     let columns = label_columns.into_iter().map(|column| columns[column].clone()).collect();
     let path = path.to_owned();
-    Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes: vec![] })
+    Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes })
 }
 
-/// A path of a table. Backslashes of Windows are understood elsewhere too, and names without their ends.
+/// A path of a table. Backslashes of Windows are understood elsewhere too, names without their ends, and names in another
+/// of Unicode's forms.
 fn resolved(root: &Path, named: &str) -> PathBuf {
     let path = root.join(named);
     if path.exists() {
@@ -117,7 +138,26 @@ fn resolved(root: &Path, named: &str) -> PathBuf {
     let path = root.join(named.replace('\\', "/"));
     let named = |end: &&str| PathBuf::from(format!("{}.{end}", path.display()));
     let whole = (!is_image_name(&path)).then(|| EXTENSIONS.iter().map(named).find(|path| path.exists()));
-    whole.flatten().unwrap_or(path)
+    whole.flatten().or_else(|| in_other_form(&path)).unwrap_or(path)
+}
+
+/// The file whose path is the same in Unicode's composed form.
+fn in_other_form(path: &Path) -> Option<PathBuf> {
+    let text = path.to_str().filter(|text| !text.is_ascii() && !path.exists())?;
+    let mut found = PathBuf::new();
+    for part in Path::new(text).components() {
+        let next = found.join(part);
+        let exists = found.as_os_str().is_empty() || next.exists();
+        let part = part.as_os_str().to_str().map(composed)?;
+        found = if exists {
+            next
+        } else {
+            let same =
+                |(name, _): &(OsString, PathBuf)| name.to_str().is_some_and(|name| composed(name) == part);
+            list(&found).ok()?.into_iter().find(same)?.1
+        };
+    }
+    Some(found)
 }
 
 fn csv_rows(path: &Path, text: &str) -> Result<Rows> {
@@ -144,8 +184,8 @@ fn csv_rows(path: &Path, text: &str) -> Result<Rows> {
         match &columns {
             None => columns = Some(cells.into_vec().into()),
             Some(columns) if columns.len() != cells.len() => {
-                let fields = |n: usize| format!("{n} fields");
-                return Err(wrong(path, line, "", &fields(columns.len()), &fields(cells.len())));
+                let expected = format!("{} fields", columns.len());
+                return Err(wrong(path, line, "", &expected, &cells.len().to_string()));
             }
             Some(columns) => rows.push((line, Row { columns: columns.clone(), cells })),
         }

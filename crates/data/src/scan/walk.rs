@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::sniff::{never_counts, not_an_image};
+use super::sniff::{is_run, never_counts, not_an_image};
 use super::{SkipReason, Skipped};
 use crate::error::{Error, Result};
 use crate::image_name::is_image_name;
@@ -95,7 +95,7 @@ impl Walker {
         match list(&path) {
             Ok(entries) => self.folder(path, real, entries),
             Err(_) => {
-                self.skip(path, SkipReason::Denied);
+                self.skip(path, SkipReason::DeniedFolder);
                 Ok(())
             }
         }
@@ -132,6 +132,9 @@ impl Kind {
             return Ok(Self::Skipped(reason));
         }
         let kind = fs::symlink_metadata(path).map_err(Error::io("read", path))?.file_type();
+        if path.is_dir() && is_run(path) {
+            return Ok(Self::Skipped(SkipReason::Run));
+        }
         if kind.is_dir() {
             return Ok(Self::Folder);
         }

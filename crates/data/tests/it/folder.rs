@@ -400,3 +400,54 @@ fn a_class_name_that_is_not_unicode_is_refused() {
     let error = ImageFolder::scan(root.path()).unwrap_err();
     assert!(matches!(error, Error::NotUnicode { .. }), "{error}");
 }
+
+#[test]
+fn runs_and_reports_are_no_classes() {
+    let root = folder(&[
+        ("a/1.png", 0),
+        ("b/1.png", 0),
+        ("run/pictures/1.png", 0),
+        ("folds/fold-1/1.png", 0),
+        ("checkpoint/1.png", 0),
+        ("visualize/1.png", 0),
+        ("pages/1.png", 0),
+    ]);
+    for (name, text) in [
+        ("run/config.json", "{}"),
+        ("run/split.csv", ""),
+        ("folds/cross-validation.json", "{}"),
+        ("checkpoint/last.safetensors", ""),
+        (
+            "visualize/report.html",
+            "<meta name=\"color-scheme\" content=\"light dark\" />\n<title>Firstsight: seen</title>",
+        ),
+        ("pages/report.html", "<title>Bees of Kent</title>"),
+    ] {
+        fs::write(root.path().join(name), text).unwrap();
+    }
+    let data = DatasetFolder::scan(root.path()).unwrap();
+    assert_eq!(data.classes(), ["a", "b", "pages"]);
+    let said = data.remarks().join("\n");
+    assert!(said.contains("4 folders of a run or report"), "{said}");
+    assert_eq!(scan_images(&[root.path().to_owned()]).unwrap().samples.len(), 3);
+}
+
+#[test]
+fn every_picture_that_is_not_read_is_an_image_without_labels() {
+    let root = folder(&[("1.png", 0)]);
+    for name in ["2.psd", "3.tga", "4.ico", "5.cr2", "6.svg", "7.nef"] {
+        fs::copy(root.path().join("1.png"), root.path().join(name)).unwrap();
+    }
+    fs::write(root.path().join("2.psd"), "8BPS").unwrap();
+    fs::write(root.path().join("3.tga"), [0, 0, 2, 0]).unwrap();
+    fs::write(root.path().join("4.ico"), [0, 0, 1, 0]).unwrap();
+    fs::write(root.path().join("6.svg"), "<svg/>").unwrap();
+    fs::write(root.path().join("notes.txt"), "words").unwrap();
+    let found = scan_images(&[root.path().to_owned()]).unwrap();
+    assert_eq!(found.samples.len(), 7);
+    let settings = firstsight_data::DecodeSettings::gray(4, 4);
+    let read = |sample: &firstsight_data::Sample| {
+        firstsight_data::decode_bytes(&sample.path, &sample.read().unwrap(), &settings).is_ok()
+    };
+    assert_eq!(found.samples.iter().filter(|sample| read(sample)).count(), 1);
+}

@@ -294,3 +294,89 @@ fn members_of_archives_are_told_apart_by_the_cache() {
         assert_eq!([0, 1].map(|i| images.image(i)[0]), indices.map(|i| i as u8));
     }
 }
+
+#[test]
+fn a_row_without_a_split_is_not_decided() {
+    let root = folder(&[("1.png", 1), ("2.png", 2), ("3.png", 3)]);
+    let path = root.path().join("photos.csv");
+    let scan = |splits: [&str; 3]| {
+        let [a, b, c] = splits;
+        write(&path, &format!("path,label,split\n1.png,a,{a}\n2.png,b,{b}\n3.png,a,{c}\n"));
+        let data = DatasetFolder::scan(&path).unwrap();
+        (data.splits().map(|(name, part)| (name, part.len())).collect::<Vec<_>>(), data.remarks())
+    };
+    assert_eq!(scan(["", "", ""]), (vec![("train", 3)], vec![]));
+    let (parts, said) = scan(["", "train", "val"]);
+    assert_eq!(parts, [("train", 2), ("val", 1)]);
+    assert!(said[0].contains("1 row has no split") && !said[0].contains("set aside"), "{said:?}");
+    let (parts, said) = scan(["", "", "test"]);
+    assert_eq!(parts, [("train", 2), ("test", 1)]);
+    assert!(said[0].contains("2 rows have no split") && said[0].contains("set aside"), "{said:?}");
+}
+
+#[test]
+fn a_class_that_a_tables_training_rows_lack_is_named_with_the_table() {
+    let root = folder(&[("1.png", 1), ("2.png", 2)]);
+    let path = root.path().join("photos.csv");
+    write(&path, "path,label,split\n1.png,ants,train\n2.png,bees,val\n");
+    let error = DatasetFolder::scan(&path).unwrap_err().to_string();
+    assert!(
+        error.starts_with("bees is in val but not in train (") && error.ends_with("photos.csv)"),
+        "{error}"
+    );
+
+    let root = folder(&[("train/ants/1.png", 1), ("val/Ants/1.png", 2)]);
+    let error = DatasetFolder::scan(root.path()).unwrap_err().to_string();
+    assert!(error.contains("which has ants") && error.contains("letter case alone"), "{error}");
+}
+
+#[test]
+fn a_table_may_name_files_in_another_of_unicodes_forms() {
+    for (file, named) in [("cafe\u{301}/1.png", "caf\u{e9}/1.png"), ("caf\u{e9}.png", "cafe\u{301}.png")] {
+        let root = folder(&[(file, 7)]);
+        let path = root.path().join("photos.csv");
+        write(&path, &format!("path,label\n{named},a\n"));
+        assert_eq!(grays(&DatasetFolder::scan(&path).unwrap().train.unwrap()), [7]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_table_is_said_with_the_way_out() {
+    let root = folder(&[("1.png", 1), ("2.png", 2), ("3.png", 3)]);
+    let path = root.path().join("photos.csv");
+    for (bytes, words) in [
+        (&b"\xff\xfep\0a\0"[..], "found UTF-16: save it as CSV UTF-8"),
+        (b"path,label\n1.png,caf\xe9\n", "Latin-1: save it as CSV UTF-8"),
+        (b"path,label\n1.png\n", "expected 2 fields, found 1"),
+        (b"path,kind\n1.png,a\n", "--label-column"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = DatasetFolder::scan(&path).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    for name in ["a.parquet", "a.tar"] {
+        let path = root.path().join(name);
+        write(&path, "version https://git-lfs.github.com/spec/v1\n");
+        let error = DatasetFolder::scan(&path).unwrap_err().to_string();
+        assert!(error.contains("a Git LFS pointer"), "{error}");
+    }
+    write(&path, "path,label\n1.png,1.5\n2.png,2\n3.png,7\n");
+    let said = DatasetFolder::scan(&path).unwrap().remarks();
+    assert!(said[0].contains("--task regression"), "{said:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused() {
+    let root = folder(&[("1.png", 1)]);
+    let pipe = root.path().join("2.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    write(&root.path().join("photos.csv"), "path,label\n1.png,a\n2.png,b\n/dev/zero,c\n");
+    let found = scan_images(&[root.path().join("photos.csv"), pipe, "/dev/zero".into()]).unwrap();
+    let refused = found.samples.iter().filter_map(|sample| sample.read().err());
+    let refused: Vec<String> = refused.map(|error| error.to_string()).collect();
+    assert_eq!(refused.len(), 4, "{refused:?}");
+    assert!(refused.iter().all(|error| error.contains("a pipe or a device")), "{refused:?}");
+}
