@@ -124,9 +124,7 @@ impl CheckResult {
                     fix.reason = format!("{}; {reason}", fix.reason);
                     fix.suggestion = match (&fix.suggestion, suggestion) {
                         (Suggestion::Remove, _) | (_, Suggestion::Remove) => Suggestion::Remove,
-                        (Suggestion::Move(class), _) | (_, Suggestion::Move(class)) => {
-                            Suggestion::Move(class.clone())
-                        }
+                        (one, other) if one == other => other.clone(),
                         _ => Suggestion::Look,
                     };
                 }
