@@ -31,7 +31,7 @@ impl Evaluation {
     ///
     /// # Errors
     ///
-    /// Those of [`TaskEvaluation::measure_task`].
+    /// Those of [`TaskEvaluation::measure_task`](crate::TaskEvaluation::measure_task).
     pub fn measure(
         network: &ImageClassifier,
         images: ImageDataset,

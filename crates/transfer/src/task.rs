@@ -186,7 +186,7 @@ impl TargetFields {
     }
 }
 
-/// Images with a network's figures and predictions, by task: [`Evaluation`](crate::Evaluation), [`LabelsEvaluation`] or
+/// Images with a network's figures and predictions, by task: [`Evaluation`], [`LabelsEvaluation`] or
 /// [`ValueEvaluation`].
 pub trait TaskEvaluation: Debug + Sized {
     /// The task.
