@@ -46,8 +46,14 @@ impl CustomOp1 for Activate {
 
     fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        let x_grad =
-            elementwise::par_activation_grad(cpu::data(&grad).slice()?, cpu::data(y).slice()?, self.0);
+        let (grad, x_data, y) = (cpu::data(&grad), cpu::data(x), cpu::data(y));
+        let x_grad = if self.0.is_monotonic() {
+            elementwise::par_activation_grad(grad.slice()?, y.slice()?, self.0)
+        } else {
+            let mut x_grad = grad.slice()?.to_vec();
+            elementwise::par_input_grad(&mut x_grad, x_data.slice()?, self.0);
+            x_grad
+        };
         route_values(x, x_grad)
     }
 }

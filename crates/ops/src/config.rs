@@ -14,6 +14,18 @@ pub enum Activation {
     Relu6,
     /// tanh(x)
     Tanh,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
+    /// min(max(x + 3, 0), 6) / 6, as in PyTorch. The gradient at −3 and at 3 is 0.
+    HardSigmoid,
+    /// x·sigmoid(x) (Hendrycks and Gimpel 2016), also called swish (Ramachandran et al. 2017).
+    Silu,
+    /// x·hard_sigmoid(x) (Howard et al. 2019). The gradient at −3 is 0, at 3 it is 1.
+    HardSwish,
+    /// x·Φ(x), where Φ is the distribution function of the normal distribution (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2, an approximation of [`Activation::Gelu`] (the same paper).
+    GeluTanh,
     /// x where x > 0, else `negative_slope`·x. The slope is at least 0; the default is 0.2 in Keras and 0.01 in
     /// PyTorch.
     LeakyRelu(f64),
@@ -30,6 +42,11 @@ impl Activation {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the function never decreases. Then its output determines its derivative.
+    pub(crate) fn is_monotonic(self) -> bool {
+        !matches!(self, Self::Silu | Self::HardSwish | Self::Gelu | Self::GeluTanh)
     }
 }
 

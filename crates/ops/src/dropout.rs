@@ -34,13 +34,14 @@ pub(crate) fn split_mix(seed: u64, index: u64) -> u64 {
 }
 
 /// Draws `count` factors: 0 with probability `rate`, else 1 / (1 − rate).
-pub(crate) fn dropout_scales(count: usize, rate: f64, seed: u64) -> crate::Result<Vec<f32>> {
+pub(crate) fn dropout_scales(
+    op: &'static str,
+    count: usize,
+    rate: f64,
+    seed: u64,
+) -> crate::Result<Vec<f32>> {
     if !(0.0..1.0).contains(&rate) {
-        return Err(Error::Setting {
-            op: "dropout",
-            rule: "the rate must be in [0, 1)",
-            found: rate.to_string(),
-        });
+        return Err(Error::Setting { op, rule: "the rate must be in [0, 1)", found: rate.to_string() });
     }
     let scale = (1.0 / (1.0 - rate)) as f32;
     // The upper 53 bits as a fraction in [0, 1).

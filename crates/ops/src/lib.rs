@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod attention;
 mod autograd;
 mod batch_norm;
 mod config;
@@ -10,15 +11,19 @@ mod cpu;
 mod custom_op;
 mod dropout;
 mod error;
+mod layer_norm;
 mod linear;
 mod loss;
 pub mod nn;
 pub mod optim;
 mod pool;
 pub mod reference;
+mod resize;
+mod scale;
 mod shape;
 
 pub use self::activation::activate;
+pub use self::attention::{attention, self_attention, softmax};
 pub use self::autograd::backward;
 pub use self::batch_norm::{BatchNorm, RunningVariance, batch_norm};
 pub use self::config::{Activation, Conv2dConfig, PadCounting, Padding, Padding2d, Pool2dConfig, Rounding};
@@ -28,6 +33,9 @@ pub use self::cpu::memory::buffer::release_buffers;
 pub use self::cpu::simd::{Instructions, instructions, limit_instructions};
 pub use self::dropout::dropout;
 pub use self::error::{Error, Result};
+pub use self::layer_norm::{global_response_norm, global_response_norm_2d, layer_norm, layer_norm_2d};
 pub use self::linear::linear;
 pub use self::loss::{soft_cross_entropy, softmax_cross_entropy};
 pub use self::pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
+pub use self::resize::resize_bicubic;
+pub use self::scale::{drop_path, layer_scale, layer_scale_2d, scale_channels};

@@ -283,3 +283,184 @@ fn four_dims(op: &'static str, argument: &'static str, expected: &str, x: &[usiz
         }),
     }
 }
+
+/// The shape of a normalization along one dimension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NormShape {
+    /// The dimension whose values are normalized together.
+    pub(crate) dim: usize,
+    /// Number of values along it.
+    pub(crate) features: usize,
+    /// Number of values of x.
+    pub(crate) count: usize,
+}
+
+impl NormShape {
+    /// Validates a normalization of `x` (…, C) with `weight` and `bias` (C,).
+    ///
+    /// # Errors
+    ///
+    /// Shapes that do not fit, or an epsilon below 0.
+    pub(crate) fn over_last(
+        op: &'static str,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        epsilon: f64,
+    ) -> Result<Self> {
+        if x.rank() < 2 {
+            let (argument, expected) = ("x", "(…, C) of rank 2 or more".to_owned());
+            return Err(Error::Shape { op, argument, expected, found: x.dims().to_vec() });
+        }
+        Self::new(op, x, x.rank() - 1, [weight, bias], epsilon)
+    }
+
+    /// Validates a normalization of `x` (B, C, H, W) with `weight` and `bias` (C,).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::over_last`].
+    pub(crate) fn over_channels(
+        op: &'static str,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        epsilon: f64,
+    ) -> Result<Self> {
+        four_dims(op, "x", "(B, C, H, W)", x.dims())?;
+        Self::new(op, x, 1, [weight, bias], epsilon)
+    }
+
+    fn new(
+        op: &'static str,
+        x: &Tensor,
+        dim: usize,
+        [weight, bias]: [&Tensor; 2],
+        epsilon: f64,
+    ) -> Result<Self> {
+        let features = x.dims()[dim];
+        expect_shape(op, "weight", weight, &[features])?;
+        expect_shape(op, "bias", bias, &[features])?;
+        let count = checked_count(op, "x", x.dims())?;
+        if count == 0 {
+            let found = format!("x of shape {:?}", x.dims());
+            return Err(Error::Setting { op, rule: "x must hold at least one value", found });
+        }
+        if !(epsilon >= 0.0 && epsilon.is_finite()) {
+            return Err(Error::Setting {
+                op,
+                rule: "epsilon must be at least 0",
+                found: epsilon.to_string(),
+            });
+        }
+        Ok(Self { dim, features, count })
+    }
+}
+
+/// Validates the argument of a softmax over the last dimension, and returns the size of that.
+///
+/// # Errors
+///
+/// A scalar, or no values.
+pub(crate) fn check_softmax(x: &Tensor) -> Result<usize> {
+    let op = "softmax";
+    match x.dims().last() {
+        Some(&size) if checked_count(op, "x", x.dims())? > 0 => Ok(size),
+        _ => {
+            let expected = "(…, K), all at least 1".to_owned();
+            Err(Error::Shape { op, argument: "x", expected, found: x.dims().to_vec() })
+        }
+    }
+}
+
+/// The shape of an attention: q (`batch`, `heads`, `queries`, `dim`), k (`batch`, `heads`, `keys`, `dim`), v (`batch`,
+/// `heads`, `keys`, `out_dim`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AttentionShape {
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) dim: usize,
+    pub(crate) out_dim: usize,
+}
+
+impl AttentionShape {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// Shapes that do not fit each other.
+    pub(crate) fn new(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let op = "attention";
+        let [batch, heads, queries, dim] = four_dims(op, "q", "(B, heads, N, d)", q.dims())?;
+        let [_, _, keys, _] = four_dims(op, "k", "(B, heads, M, d)", k.dims())?;
+        let [_, _, _, out_dim] = four_dims(op, "v", "(B, heads, M, e)", v.dims())?;
+        expect_shape(op, "k", k, &[batch, heads, keys, dim])?;
+        expect_shape(op, "v", v, &[batch, heads, keys, out_dim])?;
+        let shape = Self { batch, heads, queries, keys, dim, out_dim };
+        checked_count(op, "the output", &[batch, heads, queries, out_dim])?;
+        checked_count(op, "the scores", &[batch, heads, queries, keys])?;
+        shape.check_bias(op, bias)?;
+        Ok(shape)
+    }
+
+    fn check_bias(&self, op: &'static str, bias: Option<&Tensor>) -> Result<()> {
+        let Self { batch, heads, queries, keys, .. } = *self;
+        let Some(bias) = bias else { return Ok(()) };
+        match *bias.dims() {
+            [groups, of_heads, n, m]
+                if groups > 0
+                    && batch.is_multiple_of(groups)
+                    && (of_heads == heads || of_heads == 1)
+                    && (n, m) == (queries, keys) =>
+            {
+                Ok(())
+            }
+            _ => Err(Error::Shape {
+                op,
+                argument: "bias",
+                expected: format!("(a divisor of {batch}, {heads} or 1, {queries}, {keys})"),
+                found: bias.dims().to_vec(),
+            }),
+        }
+    }
+}
+
+/// The shape of an attention of tokens to each other: qkv (`batch`, `tokens`, 3·heads·`dim`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SelfAttentionShape {
+    pub(crate) batch: usize,
+    pub(crate) tokens: usize,
+    pub(crate) dim: usize,
+}
+
+impl SelfAttentionShape {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// Shapes that do not fit each other.
+    pub(crate) fn new(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> Result<Self> {
+        let op = "self_attention";
+        match *qkv.dims() {
+            [batch, tokens, features]
+                if batch * tokens * features * heads > 0 && features.is_multiple_of(3 * heads) =>
+            {
+                let dim = features / (3 * heads);
+                checked_count(op, "qkv", qkv.dims())?;
+                checked_count(op, "the scores", &[batch, heads, tokens, tokens])?;
+                let scores =
+                    AttentionShape { batch, heads, queries: tokens, keys: tokens, dim, out_dim: dim };
+                scores.check_bias(op, bias)?;
+                Ok(Self { batch, tokens, dim })
+            }
+            _ => Err(Error::Shape {
+                op,
+                argument: "qkv",
+                expected: format!("(B, N, a multiple of 3 × {heads} heads), all at least 1"),
+                found: qkv.dims().to_vec(),
+            }),
+        }
+    }
+}

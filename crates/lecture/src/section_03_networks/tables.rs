@@ -163,5 +163,10 @@ fn name(activation: Activation) -> &'static str {
         Activation::Relu6 => "ReLU6",
         Activation::Tanh => "tanh",
         Activation::LeakyRelu(_) => "leaky ReLU",
+        Activation::Sigmoid => "sigmoid",
+        Activation::HardSigmoid => "hard sigmoid",
+        Activation::Silu => "SiLU",
+        Activation::HardSwish => "hard swish",
+        Activation::Gelu | Activation::GeluTanh => "GELU",
     }
 }

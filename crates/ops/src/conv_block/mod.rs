@@ -8,7 +8,7 @@ use self::op::Block;
 use crate::batch_norm::BatchNorm;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
-use crate::pool::avg_pool2d;
+use crate::pool::{avg_pool2d, max_pool2d};
 use crate::shape::{ConvShape, PoolShape};
 use crate::{activate, conv, cpu, reference};
 
@@ -98,6 +98,16 @@ impl<'a> ConvLayer<'a> {
         ConvBlock::new(self).forward_t(x, train)
     }
 
+    /// Whether a gradient is wanted for any of the layer's tensors.
+    fn is_tracked(&self) -> bool {
+        let norm = self.norm.map(|norm| [&norm.weight, &norm.bias]);
+        [Some(self.weight), self.bias]
+            .into_iter()
+            .flatten()
+            .chain(norm.into_iter().flatten())
+            .any(Tensor::track_op)
+    }
+
     /// The convolution's shape for an input of shape `x`.
     pub(crate) fn shape(&self, x: &[usize]) -> crate::Result<ConvShape> {
         ConvShape::new(x, self.weight, self.bias, &self.config)
@@ -130,7 +140,10 @@ impl<'a> ConvLayer<'a> {
 /// - without gradients, a few samples at a time go through all layers while they are in the cache, with running
 ///   statistics folded into the weights.
 ///
-/// With max pooling alone, the maximum is taken before the activation. All activations are monotonic, so the output is the
+/// Activations that also decrease (SiLU, hard swish, GELU) are fused behind batch normalization, and without gradients. Where a
+/// backward pass would need their input from elsewhere, the block runs as single ops.
+///
+/// With max pooling alone, the maximum is taken before an activation that never decreases, so the output is the
 /// same; where different inputs give equal outputs, the gradient goes to the largest input and not to the first. Without
 /// gradients, pooled convolutions with 5 × 5 kernels may be rounded differently, within 1e-5 of the largest value.
 ///
@@ -248,6 +261,9 @@ impl<'a> ConvBlock<'a> {
         if !cpu::has_kernels(&[x]) || !tensors.into_iter().all(|tensor| cpu::has_kernels(&[tensor])) {
             return reference::conv_block(x, self, train);
         }
+        if self.runs_separately(x) {
+            return self.separate(x, train);
+        }
         match (self.as_conv(), self.pool) {
             (Some(layer), Pooling::None) => conv::conv(x, layer),
             (Some(layer), Pooling::Max(config)) => conv::conv_max_pool(x, layer, &config),
@@ -274,6 +290,40 @@ impl<'a> ConvBlock<'a> {
             && self.post_activation == Activation::Identity
             && matches!(self.shortcut, Shortcut::None);
         plain.then_some(&self.first)
+    }
+
+    /// Whether the block has an activation that its kernels cannot go back through, because the output does not determine the
+    /// derivative, or that cannot change places with max pooling. Behind batch normalization, the input is there.
+    fn runs_separately(&self, x: &Tensor) -> bool {
+        let monotonic = |layer: &ConvLayer<'_>| layer.activation.is_monotonic();
+        let pooled =
+            matches!(self.pool, Pooling::Max(_)) && !monotonic(self.rest.last().unwrap_or(&self.first));
+        let normed = |layer: &ConvLayer<'_>| layer.norm.is_some() || monotonic(layer);
+        let backward = self.post_activation.is_monotonic() && self.layers().all(normed);
+        pooled || !backward && (x.track_op() || self.layers().any(ConvLayer::is_tracked))
+    }
+
+    /// Runs the layers, pooling, shortcut and activation as ops of their own.
+    fn separate(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let layer = |x: &Tensor, layer: &ConvLayer<'_>| match layer.norm {
+            Some(_) => layer.forward_t(x, train),
+            None => activate(&layer.activation(Activation::Identity).forward(x)?, layer.activation),
+        };
+        let mut y = layer(&activate(x, self.pre_activation)?, &self.first)?;
+        for next in &self.rest {
+            y = layer(&y, next)?;
+        }
+        y = match &self.pool {
+            Pooling::None => y,
+            Pooling::Max(config) => max_pool2d(&y, config)?,
+            Pooling::Avg(config, counting) => avg_pool2d(&y, config, *counting)?,
+        };
+        y = match &self.shortcut {
+            Shortcut::None => y,
+            Shortcut::Identity => (y + x)?,
+            Shortcut::Projection(projection) => (y + layer(x, projection)?)?,
+        };
+        activate(&y, self.post_activation)
     }
 
     /// Runs the layers as one op, and then average pooling, shortcut and activation as ops of their own.

@@ -52,6 +52,12 @@ fn every_gradient_is_the_slope() {
         Activation::Relu6,
         Activation::Tanh,
         Activation::LeakyRelu(0.2),
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::Silu,
+        Activation::HardSwish,
+        Activation::Gelu,
+        Activation::GeluTanh,
     ];
     let strided = Conv2dConfig {
         stride: (2, 1),
@@ -126,6 +132,37 @@ fn every_gradient_is_the_slope() {
     });
     let targets = values(9, &[3, 4]).abs().unwrap();
     check("soft_cross_entropy", &[values(7, &[3, 4])], |a| reference::soft_cross_entropy(&a[0], &targets));
+}
+
+#[test]
+fn every_gradient_of_normalization_and_attention_is_the_slope() {
+    let norm = |x: &[usize], c: usize| [values(1, x), values(2, &[c]), values(3, &[c])];
+    check("layer_norm", &norm(&[2, 3, 5], 5), |a| reference::layer_norm(&a[0], &a[1], &a[2], 1e-2));
+    check("layer_norm_2d", &norm(&[2, 5, 3, 2], 5), |a| reference::layer_norm_2d(&a[0], &a[1], &a[2], 1e-2));
+    for x in [&[2, 3, 2, 5][..], &[1, 4, 5], &[2, 5]] {
+        check("global_response_norm", &norm(x, 5), |a| {
+            reference::global_response_norm(&a[0], &a[1], &a[2], 1e-2)
+        });
+    }
+    check("global_response_norm_2d", &norm(&[2, 5, 3, 2], 5), |a| {
+        reference::global_response_norm_2d(&a[0], &a[1], &a[2], 1e-2)
+    });
+    check("softmax", &[values(1, &[3, 4])], |a| reference::softmax(&a[0]));
+    let args = [values(1, &[4, 2, 3, 5]), values(2, &[4, 2, 6, 5]), values(3, &[4, 2, 6, 7])];
+    check("attention", &args, |a| reference::attention(&a[0], &a[1], &a[2], 0.4, None));
+    for bias in [[1, 2, 3, 6], [2, 1, 3, 6], [4, 2, 3, 6]] {
+        let args = [args.as_slice(), &[values(4, &bias)]].concat();
+        check("attention", &args, |a| reference::attention(&a[0], &a[1], &a[2], 0.4, Some(&a[3])));
+    }
+    check("self_attention", &[values(1, &[2, 3, 18]), values(2, &[1, 2, 3, 3])], |a| {
+        reference::self_attention(&a[0], 2, Some(&a[1]))
+    });
+    let maps = values(1, &[3, 4, 2, 3]);
+    check("layer_scale", &[maps.clone(), values(2, &[3])], |a| ops::layer_scale(&a[0], &a[1]));
+    check("layer_scale_2d", &[maps.clone(), values(2, &[4])], |a| ops::layer_scale_2d(&a[0], &a[1]));
+    check("scale_channels", &[maps.clone(), values(2, &[3, 4, 1, 1])], |a| ops::scale_channels(&a[0], &a[1]));
+    check("drop_path", std::slice::from_ref(&maps), |a| ops::drop_path(&a[0], 0.5, 3));
+    check("resize_bicubic", &[maps], |a| ops::resize_bicubic(&a[0], (5, 2)));
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn clamp(activation: Activation) -> Option<Clamp> {
         Activation::Identity => (f32::NEG_INFINITY, f32::INFINITY),
         Activation::Relu => (0.0, f32::INFINITY),
         Activation::Relu6 => (0.0, 6.0),
-        Activation::Tanh | Activation::LeakyRelu(_) => return None,
+        _ => return None,
     };
     Some(Clamp { low, high })
 }

@@ -41,10 +41,13 @@
 //!
 //! [`ConvBnAct`] fuses the first three steps.
 
+mod norm;
+
 use candle_core::{Module, ModuleT, Result, Tensor};
 pub use candle_nn::{BatchNormConfig, Conv2dConfig};
 use candle_nn::{Init, VarBuilder, init};
 
+pub use self::norm::{LayerNorm, LayerNorm2d, LayerNormConfig, layer_norm, layer_norm_2d};
 pub use crate::batch_norm::{BatchNorm, RunningVariance};
 pub use crate::config::Activation;
 use crate::conv_block::ConvLayer;

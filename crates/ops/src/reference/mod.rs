@@ -3,8 +3,16 @@
 //! Ops call these where no kernel exists for the device or dtype. Call them directly to compare with the kernels. They
 //! unfold the input of convolutions to kh·kw times its size, so they are slow and need memory.
 
-use candle_core::{D, Result, Tensor};
+mod attention;
+mod norm;
 
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::ops::sigmoid;
+
+pub use self::attention::{attention, self_attention, softmax};
+pub use self::norm::{global_response_norm, global_response_norm_2d, layer_norm, layer_norm_2d};
 use crate::batch_norm::BatchNorm;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::conv_block::{ConvBlock, ConvLayer, Pooling, Shortcut};
@@ -156,6 +164,16 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
             x.ge(6.0)?.where_cond(&(x.zeros_like()? + 6.0)?, &x)
         }
         Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::HardSigmoid => activate(&(x + 3.0)?, Activation::Relu6)? / 6.0,
+        Activation::Silu => x * sigmoid(x)?,
+        Activation::HardSwish => x * activate(x, Activation::HardSigmoid)?,
+        // candle's own functions have derivatives with six digits.
+        Activation::Gelu => x * (((x * FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?,
+        Activation::GeluTanh => {
+            let v = (x * ((x.sqr()? * 0.044715)? + 1.0)?)?;
+            x * (((v * (2.0 / PI).sqrt())?.tanh()? + 1.0)? * 0.5)?
+        }
         Activation::LeakyRelu(slope) => x.le(0.0)?.where_cond(&(x * slope)?, x),
     }
 }
@@ -182,7 +200,7 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// [`crate::dropout`] as a product with the mask, which is computed on the CPU.
 pub fn dropout(x: &Tensor, rate: f64, seed: u64) -> Result<Tensor> {
-    let scales = dropout_scales(x.elem_count(), rate, seed)?;
+    let scales = dropout_scales("dropout", x.elem_count(), rate, seed)?;
     let scales = Tensor::from_vec(scales, x.shape(), &candle_core::Device::Cpu)?;
     x * scales.to_dtype(x.dtype())?.to_device(x.device())?
 }
