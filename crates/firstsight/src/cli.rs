@@ -101,7 +101,7 @@ impl Command {
         match self {
             Self::ReproduceLecture(args) => commands::reproduce_lecture::run(args, context),
             Self::Summary(args) => commands::summary::run(args, context),
-            Self::Models(args) => commands::models::run(args, context),
+            Self::Models(args) => commands::models::run(args),
             Self::Train(args) => commands::train::run(args, context),
             Self::FineTune(args) => commands::fine_tune::run(args, context),
             Self::Evaluate(args) => commands::evaluate::run(args, context),

@@ -12,11 +12,14 @@ use crate::summary::{Entry, Row};
 use crate::weights::{OtherNames, Rules, Stranger};
 use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
 
+/// Constructor of a network without its last layer.
+pub(crate) type Build = fn(&BuildArgs<'_>) -> Result<Arc<dyn Network>>;
+
 /// A network by its name, with everything that is known about it: how it is built, what its input is, which weights are
 /// published.
 ///
-/// Each network's file defines one as a `static`, and the [registry](crate::registry) lists them. A handle is a
-/// `&'static ModelInfo`. Two are equal if their names are.
+/// Each network's file defines one as a `static`, or an array with one for each variant of a family, and the
+/// [registry](crate::registry) lists them. A handle is a `&'static ModelInfo`. Two are equal if their names are.
 ///
 /// ```
 /// use firstsight_models::registry;
@@ -26,7 +29,7 @@ use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
 /// # Ok::<(), firstsight_models::Error>(())
 /// ```
 pub struct ModelInfo {
-    /// Name on the command line and in errors: lower case, words joined by hyphens.
+    /// Name on the command line and in errors: lower case, words joined by hyphens; of a family's variant timm's name.
     pub name: &'static str,
     /// timm's name, if timm has this network with the same tensor names.
     pub timm: Option<&'static str>,
@@ -84,6 +87,28 @@ pub struct Weights {
     pub n_classes: usize,
     /// Preprocessing.
     pub input: fn() -> InputSpec,
+}
+
+impl Weights {
+    /// Weights of ImageNet's 1000 classes in a repository of timm's. License and top-1 are those that timm states for them,
+    /// the latter at the size of `input`.
+    pub const fn timm(
+        repository: &'static str,
+        license: &'static str,
+        top1: f64,
+        input: fn() -> InputSpec,
+    ) -> Self {
+        Self {
+            repository,
+            revision: "main",
+            file: "model.safetensors",
+            sha256: None,
+            license: Some(license),
+            top1: Some(top1),
+            n_classes: 1000,
+            input,
+        }
+    }
 }
 
 /// Arguments of a network's constructor.
@@ -176,7 +201,8 @@ impl ModelInfo {
 
     /// Every name of the network: its own, timm's, the aliases.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        std::iter::once(self.name).chain(self.timm).chain(self.aliases.iter().copied())
+        let timm = self.timm.filter(|timm| *timm != self.name);
+        std::iter::once(self.name).chain(timm).chain(self.aliases.iter().copied())
     }
 
     /// What a file of its weights may hold.

@@ -101,6 +101,10 @@ pub(crate) fn var(
         candle_core::bail!("{name} would have the shape {:?}: more than {MAX_VALUES} values", shape.dims());
     };
     let mut draw: Box<dyn FnMut() -> f64> = match init {
+        // Zeros are memory that the system hands out when it is written to.
+        Distribution::Const(c) if dtype == DType::F32 => {
+            return Var::from_vec(vec![c as f32; n], shape.clone(), device);
+        }
         Distribution::Const(c) => Box::new(move || c),
         Distribution::Uniform { lo, up } => uniform(rng, lo, up),
         Distribution::Randn { mean, stdev } => normal(rng, tail, mean, stdev),

@@ -43,6 +43,8 @@ type Select = dyn Fn(&str) -> bool + Send + Sync;
 
 struct Inner {
     seed: u64,
+    /// Whether variables begin as drawn, and not as zeros.
+    drawn: bool,
     device: Device,
     vars: Mutex<BTreeMap<String, Var>>,
 }
@@ -50,8 +52,29 @@ struct Inner {
 impl Params {
     /// An empty set on `device`. Initial values follow from `seed`.
     pub fn seeded(seed: u64, device: &Device) -> Self {
+        Self::empty(seed, true, device)
+    }
+
+    /// An empty set on `device` whose variables begin as zeros: for a network that is only counted, or whose weights are
+    /// loaded next. On the CPU these zeros cost no time, and no memory until they are used.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use firstsight_models::{ImageClassifier, InputShape, Params, registry};
+    ///
+    /// let input = InputShape::Map { channels: 3, height: 224, width: 224 };
+    /// let (info, params) = (registry::find("mobilenet-v2")?, Params::zeros(&Device::Cpu));
+    /// let network = ImageClassifier::new(info, input, 1000, info.init, &params)?;
+    /// assert_eq!(network.summary().total_params(), 3_504_872);
+    /// # Ok::<(), firstsight_models::Error>(())
+    /// ```
+    pub fn zeros(device: &Device) -> Self {
+        Self::empty(0, false, device)
+    }
+
+    fn empty(seed: u64, drawn: bool, device: &Device) -> Self {
         Self {
-            inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }),
+            inner: Arc::new(Inner { seed, drawn, device: device.clone(), vars: Mutex::default() }),
             tail: Tail::Kept,
             frozen: None,
         }
@@ -214,6 +237,7 @@ impl SimpleBackend for Params {
             }
             return Ok(self.tensor(name, var));
         }
+        let init = if self.inner.drawn { init } else { Distribution::Const(0.0) };
         let var = init::var(init, self.tail, &shape, self.inner.seed, name, dtype, device)?;
         let tensor = self.tensor(name, &var);
         vars.insert(name.to_owned(), var);

@@ -1,19 +1,35 @@
 //! The networks that are known by name.
 
+use std::slice::from_ref;
 use std::sync::{PoisonError, RwLock};
 
-use crate::networks::{ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, RESNET_SMALL, SMALL_CNN, XCEPTION};
+use crate::networks::{
+    ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, MOBILENETS_V2, RESNET_SMALL, SMALL_CNN, XCEPTION,
+};
 use crate::{Error, ModelInfo, Result};
 
-static BUILT_IN: [&ModelInfo; 7] =
-    [&LOGISTIC, &SMALL_CNN, &LENET5, &ALEXNET, &MOBILENET_V2, &XCEPTION, &RESNET_SMALL];
+/// A family is a slice of its variants.
+static BUILT_IN: [&[ModelInfo]; 8] = [
+    from_ref(&LOGISTIC),
+    from_ref(&SMALL_CNN),
+    from_ref(&LENET5),
+    from_ref(&ALEXNET),
+    from_ref(&MOBILENET_V2),
+    &MOBILENETS_V2,
+    from_ref(&XCEPTION),
+    from_ref(&RESNET_SMALL),
+];
 
 static REGISTERED: RwLock<Vec<&'static ModelInfo>> = RwLock::new(Vec::new());
+
+fn built_in() -> impl Iterator<Item = &'static ModelInfo> {
+    BUILT_IN.iter().copied().flatten()
+}
 
 /// Every network: the built-in ones, then those that were [registered](register), in order.
 pub fn all() -> Vec<&'static ModelInfo> {
     let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
-    BUILT_IN.into_iter().chain(registered.iter().copied()).collect()
+    built_in().chain(registered.iter().copied()).collect()
 }
 
 /// Adds a network for the rest of the process.
@@ -23,7 +39,7 @@ pub fn all() -> Vec<&'static ModelInfo> {
 /// [`Error::NameTaken`] if another network has one of its names.
 pub fn register(info: &'static ModelInfo) -> Result<()> {
     let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
-    for known in BUILT_IN.into_iter().chain(registered.iter().copied()) {
+    for known in built_in().chain(registered.iter().copied()) {
         if let Some(name) = info.names().find(|name| known.names().any(|taken| taken == *name)) {
             return Err(Error::NameTaken { model: info.name, name, by: known.name });
         }

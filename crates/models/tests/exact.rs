@@ -1,6 +1,8 @@
 //! The networks against timm's, torchvision's and Keras's from the same weights and inputs (goldens/networks.py):
 //! features, pre-logits and logits in inference and in training, running statistics, and every gradient.
 
+mod common;
+
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,31 +15,7 @@ use firstsight_models::summary::Style;
 use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params, is_buffer};
 use serde_json::Value;
 
-const CLASSES: usize = 10;
-
-/// The script's `pattern`.
-fn pattern(n: usize, k: u64) -> impl Iterator<Item = f64> {
-    const M: u64 = 1 << 32;
-    (0..n as u64).map(move |i| {
-        let h = i.wrapping_mul(2_654_435_761).wrapping_add(k * 40_503) % M;
-        let h = (h ^ (h >> 15)).wrapping_mul(2_246_822_519) % M;
-        h as f64 / M as f64
-    })
-}
-
-/// The script's `value`.
-fn value(name: &str, shape: &[usize], k: u64) -> Vec<f64> {
-    let n = shape.iter().product();
-    if name.ends_with("running_var") || (name.ends_with("weight") && shape.len() == 1) {
-        return pattern(n, k).map(|u| 0.5 + u).collect();
-    }
-    if shape.len() == 1 {
-        return pattern(n, k).map(|u| 0.2 * (2.0 * u - 1.0)).collect();
-    }
-    let fan_in: usize = shape[1..].iter().product();
-    let scale = (6.0 / fan_in as f64).sqrt();
-    pattern(n, k).map(|u| (2.0 * u - 1.0) * scale).collect()
-}
+use crate::common::{CLASSES, Worst, images, labels, norm_of, tensor, value};
 
 struct Case {
     golden: Value,
@@ -111,16 +89,14 @@ impl Case {
         let vb = params.builder_dtype(dtype);
         for (k, (name, shape)) in shapes.iter().enumerate() {
             vb.get_with_hints(shape.as_slice(), name, Distribution::Const(0.0)).unwrap();
-            let values = tensor(value(name, shape, k as u64), shape, dtype);
+            let values = tensor(value(name, shape, k as u64, 6.0), shape, dtype);
             params.get(name).unwrap().set(&values).unwrap();
         }
         let network = build(&params);
         let [height, width, channels] = self.input.channels_last()[..] else { panic!("{:?}", self.input) };
-        let shape = [self.batch, channels, height, width];
-        let values = pattern(shape.iter().product(), 5000).map(|u| 1.5 * (2.0 * u - 1.0)).collect();
-        let images = tensor(values, &shape, dtype);
-        let labels: Vec<u32> = (0..self.batch).map(|i| ((7 * i + 3) % CLASSES) as u32).collect();
-        let labels = Tensor::from_vec(labels, self.batch, &Device::Cpu).unwrap();
+        assert_eq!(channels, 3);
+        let images = images(self.batch, (height, width), dtype);
+        let labels = labels(self.batch);
         Subject { network, params, images, labels }
     }
 
@@ -187,61 +163,6 @@ impl Case {
             }
         }
         worst.check("gradients", tolerance.gradients);
-    }
-}
-
-fn tensor(values: Vec<f64>, shape: &[usize], dtype: DType) -> Tensor {
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-}
-
-fn norm_of(tensor: &Tensor) -> f64 {
-    let squares = tensor.to_dtype(DType::F64).unwrap().sqr().unwrap();
-    squares.sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
-}
-
-/// The largest relative differences so far.
-#[derive(Default)]
-struct Worst {
-    what: String,
-    difference: f64,
-}
-
-impl Worst {
-    fn note(&mut self, what: &str, difference: f64) {
-        assert!(difference.is_finite(), "{what}: {difference}");
-        if difference > self.difference {
-            *self = Self { what: what.to_owned(), difference };
-        }
-    }
-
-    /// The kept values and the sum, relative to what such values amount to given the golden's norm; and the norm.
-    fn see(&mut self, what: &str, found: &Tensor, golden: &Value) {
-        let shape: Vec<usize> =
-            golden["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
-        assert_eq!(found.dims(), shape, "{what}");
-        let found: Vec<f64> =
-            found.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        let every = golden["every"].as_u64().unwrap() as usize;
-        let values: Vec<f64> =
-            golden["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
-        let norm = golden["norm"].as_f64().unwrap();
-        let n = found.len() as f64;
-        let kept: Vec<f64> = found.iter().step_by(every).copied().collect();
-        assert_eq!(kept.len(), values.len(), "{what}");
-        let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let difference: Vec<f64> = kept.iter().zip(&values).map(|(a, b)| a - b).collect();
-        let typical = norm * (kept.len() as f64 / n).sqrt();
-        self.note(what, length(&difference) / length(&values).max(typical));
-        self.note(what, (length(&found) / norm - 1.0).abs());
-        self.note(
-            what,
-            (found.iter().sum::<f64>() - golden["sum"].as_f64().unwrap()).abs() / (norm * n.sqrt()),
-        );
-    }
-
-    fn check(&self, stage: &str, tolerance: f64) {
-        println!("{stage}: at most {:.1e} off ({})", self.difference, self.what);
-        assert!(self.difference < tolerance, "{stage}: {} is {:.1e} off", self.what, self.difference);
     }
 }
 

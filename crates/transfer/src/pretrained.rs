@@ -376,7 +376,7 @@ fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming
     if let Some(n) = rows(&name) {
         return Ok((n, Renaming::default()));
     }
-    let params = Params::seeded(0, &Device::Cpu);
+    let params = Params::zeros(&Device::Cpu);
     let (channels, height, width) = model.usual_input;
     let input = InputShape::Map { channels, height, width };
     let network = ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?;
@@ -388,7 +388,7 @@ fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming
     if let Ok(renaming) = network.load(weights) {
         return Ok((0, renaming));
     }
-    let params = Params::seeded(0, &Device::Cpu);
+    let params = Params::zeros(&Device::Cpu);
     ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?.load(weights)?;
     Err(Error::Config { path: weights.to_path_buf(), reason: format!("the last layer, {name}, is missing") })
 }

@@ -1,8 +1,8 @@
 use anyhow::Result;
-use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, registry};
+use candle_core::Device;
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, registry};
 use serde::Serialize;
 
-use crate::context::Context;
 use crate::values::InputSize;
 
 #[derive(Debug, clap::Args)]
@@ -39,11 +39,11 @@ struct WeightsJson {
 }
 
 impl ModelJson {
-    fn new(info: &'static ModelInfo, context: &Context) -> Result<Self> {
+    fn new(info: &'static ModelInfo) -> Result<Self> {
         let (channels, height, width) = info.usual_input;
-        let params = Params::seeded(context.seed, &context.runtime.device);
+        let params = Params::zeros(&Device::Cpu);
         let input = InputShape::Map { channels, height, width };
-        let network = ImageClassifier::new(info, input, info.usual_classes, Init::Keras, &params)?;
+        let network = ImageClassifier::new(info, input, info.usual_classes, info.init, &params)?;
         let weights = info.weights.iter().map(|weights| WeightsJson {
             repository: weights.repository,
             license: weights.license,
@@ -61,13 +61,13 @@ impl ModelJson {
     }
 }
 
-pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let pattern = args.pattern.as_deref().unwrap_or_default().to_lowercase();
     let is_wanted = |info: &&'static ModelInfo| {
         info.names().chain([info.family]).any(|name| name.to_lowercase().contains(&pattern))
     };
     let wanted = registry::all().into_iter().filter(is_wanted);
-    let models = wanted.map(|info| ModelJson::new(info, context)).collect::<Result<Vec<_>>>()?;
+    let models = wanted.map(ModelJson::new).collect::<Result<Vec<_>>>()?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&models)?);
         return Ok(());

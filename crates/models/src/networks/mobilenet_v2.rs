@@ -8,65 +8,92 @@ use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, Shortcut};
 
+use super::photo::imagenet;
+use crate::info::{Build, BuildArgs, Weights};
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, block};
 use crate::summary::{LayerKind, Trace, keras_names};
 use crate::{
     Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result,
-    Stranger, Weights,
+    Stranger,
 };
 
-/// MobileNetV2 1.0 with timm's tensor names (`mobilenetv2_100`). For other widths and output strides, see
-/// [`MobileNetV2Config`].
+/// MobileNetV2 1.0 with timm's tensor names (`mobilenetv2_100`). For output strides and other widths than those of
+/// [`MOBILENETS_V2`], see [`MobileNetV2Config`].
 pub static MOBILENET_V2: ModelInfo = ModelInfo {
     name: "mobilenet-v2",
-    timm: Some("mobilenetv2_100"),
     aliases: &["mobilenetv2"],
-    family: "MobileNet",
-    paper: "Sandler et al., MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018",
-    build: |args| {
-        let (channels, framework) = (args.channels()?, args.framework);
-        let config = MobileNetV2Config { channels, framework, ..MobileNetV2Config::TIMM };
-        Ok(Arc::new(MobileNetV2::new(&config, args.init, &args.vb)?))
-    },
-    head: |n_classes| LayerSpec::dense("classifier", n_classes),
-    first_conv: Some("conv_stem"),
-    blocks: &[
-        ("stem", &["conv_stem", "bn1"]),
-        ("blocks.0", &["blocks.0"]),
-        ("blocks.1", &["blocks.1"]),
-        ("blocks.2", &["blocks.2"]),
-        ("blocks.3", &["blocks.3"]),
-        ("blocks.4", &["blocks.4"]),
-        ("blocks.5", &["blocks.5"]),
-        ("blocks.6", &["blocks.6"]),
-        ("conv_head", &["conv_head", "bn2"]),
-    ],
-    usual_input: (3, 224, 224),
-    usual_classes: 1000,
-    smallest_input: 1,
-    input_spec: InputSpec::imagenet,
-    // That of the authors' code for TF-Slim.
-    init: Init::TruncatedNormal,
+    // The layers in Keras have these names at one depth.
     keras_names: keras_names::mobilenet_v2,
-    weights: &[Weights {
-        repository: "timm/mobilenetv2_100.ra_in1k",
-        revision: "main",
-        file: "model.safetensors",
-        sha256: None,
-        license: Some("Apache-2.0"),
-        top1: Some(72.9),
-        n_classes: 1000,
-        input: || InputSpec::imagenet(3, 224, 224),
-    }],
-    other_names: &[OtherNames { library: "torchvision", layers: torchvision_names }],
-    strangers: &[
-        Stranger {
-            tensor: "mobilenet_v2.conv_stem.first_conv.convolution.weight",
-            what: "the MobileNetV2 of Hugging Face's transformers, with TensorFlow's padding and 1001 classes",
-        },
-        Stranger { tensor: "blocks.1.0.se.conv_reduce.weight", what: "timm's MobileNetV3 or EfficientNet" },
-    ],
+    ..variant(
+        "mobilenetv2_100",
+        |args| MobileNetV2Config::TIMM.build(args),
+        &[Weights::timm("timm/mobilenetv2_100.ra_in1k", "Apache-2.0", 72.91, || imagenet(224, 0.875))],
+    )
 };
+
+/// MobileNetV2 of other widths and depths, by timm's names: 35 % to 140 % of the channels, and two that are also deeper by
+/// the rule of EfficientNet.
+pub static MOBILENETS_V2: [ModelInfo; 6] = [
+    variant("mobilenetv2_035", |args| MobileNetV2Config::of(0.35).build(args), &[]),
+    variant(
+        "mobilenetv2_050",
+        |args| MobileNetV2Config::of(0.5).build(args),
+        &[Weights::timm("timm/mobilenetv2_050.lamb_in1k", "Apache-2.0", 65.928, || imagenet(224, 0.875))],
+    ),
+    variant("mobilenetv2_075", |args| MobileNetV2Config::of(0.75).build(args), &[]),
+    variant(
+        "mobilenetv2_110d",
+        |args| MobileNetV2Config::deep(1.1, 1.2).build(args),
+        &[Weights::timm("timm/mobilenetv2_110d.ra_in1k", "Apache-2.0", 75.056, || imagenet(224, 0.875))],
+    ),
+    variant(
+        "mobilenetv2_120d",
+        |args| MobileNetV2Config::deep(1.2, 1.4).build(args),
+        &[Weights::timm("timm/mobilenetv2_120d.ra_in1k", "Apache-2.0", 77.3, || imagenet(224, 0.875))],
+    ),
+    variant(
+        "mobilenetv2_140",
+        |args| MobileNetV2Config::of(1.4).build(args),
+        &[Weights::timm("timm/mobilenetv2_140.ra_in1k", "Apache-2.0", 76.528, || imagenet(224, 0.875))],
+    ),
+];
+
+const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) -> ModelInfo {
+    ModelInfo {
+        timm: Some(name),
+        family: "MobileNetV2",
+        paper: "Sandler et al., MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018",
+        head: |n_classes| LayerSpec::dense("classifier", n_classes),
+        first_conv: Some("conv_stem"),
+        blocks: &[
+            ("stem", &["conv_stem", "bn1"]),
+            ("blocks.0", &["blocks.0"]),
+            ("blocks.1", &["blocks.1"]),
+            ("blocks.2", &["blocks.2"]),
+            ("blocks.3", &["blocks.3"]),
+            ("blocks.4", &["blocks.4"]),
+            ("blocks.5", &["blocks.5"]),
+            ("blocks.6", &["blocks.6"]),
+            ("conv_head", &["conv_head", "bn2"]),
+        ],
+        input_spec: InputSpec::imagenet,
+        // That of the authors' code for TF-Slim.
+        init: Init::TruncatedNormal,
+        weights,
+        other_names: &[OtherNames { library: "torchvision", layers: torchvision_names }],
+        strangers: &[
+            Stranger {
+                tensor: "mobilenet_v2.conv_stem.first_conv.convolution.weight",
+                what: "the MobileNetV2 of Hugging Face's transformers, with TensorFlow's padding and 1001 classes",
+            },
+            Stranger {
+                tensor: "blocks.1.0.se.conv_reduce.weight",
+                what: "timm's MobileNetV3 or EfficientNet",
+            },
+        ],
+        ..ModelInfo::new(name, build)
+    }
+}
 
 /// Row of the paper's table 2: `repeats` bottlenecks.
 struct Stage {
@@ -138,6 +165,9 @@ pub struct MobileNetV2Config {
     pub channels: usize,
     /// Width multiplier α of every layer's channels; of the last convolution's only if α is above 1.
     pub width: f64,
+    /// Depth multiplier of every stage's number of blocks but the first's and the last's. Where it is above 1, the first
+    /// and the last convolution keep the channels of width 1, as timm has it.
+    pub depth: f64,
     /// Ratio of the input's size to that of the last feature maps: 32, or 16, 8, 4 or 2 with dilated kernels in place of
     /// strides.
     pub output_stride: usize,
@@ -147,14 +177,31 @@ pub struct MobileNetV2Config {
 
 impl MobileNetV2Config {
     /// MobileNetV2 1.0 of timm and torchvision, for RGB.
-    pub const TIMM: Self = Self { channels: 3, width: 1.0, output_stride: 32, framework: Framework::Torch };
+    pub const TIMM: Self =
+        Self { channels: 3, width: 1.0, depth: 1.0, output_stride: 32, framework: Framework::Torch };
     /// Keras's MobileNetV2 with α = 1.
     pub const KERAS: Self = Self { framework: Framework::Keras, ..Self::TIMM };
+
+    const fn of(width: f64) -> Self {
+        Self { width, ..Self::TIMM }
+    }
+
+    const fn deep(width: f64, depth: f64) -> Self {
+        Self { width, depth, ..Self::TIMM }
+    }
+
+    fn build(self, args: &BuildArgs<'_>) -> Result<Arc<dyn Network>> {
+        let (channels, framework) = (args.channels()?, args.framework);
+        Ok(Arc::new(MobileNetV2::new(&Self { channels, framework, ..self }, args.init, &args.vb)?))
+    }
 
     fn check(&self) -> Result<()> {
         let refuse = |rule, found| Err(Error::Setting { model: MOBILENET_V2.name, rule, found });
         if !(self.width > 0.0 && self.width <= 16.0) {
             return refuse("the width multiplier must lie in (0, 16]", self.width.to_string());
+        }
+        if !(self.depth >= 1.0 && self.depth <= 16.0) {
+            return refuse("the depth multiplier must lie in [1, 16]", self.depth.to_string());
         }
         if ![2, 4, 8, 16, 32].contains(&self.output_stride) {
             return refuse("the output stride must be 2, 4, 8, 16 or 32", self.output_stride.to_string());
@@ -166,6 +213,20 @@ impl MobileNetV2Config {
         match self.framework {
             Framework::Torch => NormConfig::TORCH,
             Framework::Keras => NormConfig::keras(0.001),
+        }
+    }
+
+    /// Number of blocks of stage `s`.
+    fn repeats(&self, s: usize) -> usize {
+        let repeats = STAGES[s].repeats;
+        if s == 0 || s + 1 == STAGES.len() { repeats } else { (repeats as f64 * self.depth).ceil() as usize }
+    }
+
+    /// Channels of the first and the last convolution.
+    fn outer(&self) -> (usize, usize) {
+        match self.depth > 1.0 {
+            true => (STEM_CHANNELS, HEAD_CHANNELS),
+            false => (self.scaled(STEM_CHANNELS), HEAD_CHANNELS.max(self.scaled(HEAD_CHANNELS))),
         }
     }
 
@@ -220,7 +281,7 @@ impl MobileNetV2 {
     pub fn new(config: &MobileNetV2Config, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         config.check()?;
         let (norm, padding) = (config.norm(), config.framework.padding());
-        let stem_channels = config.scaled(STEM_CHANNELS);
+        let (stem_channels, n_features) = config.outer();
         let spec = ConvSpec::square(config.channels, stem_channels, 2, padding);
         let stem = ConvNorm::new(spec, norm, Activation::Relu6, init, &vb.pp("conv_stem"), &vb.pp("bn1"))?;
 
@@ -229,7 +290,7 @@ impl MobileNetV2 {
         let (mut output_stride, mut dilation) = (2, 1);
         for (s, stage) in STAGES.iter().enumerate() {
             let n_out = config.scaled(stage.channels);
-            for i in 0..stage.repeats {
+            for i in 0..config.repeats(s) {
                 let wanted = if i == 0 { stage.stride } else { 1 };
                 let strided = output_stride * wanted <= config.output_stride;
                 let stride = if strided { wanted } else { 1 };
@@ -245,7 +306,6 @@ impl MobileNetV2 {
             }
         }
 
-        let n_features = HEAD_CHANNELS.max(config.scaled(HEAD_CHANNELS));
         let spec = ConvSpec::pointwise(n_in, n_features);
         let head = ConvNorm::new(spec, norm, Activation::Relu6, init, &vb.pp("conv_head"), &vb.pp("bn2"))?;
         Ok(Self { channels: config.channels, stem, blocks, head })

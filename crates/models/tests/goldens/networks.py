@@ -19,49 +19,9 @@ import torch
 import torchvision
 
 import keras_names
+from formulas import digest, images, labels, value
 
-CLASSES, KEPT = 10, 5
-
-
-def pattern(n, k):
-    """n numbers in [0, 1): a multiplicative hash of the place, by integers alone."""
-    i = np.arange(n, dtype=np.uint64)
-    h = (i * np.uint64(2654435761) + np.uint64(k) * np.uint64(40503)) % np.uint64(1 << 32)
-    h = (h ^ (h >> np.uint64(15))) * np.uint64(2246822519) % np.uint64(1 << 32)
-    return h.astype(np.float64) / 2.0**32
-
-
-def value(name, shape, k):
-    """The tensor `name`, the k-th in the order of names."""
-    u = pattern(int(np.prod(shape)), k).reshape(shape)
-    if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
-        return 0.5 + u
-    if len(shape) == 1:
-        return 0.2 * (2 * u - 1)
-    fan_in = int(np.prod(shape[1:]))
-    return (2 * u - 1) * np.sqrt(6.0 / fan_in)
-
-
-def images(batch, height, width):
-    return 1.5 * (2 * pattern(batch * 3 * height * width, 5000).reshape(batch, 3, height, width) - 1)
-
-
-def labels(batch):
-    return torch.tensor([(7 * i + 3) % CLASSES for i in range(batch)])
-
-
-def digest(array):
-    """A few of the values, and their norm and sum."""
-    flat = np.asarray(array, dtype=np.float64).reshape(-1)
-    every = max(1, flat.size // KEPT)
-    kept = [float(f"{v:.7g}") for v in flat[::every]]
-    return {
-        "shape": list(np.shape(array)),
-        "every": every,
-        "values": kept,
-        "norm": float(f"{np.linalg.norm(flat):.9g}"),
-        "sum": float(f"{flat.sum():.9g}"),
-    }
+CLASSES = 10
 
 
 def array(tensor):

@@ -68,7 +68,7 @@ impl CandleBackbone {
     /// # Errors
     /// [`firstsight_models::Error::Mismatch`] names the first missing, unexpected and misshapen tensor.
     pub fn load(model: CandleModel, path: &Path, device: &Device) -> Result<(Self, Params)> {
-        let params = Params::seeded(0, device);
+        let params = Params::zeros(device);
         Self::new(model, &params)?;
         params.load_except(path, |name| model.is_left_out(name))?;
         // Some layers copy what they are built from.

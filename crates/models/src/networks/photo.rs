@@ -1,0 +1,8 @@
+//! Inputs of networks for photos.
+
+use firstsight_data::InputSpec;
+
+/// Square RGB normalized with ImageNet's statistics, from the share `crop_pct` of the shorter side.
+pub(super) fn imagenet(side: usize, crop_pct: f64) -> InputSpec {
+    InputSpec { crop_pct, ..InputSpec::imagenet(3, side, side) }
+}
