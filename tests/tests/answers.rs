@@ -119,8 +119,8 @@ fn the_page_names_every_wrong_photo() {
     let confusion = |i: usize, j: usize| metrics["val"]["confusion"][i][j].as_u64().unwrap() as usize;
     let wrong = confusion(0, 1) + confusion(1, 0);
     assert!(wrong > 0);
-    let rows = page.matches("<th scope=\"row\"><bdi>ants/").count()
-        + page.matches("<th scope=\"row\"><bdi>&lt;b&gt;ees/").count();
+    let rows = page.matches("class=\"path-cell\"><bdi>ants/").count()
+        + page.matches("class=\"path-cell\"><bdi>&lt;b&gt;ees/").count();
     assert_eq!(rows, wrong, "a row for each");
     assert!(page.contains("<details") && !page.contains("<b>ees"));
     assert!(page.matches(" title=\"").count() >= wrong.min(40), "a title for each picture");
@@ -327,7 +327,16 @@ fn an_image_of_no_class_is_none_of_these() {
     let said = succeeds(here, &["predict", "--run", "run", "--reject", "--csv", "others/green/000.png"]);
     assert!(said.lines().nth(1).unwrap().contains("far from all classes"), "{said}");
     let output = cli(here, &["predict", "--run", "run", "--reject=0.999", "others/green/000.png"]);
-    assert!(text(&output.stderr).contains("support a coverage of"), "{}", text(&output.stderr));
+    let n = number(&json(&here.join("run/metrics.json"))["val"]["n"]);
+    let said = text(&output.stderr);
+    let most = (n / (n + 1.0) * 1e4).floor() / 1e4;
+    assert!(
+        said.contains(&format!("{n} validation images support a coverage of at most {most:.4}, not 0.999")),
+        "{said}"
+    );
+    let below = format!("--reject={}", most - 0.001);
+    let output = cli(here, &["predict", "--run", "run", &below, "others/green/000.png"]);
+    assert!(!text(&output.stderr).contains("support a coverage of"), "{}", text(&output.stderr));
     refuses(here, &["predict", "--run", "run", "--reject", "0.9", "photos"], &["--reject=0.9"]);
     refuses(here, &["predict", "--run", "run", "--reject=2", "photos"], &["between 0 and 1"]);
     std::fs::remove_file(here.join("run/reject.safetensors")).unwrap();

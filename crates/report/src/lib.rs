@@ -45,6 +45,6 @@ pub use chart::{
 pub use error::{Error, Result};
 pub use figure::{Content, Figure, Mark, Picture, Sheet, Tile};
 pub use image::Image;
-pub use markup::escape_markup;
+pub use markup::{escape_markup, unescape_markup};
 pub use report::{Report, Section};
 pub use table::{Cell, Column, Table};

@@ -45,6 +45,21 @@ pub fn escape_markup(text: &str) -> String {
     out
 }
 
+/// The text that escaped markup stands for, without the backslashes: for titles, labels and facts, which take any text as it is.
+///
+/// ```
+/// use firstsight_report::{escape_markup, unescape_markup};
+/// assert_eq!(unescape_markup(&escape_markup("vehicle-damage")), "vehicle-damage");
+/// ```
+pub fn unescape_markup(text: &str) -> String {
+    let mut characters = text.chars();
+    std::iter::from_fn(|| match characters.next() {
+        Some('\\') => characters.next(),
+        other => other,
+    })
+    .collect()
+}
+
 /// Paragraphs separated by blank lines; a paragraph whose lines all begin with `- ` is a list.
 pub(crate) fn blocks(text: &str) -> String {
     let mut out = String::new();

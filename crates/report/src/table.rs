@@ -11,17 +11,23 @@ pub struct Column {
     name: String,
     group: Option<String>,
     numbers: bool,
+    paths: bool,
 }
 
 impl Column {
     /// A left-aligned column.
     pub fn text(name: impl Into<String>) -> Self {
-        Self { name: name.into(), group: None, numbers: false }
+        Self { name: name.into(), group: None, numbers: false, paths: false }
     }
 
     /// A right-aligned column with digits of one width.
     pub fn number(name: impl Into<String>) -> Self {
-        Self { name: name.into(), group: None, numbers: true }
+        Self { name: name.into(), group: None, numbers: true, paths: false }
+    }
+
+    /// A left-aligned column of paths, which may break anywhere, so that a long one leaves room for the other columns.
+    pub fn path(name: impl Into<String>) -> Self {
+        Self { paths: true, ..Self::text(name) }
     }
 
     /// Neighboring columns under the same group share a heading above their own.
@@ -31,7 +37,11 @@ impl Column {
     }
 
     fn class(&self) -> &'static str {
-        if self.numbers { r#" class="n""# } else { "" }
+        match (self.numbers, self.paths) {
+            (true, _) => r#" class="n""#,
+            (_, true) => r#" class="path-cell""#,
+            _ => "",
+        }
     }
 }
 

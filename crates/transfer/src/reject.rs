@@ -79,10 +79,11 @@ impl Reject {
     }
 
     /// The thresholds that keep `coverage` of the images of the classes. Of the rest, the distance may reject four fifths and the
-    /// probability one fifth; all without distances.
+    /// probability one fifth, but at least one validation image; all without distances. Where only one may be rejected, it is by the
+    /// distance.
     ///
-    /// n validation images support no more than n / (n + 1) for each score; then the highest coverage that they support is
-    /// taken, and [`Thresholds::coverage`] says it.
+    /// n validation images support at most n / (n + 1); for a higher coverage that one is taken, and [`Thresholds::coverage`]
+    /// says it.
     ///
     /// # Errors
     ///
@@ -95,22 +96,24 @@ impl Reject {
                 found: coverage.to_string(),
             });
         }
-        let miss = 1.0 - coverage;
-        let share = if self.distances.is_empty() { 1.0 } else { SHARE_OF_PROBABILITY };
-        let (improbability, missed) = quantile(&self.improbabilities, share * miss);
-        let (largest_distance, far) = match self.distances.is_empty() {
-            true => (None, 0.0),
-            false => {
-                let (distance, missed) = quantile(&self.distances, (1.0 - share) * miss);
-                (Some(distance), missed)
-            }
+        let n = self.improbabilities.len();
+        let most = n as f64 / (n + 1) as f64;
+        // A hair more, so that a rounding error takes no image away.
+        let misses = (n + 1) as f64 * (1.0 - coverage) + 1e-9;
+        let rejected = (misses as usize).clamp(1, n);
+        let improbable = match (self.distances.is_empty(), rejected) {
+            (true, _) => rejected,
+            (false, 1) => 0,
+            (false, _) => ((SHARE_OF_PROBABILITY * misses) as usize).max(1),
         };
         Ok(Thresholds {
-            // The sum of the shares may differ from the whole by a rounding error.
-            coverage: if missed + far > miss + 1e-9 { 1.0 - missed - far } else { coverage },
-            images: self.improbabilities.len(),
-            least_probability: 1.0 - improbability,
-            largest_distance,
+            coverage: if misses < 1.0 { most } else { coverage },
+            images: n,
+            least_probability: match improbable {
+                0 => 0.0,
+                _ => 1.0 - self.improbabilities[n - improbable],
+            },
+            largest_distance: self.distances.get(n - (rejected - improbable)).copied(),
         })
     }
 
@@ -179,15 +182,6 @@ impl Thresholds {
     }
 }
 
-/// The score that all but the share `miss` of exchangeable scores keep: the ⌈(n + 1)(1 − miss)⌉-th of n, or the last one; and
-/// the share that may miss it.
-fn quantile(ascending: &[f32], miss: f64) -> (f32, f64) {
-    let n = ascending.len();
-    // A hair less, so that 0.95 of 19 + 1 is 19, not a rounding error more.
-    let rank = (((n + 1) as f64 * (1.0 - miss) - 1e-9).ceil() as usize).clamp(1, n);
-    (ascending[rank - 1], miss.max(1.0 / (n + 1) as f64))
-}
-
 fn sorted(mut scores: Vec<f32>) -> Vec<f32> {
     scores.sort_by(f32::total_cmp);
     scores
@@ -232,6 +226,22 @@ mod tests {
         assert!((t.coverage - 0.9).abs() < 1e-12, "{t:?}");
         assert!(reject(9, false).thresholds(1.0).is_err());
         assert!(reject(9, false).thresholds(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn what_images_support_does_not_depend_on_what_is_asked_for() {
+        for distances in [false, true] {
+            let reject = reject(153, distances);
+            for coverage in [0.5, 0.9, 0.97, 0.98, 0.99, 153.0 / 154.0] {
+                assert_eq!(reject.thresholds(coverage).unwrap().coverage, coverage);
+            }
+            for coverage in [0.994, 0.999, 0.99999] {
+                assert_eq!(reject.thresholds(coverage).unwrap().coverage, 153.0 / 154.0);
+            }
+        }
+        // One image of 154 may be rejected: by its distance.
+        let t = reject(153, true).thresholds(0.99).unwrap();
+        assert_eq!((t.least_probability, t.largest_distance), (0.0, Some(0.153)));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub struct Args {
     /// is accepted [default: 0.95]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_name = "COVERAGE")]
     reject: Option<f64>,
-    /// Temperature of the probabilities; 1 gives the network's own [default: the run's, from its validation images]
+    /// Temperature of the probabilities; 1 gives the network's own [default: the run's, from its validation images; 1 where
+    /// none helps]
     #[arg(long, value_parser = values::rate, value_name = "T")]
     temperature: Option<f64>,
     /// Print one JSON document
@@ -114,7 +115,8 @@ fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result
     let (images, accepted) = (thresholds.images, thresholds.coverage);
     if accepted < coverage {
         context.runtime.message(&format!(
-            "{images} validation images support a coverage of {accepted:.3}, not {coverage}: more of them are needed"
+            "{images} validation images support a coverage of at most {:.4}, not {coverage}: more of them are needed",
+            (accepted * 1e4).floor() / 1e4
         ));
     }
     context.runtime.message(&format!(

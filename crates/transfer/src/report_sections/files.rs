@@ -18,7 +18,7 @@ pub fn files(report: &mut Report, notes: &FileNotes, root: &Path) {
     }
     let section = report.section(None, "Files that are not read as they are");
     for (caption, files) in tables.into_iter().filter(|(_, files)| !files.is_empty()) {
-        let columns = [Column::text("file"), Column::text("reason")];
+        let columns = [Column::path("file"), Column::text("reason")];
         let mut table = Table::new(format!("{caption}: {}", files.len()), columns);
         for file in files {
             let path = Path::new(&file.path);

@@ -11,7 +11,7 @@ use crate::{Evaluation, Result};
 /// Pictures of mistakes.
 const TILES: usize = 40;
 /// Rows of the list of mistakes.
-const LISTED: usize = 2000;
+pub(crate) const LISTED: usize = 2000;
 /// Classes up to which the confusion matrix is drawn.
 pub(crate) const DRAWN_CLASSES: usize = 60;
 
@@ -107,7 +107,7 @@ fn list(section: &mut Section, measured: &Evaluation, root: &Path) {
         return;
     }
     let columns = [
-        Column::text("image"),
+        Column::path("image"),
         Column::text("true"),
         Column::text("predicted"),
         Column::number("probability"),

@@ -11,15 +11,18 @@ pub(super) fn none_of_these(
     measured: &Evaluation,
     thresholds: &Thresholds,
 ) {
-    let far = thresholds.largest_distance.map_or_else(String::new, |distance| {
-        format!(", or whose features are farther than {distance:.3} from those of every class")
-    });
+    let improbable = (thresholds.least_probability > 0.0)
+        .then(|| format!("in which no class has a probability of {:.3}", thresholds.least_probability));
+    let far = thresholds
+        .largest_distance
+        .map(|distance| format!("whose features are farther than {distance:.3} from those of every class"));
+    let when: Vec<String> = improbable.into_iter().chain(far).collect();
     section.text(&format!(
-        "With `predict --reject`, an image in which no class has a probability of {:.3}{far}, is answered with 'none of \
+        "With `predict --reject`, an image {} is answered with 'none of \
          these'. The {} validation images set these thresholds so that at least {} of new images of the classes are \
          accepted, with their true class among those of that probability (split conformal prediction); `--reject=0.8` asks \
          for another share.",
-        thresholds.least_probability,
+        when.join(", or "),
         number::count(thresholds.images as u64),
         number::percent(thresholds.coverage, 1),
     ));

@@ -133,7 +133,7 @@ fn text(row: &TaskRow) {
             labels.sort_by(|a, b| b.probability.total_cmp(&a.probability));
             for LabelAnswer { label, probability, threshold, present } in labels {
                 let mark = if *present { '+' } else { '-' };
-                println!("  {mark} {probability:.4}  {label} (from {threshold:.4})");
+                println!("  {mark} {probability:.4}  {label} (threshold {threshold:.4})");
             }
         }
     }
