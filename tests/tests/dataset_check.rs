@@ -137,7 +137,11 @@ fn all_broken_files_are_listed_in_one_pass_and_nothing_is_changed() {
     let fixes = rows(&here.join("f.csv"));
     assert_eq!(fixes.iter().filter(|row| row["action"] == "remove").count(), 3);
     let page = fs::read_to_string(here.join("r.html")).unwrap();
-    assert!(page.contains("3 files cannot be read") && page.contains("ants/02.png"));
+    assert!(
+        page.contains("3 files cannot be read")
+            && page.contains("Found: files and folders that are not used (1)")
+    );
+    assert!(page.contains(r#"class="path-cell"><bdi>ants/02.png"#), "a long path may break");
     assert_eq!(files(&data), before, "nothing is changed");
 
     for name in broken {
@@ -220,14 +224,16 @@ fn what_gives_a_class_away_without_looking_at_the_picture_is_a_sentence() {
     }
     let said = succeeds(here, &["dataset", "check", "d", "--quick", "--report", "r.html"]);
     for sentence in [
-        "all 20 images with transparency are of class ants, and all images of that class are so",
-        "all 20 images of 120×96 pixels are of class bees, and all images of that class are so",
+        "exactly the images of class ants have transparency (20)",
+        "exactly the images of class bees are of 120×96 pixels (20)",
         "20 transparent",
     ] {
         assert!(said.contains(sentence), "{sentence}: {said}");
     }
     assert!(
-        fs::read_to_string(here.join("r.html")).unwrap().contains("A leak: all 20 images with transparency")
+        fs::read_to_string(here.join("r.html"))
+            .unwrap()
+            .contains("A leak: exactly the images of class ants have transparency")
     );
 
     // The same sizes and formats for all are no leak.
@@ -408,4 +414,87 @@ fn stats_count_rotations_transparency_and_16_bit_gray_and_check_on_request() {
     let output = cli(here, &["dataset", "stats", "d"]);
     assert_eq!(output.status.code(), Some(1), "an empty file has no header");
     assert!(text(&output.stdout).contains("02.png"));
+}
+
+/// A table of eight pictures, with the cells of this label column.
+fn table(here: &Path, name: &str, column: &str, cell: impl Fn(u32) -> String) {
+    let mut table = format!("path,{column}\n");
+    for i in 0..8 {
+        save(&scene(i, None), &here.join(format!("{i}.png")));
+        table.push_str(&format!("{i}.png,{}\n", cell(i)));
+    }
+    fs::write(here.join(name), table).unwrap();
+}
+
+#[test]
+fn numbers_have_no_class_findings_but_a_minimum_median_and_maximum() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    table(here, "claims.csv", "cost", |i| (10 * i).to_string());
+    fs::copy(here.join("2.png"), here.join("3.png")).unwrap();
+    let numbers = ["claims.csv", "--label-column", "cost", "--task", "regression"];
+    let check = ["dataset", "check", "--quick", "--report", "r.html"];
+    let said = succeeds(here, &[&check, &numbers[..]].concat());
+    assert!(
+        said.contains("claims.csv: 8 train images, numbers: cost") && said.contains("conflicting-labels"),
+        "{said}"
+    );
+    assert!(!said.contains("small-class") && !said.contains("imbalance"), "{said}");
+    let page = fs::read_to_string(here.join("r.html")).unwrap();
+    assert!(page.contains("<dt>numbers</dt><dd><bdi>cost</bdi>") && page.contains(">number</th>"), "{page}");
+    assert!(!page.contains("<dt>classes") && !page.contains("single class"), "{page}");
+    let stats = [&["dataset", "stats"], &numbers[..]].concat();
+    let said = succeeds(here, &stats);
+    assert!(said.contains("numbers, cost") && said.contains("train\t8\t0\t35\t70"), "{said}");
+    let document: Value = serde_json::from_str(&succeeds(here, &[&stats[..], &["--json"]].concat())).unwrap();
+    let train = &document["splits"][0];
+    assert_eq!(train["values"], serde_json::json!({"n": 8, "min": 0.0, "median": 35.0, "max": 70.0}));
+    assert!(train.get("per_class").is_none(), "{train}");
+}
+
+#[test]
+fn the_images_of_a_label_are_counted_where_images_have_several() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    table(here, "tags.csv", "label", |i| if i == 0 { "dent|rust".to_owned() } else { "dent".to_owned() });
+    let said = succeeds(here, &["dataset", "check", "--quick", "tags.csv"]);
+    assert!(said.contains("2 labels") && !said.contains("has no image"), "{said}");
+    assert!(said.contains("dent has 8 images in train") && said.contains("rust has one image"), "{said}");
+}
+
+#[test]
+fn classes_that_training_refuses_are_findings_and_an_exit_code() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    photos(&here.join("two"), 12);
+    fs::create_dir(here.join("two/wasps")).unwrap();
+    photos(&here.join("alike"), 12);
+    fs::rename(here.join("alike/bees"), here.join("alike/Ants ")).unwrap();
+    photos(&here.join("one"), 12);
+    fs::remove_dir_all(here.join("one/bees")).unwrap();
+    let train = |data: &str| {
+        cli(
+            here,
+            &["train", data, "--model", "logistic", "--input", "16x16x3", "--epochs", "1", "--out", "run"],
+        )
+    };
+    for (data, reason) in [
+        ("two", "wasps has no image in two/wasps"),
+        ("alike", "'Ants ' and 'ants' differ in letter case or blanks alone"),
+        ("one", "ants is the only class"),
+    ] {
+        for command in [&["dataset", "check", "--quick", data][..], &["dataset", "stats", "--check", data]] {
+            let output = cli(here, command);
+            let said = text(&output.stdout);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("1 unfit-class") && said.contains(reason), "{reason}: {said}");
+            assert!(text(&output.stderr).contains(&format!("no training takes these classes: {reason}")));
+        }
+        assert_eq!(train(data).status.code(), Some(2), "{data}: training refuses them");
+    }
+    succeeds(here, &["dataset", "stats", "one"]);
+    // Everything else is done before.
+    cli(here, &["dataset", "check", "one", "--csv", "c.csv", "--report", "r.html"]);
+    assert_eq!(of_kind(&rows(&here.join("c.csv")), "unfit-class").len(), 1);
+    assert!(fs::read_to_string(here.join("r.html")).unwrap().contains("ants is the only class"));
 }

@@ -115,6 +115,13 @@ fn several_labels_are_trained_measured_and_predicted() {
     assert!(metrics["val"]["macro_f1"].as_f64().unwrap() > 0.8, "{metrics}");
     let page = std::fs::read_to_string(here.join("run/report.html")).unwrap();
     assert!(page.contains("Label by label") && page.contains("threshold"));
+    assert!(
+        page.contains("<dt>labels</dt><dd><bdi>3</bdi>") && page.contains("20 % of each label set aside")
+    );
+    assert!(page.contains("the first of the highest validation mean average precision"));
+    let f1 = |name: &str| format!("{:.3}", metrics["val"][name].as_f64().unwrap());
+    let said = format!("together (micro) is {}, the mean of the labels", f1("micro_f1"));
+    assert!(page.contains(&said) && page.contains(&format!("(macro) {}", f1("macro_f1"))), "{said}");
     let rows = std::fs::read_to_string(here.join("run/predictions.csv")).unwrap();
     assert!(rows.starts_with("path,split,truth,prediction,blue,green,red\n"), "{rows}");
 
@@ -164,9 +171,10 @@ fn a_column_for_each_label_is_the_same_as_one_for_all() {
 fn costs_are_trained_measured_and_predicted_in_their_units() {
     let folder = scene();
     let here = folder.path();
+    std::fs::rename(here.join("costs.csv"), here.join("cost-table.csv")).unwrap();
     let train = [
         "train",
-        "costs.csv",
+        "cost-table.csv",
         "--model",
         "logistic",
         "--input",
@@ -186,9 +194,20 @@ fn costs_are_trained_measured_and_predicted_in_their_units() {
     assert!(metrics["test"]["r2"].as_f64().unwrap() > 0.5, "{metrics}");
     let page = std::fs::read_to_string(here.join("run/report.html")).unwrap();
     assert!(page.contains("Scatter plot of predicted cost against true cost"));
+    assert!(
+        page.contains("<dt>numbers</dt><dd><bdi>cost</bdi>") && page.contains("<bdi>cost-table.csv</bdi>")
+    );
+    assert!(page.contains("set aside, small and large numbers alike") && !page.contains("of each class"));
+    assert!(page.contains("the first of the lowest validation loss"));
+    let mae = metrics["test"]["mean_absolute_error"].as_f64().unwrap();
+    let stated = page.split("mean absolute error (MAE) is ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((stated.replace(',', "").parse::<f64>().unwrap() - mae).abs() < 0.51, "{stated}: {mae}");
+    assert!(page.contains("root mean squared error (RMSE)") && page.contains("of standardized numbers"));
+    let told = succeeds(here, &["evaluate", "run", "cost-table.csv", "--label-column", "cost"]);
+    assert!(told.contains("(of standardized numbers)"), "{told}");
 
     // The run knows what it is about: no flag is needed.
-    let args = ["evaluate", "run", "costs.csv", "--label-column", "cost", "--json"];
+    let args = ["evaluate", "run", "cost-table.csv", "--label-column", "cost", "--json"];
     let evaluation = json(&succeeds(here, &args));
     assert_eq!(evaluation["mean_absolute_error"], metrics["test"]["mean_absolute_error"]);
     assert_eq!(evaluation["n"], 30);
@@ -206,6 +225,77 @@ fn costs_are_trained_measured_and_predicted_in_their_units() {
     assert!(csv.starts_with("image,cost"), "{csv}");
 }
 
+/// The rows of a file of predictions, without its header.
+fn rows(path: &Path) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().skip(1).map(|row| row.split(',').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn figures_of_several_labels_and_of_numbers_are_pooled_over_folds() {
+    let folder = scene();
+    let here = folder.path();
+    let train = |data: &[&str], epochs: &str, out: &str| {
+        let fixed = ["--model", "logistic", "--input", "16x16x3", "--epochs", epochs, "--batch-size", "16"];
+        let folds = ["--folds", "3", "--out", out];
+        let said = succeeds(here, &[&["train"], data, &fixed[..], &folds].concat());
+        let pooled = said.lines().find(|line| line.starts_with("all ")).unwrap().to_owned();
+        (
+            pooled,
+            file(&here.join(out).join("cross-validation.json")),
+            rows(&here.join(out).join("predictions.csv")),
+        )
+    };
+    let close = |value: &Value, expected: f64| {
+        assert!((value.as_f64().unwrap() / expected - 1.0).abs() < 1e-4, "{value}: {expected}");
+    };
+
+    let (said, result, rows) = train(&["squares.csv"], "1", "labels");
+    let pooled = &result["pooled"];
+    assert_eq!((rows.len(), &pooled["n"]), (N as usize, &N.into()));
+    let labels = |cell: &String| cell.split('|').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let pairs: Vec<(Vec<String>, Vec<String>)> =
+        rows.iter().map(|row| (labels(&row[3]), labels(&row[4]))).collect();
+    let exact = pairs.iter().filter(|(truth, said)| truth == said).count();
+    close(&pooled["exact_match"], exact as f64 / rows.len() as f64);
+    let counted = |name: Option<&str>| {
+        let of = |names: &Vec<String>| names.iter().filter(|n| name.is_none_or(|name| *n == name)).count();
+        let both = |(truth, said): &(Vec<String>, Vec<String>)| {
+            truth.iter().filter(|n| said.contains(n) && name.is_none_or(|name| *n == name)).count()
+        };
+        let sum: usize = pairs.iter().map(|(truth, said)| of(truth) + of(said)).sum();
+        2.0 * pairs.iter().map(both).sum::<usize>() as f64 / sum as f64
+    };
+    // A fold's page names exactly the images whose labels are not all right.
+    let page = std::fs::read_to_string(here.join("labels/fold-1/report.html")).unwrap();
+    let of_fold: Vec<_> = rows.iter().filter(|row| row[0] == "fold-1").collect();
+    let wrong = of_fold.iter().filter(|row| row[3] != row[4]).count();
+    assert!(wrong > 1 && page.contains(&format!("All {wrong} images with wrong labels")), "{wrong}");
+    for row in of_fold {
+        assert_eq!(page.contains(&format!(">{}<", row[1])), row[3] != row[4], "{row:?}");
+    }
+    close(&pooled["micro_f1"], counted(None));
+    close(&pooled["macro_f1"], NAMES.iter().map(|name| counted(Some(name))).sum::<f64>() / 3.0);
+    let f1 = format!("micro F1 {:.4}", pooled["micro_f1"].as_f64().unwrap());
+    assert!(said.contains(&f1) && said.contains("all labels right"), "{said}");
+
+    let (said, result, rows) = train(&[&["costs.csv"], &REGRESSION[..]].concat(), "20", "costs");
+    let pooled = &result["pooled"];
+    let number = |cell: &String| cell.parse::<f64>().unwrap();
+    let pairs: Vec<(f64, f64)> = rows.iter().map(|row| (number(&row[3]), number(&row[4]))).collect();
+    let n = pairs.len() as f64;
+    assert_eq!(pooled["n"].as_f64(), Some(n));
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / n;
+    let (average, squared) = (mean(&|(t, _)| *t), mean(&|(t, p)| (p - t).powi(2)));
+    close(&pooled["mean_absolute_error"], mean(&|(t, p)| (p - t).abs()));
+    close(&pooled["root_mean_squared_error"], squared.sqrt());
+    close(&pooled["r2"], 1.0 - squared / mean(&|(t, _)| (t - average).powi(2)));
+    assert!(
+        said.contains(&format!("all {n} images")) && said.contains("MAE") && said.contains("R²"),
+        "{said}"
+    );
+}
+
 #[test]
 fn fine_tuning_knows_both_tasks() {
     let folder = scene();
@@ -221,14 +311,21 @@ fn fine_tuning_knows_both_tasks() {
     assert!(metrics["val"]["mean_average_precision"].as_f64().unwrap() > 0.6, "{metrics}");
     assert!(metrics["head"]["val"]["mean_average_precision"].is_number(), "{metrics}");
     assert_eq!(config["thresholds"].as_array().unwrap().len(), 3);
+    let of_none = serde_json::json!({"changes": "none", "mix": null, "label_smoothing": 0.0});
+    assert_eq!(config["training"]["augmentation"], of_none, "quick changes no image");
+    let page = std::fs::read_to_string(here.join("labels/report.html")).unwrap();
+    assert!(page.contains("the penalty of the lowest loss is chosen"));
     let costs = [&["costs.csv"], &REGRESSION[..]].concat();
     let (metrics, config) = fine_tune(&costs, "quick", "costs", &[]);
+    let page = std::fs::read_to_string(here.join("costs/report.html")).unwrap();
+    assert!(page.contains("<dt>data</dt><dd><bdi>costs.csv</bdi>") && page.contains(">photos/"), "the table");
     // Random features say little of brightness.
     assert!(metrics["test"]["r2"].is_number() && metrics["head"]["val"]["r2"].is_number(), "{metrics}");
     assert!(config["target_std"].as_f64().unwrap() > 100.0);
 
     let upper = ["--unfreeze-from", "conv_head", "--epochs", "1", "--learning-rate", "0.001"];
-    let (metrics, _) = fine_tune(&["squares.csv"], "standard", "more-labels", &upper);
+    let (metrics, config) = fine_tune(&["squares.csv"], "standard", "more-labels", &upper);
+    assert_eq!(config["training"]["augmentation"]["changes"], "photos");
     assert!(metrics["val"]["micro_f1"].is_number(), "{metrics}");
     let (metrics, _) = fine_tune(&costs, "standard", "more-costs", &upper);
     assert!(metrics["val"]["mean_absolute_error"].is_number(), "{metrics}");

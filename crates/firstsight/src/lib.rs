@@ -30,8 +30,8 @@ pub use context::Context;
 
 /// Runs the command `firstsight`: reads the arguments, runs a command and says how it went.
 ///
-/// The exit code is 0, 2 for bad input, 1 for files left out because they could not be read or for output that could not be
-/// written, 130 after Ctrl-C.
+/// The exit code is 0, 2 for bad input, 1 for files left out because they could not be read, for classes that `dataset check` finds
+/// unfit or for output that could not be written, 130 after Ctrl-C.
 pub fn main() -> ExitCode {
     main_with::<Command>(&Program::INSTALLED, |command, context| command.run(context))
 }
@@ -89,7 +89,10 @@ fn describe(error: &anyhow::Error) -> String {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|cause| cause.is::<Interrupted>()) {
         ExitCode::from(130)
-    } else if error.is::<reading::SomeUnreadable>() || error.chain().any(is_about_output) {
+    } else if error.is::<reading::SomeUnreadable>()
+        || error.is::<reading::UnfitClasses>()
+        || error.chain().any(is_about_output)
+    {
         ExitCode::from(1)
     } else {
         ExitCode::from(2)

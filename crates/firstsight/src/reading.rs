@@ -97,3 +97,22 @@ impl std::fmt::Display for SomeUnreadable {
 }
 
 impl std::error::Error for SomeUnreadable {}
+
+/// The error of a check that found classes that no training takes, each in a sentence: exit code 1.
+#[derive(Debug)]
+pub(crate) struct UnfitClasses(Vec<String>);
+
+impl UnfitClasses {
+    /// An error where there are any, to be returned once everything else is done.
+    pub(crate) fn check(found: Vec<String>) -> anyhow::Result<()> {
+        if found.is_empty() { Ok(()) } else { Err(Self(found).into()) }
+    }
+}
+
+impl std::fmt::Display for UnfitClasses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no training takes these classes: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for UnfitClasses {}

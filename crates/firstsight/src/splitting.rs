@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use firstsight_data::Task;
 use firstsight_transfer::{
-    CrossValidated, Error, GroupBy, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
+    CrossValidated, Error, GroupBy, Pooled, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
     cross_validate,
 };
 
@@ -138,11 +138,28 @@ fn print(result: &CrossValidated, out: &Path) {
         println!("{name:10} {mean:.4} ± {standard_deviation:.4}");
     }
     if let Some(pooled) = result.pooled {
-        let (low, high) = pooled.accuracy_interval;
-        println!(
-            "all {} images, each by the run that was not trained on it: accuracy {:.4} (95 % interval {low:.4} to {high:.4})",
-            pooled.n, pooled.accuracy
-        );
+        let unknown_is_nan = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
+        let (n, figures) = match pooled {
+            Pooled::Class { accuracy, accuracy_interval: (low, high), n } => {
+                (n, format!("accuracy {accuracy:.4} (95 % interval {low:.4} to {high:.4})"))
+            }
+            Pooled::Labels { micro_f1, macro_f1, exact_match, exact_match_interval: (low, high), n } => (
+                n,
+                format!(
+                    "micro F1 {:.4}  macro F1 {:.4}  all labels right {exact_match:.4} (95 % interval {low:.4} to {high:.4})",
+                    unknown_is_nan(micro_f1),
+                    unknown_is_nan(macro_f1)
+                ),
+            ),
+            Pooled::Value { mean_absolute_error, root_mean_squared_error, r2, n } => (
+                n,
+                format!(
+                    "MAE {mean_absolute_error:.4}  RMSE {root_mean_squared_error:.4}  R² {:.4}",
+                    unknown_is_nan(r2)
+                ),
+            ),
+        };
+        println!("all {n} images, each by the run that was not trained on it: {figures}");
     }
     println!("{}", out.join("cross-validation.json").display());
 }

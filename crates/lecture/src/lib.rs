@@ -28,7 +28,7 @@ use std::time::Instant;
 use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec, OnError};
 use firstsight_models::ModelInfo;
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
-use firstsight_report::{Report, escape_markup, number};
+use firstsight_report::{Report, escape_markup, number, unescape_markup};
 use firstsight_transfer::training::{Optimization, RunSummary, Trained, Training, monitor};
 use firstsight_transfer::{
     DecodedSplits, HubConfig, RunFolder, Runtime, SplitConfig, Splits, TrainingRecord, files, report_sections,
@@ -475,7 +475,7 @@ impl<'a> Lecture<'a> {
                  a full run's. Without `--quick` the lecture's full training runs.",
             );
         }
-        report.facts(&[("images", self.source.clone())]);
+        report.facts(&[("images", unescape_markup(&self.source))]);
         if self.folders.val_is_split_off {
             report.facts(&[("split", format!("80/20, random_state {SPLIT_SEED}"))]);
         }
@@ -483,7 +483,7 @@ impl<'a> Lecture<'a> {
 
     fn data(&self) -> DataMetrics {
         DataMetrics {
-            source: self.source.clone(),
+            source: unescape_markup(&self.source),
             split_seed: SPLIT_SEED,
             classes: self.splits.n_classes(),
             train: self.splits.train.len(),

@@ -1,5 +1,7 @@
 //! The probabilities of several labels per example.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Outputs;
 use crate::metric::{average_precision, best_f1_threshold};
 
@@ -15,7 +17,7 @@ pub struct MultiLabelPredictions {
 }
 
 /// How one label was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelCounts {
     /// Examples that have it.
     pub n: usize,
@@ -40,6 +42,26 @@ impl LabelCounts {
     pub fn f1(&self) -> Option<f64> {
         let sum = self.n + self.predicted;
         (sum > 0).then(|| 2.0 * self.right as f64 / sum as f64)
+    }
+
+    /// The counts of other examples or of another label, too.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            n: self.n + other.n,
+            predicted: self.predicted + other.predicted,
+            right: self.right + other.right,
+        }
+    }
+
+    /// F1 over all decisions about some labels: see [`MultiLabelPredictions::micro_f1`].
+    pub fn micro_f1(labels: &[Self]) -> f64 {
+        labels.iter().fold(Self::default(), |sum, label| sum.plus(label)).f1().unwrap_or(f64::NAN)
+    }
+
+    /// The mean F1 of some labels: see [`MultiLabelPredictions::macro_f1`].
+    pub fn macro_f1(labels: &[Self]) -> f64 {
+        let found: Vec<f64> = labels.iter().filter_map(Self::f1).collect();
+        found.iter().sum::<f64>() / found.len() as f64
     }
 }
 
@@ -123,16 +145,13 @@ impl MultiLabelPredictions {
     /// F1 over all decisions together: scikit-learn's `f1_score(average="micro")`. NaN where no label occurs or is
     /// predicted.
     pub fn micro_f1(&self, thresholds: &[f32]) -> f64 {
-        let sum = |of: fn(&LabelCounts) -> usize| self.counts(thresholds).iter().map(of).sum::<usize>();
-        let all = LabelCounts { n: sum(|c| c.n), predicted: sum(|c| c.predicted), right: sum(|c| c.right) };
-        all.f1().unwrap_or(f64::NAN)
+        LabelCounts::micro_f1(&self.counts(thresholds))
     }
 
     /// F1 averaged over the labels that occur or are predicted: scikit-learn's `f1_score(average="macro")`, which counts
     /// the others as 0.
     pub fn macro_f1(&self, thresholds: &[f32]) -> f64 {
-        let found: Vec<f64> = self.counts(thresholds).iter().filter_map(LabelCounts::f1).collect();
-        found.iter().sum::<f64>() / found.len() as f64
+        LabelCounts::macro_f1(&self.counts(thresholds))
     }
 
     /// The share of examples of which every label is right: scikit-learn's `accuracy_score` of several labels.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firstsight_train::{Accuracy, Metrics, wilson_interval};
+use firstsight_train::{Accuracy, LabelCounts, Metric, Metrics, wilson_interval};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskEvaluation, files};
@@ -15,7 +15,7 @@ pub struct CrossValidated {
     pub folds: Vec<Fold>,
     /// Mean and standard deviation over the folds of the loss and of each metric.
     pub figures: BTreeMap<String, Spread>,
-    /// The accuracy over the images of all folds, each predicted by the run that was not trained on it.
+    /// Figures over the images of all folds, each predicted by the run that was not trained on it.
     pub pooled: Option<Pooled>,
 }
 
@@ -28,6 +28,33 @@ pub struct Fold {
     pub n: usize,
     /// Loss and metrics of these.
     pub figures: BTreeMap<String, f64>,
+    /// What the folds add up, for several labels and for numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
+}
+
+/// What is added up over the images of a fold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Tally {
+    /// Of images with several labels.
+    Labels {
+        /// Number of images of which every label is right.
+        exact_matches: usize,
+        /// The counts of each label, by the fold's thresholds.
+        labels: Vec<LabelCounts>,
+    },
+    /// Of images with a number each.
+    Value {
+        /// Sum of |p − t| over the images, p being the prediction and t the number.
+        absolute_errors: f64,
+        /// Sum of (p − t)².
+        squared_errors: f64,
+        /// Sum of t.
+        truths: f64,
+        /// Sum of t².
+        squared_truths: f64,
+    },
 }
 
 /// A figure over the folds.
@@ -39,16 +66,115 @@ pub struct Spread {
     pub standard_deviation: f64,
 }
 
-/// The accuracy over the images of all folds.
+/// Figures over the images of all folds. The confidence intervals are of 95 %, by [`wilson_interval`]; they leave out that
+/// the runs share training images.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Pooled {
-    /// Share of the images whose most probable class is right.
-    pub accuracy: f64,
-    /// The 95 % confidence interval of the accuracy, by [`wilson_interval`]. It leaves out that the runs share training
-    /// images.
-    pub accuracy_interval: (f64, f64),
-    /// Number of images.
-    pub n: usize,
+#[serde(untagged)]
+pub enum Pooled {
+    /// Of images with a class each.
+    Class {
+        /// Share of the images whose most probable class is right.
+        accuracy: f64,
+        /// Its confidence interval.
+        accuracy_interval: (f64, f64),
+        /// Number of images.
+        n: usize,
+    },
+    /// Of images with several labels, each fold's by its own thresholds.
+    Labels {
+        /// F1 of all decisions together; null where no label occurs or is predicted.
+        micro_f1: Option<f64>,
+        /// F1 averaged over the labels that occur or are predicted; null where none is.
+        macro_f1: Option<f64>,
+        /// Share of the images of which every label is right.
+        exact_match: f64,
+        /// Its confidence interval.
+        exact_match_interval: (f64, f64),
+        /// Number of images.
+        n: usize,
+    },
+    /// Of images with a number each, in its units.
+    Value {
+        /// Mean absolute error.
+        mean_absolute_error: f64,
+        /// Root mean squared error.
+        root_mean_squared_error: f64,
+        /// R², the share of the variance that is explained; null where all numbers are equal.
+        r2: Option<f64>,
+        /// Number of images.
+        n: usize,
+    },
+}
+
+impl Pooled {
+    /// The figures of the images of some folds; `None` without images.
+    fn of(folds: &[Fold]) -> Option<Self> {
+        let n: usize = folds.iter().map(|fold| fold.n).sum();
+        if n == 0 {
+            return None;
+        }
+        let Some(tallies) = folds.iter().map(|fold| fold.tally.as_ref()).collect::<Option<Vec<_>>>() else {
+            let accuracy = Metric::name(&Accuracy);
+            let right = |fold: &Fold| Some((fold.figures.get(&accuracy)? * fold.n as f64).round() as usize);
+            let right = folds.iter().map(right).sum::<Option<usize>>()?;
+            let accuracy_interval = wilson_interval(right, n);
+            return Some(Self::Class { accuracy: right as f64 / n as f64, accuracy_interval, n });
+        };
+        let sum = tallies.into_iter().cloned().reduce(|sum, tally| sum.plus(&tally))?;
+        Some(sum.pooled(n))
+    }
+}
+
+impl Tally {
+    fn plus(&self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Labels { exact_matches, labels },
+                Self::Labels { exact_matches: more, labels: of_more },
+            ) => Self::Labels {
+                exact_matches: exact_matches + more,
+                labels: labels.iter().zip(of_more).map(|(one, other)| one.plus(other)).collect(),
+            },
+            (
+                Self::Value { absolute_errors, squared_errors, truths, squared_truths },
+                Self::Value { absolute_errors: a, squared_errors: s, truths: t, squared_truths: q },
+            ) => Self::Value {
+                absolute_errors: absolute_errors + a,
+                squared_errors: squared_errors + s,
+                truths: truths + t,
+                squared_truths: squared_truths + q,
+            },
+            // Folds are all of one task.
+            _ => self.clone(),
+        }
+    }
+
+    fn pooled(self, n: usize) -> Pooled {
+        let images = n as f64;
+        match self {
+            Self::Labels { exact_matches, labels } => {
+                let known = |f1: f64| (!f1.is_nan()).then_some(f1);
+                Pooled::Labels {
+                    micro_f1: known(LabelCounts::micro_f1(&labels)),
+                    macro_f1: known(LabelCounts::macro_f1(&labels)),
+                    exact_match: exact_matches as f64 / images,
+                    exact_match_interval: wilson_interval(exact_matches, n),
+                    n,
+                }
+            }
+            Self::Value { absolute_errors, squared_errors, truths, squared_truths } => {
+                // Equal numbers leave a rounding error.
+                let variation = squared_truths - truths * truths / images;
+                let varies = variation > 1e-12 * squared_truths;
+                Pooled::Value {
+                    mean_absolute_error: absolute_errors / images,
+                    root_mean_squared_error: (squared_errors / images).sqrt(),
+                    r2: varies.then(|| 1.0 - squared_errors / variation),
+                    n,
+                }
+            }
+        }
+    }
 }
 
 /// Trains a run for each fold in `folder/fold-1`, `folder/fold-2`, …, and writes `cross-validation.json` and
@@ -92,7 +218,7 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
                     _ => RunFolder::create(&place, going_on)?,
                 };
                 let trained = train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?;
-                Fold::new(name, trained.metrics())
+                Fold::new(name, trained.metrics(), trained.tally())
             }
         };
         result.add(fold);
@@ -136,9 +262,9 @@ fn read(path: &PathBuf) -> Result<CrossValidated> {
 }
 
 impl Fold {
-    fn new(run: String, metrics: &Metrics) -> Self {
+    fn new(run: String, metrics: &Metrics, tally: Option<Tally>) -> Self {
         let figures = metrics.values.iter().cloned().chain([("loss".to_owned(), metrics.loss)]);
-        Self { run, n: metrics.n, figures: figures.filter(|(_, value)| value.is_finite()).collect() }
+        Self { run, n: metrics.n, figures: figures.filter(|(_, value)| value.is_finite()).collect(), tally }
     }
 }
 
@@ -147,12 +273,7 @@ impl CrossValidated {
         self.folds.push(fold);
         let names = self.folds.iter().flat_map(|fold| fold.figures.keys().cloned());
         self.figures = names.map(|name| (name.clone(), self.spread(&name))).collect();
-        let accuracy = firstsight_train::Metric::name(&Accuracy);
-        let of_fold = |fold: &Fold| Some((fold.figures.get(&*accuracy)? * fold.n as f64).round() as usize);
-        self.pooled = self.folds.iter().map(of_fold).sum::<Option<usize>>().map(|right| {
-            let n = self.folds.iter().map(|fold| fold.n).sum();
-            Pooled { accuracy: right as f64 / n as f64, accuracy_interval: wilson_interval(right, n), n }
-        });
+        self.pooled = Pooled::of(&self.folds);
     }
 
     fn spread(&self, name: &str) -> Spread {

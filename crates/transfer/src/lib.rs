@@ -34,7 +34,7 @@ mod transfer_model;
 pub use class_means::ClassMeans;
 pub use classifier::{Answer, Classifier, PredictOptions, Prediction, Row};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
-pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, cross_validate};
+pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, Tally, cross_validate};
 pub use error::{Error, Result, Smaller};
 pub use evaluation::Evaluation;
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};

@@ -9,14 +9,15 @@ mod none_of_these;
 use std::path::Path;
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec};
+use firstsight_data::{ImageDataset, InputSpec, Task};
 use firstsight_models::{ImageClassifier, Summary};
 use firstsight_report::{
-    Column, Figure, Image, LineChart, Report, Section, Series, Table, escape_markup, number,
+    Column, Figure, Image, LineChart, Report, Section, Series, Table, escape_markup, number, unescape_markup,
 };
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
 pub use self::files::files;
+pub(crate) use self::mistakes::LISTED;
 pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::task::TaskEvaluation;
 use crate::training::{Trained, Training, in_order};
@@ -32,6 +33,15 @@ pub struct ReferenceRow {
     pub reference: Option<(f64, f64, f64)>,
 }
 
+/// The fact of a report that says what the labels are: a number of classes or labels, or what the numbers are.
+pub fn labels(task: Task, classes: &[String]) -> (&'static str, String) {
+    match task {
+        Task::SingleLabel => ("classes", classes.len().to_string()),
+        Task::MultiLabel => ("labels", classes.len().to_string()),
+        Task::Regression => ("numbers", classes.join(", ")),
+    }
+}
+
 /// The report of one run: layers, curves, figures, confusions, failures.
 pub fn run_report<E: TaskEvaluation>(
     plan: &Training,
@@ -43,9 +53,9 @@ pub fn run_report<E: TaskEvaluation>(
     let mut report = Report::new(&format!("Firstsight: a run of {}", plan.model));
     let record = plan.record;
     report.facts(&[
-        ("data", source.to_owned()),
+        ("data", unescape_markup(source)),
         ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
-        ("classes", splits.n_classes().to_string()),
+        labels(E::TASK, splits.train.classes()),
         (
             "training",
             format!("{}, batches of {}", plan.optimization.describe(record.learning_rate), record.batch_size),
@@ -156,7 +166,7 @@ pub fn epochs(section: &mut Section, epochs: &[Epoch], best: Option<usize>, sour
     if let Some(best) = best {
         chart = chart.marker((best + 1) as f64, format!("best epoch: {}", best + 1));
         caption.push_str(&format!(
-            ". The weights of epoch {}, the best on the validation images, are kept",
+            ". The weights of epoch {}, the first of the highest validation accuracy, are kept",
             best + 1
         ));
     }

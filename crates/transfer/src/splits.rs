@@ -16,7 +16,6 @@ use firstsight_data::{
     AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder,
     InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, Skipped,
 };
-use firstsight_report::escape_markup;
 use fnv::FnvHasher;
 
 pub use config::{GroupBy, SplitConfig, SplitMethod};
@@ -37,6 +36,8 @@ const PREFETCH: usize = 4;
 /// The image files of a data set, by split.
 #[derive(Debug, Clone)]
 pub struct Splits {
+    /// What was scanned, for people: a folder, a table or an archive.
+    pub path: PathBuf,
     /// The data set's folder.
     pub root: PathBuf,
     /// Training images.
@@ -89,7 +90,7 @@ impl Splits {
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
         let skipped = dataset.left_out().cloned().collect();
-        let DatasetFolder { train, val, test, .. } = dataset;
+        let DatasetFolder { path, train, val, test, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
@@ -100,6 +101,7 @@ impl Splits {
             None => config.split(root, &train, &contents)?,
         };
         Ok(Self {
+            path,
             root: root.to_path_buf(),
             train,
             val,
@@ -131,7 +133,7 @@ impl Splits {
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
         let skipped: Vec<Skipped> = dataset.left_out().cloned().collect();
-        let DatasetFolder { train, val, test, .. } = dataset;
+        let DatasetFolder { path, train, val, test, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let images = match val {
             Some(val) => train.joined(&val)?,
@@ -139,6 +141,7 @@ impl Splits {
         };
         let folds = config.folds(root, &images, &contents, k)?;
         let of_fold = |(i, (train, val))| Self {
+            path: path.clone(),
             root: root.to_path_buf(),
             train,
             val,
@@ -169,21 +172,18 @@ impl Splits {
     ///
     /// # Errors
     ///
-    /// [`Error::Dataset`] for fewer than two classes, names that differ in letter case alone, and a class without training
-    /// images.
+    /// [`Error::Dataset`] for fewer than two classes, names that differ in letter case or blanks alone, and a class
+    /// without training images.
     pub fn check_classes(&self) -> Result<()> {
         let error = |reason| Err(Error::Dataset { path: self.train.root().to_path_buf(), reason });
         let classes = self.train.classes();
         if let (Labels::Class(_), [] | [_]) = (self.train.targets(), classes) {
             return error(format!("has one class ({}): expected at least two", classes.join("")));
         }
-        for (i, class) in classes.iter().enumerate() {
-            let alike = classes[..i].iter().find(|other| other.to_lowercase() == class.to_lowercase());
-            if let Some(alike) = alike {
-                return error(format!(
-                    "has classes '{alike}' and '{class}', which differ in letter case alone: rename or join them"
-                ));
-            }
+        if let Some((class, other)) = alike(classes).next() {
+            return error(format!(
+                "has classes '{class}' and '{other}', which differ in letter case or blanks alone: rename or join them"
+            ));
         }
         let empty = without_images(&self.train);
         if !empty.is_empty() {
@@ -227,7 +227,7 @@ impl Splits {
     pub fn describe(&self) -> String {
         match (self.fold, self.val_is_split_off) {
             (Some((fold, k)), _) => format!("fold {fold} of {k}, seed {}", self.config.seed),
-            (None, true) => self.config.to_string(),
+            (None, true) => self.config.describe(self.train.targets().task()),
             (None, false) => "given by the folder".to_owned(),
         }
     }
@@ -235,6 +235,15 @@ impl Splits {
 
 fn no_training(root: &Path) -> Error {
     Error::Dataset { path: root.to_path_buf(), reason: "has no training images".to_owned() }
+}
+
+/// The pairs of classes whose names differ in letter case, or in blanks around them, alone.
+pub(crate) fn alike(classes: &[String]) -> impl Iterator<Item = (&str, &str)> {
+    let plain = |class: &String| class.trim().to_lowercase();
+    classes.iter().enumerate().filter_map(move |(i, class)| {
+        let first = classes[..i].iter().find(|other| plain(other) == plain(class))?;
+        Some((first.as_str(), class.as_str()))
+    })
 }
 
 /// The classes of a folder that have no image.
@@ -310,8 +319,8 @@ impl Provenance {
 
     /// The rows of a report's facts.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
-        let notes = self.notes.iter().map(|note| ("attention", escape_markup(note)));
-        std::iter::once(("validation images", escape_markup(&self.split))).chain(notes).collect()
+        let notes = self.notes.iter().map(|note| ("attention", note.clone()));
+        std::iter::once(("validation images", self.split.clone())).chain(notes).collect()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::class_means::Measuring;
 use crate::report_sections::{self, ReferenceRow};
 use crate::training::{self, LOSS, in_order};
 use crate::{
-    ClassMeans, Evaluation, EvaluationFigures, Figures, Reject, Result, RunFolder, write_predictions,
+    ClassMeans, Evaluation, EvaluationFigures, Figures, Reject, Result, RunFolder, Tally, write_predictions,
 };
 
 /// The meaning of a network's outputs, with what the data decided: part of `config.json`.
@@ -308,6 +308,11 @@ pub trait TaskEvaluation: Debug + Sized {
     /// The main figure as a sentence about the images, which are called `name`; `part` says what they were for.
     fn lead(&self, name: &str, part: &str) -> String;
 
+    /// What the folds of a cross-validation add up, where loss and metrics don't say it.
+    fn tally(&self) -> Option<Tally> {
+        None
+    }
+
     /// Loss and metrics for `metrics.json`.
     fn brief(metrics: &Metrics) -> impl Serialize {
         Brief::from(metrics)
@@ -320,7 +325,7 @@ pub trait TaskEvaluation: Debug + Sized {
 
     /// Adds loss and metrics after each epoch to a report. The weights of the epoch `best` are kept.
     fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
-        report::curves(section, epochs, best, source);
+        report::curves(section, Self::TASK, epochs, best, source);
     }
 
     /// Adds sections about the images, which are called `name`, to a report. Paths are relative to the data's folder `root`.

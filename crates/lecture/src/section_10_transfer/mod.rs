@@ -10,6 +10,7 @@ use firstsight_models::summary::Style;
 use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{
     Column, Figure, LineChart, Mark, Report, Section, Series, Sheet, Table, Tile, escape_markup, number,
+    unescape_markup,
 };
 use firstsight_train::{Accuracy, Metrics};
 use firstsight_transfer::{
@@ -381,7 +382,7 @@ fn json(pretrained: &Pretrained, task: &Task, done: &Transferred, scratch: Optio
     TransferJson {
         model: pretrained.model.name,
         weights: pretrained.origin.clone(),
-        data: task.source.clone(),
+        data: unescape_markup(&task.source),
         classes: task.train.classes().len(),
         outputs: task.n_outputs(),
         train: task.train.len(),

@@ -1,9 +1,10 @@
-//! Classes with few images, and classes of very different sizes.
+//! Classes that no training takes, classes with few images, and classes of very different sizes.
 
-use firstsight_data::DatasetFolder;
+use firstsight_data::{DatasetFolder, ImageFolder, Task};
 
 use super::finding::{Finding, FindingKind};
 use super::images::CheckedImage;
+use crate::splits::alike;
 
 /// Images of a class below which little can be learned, and less be measured.
 const FEW: usize = 10;
@@ -12,37 +13,61 @@ const RATIO: usize = 10;
 
 /// The findings, from the images that can be read.
 pub(super) fn find(data: &DatasetFolder, images: &[CheckedImage]) -> Vec<Finding> {
-    let classes = data.classes();
     let mut findings = Vec::new();
-    for (split, _) in data.splits() {
-        let mut counts = vec![0usize; classes.len()];
-        let sound = images.iter().filter(|image| image.split == split && image.is_sound());
-        for label in sound.filter_map(|image| image.label) {
-            counts[label as usize] += 1;
-        }
-        for (class, &n) in classes.iter().zip(&counts) {
-            let reason = match (split, n) {
-                (_, 0) => format!("{class} has no image in {split}"),
-                ("train", 1) => format!("{class} has one image in train: nothing can be set aside"),
-                ("train", 2..FEW) => format!("{class} has {n} images in train"),
-                _ => continue,
-            };
-            let finding = Finding::new(FindingKind::SmallClass, reason).of_class(class).score(n as f64);
-            findings.push(Finding { split: Some(split), ..finding });
-        }
-        let extremes =
-            (0..counts.len()).min_by_key(|&c| counts[c]).zip((0..counts.len()).max_by_key(|&c| counts[c]));
-        if let Some((least, most)) = extremes
-            && counts[most] >= RATIO * counts[least].max(1)
-        {
-            let ratio = counts[most] as f64 / counts[least].max(1) as f64;
-            let reason = format!(
-                "{split} has {} images of {} and {} of {}",
-                counts[most], classes[most], counts[least], classes[least]
-            );
-            let finding = Finding::new(FindingKind::Imbalance, reason).of_class(&classes[least]).score(ratio);
-            findings.push(Finding { split: Some(split), ..finding });
-        }
+    let Some((_, first)) = data.splits().next() else { return findings };
+    if first.targets().task() == Task::Regression {
+        return findings;
+    }
+    unfit(first, &mut findings);
+    for (split, folder) in data.splits() {
+        sizes(split, folder, images, &mut findings);
     }
     findings
+}
+
+/// What [`Splits::check_classes`](crate::Splits::check_classes) refuses, in the training images or else the first split.
+fn unfit(folder: &ImageFolder, findings: &mut Vec<Finding>) {
+    let mut add = |class: &str, reason: String| {
+        findings.push(Finding::new(FindingKind::UnfitClass, reason).of_class(class));
+    };
+    let classes = folder.classes();
+    if let ([class], Task::SingleLabel) = (classes, folder.targets().task()) {
+        add(class, format!("{class} is the only class"));
+    }
+    for (class, path) in folder.empty_classes() {
+        add(class, format!("{class} has no image in {}", path.display()));
+    }
+    for (class, other) in alike(classes) {
+        add(other, format!("'{class}' and '{other}' differ in letter case or blanks alone"));
+    }
+}
+
+fn sizes(split: &'static str, folder: &ImageFolder, images: &[CheckedImage], findings: &mut Vec<Finding>) {
+    let classes = folder.classes();
+    let of_split = images.iter().filter(|image| image.split == split).enumerate();
+    let sound: Vec<usize> = of_split.filter(|(_, image)| image.is_sound()).map(|(i, _)| i).collect();
+    let counts = folder.targets().subset(&sound).counts(classes.len());
+    for (class, &n) in classes.iter().zip(&counts) {
+        let reason = match (split, n) {
+            (_, 0) => format!("{class} has no image in {split}"),
+            ("train", 1) => format!("{class} has one image in train: nothing can be set aside"),
+            ("train", 2..FEW) => format!("{class} has {n} images in train"),
+            _ => continue,
+        };
+        let finding = Finding::new(FindingKind::SmallClass, reason).of_class(class).score(n as f64);
+        findings.push(Finding { split: Some(split), ..finding });
+    }
+    let extremes =
+        (0..counts.len()).min_by_key(|&c| counts[c]).zip((0..counts.len()).max_by_key(|&c| counts[c]));
+    if let Some((least, most)) = extremes
+        && counts[most] >= RATIO * counts[least].max(1)
+    {
+        let ratio = counts[most] as f64 / counts[least].max(1) as f64;
+        let reason = format!(
+            "{split} has {} images of {} and {} of {}",
+            counts[most], classes[most], counts[least], classes[least]
+        );
+        let finding = Finding::new(FindingKind::Imbalance, reason).of_class(&classes[least]).score(ratio);
+        findings.push(Finding { split: Some(split), ..finding });
+    }
 }

@@ -151,9 +151,7 @@ pub(super) fn findings(
 
 /// How a pair was found that the hash does not find.
 fn by_features(pair: &Pair) -> String {
-    pair.similarity
-        .map(|similarity| format!(", by features (similarity {similarity:.3})"))
-        .unwrap_or_default()
+    pair.similarity.map(|similarity| format!(" (feature similarity {similarity:.3})")).unwrap_or_default()
 }
 
 /// Images connected by equal content or by likeness.

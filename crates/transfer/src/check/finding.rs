@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum FindingKind {
     /// A file that cannot be read as an image.
     Broken,
+    /// A class that no training takes: alone, without images, or named like another one.
+    UnfitClass,
     /// A damaged file, of which what viewers show is read.
     Repaired,
     /// A file that is not used.
@@ -45,8 +47,9 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Broken,
+        Self::UnfitClass,
         Self::Repaired,
         Self::LeftOut,
         Self::ConflictingLabels,
@@ -68,6 +71,7 @@ impl FindingKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Broken => "broken",
+            Self::UnfitClass => "unfit-class",
             Self::Repaired => "repaired",
             Self::LeftOut => "left-out",
             Self::ConflictingLabels => "conflicting-labels",
@@ -90,6 +94,7 @@ impl FindingKind {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Broken => "files that cannot be read as images",
+            Self::UnfitClass => "classes that no training takes",
             Self::Repaired => "damaged files, read as viewers show them",
             Self::LeftOut => "files and folders that are not used",
             Self::ConflictingLabels => "the same picture, or nearly, under two labels",
@@ -154,6 +159,9 @@ pub struct Finding {
     pub other_split: Option<&'static str>,
     /// The class of that file.
     pub other_class: Option<String>,
+    /// The class that a suspected label should probably be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looks_like: Option<String>,
     /// What could be done.
     pub suggestion: Option<Suggestion>,
     /// How sure it is or how far it goes: the bits by which near duplicates differ (54 where features alone found them), the
@@ -180,6 +188,7 @@ impl Finding {
             other: None,
             other_split: None,
             other_class: None,
+            looks_like: None,
             suggestion: None,
             score: None,
             reason: reason.into(),
@@ -198,6 +207,16 @@ impl Finding {
 
     pub(super) fn score(self, score: f64) -> Self {
         Self { score: Some(score), ..self }
+    }
+
+    /// The reason, with the file that it is compared with.
+    pub fn sentence(&self) -> String {
+        let Some(other) = &self.other else { return self.reason.clone() };
+        let as_other =
+            |words: &str| self.reason.strip_prefix(words).map(|rest| format!("{words} as {other}{rest}"));
+        as_other("nearly the same picture")
+            .or_else(|| as_other("the same file"))
+            .unwrap_or_else(|| format!("{} as {other}", self.reason))
     }
 
     /// Whether it says that an image of one split is in another, too.

@@ -187,7 +187,8 @@ pub(super) fn findings(
             }
         };
         if let Some(note) = &look.note {
-            findings.push(of(i, FindingKind::Repaired, note.clone()).suggest(Suggestion::Look));
+            findings
+                .push(of(i, FindingKind::Repaired, note.replace("repaired: ", "")).suggest(Suggestion::Look));
         }
         if look.hash.detail() == 0 {
             findings.push(of(i, FindingKind::Blank, "is of one color".to_owned()).suggest(Suggestion::Look));

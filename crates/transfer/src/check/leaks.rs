@@ -64,7 +64,7 @@ struct Property {
     name: &'static str,
     /// The value of each image.
     value: fn(&[&CheckedImage]) -> Vec<Option<String>>,
-    /// `with transparency`: what images of a value are called, between "37 images" and "are of class x".
+    /// `have transparency`: what images of a value do, after "the images of class x".
     words: fn(&str) -> String,
 }
 
@@ -72,12 +72,12 @@ const PROPERTIES: &[Property] = &[
     Property {
         name: "format",
         value: |images| of_facts(images, |facts| facts.format.to_owned()),
-        words: |v| format!("that are {v} files"),
+        words: |v| format!("are {v}"),
     },
     Property {
         name: "colors",
         value: |images| of_facts(images, |facts| colors(facts).to_owned()),
-        words: |v| format!("in {v}"),
+        words: |v| format!("are in {v}"),
     },
     Property {
         name: "transparency",
@@ -86,24 +86,24 @@ const PROPERTIES: &[Property] = &[
             let value = |transparent| if transparent { "transparency" } else { "no transparency" };
             images.iter().map(|image| Some(value(word(image)).to_owned())).collect()
         },
-        words: |v| format!("with {v}"),
+        words: |v| format!("have {v}"),
     },
     Property {
         name: "bits of a channel",
         value: |images| of_facts(images, |facts| facts.bits.to_string()),
-        words: |v| format!("with {v} bits a channel"),
+        words: |v| format!("have {v} bits a channel"),
     },
     Property {
         name: "EXIF orientation",
         value: |images| {
             of_facts(images, |facts| if facts.orientation == 1 { "upright" } else { "turned" }.to_owned())
         },
-        words: |v| format!("that are {v} by their EXIF data"),
+        words: |v| format!("are {v} by their EXIF data"),
     },
     Property {
         name: "shape",
         value: |images| of_facts(images, |facts| shape(facts).to_owned()),
-        words: |v| format!("of {v} shape"),
+        words: |v| format!("are of {v} shape"),
     },
     Property {
         name: "size",
@@ -113,7 +113,7 @@ const PROPERTIES: &[Property] = &[
                 format!("{width}×{height}")
             })
         },
-        words: |v| format!("of {v} pixels"),
+        words: |v| format!("are of {v} pixels"),
     },
     Property {
         name: "number of pixels",
@@ -123,7 +123,7 @@ const PROPERTIES: &[Property] = &[
                 Some(f64::from(facts.width) * f64::from(facts.height))
             })
         },
-        words: |v| format!("with the {v} of the numbers of pixels"),
+        words: |v| format!("are in the {v} of the numbers of pixels"),
     },
     Property {
         name: "bytes per pixel",
@@ -133,7 +133,7 @@ const PROPERTIES: &[Property] = &[
                 Some(image.bytes as f64 / (f64::from(facts.width) * f64::from(facts.height)).max(1.0))
             })
         },
-        words: |v| format!("with the {v} of the bytes per pixel"),
+        words: |v| format!("are in the {v} of the bytes per pixel"),
     },
 ];
 
@@ -238,9 +238,11 @@ fn exclusive(property: &Property, table: &LeakTable, classes: &[String]) -> Vec<
         if count < LEAST || value == "other" || chance(count, of_class, n) > CHANCE {
             continue;
         }
-        let all = if count == of_class { ", and all images of that class are so" } else { "" };
-        let reason =
-            format!("all {count} images {} are of class {}{all}", (property.words)(value), classes[class]);
+        let (class_name, words) = (&classes[class], (property.words)(value));
+        let reason = match count == of_class {
+            true => format!("exactly the images of class {class_name} {words} ({count})"),
+            false => format!("only images of class {class_name} {words} ({count} of {of_class})"),
+        };
         findings.push(Finding::new(FindingKind::Leak, reason).of_class(&classes[class]));
     }
     findings
@@ -271,7 +273,7 @@ fn difference(property: &Property, table: &LeakTable, classes: &[String]) -> Str
     }
     let (_, column, low, high) = widest;
     format!(
-        "the {} tells classes apart: {:.0} % of {} are images {}, and {:.0} % of {}",
+        "the {} tells classes apart: {:.0} % of {} {}, and {:.0} % of {}",
         property.name,
         100.0 * share(high, column),
         classes[high],

@@ -15,8 +15,9 @@ mod probabilities;
 mod tables;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use firstsight_data::{DatasetFolder, ImageHash, Reading};
+use firstsight_data::{DatasetFolder, ImageHash, Reading, Task};
 use firstsight_train::Predictions;
 use serde::Serialize;
 
@@ -33,6 +34,9 @@ use duplicates::Pair;
 
 /// The least accuracy of networks that name wrong labels: of those that are less often right most suspicions are mistakes.
 const TRUSTED: f64 = 0.75;
+
+/// The least probability of another class from which a file may be moved there unseen.
+const SURE: f32 = 0.8;
 
 /// The cosine distance of features up to which pictures count as nearly the same: this, and no more than a quarter of what is
 /// usual between an image and its nearest.
@@ -89,9 +93,11 @@ pub struct DataCheck {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CheckResult {
-    /// The folder, as it was named.
+    /// The folder or table, as it was named.
     pub data: String,
-    /// The classes.
+    /// What the labels are.
+    pub task: Task,
+    /// The classes; for numbers, what they are.
     pub classes: Vec<String>,
     /// Every image of every split.
     pub images: Vec<CheckedImage>,
@@ -103,6 +109,7 @@ pub struct CheckResult {
     pub labels: LabelSearch,
     /// What the user should know of the folder's layout, in sentences.
     pub remarks: Vec<String>,
+    root: PathBuf,
     reading: Reading,
 }
 
@@ -201,7 +208,9 @@ impl DataCheck {
         };
         sort(&mut findings);
         Ok(CheckResult {
-            data: data.root.display().to_string(),
+            data: data.path.display().to_string(),
+            root: data.root.clone(),
+            task: data.splits().next().map_or(Task::SingleLabel, |(_, folder)| folder.targets().task()),
             classes,
             findings,
             leaks,
@@ -247,9 +256,9 @@ impl DataCheck {
             let p = issue.self_confidence + issue.margin;
             let reason = format!("looks like {suggested} (probability {p:.3})");
             let finding = of(images[issue.index], FindingKind::SuspectedLabel, reason);
-            findings.push(
-                finding.suggest(Suggestion::Move(suggested.clone())).score(f64::from(issue.self_confidence)),
-            );
+            let fix = if p >= SURE { Suggestion::Move(suggested.clone()) } else { Suggestion::Look };
+            let finding = finding.suggest(fix).score(f64::from(issue.self_confidence));
+            findings.push(Finding { looks_like: Some(suggested.clone()), ..finding });
         }
         let sum: f64 = learned.joint.iter().sum();
         let diagonal: f64 = (0..classes.len()).map(|i| learned.joint[i * (classes.len() + 1)]).sum();
@@ -372,5 +381,39 @@ impl CheckResult {
             }
         }
         splits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two of 40 labels are improbable, one of them very much so.
+    #[test]
+    fn a_file_is_moved_unseen_only_where_another_class_is_probable() {
+        let classes = ["ants", "bees"].map(str::to_owned);
+        let bees = |i: usize| match i {
+            0 => 0.95,
+            1 => 0.79,
+            2..20 => 0.3,
+            _ => 0.7,
+        };
+        let predictions = Predictions {
+            probabilities: (0..40).flat_map(|i| [1.0 - bees(i), bees(i)]).collect(),
+            labels: (0..40).map(|i| u32::from(i >= 20)).collect(),
+            n_classes: 2,
+        };
+        let check = DataCheck { looker: Looker::Small, reading: Reading::viewer(), seed: 1 };
+        let mut findings = Vec::new();
+        let of = |i: usize, kind, reason| Finding { image: Some(i), ..Finding::new(kind, reason) };
+        let found = probabilities::OutOfFold { images: (0..40).collect(), predictions };
+        check.suspects(found, &classes, &mut findings, of);
+        let said = findings.iter().map(|f| (f.image, f.looks_like.as_deref(), f.suggestion.clone()));
+        let said: Vec<_> = said.collect();
+        let to_bees = Suggestion::Move("bees".to_owned());
+        assert_eq!(
+            said,
+            [(Some(0), Some("bees"), Some(to_bees)), (Some(1), Some("bees"), Some(Suggestion::Look))]
+        );
     }
 }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use firstsight_data::{DecodeSettings, Interpolation, decode_bytes};
+use firstsight_data::{DecodeSettings, Interpolation, Task, decode_bytes};
 use firstsight_report::{
     BarChart, Column, Figure, Image, Mark, Report, Section, Sheet, Table, Tile, escape_markup, number,
 };
 
 use super::{CheckResult, Finding, FindingKind};
 use crate::Result;
+use crate::report_sections::labels;
 
 /// Longer side of a picture, in pixels.
 const SIDE: u32 = 96;
@@ -35,7 +36,7 @@ impl CheckResult {
             self.splits().iter().map(|(split, n)| format!("{} {split}", number::count(*n as u64))).collect();
         report.facts(&[
             ("images", images.join(", ")),
-            ("classes", self.classes.len().to_string()),
+            labels(self.task, &self.classes),
             ("findings", number::count(self.findings.len() as u64)),
         ]);
         self.overview(report.section(None, "Overview"));
@@ -46,7 +47,9 @@ impl CheckResult {
                 self.findings_of(section, kind, &findings)?;
             }
         }
-        self.class_sizes(report.section(None, "Classes"))?;
+        if self.task != Task::Regression {
+            self.class_sizes(report.section(None, "Classes"))?;
+        }
         let section = report.section(None, "How it was done");
         section.text(&escape_markup(&self.labels.how)).text(METHOD);
         Ok(report)
@@ -65,16 +68,19 @@ impl CheckResult {
             n => sentences.push(format!("**{n} files cannot be read.**")),
         }
         if across > 0 {
-            sentences.push(format!(
-                "**{across} images of one split are also in another**, so what is measured there is too good."
-            ));
+            let are = if across == 1 { "image of one split is" } else { "images of one split are" };
+            sentences
+                .push(format!("**{across} {are} also in another**, so what is measured there is too good."));
         }
         for finding in self.of_kind(FindingKind::Leak).take(3) {
             sentences.push(format!("**A leak: {}.**", escape_markup(&finding.reason)));
         }
-        if self.findings.is_empty() {
-            sentences.push("Nothing else was found.".to_owned());
-        }
+        let others = self.counts().into_iter().filter(|(kind, _)| *kind != FindingKind::Broken);
+        let others: Vec<String> = others.map(|(kind, n)| format!("{} ({n})", kind.meaning())).collect();
+        sentences.push(match others.is_empty() {
+            true => "Nothing else was found.".to_owned(),
+            false => format!("Found: {}.", others.join(", ")),
+        });
         sentences.push("Nothing was changed.".to_owned());
         sentences.join(" ")
     }
@@ -83,8 +89,8 @@ impl CheckResult {
         let columns = [
             Column::text("finding"),
             Column::number("number"),
-            Column::number("across splits"),
             Column::text("meaning"),
+            Column::number("across splits"),
         ];
         let mut table = Table::new("What was found", columns);
         for (kind, n) in self.counts() {
@@ -92,8 +98,8 @@ impl CheckResult {
             table.row([
                 kind.name().into(),
                 n.into(),
-                (across > 0).then_some(across).into(),
                 kind.meaning().into(),
+                (across > 0).then_some(across).into(),
             ]);
         }
         if self.findings.is_empty() {
@@ -117,7 +123,7 @@ impl CheckResult {
                     self.leak_tables(section);
                 }
             }
-            FindingKind::SmallClass => {
+            FindingKind::SmallClass | FindingKind::UnfitClass => {
                 let mut table = Table::new(
                     "Classes",
                     [Column::text("class"), Column::text("split"), Column::text("what")],
@@ -175,10 +181,7 @@ impl CheckResult {
                     (label, format!("{path} | {}", self.short(other)))
                 }
                 (FindingKind::SuspectedLabel, _) => {
-                    let suggested = match &finding.suggestion {
-                        Some(super::Suggestion::Move(class)) => class.as_str(),
-                        _ => "?",
-                    };
+                    let suggested = finding.looks_like.as_deref().unwrap_or("?");
                     let score = finding.score.unwrap_or(f64::NAN);
                     (
                         format!("{class} → {suggested}"),
@@ -203,26 +206,33 @@ impl CheckResult {
         }
         let shown = tiles.len();
         let columns = if findings.iter().any(|finding| finding.other.is_some()) { 4 } else { 6 };
+        let meaning = kind.meaning();
         let caption = match shown < findings.len() {
-            true => format!("The first {shown} of {}", number::count(findings.len() as u64)),
-            false => format!("All {shown}"),
+            true => format!("The first {shown} of {}: {meaning}", number::count(findings.len() as u64)),
+            false if shown == 1 => meaning.to_owned(),
+            false => format!("All {shown}: {meaning}"),
         };
-        let caption = format!("{caption}: {}", kind.meaning());
         section.figure(Figure::new(Sheet::new(tiles, columns), caption, escape_markup(&self.data)));
         Ok(())
     }
 
     fn paths(&self, section: &mut Section, kind: FindingKind, findings: &[&Finding]) {
         let compared = findings.iter().any(|finding| finding.other.is_some());
-        let scored = findings.iter().any(|finding| finding.score.is_some());
-        let mut columns = ["file", "split", "class"].map(Column::text).to_vec();
+        let score = score_name(kind).filter(|_| findings.iter().any(|finding| finding.score.is_some()));
+        let label = match self.task {
+            Task::SingleLabel => "class",
+            Task::MultiLabel => "labels",
+            Task::Regression => "number",
+        };
+        let mut columns = vec![Column::path("file"), Column::text("split"), Column::text(label)];
         columns.extend(match compared {
-            true => ["other file", "its split", "its class"].map(Column::text).to_vec(),
+            true => {
+                let its = Column::text(format!("its {label}"));
+                vec![Column::path("other file"), Column::text("its split"), its]
+            }
             false => vec![Column::text("what")],
         });
-        if scored {
-            columns.push(Column::number(score_name(kind)));
-        }
+        columns.extend(score.map(Column::number));
         let caption = match findings.len() > ROWS {
             true => format!("The first {ROWS} of {}: the others are in the CSV file", findings.len()),
             false => "The files".to_owned(),
@@ -243,8 +253,12 @@ impl CheckResult {
             } else {
                 cells.push(finding.reason.clone().into());
             }
-            if scored {
-                cells.push(finding.score.into());
+            match kind {
+                _ if score.is_none() => {}
+                FindingKind::ConflictingLabels | FindingKind::NearDuplicate => {
+                    cells.push(finding.score.map(|bits| bits as u32).into());
+                }
+                _ => cells.push(finding.score.into()),
             }
             table.row(cells);
         }
@@ -286,7 +300,7 @@ impl CheckResult {
 
     /// A path below the data set's folder.
     fn short(&self, path: &str) -> String {
-        let below = Path::new(path).strip_prefix(&self.data).unwrap_or(Path::new(path));
+        let below = Path::new(path).strip_prefix(&self.root).unwrap_or(Path::new(path));
         below.display().to_string()
     }
 
@@ -334,11 +348,13 @@ fn title(kind: FindingKind) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn score_name(kind: FindingKind) -> &'static str {
+/// What a finding's score is, where the page shows it.
+fn score_name(kind: FindingKind) -> Option<&'static str> {
     match kind {
-        FindingKind::SuspectedLabel => "probability",
-        FindingKind::Outlier => "distance",
-        _ => "difference",
+        FindingKind::SuspectedLabel => Some("probability of its class"),
+        FindingKind::Outlier => Some("distance"),
+        FindingKind::ConflictingLabels | FindingKind::NearDuplicate => Some("difference"),
+        _ => None,
     }
 }
 
@@ -346,6 +362,9 @@ fn score_name(kind: FindingKind) -> &'static str {
 fn advice(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::Broken => "These files cannot be read. Fetch them again or remove them.",
+        FindingKind::UnfitClass => {
+            "Training needs two classes or more, images of each, and names that differ in more than letter case or blanks."
+        }
         FindingKind::Repaired => {
             "These files are damaged. What viewers show of them is used. Look whether enough of each is left."
         }

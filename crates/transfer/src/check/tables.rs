@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use firstsight_data::Task;
 use serde::Serialize;
 
 use super::{CheckResult, Finding, FindingKind, LabelSearch, LeakTable, Suggestion};
@@ -12,6 +13,7 @@ use crate::{Error, Result, files};
 #[derive(Debug, Serialize)]
 pub struct CheckDocument<'a> {
     data: &'a str,
+    task: Task,
     classes: &'a [String],
     /// Number of images in each split, readable or not.
     images: BTreeMap<&'static str, usize>,
@@ -39,6 +41,7 @@ impl CheckResult {
     pub fn document(&self) -> CheckDocument<'_> {
         CheckDocument {
             data: &self.data,
+            task: self.task,
             classes: &self.classes,
             images: self.splits().into_iter().collect(),
             counts: self.counts().into_iter().map(|(kind, n)| (kind.name(), n)).collect(),
@@ -112,8 +115,7 @@ impl CheckResult {
         let mut fixes: Vec<Fix> = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.kind != FindingKind::LeftOut) {
             let (Some(path), Some(suggestion)) = (&finding.path, &finding.suggestion) else { continue };
-            let other = finding.other.as_ref().map(|other| format!(" as {other}")).unwrap_or_default();
-            let reason = format!("{}: {}{other}", finding.kind, finding.reason);
+            let reason = format!("{}: {}", finding.kind, finding.sentence());
             match places.get(path.as_str()) {
                 None => {
                     places.insert(path, fixes.len());

@@ -22,16 +22,15 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
 
 fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     let model = result.pretrained.model;
-    let source = &escape_markup(&result.data.display().to_string());
+    let source = &escape_markup(&result.source.display().to_string());
     let mut report = Report::new(&format!("Firstsight: {model}, fine-tuned"));
-    let classes = result.val.images().classes();
     let seconds = result.seconds;
     let total = seconds.features + seconds.head + seconds.tuning + seconds.measuring;
     let mut facts = vec![
-        ("data", source.clone()),
+        ("data", result.source.display().to_string()),
         ("images", format!("{} training, {} validation", result.n_train, result.val.images().len())),
-        ("classes", classes.len().to_string()),
-        ("weights", escape_markup(&result.pretrained.origin)),
+        report_sections::labels(E::TASK, result.val.images().classes()),
+        ("weights", result.pretrained.origin.clone()),
         ("preset", result.settings.preset.name().to_owned()),
         ("seed", result.settings.seed.to_string()),
         ("device", result.device_name.clone()),
@@ -82,7 +81,10 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
         let with_accuracy = E::TASK == Task::SingleLabel;
         let columns = [Column::number("penalty λ"), Column::number("loss"), Column::number("accuracy")];
         let columns = columns.into_iter().take(if with_accuracy { 3 } else { 2 });
-        let mut table = Table::new("The last layer's cross-validation", columns);
+        let mut table = Table::new(
+            "The last layer's cross-validation on the training images: the penalty of the lowest loss is chosen",
+            columns,
+        );
         for candidate in &result.head.cross_validation {
             let cells = [candidate.penalty.into(), candidate.loss.into()];
             let cells = cells.into_iter().chain(candidate.accuracy.map(Into::into));

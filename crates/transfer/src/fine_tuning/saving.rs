@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use firstsight_data::AugmentationConfig;
 use firstsight_train::Epoch;
 use firstsight_train::callbacks::CsvHistory;
 use serde::Serialize;
 
+use super::FineTuning;
 use super::result::{FineTuneResult, Kept, Seconds};
 use crate::{Result, RunConfig, RunFolder, Split, TaskEvaluation, TrainingRecord, files};
 
@@ -60,9 +62,11 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
     }
 
     fn config(&self) -> RunConfig {
-        let (batch_size, learning_rate) = match &self.recipe.tuning {
-            Some(tuning) => (tuning.batch_size, tuning.config.lr),
-            None => (self.recipe.head.batch_size, self.recipe.head.lr),
+        let FineTuning { augmentation, .. } = self.settings;
+        let (batch_size, learning_rate, augmentation) = match &self.recipe.tuning {
+            Some(tuning) => (tuning.batch_size, tuning.config.lr, augmentation),
+            // The last layer sees features of images that nothing changes but mirroring.
+            None => (self.recipe.head.batch_size, self.recipe.head.lr, AugmentationConfig::default()),
         };
         let classes = self.val.images().classes();
         RunConfig {
@@ -78,7 +82,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
                 split_seed: self.split_seed,
                 batch_size,
                 learning_rate,
-                augmentation: self.settings.augmentation,
+                augmentation,
             }),
             temperature: None,
             reject: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use firstsight_data::{Groups, ImageFolder, Sample, stratified_folds, stratified_split};
+use firstsight_data::{Groups, ImageFolder, Sample, Task, stratified_folds, stratified_split};
 use regex::Regex;
 
 use super::Contents;
@@ -57,6 +57,19 @@ impl SplitConfig {
     #[must_use]
     pub fn grouped(self, group_by: GroupBy) -> Self {
         Self { group_by: Some(group_by), ..self }
+    }
+
+    /// How validation images of a task are set aside, in words.
+    pub fn describe(&self, task: Task) -> String {
+        let percent = (self.share * 1000.0).round() / 10.0;
+        let how = match (self.method, task) {
+            (SplitMethod::ScikitLearn, _) => "set aside as by scikit-learn",
+            (SplitMethod::Stratified, Task::SingleLabel) => "of each class set aside",
+            (SplitMethod::Stratified, Task::MultiLabel) => "of each label set aside",
+            (SplitMethod::Stratified, Task::Regression) => "set aside, small and large numbers alike",
+        };
+        let groups = self.group_by.as_ref().map(|by| format!(", by groups of {by}")).unwrap_or_default();
+        format!("{percent} % {how}{groups}, seed {}", self.seed)
     }
 
     /// Sets validation images aside.
@@ -119,20 +132,6 @@ impl SplitConfig {
                 found: format!("{} that are in both (first: {first})", 1 + both.count()),
             }),
         }
-    }
-}
-
-impl fmt::Display for SplitConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = (self.share * 1000.0).round() / 10.0;
-        match self.method {
-            SplitMethod::Stratified => write!(f, "{percent} % of each class set aside")?,
-            SplitMethod::ScikitLearn => write!(f, "{percent} % set aside as by scikit-learn")?,
-        }
-        if let Some(group_by) = &self.group_by {
-            write!(f, ", by groups of {group_by}")?;
-        }
-        write!(f, ", seed {}", self.seed)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Images with several labels, and what a network makes of them.
 
+use std::cmp::Reverse;
 use std::path::Path;
 
 use candle_core::ModuleT;
@@ -9,7 +10,8 @@ use firstsight_train::{Metrics, MultiLabelPredictions, evaluate_with_outputs};
 use serde::Serialize;
 
 use super::{Target, TaskEvaluation, predictions_csv};
-use crate::{Reject, Result};
+use crate::report_sections::LISTED;
+use crate::{Reject, Result, Tally};
 
 /// Images with several labels, a network's figures and probabilities.
 #[derive(Debug, Clone)]
@@ -62,6 +64,54 @@ pub struct LabelFigures {
     pub recall: Option<f64>,
     /// The harmonic mean of precision and recall.
     pub f1: Option<f64>,
+}
+
+impl LabelsEvaluation {
+    /// Whether image `i` is said to have each label, (K,).
+    fn has(&self, i: usize) -> Vec<bool> {
+        self.predictions.row(i).iter().zip(&self.thresholds).map(|(p, threshold)| p >= threshold).collect()
+    }
+
+    /// Every image with a wrong label, those with the most first, where the images are files.
+    fn mistakes(&self, root: &Path) -> Option<Table> {
+        let (paths, classes) = (self.images.paths(), self.images.classes());
+        let labels = |of: &mut dyn Iterator<Item = bool>| {
+            let names = classes.iter().zip(of).filter(|(_, of)| *of).map(|(name, _)| name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let mut wrong: Vec<(usize, usize)> = (0..paths.len())
+            .map(|i| (i, self.has(i).iter().zip(self.predictions.labels(i)).filter(|(a, b)| a != b).count()))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        wrong.sort_by_key(|(i, n)| (Reverse(*n), *i));
+        let caption = match wrong.len() {
+            0 => return None,
+            1 => "The image with a wrong label".to_owned(),
+            n if n > LISTED => {
+                format!("{LISTED} of {n} images with wrong labels; all are in the run's `predictions.csv`")
+            }
+            n => format!("All {n} images with wrong labels"),
+        };
+        let columns = [
+            Column::path("image"),
+            Column::text("true"),
+            Column::text("missed"),
+            Column::text("predicted, but not true"),
+        ];
+        let mut table = Table::new(caption, columns);
+        for (i, _) in wrong.into_iter().take(LISTED) {
+            let (truth, said) = (self.predictions.labels(i), self.has(i));
+            let pairs = || truth.iter().copied().zip(said.iter().copied());
+            table.row([
+                paths[i].strip_prefix(root).unwrap_or(&paths[i]).display().to_string().into(),
+                labels(&mut truth.iter().copied()).into(),
+                labels(&mut pairs().map(|(truth, said)| truth && !said)).into(),
+                labels(&mut pairs().map(|(truth, said)| said && !truth)).into(),
+            ]);
+        }
+        table.folded();
+        Some(table)
+    }
 }
 
 impl TaskEvaluation for LabelsEvaluation {
@@ -125,6 +175,14 @@ impl TaskEvaluation for LabelsEvaluation {
         }
     }
 
+    fn tally(&self) -> Option<Tally> {
+        let right = (0..self.predictions.len()).filter(|&i| self.has(i) == self.predictions.labels(i));
+        Some(Tally::Labels {
+            exact_matches: right.count(),
+            labels: self.predictions.counts(&self.thresholds),
+        })
+    }
+
     fn line(&self) -> String {
         let f = self.all_figures();
         format!(
@@ -146,7 +204,7 @@ impl TaskEvaluation for LabelsEvaluation {
         report: &mut Report,
         name: &str,
         _: Option<&Reject>,
-        _: &Path,
+        root: &Path,
         _source: &str,
     ) -> Result<()> {
         let columns = [
@@ -178,11 +236,17 @@ impl TaskEvaluation for LabelsEvaluation {
         }
         let section = report.section(None, "Label by label");
         section.text(&format!(
-            "Of the {} images, {:.1} % have every label right. The mean average precision does not depend on thresholds.",
+            "Of the {} images, {:.1} % have every label right. The F1 of all labels together (micro) is {:.3}, the mean of the \
+             labels' F1 (macro) {:.3}. The mean average precision does not depend on thresholds.",
             figures.n,
-            100.0 * figures.exact_match
+            100.0 * figures.exact_match,
+            figures.micro_f1,
+            figures.macro_f1
         ));
         section.table(table);
+        if let Some(table) = self.mistakes(root) {
+            section.table(table);
+        }
         Ok(())
     }
 
@@ -195,9 +259,8 @@ impl TaskEvaluation for LabelsEvaluation {
         };
         let row = |of: &Self, i: usize| {
             let row = of.predictions.row(i);
-            let mut said = row.iter().zip(&of.thresholds).map(|(p, threshold)| p >= threshold);
             let truth = joined(&mut of.predictions.labels(i).iter().copied());
-            let front = [truth, joined(&mut said)];
+            let front = [truth, joined(&mut of.has(i).into_iter())];
             front.into_iter().chain(row.iter().map(f32::to_string)).collect()
         };
         predictions_csv::write(path, root, splits, names.iter().map(String::as_str), row)

@@ -1,10 +1,12 @@
 //! Curves and tables of several labels and of numbers.
 
+use firstsight_data::Task;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table};
 use firstsight_train::{Epoch, Metrics};
 
-/// Loss and metrics after each epoch, `best` being the place of the one whose weights are kept.
-pub(super) fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize>, source: &str) {
+/// Loss and metrics after each epoch, `best` being the place of the one whose weights are kept: the first with the best
+/// [monitor](super::Target::monitor) of the task.
+pub(super) fn curves(section: &mut Section, task: Task, epochs: &[Epoch], best: Option<usize>, source: &str) {
     let series = |of: &dyn Fn(&Metrics) -> f64| {
         let side = |name: &str, pick: fn(&Epoch) -> Option<&Metrics>| {
             Series::per_epoch(name, epochs.iter().map(|e| pick(e).map_or(f64::NAN, of)))
@@ -20,10 +22,13 @@ pub(super) fn curves(section: &mut Section, epochs: &[Epoch], best: Option<usize
     let mut caption = "After each epoch; the training curve is the mean over the epoch's batches".to_owned();
     if let Some(best) = best {
         chart = chart.marker((best + 1) as f64, format!("best epoch: {}", best + 1));
-        caption.push_str(&format!(
-            ". The weights of epoch {}, the best on the validation images, are kept",
-            best + 1
-        ));
+        let measure = match task {
+            Task::SingleLabel => "highest validation accuracy",
+            Task::MultiLabel => "highest validation mean average precision",
+            Task::Regression => "lowest validation loss",
+        };
+        caption
+            .push_str(&format!(". The weights of epoch {}, the first of the {measure}, are kept", best + 1));
     }
     section.figure(Figure::new(chart, caption, source));
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Target, TaskEvaluation, predictions_csv};
 use crate::report_sections::picture;
-use crate::{Reject, Result};
+use crate::{Reject, Result, Tally};
 
 /// Pictures of the largest errors in a report.
 const WORST: usize = 24;
@@ -106,10 +106,22 @@ impl TaskEvaluation for ValueEvaluation {
         }
     }
 
+    fn tally(&self) -> Option<Tally> {
+        let sum = |of: fn(f64, f64) -> f64| {
+            self.truths.iter().zip(&self.predictions).map(|(t, p)| of(f64::from(*t), f64::from(*p))).sum()
+        };
+        Some(Tally::Value {
+            absolute_errors: sum(|t, p| (p - t).abs()),
+            squared_errors: sum(|t, p| (p - t).powi(2)),
+            truths: sum(|t, _| t),
+            squared_truths: sum(|t, _| t * t),
+        })
+    }
+
     fn line(&self) -> String {
         let f = self.all_figures();
         format!(
-            "loss {:.4}  MAE {:.4}  RMSE {:.4}  R² {:.4}",
+            "loss {:.4} (of standardized numbers)  MAE {:.4}  RMSE {:.4}  R² {:.4}",
             f.loss,
             f.mean_absolute_error,
             f.root_mean_squared_error,
@@ -133,7 +145,7 @@ impl TaskEvaluation for ValueEvaluation {
         report: &mut Report,
         name: &str,
         _: Option<&Reject>,
-        _: &Path,
+        root: &Path,
         source: &str,
     ) -> Result<()> {
         let source = &format!("{source}, {name} images");
@@ -146,13 +158,25 @@ impl TaskEvaluation for ValueEvaluation {
                 .identity("exact");
         let caption = "Each image by its true number and the network's. On the line both are the same";
         section.figure(Figure::new(chart, caption, source));
+        let f = self.all_figures();
+        section.text(&format!(
+            "In the units of the numbers, the mean absolute error (MAE) is {} and the root mean squared error (RMSE) {}. \
+             The loss is the mean squared error of standardized numbers: less the training images' mean, divided by their standard \
+             deviation.",
+            short(f.mean_absolute_error as f32),
+            short(f.root_mean_squared_error as f32)
+        ));
 
         let error = |&i: &usize| (self.predictions[i] - self.truths[i]).abs();
         let mut order: Vec<usize> = (0..self.truths.len()).collect();
         order.sort_by(|a, b| error(b).total_cmp(&error(a)));
         let tile = |&i: &usize| -> Result<Tile> {
             let label = format!("{} → {}", short(self.truths[i]), short(self.predictions[i]));
-            Ok(Tile::new(picture(&self.images, i)?, label))
+            let tile = Tile::new(picture(&self.images, i)?, label);
+            Ok(match self.images.paths().get(i) {
+                Some(path) => tile.source(path.strip_prefix(root).unwrap_or(path).display().to_string()),
+                None => tile,
+            })
         };
         let tiles = order.iter().take(WORST).map(tile).collect::<Result<Vec<_>>>()?;
         let caption = format!("The {} largest errors: true → predicted", tiles.len());

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use firstsight_data::Task;
 use firstsight_models::ModelInfo;
 use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
-use firstsight_transfer::{Pretrained, files};
+use firstsight_transfer::{Pretrained, files, report_sections};
 
 use crate::context::Context;
 use crate::data::{self, LabelArgs};
 use crate::hub;
-use crate::reading::{ReadingArgs, SomeUnreadable};
+use crate::reading::{ReadingArgs, SomeUnreadable, UnfitClasses};
 use crate::values;
 
 /// Findings of a kind that are printed.
@@ -92,13 +93,24 @@ pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
             println!("{}", path.display());
         }
     }
-    SomeUnreadable::check(result.n_broken(), result.images.len())
+    verdict(&result)
+}
+
+/// An error where a file is broken or no training takes the classes: exit code 1.
+pub(super) fn verdict(result: &CheckResult) -> Result<()> {
+    SomeUnreadable::check(result.n_broken(), result.images.len())?;
+    let classes = result.of_kind(FindingKind::UnfitClass).map(|finding| finding.reason.clone());
+    UnfitClasses::check(classes.collect())
 }
 
 /// A summary: what was found, by kind, with all broken files and the first of the others.
 pub(super) fn print(result: &CheckResult) {
     let images: Vec<String> = result.splits().iter().map(|(split, n)| format!("{n} {split}")).collect();
-    println!("{}: {} images, {} classes", result.data, images.join(", "), result.classes.len());
+    let labels = match report_sections::labels(result.task, &result.classes) {
+        (name, quantity) if result.task == Task::Regression => format!("{name}: {quantity}"),
+        (name, n) => format!("{n} {name}"),
+    };
+    println!("{}: {} images, {labels}", result.data, images.join(", "));
     let counts = result.counts();
     if counts.is_empty() {
         println!("nothing was found");
@@ -124,10 +136,9 @@ fn line(finding: &Finding) -> String {
         (FindingKind::SuspectedLabel | FindingKind::ConflictingLabels, Some(class)) => format!(" ({class})"),
         _ => String::new(),
     };
-    let other = finding.other.as_ref().map(|other| format!(" as {other}")).unwrap_or_default();
     // A decoder's message names the file itself.
     match finding.reason.contains(path.as_str()) {
         true => finding.reason.clone(),
-        false => format!("{path}{class}: {}{other}", finding.reason),
+        false => format!("{path}{class}: {}", finding.sentence()),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use firstsight_data::{DatasetFolder, Exif, ImageFolder, Reading};
+use firstsight_data::{DatasetFolder, Exif, ImageFolder, Labels, Reading};
 use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCounts, Looker};
 use firstsight_transfer::{Duplicates, FileNote};
 use serde::Serialize;
@@ -31,7 +31,11 @@ struct Stats {
 struct SplitStats {
     split: &'static str,
     n: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     per_class: Vec<usize>,
+    /// The numbers, of images with a number each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<Values>,
     height: Extent,
     width: Extent,
     unreadable: Vec<FileNote>,
@@ -44,6 +48,28 @@ struct Document<'a> {
     stats: &'a Stats,
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<CheckDocument<'a>>,
+}
+
+/// Numbers of images.
+#[derive(Serialize)]
+struct Values {
+    n: usize,
+    min: f32,
+    median: f32,
+    max: f32,
+}
+
+impl Values {
+    fn of(folder: &ImageFolder) -> Option<Self> {
+        let Labels::Value(values) = folder.targets() else { return None };
+        let mut values = values.clone();
+        values.sort_by(f32::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Self { n: values.len(), min, median, max })
+    }
 }
 
 /// Pixels.
@@ -89,10 +115,7 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
         headers: HeaderCounts::of(&dataset),
     };
     let checked = args.check.then(|| quick(&dataset, context)).transpose()?;
-    let unreadable = match &checked {
-        Some(checked) => checked.n_broken(),
-        None => stats.splits.iter().map(|split| split.unreadable.len()).sum(),
-    };
+    let unreadable = stats.splits.iter().map(|split| split.unreadable.len()).sum();
     let n = stats.splits.iter().map(|split| split.n).sum();
     if args.json {
         let check = checked.as_ref().map(CheckResult::document);
@@ -104,7 +127,10 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
             check::print(checked);
         }
     }
-    SomeUnreadable::check(unreadable, n)
+    match &checked {
+        Some(checked) => check::verdict(checked),
+        None => SomeUnreadable::check(unreadable, n),
+    }
 }
 
 /// Decodes everything, without a network.
@@ -115,7 +141,11 @@ fn quick(dataset: &DatasetFolder, context: &Context) -> Result<CheckResult> {
 
 impl Stats {
     fn print(&self, path: &Path) {
-        println!("{}: {} classes", path.display(), self.classes.len());
+        let numbers = self.splits.iter().any(|s| s.values.is_some());
+        match numbers {
+            true => println!("{}: numbers, {}", path.display(), self.classes.join(", ")),
+            false => println!("{}: {} classes", path.display(), self.classes.len()),
+        }
         for s in &self.splits {
             let Extent { min, median, max } = s.height;
             println!(
@@ -134,6 +164,15 @@ impl Stats {
         }
         for sentence in self.duplicates.iter().chain(&self.headers.sentences()) {
             println!("{sentence}");
+        }
+        if numbers {
+            println!("split\tn\tminimum\tmedian\tmaximum");
+            for s in &self.splits {
+                if let Some(Values { n, min, median, max }) = s.values {
+                    println!("{}\t{n}\t{min}\t{median}\t{max}", s.split);
+                }
+            }
+            return;
         }
         let header: Vec<&str> = self.splits.iter().map(|s| s.split).collect();
         println!("class\t{}", header.join("\t"));
@@ -156,10 +195,12 @@ fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
                 .push(FileNote { path: sample.path.display().to_string(), reason: error.to_string() }),
         }
     }
+    let values = Values::of(folder);
     SplitStats {
         split,
         n: folder.len(),
-        per_class: folder.counts(),
+        per_class: if values.is_some() { Vec::new() } else { folder.counts() },
+        values,
         height: Extent::of(heights),
         width: Extent::of(widths),
         unreadable,

@@ -420,9 +420,9 @@ fn page(
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[
-        ("data", source.clone()),
+        ("data", args.data.path().display().to_string()),
         ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
-        ("classes", splits.n_classes().to_string()),
+        report_sections::labels(splits.target().task(), splits.train.classes()),
         (
             "trials",
             format!(
