@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::layers::{position, run};
+use crate::layers::{maps, position, run};
 use crate::{Error, ImageParam, Parametrization, Result, ShiftZoom, total_variation};
 
 /// The settings of a feature visualization.
@@ -91,7 +91,7 @@ pub fn visualize_features(
     let noise = Tensor::from_vec(noise, (1, n_colors, height, width), device)?;
     let parameters = Var::from_tensor(&noise.repeat((channels.len(), 1, 1, 1))?)?;
 
-    let objective = Objective { stages, layer, channels, input };
+    let objective = Objective { network, stages, layer, channels, input };
     let initial = objective.activations(&param.image(parameters.as_tensor())?)?.to_vec1::<f32>()?;
     let mut optimizer = Optimizer::new(OptimizerConfig::adam_torch(config.lr), vec![parameters.clone()])?;
     for step in 0..config.steps {
@@ -117,6 +117,7 @@ pub fn visualize_features(
 
 /// The mean activations to maximize.
 struct Objective<'a> {
+    network: &'a ImageClassifier,
     /// The layers up to the one that is visualized.
     stages: Vec<NamedLayer<'a>>,
     layer: &'a str,
@@ -132,7 +133,7 @@ impl Objective<'_> {
             Tensor::new(values, images.device())?.reshape((1, values.len(), 1, 1))?.to_dtype(images.dtype())
         };
         let input = images.broadcast_sub(&per_channel(mean)?)?.broadcast_div(&per_channel(std)?)?;
-        let output = run(&self.stages, &input)?;
+        let output = maps(self.network, &run(&self.stages, &input)?)?;
         let n_channels = output.dim(1)?;
         if let Some(&channel) = self.channels.iter().find(|&&channel| channel >= n_channels) {
             return Err(Error::Channel { layer: self.layer.to_owned(), channel, n_channels });

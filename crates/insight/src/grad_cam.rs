@@ -4,14 +4,15 @@ use candle_core::Tensor;
 use firstsight_models::ImageClassifier;
 use firstsight_train::gradient;
 
-use crate::layers::{position, run};
+use crate::layers::{maps, position, run};
 use crate::{Error, Result};
 
 /// Grad-CAM of images (B, C, H, W) for one class each: maps (B, h, w) of the evidence for the class, of the size of
 /// `layer`'s output.
 ///
 /// A map is ReLU(Σ αₖ Aₖ), where Aₖ are the layer's feature maps and αₖ is the mean gradient of the class's logit over
-/// map k (Selvaraju et al. 2017, equations 1 and 2). Values of 0 mean no evidence for the class.
+/// map k (Selvaraju et al. 2017, equations 1 and 2). Values of 0 mean no evidence for the class. The maps of a network of
+/// tokens are those of its patches' tokens; after the last block these have no effect on the class token.
 ///
 /// # Errors
 ///
@@ -42,15 +43,16 @@ pub fn grad_cam(network: &ImageClassifier, xs: &Tensor, classes: &[usize], layer
         let found = format!("{} for {} images", classes.len(), xs.dim(0)?);
         return Err(Error::Setting { setting: "classes", expected: "one per image", found });
     }
-    let maps = run(&stages[..=position], xs)?.detach();
-    if maps.rank() != 4 {
+    let output = run(&stages[..=position], xs)?.detach();
+    if maps(network, &output)?.rank() != 4 {
         return Err(Error::NoMaps { layer: layer.to_owned() });
     }
     let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let chosen = Tensor::from_vec(chosen, (classes.len(), 1), xs.device())?;
     let logit =
-        |maps: &Tensor| run(&stages[position + 1..], maps)?.contiguous()?.gather(&chosen, 1)?.sum_all();
-    let (_, gradients) = gradient(logit, &maps)?;
+        |output: &Tensor| run(&stages[position + 1..], output)?.contiguous()?.gather(&chosen, 1)?.sum_all();
+    let (_, gradients) = gradient(logit, &output)?;
+    let (maps, gradients) = (maps(network, &output)?, maps(network, &gradients)?);
     let weights = gradients.flatten_from(2)?.mean(2)?.unsqueeze(2)?.unsqueeze(3)?;
     Ok(maps.broadcast_mul(&weights)?.sum(1)?.relu()?)
 }

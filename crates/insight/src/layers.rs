@@ -18,7 +18,7 @@ impl Layer {
     /// The number of channels of its feature maps, or of its features.
     pub fn n_channels(&self) -> usize {
         match self.output {
-            InputShape::Map { channels, .. } => channels,
+            InputShape::Map { channels, .. } | InputShape::Tokens { channels, .. } => channels,
             InputShape::Features(n) => n,
         }
     }
@@ -34,7 +34,7 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     let mut found = Vec::new();
     for stage in network.named_layers() {
         xs = stage.forward(&xs)?;
-        let output = match *xs.dims() {
+        let output = match *maps(network, &xs)?.dims() {
             [_, channels, height, width] => InputShape::Map { channels, height, width },
             ref dims => InputShape::Features(dims.iter().skip(1).product()),
         };
@@ -43,15 +43,23 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     Ok(found)
 }
 
-/// The output of the layer called `name` for images (B, C, H, W) in inference mode: feature maps (B, C', h, w) or
-/// features (B, F). Later layers are not run.
+/// The output of the layer called `name` for images (B, C, H, W) in inference mode: feature maps (B, C', h, w), which the
+/// patches' tokens are too, or features (B, F). Later layers are not run.
 ///
 /// # Errors
 ///
 /// [`Error::UnknownLayer`] lists the layers; an input that the network does not take.
 pub fn activation(network: &ImageClassifier, xs: &Tensor, name: &str) -> Result<Tensor> {
     let stages = network.named_layers();
-    Ok(run(&stages[..=position(&stages, name)?], xs)?)
+    Ok(maps(network, &run(&stages[..=position(&stages, name)?], xs)?)?)
+}
+
+/// Tokens (B, N, C) as the maps (B, C, h, w) of their patches; any other output unchanged.
+pub(crate) fn maps(network: &ImageClassifier, output: &Tensor) -> candle_core::Result<Tensor> {
+    match network.backbone().token_grid() {
+        Some(grid) if output.rank() == 3 => grid.maps(output),
+        _ => Ok(output.clone()),
+    }
 }
 
 /// The index of the layer called `name`.

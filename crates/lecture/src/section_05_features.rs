@@ -216,7 +216,8 @@ fn photos(
     for layer in ["bn1", "blocks.1.1", "blocks.2.2", "blocks.4.2"] {
         show::show_maps(section, &subject, &photo.pixels, layer, 8, &of)?;
     }
-    let layer = show::layer_for_evidence(&subject.layers(subject.size())?).map(|layer| layer.name.clone());
+    let layers = subject.layers(subject.size())?;
+    let layer = show::layer_for_evidence(&subject, &layers).map(|layer| layer.name.clone());
     let Some(layer) = layer else { return Ok(true) };
     let logits = subject.network.forward_t(&subject.batch(&[&photo.pixels])?, false)?;
     let class = logits.argmax(1)?.to_vec1::<u32>()?[0] as usize;

@@ -8,7 +8,7 @@ use crate::summary::Entry;
 pub struct Block {
     /// Name, such as `stem`, `blocks.3`, `classifier`.
     pub name: String,
-    /// Beginnings of variable names, each ending with a dot.
+    /// Beginnings of variable names, each ending with a dot, which a whole name lacks (`pos_embed.`).
     pub prefixes: Vec<String>,
 }
 
@@ -19,7 +19,10 @@ impl Block {
 
     /// Whether the variable of this name belongs to the block.
     pub fn holds(&self, variable: &str) -> bool {
-        self.prefixes.iter().any(|prefix| variable.starts_with(prefix))
+        let held = |prefix: &String| {
+            variable.starts_with(prefix) || prefix.strip_suffix('.').is_some_and(|whole| whole == variable)
+        };
+        self.prefixes.iter().any(held)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::blocks::blocks;
 use crate::layers::Sequential;
 use crate::networks::TableNetwork;
 use crate::summary::{Style, Trace};
-use crate::weights::{Renaming, Rules, WeightsHeader};
+use crate::weights::{PositionGrid, Renaming, Rules, WeightsHeader};
 use crate::{
     Backbone, Block, BuildArgs, Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer,
     Network, Params, Result, Summary,
@@ -263,17 +263,19 @@ impl ImageClassifier {
     }
 
     /// Sets every variable from a safetensors file, as [`Params::load`] does, also where the names are another library's
-    /// for the [same network](ModelInfo::other_names). The result tells how the names were read.
+    /// for the [same network](ModelInfo::other_names). The result tells how the names were read. Position embeddings for
+    /// another size of input are [resized](PositionGrid).
     ///
     /// # Errors
     ///
     /// Those of [`Params::load`].
     pub fn load(&self, path: &Path) -> Result<Renaming> {
-        self.params.load_by(path, &self.info.rules())
+        self.params.load_by(path, &Rules { resizing: &self.resizing(), ..self.info.rules() })
     }
 
-    /// How [`ImageClassifier::load`] reads the names of a file, and the file's name for each of the network's.
-    pub fn renaming<'h>(&self, header: &'h WeightsHeader) -> (Renaming, BTreeMap<String, &'h str>) {
+    /// How [`ImageClassifier::load`] reads the names of a file, and the file's name for each of the network's: several where
+    /// a variable is in parts there.
+    pub fn renaming<'h>(&self, header: &'h WeightsHeader) -> (Renaming, BTreeMap<String, Vec<&'h str>>) {
         self.info.rules().renaming(header, &self.params.names())
     }
 
@@ -285,7 +287,12 @@ impl ImageClassifier {
     /// Those of [`Params::load`].
     pub fn load_for_gray(&self, path: &Path) -> Result<Renaming> {
         let weight = self.info.first_conv.map(|layer| format!("{layer}.weight"));
-        self.params.load_by(path, &Rules { summed: weight.as_deref(), ..self.info.rules() })
+        let rules = Rules { summed: weight.as_deref(), resizing: &self.resizing(), ..self.info.rules() };
+        self.params.load_by(path, &rules)
+    }
+
+    fn resizing(&self) -> impl Fn(&str, &[usize]) -> Option<PositionGrid> {
+        |name, found| self.backbone.resizing(name, found)
     }
 
     /// Layer table.
@@ -313,17 +320,17 @@ impl ImageClassifier {
         blocks(self.info, self.trace().entries(), self.head_name())
     }
 
-    /// The last feature maps, (B, C', h, w); for a network without any, its input.
+    /// The last feature maps, (B, C', h, w), or tokens, (B, N, C'); for a network without any, its input.
     pub fn forward_features(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         self.backbone.forward_features(xs, train)
     }
 
-    /// The input of the last layer, (B, F), from the feature maps.
+    /// The input of the last layer, (B, F), from the feature maps or tokens.
     pub fn pre_logits(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
         self.backbone.pre_logits(features, train)
     }
 
-    /// Logits (B, n_classes) from the feature maps.
+    /// Logits (B, n_classes) from the feature maps or tokens.
     pub fn forward_head(&self, features: &Tensor, train: bool) -> CandleResult<Tensor> {
         self.classify(&self.pre_logits(features, train)?, train)
     }

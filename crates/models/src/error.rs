@@ -71,6 +71,18 @@ pub enum Error {
         /// Side of the smallest square input.
         smallest: usize,
     },
+    /// A side of an input is no multiple of a network's patch.
+    #[error("{model} cannot take an input of {height}x{width}: {divisor} must divide both sides")]
+    InputMultiple {
+        /// Network.
+        model: &'static str,
+        /// Height of the input.
+        height: usize,
+        /// Width of the input.
+        width: usize,
+        /// Number that must divide both.
+        divisor: usize,
+    },
     /// A setting of a network is out of range.
     #[error("{model}: {rule}, found {found}")]
     Setting {

@@ -54,6 +54,8 @@ pub struct ModelInfo {
     pub usual_classes: usize,
     /// Side of the smallest square input.
     pub smallest_input: usize,
+    /// Number that divides the height and the width of every input: the side of a patch.
+    pub input_multiple: usize,
     /// Preprocessing for an input of (C, H, W).
     pub input_spec: fn(usize, usize, usize) -> InputSpec,
     /// Initialization of the paper or, if the paper does not state one, of its authors' framework.
@@ -64,6 +66,8 @@ pub struct ModelInfo {
     pub weights: &'static [Weights],
     /// Names of the same network's tensors in other libraries.
     pub other_names: &'static [OtherNames],
+    /// Tensors of published weights that are not the network's, such as those of its pretraining.
+    pub left_out: &'static [&'static str],
     /// Networks whose weights are easily taken for this one's.
     pub strangers: &'static [Stranger],
 }
@@ -175,11 +179,13 @@ impl ModelInfo {
             usual_input: (3, 224, 224),
             usual_classes: 1000,
             smallest_input: 1,
+            input_multiple: 1,
             input_spec: InputSpec::bytes,
             init: Init::PyTorch,
             keras_names: keras_names::own,
             weights: &[],
             other_names: &[],
+            left_out: &[],
             strangers: &[],
         }
     }
@@ -207,25 +213,39 @@ impl ModelInfo {
 
     /// What a file of its weights may hold.
     pub(crate) fn rules(&self) -> Rules<'static> {
-        Rules { other_names: self.other_names, strangers: self.strangers, ..Rules::PLAIN }
+        let Self { left_out, other_names, strangers, .. } = *self;
+        Rules { left_out, other_names, strangers, ..Rules::PLAIN }
     }
 
     /// Checks that the network takes an input of this shape.
     ///
     /// # Errors
     ///
-    /// [`Error::InputTooSmall`], and an input that is no image.
+    /// [`Error::InputTooSmall`], [`Error::InputMultiple`], and an input that is no image.
     pub fn check_input(&self, input: InputShape) -> Result<()> {
         self.check_size(input, self.smallest_input)
     }
 
     pub(crate) fn check_size(&self, input: InputShape, smallest: usize) -> Result<()> {
-        let (_, height, width) = input.map()?;
-        if height < smallest || width < smallest {
-            return Err(Error::InputTooSmall { model: self.name, height, width, smallest });
-        }
-        Ok(())
+        check_size(self.name, input, smallest, self.input_multiple)
     }
+}
+
+/// Checks that both sides of an input are at least `smallest` and multiples of `divisor`.
+pub(crate) fn check_size(
+    model: &'static str,
+    input: InputShape,
+    smallest: usize,
+    divisor: usize,
+) -> Result<()> {
+    let (_, height, width) = input.map()?;
+    if height < smallest || width < smallest {
+        return Err(Error::InputTooSmall { model, height, width, smallest });
+    }
+    if !height.is_multiple_of(divisor) || !width.is_multiple_of(divisor) {
+        return Err(Error::InputMultiple { model, height, width, divisor });
+    }
+    Ok(())
 }
 
 impl PartialEq for ModelInfo {

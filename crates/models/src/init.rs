@@ -25,6 +25,8 @@ pub enum Init {
     Kaiming,
     /// N(0, 0.09²) truncated at two standard deviations, zero biases: MobileNetV2 in its authors' code for TF-Slim.
     TruncatedNormal,
+    /// N(0, 0.02²), zero biases: timm's for transformers and ConvNeXt.
+    Transformer,
     /// U(−2.4 / fan_in, 2.4 / fan_in) for weights and biases (LeCun et al. 1998, appendix A).
     LeCun,
     /// N(0, 0.01²); biases 0 or 1, as the table of layers states (Krizhevsky et al. 2012, section 5).
@@ -48,6 +50,7 @@ impl Init {
             Self::Kaiming if shape.len() > 2 => normal((2.0 * groups as f64 / fan_out).sqrt()),
             Self::Kaiming | Self::Krizhevsky => normal(0.01),
             Self::TruncatedNormal => normal(0.09),
+            Self::Transformer => normal(0.02),
             Self::LeCun => uniform(2.4 / fan_in),
         }
     }
@@ -55,7 +58,9 @@ impl Init {
     /// Distribution of the bias of a layer with a weight of shape `weight`. [`Init::Krizhevsky`] sets it to `constant`.
     pub fn bias(self, weight: &[usize], constant: f64) -> Distribution {
         match self {
-            Self::Keras | Self::Kaiming | Self::TruncatedNormal => Distribution::Const(0.0),
+            Self::Keras | Self::Kaiming | Self::TruncatedNormal | Self::Transformer => {
+                Distribution::Const(0.0)
+            }
             Self::Krizhevsky => Distribution::Const(constant),
             Self::PyTorch | Self::LeCun => self.weight(weight),
         }

@@ -13,6 +13,13 @@ pub enum InputShape {
         /// Width.
         width: usize,
     },
+    /// Tokens of a transformer: (N, C) in a batch (B, N, C).
+    Tokens {
+        /// Number of tokens.
+        n_tokens: usize,
+        /// Features of a token.
+        channels: usize,
+    },
     /// Features: (F,) in a batch (B, F).
     Features(usize),
 }
@@ -30,22 +37,25 @@ impl InputShape {
     pub fn count(self) -> usize {
         match self {
             Self::Map { channels, height, width } => channels * height * width,
+            Self::Tokens { n_tokens, channels } => n_tokens * channels,
             Self::Features(n) => n,
         }
     }
 
-    /// Axes in Keras's order: `[H, W, C]` or `[F]`.
+    /// Axes in Keras's order: `[H, W, C]`, `[N, C]` or `[F]`.
     pub fn channels_last(self) -> Vec<usize> {
         match self {
             Self::Map { channels, height, width } => vec![height, width, channels],
+            Self::Tokens { n_tokens, channels } => vec![n_tokens, channels],
             Self::Features(n) => vec![n],
         }
     }
 
-    /// Axes in PyTorch's order: `[C, H, W]` or `[F]`.
+    /// Axes in PyTorch's order: `[C, H, W]`, `[N, C]` or `[F]`.
     pub fn channels_first(self) -> Vec<usize> {
         match self {
             Self::Map { channels, height, width } => vec![channels, height, width],
+            Self::Tokens { n_tokens, channels } => vec![n_tokens, channels],
             Self::Features(n) => vec![n],
         }
     }
@@ -54,10 +64,13 @@ impl InputShape {
     ///
     /// # Errors
     ///
-    /// [`InputShape::Features`].
+    /// Any other shape.
     pub fn map(self) -> Result<(usize, usize, usize)> {
         match self {
             Self::Map { channels, height, width } => Ok((channels, height, width)),
+            Self::Tokens { n_tokens, channels } => {
+                candle_core::bail!("expected feature maps (C, H, W), found {n_tokens} tokens of {channels}")
+            }
             Self::Features(n) => candle_core::bail!("expected feature maps (C, H, W), found {n} features"),
         }
     }
@@ -66,10 +79,15 @@ impl InputShape {
     ///
     /// # Errors
     ///
-    /// [`InputShape::Map`].
+    /// Any other shape.
     pub fn features(self) -> Result<usize> {
         match self {
             Self::Features(n) => Ok(n),
+            Self::Tokens { n_tokens, channels } => {
+                candle_core::bail!(
+                    "expected features, found {n_tokens} tokens of {channels}: pool them first"
+                )
+            }
             Self::Map { channels, height, width } => {
                 candle_core::bail!(
                     "expected features, found feature maps ({channels}, {height}, {width}): flatten them first"

@@ -27,10 +27,10 @@ pub use input_shape::InputShape;
 pub use layers::{Layer, LayerSpec, NormConfig, Padding, Rbf, Sequential};
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig, MlpOutput};
-pub use network::{Backbone, NamedLayer, Network};
+pub use network::{Backbone, NamedLayer, Network, TokenGrid};
 pub use params::{Params, is_buffer};
 pub use summary::Summary;
 pub use weights::{
-    ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, Renaming, Stranger,
-    TensorHeader, WayOut, WeightsHeader,
+    ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, PositionGrid,
+    Renaming, Stranger, TensorHeader, WayOut, WeightsHeader,
 };

@@ -7,6 +7,27 @@ use std::sync::Arc;
 use candle_core::{ModuleT, Result, Tensor};
 
 use crate::summary::Trace;
+use crate::weights::PositionGrid;
+
+/// Tokens that stand for patches of the image, after tokens that stand for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenGrid {
+    /// Tokens before those of the patches: class token and registers.
+    pub n_prefix: usize,
+    /// Rows of patches.
+    pub height: usize,
+    /// Columns of patches.
+    pub width: usize,
+}
+
+impl TokenGrid {
+    /// The patches' tokens as feature maps: (B, N, C) to (B, C, h, w).
+    pub fn maps(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, _, channels) = tokens.dims3()?;
+        let patches = tokens.narrow(1, self.n_prefix, self.height * self.width)?;
+        patches.transpose(1, 2)?.reshape((batch, channels, self.height, self.width))
+    }
+}
 
 /// A network without its last layer: images (B, C, H, W) to features (B, F).
 ///
@@ -16,7 +37,8 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// F, the number of features of one image.
     fn n_features(&self) -> usize;
 
-    /// The last feature maps, (B, C', h, w), before pooling and dense layers: timm's `forward_features`.
+    /// The last feature maps, (B, C', h, w), before pooling and dense layers: timm's `forward_features`. A network that
+    /// has a [token grid](Network::token_grid) gives its last tokens, (B, N, C').
     fn forward_features(&self, xs: &Tensor, train: bool) -> Result<Tensor>;
 
     /// The input of the last layer, (B, F), from the feature maps: timm's `forward_head(…, pre_logits=True)`.
@@ -34,6 +56,16 @@ pub trait Network: fmt::Debug + Send + Sync {
             NamedLayer::new("features", |xs| self.forward_features(xs, false)),
             NamedLayer::new("pre_logits", |xs| self.pre_logits(xs, false)),
         ]
+    }
+
+    /// The place of each patch's token in (B, N, C), for a network of tokens.
+    fn token_grid(&self) -> Option<TokenGrid> {
+        None
+    }
+
+    /// How a file's tensor for another size of input becomes the variable `name`, if it can. `found` is its shape there.
+    fn resizing(&self, _name: &str, _found: &[usize]) -> Option<PositionGrid> {
+        None
     }
 
     /// Whether the network takes images of any size, and not only of the one that it was built for.

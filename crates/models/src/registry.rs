@@ -4,12 +4,13 @@ use std::slice::from_ref;
 use std::sync::{PoisonError, RwLock};
 
 use crate::networks::{
-    ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, MOBILENETS_V2, RESNET_SMALL, SMALL_CNN, XCEPTION,
+    ALEXNET, CONVNEXTS, CONVNEXTS_V2, DEITS, DEITS_3, DINOS_V2, LENET5, LOGISTIC, MOBILENET_V2,
+    MOBILENETS_V2, RESNET_SMALL, SMALL_CNN, SWINS, VITS, XCEPTION,
 };
 use crate::{Error, ModelInfo, Result};
 
 /// A family is a slice of its variants.
-static BUILT_IN: [&[ModelInfo]; 8] = [
+static BUILT_IN: [&[ModelInfo]; 15] = [
     from_ref(&LOGISTIC),
     from_ref(&SMALL_CNN),
     from_ref(&LENET5),
@@ -18,6 +19,13 @@ static BUILT_IN: [&[ModelInfo]; 8] = [
     &MOBILENETS_V2,
     from_ref(&XCEPTION),
     from_ref(&RESNET_SMALL),
+    &CONVNEXTS,
+    &CONVNEXTS_V2,
+    &VITS,
+    &DEITS,
+    &DEITS_3,
+    &DINOS_V2,
+    &SWINS,
 ];
 
 static REGISTERED: RwLock<Vec<&'static ModelInfo>> = RwLock::new(Vec::new());

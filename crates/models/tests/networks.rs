@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_models::networks::{
-    ALEXNET, AlexNetConfig, LENET5, LOGISTIC, LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2,
-    MobileNetV2, MobileNetV2Config, RESNET_SMALL, ResNet, ResNetConfig, SMALL_CNN, XCEPTION, Xception,
-    XceptionConfig,
+    ALEXNET, AlexNetConfig, CONVNEXTS, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, LENET5, LOGISTIC,
+    LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2, MobileNetV2Config, RESNET_SMALL,
+    ResNet, ResNetConfig, SMALL_CNN, SWINS, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize,
+    XCEPTION, Xception, XceptionConfig,
 };
 use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
@@ -66,6 +67,9 @@ enum Variant {
     MobileNetV2(MobileNetV2Config),
     Xception(XceptionConfig),
     ResNet(ResNetConfig),
+    Vit(VitConfig),
+    Swin(SwinConfig),
+    ConvNeXt(ConvNeXtConfig),
 }
 
 impl Variant {
@@ -76,6 +80,9 @@ impl Variant {
             Self::MobileNetV2(_) => &MOBILENET_V2,
             Self::Xception(_) => &XCEPTION,
             Self::ResNet(_) => &RESNET_SMALL,
+            Self::Vit(_) => &VITS[0],
+            Self::Swin(_) => &SWINS[0],
+            Self::ConvNeXt(_) => &CONVNEXTS[0],
         }
     }
 
@@ -97,6 +104,20 @@ impl Variant {
                 let network = ResNet::new(config, init, &vb)?;
                 ImageClassifier::from_network(info, network, head, input, init, params)
             }
+            Self::Vit(config) => {
+                let (_, height, width) = input.map()?;
+                let network = Vit::new(config, (height, width), init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
+            Self::Swin(config) => {
+                let (_, height, width) = input.map()?;
+                let network = Swin::new(config, (height, width), init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
+            Self::ConvNeXt(config) => {
+                let network = ConvNeXt::new(config, init, &vb)?;
+                ImageClassifier::from_network(info, network, head, input, init, params)
+            }
         }
     }
 }
@@ -104,6 +125,8 @@ impl Variant {
 /// Every network.
 fn each() -> Vec<(Variant, InputShape)> {
     let map = |channels, side| InputShape::Map { channels, height: side, width: side };
+    let dino = VitConfig { patch: 16, depth: 2, ..VitConfig::dino_v2(VitSize::Small, 4) };
+    let (swin, v2) = (SwinConfig::of(SwinSize::Tiny), ConvNeXtConfig::v2(ConvNeXtSize::Tiny));
     let small = MobileNetV2Config { width: 0.25, ..MobileNetV2Config::TIMM };
     vec![
         (Variant::Usual(&LOGISTIC), LECTURE),
@@ -116,6 +139,14 @@ fn each() -> Vec<(Variant, InputShape)> {
         (Variant::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::KERAS }), map(3, 41)),
         (Variant::ResNet(ResNetConfig::of(1)), map(3, 16)),
         (Variant::ResNet(ResNetConfig { residual: false, ..ResNetConfig::of(2) }), map(3, 15)),
+        (Variant::Vit(VitConfig { width: 24, depth: 2, ..VitConfig::of(VitSize::Tiny) }), map(3, 48)),
+        (Variant::Vit(VitConfig { width: 24, drop_path: 0.5, ..dino }), map(3, 32)),
+        (Variant::Swin(SwinConfig { width: 12, depths: [2; 4], drop_path: 0.5, ..swin }), map(3, 100)),
+        (
+            Variant::ConvNeXt(ConvNeXtConfig { width: 8, ..ConvNeXtConfig::of(ConvNeXtSize::Atto) }),
+            map(3, 40),
+        ),
+        (Variant::ConvNeXt(ConvNeXtConfig { width: 8, depths: [1; 4], drop_path: 0.5, ..v2 }), map(3, 33)),
     ]
 }
 
@@ -175,6 +206,7 @@ fn parts_make_the_whole_and_shapes_are_those_of_the_summary() {
             let row = row.unwrap_or_else(|| panic!("{config:?}: {name} is in no row"));
             let expected = match row.output {
                 InputShape::Map { channels, height, width } => vec![2, channels, height, width],
+                InputShape::Tokens { n_tokens, channels } => vec![2, n_tokens, channels],
                 InputShape::Features(n) => vec![2, n],
             };
             assert_eq!(output.dims(), expected, "{config:?} {name}");

@@ -129,9 +129,11 @@ fn tolerance(tolerance: f64, golden: &Value) -> f64 {
 }
 
 fn check_inference(info: &'static ModelInfo, golden: &Value) {
-    for inference in golden["inference"].as_array().unwrap() {
+    for (i, inference) in golden["inference"].as_array().unwrap().iter().enumerate() {
         let subject = Subject::new(info, size(inference), DType::F32);
-        assert_eq!(subject.n_params() as u64, golden["n_params"].as_u64().unwrap(), "{info}");
+        if i == 0 {
+            assert_eq!(subject.n_params() as u64, golden["n_params"].as_u64().unwrap(), "{info}");
+        }
         let mut worst = Worst::default();
         subject.outputs(2, &inference["outputs"], false, &mut worst);
         worst.check(&format!("{info} in inference"), tolerance(OUTPUTS, &inference["float32"]));

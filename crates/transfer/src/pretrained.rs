@@ -381,7 +381,7 @@ fn outputs(model: &'static ModelInfo, weights: &Path) -> Result<(usize, Renaming
     let input = InputShape::Map { channels, height, width };
     let network = ImageClassifier::new(model, input, model.usual_classes, model.init, &params)?;
     let (renaming, theirs) = network.renaming(&header);
-    if let Some(n) = theirs.get(&name).and_then(|theirs| rows(theirs)) {
+    if let Some(n) = theirs.get(&name).and_then(|theirs| rows(theirs.first()?)) {
         return Ok((n, renaming));
     }
     params.remove(|name| network.in_head(name));

@@ -169,7 +169,7 @@ fn image(
     let mut best: Vec<usize> = (0..logits.len()).collect();
     best.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     best.truncate(3);
-    let Some(layer) = show::layer_for_evidence(&layers) else { return Ok(()) };
+    let Some(layer) = show::layer_for_evidence(subject, &layers) else { return Ok(()) };
     let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: &bytes, class }).collect();
     let mut tiles = vec![Tile::new(whole, "the image")];
     for (picture, class) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(best) {
@@ -215,7 +215,8 @@ impl Args {
             let maps: Vec<&Layer> = layers
                 .iter()
                 .filter(|layer| {
-                    matches!(layer.output, InputShape::Map { .. }) && layer.name.starts_with(['b', 'c'])
+                    matches!(layer.output, InputShape::Map { .. })
+                        && layer.name.starts_with(['b', 'c', 'l', 's'])
                 })
                 .collect();
             let spread = show::spread(maps.len(), LAYERS);

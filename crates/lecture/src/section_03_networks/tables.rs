@@ -104,10 +104,11 @@ fn layers(
     section.table(table);
 }
 
-/// Channels and size of an output: of features, their number and one pixel.
+/// Channels and size of an output: of features, their number.
 fn shape(dims: InputShape) -> (String, String) {
     match dims {
         InputShape::Map { channels, height, width } => (channels.to_string(), by((height, width))),
+        InputShape::Tokens { n_tokens, channels } => (channels.to_string(), n_tokens.to_string()),
         InputShape::Features(n) => (n.to_string(), String::new()),
     }
 }

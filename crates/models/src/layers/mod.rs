@@ -6,6 +6,7 @@ mod dropout;
 mod rbf;
 mod sequential;
 mod subsampling;
+mod transformer;
 
 pub(crate) use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::NormConfig;
@@ -15,3 +16,6 @@ pub use firstsight_ops::Padding;
 pub use rbf::Rbf;
 pub use sequential::{Layer, LayerSpec, Sequential};
 pub(crate) use subsampling::Subsampling;
+pub(crate) use transformer::{
+    Attention, Dense, DropPath, FeedForward, GlobalResponseNorm, LayerNorm, LayerScale, PatchConv,
+};

@@ -22,11 +22,13 @@ pub static ALEXNET: ModelInfo = ModelInfo {
     usual_classes: 1000,
     // The third pooling takes maps of 3×3.
     smallest_input: 67,
+    input_multiple: 1,
     input_spec: InputSpec::bytes,
     init: Init::Krizhevsky,
     keras_names: keras_names::own,
     weights: &[],
     other_names: &[],
+    left_out: &[],
     strangers: &[Stranger {
         tensor: "classifier.6.weight",
         what: "torchvision's AlexNet (a narrower one, for normalized photos) or a VGG",

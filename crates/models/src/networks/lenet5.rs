@@ -23,11 +23,13 @@ pub static LENET5: ModelInfo = ModelInfo {
     usual_classes: 10,
     // C5 takes maps of 5×5.
     smallest_input: 32,
+    input_multiple: 1,
     input_spec: InputSpec::bytes,
     init: Init::LeCun,
     keras_names: keras_names::own,
     weights: &[],
     other_names: &[],
+    left_out: &[],
     strangers: &[],
 };
 

@@ -22,11 +22,13 @@ pub static LOGISTIC: ModelInfo = ModelInfo {
     usual_input: (1, 80, 60),
     usual_classes: 55,
     smallest_input: 1,
+    input_multiple: 1,
     input_spec: InputSpec::bytes,
     init: Init::Keras,
     keras_names: keras_names::own,
     weights: &[],
     other_names: &[],
+    left_out: &[],
     strangers: &[],
 };
 

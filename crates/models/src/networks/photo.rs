@@ -6,3 +6,8 @@ use firstsight_data::InputSpec;
 pub(super) fn imagenet(side: usize, crop_pct: f64) -> InputSpec {
     InputSpec { crop_pct, ..InputSpec::imagenet(3, side, side) }
 }
+
+/// Square RGB in [−1, 1], from the share `crop_pct` of the shorter side.
+pub(super) fn half(side: usize, crop_pct: f64) -> InputSpec {
+    InputSpec { crop_pct, ..InputSpec::minus_one_to_one(3, side, side) }
+}

@@ -35,11 +35,13 @@ pub static RESNET_SMALL: ModelInfo = ModelInfo {
     usual_input: (3, 32, 32),
     usual_classes: 10,
     smallest_input: 1,
+    input_multiple: 1,
     input_spec: InputSpec::bytes,
     init: Init::Kaiming,
     keras_names: keras_names::own,
     weights: &[],
     other_names: &[],
+    left_out: &[],
     strangers: &[Stranger {
         tensor: "layer4.0.conv1.weight",
         what: "a ResNet for photos (torchvision's or timm's ResNet-18 or deeper), where this one is for small images",

@@ -24,11 +24,13 @@ pub static SMALL_CNN: ModelInfo = ModelInfo {
     usual_input: (1, 80, 60),
     usual_classes: 55,
     smallest_input: 16,
+    input_multiple: 1,
     input_spec: InputSpec::bytes,
     init: Init::Keras,
     keras_names: keras_names::own,
     weights: &[],
     other_names: &[],
+    left_out: &[],
     strangers: &[],
 };
 

@@ -48,6 +48,7 @@ pub static XCEPTION: ModelInfo = ModelInfo {
     usual_classes: 1000,
     // The stem's two convolutions leave 1×1.
     smallest_input: 7,
+    input_multiple: 1,
     input_spec: InputSpec::minus_one_to_one,
     // Keras's is the author's.
     init: Init::Keras,
@@ -66,6 +67,7 @@ pub static XCEPTION: ModelInfo = ModelInfo {
         library: "Cadene's pretrained-models",
         layers: || vec![("last_linear".to_owned(), "fc".to_owned())],
     }],
+    left_out: &[],
     strangers: &[Stranger {
         tensor: "blocks.0.stack.conv1.conv_dw.weight",
         what: "timm's xception41, xception65 or xception71",

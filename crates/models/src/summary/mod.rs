@@ -118,9 +118,9 @@ impl Summary {
         self
     }
 
-    /// The rows up to the last feature maps: Keras's `include_top=False`, timm's `forward_features`.
+    /// The rows up to the last feature maps or tokens: Keras's `include_top=False`, timm's `forward_features`.
     pub fn without_head(mut self) -> Self {
-        let maps = self.rows.iter().rposition(|row| matches!(row.output, InputShape::Map { .. }));
+        let maps = self.rows.iter().rposition(|row| !matches!(row.output, InputShape::Features(_)));
         self.rows.truncate(maps.map_or(0, |last| last + 1));
         self
     }

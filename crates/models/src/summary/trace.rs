@@ -19,6 +19,8 @@ pub enum LayerKind {
     DepthwiseConv,
     /// Batch normalization, fused with this activation or `Identity`.
     BatchNorm(Activation),
+    /// Layer normalization.
+    LayerNorm,
     /// Activation.
     Activation(Activation),
     /// Max pooling.
@@ -54,6 +56,7 @@ impl LayerKind {
             Self::Conv => "Conv2D",
             Self::DepthwiseConv => "DepthwiseConv2D",
             Self::BatchNorm(_) => "BatchNormalization",
+            Self::LayerNorm => "LayerNormalization",
             Self::Activation(Activation::Relu | Activation::Relu6) => "ReLU",
             Self::Activation(_) => "Activation",
             Self::MaxPool => "MaxPooling2D",
@@ -78,6 +81,7 @@ impl LayerKind {
             Self::Conv | Self::DepthwiseConv => "Conv2d",
             Self::BatchNorm(Activation::Identity) => "BatchNorm2d",
             Self::BatchNorm(_) => "BatchNormAct2d",
+            Self::LayerNorm => "LayerNorm",
             Self::Activation(Activation::Relu) => "ReLU",
             Self::Activation(Activation::Relu6) => "ReLU6",
             Self::Activation(Activation::Silu) => "SiLU",
@@ -231,10 +235,25 @@ impl Trace {
         Ok(())
     }
 
-    /// Appends a fully connected layer with bias.
-    pub fn dense(&mut self, name: impl Into<String>, n_in: usize, n_out: usize) {
-        let entry = self.push(name, LayerKind::Dense, InputShape::Features(n_out));
+    /// Appends a fully connected layer with bias over the features, or over those of each token or pixel.
+    pub fn dense(&mut self, name: impl Into<String>, n_in: usize, n_out: usize) -> &mut Entry {
+        let (output, places) = match self.shape {
+            InputShape::Map { height, width, .. } => {
+                (InputShape::Map { channels: n_out, height, width }, height * width)
+            }
+            InputShape::Tokens { n_tokens, .. } => {
+                (InputShape::Tokens { n_tokens, channels: n_out }, n_tokens)
+            }
+            InputShape::Features(_) => (InputShape::Features(n_out), 1),
+        };
+        let entry = self.push(name, LayerKind::Dense, output);
         entry.params = n_in * n_out + n_out;
-        entry.multiply_adds = (n_in * n_out) as u64;
+        entry.multiply_adds = (places * n_in * n_out) as u64;
+        entry
+    }
+
+    /// Appends layer normalization over `channels` channels.
+    pub fn layer_norm(&mut self, name: impl Into<String>, channels: usize) {
+        self.keep(name, LayerKind::LayerNorm).params = 2 * channels;
     }
 }

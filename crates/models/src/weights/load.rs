@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 
 use super::mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
 use super::names::{self, OtherNames, Renaming, Stranger};
+use super::resize::PositionGrid;
 use super::shards;
 use super::{TensorHeader, WeightsHeader};
 use crate::{Error, Result};
@@ -17,31 +18,63 @@ use crate::{Error, Result};
 pub(crate) struct Rules<'a> {
     /// Other tensors, which are left out.
     pub(crate) ignored: &'a dyn Fn(&str) -> bool,
+    /// Names of others that are left out.
+    pub(crate) left_out: &'static [&'static str],
     /// Other names of the same tensors.
     pub(crate) other_names: &'static [OtherNames],
     /// Networks that are not this one.
     pub(crate) strangers: &'static [Stranger],
     /// A convolution's weight that may be for more channels than its variable, which has one.
     pub(crate) summed: Option<&'a str>,
+    /// How a variable is made of a tensor of another shape, if it can.
+    pub(crate) resizing: &'a dyn Fn(&str, &[usize]) -> Option<PositionGrid>,
 }
 
 impl Rules<'_> {
     /// The variables under their own names and nothing else.
-    pub(crate) const PLAIN: Self =
-        Rules { ignored: &|_| false, other_names: &[], strangers: &[], summed: None };
+    pub(crate) const PLAIN: Self = Rules {
+        ignored: &|_| false,
+        left_out: &[],
+        other_names: &[],
+        strangers: &[],
+        summed: None,
+        resizing: &|_, _| None,
+    };
 
-    /// How a file's names are read as `expected` ones, and the file's name for each.
+    /// How a file's names are read as `expected` ones, and the file's names for the parts of each.
     pub(crate) fn renaming<'h>(
         &self,
         header: &'h WeightsHeader,
         expected: &[String],
-    ) -> (Renaming, BTreeMap<String, &'h str>) {
+    ) -> (Renaming, BTreeMap<String, Vec<&'h str>>) {
         let theirs = header.tensors.iter().map(|tensor| tensor.name.as_str());
         let theirs: Vec<&str> = theirs.filter(|name| !names::is_meaningless(name)).collect();
         let expected = expected.iter().map(String::as_str);
-        let renaming = Renaming::find(&theirs, expected, self.other_names, self.ignored);
+        let renaming = Renaming::find(&theirs, expected, self.other_names, |name| self.ignores(name));
         let places = renaming.apply(&theirs);
         (renaming, places)
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        (self.ignored)(name) || self.left_out.contains(&name)
+    }
+
+    /// Whether a tensor of the shape `found` can become the variable.
+    fn takes(&self, name: &str, expected: &[usize], found: &[usize]) -> bool {
+        same_but_for_ones(expected, found)
+            || self.sums(name, expected, found)
+            || (self.resizing)(name, found).is_some()
+    }
+
+    /// The value of the variable.
+    fn fit(&self, name: &str, expected: &[usize], value: Tensor) -> Result<Tensor> {
+        if same_but_for_ones(expected, value.dims()) {
+            return Ok(value.reshape(expected)?);
+        }
+        match (self.resizing)(name, value.dims()) {
+            Some(resizing) => Ok(resizing.resize(&value)?),
+            None => Ok(value.sum_keepdim(1)?),
+        }
     }
 
     /// Whether the channels of this tensor are summed.
@@ -79,7 +112,7 @@ fn compare(
     vars: &BTreeMap<String, Var>,
     header: &WeightsHeader,
     renaming: &Renaming,
-    places: &BTreeMap<String, &str>,
+    places: &BTreeMap<String, Vec<&str>>,
     rules: &Rules<'_>,
 ) -> Mismatch {
     let stranger = rules.strangers.iter().find(|stranger| places.contains_key(stranger.tensor));
@@ -89,31 +122,49 @@ fn compare(
         renaming: renaming.clone(),
         ..Mismatch::default()
     };
-    let found = |name: &str| -> Option<&TensorHeader> { header.get(places.get(name)?) };
+    let found = |name: &str| joined(header, places.get(name)?);
     for (name, var) in vars {
         let name = name.clone();
         match found(&name) {
             None => mismatch.missing.push(name),
-            Some(found) if found.shape != var.dims() && !rules.sums(&name, var.dims(), &found.shape) => {
-                let (expected, found) = (var.dims().to_vec(), found.shape.clone());
+            Some(found) if !rules.takes(&name, var.dims(), &found.shape) => {
+                let (expected, found) = (var.dims().to_vec(), found.shape);
                 mismatch.misshapen.push(Misshapen { name, expected, found });
             }
             Some(found) if !found.is_float() => {
-                mismatch.mistyped.push(Mistyped { name, found: found.dtype.clone() });
+                mismatch.mistyped.push(Mistyped { name, found: found.dtype });
             }
             Some(_) => {}
         }
     }
-    let unexpected = places.keys().filter(|name| !vars.contains_key(*name) && !(rules.ignored)(name));
+    let unexpected = places.keys().filter(|name| !vars.contains_key(*name) && !rules.ignores(name));
     mismatch.unexpected = unexpected.cloned().collect();
     mismatch
+}
+
+/// The tensor that the parts make, joined along the first axis. Its type is not a floating-point one if one part's is not.
+fn joined(header: &WeightsHeader, parts: &[&str]) -> Option<TensorHeader> {
+    let mut parts = parts.iter().map(|part| header.get(part));
+    let mut whole = parts.next()??.clone();
+    for part in parts {
+        let part = part?;
+        match (whole.shape.as_mut_slice(), part.shape.as_slice()) {
+            ([n, rest @ ..], [more, others @ ..]) if *rest == *others => *n += more,
+            // Shapes that cannot be joined are no variable's.
+            _ => return Some(part.clone()),
+        }
+        if !part.is_float() {
+            whole.dtype.clone_from(&part.dtype);
+        }
+    }
+    Some(whole)
 }
 
 /// The values of the variables, of their type and shape, all finite.
 fn read(
     path: &Path,
     vars: &BTreeMap<String, Var>,
-    places: &BTreeMap<String, &str>,
+    places: &BTreeMap<String, Vec<&str>>,
     rules: &Rules<'_>,
 ) -> Result<Vec<(String, Tensor)>> {
     let files = match shards::is_index(path) {
@@ -121,17 +172,27 @@ fn read(
         false => vec![path.to_path_buf()],
     };
     let (mut values, mut wrong) = (Vec::with_capacity(vars.len()), Vec::new());
+    let mut parts: BTreeMap<&str, Tensor> = BTreeMap::new();
     for file in files {
         let bytes = std::fs::read(&file).map_err(|source| Error::Io { path: file.clone(), source })?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|source| Error::Safetensors { path: file.clone(), source })?;
         for (name, var) in vars {
-            let Some(Ok(view)) = places.get(name).map(|place| tensors.tensor(place)) else { continue };
-            let value = view.load(&Device::Cpu)?.to_dtype(var.dtype())?;
-            let value = match rules.sums(name, var.dims(), value.dims()) {
-                true => value.sum_keepdim(1)?,
-                false => value,
+            let Some(names) = places.get(name) else { continue };
+            for part in names {
+                if let Ok(view) = tensors.tensor(part) {
+                    parts.insert(part, view.load(&Device::Cpu)?.to_dtype(var.dtype())?);
+                }
+            }
+            if !names.iter().all(|part| parts.contains_key(part)) {
+                continue;
+            }
+            let found: Vec<Tensor> = names.iter().filter_map(|part| parts.remove(part)).collect();
+            let value = match found.as_slice() {
+                [whole] => whole.clone(),
+                _ => Tensor::cat(&found, 0)?,
             };
+            let value = rules.fit(name, var.dims(), value)?;
             match not_finite(name, &value)? {
                 Some(tensor) => wrong.push(tensor),
                 None => values.push((name.clone(), value)),
@@ -145,6 +206,14 @@ fn read(
             Err(Error::NotFinite(Box::new(NotFinite { path: path.to_path_buf(), tensors: wrong })))
         }
     }
+}
+
+/// Whether two shapes differ in axes of length 1 at most: a pointwise convolution is a dense layer.
+fn same_but_for_ones(a: &[usize], b: &[usize]) -> bool {
+    fn axes(shape: &[usize]) -> impl Iterator<Item = &usize> {
+        shape.iter().filter(|n| **n != 1)
+    }
+    axes(a).eq(axes(b))
 }
 
 fn not_finite(name: &str, value: &Tensor) -> Result<Option<NotFiniteTensor>> {

@@ -5,6 +5,7 @@ mod header;
 mod load;
 mod mismatch;
 mod names;
+mod resize;
 mod shards;
 
 pub use foreign::{ForeignFile, WayOut};
@@ -12,3 +13,4 @@ pub use header::{TensorHeader, WeightsHeader};
 pub(crate) use load::{Rules, load};
 pub use mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
 pub use names::{OtherNames, Renaming, Stranger};
+pub use resize::PositionGrid;

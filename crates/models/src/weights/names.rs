@@ -10,7 +10,8 @@ use std::fmt;
 pub struct OtherNames {
     /// Whose names they are, such as `torchvision`.
     pub library: &'static str,
-    /// Each layer's name there and here, without the variable's own (`weight`).
+    /// Each layer's name there and here, without the variable's own (`weight`). Of a variable that has another name, both are
+    /// whole. Where several there have one name here, their tensors are joined along the first axis in this order.
     pub layers: fn() -> Vec<(String, String)>,
 }
 
@@ -69,18 +70,31 @@ impl Renaming {
         candidates.min_by_key(strange).unwrap_or_default()
     }
 
-    /// The network's name for each of a file's names.
-    pub(crate) fn apply<'a>(&self, theirs: &[&'a str]) -> BTreeMap<String, &'a str> {
-        let layers: BTreeMap<String, String> =
-            self.other.map(|other| (other.layers)().into_iter().collect()).unwrap_or_default();
+    /// The parts of each of the network's variables, by a file's names.
+    pub(crate) fn apply<'a>(&self, theirs: &[&'a str]) -> BTreeMap<String, Vec<&'a str>> {
+        let layers = self.other.map(|other| (other.layers)()).unwrap_or_default();
+        let layers: BTreeMap<&str, (usize, &str)> = layers
+            .iter()
+            .enumerate()
+            .map(|(place, (theirs, ours))| (theirs.as_str(), (place, ours.as_str())))
+            .collect();
         let ours = |name: &&'a str| {
             let plain = name.strip_prefix(&self.prefix).unwrap_or(name);
-            let renamed = plain
-                .rsplit_once('.')
-                .and_then(|(layer, variable)| Some(format!("{}.{variable}", layers.get(layer)?)));
-            (renamed.unwrap_or_else(|| plain.to_owned()), *name)
+            let in_layer = || {
+                let (layer, variable) = plain.rsplit_once('.')?;
+                layers.get(layer).map(|(place, ours)| (*place, format!("{ours}.{variable}")))
+            };
+            let whole = layers.get(plain).map(|(place, ours)| (*place, (*ours).to_owned()));
+            let (place, ours) = whole.or_else(in_layer).unwrap_or_else(|| (0, plain.to_owned()));
+            (place, ours, *name)
         };
-        theirs.iter().map(ours).collect()
+        let mut renamed: Vec<(usize, String, &'a str)> = theirs.iter().map(ours).collect();
+        renamed.sort_by_key(|(place, ..)| *place);
+        let mut parts: BTreeMap<String, Vec<&'a str>> = BTreeMap::new();
+        for (_, ours, name) in renamed {
+            parts.entry(ours).or_default().push(name);
+        }
+        parts
     }
 }
 
@@ -102,10 +116,18 @@ impl fmt::Display for Renaming {
 }
 
 /// Whether a tensor of this name says nothing about a network: counts of batches and averages that PyTorch keeps, and of
-/// operations that profilers leave.
+/// operations that profilers leave; Swin's indices and masks, which follow from the size of the input.
 pub(crate) fn is_meaningless(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    matches!(last, "num_batches_tracked" | "n_averaged" | "total_ops" | "total_params")
+    matches!(
+        last,
+        "num_batches_tracked"
+            | "n_averaged"
+            | "total_ops"
+            | "total_params"
+            | "relative_position_index"
+            | "attn_mask"
+    )
 }
 
 /// The prefixes that end in a dot and that all names share, the empty one first.

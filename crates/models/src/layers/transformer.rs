@@ -1,0 +1,274 @@
+//! Layers of transformers and of networks after their manner, with timm's names.
+
+use std::hash::Hasher as _;
+
+use candle_core::{DType, Result, Tensor};
+use candle_nn::{Init as Distribution, VarBuilder};
+use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer};
+use fnv::FnvHasher;
+
+use crate::Init;
+use crate::summary::{LayerKind, Trace};
+
+/// Layer normalization: `weight` and `bias`, each (C,).
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNorm {
+    name: String,
+    weight: Tensor,
+    bias: Tensor,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    pub(crate) fn new(channels: usize, epsilon: f64, vb: &VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints(channels, "weight", Distribution::Const(1.0))?;
+        let bias = vb.get_with_hints(channels, "bias", Distribution::Const(0.0))?;
+        Ok(Self { name: vb.prefix(), weight, bias, epsilon })
+    }
+
+    /// Over the last axis, (…, C).
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(xs, &self.weight, &self.bias, self.epsilon)
+    }
+
+    /// Over the channels of maps (B, C, H, W).
+    pub(crate) fn forward_maps(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::layer_norm_2d(xs, &self.weight, &self.bias, self.epsilon)
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) {
+        trace.layer_norm(&self.name, self.weight.elem_count());
+    }
+}
+
+/// A dense layer over the last axis: `weight` (out, in) and, unless it has none, `bias` (out,).
+#[derive(Debug, Clone)]
+pub(crate) struct Dense {
+    name: String,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Dense {
+    pub(crate) fn new(n_in: usize, n_out: usize, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        let bias = vb.get_with_hints(n_out, "bias", init.bias(&[n_out, n_in], 0.0))?;
+        Ok(Self { bias: Some(bias), ..Self::without_bias(n_in, n_out, init, vb)? })
+    }
+
+    pub(crate) fn without_bias(n_in: usize, n_out: usize, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        let shape = [n_out, n_in];
+        let weight = vb.get_with_hints(shape.as_slice(), "weight", init.weight(&shape))?;
+        Ok(Self { name: vb.prefix(), weight, bias: None })
+    }
+
+    /// (…, in) to (…, out).
+    pub(crate) fn forward(&self, xs: &Tensor, activation: Activation) -> Result<Tensor> {
+        let mut shape = xs.dims().to_vec();
+        let (n_out, n_in) = self.weight.dims2()?;
+        if let Some(last) = shape.last_mut() {
+            *last = n_out;
+        }
+        let rows = xs.reshape(((), n_in))?;
+        ops::linear(&rows, &self.weight, self.bias.as_ref(), activation)?.reshape(shape)
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        let (n_out, n_in) = self.weight.dims2()?;
+        let without = if self.bias.is_some() { 0 } else { n_out };
+        trace.dense(&self.name, n_in, n_out).params -= without;
+        Ok(())
+    }
+}
+
+/// Two dense layers with GELU between them: `fc1` and `fc2`.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedForward {
+    name: String,
+    first: Dense,
+    second: Dense,
+}
+
+impl FeedForward {
+    pub(crate) fn new(channels: usize, hidden: usize, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            name: vb.prefix(),
+            first: Dense::new(channels, hidden, init, &vb.pp("fc1"))?,
+            second: Dense::new(hidden, channels, init, &vb.pp("fc2"))?,
+        })
+    }
+
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.second.forward(&self.first.forward(xs, Activation::Gelu)?, Activation::Identity)
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        self.first.describe(trace)?;
+        trace.keep(format!("{}.act", self.name), LayerKind::Activation(Activation::Gelu));
+        self.second.describe(trace)
+    }
+}
+
+/// Multi-head attention of tokens to each other: `qkv` and `proj`.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    name: String,
+    qkv: Dense,
+    proj: Dense,
+    heads: usize,
+}
+
+impl Attention {
+    pub(crate) fn new(channels: usize, heads: usize, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            name: vb.prefix(),
+            qkv: Dense::new(channels, 3 * channels, init, &vb.pp("qkv"))?,
+            proj: Dense::new(channels, channels, init, &vb.pp("proj"))?,
+            heads,
+        })
+    }
+
+    /// (B, N, C) to the same shape. `bias` is added to the scores: (G, heads, N, N), where G divides B.
+    pub(crate) fn forward(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let qkv = self.qkv.forward(xs, Activation::Identity)?;
+        self.proj.forward(&ops::self_attention(&qkv, self.heads, bias)?, Activation::Identity)
+    }
+
+    /// `n` tokens attend to each other.
+    pub(crate) fn describe(&self, trace: &mut Trace, n: usize) -> Result<()> {
+        let shape = trace.shape();
+        self.qkv.describe(trace)?;
+        trace.branch_from(shape);
+        // Scores, and sums of values.
+        trace.keep(&self.name, LayerKind::Other("Attention")).multiply_adds = (2 * n * shape.count()) as u64;
+        self.proj.describe(trace)
+    }
+}
+
+/// A factor for each feature: `gamma` (C,).
+#[derive(Debug, Clone)]
+pub(crate) struct LayerScale {
+    name: String,
+    gamma: Tensor,
+}
+
+impl LayerScale {
+    pub(crate) fn new(channels: usize, start: f64, vb: &VarBuilder<'_>) -> Result<Self> {
+        let gamma = vb.get_with_hints(channels, "gamma", Distribution::Const(start))?;
+        Ok(Self { name: vb.prefix(), gamma })
+    }
+
+    /// Over the last axis, (…, C).
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::layer_scale(xs, &self.gamma)
+    }
+
+    /// Over the channels of maps (B, C, H, W).
+    pub(crate) fn forward_maps(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::layer_scale_2d(xs, &self.gamma)
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) {
+        trace.keep(&self.name, LayerKind::Other("LayerScale")).params = self.gamma.elem_count();
+    }
+}
+
+/// Stochastic depth (Huang et al. 2016): in training, an example's branch is left out with probability `rate`.
+///
+/// It keeps no state: which examples are dropped follows from the layer's name and the sum of its input, as for dropout.
+#[derive(Debug, Clone)]
+pub(crate) struct DropPath {
+    name: String,
+    rate: f64,
+}
+
+impl DropPath {
+    pub(crate) fn new(rate: f64, name: impl Into<String>) -> Self {
+        Self { name: name.into(), rate }
+    }
+
+    /// The rate of the i-th of `n` blocks, rising from 0 to `last`.
+    pub(crate) fn rate(last: f64, i: usize, n: usize) -> f64 {
+        last * i as f64 / (n.max(2) - 1) as f64
+    }
+
+    pub(crate) fn forward(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        if !train || self.rate == 0.0 {
+            return Ok(xs.clone());
+        }
+        let sum = xs.detach().sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+        let mut seed = FnvHasher::default();
+        seed.write(self.name.as_bytes());
+        seed.write_u32(sum.to_bits());
+        ops::drop_path(xs, self.rate, seed.finish())
+    }
+}
+
+/// A convolution over patches that don't overlap: `weight` (C, c, p, p) and `bias` (C,).
+#[derive(Debug, Clone)]
+pub(crate) struct PatchConv {
+    name: String,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl PatchConv {
+    pub(crate) fn new(
+        n_in: usize,
+        n_out: usize,
+        patch: usize,
+        init: Init,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        let shape = [n_out, n_in, patch, patch];
+        let weight = vb.get_with_hints(shape.as_slice(), "weight", init.weight(&shape))?;
+        let bias = vb.get_with_hints(n_out, "bias", init.bias(&shape, 0.0))?;
+        Ok(Self { name: vb.prefix(), weight, bias })
+    }
+
+    fn config(&self) -> Result<Conv2dConfig> {
+        let (_, _, height, width) = self.weight.dims4()?;
+        Ok(Conv2dConfig { stride: (height, width), ..Conv2dConfig::default() })
+    }
+
+    /// (B, c, H, W) to (B, C, H / p, W / p).
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ConvLayer::new(&self.weight, self.config()?).bias(&self.bias).forward(xs)
+    }
+
+    /// (B, c, H, W) to tokens (B, N, C).
+    pub(crate) fn tokens(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)?.flatten_from(2)?.transpose(1, 2)?.contiguous()
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        let (n_out, n_in, height, width) = self.weight.dims4()?;
+        trace.conv(&self.name, &[n_out, n_in, height, width], &self.config()?)?.params += n_out;
+        Ok(())
+    }
+}
+
+/// Global response normalization of maps (Woo et al. 2023, section 3): `weight` and `bias`, each (C,).
+///
+/// x + weight · x · n + bias, where n is the channel's norm over the map divided by the mean of all channels' norms.
+#[derive(Debug, Clone)]
+pub(crate) struct GlobalResponseNorm {
+    name: String,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl GlobalResponseNorm {
+    pub(crate) fn new(channels: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let zeros = |name| vb.get_with_hints(channels, name, Distribution::Const(0.0));
+        Ok(Self { name: vb.prefix(), weight: zeros("weight")?, bias: zeros("bias")? })
+    }
+
+    /// (B, C, H, W) to the same shape.
+    pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::global_response_norm_2d(xs, &self.weight, &self.bias, 1e-6)
+    }
+
+    pub(crate) fn describe(&self, trace: &mut Trace) {
+        trace.keep(&self.name, LayerKind::Other("GlobalResponseNorm")).params = 2 * self.weight.elem_count();
+    }
+}
