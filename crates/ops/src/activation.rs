@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::autograd::route_values;
+use crate::autograd::{apply1, route_values};
 use crate::config::Activation;
 use crate::cpu::{self, elementwise};
 use crate::reference;
@@ -28,7 +28,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         return reference::activate(x, activation);
     }
     activation.check("activate")?;
-    x.contiguous()?.apply_op1(Activate(activation))
+    apply1(&x.contiguous()?, Activate(activation))
 }
 
 struct Activate(Activation);

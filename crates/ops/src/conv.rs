@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use crate::autograd::is_tracked;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::conv_block::ConvLayer;
 use crate::cpu::conv::avg_pool::ConvAvgPool;
@@ -67,7 +68,7 @@ pub(crate) fn conv_max_pool(x: &Tensor, layer: &ConvLayer<'_>, pool: &Pool2dConf
     let shape = layer.shape(x.dims())?;
     let pool = PoolShape::new(&shape.output_dims(), pool)?;
     let ConvLayer { weight, bias, activation, .. } = *layer;
-    let tracked = x.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
+    let tracked = [Some(x), Some(weight), bias].into_iter().flatten().any(is_tracked);
     let op = ConvMaxPool {
         algorithm: plan::conv_max_pool(&shape, tracked),
         shape,

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::autograd::route_values;
+use crate::autograd::{self, route_values};
 use crate::cpu::{self, WeightedGrads};
 
 /// An op on x, a weight and a bias, with kernels for float32 on the CPU.
@@ -46,7 +46,7 @@ pub(crate) fn apply(
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     let bias = cpu::bias(bias, weight.dim(0)?)?;
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, Adapter(op))
+    autograd::apply3([&x.contiguous()?, &weight.contiguous()?, &bias], Adapter(op))
 }
 
 struct Adapter<O>(O);

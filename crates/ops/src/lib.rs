@@ -24,7 +24,7 @@ mod shape;
 
 pub use self::activation::activate;
 pub use self::attention::{attention, self_attention, softmax};
-pub use self::autograd::backward;
+pub use self::autograd::{backward, no_grad};
 pub use self::batch_norm::{BatchNorm, RunningVariance, batch_norm};
 pub use self::config::{Activation, Conv2dConfig, PadCounting, Padding, Padding2d, Pool2dConfig, Rounding};
 pub use self::conv::conv2d;

@@ -3,6 +3,7 @@
 use candle_core::{Result, Shape, Tensor};
 
 use crate::activation::activate;
+use crate::autograd::is_tracked;
 use crate::config::Activation;
 use crate::cpu::gemm::{self, Im2colView, PackedLhs, PixelLayout, gemm, gemm_over_pixels, gemv};
 use crate::cpu::{self, WeightedGrads, elementwise};
@@ -31,7 +32,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
     }
     let shape = LinearShape::new(x, weight, bias)?;
     activation.check("linear")?;
-    let tracked = [Some(x), Some(weight), bias].into_iter().flatten().any(Tensor::track_op);
+    let tracked = [Some(x), Some(weight), bias].into_iter().flatten().any(is_tracked);
     if tracked && !activation.is_monotonic() {
         // The backward pass needs the activation's input.
         return activate(&linear(x, weight, bias, Activation::Identity)?, activation);

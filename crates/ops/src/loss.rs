@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::autograd::route_values;
+use crate::autograd::{apply1, route_values};
 use crate::shape::{check_labels, check_targets};
 use crate::{cpu, reference};
 
@@ -27,7 +27,7 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
         return reference::softmax_cross_entropy(logits, labels);
     }
     let n_classes = check_labels(logits, labels)?;
-    logits.contiguous()?.apply_op1(CrossEntropy { labels: labels.to_vec1()?, n_classes })
+    apply1(&logits.contiguous()?, CrossEntropy { labels: labels.to_vec1()?, n_classes })
 }
 
 /// Mean over the batch of −Σ target·log softmax(`logits`), a scalar. `logits` and `targets` (B, K) have one dtype.
@@ -53,7 +53,7 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     }
     let n_classes = check_targets(logits, targets)?;
     let targets = targets.flatten_all()?.to_vec1()?;
-    logits.contiguous()?.apply_op1(SoftCrossEntropy { targets, n_classes })
+    apply1(&logits.contiguous()?, SoftCrossEntropy { targets, n_classes })
 }
 
 struct CrossEntropy {

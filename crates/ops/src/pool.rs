@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::autograd::route_values;
+use crate::autograd::{apply1, is_tracked, route_values};
 use crate::config::{PadCounting, Pool2dConfig, Rounding};
 use crate::cpu::{self, pool};
 use crate::error::Error;
@@ -37,7 +37,7 @@ pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
         return reference::max_pool2d(x, config);
     }
     let shape = PoolShape::new(x.dims(), config)?;
-    x.contiguous()?.apply_op1(MaxPool { shape, tracked: x.track_op(), argmax: OnceLock::new() })
+    apply1(&x.contiguous()?, MaxPool { shape, tracked: is_tracked(x), argmax: OnceLock::new() })
 }
 
 /// Means of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
@@ -62,7 +62,7 @@ pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, counting: PadCounting) -> R
         return reference::avg_pool2d(x, config, counting);
     }
     let shape = PoolShape::new(x.dims(), config)?;
-    x.contiguous()?.apply_op1(AvgPool { shape, counting })
+    apply1(&x.contiguous()?, AvgPool { shape, counting })
 }
 
 /// The mean of each channel: `x` (B, C, H, W) to (B, C).

@@ -119,6 +119,28 @@ pub fn evaluate_with_outputs(
     Ok((meter.finish("evaluation")?, found))
 }
 
+/// The outputs of `model` in inference mode, without what a backward pass would need: PyTorch's `model.eval()` with
+/// `torch.no_grad()`.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use candle_nn::Linear;
+/// use firstsight_train::infer;
+///
+/// let layer = Linear::new(Var::new(&[[2f32]], &Device::Cpu)?.as_tensor().clone(), None);
+/// let outputs = infer(&layer, &Tensor::new(&[[3f32]], &Device::Cpu)?)?;
+/// assert_eq!(outputs.to_vec2::<f32>()?, [[6.0]]);
+/// assert!(!outputs.track_op());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of the model.
+pub fn infer(model: &impl ModuleT, xs: &Tensor) -> candle_core::Result<Tensor> {
+    firstsight_ops::no_grad(|| Ok(model.forward_t(xs, false)?.detach()))
+}
+
 /// Calls `observe` with the outputs and labels of each batch, in inference mode.
 fn for_each_output(
     model: &impl ModuleT,
@@ -127,7 +149,7 @@ fn for_each_output(
 ) -> Result<()> {
     for batch in batches.epoch(0) {
         let batch = batch?;
-        observe(&model.forward_t(&batch.inputs, false)?.detach(), &batch.labels)?;
+        observe(&infer(model, &batch.inputs)?, &batch.labels)?;
     }
     Ok(())
 }

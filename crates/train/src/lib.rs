@@ -24,7 +24,7 @@ pub use class_figures::{ClassFigures, MacroAverages};
 pub use config::FitConfig;
 pub use error::{Error, Result};
 pub use evaluate::{
-    Outputs, Predictions, evaluate, evaluate_and_predict, evaluate_with_outputs, outputs, predict,
+    Outputs, Predictions, evaluate, evaluate_and_predict, evaluate_with_outputs, infer, outputs, predict,
 };
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};

@@ -9,6 +9,7 @@ use firstsight_data::{
     Batches as _, CacheFolder, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
 };
 use firstsight_models::Params;
+use firstsight_train::infer;
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
 
@@ -69,6 +70,15 @@ impl Features {
     /// The number V of views.
     pub fn n_views(&self) -> usize {
         self.rows.dims()[0] / self.labels.len().max(1)
+    }
+
+    /// These features and those of the same images in more views.
+    ///
+    /// # Errors
+    ///
+    /// Another number of features.
+    pub fn with_views(self, more: &Self) -> candle_core::Result<Self> {
+        Ok(Self { rows: Tensor::cat(&[&self.rows, &more.rows], 0)?, ..self })
     }
 
     /// The rows (R, F) and the R labels of some images in their first `views` views.
@@ -167,7 +177,7 @@ fn extract(
     for batch in batches.epoch(0) {
         let inputs = batch?.inputs;
         for (view, rows) in config.views.iter().zip(&mut by_view) {
-            rows.push(backbone.forward_t(&view.apply(&inputs)?, false)?.detach());
+            rows.push(infer(backbone, &view.apply(&inputs)?)?);
             done += inputs.dim(0)?;
             progress(done, total);
         }

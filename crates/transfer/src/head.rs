@@ -1,11 +1,12 @@
 //! The last layer, trained on cached features, its penalty chosen by cross-validation.
 
 use candle_core::{Module as _, ModuleT, Tensor};
-use candle_nn::Init;
+use candle_nn::{Init, Linear};
 use firstsight_data::{Batches as _, Labels, Sampling, Task, TensorBatches, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
-    Accuracy, FitConfig, Metric, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate, fit,
+    Accuracy, FitConfig, Loss, Metric, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate,
+    fit,
 };
 
 use crate::task::Target;
@@ -42,6 +43,13 @@ pub struct CrossValidation {
     pub accuracy: Option<f64>,
 }
 
+impl CrossValidation {
+    /// The one of the lowest loss.
+    pub fn best(of: &[Self]) -> Option<&Self> {
+        of.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))
+    }
+}
+
 /// A trained last layer, for features without further scaling.
 #[derive(Debug, Clone)]
 pub struct Head {
@@ -56,16 +64,11 @@ pub struct Head {
 }
 
 impl Head {
-    /// The lowest loss of the cross-validation; infinite without cross-validation.
-    pub fn cross_validated_loss(&self) -> f64 {
-        self.cross_validation.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)
-    }
-
-    /// Trains on all rows of `features`, with the penalty that cross-validation chooses. `progress` is called with the
-    /// numbers of finished trainings and of all trainings.
+    /// Trains on all rows of `features`, with the penalty that [cross-validation](Self::cross_validate) chooses where there
+    /// are several. `progress` is called with the numbers of finished folds and of all folds.
     ///
     /// Softmax regression for one class per image, a logistic regression for each of several labels, ridge regression for
-    /// numbers. The folds consist of images: all views of an image are in the same fold.
+    /// numbers.
     ///
     /// # Errors
     ///
@@ -75,38 +78,46 @@ impl Head {
         config: &HeadConfig,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        let cross_validation = match config.penalties.len() {
+            0 | 1 => Vec::new(),
+            _ => Self::cross_validate(features, config, progress)?,
+        };
+        let best = CrossValidation::best(&cross_validation).map(|c| c.penalty);
+        let penalty = best.or(config.penalties.first().copied()).ok_or_else(no_penalty)?;
         let all: Vec<usize> = (0..features.n_images()).collect();
-        let folds = folds(&features.labels, features.n_classes, config);
-        let is_class = features.labels.task() == Task::SingleLabel;
-        let trainings = if config.penalties.len() > 1 { config.penalties.len() * folds.len() } else { 0 };
-        let mut done = 0;
-        let mut cross_validation = Vec::new();
-        if config.penalties.len() > 1 {
-            for &penalty in &config.penalties {
-                let (mut loss, mut right) = (0.0, 0.0);
-                for held_out in &folds {
-                    let rest: Vec<usize> = all.iter().copied().filter(|i| !held_out.contains(i)).collect();
-                    let head = train_one(features, &rest, penalty, config)?;
-                    let metrics = head.measure(features, held_out)?;
-                    loss += metrics.loss * metrics.n as f64;
-                    right += metrics.get(&Accuracy).unwrap_or(0.0) * metrics.n as f64;
-                    done += 1;
-                    progress(done, trainings + 1);
-                }
-                let n = all.len() as f64;
-                let accuracy = is_class.then_some(right / n);
-                cross_validation.push(CrossValidation { penalty, loss: loss / n, accuracy });
-            }
-        }
-        let best = cross_validation.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|c| c.penalty);
-        let penalty = best.or(config.penalties.first().copied()).ok_or_else(|| Error::Setting {
-            setting: "penalties",
-            expected: "at least one".to_owned(),
-            found: "none".to_owned(),
-        })?;
         let head = train_one(features, &all, penalty, config)?;
-        progress(trainings + 1, trainings + 1);
         Ok(Self { cross_validation, ..head })
+    }
+
+    /// Measures each penalty on every image by a layer that was not trained on it. The folds consist of images: all views of
+    /// an image are in the same fold.
+    ///
+    /// # Errors
+    ///
+    /// Errors of training.
+    pub fn cross_validate(
+        features: &Features,
+        config: &HeadConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<CrossValidation>> {
+        let is_class = features.labels.task() == Task::SingleLabel;
+        let n = features.n_images() as f64;
+        let folds = folds(&features.labels, features.n_classes, config);
+        let start = |&penalty| CrossValidation { penalty, loss: 0.0, accuracy: is_class.then_some(0.0) };
+        let mut results: Vec<CrossValidation> = config.penalties.iter().map(start).collect();
+        for (i, held_out) in folds.iter().enumerate() {
+            let rest: Vec<usize> = (0..features.n_images()).filter(|i| !held_out.contains(i)).collect();
+            let heads = train_each(features, &rest, &config.penalties, config)?;
+            for (result, head) in results.iter_mut().zip(heads) {
+                let metrics = head.measure(features, held_out)?;
+                let share = metrics.n as f64 / n;
+                result.loss += metrics.loss * share;
+                result.accuracy =
+                    result.accuracy.zip(metrics.get(&Accuracy)).map(|(sum, of)| sum + of * share);
+            }
+            progress(i + 1, folds.len());
+        }
+        Ok(results)
     }
 
     /// Loss of some images in their first view, and accuracy where each has one class.
@@ -122,7 +133,7 @@ impl Head {
 
 impl ModuleT for Head {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
-        candle_nn::Linear::new(self.weight.clone(), Some(self.bias.clone())).forward(xs)
+        Linear::new(self.weight.clone(), Some(self.bias.clone())).forward(xs)
     }
 }
 
@@ -154,6 +165,22 @@ pub(crate) fn train_one(
     penalty: f64,
     config: &HeadConfig,
 ) -> Result<Head> {
+    let heads = train_each(features, images, &[penalty], config)?;
+    heads.into_iter().next().ok_or_else(no_penalty)
+}
+
+fn no_penalty() -> Error {
+    Error::Setting { setting: "penalties", expected: "at least one".to_owned(), found: "none".to_owned() }
+}
+
+/// Trains a layer for each penalty on some images. The layers share their passes over the rows: the loss is a sum over layers, so
+/// each has the gradient that it would have alone.
+pub(crate) fn train_each(
+    features: &Features,
+    images: &[usize],
+    penalties: &[f64],
+    config: &HeadConfig,
+) -> Result<Vec<Head>> {
     let images = match &features.labels {
         Labels::Class(labels) if config.balanced => {
             let labels: Vec<u32> = images.iter().map(|&i| labels[i]).collect();
@@ -171,28 +198,53 @@ pub(crate) fn train_one(
     let train = TensorBatches::new(rows, labels, config.batch_size, order)?;
 
     let params = Params::seeded(config.seed, &device);
-    let vb = params.builder();
     let shape = (features.n_classes, features.n_features());
-    let layer = candle_nn::Linear::new(
-        vb.get_with_hints(shape, "weight", Init::Const(0.0))?,
-        Some(vb.get_with_hints(features.n_classes, "bias", Init::Const(0.0))?),
-    );
-    let group = |name: &str, l2| ParamGroup { l2, ..ParamGroup::new(params.vars(|n| n == name)) };
-    let plain = Plain(&layer);
-    let model =
-        Trainable::new(&plain, params.named()).groups(vec![group("weight", penalty), group("bias", 0.0)]);
+    let mut layers = Vec::with_capacity(penalties.len());
+    let mut groups = Vec::with_capacity(2 * penalties.len());
+    for (i, penalty) in penalties.iter().enumerate() {
+        let vb = params.builder().pp(i);
+        let bias = vb.get_with_hints(features.n_classes, "bias", Init::Const(0.0))?;
+        layers.push(Linear::new(vb.get_with_hints(shape, "weight", Init::Const(0.0))?, Some(bias)));
+        let group = |name: &str, l2| {
+            let name = format!("{i}.{name}");
+            ParamGroup { l2, ..ParamGroup::new(params.vars(|n| n == name)) }
+        };
+        groups.extend([group("weight", *penalty), group("bias", 0.0)]);
+    }
+    let side_by_side = SideBySide(layers);
+    let model = Trainable::new(&side_by_side, params.named()).groups(groups);
     let epochs = config.steps.div_ceil(train.n_batches()).max(1);
+    let loss = SumOfLosses { n: penalties.len(), loss };
     let fit_config = FitConfig::new(epochs, loss, OptimizerConfig::adam_torch(config.lr))
         .schedule(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 });
     fit(&model, &train, None, &fit_config, &mut [])?;
-    scaling.fold(&layer, penalty)
+    side_by_side.0.iter().zip(penalties).map(|(layer, penalty)| scaling.fold(layer, *penalty)).collect()
 }
 
-struct Plain<'a>(&'a candle_nn::Linear);
+/// Layers on the same input: (B, F) to (B, n·K).
+struct SideBySide(Vec<Linear>);
 
-impl ModuleT for Plain<'_> {
+impl ModuleT for SideBySide {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
-        self.0.forward(xs)
+        let weights: Vec<&Tensor> = self.0.iter().map(Linear::weight).collect();
+        let biases: Vec<&Tensor> = self.0.iter().filter_map(Linear::bias).collect();
+        Linear::new(Tensor::cat(&weights, 0)?, Some(Tensor::cat(&biases, 0)?)).forward(xs)
+    }
+}
+
+/// The sum of a loss over the outputs of `n` layers, side by side.
+#[derive(Debug)]
+struct SumOfLosses<L> {
+    n: usize,
+    loss: L,
+}
+
+impl<L: Loss> Loss for SumOfLosses<L> {
+    fn compute(&self, outputs: &Tensor, labels: &Tensor) -> candle_core::Result<Tensor> {
+        let mut parts = outputs.chunk(self.n, 1)?.into_iter();
+        let first = parts.next().map(|part| self.loss.compute(&part, labels));
+        let first = first.unwrap_or_else(|| Tensor::zeros((), outputs.dtype(), outputs.device()))?;
+        parts.try_fold(first, |sum, part| sum + self.loss.compute(&part, labels)?)
     }
 }
 
@@ -217,7 +269,7 @@ impl Scaling {
     }
 
     /// W(x − m)/s + b = (W/s)x + (b − (W/s)m).
-    fn fold(&self, layer: &candle_nn::Linear, penalty: f64) -> Result<Head> {
+    fn fold(&self, layer: &Linear, penalty: f64) -> Result<Head> {
         let weight = (layer.weight().detach() / self.deviation)?;
         let shift = weight.broadcast_mul(&self.mean)?.sum(1)?;
         let bias = match layer.bias() {

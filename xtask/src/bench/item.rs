@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_models::networks::{ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, SMALL_CNN, XCEPTION};
 use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, Summary};
-use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step};
+use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step, infer};
 use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset};
 use serde::Serialize;
 
@@ -112,11 +112,10 @@ impl Item {
         let labels = (0..batch).map(|i| (i * 7 % n_classes) as u32);
         let labels = Tensor::from_iter(labels, device)?;
         if matches!(mode, Mode::Forward | Mode::Features) {
-            let network = self.network(&params.frozen(|_| true))?;
             let step = move || {
                 match mode {
-                    Mode::Features => network.backbone().forward_t(&images, false)?,
-                    _ => network.forward_t(&images, false)?,
+                    Mode::Features => infer(network.backbone(), &images)?,
+                    _ => infer(&network, &images)?,
                 };
                 Ok(images.device().synchronize()?)
             };

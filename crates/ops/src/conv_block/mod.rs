@@ -5,6 +5,7 @@ mod op;
 use candle_core::{Result, Tensor};
 
 use self::op::Block;
+use crate::autograd::is_tracked;
 use crate::batch_norm::BatchNorm;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
@@ -101,11 +102,7 @@ impl<'a> ConvLayer<'a> {
     /// Whether a gradient is wanted for any of the layer's tensors.
     fn is_tracked(&self) -> bool {
         let norm = self.norm.map(|norm| [&norm.weight, &norm.bias]);
-        [Some(self.weight), self.bias]
-            .into_iter()
-            .flatten()
-            .chain(norm.into_iter().flatten())
-            .any(Tensor::track_op)
+        [Some(self.weight), self.bias].into_iter().flatten().chain(norm.into_iter().flatten()).any(is_tracked)
     }
 
     /// The convolution's shape for an input of shape `x`.
@@ -300,7 +297,7 @@ impl<'a> ConvBlock<'a> {
             matches!(self.pool, Pooling::Max(_)) && !monotonic(self.rest.last().unwrap_or(&self.first));
         let normed = |layer: &ConvLayer<'_>| layer.norm.is_some() || monotonic(layer);
         let backward = self.post_activation.is_monotonic() && self.layers().all(normed);
-        pooled || !backward && (x.track_op() || self.layers().any(ConvLayer::is_tracked))
+        pooled || !backward && (is_tracked(x) || self.layers().any(ConvLayer::is_tracked))
     }
 
     /// Runs the layers, pooling, shortcut and activation as ops of their own.

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{ConvBlock, ConvLayer, OP, Shortcut};
-use crate::autograd::{self, Slot};
+use crate::autograd::{self, Slot, is_tracked};
 use crate::batch_norm::BatchNorm;
 use crate::config::Activation;
 use crate::cpu::conv::block::{
@@ -177,7 +177,7 @@ impl Block {
         let x = x.contiguous()?;
         let dims = self.output_shape();
         let all: Vec<&Tensor> = self.tensors.iter().flat_map(LayerTensors::all).collect();
-        let tracked = x.track_op() || all.iter().any(|tensor| tensor.track_op());
+        let tracked = std::iter::once(&x).chain(all.iter().copied()).any(is_tracked);
         let by_batch = self.specs.iter().any(ConvBnActSpec::normalizes_by_batch);
         if !tracked && !by_batch {
             return cpu::tensor(self.infer(&x)?, &dims);

@@ -52,3 +52,33 @@ fn a_linear_layer_reads_views_of_any_rank() -> Result<()> {
     assert!(error < 1e-5, "off by {error}");
     Ok(())
 }
+
+#[test]
+fn without_gradients_nothing_is_recorded_and_results_are_the_same() -> Result<()> {
+    use firstsight_ops::nn::{ConvBnAct, batch_norm, conv2d_no_bias, linear};
+    use firstsight_ops::{Activation, Pool2dConfig, max_pool2d, no_grad, softmax_cross_entropy};
+
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let xs = Tensor::randn(0f32, 1., (2, 3, 16, 14), &Device::Cpu)?;
+    let labels = Tensor::new(&[3u32, 7], &Device::Cpu)?;
+    let conv = conv2d_no_bias(3, 8, 3, candle_nn::Conv2dConfig::default(), vb.pp("conv"))?;
+    let block = ConvBnAct::new(conv, batch_norm(8, 1e-5, vb.pp("norm"))?, Activation::HardSwish);
+    let head = linear(8 * 7 * 6, 10, vb.pp("head"))?;
+    let outputs = || -> Result<Vec<Tensor>> {
+        let maps = block.forward_t(&xs, false)?;
+        let pooled = max_pool2d(&maps, &Pool2dConfig::square(2))?;
+        let logits = head.forward(&pooled.flatten_from(1)?)?;
+        let loss = softmax_cross_entropy(&logits, &labels)?;
+        Ok(vec![maps, pooled, logits, loss])
+    };
+    let (recorded, plain) = (outputs()?, no_grad(outputs)?);
+    for (recorded, plain) in recorded.iter().zip(&plain) {
+        assert!(recorded.track_op() && !plain.track_op());
+        let error = (recorded - plain)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(error < 1e-5, "off by {error}");
+    }
+    let thrown = std::panic::catch_unwind(|| no_grad(|| assert!(std::hint::black_box(false))));
+    assert!(thrown.is_err() && outputs()?.iter().all(Tensor::track_op), "recording goes on after a panic");
+    Ok(())
+}

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use candle_core::{ModuleT as _, Tensor};
+use candle_core::Tensor;
 use firstsight_data::{CacheFolder, DecodeSettings, ImageDataset, Reading, decode_bytes};
+use firstsight_train::infer;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -91,7 +92,7 @@ fn forward(
     let batches = in_order(&dataset, &model.input, &runtime.device)?;
     let mut rows = Vec::new();
     for batch in firstsight_data::Batches::epoch(&batches, 0) {
-        let features = model.network.backbone().forward_t(&batch?.inputs, false)?.flatten_from(1)?;
+        let features = infer(model.network.backbone(), &batch?.inputs)?.flatten_from(1)?;
         rows.extend(features.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?);
     }
     Ok(rows)

@@ -12,7 +12,7 @@ use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{BatchEnd, Callback, Predictions, StopReason, predict};
 
 use super::images::{CheckedImage, THUMBNAIL};
-use crate::head::train_one;
+use crate::head::train_each;
 use crate::training::{Optimization, Training, in_order};
 use crate::{
     Count, DecodedSplits, Error, Features, HeadConfig, Interrupted, Result, Runtime, TrainingRecord,
@@ -95,25 +95,20 @@ pub(super) fn by_features(
         seed,
     };
     runtime.counted("last layers", |report| {
-        let (trainings, mut done) = (PENALTIES.len() * folded.folds.len(), 0);
-        let mut best: Option<(f64, Vec<Predictions>)> = None;
-        for penalty in PENALTIES {
-            let (mut loss, mut by_fold) = (0.0, Vec::new());
-            for held_out in &folded.folds {
-                let head = train_one(&features, &folded.rest(held_out), penalty, &config)?;
-                let (rows, labels) = features.select(held_out, 1)?;
-                let labels = labels.to_tensor(n_classes, rows.device())?;
-                let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
+        let mut by_penalty: Vec<(f64, Vec<Predictions>)> = PENALTIES.map(|_| (0.0, Vec::new())).to_vec();
+        for (i, held_out) in folded.folds.iter().enumerate() {
+            let heads = train_each(&features, &folded.rest(held_out), &PENALTIES, &config)?;
+            let (rows, labels) = features.select(held_out, 1)?;
+            let labels = labels.to_tensor(n_classes, rows.device())?;
+            let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
+            for ((loss, by_fold), head) in by_penalty.iter_mut().zip(heads) {
                 let predictions = predict(&head, &batches)?;
-                loss += log_loss(&predictions);
+                *loss += log_loss(&predictions);
                 by_fold.push(predictions);
-                done += 1;
-                report(done, trainings);
             }
-            if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                best = Some((loss, by_fold));
-            }
+            report(i + 1, folded.folds.len());
         }
+        let best = by_penalty.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
         Ok(best.map(|(_, by_fold)| folded.gather(n_classes, by_fold)))
     })
 }

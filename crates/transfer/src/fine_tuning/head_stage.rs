@@ -2,16 +2,22 @@
 
 use std::time::Instant;
 
-use candle_core::ModuleT as _;
 use firstsight_data::{Batches as _, ResizeMode};
-use firstsight_train::Epoch;
+use firstsight_train::{Epoch, infer};
 
 use super::photos::Photos;
 use super::{FineTuning, Seconds, Work, timed};
-use crate::{ClassMeans, Error, Head, Recipe, Result, Target, TaskEvaluation, TransferModel};
+use crate::{
+    ClassMeans, CrossValidation, Error, Head, HeadConfig, Recipe, Result, Target, TaskEvaluation,
+    TransferModel,
+};
 
 /// Images that the cost is estimated from.
 const TIMED_IMAGES: usize = 8;
+
+fn nothing(setting: &'static str) -> Error {
+    Error::Setting { setting, expected: "at least one".into(), found: "none".into() }
+}
 
 /// The outcome of training the last layer.
 pub(super) struct HeadStage<E> {
@@ -28,8 +34,8 @@ pub(super) struct HeadStage<E> {
 }
 
 impl FineTuning {
-    /// Trains a last layer on the features of each way to fit photos, and keeps that of the lowest cross-validated loss.
-    /// Where the weights have the same classes, their last layer stays unless the new one is better on the validation images.
+    /// Chooses the way to fit photos and the penalty of the last layer by cross-validation on the first view of the training
+    /// images, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one is better on the validation images.
     pub(super) fn train_head<E: TaskEvaluation>(
         &self,
         model: &mut TransferModel,
@@ -39,35 +45,50 @@ impl FineTuning {
         mut seconds: Seconds,
     ) -> Result<HeadStage<E>> {
         let target = work.splits.target();
-        let mut best = None;
+        let title = "features of the training images";
+        let [first_view, more_views @ ..] = recipe.views.as_slice() else {
+            return Err(nothing("views"));
+        };
+        let compares = decoded.len() > 1 || recipe.head.penalties.len() > 1;
+        let mut best: Option<(f64, _, _, _, _)> = None;
         let mut resize_modes = Vec::new();
         for photos in decoded {
             model.input.clone_from(&photos.input);
+            let train = target.prepare(&photos.splits.train)?;
             let features = timed(&mut seconds.features, || {
-                let train = target.prepare(&photos.splits.train)?;
-                model.features("features of the training images", &train, &recipe.views)
+                model.features(title, &train, std::slice::from_ref(first_view))
             })?;
-            let head = timed(&mut seconds.head, || {
-                work.runtime.counted("last layer", |report| {
-                    Head::train(&features, &recipe.head, &mut |done, total| report(done, total))
-                })
-            })?;
-            let loss = head.cross_validated_loss();
+            let mut validated = Vec::new();
+            if compares {
+                validated = timed(&mut seconds.head, || {
+                    work.runtime.counted("cross-validation of the last layer", |report| {
+                        Head::cross_validate(&features, &recipe.head, &mut |done, total| report(done, total))
+                    })
+                })?;
+            }
+            let loss = CrossValidation::best(&validated).map_or(f64::INFINITY, |best| best.loss);
             resize_modes.push((photos.input.crop_mode, loss));
-            if best.as_ref().is_none_or(|(_, _, best): &(_, _, Head)| loss < best.cross_validated_loss()) {
-                best = Some((photos, features, head));
+            if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
+                best = Some((loss, photos, train, features, validated));
             }
         }
-        let none = || Error::Setting {
-            setting: "resize modes",
-            expected: "at least one".into(),
-            found: "none".into(),
-        };
-        let (photos, features, head) = best.ok_or_else(none)?;
+        let (_, photos, train, mut features, cross_validation) =
+            best.ok_or_else(|| nothing("resize modes"))?;
         if resize_modes.len() > 1 {
             work.runtime.message(&format!("{} crop, by cross-validation", photos.input.crop_mode));
         }
         model.input.clone_from(&photos.input);
+        if !more_views.is_empty() {
+            let more = timed(&mut seconds.features, || model.features(title, &train, more_views))?;
+            features = features.with_views(&more)?;
+        }
+        let chosen = CrossValidation::best(&cross_validation).map(|best| vec![best.penalty]);
+        let config = HeadConfig {
+            penalties: chosen.unwrap_or_else(|| recipe.head.penalties.clone()),
+            ..recipe.head.clone()
+        };
+        let head = timed(&mut seconds.head, || Head::train(&features, &config, &mut |_, _| ()))?;
+        let head = Head { cross_validation, ..head };
         model.means = ClassMeans::of(&features)?;
 
         let monitor = target.monitor();
@@ -113,7 +134,7 @@ impl FineTuning {
         let mut seconds = f64::INFINITY;
         for _ in 0..2 {
             let started = Instant::now();
-            model.network.forward_t(&batch.inputs, false)?;
+            infer(&model.network, &batch.inputs)?;
             seconds = seconds.min(started.elapsed().as_secs_f64());
         }
         let cost = recipe.cost(&model.blocks(), splits.train.len(), photos.len(), splits.val.len());
