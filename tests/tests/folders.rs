@@ -202,3 +202,71 @@ fn files_that_are_not_read_as_they_are_are_listed_in_full() {
         }
     }
 }
+
+#[test]
+fn a_run_among_the_images_is_no_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("photos"), 6);
+    let photos = here.join("photos");
+    let in_place = ["train", ".", "--model", "logistic", "--input", "12x12x1", "--epochs", "1"];
+    succeeds(&photos, &in_place);
+    std::fs::remove_dir_all(photos.join("cache")).unwrap();
+    assert!(photos.join("photos-logistic/config.json").exists());
+    assert_eq!(stats(here, "photos")["classes"], serde_json::json!(["ants", "bees"]));
+    let output = cli(here, &train("photos", "photos/run"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("1 folder of a run or report (photos-logistic)"));
+    refuses(here, &train("photos", "photos"), &["--out photos is a folder of the images"]);
+    refuses(here, &train("photos", "photos/ants"), &["--out photos/ants is a folder of the images"]);
+    let inside = "photos/bees/../ants/run";
+    refuses(here, &train("photos", inside), &["lies in a folder of the images"]);
+    assert!(!here.join(inside).exists());
+    assert_eq!(stats(here, "photos")["splits"][0]["n"], 12);
+}
+
+#[test]
+fn a_table_is_named_by_its_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("noise"), 6);
+    let rows: Vec<String> =
+        (0..6).flat_map(|i| ["ants", "bees"].map(|class| format!("{class}/m{i:04}.png,{class}"))).collect();
+    std::fs::write(here.join("photos.csv"), format!("path,label\n{}\n", rows.join("\n"))).unwrap();
+    let images = ["--images", "noise"];
+    succeeds(here, &[&train("photos.csv", "run")[..], &images].concat());
+    refuses(
+        here,
+        &[&train("photos.csv", "noise/ants")[..], &images].concat(),
+        &["--out noise/ants is a folder of the images"],
+    );
+    let measured = succeeds(here, &[&["evaluate", "run", "photos.csv"][..], &images].concat());
+    assert!(measured.contains("val split of photos.csv"), "{measured}");
+}
+
+/// Root opens every folder: then nothing is tested.
+#[cfg(unix)]
+#[test]
+fn a_class_folder_that_cannot_be_opened_is_unreadable() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("data"), 6);
+    let wasps = here.join("data/wasps");
+    std::fs::create_dir(&wasps).unwrap();
+    std::fs::set_permissions(&wasps, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read_dir(&wasps).is_ok() {
+        eprintln!("skipped: this user opens every folder");
+        return;
+    }
+    refuses(here, &train("data", "run"), &["data/wasps", "--on-error skip"]);
+    succeeds(here, &[&train("data", "run")[..], &["--on-error", "skip"]].concat());
+    for args in [
+        &["evaluate", "run", "data"][..],
+        &["dataset", "stats", "data"],
+        &["predict", "--run", "run", "data"],
+    ] {
+        assert_eq!(cli(here, args).status.code(), Some(1), "{args:?}");
+    }
+}

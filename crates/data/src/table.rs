@@ -91,7 +91,7 @@ impl Table {
             if record.len() != columns.len() {
                 let column = columns.get(record.len()).cloned().unwrap_or_else(|| record.len().to_string());
                 let expected = format!("{} fields", columns.len());
-                return Err(wrong(line(), &column, &expected, &format!("{} fields", record.len())));
+                return Err(wrong(line(), &column, &expected, &record.len().to_string()));
             }
             for (column, field) in columns.iter().zip(&record) {
                 match field.parse::<f64>() {

@@ -1,12 +1,16 @@
 //! The images of a command, as an argument or a flag, where their labels are, and the folder of its run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::{DatasetFolder, ScanOptions, Task};
+use firstsight_data::{DatasetFolder, ScanOptions, SkipReason, Skipped, Task};
 use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
-use crate::{splitting::SplitArgs, values};
+use crate::{
+    splitting::{SplitArgs, Work},
+    values,
+};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -112,7 +116,7 @@ impl DataArgs {
         let dataset = self.scan(runtime)?;
         let root = dataset.root.clone();
         if dataset.val.is_some() {
-            split.check_given(&root)?;
+            split.check_given(&dataset.path)?;
         }
         Ok(Splits::new(&root, dataset, split.config(), runtime)?)
     }
@@ -122,12 +126,41 @@ impl DataArgs {
         self.labels.typed()
     }
 
+    /// The folder for a run: `named`, or the default one. Refuses the folder of the images and those of its classes.
+    pub(crate) fn run_path(&self, named: Option<&Path>, model: &str, work: &Work) -> Result<PathBuf> {
+        let out = named.map_or_else(|| self.default_run(model), Path::to_owned);
+        let (run, data) = (real(&out), real(self.path()));
+        let holds_run = |folder: &PathBuf| {
+            run == *folder || (*folder != data && folder.starts_with(&data) && run.starts_with(folder))
+        };
+        let folders: BTreeSet<&Path> = work.images().filter_map(|sample| sample.container().parent()).collect();
+        let folders = folders.into_iter().map(real).chain([data.clone()]);
+        match folders.into_iter().find(holds_run) {
+            None => Ok(out),
+            Some(folder) => bail!(
+                "--out {} {} images: name another folder for the run",
+                out.display(),
+                if folder == run { "is a folder of the" } else { "lies in a folder of the" }
+            ),
+        }
+    }
+
     /// The default run folder of a network trained on it: `photos-mobilenet-v2`.
-    pub(crate) fn default_run(&self, model: &str) -> PathBuf {
+    fn default_run(&self, model: &str) -> PathBuf {
         let absolute = std::path::absolute(self.path()).unwrap_or_else(|_| self.path().to_path_buf());
         let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
         let name = name.map(|name| name.to_string_lossy().into_owned());
         PathBuf::from(format!("{}-{model}", name.as_deref().unwrap_or("images")))
+    }
+}
+
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|part| Some((part, std::fs::canonicalize(part).ok()?)));
+    match there {
+        Some((part, found)) => path.strip_prefix(part).map_or(found.clone(), |rest| found.join(rest)),
+        None => path,
     }
 }
 
@@ -148,6 +181,11 @@ fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder>
         tracing::info!(path = %skipped.path.display(), reason = %skipped.reason, "left out");
     }
     Ok(dataset)
+}
+
+/// The number of folders that can't be opened.
+pub(crate) fn denied_folders<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> usize {
+    skipped.filter(|skipped| skipped.reason == SkipReason::DeniedFolder).count()
 }
 
 /// Says what the user should know before work starts.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use firstsight_data::Task;
+use firstsight_data::{ImageFolder, Sample, Task};
 use firstsight_transfer::{
     CrossValidated, Error, GroupBy, Pooled, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
     cross_validate,
@@ -97,6 +97,16 @@ impl Work {
             Self::Folds(folds) => folds.first(),
         };
         first.map_or(Task::SingleLabel, |splits| splits.train.targets().task())
+    }
+
+    /// All images, those of folds more than once.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Sample> {
+        let all = match self {
+            Self::One(splits) => std::slice::from_ref(&**splits),
+            Self::Folds(folds) => folds,
+        };
+        let folders = all.iter().flat_map(|s| [Some(&s.train), Some(&s.val), s.test.as_ref()]).flatten();
+        folders.flat_map(ImageFolder::samples)
     }
 
     /// Trains in `out`; `train` is given the images, the run folder and whether to resume, and returns the validation

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{
     AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder,
-    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, Skipped,
+    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, SkipReason, Skipped,
 };
 use fnv::FnvHasher;
 
@@ -565,11 +565,22 @@ pub(crate) fn decode_together<const N: usize>(
     settings: &DecodeSettings,
     runtime: &Runtime,
 ) -> Result<[Option<ImageDataset>; N]> {
-    let (mut unreadable, mut seen) = (Vec::new(), 0);
+    let (mut unreadable, mut seen): (Vec<(PathBuf, String)>, usize) = (Vec::new(), 0);
     let mut decoded = [const { None }; N];
     for ((folder, task), decoded) in folders.into_iter().zip(&mut decoded) {
         let Some(folder) = folder else { continue };
         seen += folder.len();
+        if settings.on_error == OnError::Fail {
+            for denied in folder.skipped().iter().filter(|skipped| skipped.reason == SkipReason::DeniedFolder)
+            {
+                // Splits of one folder leave out the same.
+                if !unreadable.iter().any(|(path, _)| *path == denied.path) {
+                    let reason = format!("cannot list {}: {}", denied.path.display(), denied.reason);
+                    unreadable.push((denied.path.clone(), reason));
+                    seen += 1;
+                }
+            }
+        }
         match decode(folder, task, settings, runtime) {
             Ok(images) => *decoded = Some(images),
             Err(Error::Data(error)) => match *error {

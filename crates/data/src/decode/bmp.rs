@@ -28,7 +28,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         return Err(failure);
     };
     let lost = (needed - bytes.len()).div_ceil(row);
-    check_lost(lost, rows, "rows")?;
+    check_lost(lost, rows, "rows", true)?;
     let mut padded = bytes.to_vec();
     padded.resize(needed, 128);
     let mut picture = decode(&padded)?;

@@ -41,12 +41,14 @@ pub(super) fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(
     Ok(())
 }
 
-/// Checks that no more than a tenth of a damaged image is lost.
-pub(super) fn check_lost(lost: usize, total: usize, parts: &str) -> Result<(), Failure> {
+/// Checks that no more than a tenth of a damaged image is lost; `is_cut` tells a file that ends too early from one whose
+/// bytes are wrong.
+pub(super) fn check_lost(lost: usize, total: usize, parts: &str, is_cut: bool) -> Result<(), Failure> {
     match lost * 10 <= total {
         true => Ok(()),
         false => {
-            Err(Failure::Undecodable(format!("{lost} of {total} {parts} are missing: the file is cut off")))
+            let (are, file) = if is_cut { ("missing", "cut off") } else { ("unreadable", "corrupt") };
+            Err(Failure::Undecodable(format!("{lost} of {total} {parts} are {are}: the file is {file}")))
         }
     }
 }

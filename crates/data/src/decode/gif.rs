@@ -37,13 +37,14 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     check_pixels(frame_width as u32, frame_height as u32, max_pixels)?;
 
     let mut lost = 0;
+    let is_cut = bytes.last() != Some(&0x3b);
     let mut frame = vec![background; decoder.buffer_size()];
     if let Err(error) = decoder.read_into_buffer(&mut frame) {
         if reading.damaged == Damaged::Refuse || is_interlaced {
             return Err(error.into());
         }
         lost = frame_height - rows_found(bytes, &mut frame, frame_width, background)?;
-        check_lost(lost, frame_height, "rows")?;
+        check_lost(lost, frame_height, "rows", is_cut)?;
     }
     let stride = width as usize;
     let mut canvas = vec![background; stride * height as usize];
@@ -63,7 +64,8 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     let data = canvas.iter().flat_map(color).collect();
     let mut picture = Picture::new(width, height, 4, data, reading.alpha);
     if lost > 0 {
-        picture.notes.push(format!("repaired: {lost} of {frame_height} rows are missing"));
+        let are = if is_cut { "missing" } else { "unreadable" };
+        picture.notes.push(format!("repaired: {lost} of {frame_height} rows are {are}"));
     }
     Ok(picture)
 }

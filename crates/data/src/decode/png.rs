@@ -6,6 +6,9 @@ use super::Picture;
 use super::failure::{Failure, check_lost, check_pixels};
 use crate::reading::{Damaged, Reading, SixteenBit};
 
+/// The last chunk: its name and checksum.
+const END: &[u8] = b"IEND\xae\x42\x60\x82";
+
 /// Width and height from the header.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
@@ -48,9 +51,11 @@ fn decode(bytes: &[u8], reading: &Reading, repair: Repair) -> Result<Picture, Fa
     let mut data = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
     let mut notes = Vec::new();
     if repair == Repair::Rows {
+        let is_cut = !bytes.windows(8).any(|chunk| chunk == END);
         let row = reader.output_line_size(width).ok_or_else(too_large)?;
         if reader.info().interlaced {
-            return Err(Failure::Undecodable("the file is cut off, and interlaced".to_owned()));
+            let file = if is_cut { "cut off" } else { "corrupt" };
+            return Err(Failure::Undecodable(format!("the file is {file}, and interlaced")));
         }
         data.fill(128);
         let mut found = 0;
@@ -62,10 +67,12 @@ fn decode(bytes: &[u8], reading: &Reading, repair: Repair) -> Result<Picture, Fa
             found += 1;
         }
         let lost = height as usize - found;
-        check_lost(lost, height as usize, "rows")?;
+        check_lost(lost, height as usize, "rows", is_cut)?;
         notes.push(match lost {
-            0 => "repaired: the end is missing".to_owned(),
-            _ => format!("repaired: {lost} of {height} rows are missing"),
+            0 if is_cut => "repaired: the end is missing".to_owned(),
+            0 => "repaired: the data are corrupt".to_owned(),
+            _ if is_cut => format!("repaired: {lost} of {height} rows are missing"),
+            _ => format!("repaired: {lost} of {height} rows are unreadable"),
         });
     } else {
         let frame = reader.next_frame(&mut data)?;

@@ -48,7 +48,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     let mut notes = Vec::new();
     if values.len() < n {
         let lost = (n - values.len()).div_ceil(row);
-        super::failure::check_lost(lost, height as usize, "rows")?;
+        super::failure::check_lost(lost, height as usize, "rows", true)?;
         if reading.damaged == Damaged::Refuse {
             return Err(Failure::Undecodable(format!(
                 "{lost} of {height} rows are missing: the file is cut off"

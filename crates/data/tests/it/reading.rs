@@ -231,6 +231,19 @@ fn rows_that_are_cut_off_are_gray() {
     }
 }
 
+#[test]
+fn wrong_bytes_are_told_from_missing_ones() {
+    for name in ["scene.png", "palette.gif"] {
+        let mut damaged = bytes(name);
+        let place = damaged.len() * 8 / 10;
+        damaged[place..place + 20].fill(0xff);
+        let error = decode(&damaged, Reading::viewer()).unwrap_err().to_string();
+        assert!(error.contains("unreadable: the file is corrupt"), "{name}: {error}");
+        let error = decode(&cut(name, 0.6), Reading::viewer()).unwrap_err().to_string();
+        assert!(error.contains("missing: the file is cut off"), "{name}: {error}");
+    }
+}
+
 /// A JPEG of smooth color.
 fn large_jpeg(width: usize, height: usize) -> Vec<u8> {
     use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};

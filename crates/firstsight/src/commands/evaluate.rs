@@ -95,9 +95,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let on_error = args.reading.on_error(OnError::Skip);
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
     let images = decode(&selection.images, &task, &settings, &context.runtime)?;
-    let complete = SomeUnreadable::check(images.excluded().len(), selection.images.len());
-    let files =
-        FileNotes::of_skipped(selection.images.skipped().iter().chain(&dataset.skipped)).decoded(&images);
+    let skipped = || selection.images.skipped().iter().chain(&dataset.skipped);
+    let denied = data::denied_folders(skipped());
+    let complete = SomeUnreadable::check(images.excluded().len() + denied, selection.images.len() + denied);
+    let files = FileNotes::of_skipped(skipped()).decoded(&images);
     let measuring =
         Measuring { args, run, path, network, config, selection, files, device: &context.runtime.device };
     match measuring.config.target.task() {

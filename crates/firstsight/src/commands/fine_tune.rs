@@ -133,7 +133,7 @@ fn fine_tune_all<E: TaskEvaluation>(
     work: &Work,
     runtime: &Runtime,
 ) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(pretrained.model.name));
+    let out = args.data.run_path(args.out.as_deref(), pretrained.model.name, work)?;
     work.train(&out, args.resume, runtime, |splits, run, resume| {
         fine_tune::<E>(settings, pretrained, splits, run, resume, runtime)
     })

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, context: &Context) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.data.default_run(args.model.name));
+    let out = args.data.run_path(args.out.as_deref(), args.model.name, work)?;
     work.train(&out, args.resume, &context.runtime, |splits, run, resume| {
         train::<E>(args, plan, splits, run, resume, context)
     })

@@ -17,7 +17,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use firstsight_data::{DatasetFolder, ImageHash, Reading, Task};
+use firstsight_data::{DatasetFolder, ImageHash, Reading, SkipReason, Task};
 use firstsight_train::Predictions;
 use serde::Serialize;
 
@@ -319,6 +319,10 @@ fn compare(
 
 /// What the scanner left out.
 fn left_out(data: &DatasetFolder) -> Vec<Finding> {
+    let kind = |reason| match reason {
+        SkipReason::DeniedFolder => FindingKind::Broken,
+        _ => FindingKind::LeftOut,
+    };
     let beside = data.skipped.iter().map(|skipped| (None, skipped));
     let inside =
         data.splits().flat_map(|(split, folder)| folder.skipped().iter().map(move |s| (Some(split), s)));
@@ -327,7 +331,7 @@ fn left_out(data: &DatasetFolder) -> Vec<Finding> {
         .map(|(split, skipped)| Finding {
             path: Some(skipped.path.display().to_string()),
             split,
-            ..Finding::new(FindingKind::LeftOut, skipped.reason.to_string())
+            ..Finding::new(kind(skipped.reason), skipped.reason.to_string())
         })
         .collect()
 }

@@ -126,7 +126,7 @@ impl<'a> Candidates<'a> {
             });
         }
         let root = &*dataset.root;
-        let images = all.ok_or_else(|| error(root, "has no images".to_owned()))?;
+        let images = all.ok_or_else(|| error(&dataset.path, "has no images".to_owned()))?;
         Ok(Self { root, dataset, images, parts })
     }
 
@@ -300,7 +300,7 @@ impl<'a> Candidates<'a> {
         let new = (new > 0).then(|| format!("{new} new ones (--split new)"));
         let there: Vec<String> = others.chain(new).collect();
         error(
-            self.root,
+            &self.dataset.path,
             match recorded {
                 0 => format!(
                     "has no {} split, and the run had none; it holds {}",
@@ -328,7 +328,7 @@ impl<'a> Candidates<'a> {
         let seed = config.training.map(|training| training.split_seed);
         match (wanted, seed) {
             (Some(Measured::New), _) => Err(error(
-                self.root,
+                &self.dataset.path,
                 "can't be told apart from what the run has seen: the run has no split.csv".to_owned(),
             )),
             (Some(Measured::All), _) => chosen(Measured::All, self.indices(|_| true), None),
@@ -348,7 +348,7 @@ impl<'a> Candidates<'a> {
                 let note = format!(
                     "the run has no split.csv: assumed is that it was trained on {} as it is now, less a fifth by \
                      scikit-learn's split with seed {seed}; --split all measures another folder",
-                    self.root.display()
+                    self.dataset.path.display()
                 );
                 chosen(Measured::Split(split), side.into_iter().map(|i| train[i]).collect(), Some(note))
             }
@@ -367,7 +367,7 @@ impl<'a> Candidates<'a> {
         let subset = self.images.subset(&indices);
         if subset.is_empty() {
             return Err(error(
-                self.root,
+                &self.dataset.path,
                 match measured {
                     Measured::Split(split) => format!("has no {} split", split.name()),
                     Measured::New => "holds no image that the run has not seen".to_owned(),
@@ -379,7 +379,7 @@ impl<'a> Candidates<'a> {
         let counts = subset.counts();
         if !config.named && found.len() != config.num_classes {
             return Err(error(
-                self.root,
+                &self.dataset.path,
                 format!("has {} classes, and the run has {} without names", found.len(), config.num_classes),
             ));
         }
@@ -400,7 +400,7 @@ impl<'a> Candidates<'a> {
             let expected = config.label_names.join(", ");
             let found: Vec<String> = left_out.into_iter().map(|(class, _)| class).collect();
             return Err(error(
-                self.root,
+                &self.dataset.path,
                 format!("holds no class of the run: expected {expected}, found {}", found.join(", ")),
             ));
         }
@@ -413,7 +413,7 @@ impl<'a> Candidates<'a> {
                 classes.join(", ")
             ));
         }
-        let title = measured.of(self.root);
+        let title = measured.of(&self.dataset.path);
         Ok(Selection { images: labeled, measured, title, left_out, missing, new, notes })
     }
 }

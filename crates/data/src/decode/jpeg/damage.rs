@@ -88,7 +88,7 @@ pub(super) fn check_scans(
         check_first_passes(bytes, header.components.len(), complete)?;
         return Ok("repaired: the file is cut off, and fine detail is missing".to_owned());
     }
-    check_lost(lost + errors, total, "blocks")?;
+    check_lost(lost + errors, total, "blocks", lost > 0)?;
     Ok(match (lost, errors) {
         (0, 0) => "repaired: the end marker is missing".to_owned(),
         (0, _) => format!("repaired: {errors} of {total} blocks have errors"),

@@ -115,8 +115,9 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
         headers: HeaderCounts::of(&dataset),
     };
     let checked = args.check.then(|| quick(&dataset, context)).transpose()?;
-    let unreadable = stats.splits.iter().map(|split| split.unreadable.len()).sum();
-    let n = stats.splits.iter().map(|split| split.n).sum();
+    let denied = data::denied_folders(dataset.left_out());
+    let unreadable: usize = stats.splits.iter().map(|split| split.unreadable.len()).sum();
+    let n: usize = stats.splits.iter().map(|split| split.n).sum();
     if args.json {
         let check = checked.as_ref().map(CheckResult::document);
         println!("{}", serde_json::to_string_pretty(&Document { stats: &stats, check })?);
@@ -129,7 +130,7 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
     }
     match &checked {
         Some(checked) => check::verdict(checked),
-        None => SomeUnreadable::check(unreadable, n),
+        None => SomeUnreadable::check(unreadable + denied, n + denied),
     }
 }
 
