@@ -216,13 +216,30 @@ fn a_run_among_the_images_is_no_class() {
     assert_eq!(stats(here, "photos")["classes"], serde_json::json!(["ants", "bees"]));
     let output = cli(here, &train("photos", "photos/run"));
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("1 folder of a run or report (photos-logistic)"));
+    assert!(text(&output.stderr).contains("files of runs or reports (photos-logistic)"));
     refuses(here, &train("photos", "photos"), &["--out photos is a folder of the images"]);
     refuses(here, &train("photos", "photos/ants"), &["--out photos/ants is a folder of the images"]);
     let inside = "photos/bees/../ants/run";
     refuses(here, &train("photos", inside), &["lies in a folder of the images"]);
     assert!(!here.join(inside).exists());
     assert_eq!(stats(here, "photos")["splits"][0]["n"], 12);
+}
+
+#[test]
+fn a_folder_that_is_left_out_counts_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    noise(&here.join("photos"), 6);
+    for junk in ["@tmp/a.png", "node_modules/left/pad.png", "#recycle/ants/b.png", ".git/c", ".git/d/e"] {
+        let path = here.join("photos").join(junk);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::copy(here.join("photos/ants/m0000.png"), path).unwrap();
+    }
+    std::fs::create_dir(here.join("photos/@eaDir")).unwrap();
+    assert_eq!(stats(here, "photos")["classes"], serde_json::json!(["ants", "bees"]));
+    let said = text(&cli(here, &train("photos", "run")).stderr);
+    let words = "left out 5 of 17 files in photos: 2 hidden (.git), 3 system files";
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]

@@ -180,7 +180,10 @@ fn a_refusal_says_which_setting_differs_before_anything_is_computed() {
     refused_early(&other, &["seed: 123 in trained, 7 asked for", "augmentation: no changes in trained"]);
     // A run without a checkpoint, and a run of another network.
     std::fs::remove_dir_all(here.join("trained/checkpoint")).unwrap();
-    refused_early(&train("trained", &["--resume"]), &["trained has no checkpoint", "as a new run"]);
+    refused_early(
+        &train("trained", &["--resume"]),
+        &["trained has no checkpoint", "train anew in another folder"],
+    );
     refused_early(&fine_tune("trained", &["--epochs", "1", "--resume"]), &["network: small-cnn in trained"]);
     // An input that the network cannot take.
     let small = ["train", "photos", "--model", "lenet5", "--input", "4x4x3", "--out", "small"];
@@ -284,6 +287,40 @@ fn more_images_than_memory_are_refused_with_advice() {
     std::fs::write(config, large.to_string()).unwrap();
     let evaluate = ["evaluate", "small", "photos", "--split", "all"];
     refused(&limited(&evaluate), &["200 all images need 2.5 GB", "available"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_photo_that_memory_does_not_hold_is_a_row() {
+    let folder = scene();
+    let here = folder.path();
+    // A header alone: 400 megapixels.
+    std::fs::write(here.join("photos/huge.ppm"), "P6 20000 20000 255\n").unwrap();
+    let predict = ["predict", "--pretrained", "mobilenet-v2", "--weights", "weights", "--csv"];
+    let images = ["--max-pixels", "500000000", "photos/huge.ppm", "photos/red/0.png"];
+    let command = command(here, &[&predict[..], &images].concat());
+    let mut shell = Command::new("sh");
+    shell.current_dir(here).args(["-c", "ulimit -v 2000000; exec \"$0\" \"$@\""]).arg(command.get_program());
+    let output = shell.args(command.get_args()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let rows = text(&output.stdout);
+    let rows: Vec<&str> = rows.lines().collect();
+    assert!(rows[1].contains("decoding photos/huge.ppm needs 8.0 GB of memory"), "{rows:?}");
+    assert!(rows[2].starts_with("photos/red/0.png,") && rows.len() == 3, "{rows:?}");
+}
+
+#[test]
+fn a_run_without_its_checkpoint_says_one_thing() {
+    let folder = scene();
+    let here = folder.path();
+    succeeds(here, &train("run", &["--epochs", "1"]));
+    refuses(here, &train("run", &["--epochs", "2"]), &["already holds a run: --resume continues it"]);
+    // A disk that was full while the checkpoint was written.
+    std::fs::remove_file(here.join("run/checkpoint/last.safetensors")).unwrap();
+    let output = cli(here, &train("run", &["--epochs", "2"]));
+    refused(&output, &["without a checkpoint to resume: train anew with another --out"]);
+    assert!(!text(&output.stderr).contains("--resume"), "{}", text(&output.stderr));
+    refuses(here, &train("run", &["--resume"]), &["no checkpoint to resume: train anew in another folder"]);
 }
 
 #[test]

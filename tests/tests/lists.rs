@@ -82,14 +82,49 @@ fn a_table_is_taken_everywhere_a_folder_is() {
 }
 
 #[test]
+fn a_runs_columns_and_images_need_not_be_named_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    pictures(&here.join("photos"), 5);
+    let rows = |n: u32| {
+        let row = |i: u32| format!("dark_{i}.png,x,night\nlight_{i}.png,y,day\n");
+        format!("path,label,time\n{}", (0..n).map(row).collect::<String>())
+    };
+    std::fs::write(here.join("list.csv"), rows(5)).unwrap();
+    let flags: &[&str] = &["--images", "photos", "--label-column", "time"];
+    succeeds(here, &train("list.csv", "run", flags));
+    let evaluate = ["evaluate", "run", "list.csv", "--split", "all"];
+    let measured = succeeds(here, &evaluate);
+    assert!(measured.contains("10 images") && measured.contains("night"), "{measured}");
+    // Flags win, and a table beside its images needs no folder.
+    std::fs::write(here.join("photos/own.csv"), rows(2).replace("time", "hour")).unwrap();
+    let own = ["evaluate", "run", "photos/own.csv", "--split", "all", "--label-column", "hour"];
+    assert!(succeeds(here, &own).contains("4 images"));
+}
+
+#[test]
 fn labels_come_from_file_names() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     pictures(&here.join("photos"), 5);
     let pattern: &[&str] = &["--label-from", "^(.+)_[0-9]+"];
     succeeds(here, &train("photos", "run", pattern));
-    let measured = succeeds(here, &[&["evaluate", "run", "photos", "--split", "all"], pattern].concat());
+    let evaluate = ["evaluate", "run", "photos", "--split", "all"];
+    let measured = succeeds(here, &[&evaluate, pattern].concat());
     assert!(measured.contains("10 images"), "{measured}");
+    // A run knows how its labels were found.
+    let output = cli(here, &evaluate);
+    assert_eq!((text(&output.stdout), output.status.code()), (measured, Some(0)));
+    assert!(text(&output.stderr).contains("as in the run's training: --label-from '^(.+)_[0-9]+'"));
+    for i in 0..3 {
+        for (class, name) in [("dark", "dark"), ("light", "light")] {
+            let to = here.join("folders").join(class);
+            std::fs::create_dir_all(&to).unwrap();
+            std::fs::copy(here.join(format!("photos/{name}_{i}.png")), to.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let other = succeeds(here, &["evaluate", "run", "folders", "--split", "all"]);
+    assert!(other.contains("6 images"), "names that don't match are no labels: {other}");
     refuses(here, &train("photos", "other", &["--label-from", "^(dark)"]), &["5 of 10", "light_0.png"]);
     refuses(here, &train("photos", "other", &[]), &["expected one folder of images per class", "10 outside"]);
 }

@@ -11,7 +11,7 @@ use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
-use common::{refuses, succeeds};
+use common::{command, refuses, succeeds};
 
 /// A MobileNetV2 with random weights for `n_classes` in `folder`/weights, and a photo.
 fn scene(folder: &Path, n_classes: usize, config: &Value) {
@@ -76,6 +76,30 @@ fn classes_are_named_by_the_weights_or_a_file_or_their_places() {
     let stated = config(3, &serde_json::json!({"tag": "tv_in1k", "num_classes": null}));
     std::fs::write(here.join("weights/config.json"), stated.to_string()).unwrap();
     assert!(labels(here, &["photo.png"])[0].starts_with("class "), "three classes are not ImageNet's");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_closes_the_document() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here, 3, &config(3, &serde_json::json!({})));
+    let args = [&PREDICT[..], &["photo.png"; 20_000]].concat();
+    let mut child = command(here, &args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut document = String::new();
+    for _ in 0..3 {
+        output.read_line(&mut document).unwrap();
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    output.read_to_string(&mut document).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let rows: Value = serde_json::from_str(&document).unwrap();
+    let n = rows.as_array().unwrap().len();
+    assert!((1..20_000).contains(&n), "{n}");
 }
 
 #[test]

@@ -395,15 +395,16 @@ fn given_splits_are_measured_as_they_were_and_a_later_test_folder_is_one() {
 }
 
 #[test]
-fn a_run_without_a_record_says_what_is_assumed() {
+fn a_run_without_a_record_says_that_it_does_not_know() {
     let folder = here();
     let here = folder.path();
     noise(&here.join("photos"), &[("ants", 20), ("bees", 20)], 0);
     succeeds(here, &train("photos", "run", &[]));
     std::fs::remove_file(here.join("run/split.csv")).unwrap();
     let (found, said) = evaluate(here, "run", "photos", &[]);
-    assert_eq!((&found["split"], &found["n"]), (&"val".into(), &8.into()));
-    assert!(said.contains("no split.csv: assumed is"), "{said}");
+    assert_eq!((&found["split"], &found["n"]), (&"all".into(), &40.into()));
+    assert!(said.contains("no split.csv: which of these images were set aside"), "{said}");
+    refuses(here, &["evaluate", "run", "photos", "--split", "val"], &["isn't known", "--split all"]);
     assert_eq!(evaluate(here, "run", "photos", &["--split", "all"]).0["n"], 40);
     refuses(here, &["evaluate", "run", "photos", "--split", "new"], &["no split.csv"]);
 }

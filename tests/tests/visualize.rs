@@ -80,8 +80,28 @@ fn what_is_not_there_is_named() {
     refused(&run(&["--layer", "bn1", "--channel", "32"]), &["bn1", "32", "0 to 31"]);
     refused(&run(&["--side", "5000"]), &["--side", "1024"]);
     refused(&run(&["--total-variation", "-1", "--steps", "1"]), &["total_variation", "-1"]);
-    refused(&run(&["--image", "none.png", "--layer", "bn1", "--steps", "1"]), &["none.png"]);
+    let missing = ["--image", "none.png", "--layer", "bn1", "--steps", "1", "--out", "none"];
+    refused(&run(&missing), &["none.png"]);
+    assert!(!here.join("none").exists(), "the image is read before anything is drawn");
     refused(&command(here, &["visualize", "--run", "nothing"]).output().unwrap(), &["nothing"]);
+}
+
+#[test]
+fn activations_that_are_no_numbers_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here);
+    let path = here.join("weights/model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let shape = tensors["classifier.weight"].shape().clone();
+    let overflowing = candle_core::Tensor::full(3e38f32, shape, &Device::Cpu).unwrap();
+    tensors.insert("classifier.weight".to_owned(), overflowing);
+    std::fs::write(path, safetensors::serialize(&tensors, None).unwrap()).unwrap();
+    let steps = ["--channel", "0", "--steps", "1"];
+    let args = visualize(&[&["--layer", "classifier"], &steps[..]].concat());
+    refused(&command(here, &args).output().unwrap(), &["channel 0 of classifier"]);
+    let args = visualize(&[&["--layer", "bn1", "--image", "photo.png"], &steps[..]].concat());
+    refused(&command(here, &args).output().unwrap(), &["the network says", "photo.png"]);
 }
 
 /// Two classes of striped images of another network's size, an own run, the section.

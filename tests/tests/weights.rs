@@ -93,6 +93,25 @@ fn prefixes_and_torchvisions_names_predict_the_same_and_are_said() {
 }
 
 #[test]
+fn weights_without_a_configuration_say_what_is_assumed() {
+    let folder = scene();
+    let here = folder.path();
+    std::fs::create_dir(here.join("bare")).unwrap();
+    std::fs::copy(here.join("weights/model.safetensors"), here.join("bare/model.safetensors")).unwrap();
+    let words = ["there is no config.json", "224x224x3, bicubic, center 0.875, mean [0.485", "std [0.229"];
+    let fine_tune = ["fine-tune", "photos", "--backbone", "mobilenet-v2", "--weights", "bare"];
+    let quick = ["--preset", "quick", "--input", "32x32x3", "--crop", "squash", "--out", "run"];
+    for args in [&predict("bare")[..], &[&fine_tune[..], &quick].concat()] {
+        let output = cli(here, args);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(said.contains("its 3 classes have no names"), "{said}");
+    }
+    assert!(!text(&cli(here, &predict("weights")).stderr).contains("config.json"));
+}
+
+#[test]
 fn values_that_are_no_numbers_are_refused_by_every_command() {
     let folder = scene();
     let here = folder.path();

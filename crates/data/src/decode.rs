@@ -90,6 +90,26 @@ pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Res
     guard::guarded(decode).map_err(|failure| failure.on(name, file.format, reading.max_pixels))
 }
 
+/// About how many bytes of memory [`decode_bytes`] takes at most, by the image's header. The bytes of the file are not
+/// counted.
+///
+/// # Errors
+///
+/// Those of [`decode_bytes`] that the header tells.
+pub fn decoding_memory(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Result<u64> {
+    let file = Sound::new(name, bytes, &settings.reading)?;
+    let estimate = || {
+        let (width, height) = file.dimensions()?;
+        let divisor = match file.format {
+            Format::Jpeg => u64::from(jpeg::reduction((width, height), settings)?),
+            _ => 1,
+        };
+        let pixels = u64::from(width).div_ceil(divisor) * u64::from(height).div_ceil(divisor);
+        Ok(pixels.saturating_mul(file.format.bytes_per_pixel()))
+    };
+    guard::guarded(estimate).map_err(|failure| failure.on(name, file.format, settings.reading.max_pixels))
+}
+
 /// Width and height from the header, of the upright image where `exif` is applied.
 pub(crate) fn read_dimensions(sample: &Sample, exif: Exif) -> Result<(u32, u32)> {
     let (path, bytes) = (&sample.path, sample.read()?);

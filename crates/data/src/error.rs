@@ -144,6 +144,17 @@ pub enum Error {
         max_pixels: u64,
     },
 
+    /// Memory does not hold a photo while it is decoded.
+    #[error("decoding {} needs {:.1} GB of memory, {:.1} GB are available: a smaller copy would need less", path.display(), *needed as f64 / 1e9, *available as f64 / 1e9)]
+    DecodingMemory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs, estimated.
+        needed: u64,
+        /// Bytes that are available.
+        available: u64,
+    },
+
     /// Memory does not hold the decoded images.
     #[error("{images} decoded images need {:.1} GB, and memory does not hold them", *bytes as f64 / 1e9)]
     OutOfMemory {

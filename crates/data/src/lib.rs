@@ -83,7 +83,7 @@ pub use batches::{Batch, Batches, TensorBatches};
 #[cfg(feature = "decode")]
 pub use cache_folder::{CacheFolder, CachedFile};
 #[cfg(feature = "decode")]
-pub use decode::{DecodedImage, decode_bytes, decode_image};
+pub use decode::{DecodedImage, decode_bytes, decode_image, decoding_memory};
 pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnError, ResizeMode};
 pub use error::{Error, Result};
 #[cfg(feature = "decode")]

@@ -73,6 +73,19 @@ impl LabelArgs {
         Self { task: self.task.or(Some(task)), ..self.clone() }
     }
 
+    /// The same, with what a run's training was told where no flag says where labels or images are.
+    pub(crate) fn or_recorded(&self, recorded: &ScanOptions) -> Option<Self> {
+        let mut labels = self.clone();
+        if self.label_from.is_none() && self.label_column.is_empty() {
+            (labels.label_from, labels.label_column) =
+                (recorded.label_from.clone(), recorded.label_columns.clone());
+        }
+        if self.table.folder.is_none() {
+            labels.table.folder = recorded.images.clone().filter(|folder| folder.is_dir());
+        }
+        (labels.typed() != self.typed()).then_some(labels)
+    }
+
     pub(crate) fn options(&self) -> ScanOptions {
         ScanOptions {
             label_from: self.label_from.clone(),
@@ -84,6 +97,11 @@ impl LabelArgs {
 
     /// The flags as they were typed, each after a space, for a command that is to read the same.
     pub(crate) fn typed(&self) -> String {
+        let task = self.task.map(|task| format!(" --task {task}"));
+        self.typed_places() + task.as_deref().unwrap_or_default()
+    }
+
+    fn typed_places(&self) -> String {
         let mut text = String::new();
         if let Some(folder) = &self.table.folder {
             text += &format!(" --images {folder:?}");
@@ -93,9 +111,6 @@ impl LabelArgs {
         }
         if let Some(pattern) = &self.label_from {
             text += &format!(" --label-from '{pattern}'");
-        }
-        if let Some(task) = self.task {
-            text += &format!(" --task {task}");
         }
         text
     }
@@ -133,7 +148,8 @@ impl DataArgs {
         let holds_run = |folder: &PathBuf| {
             run == *folder || (*folder != data && folder.starts_with(&data) && run.starts_with(folder))
         };
-        let folders: BTreeSet<&Path> = work.images().filter_map(|sample| sample.container().parent()).collect();
+        let folders: BTreeSet<&Path> =
+            work.images().filter_map(|sample| sample.container().parent()).collect();
         let folders = folders.into_iter().map(real).chain([data.clone()]);
         match folders.into_iter().find(holds_run) {
             None => Ok(out),
@@ -175,6 +191,22 @@ pub(crate) fn scan_to_measure(path: &Path, labels: &LabelArgs, runtime: &Runtime
     announced(DatasetFolder::scan_with(path, &options)?, runtime)
 }
 
+/// As [`scan_to_measure`], with what the run's training was told of labels and images, said, where that fits the data.
+pub(crate) fn scan_as_recorded(
+    path: &Path,
+    labels: &LabelArgs,
+    recorded: &ScanOptions,
+    runtime: &Runtime,
+) -> Result<DatasetFolder> {
+    if let Some(labels) = labels.or_recorded(recorded)
+        && let Ok(dataset) = scan_to_measure(path, &labels, runtime)
+    {
+        runtime.message(&format!("as in the run's training:{}", labels.typed_places()));
+        return Ok(dataset);
+    }
+    scan_to_measure(path, labels, runtime)
+}
+
 fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder> {
     say(&dataset.remarks(), runtime);
     for skipped in dataset.left_out() {
@@ -195,8 +227,8 @@ pub(crate) fn say(remarks: &[String], runtime: &Runtime) {
     }
 }
 
-/// The error that ended a training, with what is left of it and how to go on.
-pub(crate) fn keeps(failure: Error, left: &str) -> anyhow::Error {
+/// The error that ended a training, with what is left of it and how to go on, if the run can be resumed.
+pub(crate) fn keeps(failure: Error, left: &str, can_resume: bool) -> anyhow::Error {
     let is_nan = match &failure {
         Error::Train(error) => matches!(
             **error,
@@ -204,17 +236,32 @@ pub(crate) fn keeps(failure: Error, left: &str) -> anyhow::Error {
         ),
         _ => false,
     };
-    let way = match is_nan {
-        true => "`--resume` with a lower `--learning-rate` goes on from there",
-        false => "`--resume` goes on from there",
+    let way = match (can_resume, is_nan) {
+        (false, _) => "without a checkpoint it can't be resumed: train anew with another `--out`",
+        (true, true) => "`--resume` with a lower `--learning-rate` goes on from there",
+        (true, false) => "`--resume` goes on from there",
     };
     anyhow::Error::new(failure).context(format!("the training failed; {left}; {way}"))
 }
 
+/// What a command can resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResumeFrom {
+    /// A checkpoint alone.
+    Checkpoint,
+    /// A checkpoint, or weights.
+    Weights,
+}
+
 /// The folder for a new run, or for one to resume.
-pub(crate) fn run_folder(path: &Path, resume: bool) -> Result<RunFolder> {
+pub(crate) fn run_folder(path: &Path, resume: bool, from: ResumeFrom) -> Result<RunFolder> {
     match RunFolder::create(path, resume) {
-        Err(error @ Error::RunExists(_)) => bail!("{error}: --resume continues it"),
+        Err(error @ Error::RunExists(_)) => match from {
+            ResumeFrom::Checkpoint if !path.join("checkpoint/last.safetensors").exists() => {
+                bail!("{error}, without a checkpoint to resume: train anew with another --out, or remove it")
+            }
+            _ => bail!("{error}: --resume continues it"),
+        },
         run => Ok(run?),
     }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C: a training ends after its batch and leaves its checkpoint; anything else ends at once, and says what is left.
+//! Ctrl-C: a training ends after its batch and leaves its checkpoint, predictions after theirs; anything else ends at once,
+//! and says what is left.
 
 use anyhow::{Context as _, Result};
 use firstsight_transfer::InterruptFlag;

@@ -10,7 +10,7 @@ use firstsight_transfer::{
 };
 
 use crate::{
-    data::{self, DataArgs},
+    data::{self, DataArgs, ResumeFrom},
     values,
 };
 
@@ -109,18 +109,18 @@ impl Work {
         folders.flat_map(ImageFolder::samples)
     }
 
-    /// Trains in `out`; `train` is given the images, the run folder and whether to resume, and returns the validation
-    /// images.
+    /// Trains in `out`, anew or from what it holds; `train` is given the images, the run folder and whether to resume, and
+    /// returns the validation images.
     pub(crate) fn train<E: TaskEvaluation>(
         &self,
         out: &Path,
-        resume: bool,
+        (resume, from): (bool, ResumeFrom),
         runtime: &Runtime,
         mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<E>,
     ) -> Result<()> {
         match self {
             Self::One(splits) => {
-                let run = data::run_folder(out, resume)?;
+                let run = data::run_folder(out, resume, from)?;
                 let going_on = resume && run.holds_run();
                 if resume && !going_on {
                     runtime.message(&format!("{} holds nothing to resume: starting anew", out.display()));

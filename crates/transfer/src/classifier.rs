@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use firstsight_data::{ImageDataset, InputSpec, Sample, Task, decode_bytes};
+use firstsight_data::{DecodedImage, ImageDataset, InputSpec, Sample, Task, decode_bytes, decoding_memory};
 use firstsight_models::ImageClassifier;
 use firstsight_train::{outputs, predict};
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::class_means::Measuring;
 use crate::task::{Target, TaskAnswer, TaskRow};
 use crate::training::{evaluation_batch, in_order};
-use crate::{Error, Pretrained, Reject, Rejection, Result, RunFolder, Thresholds};
+use crate::{Error, Pretrained, Reject, Rejection, Result, RunFolder, Runtime, Thresholds};
 
 /// A network with its weights, its input and the names of its outputs.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub struct Classifier {
     /// What a run knows about images of none of its classes.
     pub reject: Option<Reject>,
     device: Device,
+    memory: Option<Runtime>,
 }
 
 /// A class with its probability.
@@ -102,6 +103,7 @@ impl Classifier {
             temperature: config.temperature,
             reject: folder.read_reject(device)?,
             device: device.clone(),
+            memory: None,
         })
     }
 
@@ -134,7 +136,14 @@ impl Classifier {
             temperature: None,
             reject: None,
             device: device.clone(),
+            memory: None,
         })
+    }
+
+    /// Asks a [`Runtime`] how much memory there is before photos are decoded: one that needs more is a row with an error.
+    #[must_use]
+    pub fn within_memory(self, runtime: &Runtime) -> Self {
+        Self { memory: Some(runtime.clone()), ..self }
     }
 
     /// The classes of an image file, the most probable first.
@@ -259,15 +268,42 @@ impl Classifier {
         Ok(rows.into_iter().map(row).collect())
     }
 
+    /// Decodes images side by side, those that take a large part of the memory one after the other.
+    fn decoded(&self, batch: &[Sample]) -> Vec<firstsight_data::Result<DecodedImage>> {
+        let settings = self.input.decode_settings();
+        let available = || self.memory.as_ref().and_then(Runtime::available).unwrap_or(u64::MAX);
+        let share = available() / (2 * rayon::current_num_threads() as u64);
+        let within = |sample: &Sample, limit: u64| {
+            let bytes = sample.read()?;
+            // What isn't known to be too large is decoded: that tells what is wrong with it.
+            match decoding_memory(&sample.path, &bytes, &settings).unwrap_or(0) {
+                needed if needed > limit => Ok(Err(needed)),
+                _ => decode_bytes(&sample.path, &bytes, &settings).map(Ok),
+            }
+        };
+        let side_by_side: Vec<_> = batch.par_iter().map(|sample| within(sample, share)).collect();
+        let alone = |(sample, found): (&Sample, _)| match found {
+            Ok(Ok(image)) => Ok(image),
+            Err(error) => Err(error),
+            Ok(Err(_)) => {
+                let available = available();
+                let too_large = |needed| {
+                    let path = sample.path.clone();
+                    firstsight_data::Error::DecodingMemory { path, needed, available }
+                };
+                within(sample, available)?.map_err(too_large)
+            }
+        };
+        batch.iter().zip(side_by_side).map(alone).collect()
+    }
+
     /// Decodes a batch, lets `answers` say something of each image that could be read, and puts it beside the file.
     fn rows<A>(
         &self,
         batch: Vec<Sample>,
         answers: impl FnOnce(&ImageDataset) -> Result<Vec<A>>,
     ) -> Result<Vec<(PathBuf, Decoded<A>)>> {
-        let settings = self.input.decode_settings();
-        let decode = |sample: &Sample| decode_bytes(&sample.path, &sample.read()?, &settings);
-        let mut decoded: Vec<_> = batch.par_iter().map(decode).collect();
+        let mut decoded = self.decoded(&batch);
         let mut pixels = Vec::new();
         let mut n = 0;
         for image in decoded.iter_mut().flatten() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, Reading, ResizeMode};
+use firstsight_data::{AugmentationConfig, InputSpec, Interpolation, Reading, ResizeMode, ScanOptions};
 use firstsight_models::registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,6 +110,9 @@ pub struct RunConfig {
     /// The training, for a run of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// How the labels and images of the training were found.
+    #[serde(rename = "data", skip_serializing_if = "ScanOptions::is_silent")]
+    pub options: ScanOptions,
     /// The temperature of the probabilities (see [`Predictions::temperature`](firstsight_train::Predictions::temperature)), from
     /// the validation images; none where it would not help.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,6 +173,8 @@ pub(crate) struct StatedConfig {
     pub(crate) architecture: String,
     pub(crate) label_names: Option<Vec<String>>,
     pub(crate) training: Option<TrainingRecord>,
+    #[serde(default, rename = "data")]
+    pub(crate) options: ScanOptions,
     #[serde(flatten)]
     pub(crate) target: TargetFields,
     pub(crate) temperature: Option<f64>,

@@ -85,6 +85,9 @@ pub struct Pretrained {
     pub renaming: Renaming,
     /// Whether `input` has one channel and the file's first convolution more, which are summed.
     pub for_gray: bool,
+    /// Whether a `config.json` says how images are fitted and normalized, or the weights are known; otherwise the network's
+    /// usual way is assumed.
+    pub has_config: bool,
 }
 
 impl Pretrained {
@@ -121,6 +124,7 @@ impl Pretrained {
                     license: known.license,
                     renaming: Renaming::default(),
                     for_gray: false,
+                    has_config: true,
                 })
             }
             WeightsSource::Repository { repository, revision } => {
@@ -225,6 +229,7 @@ impl Pretrained {
             license,
             renaming,
             for_gray: false,
+            has_config: config.is_some(),
         })
     }
 
@@ -257,8 +262,32 @@ impl Pretrained {
         let gray = self
             .for_gray
             .then(|| "its first convolution is summed over the colors, for gray images".to_owned());
-        let said: Vec<String> = names.into_iter().chain(gray).collect();
+        let assumed = (!self.has_config).then(|| self.assumed());
+        let said: Vec<String> = names.into_iter().chain(gray).chain(assumed).collect();
         (!said.is_empty()).then(|| format!("{}: {}", self.origin, said.join("; ")))
+    }
+
+    /// What stands in the place of a `config.json`.
+    fn assumed(&self) -> String {
+        let InputSpec {
+            input_size: (channels, height, width),
+            interpolation,
+            crop_mode,
+            crop_pct,
+            mean,
+            std,
+            ..
+        } = &self.input;
+        let classes = match (&self.label_names, self.n_classes) {
+            (_, 0) => String::new(),
+            (Some(_), n) => format!("; its {n} classes are taken for ImageNet's"),
+            (None, n) => format!("; its {n} classes have no names"),
+        };
+        format!(
+            "there is no config.json, so images are read as is usual for {}: {height}x{width}x{channels}, {interpolation}, \
+             {crop_mode} {crop_pct}, mean {mean:?}, std {std:?}{classes}",
+            self.model
+        )
     }
 
     /// The network with these weights and its own last layer.

@@ -278,6 +278,7 @@ impl RunFolder {
             target,
             pretrained_cfg: found.input,
             training: stated.training,
+            options: stated.options,
             temperature: stated.temperature.filter(|t| t.is_finite() && *t > 0.0),
             reject: stated.reject,
         };

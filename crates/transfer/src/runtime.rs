@@ -150,13 +150,18 @@ impl Runtime {
         self
     }
 
+    /// The bytes of memory that are available, where that is known.
+    pub fn available(&self) -> Option<u64> {
+        self.available.as_ref().and_then(|available| available())
+    }
+
     /// Checks that memory holds `needed` bytes more for `what`.
     ///
     /// # Errors
     ///
     /// [`Error::Memory`], which names what would need less.
     pub fn check_memory(&self, what: &str, needed: u64, smaller: Smaller) -> Result<(), Error> {
-        match self.available.as_ref().and_then(|available| available()) {
+        match self.available() {
             Some(available) if needed > available => {
                 Err(Error::Memory { what: what.to_owned(), needed, available, smaller })
             }

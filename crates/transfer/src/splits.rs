@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{
     AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder,
-    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, SkipReason, Skipped,
+    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, ScanOptions, SkipReason, Skipped,
 };
 use fnv::FnvHasher;
 
@@ -56,6 +56,8 @@ pub struct Splits {
     pub contents: Contents,
     /// Files and folders that aren't used.
     pub skipped: Vec<Skipped>,
+    /// How labels and images were found.
+    pub options: ScanOptions,
 }
 
 impl Splits {
@@ -90,7 +92,7 @@ impl Splits {
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
         let skipped = dataset.left_out().cloned().collect();
-        let DatasetFolder { path, train, val, test, .. } = dataset;
+        let DatasetFolder { path, train, val, test, options, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
@@ -111,6 +113,7 @@ impl Splits {
             config,
             contents,
             skipped,
+            options,
         })
     }
 
@@ -133,7 +136,7 @@ impl Splits {
         let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
         let contents = Contents::read(&folders, runtime);
         let skipped: Vec<Skipped> = dataset.left_out().cloned().collect();
-        let DatasetFolder { path, train, val, test, .. } = dataset;
+        let DatasetFolder { path, train, val, test, options, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
         let images = match val {
             Some(val) => train.joined(&val)?,
@@ -151,6 +154,7 @@ impl Splits {
             config: config.clone(),
             contents: contents.clone(),
             skipped: skipped.clone(),
+            options: options.clone(),
         };
         let folds: Vec<Self> = (1..).zip(folds).map(of_fold).collect();
         folds.iter().try_for_each(Self::check_classes)?;
@@ -208,7 +212,8 @@ impl Splits {
             notes.iter().for_each(|note| runtime.message(note));
         }
         let files = FileNotes::of_skipped(&self.skipped);
-        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes, files })
+        let options = self.options.clone();
+        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes, files, options })
     }
 
     /// What a user should know of the data, each a sentence: classes without validation images, images that are in two
@@ -306,6 +311,8 @@ pub struct Provenance {
     pub notes: Vec<String>,
     /// Files that are not read, or not as they are.
     pub files: FileNotes,
+    /// How labels and images were found.
+    pub options: ScanOptions,
 }
 
 impl Provenance {

@@ -38,16 +38,29 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
     (VALUES / (channels * height * width).max(1)).clamp(8, 128)
 }
 
-/// Checks that memory holds the largest map of a batch. The batch takes more than that.
-pub(crate) fn check_batch(network: &ImageClassifier, batch: usize, runtime: &Runtime) -> Result<()> {
-    let summary = network.summary();
-    let values = summary.rows.iter().map(|row| row.output.channels_last().iter().product::<usize>());
-    let largest = values.max().unwrap_or(0);
-    let needed = (largest as u64).saturating_mul((batch * size_of::<f32>()) as u64);
+/// Checks that memory holds a batch: the largest map and, of the layers of the [`Summary`](firstsight_models::Summary) that
+/// are `trained`, each map, since the backward pass needs them all.
+pub(crate) fn check_batch(
+    network: &ImageClassifier,
+    batch: usize,
+    trained: &[bool],
+    runtime: &Runtime,
+) -> Result<()> {
+    let maps: Vec<u64> = network
+        .summary()
+        .rows
+        .iter()
+        .map(|row| row.output.channels_last().iter().product::<usize>() as u64)
+        .collect();
+    let kept: u64 = maps.iter().zip(trained).filter(|(_, trained)| **trained).map(|(map, _)| map).sum();
+    let values = kept + maps.iter().max().copied().unwrap_or(0);
+    let needed = values.saturating_mul((batch * size_of::<f32>()) as u64);
+    let what = match kept {
+        0 => format!("the largest maps of {batch} images"),
+        _ => format!("the maps of {batch} images in a step of training"),
+    };
     match &runtime.device {
-        Device::Cpu => {
-            runtime.check_memory(&format!("the largest maps of {batch} images"), needed, Smaller::Batch)
-        }
+        Device::Cpu => runtime.check_memory(&what, needed, Smaller::Batch),
         _ => Ok(()),
     }
 }
@@ -161,7 +174,9 @@ impl Training {
         let (input, classes) = (InputShape::from(&self.input), splits.train.classes());
         ImageClassifier::new(self.model, input, classes.len(), self.model.init, &params)?;
         if resume && !run.has_checkpoint() {
-            return Err(run.error("has no checkpoint to go on from: train it again as a new run".to_owned()));
+            return Err(run.error(
+                "has no checkpoint to resume: train anew in another folder, or remove this one".to_owned(),
+            ));
         }
         if resume {
             run.check_split(&SplitRecord::new(splits))?;
@@ -211,8 +226,10 @@ impl Training {
         // What the images' labels forbid is refused before the run has a file.
         self.batches(splits, device)?;
         let network = self.network(splits, device)?;
-        let batch = self.record.batch_size.max(evaluation_batch(&self.input)).min(splits.train.len());
-        check_batch(&network, batch, runtime)?;
+        let n = splits.train.len();
+        let all = vec![true; network.summary().rows.len()];
+        check_batch(&network, self.record.batch_size.min(n), &all, runtime)?;
+        check_batch(&network, evaluation_batch(&self.input).min(n), &[], runtime)?;
         let identity = self.identity(splits);
         let beginning =
             Beginning::find(run, resume, std::slice::from_ref(&identity), self.epochs, &monitor())?;
@@ -316,6 +333,7 @@ impl Training {
             target,
             pretrained_cfg: self.input.clone(),
             training: Some(self.record),
+            options: splits.provenance.as_ref().map(|found| found.options.clone()).unwrap_or_default(),
             temperature: None,
             reject: None,
         }

@@ -37,14 +37,16 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     check_pixels(frame_width as u32, frame_height as u32, max_pixels)?;
 
     let mut lost = 0;
-    let is_cut = bytes.last() != Some(&0x3b);
+    let mut is_cut = bytes.last() != Some(&TRAILER);
     let mut frame = vec![background; decoder.buffer_size()];
-    if let Err(error) = decoder.read_into_buffer(&mut frame) {
-        if reading.damaged == Damaged::Refuse || is_interlaced {
-            return Err(error.into());
+    match decoder.read_into_buffer(&mut frame) {
+        Ok(()) => is_cut = matches!(decoder.next_frame_info(), Err(gif::DecodingError::UnexpectedEof)),
+        Err(error) if reading.damaged == Damaged::Refuse => return Err(error.into()),
+        Err(_) => {
+            let order = row_order(frame_height, is_interlaced);
+            lost = frame_height - rows_found(bytes, &mut frame, frame_width, background, &order)?;
+            check_lost(lost, frame_height, "rows", is_cut)?;
         }
-        lost = frame_height - rows_found(bytes, &mut frame, frame_width, background)?;
-        check_lost(lost, frame_height, "rows", is_cut)?;
     }
     let stride = width as usize;
     let mut canvas = vec![background; stride * height as usize];
@@ -63,26 +65,53 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     };
     let data = canvas.iter().flat_map(color).collect();
     let mut picture = Picture::new(width, height, 4, data, reading.alpha);
-    if lost > 0 {
-        let are = if is_cut { "missing" } else { "unreadable" };
-        picture.notes.push(format!("repaired: {lost} of {frame_height} rows are {are}"));
+    let are = if is_cut { "missing" } else { "unreadable" };
+    match lost {
+        0 if is_cut && reading.damaged == Damaged::Accept => {
+            picture.notes.push("repaired: the end is missing".to_owned());
+        }
+        0 => {}
+        _ => picture.notes.push(format!("repaired: {lost} of {frame_height} rows are {are}")),
     }
     Ok(picture)
 }
 
-/// Reads the rows of the first frame that a file which is cut off has, and says how many there are.
-fn rows_found(bytes: &[u8], frame: &mut [u8], width: usize, background: u8) -> Result<usize, Failure> {
+/// The last byte of a file.
+const TRAILER: u8 = 0x3b;
+
+/// The rows of a frame in the order of the file: those of an interlaced one in four passes (GIF89a, appendix E).
+fn row_order(height: usize, is_interlaced: bool) -> Vec<usize> {
+    match is_interlaced {
+        false => (0..height).collect(),
+        true => {
+            let passes = [(0, 8), (4, 8), (2, 4), (1, 2)];
+            passes.into_iter().flat_map(|(first, step)| (first..height).step_by(step)).collect()
+        }
+    }
+}
+
+/// Reads the rows of the first frame that a damaged file has, and says how many there are. The others are background or,
+/// where the row above them came in an earlier pass, as that.
+fn rows_found(
+    bytes: &[u8],
+    frame: &mut [u8],
+    width: usize,
+    background: u8,
+    order: &[usize],
+) -> Result<usize, Failure> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::Indexed);
     let mut decoder = options.read_info(Cursor::new(bytes))?;
     decoder.next_frame_info()?;
     frame.fill(background);
-    let mut found = 0;
-    for row in frame.chunks_exact_mut(width) {
-        match decoder.fill_buffer(row) {
-            Ok(true) => found += 1,
-            _ => break,
-        }
+    let is_found = |row: &usize| {
+        let pixels = &mut frame[row * width..(row + 1) * width];
+        matches!(decoder.fill_buffer(pixels), Ok(true))
+    };
+    let found = order.iter().copied().take_while(is_found).count();
+    let is_interlaced = order.get(1).is_some_and(|row| *row > 1);
+    for row in order[found..].iter().copied().filter(|row| is_interlaced && *row > 0) {
+        frame.copy_within((row - 1) * width..row * width, row * width);
     }
     Ok(found)
 }

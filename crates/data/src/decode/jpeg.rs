@@ -96,7 +96,7 @@ fn fits_in_parts(decoder: &Decoder<'_>, max_pixels: u64) -> bool {
 }
 
 /// The divisor of the sides at which a photo is decoded: 1, 2, 4 or 8.
-fn reduction(source: (u32, u32), settings: &DecodeSettings) -> Result<u32, Failure> {
+pub(super) fn reduction(source: (u32, u32), settings: &DecodeSettings) -> Result<u32, Failure> {
     let pixels = u64::from(source.0) * u64::from(source.1);
     if pixels <= REDUCED_ABOVE.min(settings.reading.max_pixels) {
         return Ok(1);

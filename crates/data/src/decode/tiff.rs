@@ -1,37 +1,37 @@
 //! TIFF files: the first page.
 
 use std::borrow::Cow;
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
-use tiff::ColorType;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
+use tiff::{ColorType, TiffError, TiffUnsupportedError};
 
 use super::Picture;
 use super::exif::TiffEntry;
-use super::failure::{Failure, check_pixels};
-use crate::reading::{Alpha, Reading, SixteenBit};
+use super::failure::{Failure, check_lost, check_pixels};
+use crate::reading::{Alpha, Damaged, Reading, SixteenBit};
 
 /// Width and height from the first directory.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
-    Ok(Decoder::new(Cursor::new(bytes))?.dimensions()?)
+    Ok(Decoder::new(Cursor::new(bytes)).map_err(failure)?.dimensions()?)
 }
 
-/// The pixels of the first page.
-pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> {
+/// The pixels of the first page. Of an uncompressed file that is cut off, the missing rows are gray.
+pub(super) fn read(file: &[u8], reading: &Reading) -> Result<Picture, Failure> {
     const PHOTOMETRIC: u16 = 262;
     const FILL_ORDER: u16 = 266;
     // The library refuses palettes. Their indices are what it would read of gray.
-    let photometric = TiffEntry::find(bytes, PHOTOMETRIC);
-    let has_palette = photometric.as_ref().and_then(|entry| entry.value(bytes)) == Some(3);
-    let mut bytes = Cow::Borrowed(bytes);
+    let photometric = TiffEntry::find(file, PHOTOMETRIC);
+    let has_palette = photometric.as_ref().and_then(|entry| entry.value(file)) == Some(3);
+    let mut bytes = Cow::Borrowed(file);
     if let (true, Some(entry)) = (has_palette, photometric) {
         entry.set(bytes.to_mut(), 1);
     }
     let bytes = &bytes[..];
     let reversed = TiffEntry::find(bytes, FILL_ORDER).and_then(|entry| entry.value(bytes)) == Some(2);
 
-    let mut decoder = Decoder::new(Cursor::new(bytes))?;
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failure)?;
     let (width, height) = decoder.dimensions()?;
     check_pixels(width, height, reading.max_pixels)?;
     let mut limits = Limits::default();
@@ -80,7 +80,22 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         return Err(wide_samples(samples, bits));
     }
     let mut found = DecodingResult::U8(Vec::new());
-    decoder.read_image_to_buffer(&mut found)?;
+    if let Err(error) = decoder.read_image_to_buffer(&mut found) {
+        let in_order = is_raw && !planes_apart && decoder.get_chunk_type() == ChunkType::Strip;
+        let missing = match in_order && reading.damaged == Damaged::Accept {
+            true => missing_bytes(&mut decoder, file.len())?,
+            false => 0,
+        };
+        if missing == 0 {
+            return Err(failure(error));
+        }
+        let row = (width as usize * samples * usize::from(bits)).div_ceil(8);
+        let lost = missing.div_ceil(row.max(1)).min(height as usize);
+        check_lost(lost, height as usize, "rows", true)?;
+        let mut picture = read(&[file, &vec![128; missing]].concat(), reading)?;
+        picture.notes.push(format!("repaired: {lost} of {height} rows are missing"));
+        return Ok(picture);
+    }
     let mut data: Vec<u8> = match found {
         DecodingResult::U8(mut data) if bits < 8 => {
             if reversed && is_raw {
@@ -137,6 +152,27 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
         picture.notes.push("clipped: 16-bit gray above 255 became 255, as in Pillow".to_owned());
     }
     Ok(picture)
+}
+
+/// How far the strips reach beyond the end of the file.
+fn missing_bytes(decoder: &mut Decoder<Cursor<&[u8]>>, length: usize) -> Result<usize, Failure> {
+    let (starts, lengths) =
+        (decoder.get_tag_u64_vec(Tag::StripOffsets)?, decoder.get_tag_u64_vec(Tag::StripByteCounts)?);
+    let ends = starts.into_iter().zip(lengths).map(|(start, length)| start.saturating_add(length));
+    Ok(usize::try_from(ends.max().unwrap_or(0))?.saturating_sub(length))
+}
+
+/// What is wrong, and the way out where there is one.
+fn failure(error: TiffError) -> Failure {
+    Failure::Undecodable(match error {
+        TiffError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            "the file is cut off".to_owned()
+        }
+        TiffError::UnsupportedError(TiffUnsupportedError::UnsupportedCompressionMethod(method)) => {
+            format!("compression by {method:?} is not read: save it without compression, or as PNG")
+        }
+        error => error.to_string(),
+    })
 }
 
 fn wide_samples(samples: usize, bits: u8) -> Failure {

@@ -47,6 +47,8 @@ pub struct DatasetFolder {
     pub test: Option<ImageFolder>,
     /// What lies beside the splits.
     pub skipped: Vec<Skipped>,
+    /// How it was read.
+    pub options: ScanOptions,
     notes: Vec<String>,
 }
 
@@ -84,6 +86,10 @@ impl DatasetFolder {
     /// Those of [`scan`](Self::scan), and [`Error::Invalid`] for a pattern that is no regular expression with a group,
     /// or that does not match every image.
     pub fn scan_with(path: &Path, options: &ScanOptions) -> Result<Self> {
+        Ok(Self { options: options.clone(), ..Self::read(path, options)? })
+    }
+
+    fn read(path: &Path, options: &ScanOptions) -> Result<Self> {
         if let Some(listing) = Listing::of_file(path, options, true)? {
             return listing.into_dataset(options);
         }
@@ -125,6 +131,7 @@ impl DatasetFolder {
                     val: None,
                     test: None,
                     skipped: Vec::new(),
+                    options: ScanOptions::default(),
                     notes: Vec::new(),
                 },
             },
@@ -205,7 +212,8 @@ impl DatasetFolder {
             }
         };
         let (train, val, test) = (labeled("train", train)?, labeled("val", val)?, labeled("test", test)?);
-        Ok(Self { path: path.to_owned(), root, train, val, test, skipped, notes })
+        let (path, options) = (path.to_owned(), ScanOptions::default());
+        Ok(Self { path, root, train, val, test, skipped, options, notes })
     }
 
     /// The splits that are present, each with its name: `train`, `val`, `test`.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::labels::Task;
 
 /// How a data set is read where it doesn't say that itself; the default says nothing.
@@ -21,18 +23,31 @@ use crate::labels::Task;
 /// assert_eq!(data.classes(), ["cat", "dog"]);
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ScanOptions {
     /// The folder of the paths in a table, where that isn't the table's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// A regular expression whose first group is an image's label: of the file's name, or, if it has a `/`, of its
     /// path below the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub label_from: Option<String>,
     /// The columns of labels in a table: one; or several of 0 and 1. Otherwise the one of a usual name, such as
     /// `label`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub label_columns: Vec<String>,
     /// What the labels are, where their notation doesn't tell.
+    #[serde(skip)]
     pub task: Option<Task>,
     /// Takes the classes of all splits, for measuring: one that training lacks is no error.
+    #[serde(skip)]
     pub all_classes: bool,
+}
+
+impl ScanOptions {
+    /// Whether they say nothing of where labels and images are.
+    pub fn is_silent(&self) -> bool {
+        self.images.is_none() && self.label_from.is_none() && self.label_columns.is_empty()
+    }
 }

@@ -102,13 +102,16 @@ fn members(path: &Path) -> Result<Members> {
     let mut archive = tar::Archive::new(BufReader::new(File::open(path).map_err(io())?));
     for member in archive.entries_with_seek().map_err(wrong)? {
         let mut member = member.map_err(wrong)?;
-        if !member.header().entry_type().is_file() {
+        let kind = member.header().entry_type();
+        let is_link = kind.is_hard_link() || kind.is_symlink();
+        if !kind.is_file() && !is_link {
             continue;
         }
         let name = member.path().map_err(wrong)?;
         let name: PathBuf = name.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let shown = path.join(&name);
         let reason = name.components().find_map(|part| never_counts(part.as_os_str()));
+        let reason = reason.or(is_link.then_some(SkipReason::ArchiveLink));
         if let Some(reason) = reason {
             skipped.push(Skipped { path: shown, reason });
             continue;

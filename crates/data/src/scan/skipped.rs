@@ -44,6 +44,8 @@ pub enum SkipReason {
     DeniedFolder,
     /// A folder that a training or a report has written: a run, its checkpoint, a report with its pictures.
     Run,
+    /// A hard or symbolic link in an archive.
+    ArchiveLink,
     /// Its name begins with a dot.
     Hidden,
     /// A file or folder that a system leaves behind, such as `__MACOSX` or `Thumbs.db`.
@@ -75,7 +77,8 @@ impl SkipReason {
             Self::DeniedFolder => {
                 format!("{n} {} that can't be opened", if n == 1 { "folder" } else { "folders" })
             }
-            Self::Run => format!("{n} {} of a run or report", if n == 1 { "folder" } else { "folders" }),
+            Self::Run => format!("{n} {files} of runs or reports"),
+            Self::ArchiveLink => format!("{n} {} in archives", if n == 1 { "link" } else { "links" }),
             Self::Hidden => format!("{n} hidden"),
             Self::Junk => format!("{n} system {files}"),
         }
@@ -97,6 +100,7 @@ impl fmt::Display for SkipReason {
             Self::Denied => f.write_str("can't be opened"),
             Self::DeniedFolder => f.write_str("a folder that can't be opened"),
             Self::Run => f.write_str("a run or report"),
+            Self::ArchiveLink => f.write_str("a link in an archive, which isn't followed"),
             Self::Hidden => f.write_str("hidden"),
             Self::Junk => f.write_str("a system's file"),
         }
@@ -110,46 +114,59 @@ pub(super) fn summary(root: &Path, n_images: usize, skipped: &[Skipped]) -> Opti
         return None;
     }
     let found = counted(root, skipped);
-    Some(format!(
-        "left out {} of {} files in {}: {found}",
-        skipped.len(),
-        n_images + skipped.len(),
-        root.display()
-    ))
+    let n: usize = skipped.iter().map(n_files).sum();
+    (n > 0).then(|| format!("left out {n} of {} files in {}: {found}", n_images + n, root.display()))
+}
+
+/// The files that are left out with a file or folder. One that can't be opened counts as a file.
+fn n_files(skipped: &Skipped) -> usize {
+    fn inside(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let n = |entry: std::fs::DirEntry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => inside(&entry.path()),
+            _ => 1,
+        };
+        entries.map(n).sum()
+    }
+    let is_folder = std::fs::symlink_metadata(&skipped.path).is_ok_and(|found| found.is_dir());
+    if is_folder && skipped.reason != SkipReason::DeniedFolder { inside(&skipped.path) } else { 1 }
 }
 
 /// Numbers by reason and class: `7 that are no image (bees 5, ants 2), 1 hidden (bees/.m0000.png)`.
 pub(super) fn counted(root: &Path, skipped: &[Skipped]) -> String {
-    let mut reasons: BTreeMap<SkipReason, Vec<&Path>> = BTreeMap::new();
-    for Skipped { path, reason } in skipped {
-        reasons.entry(*reason).or_default().push(path.strip_prefix(root).unwrap_or(path));
+    let mut reasons: BTreeMap<SkipReason, Vec<(&Path, usize)>> = BTreeMap::new();
+    for (skipped, n) in skipped.iter().map(|skipped| (skipped, n_files(skipped))).filter(|(_, n)| *n > 0) {
+        let path = skipped.path.strip_prefix(root).unwrap_or(&skipped.path);
+        reasons.entry(skipped.reason).or_default().push((path, n));
     }
     let parts = reasons.into_iter().map(|(reason, paths)| {
         let words = match &*paths {
-            [path] => path.display().to_string(),
+            [(path, _)] => path.display().to_string(),
             _ => by_folder(&paths),
         };
+        let n = paths.iter().map(|(_, n)| n).sum();
         match words.is_empty() {
-            true => reason.of(paths.len()),
-            false => format!("{} ({words})", reason.of(paths.len())),
+            true => reason.of(n),
+            false => format!("{} ({words})", reason.of(n)),
         }
     });
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// The folders of the most paths, each with their number.
-fn by_folder(paths: &[&Path]) -> String {
+/// The folders of the most files, each with their number.
+fn by_folder(paths: &[(&Path, usize)]) -> String {
     let mut folders: BTreeMap<String, usize> = BTreeMap::new();
-    for path in paths {
+    let all: usize = paths.iter().map(|(_, n)| n).sum();
+    for (path, n) in paths {
         let mut components = path.components();
         if let (Some(first @ Component::Normal(_)), Some(_)) = (components.next(), components.next()) {
-            *folders.entry(first.as_os_str().to_string_lossy().into_owned()).or_default() += 1;
+            *folders.entry(first.as_os_str().to_string_lossy().into_owned()).or_default() += n;
         }
     }
     let mut folders: Vec<(String, usize)> = folders.into_iter().collect();
     folders.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     let more = folders.len().saturating_sub(NAMED);
-    let named = folders.iter().take(NAMED).map(|(folder, n)| match *n == paths.len() {
+    let named = folders.iter().take(NAMED).map(|(folder, n)| match *n == all {
         true => folder.clone(),
         false => format!("{folder} {n}"),
     });

@@ -12,20 +12,26 @@ use crate::image_name::is_image_name;
 pub(super) const START: u64 = 512;
 
 /// Names of files and folders that systems leave behind, in lower case.
-const JUNK: [&str; 19] = [
+const JUNK: [&str; 25] = [
     "__macosx",
     "@eadir",
     "#recycle",
     "#snapshot",
+    "~snapshot",
+    "@tmp",
+    "@sharebin",
     "@recycle",
     "@recently-snapshot",
     "$recycle.bin",
+    "recycled",
     "recycler",
     "system volume information",
     "lost+found",
+    "found.000",
     "network trash folder",
     "temporary items",
     "__pycache__",
+    "node_modules",
     "thumbs.db",
     "ehthumbs.db",
     "desktop.ini",

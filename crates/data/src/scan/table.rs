@@ -1,5 +1,6 @@
 //! Images that a table names: CSV or JSON lines.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +117,9 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
         return Err(Error::NoImages { path: path.to_owned(), found });
     }
     let mut notes = Vec::new();
+    if labeled {
+        notes.extend(join_repeated(path, &mut entries)?);
+    }
     if undecided > 0 && undecided < entries.len() {
         let has_val = entries.iter().any(|entry| entry.split == Some("val"));
         let from = if has_val { "" } else { ", from which validation images are set aside" };
@@ -126,6 +130,42 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     let columns = label_columns.into_iter().map(|column| columns[column].clone()).collect();
     let path = path.to_owned();
     Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes })
+}
+
+/// Leaves one of the rows that name an image with the same labels in the same split; the note that says so.
+///
+/// # Errors
+///
+/// [`Error::Csv`] for other labels, naming both lines.
+fn join_repeated(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<String>> {
+    let mut first: HashMap<(&Path, Option<&str>), &Entry> = HashMap::new();
+    let mut repeated = Vec::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let Entry { sample, labels, split, place: (_, line) } = entry;
+        let Some(known) = first.get(&(&*sample.path, *split)) else {
+            first.insert((&sample.path, *split), entry);
+            continue;
+        };
+        let earlier = known.place.1;
+        if known.labels == *labels {
+            repeated.push((i, *line, earlier));
+        } else if labels.iter().any(|label| !label.is_empty()) {
+            let image = sample.path.display();
+            let expected = format!("the labels of line {earlier} for {image}, {}", known.labels.join(", "));
+            return Err(wrong(path, *line, "", &expected, &labels.join(", ")));
+        }
+    }
+    let Some((_, line, earlier)) = repeated.first() else { return Ok(None) };
+    let rows = if repeated.len() == 1 { "row names" } else { "rows name" };
+    let note = format!(
+        "{} {rows} an image again in {} (first: line {line}, as line {earlier}): each image counts once",
+        repeated.len(),
+        path.display()
+    );
+    let repeated: HashSet<usize> = repeated.into_iter().map(|(i, ..)| i).collect();
+    let mut i = 0..;
+    entries.retain(|_| i.next().is_none_or(|i| !repeated.contains(&i)));
+    Ok(Some(note))
 }
 
 /// A path of a table. Backslashes of Windows are understood elsewhere too, names without their ends, and names in another

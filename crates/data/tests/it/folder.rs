@@ -428,7 +428,7 @@ fn runs_and_reports_are_no_classes() {
     let data = DatasetFolder::scan(root.path()).unwrap();
     assert_eq!(data.classes(), ["a", "b", "pages"]);
     let said = data.remarks().join("\n");
-    assert!(said.contains("4 folders of a run or report"), "{said}");
+    assert!(said.contains("9 files of runs or reports"), "{said}");
     assert_eq!(scan_images(&[root.path().to_owned()]).unwrap().samples.len(), 3);
 }
 

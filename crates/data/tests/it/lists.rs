@@ -243,6 +243,44 @@ fn parquet_files_may_hold_several_labels_words_and_gaps() {
 }
 
 #[test]
+fn rows_that_name_an_image_again_count_once_or_contradict() {
+    let root = folder(&[("1.png", 1), ("2.png", 2), ("3.png", 3)]);
+    let path = root.path().join("photos.csv");
+    write(&path, "path,label\n1.png,cat\n2.png,dog\n./1.png,cat\n3.png,dog\n2.png,dog\n");
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!(names(data.train.as_ref().unwrap()), ["1.png", "2.png", "3.png"]);
+    let note = format!("2 rows name an image again in {} (first: line 4, as line 2)", path.display());
+    assert!(data.remarks()[0].starts_with(&note), "{:?}", data.remarks());
+    // Whoever asks for predictions gets one for each row.
+    assert_eq!(scan_images(std::slice::from_ref(&path)).unwrap().samples.len(), 5);
+
+    write(&path, "path,label\n1.png,cat\n2.png,dog\n1.png,dog\n");
+    let error = DatasetFolder::scan(&path).unwrap_err().to_string();
+    let words = ["photos.csv line 4", "the labels of line 2", "1.png, cat, found dog"];
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_archives_are_left_out_with_a_reason() {
+    let root = folder(&[("a/1.png", 1), ("b/2.png", 2)]);
+    fs::hard_link(root.path().join("a/1.png"), root.path().join("a/9.png")).unwrap();
+    std::os::unix::fs::symlink("2.png", root.path().join("b/3.png")).unwrap();
+    let path = root.path().join("photos.tar");
+    let mut pack = std::process::Command::new("tar");
+    pack.arg("-cf").arg(&path).arg("-C").arg(root.path()).args(["a/1.png", "a/9.png", "b"]);
+    if !pack.status().is_ok_and(|status| status.success()) {
+        println!("skipped: there is no tar");
+        return;
+    }
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!(grays(data.train.as_ref().unwrap()), [1, 2]);
+    let reasons: Vec<SkipReason> = data.skipped.iter().map(|skipped| skipped.reason).collect();
+    assert_eq!(reasons, [SkipReason::ArchiveLink; 2]);
+    assert!(data.remarks()[0].contains("2 links in archives"), "{:?}", data.remarks());
+}
+
+#[test]
 fn shards_are_read_without_unpacking() {
     let data = DatasetFolder::scan(&golden("lists/shards")).unwrap();
     assert_eq!(data.classes(), ["ant", "bee"]);

@@ -217,7 +217,16 @@ fn a_bad_code_in_a_jpeg_is_read_and_said() {
 
 #[test]
 fn rows_that_are_cut_off_are_gray() {
-    for (name, keep) in [("scene.png", 0.95), ("rgb24.bmp", 0.96), ("rgb.ppm", 0.96), ("palette.gif", 0.98)] {
+    for (name, keep) in [
+        ("scene.png", 0.95),
+        ("rgb24.bmp", 0.96),
+        ("rgb.ppm", 0.96),
+        ("palette.gif", 0.98),
+        ("interlaced.gif", 0.98),
+        ("rgb.tif", 0.95),
+        ("grey16.tif", 0.96),
+        ("palette.tif", 0.99),
+    ] {
         let sound = viewed(&bytes(name));
         let damaged = cut(name, keep);
         assert!(decode(&damaged, Reading::pillow()).is_err(), "{name}");
@@ -239,8 +248,44 @@ fn wrong_bytes_are_told_from_missing_ones() {
         damaged[place..place + 20].fill(0xff);
         let error = decode(&damaged, Reading::viewer()).unwrap_err().to_string();
         assert!(error.contains("unreadable: the file is corrupt"), "{name}: {error}");
-        let error = decode(&cut(name, 0.6), Reading::viewer()).unwrap_err().to_string();
+        let error = decode(&cut(name, 0.8), Reading::viewer()).unwrap_err().to_string();
         assert!(error.contains("missing: the file is cut off"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn an_end_without_pixels_is_said_to_be_missing() {
+    for (name, bytes_gone, note) in [
+        ("palette.gif", 1, "repaired: the end is missing"),
+        ("interlaced.gif", 1, "repaired: the end is missing"),
+        ("420-progressive-q95.jpg", 2, "repaired: the end marker is missing"),
+        ("420-progressive-q95.jpg", 60, "repaired: the file is cut off, and fine detail is missing"),
+    ] {
+        let whole = bytes(name);
+        let repaired = viewed(&whole[..whole.len() - bytes_gone]);
+        assert_eq!(repaired.note.as_deref(), Some(note), "{name}");
+        if bytes_gone < 3 {
+            assert_eq!(repaired.pixels, viewed(&whole).pixels, "{name}");
+        }
+    }
+    // Pillow reads a GIF without its last byte like any other.
+    let whole = bytes("palette.gif");
+    assert_eq!(decode(&whole[..whole.len() - 1], Reading::pillow()).unwrap().note, None);
+}
+
+#[test]
+fn tiff_files_that_are_not_read_say_why() {
+    let whole = bytes("rgb-lzw.tif");
+    let error = decode(&whole[..whole.len() - 20], Reading::viewer()).unwrap_err().to_string();
+    assert!(error.ends_with("the file is cut off"), "{error}");
+    // The directory's entry of the compression: a 16-bit number, 5 for LZW.
+    let entry = [3, 1, 3, 0, 1, 0, 0, 0, 5, 0];
+    let at = whole.windows(10).position(|bytes| bytes == entry).unwrap() + 8;
+    for (method, word) in [(7u16, "JPEG"), (50_000, "ZSTD")] {
+        let mut other = whole.clone();
+        other[at..at + 2].copy_from_slice(&method.to_le_bytes());
+        let error = decode(&other, Reading::viewer()).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("without compression, or as PNG"), "{error}");
     }
 }
 

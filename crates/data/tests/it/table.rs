@@ -59,7 +59,7 @@ fn what_is_no_number_is_named_by_line_and_column() {
         ("a,b\nnan,1\n", 2, "a", "nan"),
         ("a,b\n1,inf\n", 2, "b", "inf"),
         ("a,b\n1,2\n\n3\n", 4, "b", "1"),
-        ("a,b\n1,2,3\n", 2, "3", "3 fields"),
+        ("a,b\n1,2,3\n", 2, "3", "3"),
         ("a,a\n1,2\n", 1, "2", "a"),
         ("a,b\n", 2, "1", ""),
         ("", 1, "1", ""),

@@ -87,7 +87,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let run = RunFolder::open(run)?;
     let (network, config) = run.load(&context.runtime.device)?;
-    let dataset = data::scan_to_measure(path, &args.labels.of_task(config.target.task()), &context.runtime)?;
+    let labels = args.labels.of_task(config.target.task());
+    let dataset = data::scan_as_recorded(path, &labels, &config.options, &context.runtime)?;
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
     data::say(&selection.notes, &context.runtime);
     let task = format!("{} images", selection.measured.name());

@@ -10,7 +10,7 @@ use firstsight_transfer::{
 
 use crate::{
     context::Context,
-    data::{DataArgs, keeps},
+    data::{DataArgs, ResumeFrom, keeps},
     hub,
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
@@ -134,7 +134,7 @@ fn fine_tune_all<E: TaskEvaluation>(
     runtime: &Runtime,
 ) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), pretrained.model.name, work)?;
-    work.train(&out, args.resume, runtime, |splits, run, resume| {
+    work.train(&out, (args.resume, ResumeFrom::Weights), runtime, |splits, run, resume| {
         fine_tune::<E>(settings, pretrained, splits, run, resume, runtime)
     })
 }
@@ -163,7 +163,7 @@ fn fine_tune<E: TaskEvaluation>(
             Kept::Epoch(_) if is_saved => "the best epoch until then",
             Kept::Head | Kept::Epoch(_) => "the last layer alone",
         };
-        return Err(keeps(failure, &format!("{} holds {left}", run.path().display())));
+        return Err(keeps(failure, &format!("{} holds {left}", run.path().display()), true));
     }
     if result.interrupted() {
         return Err(Interrupted(match result.history.epochs.is_empty() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_data::{OnError, scan_images_with};
-use firstsight_transfer::{Classifier, PredictOptions, Row, Target, Thresholds};
+use firstsight_transfer::{Classifier, Interrupted, PredictOptions, Row, Target, Thresholds};
 
 use self::json_rows::JsonRows;
 use crate::{
@@ -57,9 +57,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let reject = thresholds(args, &classifier, context)?;
     let mut rows = Rows::begin(args, classifier.label_names.len())?;
     let options = PredictOptions { top: args.top, reject };
-    let done = classifier.predict_images(found.samples, &options, |row| {
-        tally.count(row.answer.as_ref().err(), context)?;
-        rows.print(&row, &classifier)
+    let done = context.runtime.interrupt.with_graceful_interrupt(|_| {
+        classifier.predict_images(found.samples, &options, |row| {
+            tally.count(row.answer.as_ref().err(), context)?;
+            rows.print(&row, &classifier)
+        })
     });
     rows.end()?;
     done?;
@@ -74,8 +76,12 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts a file, with the error of reading it if there was one.
+    /// Counts a file, with the error of reading it if there was one. Refuses to go on after Ctrl-C, so that what is printed
+    /// ends as a whole.
     fn count(&mut self, error: Option<&firstsight_data::Error>, context: &Context) -> Result<()> {
+        if context.runtime.interrupt.is_raised() {
+            return Err(Interrupted(format!("the answers for {} images are printed", self.n)).into());
+        }
         self.n += 1;
         if let Some(error) = error {
             if self.on_error == OnError::Fail {

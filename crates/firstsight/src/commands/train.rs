@@ -12,7 +12,7 @@ use firstsight_transfer::{
 use crate::{
     augmentation,
     context::Context,
-    data::{DataArgs, keeps},
+    data::{DataArgs, ResumeFrom, keeps},
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 
 fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, context: &Context) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), args.model.name, work)?;
-    work.train(&out, args.resume, &context.runtime, |splits, run, resume| {
+    work.train(&out, (args.resume, ResumeFrom::Checkpoint), &context.runtime, |splits, run, resume| {
         train::<E>(args, plan, splits, run, resume, context)
     })
 }
@@ -127,7 +127,8 @@ fn train<E: TaskEvaluation>(
     }
     println!("{}", run.report().display());
     if let Some(failure) = trained.failure {
-        return Err(keeps(failure, &format!("{} holds the best epoch until then", run.path().display())));
+        let left = format!("{} holds the best epoch until then", run.path().display());
+        return Err(keeps(failure, &left, run.has_checkpoint()));
     }
     if trained.interrupted() {
         return Err(Interrupted(format!("`--resume` continues from {}", run.checkpoint().display())).into());

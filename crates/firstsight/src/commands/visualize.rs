@@ -1,8 +1,9 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
+use firstsight_data::decode_image;
 use firstsight_insight::{FeatureVisConfig, Layer};
 use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_models::InputShape;
@@ -73,6 +74,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let size = args.size(&subject)?;
     let layers = subject.layers(size)?;
     let chosen = args.chosen(&layers)?;
+    let settings = subject.input.decode_settings();
+    let photo = match args.image.as_deref() {
+        Some(path) => Some((path, decode_image(path, &settings)?)),
+        None => None,
+    };
     files::create_dir(&args.out)?;
 
     let mut report = Report::new("Firstsight: what a network sees");
@@ -89,8 +95,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     );
     show::show_filters(section, &subject)?;
     let (drawn, interrupted) = draw(args, context, &subject, &chosen, size, section)?;
-    if let Some(path) = args.image.as_deref().filter(|_| !interrupted) {
-        image(path, &subject, &chosen, report.section(None, "One image layer by layer"))?;
+    if let Some((path, bytes)) = photo.filter(|_| !interrupted) {
+        image((path, &bytes), &subject, &chosen, report.section(None, "One image layer by layer"))?;
     }
     let page = args.out.join("report.html");
     report.write(&page)?;
@@ -129,6 +135,14 @@ fn draw(
                 return Ok(true);
             }
             for vision in &visions {
+                if !(vision.initial_activation.is_finite() && vision.activation.is_finite()) {
+                    bail!(
+                        "channel {} of {} has the activation {}: the weights or their normalization overflow",
+                        vision.channel,
+                        layer.name,
+                        vision.activation
+                    );
+                }
                 let file = args.out.join(format!("{}-{}.png", layer.name, vision.channel));
                 files::write(&file, show::picture(&vision.image)?.png())?;
                 let (layer, channel) = (layer.name.clone(), vision.channel);
@@ -149,28 +163,30 @@ fn draw(
 
 /// One image's maps, and where the evidence for its most probable classes is.
 fn image(
-    path: &std::path::Path,
+    (path, bytes): (&Path, &[u8]),
     subject: &Subject,
     chosen: &[(Layer, Vec<usize>)],
     section: &mut Section,
 ) -> Result<()> {
-    let bytes = firstsight_data::decode_image(path, &subject.input.decode_settings())?;
     let name = show::named(path);
     let (channels, height, width) = subject.input.input_size;
-    let whole = firstsight_report::Image::from_pixels(height, width, channels, &bytes)?;
+    let whole = firstsight_report::Image::from_pixels(height, width, channels, bytes)?;
     let layers = subject.layers(subject.size())?;
     for (layer, _) in chosen.iter().filter(|(layer, _)| matches!(layer.output, InputShape::Map { .. })) {
-        show::show_maps(section, subject, &bytes, &layer.name, 16, &name)?;
+        show::show_maps(section, subject, bytes, &layer.name, 16, &name)?;
     }
     let logits: Vec<f32> =
-        subject.network.forward_t(&subject.batch(&[&bytes])?, false)?.squeeze(0)?.to_vec1()?;
+        subject.network.forward_t(&subject.batch(&[bytes])?, false)?.squeeze(0)?.to_vec1()?;
+    if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
+        bail!("the network says {value} of {name}: its weights or their normalization overflow");
+    }
     let most = logits.iter().fold(f32::NEG_INFINITY, |most, v| most.max(*v));
     let sum: f32 = logits.iter().map(|v| (v - most).exp()).sum();
     let mut best: Vec<usize> = (0..logits.len()).collect();
     best.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     best.truncate(3);
     let Some(layer) = show::layer_for_evidence(subject, &layers) else { return Ok(()) };
-    let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: &bytes, class }).collect();
+    let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: bytes, class }).collect();
     let mut tiles = vec![Tile::new(whole, "the image")];
     for (picture, class) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(best) {
         let probability = f64::from((logits[class] - most).exp() / sum);

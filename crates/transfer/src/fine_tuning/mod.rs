@@ -219,12 +219,12 @@ impl FineTuning {
                 |Photos { input, splits }: &Photos| self.identity(tuning, input.crop_mode, splits, work);
             decoded.iter().map(identity).collect()
         })?;
-        let step = recipe.tuning.as_ref().map_or(0, |tuning| tuning.batch_size);
-        check_batch(
-            &model.network,
-            step.max(evaluation_batch(&model.input)).min(splits.train.len()),
-            runtime,
-        )?;
+        let n = splits.train.len();
+        check_batch(&model.network, evaluation_batch(&model.input).min(n), &[], runtime)?;
+        if let Some(tuning) = &recipe.tuning {
+            let (_, trained) = model.unfreeze(&tuning.config)?.summary();
+            check_batch(&model.network, tuning.batch_size.min(n), &trained, runtime)?;
+        }
         self.announce(&model, &recipe, &decoded, work)?;
 
         let head = self.train_head(&mut model, &recipe, decoded, work, seconds)?;

@@ -84,6 +84,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
                 learning_rate,
                 augmentation,
             }),
+            options: self.provenance.options.clone(),
             temperature: None,
             reject: None,
         }

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use firstsight_data::{DatasetFolder, ImageFolder, Labels, train_test_split};
+use firstsight_data::{DatasetFolder, ImageFolder, Labels};
 
 use super::contents::images;
-use super::{Contents, RecordedImage, Split, SplitRecord, VALIDATION_SHARE, label, relative};
+use super::{Contents, RecordedImage, Split, SplitRecord, label, relative};
 use crate::{ContentHash, Error, Result, RunConfig, RunFolder, Runtime};
 
 /// What to measure of a data set.
@@ -68,7 +68,7 @@ impl Selection {
     /// Another folder is measured whole. A folder is the run's if it holds at least half of the run's files, or if at
     /// least half of it are the run's files. `wanted` chooses something else.
     ///
-    /// For a run without `split.csv` it is assumed that the folder is the one that it was trained on.
+    /// Of a run without `split.csv` it isn't known which images were set aside: a folder without splits is measured whole.
     ///
     /// # Errors
     ///
@@ -337,20 +337,18 @@ impl<'a> Candidates<'a> {
             (Some(Measured::Split(Split::Val)), _) if val => own(Split::Val),
             (None, _) if val => own(Split::Val),
             (Some(Measured::Split(Split::Train)), _) if !unsplit => own(Split::Train),
-            // As runs were split before they kept split.csv.
-            (None | Some(Measured::Split(_)), Some(seed)) if unsplit => {
-                let train = self.own(Split::Train);
-                let (kept, aside) = train_test_split(train.len(), VALIDATION_SHARE, seed)?;
-                let (split, side) = match wanted {
-                    Some(Measured::Split(Split::Train)) => (Split::Train, kept),
-                    _ => (Split::Val, aside),
-                };
-                let note = format!(
-                    "the run has no split.csv: assumed is that it was trained on {} as it is now, less a fifth by \
-                     scikit-learn's split with seed {seed}; --split all measures another folder",
-                    self.dataset.path.display()
-                );
-                chosen(Measured::Split(split), side.into_iter().map(|i| train[i]).collect(), Some(note))
+            (Some(Measured::Split(split)), Some(_)) if unsplit => Err(error(
+                &self.dataset.path,
+                format!(
+                    "has no {} split of its own, and which images were set aside in the training isn't known: the run has no \
+                     split.csv; --split all measures all",
+                    split.name()
+                ),
+            )),
+            (None, Some(_)) if unsplit => {
+                let note = "the run has no split.csv: which of these images were set aside in the training isn't known, and the \
+                            figures of those it was trained on are too good";
+                chosen(Measured::All, self.indices(|_| true), Some(note.to_owned()))
             }
             (Some(Measured::Split(split)), _) => own(split),
             (None, _) => {

@@ -85,8 +85,12 @@ pub(super) fn check_scans(
     }
     if header.is_progressive {
         let complete = lost * 10 <= total;
-        check_first_passes(bytes, header.components.len(), complete)?;
-        return Ok("repaired: the file is cut off, and fine detail is missing".to_owned());
+        let is_refined = check_first_passes(bytes, header.components.len(), complete)?;
+        return Ok(match (is_refined, lost, errors) {
+            (true, 0, 0) => "repaired: the end marker is missing".to_owned(),
+            (true, 0, _) => format!("repaired: {errors} of {total} blocks have errors"),
+            _ => "repaired: the file is cut off, and fine detail is missing".to_owned(),
+        });
     }
     check_lost(lost + errors, total, "blocks", lost > 0)?;
     Ok(match (lost, errors) {
@@ -105,9 +109,10 @@ fn restart_interval(bytes: &[u8]) -> Option<usize> {
     intervals.last().filter(|interval| *interval > 0 && scans == 1)
 }
 
-/// Checks that each coefficient of each component has a first pass.
-fn check_first_passes(bytes: &[u8], n_components: usize, last_is_complete: bool) -> Result<(), Failure> {
-    let mut seen = vec![[false; 64]; n_components];
+/// Checks that each coefficient of each component has a first pass. Returns whether each has its last pass too.
+fn check_first_passes(bytes: &[u8], n_components: usize, last_is_complete: bool) -> Result<bool, Failure> {
+    // The bits of each coefficient that are still to come.
+    let mut seen = vec![[None::<u8>; 64]; n_components];
     let mut names: Vec<u8> = Vec::new();
     let scans: Vec<&[u8]> =
         markers(bytes).filter(|(marker, _)| *marker == START_OF_SCAN).map(|(_, data)| data).collect();
@@ -115,9 +120,6 @@ fn check_first_passes(bytes: &[u8], n_components: usize, last_is_complete: bool)
     for data in &scans[..n] {
         let components = usize::from(data.get(2).copied().unwrap_or(0));
         let Some([from, to, approximation, ..]) = data.get(3 + 2 * components..) else { continue };
-        if approximation >> 4 != 0 {
-            continue;
-        }
         for name in data[3..].iter().step_by(2).take(components) {
             let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
                 names.push(*name);
@@ -126,12 +128,12 @@ fn check_first_passes(bytes: &[u8], n_components: usize, last_is_complete: bool)
             if let Some(band) =
                 seen.get_mut(index).and_then(|s| s.get_mut(usize::from(*from)..=usize::from(*to)))
             {
-                band.fill(true);
+                band.fill(Some(approximation & 15));
             }
         }
     }
-    match seen.iter().flatten().all(|seen| *seen) {
-        true => Ok(()),
+    match seen.iter().flatten().all(Option::is_some) {
+        true => Ok(seen.iter().flatten().all(|left| *left == Some(0))),
         false => Err(Failure::Undecodable(
             "the file is cut off, and scans of a progressive image are missing".to_owned(),
         )),

@@ -30,9 +30,11 @@ pub(super) fn run(
         }
     }
     let mut rows = Rows::begin(args, classifier)?;
-    let done = classifier.predict_task(images, |row| {
-        tally.count(row.answer.as_ref().err(), context)?;
-        rows.print(&row)
+    let done = context.runtime.interrupt.with_graceful_interrupt(|_| {
+        classifier.predict_task(images, |row| {
+            tally.count(row.answer.as_ref().err(), context)?;
+            rows.print(&row)
+        })
     });
     rows.end()?;
     done?;
