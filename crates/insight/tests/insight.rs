@@ -10,7 +10,7 @@ use firstsight_insight::{
     layers, total_variation, visualize_features,
 };
 use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
-use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params};
+use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, registry};
 use firstsight_train::gradient;
 use serde_json::Value;
 
@@ -360,4 +360,35 @@ fn errors_name_what_is_wrong() {
     assert!(matches!(cam(&[5], "conv3"), Error::Channel { n_channels: 5, .. }));
     assert!(matches!(cam(&[1], "dense_1"), Error::NoMaps { .. }));
     assert!(matches!(cam(&[1, 2], "conv3"), Error::Setting { .. }));
+}
+
+/// The tokens of patches are maps; after the last block they have no effect on the class token.
+#[test]
+fn transformers_have_maps_and_evidence() {
+    let build = |name: &str| {
+        let (info, params) =
+            (registry::find(name).unwrap(), Params::seeded(3, &Device::Cpu).frozen(|_| true));
+        let input = InputShape::Map { channels: 3, height: 64, width: 96 };
+        ImageClassifier::new(info, input, 5, Init::Keras, &params).unwrap()
+    };
+    let images = tensor(pattern(2 * 3 * 64 * 96, 1), &[2, 3, 64, 96], DType::F32);
+    let strength = |network: &ImageClassifier, layer: &str| {
+        let maps = grad_cam(network, &images, &[1, 4], layer).unwrap();
+        (maps.dims().to_vec(), maps.sum_all().unwrap().to_scalar::<f32>().unwrap())
+    };
+
+    let vit = build("vit_tiny_patch16_224");
+    let found = layers(&vit, &images).unwrap();
+    let block = found.iter().find(|layer| layer.name == "blocks.3").unwrap();
+    assert_eq!(block.output, InputShape::Map { channels: 192, height: 4, width: 6 });
+    assert_eq!(activation(&vit, &images, "norm").unwrap().dims(), [2, 192, 4, 6]);
+    assert_eq!(activation(&vit, &images, "class_token").unwrap().dims(), [2, 192]);
+    let (dims, sum) = strength(&vit, "blocks.10");
+    assert_eq!(dims, [2, 4, 6]);
+    assert!(sum > 0.0);
+    assert_eq!(strength(&vit, "blocks.11"), (vec![2, 4, 6], 0.0));
+
+    let (dims, sum) = strength(&build("swin_tiny_patch4_window7_224"), "layers.2.blocks.5");
+    assert_eq!(dims, [2, 4, 6]);
+    assert!(sum > 0.0);
 }

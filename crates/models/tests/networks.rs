@@ -234,6 +234,34 @@ fn every_trainable_variable_gets_a_gradient_and_training_moves_the_statistics() 
 }
 
 #[test]
+fn every_variable_is_in_one_block() {
+    for (config, input) in each() {
+        let (network, params) = build(&config, input, 4);
+        let blocks = network.blocks();
+        for name in params.names() {
+            let holding: Vec<&str> =
+                blocks.iter().filter(|block| block.holds(&name)).map(|block| block.name.as_str()).collect();
+            assert_eq!(holding.len(), 1, "{config:?}: {name} is in {holding:?}");
+        }
+    }
+}
+
+#[test]
+fn patches_divide_the_input() {
+    for (name, side) in [
+        ("vit_tiny_patch16_224", 40),
+        ("vit_small_patch14_dinov2", 224 + 7),
+        ("swin_tiny_patch4_window7_224", 62),
+    ] {
+        let (info, params) = (registry::find(name).unwrap(), Params::zeros(&Device::Cpu));
+        let input = InputShape::Map { channels: 3, height: 224, width: side };
+        let said = ImageClassifier::new(info, input, 3, info.init, &params).unwrap_err().to_string();
+        let multiple = info.input_multiple;
+        assert!(said.contains(&format!("224x{side}: {multiple} must divide both sides")), "{said}");
+    }
+}
+
+#[test]
 fn a_new_head_leaves_the_backbone() {
     let (config, input) = each().swap_remove(4);
     let (mut network, params) = build(&config, input, 5);

@@ -14,7 +14,7 @@ use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_models::{BuildArgs, ImageClassifier, InputShape, ModelInfo, Params, is_buffer, registry};
 use serde_json::Value;
 
-use crate::common::{CLASSES, Worst, images, labels, norm_of, tensor, value};
+use crate::common::{CLASSES, Worst, images, labels, norm_of, number, tensor, value};
 
 /// In float32, by the kernels; where rounding weighs more in PyTorch, four times its own deviation from float64, which the golden
 /// has.
@@ -43,11 +43,6 @@ fn goldens(folder: &Path) -> BTreeMap<String, Value> {
         }
     }
     cases
-}
-
-/// FNV-1a of a name, 32 bits.
-fn number(name: &str) -> u64 {
-    name.bytes().fold(2_166_136_261u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(16_777_619)).into()
 }
 
 /// Variables with the script's values.

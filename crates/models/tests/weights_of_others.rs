@@ -1,11 +1,19 @@
 //! Weights as people have them: under others' names, in other types and formats, in parts, or broken.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
-use firstsight_models::networks::{ALEXNET, LOGISTIC, MOBILENET_V2, RESNET_SMALL};
-use firstsight_models::{Error, ImageClassifier, InputShape, ModelInfo, Params, WeightsHeader};
+use firstsight_models::networks::{
+    ALEXNET, CONVNEXTS, CONVNEXTS_V2, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, DINOS_V2, LOGISTIC,
+    MOBILENET_V2, RESNET_SMALL, SWINS, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize,
+};
+use firstsight_models::{Error, ImageClassifier, Init, InputShape, ModelInfo, Params, WeightsHeader};
+use serde_json::Value;
+
+use crate::common::{CLASSES, Worst, images, number, tensor, value};
 
 const COLOR: InputShape = InputShape::Map { channels: 3, height: 32, width: 32 };
 const GRAY: InputShape = InputShape::Map { channels: 1, height: 32, width: 32 };
@@ -114,6 +122,137 @@ fn torchvisions_mobilenet_v2_is_the_same_network() {
         assert_eq!(renaming.prefix, prefix);
         same(&network, &saved);
     }
+}
+
+/// A network as small as goldens/names.py's of that name.
+fn small(name: &str, size: (usize, usize)) -> ImageClassifier {
+    let params = Params::zeros(&Device::Cpu);
+    let (vb, init) = (params.builder(), Init::Transformer);
+    let input = InputShape::Map { channels: 3, height: size.0, width: size.1 };
+    let vit = |config: VitConfig| {
+        let config = VitConfig { width: 48, depth: 2, heads: 3, ..config };
+        Vit::new(&config, size, init, &vb).unwrap()
+    };
+    let convnext = |config: ConvNeXtConfig, conv_mlp: bool| {
+        let config = ConvNeXtConfig { width: 8, depths: [1, 1, 2, 1], conv_mlp, ..config };
+        ConvNeXt::new(&config, init, &vb).unwrap()
+    };
+    let build = |info: &'static ModelInfo| {
+        let head = (info.head)(CLASSES);
+        match name.split_once(' ').unwrap().1 {
+            "ViT" => ImageClassifier::from_network(
+                info,
+                vit(VitConfig::of(VitSize::Tiny)),
+                head,
+                input,
+                init,
+                &params,
+            ),
+            "DINOv2" => {
+                let network = vit(VitConfig::dino_v2(VitSize::Small, 0));
+                ImageClassifier::from_network(info, network, head, input, init, &params)
+            }
+            "Swin" => {
+                let config = SwinConfig { width: 12, depths: [1, 2, 1, 1], ..SwinConfig::of(SwinSize::Tiny) };
+                let network = Swin::new(&config, size, init, &vb).unwrap();
+                ImageClassifier::from_network(info, network, head, input, init, &params)
+            }
+            "ConvNeXt" => {
+                let network = convnext(ConvNeXtConfig::of(ConvNeXtSize::Tiny), false);
+                ImageClassifier::from_network(info, network, head, input, init, &params)
+            }
+            _ => {
+                // Dense layers there are pointwise convolutions here.
+                let network = convnext(ConvNeXtConfig::v2(ConvNeXtSize::Atto), true);
+                ImageClassifier::from_network(info, network, head, input, init, &params)
+            }
+        }
+        .unwrap()
+    };
+    match name.split_once(' ').unwrap().1 {
+        "ViT" => build(&VITS[0]),
+        "DINOv2" => build(&DINOS_V2[0]),
+        "Swin" => build(&SWINS[0]),
+        "ConvNeXt" => build(&CONVNEXTS[0]),
+        _ => build(&CONVNEXTS_V2[0]),
+    }
+}
+
+#[test]
+fn networks_of_torchvision_and_transformers_are_read_and_compute_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/names.json");
+    let goldens: Value = serde_json::from_str(&std::fs::read_to_string(goldens).unwrap()).unwrap();
+    let number_of = |value: &Value| value.as_u64().unwrap() as usize;
+    for (name, golden) in goldens["cases"].as_object().unwrap() {
+        let mut tensors = BTreeMap::new();
+        for (theirs, shape) in golden["tensors"].as_object().unwrap() {
+            let shape: Vec<usize> = shape.as_array().unwrap().iter().map(number_of).collect();
+            let values = value(theirs, &shape, number(theirs), 3.0);
+            tensors.insert(theirs.clone(), tensor(values, &shape, DType::F32));
+        }
+        write(&path, &tensors);
+        let size = (number_of(&golden["size"][0]), number_of(&golden["size"][1]));
+        let network = small(name, size);
+        if name.ends_with("DINOv2") {
+            // There is no last layer in the file.
+            network.params().remove(|name| network.in_head(name));
+        }
+        let renaming = network.load(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(renaming.other.map(|other| other.library), name.split(' ').next(), "{name}");
+        let images = images(2, size, DType::F32);
+        let found = match name.ends_with("DINOv2") {
+            true => network.backbone().forward_t(&images, false).unwrap(),
+            false => network.forward_t(&images, false).unwrap(),
+        };
+        let mut worst = Worst::default();
+        worst.see(name, &found, &golden["logits"]);
+        // The ε of transformers' ViT is 1e-12, timm's 1e-6.
+        worst.check(name, if name == "transformers ViT" { 1e-4 } else { 1e-5 });
+    }
+}
+
+/// timm's resized position embeddings are in goldens/positions.json.
+#[test]
+fn position_embeddings_for_another_size_are_resized() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/positions.json");
+    let goldens: Value = serde_json::from_str(&std::fs::read_to_string(goldens).unwrap()).unwrap();
+    for golden in goldens["cases"].as_array().unwrap() {
+        let [registers, from, height, width] =
+            ["registers", "from", "height", "width"].map(|key| golden[key].as_u64().unwrap() as usize);
+        let build = |size| {
+            let params = Params::zeros(&Device::Cpu);
+            let config =
+                VitConfig { width: 12, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, registers) };
+            let network = Vit::new(&config, size, Init::Transformer, &params.builder()).unwrap();
+            let input = InputShape::Map { channels: 3, height: size.0, width: size.1 };
+            let (info, init) = (&DINOS_V2[0], Init::Transformer);
+            ImageClassifier::from_network(info, network, (info.head)(3), input, init, &params).unwrap()
+        };
+        let there = build((14 * from, 14 * from));
+        let var = there.params().get("pos_embed").unwrap();
+        let values = value("pos_embed", var.dims(), number("pos_embed"), 3.0);
+        var.set(&tensor(values, var.dims(), DType::F32)).unwrap();
+        there.save(&path).unwrap();
+        let here = build((14 * height, 14 * width));
+        here.load(&path).unwrap();
+        let mut worst = Worst::default();
+        worst.see("pos_embed", here.params().get("pos_embed").unwrap().as_tensor(), &golden["pos_embed"]);
+        worst.check(&format!("{from}x{from} to {height}x{width}"), 1e-6);
+    }
+    // Embeddings of another width are no other size's.
+    let params = Params::zeros(&Device::Cpu);
+    let config = VitConfig { width: 24, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, 0) };
+    let network = Vit::new(&config, (28, 28), Init::Transformer, &params.builder()).unwrap();
+    let input = InputShape::Map { channels: 3, height: 28, width: 28 };
+    let info = &DINOS_V2[0];
+    let network =
+        ImageClassifier::from_network(info, network, (info.head)(3), input, info.init, &params).unwrap();
+    let said = network.load(&path).unwrap_err().to_string();
+    assert!(said.contains("of another shape"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,10 @@ use super::photo::imagenet;
 use crate::info::Build;
 use crate::layers::{DropPath, GlobalResponseNorm, LayerNorm, LayerScale, PatchConv};
 use crate::summary::{LayerKind, Trace};
-use crate::{BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
+use crate::weights::behind;
+use crate::{
+    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result, Weights,
+};
 
 /// ConvNeXt by timm's names. Atto to Nano are timm's and ConvNeXt V2's sizes.
 pub static CONVNEXTS: [ModelInfo; 7] = [
@@ -119,8 +122,72 @@ const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) 
         input_spec: InputSpec::imagenet,
         init: Init::Transformer,
         weights,
+        other_names: &[
+            OtherNames { library: "torchvision", layers: torchvision_names },
+            OtherNames { library: "transformers", layers: transformers_names },
+        ],
         ..ModelInfo::new(name, build)
     }
+}
+
+fn torchvision_names() -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 4] = [
+        ("features.0.0", "stem.0"),
+        ("features.0.1", "stem.1"),
+        ("classifier.0", "head.norm"),
+        ("classifier.2", "head.fc"),
+    ];
+    const BLOCK: [(&str, &str); 5] = [
+        ("block.0", "conv_dw"),
+        ("block.2", "norm"),
+        ("block.3", "mlp.fc1"),
+        ("block.5", "mlp.fc2"),
+        ("layer_scale", "gamma"),
+    ];
+    let blocks = each_block().flat_map(|(s, i)| {
+        behind(&format!("features.{}.{i}.", 2 * s + 1), &format!("stages.{s}.blocks.{i}."), &BLOCK)
+    });
+    let downsample = (1..4).flat_map(|s| {
+        let (theirs, ours) = (format!("features.{}.", 2 * s), format!("stages.{s}.downsample."));
+        behind(&theirs, &ours, &[("0", "0"), ("1", "1")])
+    });
+    behind("", "", &OUTER).into_iter().chain(blocks).chain(downsample).collect()
+}
+
+/// Both versions.
+fn transformers_names() -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 3] = [
+        ("embeddings.patch_embeddings", "stem.0"),
+        ("embeddings.layernorm", "stem.1"),
+        ("layernorm", "head.norm"),
+    ];
+    const BLOCK: [(&str, &str); 6] = [
+        ("dwconv", "conv_dw"),
+        ("layernorm", "norm"),
+        ("pwconv1", "mlp.fc1"),
+        ("grn", "mlp.grn"),
+        ("pwconv2", "mlp.fc2"),
+        ("layer_scale_parameter", "gamma"),
+    ];
+    let mut names = vec![("classifier".to_owned(), "head.fc".to_owned())];
+    for version in ["convnext.", "convnextv2."] {
+        names.extend(behind(version, "", &OUTER));
+        for (s, i) in each_block() {
+            let theirs = format!("{version}encoder.stages.{s}.layers.{i}.");
+            names.extend(behind(&theirs, &format!("stages.{s}.blocks.{i}."), &BLOCK));
+        }
+        for s in 1..4 {
+            let theirs = format!("{version}encoder.stages.{s}.downsampling_layer.");
+            names.extend(behind(&theirs, &format!("stages.{s}.downsample."), &[("0", "0"), ("1", "1")]));
+        }
+    }
+    names
+}
+
+/// Stage and number of every block of the deepest network.
+fn each_block() -> impl Iterator<Item = (usize, usize)> {
+    let depths = ConvNeXtConfig::of(ConvNeXtSize::Base).depths;
+    depths.into_iter().enumerate().flat_map(|(s, depth)| (0..depth).map(move |i| (s, i)))
 }
 
 /// Depths and channels of ConvNeXt's stages.

@@ -12,7 +12,10 @@ use super::photo::imagenet;
 use crate::info::{Build, check_size};
 use crate::layers::{Attention, Dense, DropPath, FeedForward, LayerNorm, PatchConv};
 use crate::summary::{LayerKind, Trace};
-use crate::{BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Weights};
+use crate::weights::behind;
+use crate::{
+    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result, Weights,
+};
 
 /// Swin by timm's names.
 pub static SWINS: [ModelInfo; 3] = [
@@ -56,8 +59,70 @@ const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) 
         input_spec: InputSpec::imagenet,
         init: Init::Transformer,
         weights,
+        other_names: &[
+            OtherNames { library: "torchvision", layers: torchvision_names },
+            OtherNames { library: "transformers", layers: transformers_names },
+        ],
         ..ModelInfo::new(name, build)
     }
+}
+
+fn torchvision_names() -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 3] =
+        [("features.0.0", "patch_embed.proj"), ("features.0.2", "patch_embed.norm"), ("head", "head.fc")];
+    const BLOCK: [(&str, &str); 7] = [
+        ("norm1", "norm1"),
+        ("attn.relative_position_bias_table", "attn.relative_position_bias_table"),
+        ("attn.qkv", "attn.qkv"),
+        ("attn.proj", "attn.proj"),
+        ("norm2", "norm2"),
+        ("mlp.0", "mlp.fc1"),
+        ("mlp.3", "mlp.fc2"),
+    ];
+    let blocks = each_block().flat_map(|(s, i)| {
+        behind(&format!("features.{}.{i}.", 2 * s + 1), &format!("layers.{s}.blocks.{i}."), &BLOCK)
+    });
+    let merges = (1..4)
+        .flat_map(|s| behind(&format!("features.{}.", 2 * s), &format!("layers.{s}.downsample."), &MERGE));
+    behind("", "", &OUTER).into_iter().chain(blocks).chain(merges).collect()
+}
+
+/// A stage of transformers ends with the merge that is the next one's here.
+fn transformers_names() -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 4] = [
+        ("swin.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+        ("swin.embeddings.norm", "patch_embed.norm"),
+        ("swin.layernorm", "norm"),
+        ("classifier", "head.fc"),
+    ];
+    const BLOCK: [(&str, &str); 9] = [
+        ("layernorm_before", "norm1"),
+        ("attention.self.relative_position_bias_table", "attn.relative_position_bias_table"),
+        ("attention.self.query", "attn.qkv"),
+        ("attention.self.key", "attn.qkv"),
+        ("attention.self.value", "attn.qkv"),
+        ("attention.output.dense", "attn.proj"),
+        ("layernorm_after", "norm2"),
+        ("intermediate.dense", "mlp.fc1"),
+        ("output.dense", "mlp.fc2"),
+    ];
+    let blocks = each_block().flat_map(|(s, i)| {
+        let theirs = format!("swin.encoder.layers.{s}.blocks.{i}.");
+        behind(&theirs, &format!("layers.{s}.blocks.{i}."), &BLOCK)
+    });
+    let merges = (1..4).flat_map(|s| {
+        let theirs = format!("swin.encoder.layers.{}.downsample.", s - 1);
+        behind(&theirs, &format!("layers.{s}.downsample."), &MERGE)
+    });
+    behind("", "", &OUTER).into_iter().chain(blocks).chain(merges).collect()
+}
+
+const MERGE: [(&str, &str); 2] = [("norm", "norm"), ("reduction", "reduction")];
+
+/// Stage and number of every block of the deepest network.
+fn each_block() -> impl Iterator<Item = (usize, usize)> {
+    let depths = SwinConfig::of(SwinSize::Base).depths;
+    depths.into_iter().enumerate().flat_map(|(s, depth)| (0..depth).map(move |i| (s, i)))
 }
 
 /// Width, depths and heads of Swin.

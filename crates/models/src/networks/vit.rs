@@ -11,9 +11,10 @@ use super::photo::{half, imagenet};
 use crate::info::{Build, check_size};
 use crate::layers::{Attention, DropPath, FeedForward, LayerNorm, LayerScale, PatchConv};
 use crate::summary::{LayerKind, Trace};
+use crate::weights::behind;
 use crate::{
-    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, PositionGrid, Result, TokenGrid,
-    Weights,
+    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, PositionGrid, Result,
+    TokenGrid, Weights,
 };
 
 /// ViT of Dosovitskiy et al. by timm's names, with the weights of Steiner et al., How to train your ViT?, 2022: pretrained
@@ -193,6 +194,8 @@ const fn vit(
         family: "ViT",
         paper: "Dosovitskiy et al., An image is worth 16x16 words, ICLR 2021",
         input_spec: InputSpec::minus_one_to_one,
+        other_names: &OTHER_NAMES,
+        left_out: &LEFT_OUT,
         ..variant(name, side, patch, build, weights)
     }
 }
@@ -201,6 +204,8 @@ const fn deit(name: &'static str, side: usize, build: Build, weights: &'static [
     ModelInfo {
         family: "DeiT",
         paper: "Touvron et al., Training data-efficient image transformers, ICML 2021",
+        other_names: &OTHER_NAMES,
+        left_out: &LEFT_OUT,
         ..variant(name, side, 16, build, weights)
     }
 }
@@ -250,6 +255,71 @@ pub(super) const fn variant(
         ..ModelInfo::new(name, build)
     }
 }
+
+static OTHER_NAMES: [OtherNames; 2] = [
+    OtherNames { library: "torchvision", layers: torchvision_names },
+    OtherNames { library: "transformers", layers: transformers_names },
+];
+
+/// A last layer that transformers has for pretraining.
+static LEFT_OUT: [&str; 2] = ["pooler.dense.weight", "pooler.dense.bias"];
+
+fn torchvision_names() -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 5] = [
+        ("conv_proj", "patch_embed.proj"),
+        ("class_token", "cls_token"),
+        ("encoder.pos_embedding", "pos_embed"),
+        ("encoder.ln", "norm"),
+        ("heads.head", "head"),
+    ];
+    const BLOCK: [(&str, &str); 7] = [
+        ("ln_1", "norm1"),
+        ("self_attention.in_proj_weight", "attn.qkv.weight"),
+        ("self_attention.in_proj_bias", "attn.qkv.bias"),
+        ("self_attention.out_proj", "attn.proj"),
+        ("ln_2", "norm2"),
+        ("mlp.0", "mlp.fc1"),
+        ("mlp.3", "mlp.fc2"),
+    ];
+    let blocks = (0..DEPTH)
+        .flat_map(|i| behind(&format!("encoder.layers.encoder_layer_{i}."), &format!("blocks.{i}."), &BLOCK));
+    behind("", "", &OUTER).into_iter().chain(blocks).collect()
+}
+
+/// With and without the last layer.
+fn transformers_names() -> Vec<(String, String)> {
+    const BLOCK: [(&str, &str); 8] = [
+        ("layernorm_before", "norm1"),
+        ("attention.attention.query", "attn.qkv"),
+        ("attention.attention.key", "attn.qkv"),
+        ("attention.attention.value", "attn.qkv"),
+        ("attention.output.dense", "attn.proj"),
+        ("layernorm_after", "norm2"),
+        ("intermediate.dense", "mlp.fc1"),
+        ("output.dense", "mlp.fc2"),
+    ];
+    let mut names = transformers_names_with("", &BLOCK);
+    names.extend(transformers_names_with("vit.", &BLOCK));
+    names.push(("classifier".to_owned(), "head".to_owned()));
+    names
+}
+
+/// The names of transformers behind `prefix` for blocks with these layers.
+pub(super) fn transformers_names_with(prefix: &str, block: &[(&str, &str)]) -> Vec<(String, String)> {
+    const OUTER: [(&str, &str); 5] = [
+        ("embeddings.cls_token", "cls_token"),
+        ("embeddings.mask_token", "mask_token"),
+        ("embeddings.position_embeddings", "pos_embed"),
+        ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+        ("layernorm", "norm"),
+    ];
+    let blocks = (0..DEPTH)
+        .flat_map(|i| behind(&format!("{prefix}encoder.layer.{i}."), &format!("blocks.{i}."), block));
+    behind(prefix, "", &OUTER).into_iter().chain(blocks).collect()
+}
+
+/// Blocks of the sizes up to Base.
+const DEPTH: usize = 12;
 
 /// Settings of a vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,5 +12,6 @@ pub use foreign::{ForeignFile, WayOut};
 pub use header::{TensorHeader, WeightsHeader};
 pub(crate) use load::{Rules, load};
 pub use mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
+pub(crate) use names::behind;
 pub use names::{OtherNames, Renaming, Stranger};
 pub use resize::PositionGrid;

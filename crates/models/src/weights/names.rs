@@ -23,6 +23,11 @@ impl PartialEq for OtherNames {
 
 impl Eq for OtherNames {}
 
+/// The names of `layers` there and here, each behind a prefix.
+pub(crate) fn behind(theirs: &str, ours: &str, layers: &[(&str, &str)]) -> Vec<(String, String)> {
+    layers.iter().map(|(there, here)| (format!("{theirs}{there}"), format!("{ours}{here}"))).collect()
+}
+
 /// Another network, whose weights are easily taken for this one's.
 #[derive(Debug)]
 pub struct Stranger {

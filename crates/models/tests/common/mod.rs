@@ -18,6 +18,11 @@ pub fn pattern(n: usize, k: u64) -> impl Iterator<Item = f64> {
     })
 }
 
+/// FNV-1a of a name, 32 bits.
+pub fn number(name: &str) -> u64 {
+    name.bytes().fold(2_166_136_261u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(16_777_619)).into()
+}
+
 /// The script's `value`.
 pub fn value(name: &str, shape: &[usize], k: u64, power: f64) -> Vec<f64> {
     let n = shape.iter().product();

@@ -16,6 +16,14 @@ def pattern(n, k):
     return h.astype(np.float64) / 2.0**32
 
 
+def number(name):
+    """FNV-1a of a name, 32 bits."""
+    h = 2166136261
+    for byte in name.encode():
+        h = (h ^ byte) * 16777619 % (1 << 32)
+    return h
+
+
 def value(name, shape, k, power=6.0):
     """The tensor `name` of the number k. A weight of rank 2 and more is uniform within √(power / fan_in)."""
     u = pattern(int(np.prod(shape)), k).reshape(shape)

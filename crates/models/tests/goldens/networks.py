@@ -9,6 +9,11 @@ networks.json beside this script.
 import json
 import os
 import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+# timm.py lies beside it.
+sys.path = [path for path in sys.path if pathlib.Path(path or ".").resolve() != HERE]
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -17,6 +22,8 @@ import numpy as np
 import timm
 import torch
 import torchvision
+
+sys.path.append(str(HERE))
 
 import keras_names
 from formulas import digest, images, labels, value

@@ -25,17 +25,9 @@ import torch
 sys.path.insert(1, str(HERE))
 sys.modules["timm"] = timm
 
-from formulas import CLASSES, digest, images, labels, value
+from formulas import CLASSES, digest, images, labels, number, value
 
 BATCH, TRAIN_BATCH = 2, 4
-
-
-def number(name):
-    """FNV-1a of a name, 32 bits."""
-    h = 2166136261
-    for byte in name.encode():
-        h = (h ^ byte) * 16777619 % (1 << 32)
-    return h
 
 
 def create(name, size):
