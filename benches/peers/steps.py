@@ -5,9 +5,9 @@
 The program builds the item's network, warms up, and prints a JSON line with the version, the threads and the parameters.
 Each line read from standard input, `SECONDS`, makes it run steps for at least that long, and at least three steps, and print
 their milliseconds as a JSON list. At the end of the input it prints the process's memory in MiB. Only torch is needed; the
-`compile` variants also need a C++ compiler. A training step is forward, cross-entropy on logits, backward, Adam. `features`
-is the forward pass without the last layer. `fine-tune` is a training step of the part from `--unfreeze-from` on, with batch
-norm in inference mode, by AdamW.
+`compile` variants also need a C++ compiler, `onnxruntime` (inference alone) onnx and onnxruntime, items G to J timm. A training
+step is forward, cross-entropy on logits, backward, Adam. `features` is the forward pass without the last layer. `fine-tune` is
+a training step of the part from `--unfreeze-from` on, with batch norm in inference mode, by AdamW.
 """
 
 import argparse
@@ -141,6 +141,15 @@ def xception():
     )  # fmt: skip
 
 
+def of_timm(name):
+    def build():
+        import timm
+
+        return timm.create_model(name)
+
+    return build
+
+
 # network, (batch, channels, height, width), classes
 ITEMS = {
     "A": (small_cnn, (128, 1, 80, 60), 55),
@@ -149,13 +158,34 @@ ITEMS = {
     "D": (alexnet, (16, 3, 227, 227), 1000),
     "E": (mobilenet_v2, (16, 3, 224, 224), 1000),
     "F": (xception, (16, 3, 150, 150), 1000),
+    "G": (of_timm("resnet50"), (16, 3, 224, 224), 1000),
+    "H": (of_timm("efficientnet_b0"), (16, 3, 224, 224), 1000),
+    "I": (of_timm("convnext_tiny"), (16, 3, 224, 224), 1000),
+    "J": (of_timm("vit_small_patch16_224"), (16, 3, 224, 224), 1000),
 }
-VARIANTS = ("eager", "channels_last", "compile", "compile_channels_last")
+VARIANTS = ("eager", "channels_last", "compile", "compile_channels_last", "onnxruntime")
 
 
-def make_step(item, mode, variant, unfreeze_from):
+def onnx_step(model, images, threads):
+    """A forward pass of ONNX Runtime with its defaults, on as many threads."""
+    import io
+
+    import onnxruntime
+
+    file = io.BytesIO()
+    with torch.no_grad():
+        torch.onnx.export(model, (images,), file, dynamo=False, input_names=["images"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    inputs = {"images": images.numpy()}
+    return lambda: session.run(None, inputs)
+
+
+def make_step(item, mode, variant, batch, unfreeze_from):
     """The function that runs one step, and the number of parameters (of the trained ones for fine-tuning)."""
-    network, shape, n_classes = ITEMS[item]
+    network, (usual, *rest), n_classes = ITEMS[item]
+    shape = (batch or usual, *rest)
     torch.manual_seed(0)
     model = network()
     n_params = sum(p.numel() for p in model.parameters())
@@ -168,6 +198,8 @@ def make_step(item, mode, variant, unfreeze_from):
         model.eval()
         if mode == "features":
             model = model[:-1]
+        if variant == "onnxruntime":
+            return onnx_step(model, images, torch.get_num_threads()), n_params
         if variant.startswith("compile"):
             # Weights as constants: batch norm folded, layouts chosen once.
             torch._inductor.config.freezing = True
@@ -218,6 +250,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--item", choices=ITEMS, required=True)
     parser.add_argument("--mode", choices=("forward", "train", "features", "fine-tune"), required=True)
+    parser.add_argument("--batch", type=int, metavar="N")
     parser.add_argument("--unfreeze-from", metavar="BLOCK")
     parser.add_argument("--variant", choices=VARIANTS, default="eager")
     parser.add_argument("--threads", type=int)
@@ -226,7 +259,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     base = memory()
-    step, n_params = make_step(args.item, args.mode, args.variant, args.unfreeze_from)
+    step, n_params = make_step(args.item, args.mode, args.variant, args.batch, args.unfreeze_from)
     for _ in range(args.warmup):
         step()
     about = {"name": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads(), "params": n_params}

@@ -9,13 +9,17 @@ use super::{Baseline, Comparison, Item, Memory, Mode, Outcome, Peak, VariantTimi
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Items, A to F [default: all]
+    /// Items, A to J [default: all]
     #[arg(long, num_args = 1.., value_name = "ITEM")]
     item: Vec<Item>,
     /// forward, train, features or fine-tune [default: what the table has of each item]
     #[arg(long)]
     mode: Option<Mode>,
-    /// Python with torch to compare with
+    /// Images per step [default: what the table has of each item]
+    #[arg(long, value_parser = values::positive, value_name = "N")]
+    batch: Option<usize>,
+    /// Python with torch to compare with; items G to J also need timm. With onnxruntime, forward passes are compared with it
+    /// too
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Number of turns of each side
@@ -37,7 +41,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         let (&[item], Some(mode)) = (args.item.as_slice(), args.mode) else {
             bail!("a worker needs one item and a mode");
         };
-        return serve(item, mode, context);
+        return serve(item, mode, args.batch.unwrap_or_else(|| item.batch()), context);
     }
     let threads = match context.threads {
         Some(threads) => threads,
@@ -53,10 +57,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let mut timings = Vec::new();
     for (item, mode) in args.selected() {
-        let work = item.work(mode)?;
-        let comparison =
-            Comparison { item, mode, threads: context.threads, rounds: args.rounds, seconds: args.seconds };
-        let timing = Timing::new(item, mode, work, peak, comparison.run(args.python.as_deref(), context)?);
+        let batch = args.batch.unwrap_or_else(|| item.batch());
+        let work = item.work(mode, batch)?;
+        let comparison = Comparison {
+            item,
+            mode,
+            batch,
+            threads: context.threads,
+            rounds: args.rounds,
+            seconds: args.seconds,
+        };
+        let outcome = comparison.run(args.python.as_deref(), context)?;
+        let timing = Timing::new(&comparison, work, peak, outcome);
         if !args.json {
             println!("{timing}");
         }
@@ -99,7 +111,7 @@ struct Timing {
     arithmetic_share: f64,
     /// Share of the peak memory bandwidth that the step reaches, at least.
     bandwidth_share: f64,
-    /// PyTorch's best with each malloc.
+    /// PyTorch's best with each malloc, and ONNX Runtime.
     pytorch: Vec<BaselineTiming>,
     /// One turn of each variant of PyTorch.
     scouted: Vec<VariantTiming>,
@@ -114,13 +126,14 @@ struct BaselineTiming {
 }
 
 impl Timing {
-    fn new(item: Item, mode: Mode, work: Work, peak: Peak, outcome: Outcome) -> Self {
+    fn new(of: &Comparison, work: Work, peak: Peak, outcome: Outcome) -> Self {
+        let &Comparison { item, mode, batch, .. } = of;
         let Outcome { ours, baselines, scouted } = outcome;
         let ms = ours.ms;
         Self {
             item: item.name(),
-            network: item.model().name,
-            batch: item.batch(),
+            network: item.model(),
+            batch,
             mode: mode.name(),
             ms,
             turns: ours.turns,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use firstsight::Context;
 use serde::Serialize;
 
-use super::worker::{Malloc, Memory, PyTorch, Worker};
+use super::worker::{Group, Memory, PyTorch, Worker};
 use super::{Item, Mode};
 
 /// Settings of the timing of an item.
@@ -14,6 +14,8 @@ use super::{Item, Mode};
 pub(crate) struct Comparison {
     pub(crate) item: Item,
     pub(crate) mode: Mode,
+    /// Images per step.
+    pub(crate) batch: usize,
     /// Threads of each side; its own choice if none is given.
     pub(crate) threads: Option<usize>,
     /// Number of turns of each side.
@@ -72,10 +74,10 @@ impl Comparison {
     /// Our side alone, or in turn with PyTorch's: each of its ways takes one turn, and the best with each malloc take all.
     pub(crate) fn run(&self, python: Option<&Path>, context: &Context) -> Result<Outcome> {
         let scouted = python.map(|python| self.scout(python)).transpose()?.unwrap_or_default();
-        let mut ours = Process::new(Worker::ours(self.item, self.mode, self.threads, context)?);
+        let mut ours = Process::new(Worker::ours(self, context)?);
         let mut baselines = Vec::new();
-        for malloc in [Malloc::Default, Malloc::Keeping] {
-            let ways = scouted.iter().filter(|scouted| scouted.how.malloc == malloc);
+        for group in Group::ALL {
+            let ways = scouted.iter().filter(|scouted| scouted.how.group() == group);
             if let (Some(best), Some(python)) = (ways.min_by(|a, b| a.ms.total_cmp(&b.ms)), python) {
                 let worker = self.pytorch(python, best.how)?;
                 let (here, there) = (ours.worker.about.params, worker.about.params);
@@ -101,7 +103,7 @@ impl Comparison {
     fn scout(&self, python: &Path) -> Result<Vec<VariantTiming>> {
         let mut scouted = Vec::new();
         let mut last = None;
-        for how in PyTorch::all() {
+        for how in PyTorch::all(self.mode) {
             let turn = || Ok(median(&self.pytorch(python, how)?.round(self.seconds)?));
             match turn() {
                 Ok(ms) => scouted.push(VariantTiming { how, ms }),
@@ -121,7 +123,7 @@ impl Comparison {
     fn pytorch(&self, python: &Path, how: PyTorch) -> Result<Worker> {
         let script: PathBuf = crate::workspace().join("benches").join("peers").join("steps.py");
         ensure!(script.is_file(), "{} is missing: run from the workspace", script.display());
-        Worker::pytorch(python, &script, how, self.item, self.mode, self.threads)
+        Worker::pytorch(python, &script, how, self)
             .with_context(|| format!("{} ({how}) does not run", python.display()))
     }
 }

@@ -4,8 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 use candle_core::{Device, ModuleT as _, Tensor};
-use firstsight_models::networks::{ALEXNET, LENET5, LOGISTIC, MOBILENET_V2, SMALL_CNN, XCEPTION};
-use firstsight_models::{ImageClassifier, Init, InputShape, ModelInfo, Params, Summary};
+use firstsight_models::{ImageClassifier, Init, InputShape, Params, Summary, registry};
 use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step, infer};
 use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset};
 use serde::Serialize;
@@ -19,13 +18,18 @@ pub(crate) enum Item {
     D,
     E,
     F,
+    G,
+    H,
+    I,
+    J,
 }
 
 /// Definition of an item.
 #[derive(Debug, Clone, Copy)]
 struct Spec {
     name: &'static str,
-    model: &'static ModelInfo,
+    /// Name in the registry.
+    model: &'static str,
     batch: usize,
     /// (channels, height, width)
     input: (usize, usize, usize),
@@ -55,7 +59,8 @@ const BOTH: &[Mode] = &[Mode::Forward, Mode::Train];
 const ALL: &[Mode] = &[Mode::Forward, Mode::Train, Mode::Features, Mode::FineTune];
 
 impl Item {
-    pub(crate) const ALL: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F];
+    pub(crate) const ALL: [Self; 10] =
+        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::J];
 
     fn spec(self) -> Spec {
         let spec = |name, model, batch, input, n_classes, modes| Spec {
@@ -67,12 +72,16 @@ impl Item {
             modes,
         };
         match self {
-            Self::A => spec("A", &SMALL_CNN, 128, (1, 80, 60), 55, TRAIN),
-            Self::B => spec("B", &LOGISTIC, 128, (1, 80, 60), 55, TRAIN),
-            Self::C => spec("C", &LENET5, 128, (1, 32, 32), 10, TRAIN),
-            Self::D => spec("D", &ALEXNET, 16, (3, 227, 227), 1000, BOTH),
-            Self::E => spec("E", &MOBILENET_V2, 16, (3, 224, 224), 1000, ALL),
-            Self::F => spec("F", &XCEPTION, 16, (3, 150, 150), 1000, BOTH),
+            Self::A => spec("A", "small-cnn", 128, (1, 80, 60), 55, TRAIN),
+            Self::B => spec("B", "logistic", 128, (1, 80, 60), 55, TRAIN),
+            Self::C => spec("C", "lenet5", 128, (1, 32, 32), 10, TRAIN),
+            Self::D => spec("D", "alexnet", 16, (3, 227, 227), 1000, BOTH),
+            Self::E => spec("E", "mobilenet-v2", 16, (3, 224, 224), 1000, ALL),
+            Self::F => spec("F", "xception", 16, (3, 150, 150), 1000, BOTH),
+            Self::G => spec("G", "resnet50", 16, (3, 224, 224), 1000, BOTH),
+            Self::H => spec("H", "efficientnet_b0", 16, (3, 224, 224), 1000, BOTH),
+            Self::I => spec("I", "convnext_tiny", 16, (3, 224, 224), 1000, BOTH),
+            Self::J => spec("J", "vit_small_patch16_224", 16, (3, 224, 224), 1000, BOTH),
         }
     }
 
@@ -80,7 +89,8 @@ impl Item {
         self.spec().name
     }
 
-    pub(crate) fn model(self) -> &'static ModelInfo {
+    /// The network's name in the registry.
+    pub(crate) fn model(self) -> &'static str {
         self.spec().model
     }
 
@@ -96,12 +106,12 @@ impl Item {
     fn network(self, params: &Params) -> Result<ImageClassifier> {
         let Spec { model, input: (channels, height, width), n_classes, .. } = self.spec();
         let input = InputShape::Map { channels, height, width };
-        Ok(ImageClassifier::new(model, input, n_classes, Init::PyTorch, params)?)
+        Ok(ImageClassifier::new(registry::find(model)?, input, n_classes, Init::PyTorch, params)?)
     }
 
     /// A step to be run again and again, on one batch of noise; and the number of trainable parameters.
-    pub(crate) fn step(self, mode: Mode, seed: u64, device: &Device) -> Result<(Step, usize)> {
-        let Spec { batch, input: (channels, height, width), n_classes, .. } = self.spec();
+    pub(crate) fn step(self, mode: Mode, batch: usize, seed: u64, device: &Device) -> Result<(Step, usize)> {
+        let Spec { input: (channels, height, width), n_classes, .. } = self.spec();
         let params = Params::seeded(seed, device);
         let network = self.network(&params)?;
         let n_params = params.trainable().iter().map(|var| var.elem_count()).sum();
@@ -145,17 +155,17 @@ impl Item {
     }
 
     /// Amount of work of a step.
-    pub(crate) fn work(self, mode: Mode) -> Result<Work> {
+    pub(crate) fn work(self, mode: Mode, batch: usize) -> Result<Work> {
         let network = self.network(&Params::seeded(0, &Device::Cpu))?;
         match mode {
             Mode::FineTune => {
                 let (summary, trained) = FineTuner::new(&network, &fine_tuning(&network)?)?.summary();
-                Ok(Work::count(&summary, self.batch(), mode, &trained))
+                Ok(Work::count(&summary, batch, mode, &trained))
             }
             _ => {
                 let summary = network.summary();
                 let trained = vec![mode == Mode::Train; summary.rows.len()];
-                Ok(Work::count(&summary, self.batch(), mode, &trained))
+                Ok(Work::count(&summary, batch, mode, &trained))
             }
         }
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use firstsight::{Context, device};
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Mode};
+use super::{Comparison, Item, Mode};
 
 /// Steps before the first that counts.
 const WARM_UP: usize = 3;
@@ -41,9 +41,9 @@ pub(crate) struct Memory {
 }
 
 /// Is our worker: runs the item's steps as standard input asks for them.
-pub(crate) fn serve(item: Item, mode: Mode, context: &Context) -> Result<()> {
+pub(crate) fn serve(item: Item, mode: Mode, batch: usize, context: &Context) -> Result<()> {
     let base_mib = memory("VmRSS:");
-    let (mut step, params) = item.step(mode, context.seed, &context.runtime.device)?;
+    let (mut step, params) = item.step(mode, batch, context.seed, &context.runtime.device)?;
     for _ in 0..WARM_UP {
         step()?;
     }
@@ -90,6 +90,20 @@ pub(crate) enum Variant {
     ChannelsLast,
     Compile,
     CompileChannelsLast,
+    /// The network as ONNX in ONNX Runtime: inference alone.
+    Onnxruntime,
+}
+
+/// Ways of which the best is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    PyTorch(Malloc),
+    OnnxRuntime,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 3] =
+        [Self::PyTorch(Malloc::Default), Self::PyTorch(Malloc::Keeping), Self::OnnxRuntime];
 }
 
 /// The C library's treatment of large freed blocks.
@@ -104,7 +118,7 @@ pub(crate) enum Malloc {
 
 impl PyTorch {
     /// All ways that this system has.
-    pub(crate) fn all() -> Vec<Self> {
+    pub(crate) fn all(mode: Mode) -> Vec<Self> {
         let mallocs: &[Malloc] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
             &[Malloc::Default, Malloc::Keeping]
         } else {
@@ -112,10 +126,20 @@ impl PyTorch {
         };
         let variants =
             [Variant::Eager, Variant::ChannelsLast, Variant::Compile, Variant::CompileChannelsLast];
+        let onnx = matches!(mode, Mode::Forward | Mode::Features)
+            .then_some(Self { variant: Variant::Onnxruntime, malloc: Malloc::Default });
         variants
             .into_iter()
             .flat_map(|variant| mallocs.iter().map(move |&malloc| Self { variant, malloc }))
+            .chain(onnx)
             .collect()
+    }
+
+    pub(crate) fn group(self) -> Group {
+        match self.variant {
+            Variant::Onnxruntime => Group::OnnxRuntime,
+            _ => Group::PyTorch(self.malloc),
+        }
     }
 }
 
@@ -133,6 +157,7 @@ impl Variant {
             Self::ChannelsLast => "channels_last",
             Self::Compile => "compile",
             Self::CompileChannelsLast => "compile_channels_last",
+            Self::Onnxruntime => "onnxruntime",
         }
     }
 }
@@ -148,7 +173,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts our side, warmed up.
-    pub(crate) fn ours(item: Item, mode: Mode, threads: Option<usize>, context: &Context) -> Result<Self> {
+    pub(crate) fn ours(of: &Comparison, context: &Context) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.args([
             "bench",
@@ -158,18 +183,11 @@ impl Worker {
             "--device",
             &device::argument(&context.runtime.device),
         ]);
-        Self::start(command, item, mode, threads).context("our own worker does not run")
+        Self::start(command, of).context("our own worker does not run")
     }
 
     /// Starts PyTorch's side, warmed up; compiling may take a minute.
-    pub(crate) fn pytorch(
-        python: &Path,
-        script: &Path,
-        how: PyTorch,
-        item: Item,
-        mode: Mode,
-        threads: Option<usize>,
-    ) -> Result<Self> {
+    pub(crate) fn pytorch(python: &Path, script: &Path, how: PyTorch, of: &Comparison) -> Result<Self> {
         const KEEP: &str =
             "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864";
         let mut command = Command::new(python);
@@ -177,14 +195,15 @@ impl Worker {
         if how.malloc == Malloc::Keeping {
             command.env("GLIBC_TUNABLES", KEEP);
         }
-        if mode == Mode::FineTune {
-            command.args(["--unfreeze-from", &item.unfreeze_from()?]);
+        if of.mode == Mode::FineTune {
+            command.args(["--unfreeze-from", &of.item.unfreeze_from()?]);
         }
-        Self::start(command, item, mode, threads)
+        Self::start(command, of)
     }
 
-    fn start(mut command: Command, item: Item, mode: Mode, threads: Option<usize>) -> Result<Self> {
-        command.args(["--item", item.name(), "--mode", mode.name()]);
+    fn start(mut command: Command, of: &Comparison) -> Result<Self> {
+        let &Comparison { item, mode, batch, threads, .. } = of;
+        command.args(["--item", item.name(), "--mode", mode.name(), "--batch", &batch.to_string()]);
         if let Some(threads) = threads {
             command.args(["--threads", &threads.to_string()]);
         }
