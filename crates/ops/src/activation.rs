@@ -39,8 +39,7 @@ impl CustomOp1 for Activate {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut y = cpu::slice(x, layout)?.to_vec();
-        elementwise::par_activate(&mut y, self.0);
+        let y = elementwise::par_activated(cpu::slice(x, layout)?, self.0);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -50,9 +49,7 @@ impl CustomOp1 for Activate {
         let x_grad = if self.0.is_monotonic() {
             elementwise::par_activation_grad(grad.slice()?, y.slice()?, self.0)
         } else {
-            let mut x_grad = grad.slice()?.to_vec();
-            elementwise::par_input_grad(&mut x_grad, x_data.slice()?, self.0);
-            x_grad
+            elementwise::par_gradient_at_input(grad.slice()?, x_data.slice()?, self.0)
         };
         route_values(x, x_grad)
     }

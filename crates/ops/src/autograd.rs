@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::cpu;
 
@@ -64,6 +64,11 @@ pub(crate) fn is_tracked(tensor: &Tensor) -> bool {
 /// Applies `op`, recorded if its argument is tracked.
 pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
     if is_tracked(x) { x.apply_op1(op) } else { x.apply_op1_no_bwd(&op) }
+}
+
+/// Applies `op`, recorded if an argument is tracked.
+pub(crate) fn apply2([a, b]: [&Tensor; 2], op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
+    if [a, b].into_iter().any(is_tracked) { a.apply_op2(b, op) } else { a.apply_op2_no_bwd(b, &op) }
 }
 
 /// Applies `op`, recorded if an argument is tracked.

@@ -1,6 +1,6 @@
 //! Dropout from a seed.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::error::Error;
 use crate::reference;
@@ -47,6 +47,14 @@ pub(crate) fn dropout_scales(
     // The upper 53 bits as a fraction in [0, 1).
     let dropped = |index| (split_mix(seed, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64) < rate;
     Ok((0..count as u64).map(|index| if dropped(index) { 0.0 } else { scale }).collect())
+}
+
+/// The factors (B, 1, …) of [`crate::drop_path`].
+pub(crate) fn drop_path_scales(x: &Tensor, rate: f64, seed: u64) -> Result<Tensor> {
+    let mut dims = vec![1; x.rank()];
+    dims[0] = x.dim(0)?;
+    let scales = Tensor::from_vec(dropout_scales("drop_path", dims[0], rate, seed)?, dims, &Device::Cpu)?;
+    scales.to_dtype(x.dtype())?.to_device(x.device())
 }
 
 #[cfg(test)]

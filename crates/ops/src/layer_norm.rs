@@ -1,8 +1,13 @@
 //! Layer normalization and global response normalization.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
+use crate::cpu::layer_norm::LayerNorm;
+use crate::cpu::response_norm::ResponseNorm;
+use crate::cpu::{self, WeightedGrads};
+use crate::custom_op::{self, Backward, WeightedOp};
 use crate::reference;
+use crate::shape::NormShape;
 
 /// Layer normalization (Ba, Kiros and Hinton 2016) over the last dimension: `x` (…, C), `weight` (C,) and `bias` (C,) to
 /// weight·(x − mean) / √(var + ε) + bias (…, C), with the biased variance.
@@ -20,7 +25,12 @@ use crate::reference;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    reference::layer_norm(x, weight, bias, epsilon)
+    if !cpu::has_kernels(&[x, weight, bias]) {
+        return reference::layer_norm(x, weight, bias, epsilon);
+    }
+    let features = NormShape::over_last("layer_norm", x, weight, bias, epsilon)?.features;
+    let norm = LayerNorm { features, pixels: 1, epsilon };
+    custom_op::apply(LayerNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// [`layer_norm`] over the channels of each pixel, `x` (B, C, H, W), as in ConvNeXt (Liu et al. 2022).
@@ -38,7 +48,12 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> R
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn layer_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    reference::layer_norm_2d(x, weight, bias, epsilon)
+    if !cpu::has_kernels(&[x, weight, bias]) {
+        return reference::layer_norm_2d(x, weight, bias, epsilon);
+    }
+    let features = NormShape::over_channels("layer_norm_2d", x, weight, bias, epsilon)?.features;
+    let norm = LayerNorm { features, pixels: x.dim(2)? * x.dim(3)?, epsilon };
+    custom_op::apply(LayerNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// Global response normalization (Woo et al. 2023, ConvNeXt V2) of channels last: `x` (B, …, C), `weight` (C,) and `bias`
@@ -59,7 +74,14 @@ pub fn layer_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    reference::global_response_norm(x, weight, bias, epsilon)
+    if !cpu::has_kernels(&[x, weight, bias]) {
+        return reference::global_response_norm(x, weight, bias, epsilon);
+    }
+    let shape = NormShape::over_last("global_response_norm", x, weight, bias, epsilon)?;
+    let (channels, batch) = (shape.features, x.dim(0)?);
+    let norm =
+        ResponseNorm { channels, pixels: shape.count / channels / batch, channels_last: true, epsilon };
+    custom_op::apply(ResponseNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// [`global_response_norm`] of channels first, `x` (B, C, H, W).
@@ -68,5 +90,56 @@ pub fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon:
 ///
 /// Shapes that do not fit, or an epsilon below 0.
 pub fn global_response_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    reference::global_response_norm_2d(x, weight, bias, epsilon)
+    if !cpu::has_kernels(&[x, weight, bias]) {
+        return reference::global_response_norm_2d(x, weight, bias, epsilon);
+    }
+    let channels = NormShape::over_channels("global_response_norm_2d", x, weight, bias, epsilon)?.features;
+    let norm = ResponseNorm { channels, pixels: x.dim(2)? * x.dim(3)?, channels_last: false, epsilon };
+    custom_op::apply(ResponseNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
+}
+
+struct LayerNormOp {
+    norm: LayerNorm,
+    shape: Shape,
+}
+
+impl WeightedOp for LayerNormOp {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn output_shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        self.norm.forward(x, weight, bias)
+    }
+
+    fn backward(&self, Backward { x, weight, grad, .. }: Backward<'_>) -> Result<WeightedGrads> {
+        Ok(self.norm.backward(x, weight, grad))
+    }
+}
+
+struct ResponseNormOp {
+    norm: ResponseNorm,
+    shape: Shape,
+}
+
+impl WeightedOp for ResponseNormOp {
+    fn name(&self) -> &'static str {
+        "global_response_norm"
+    }
+
+    fn output_shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        self.norm.forward(x, weight, bias)
+    }
+
+    fn backward(&self, Backward { x, weight, grad, .. }: Backward<'_>) -> Result<WeightedGrads> {
+        Ok(self.norm.backward(x, weight, grad))
+    }
 }

@@ -5,13 +5,13 @@ use candle_core::{Result, Shape, Tensor};
 use crate::activation::activate;
 use crate::autograd::is_tracked;
 use crate::config::Activation;
-use crate::cpu::gemm::{self, Im2colView, PackedLhs, PixelLayout, gemm, gemm_over_pixels, gemv};
+use crate::cpu::gemm::{self, PackedLhs, PackedRhs, gemv, multiply_packed};
 use crate::cpu::{self, WeightedGrads, elementwise};
 use crate::custom_op::{self, Backward, WeightedOp};
 use crate::reference;
 use crate::shape::LinearShape;
 
-/// Computes f(x·weightᵀ + bias): `x` (B, in), `weight` (out, in), `bias` (out,) to (B, out).
+/// Computes f(x·weightᵀ + bias): `x` (…, in), `weight` (out, in), `bias` (out,) to (…, out).
 ///
 /// # Errors
 ///
@@ -27,6 +27,13 @@ use crate::shape::LinearShape;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    if let [batch @ .., n_in] = x.dims()
+        && batch.len() > 1
+    {
+        let dims: Vec<usize> = batch.iter().copied().chain([weight.dim(0)?]).collect();
+        let rows = x.reshape((batch.iter().product::<usize>(), *n_in))?;
+        return linear(&rows, weight, bias, activation)?.reshape(dims);
+    }
     if !cpu::has_kernels(&[x, weight, bias.unwrap_or(x)]) {
         return reference::linear(x, weight, bias, activation);
     }
@@ -45,11 +52,6 @@ struct LinearOp {
     activation: Activation,
 }
 
-/// The offset of each row of a matrix with rows of `len` values.
-fn row_offsets(count: usize, len: usize) -> Vec<usize> {
-    (0..count).map(|row| row * len).collect()
-}
-
 impl WeightedOp for LinearOp {
     fn name(&self) -> &'static str {
         "linear"
@@ -61,14 +63,12 @@ impl WeightedOp for LinearOp {
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let LinearShape { batch, n_in, n_out } = self.shape;
-        let mut y = if batch <= gemm::MAX_ROWS {
-            gemv(x, weight, n_in)
-        } else {
-            let (x_rows, weight_rows) = (row_offsets(batch, n_in), row_offsets(n_out, n_in));
-            let features = PixelLayout::flat(n_in, n_in);
-            let x = Im2colView::new(x, &x_rows, features, 1);
-            gemm_over_pixels(&x, &Im2colView::new(weight, &weight_rows, features, 1))
-        };
+        if batch > gemm::MAX_ROWS {
+            let x = PackedLhs::from_rows(x, (batch, n_in), None);
+            let weight = PackedRhs::from_columns(weight, (n_in, n_out));
+            return multiply_packed(&x, &weight, Some(bias), self.activation);
+        }
+        let mut y = gemv(x, weight, n_in);
         for row in y.chunks_exact_mut(n_out) {
             elementwise::add(row, bias);
         }
@@ -79,21 +79,21 @@ impl WeightedOp for LinearOp {
     fn backward(&self, pass: Backward<'_>) -> Result<WeightedGrads> {
         let LinearShape { batch, n_in, n_out } = self.shape;
         let Backward { x, weight, y, grad, wants } = pass;
-        let grad = elementwise::par_activation_grad(grad, y, self.activation);
-        let features = PixelLayout::flat(n_in, n_in);
-        // lhs · rhs, where rhs has rows of `n_in` values.
-        let product = |lhs: PackedLhs, rhs: &[f32], rhs_rows: usize| {
-            let rhs_rows = row_offsets(rhs_rows, n_in);
-            gemm(&lhs, &Im2colView::new(rhs, &rhs_rows, features, 1))
-        };
+        let before_activation = (self.activation != Activation::Identity)
+            .then(|| elementwise::par_activation_grad(grad, y, self.activation));
+        let grad = before_activation.as_deref().unwrap_or(grad);
+        let product =
+            |lhs: PackedLhs, rhs: PackedRhs| multiply_packed(&lhs, &rhs, None, Activation::Identity);
         Ok(WeightedGrads {
-            x: wants.x.then(|| product(PackedLhs::from_rows(&grad, (batch, n_out), None), weight, n_out)),
-            weight: wants.weight.then(|| product(PackedLhs::from_columns(&grad, (n_out, batch)), x, batch)),
-            bias: wants.bias.then(|| {
-                let mut sums = vec![0.0; n_out];
-                grad.chunks_exact(n_out).for_each(|row| elementwise::add(&mut sums, row));
-                sums
+            x: wants.x.then(|| {
+                let grad = PackedLhs::from_rows(grad, (batch, n_out), None);
+                product(grad, PackedRhs::from_rows(weight, (n_out, n_in)))
             }),
+            weight: wants.weight.then(|| {
+                let grad = PackedLhs::from_columns(grad, (n_out, batch));
+                product(grad, PackedRhs::from_rows(x, (batch, n_in)))
+            }),
+            bias: wants.bias.then(|| elementwise::par_sum_rows(grad, n_out)),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Resizing of small grids, such as position embeddings.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::error::Error;
 
@@ -29,32 +29,32 @@ pub fn resize_bicubic(x: &Tensor, (height, width): (usize, usize)) -> Result<Ten
         return Err(Error::Setting { op: "resize_bicubic", rule, found }.into());
     }
     let matrix = |from, to| -> Result<Tensor> {
-        let weights: Vec<f32> = (0..to).flat_map(|at| weights(from, to, at)).collect();
-        Tensor::from_vec(weights, (to, from), x.device())?.to_dtype(x.dtype())
+        let weights: Vec<f64> = (0..to).flat_map(|at| weights(from, to, at)).collect();
+        Tensor::from_vec(weights, (to, from), &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())
     };
     let rows = x.contiguous()?.reshape((batch * channels * h, w))?.matmul(&matrix(w, width)?.t()?)?;
     let maps = rows.reshape((batch * channels, h, width))?;
     matrix(h, height)?.broadcast_matmul(&maps)?.reshape((batch, channels, height, width))
 }
 
-/// The weights of the `from` inputs for output `at` of `to`, in float32 as in PyTorch.
-fn weights(from: usize, to: usize, at: usize) -> Vec<f32> {
-    let scale = from as f32 / to as f32;
+/// The weights of the `from` inputs for output `at` of `to`.
+fn weights(from: usize, to: usize, at: usize) -> Vec<f64> {
+    let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
-    let center = scale * (at as f32 + 0.5);
+    let center = scale * (at as f64 + 0.5);
     let first = (center - 2.0 * stretch + 0.5).max(0.0) as usize;
     let end = ((center + 2.0 * stretch + 0.5) as usize).min(from);
     let mut weights = vec![0.0; from];
     for (i, weight) in weights.iter_mut().enumerate().take(end).skip(first) {
-        *weight = cubic((i as f32 - center + 0.5) / stretch);
+        *weight = cubic((i as f64 - center + 0.5) / stretch);
     }
-    let total: f32 = weights.iter().sum();
+    let total: f64 = weights.iter().sum();
     weights.iter_mut().for_each(|weight| *weight /= total);
     weights
 }
 
 /// Keys's cubic (1981) with a = −0.5.
-fn cubic(x: f32) -> f32 {
+fn cubic(x: f64) -> f64 {
     let x = x.abs();
     if x < 1.0 {
         (1.5 * x - 2.5) * x * x + 1.0

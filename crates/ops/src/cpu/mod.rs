@@ -16,18 +16,26 @@
 //! | `conv/epilogue.rs`, `conv/padded_input.rs` | inputs of convolutions: normalization applied while reading, padding |
 //! | `gemm/` | matrix products: packing, microkernel, tasks, reductions over pixels, few rows |
 //! | `pool.rs` | max and average pooling, forward and backward |
+//! | `attention/` | attention by head, with the scores of a few queries at a time, forward and backward |
+//! | `layer_norm.rs`, `response_norm.rs` | layer and global response normalization, forward and backward |
+//! | `softmax.rs`, `scale.rs` | softmax of rows, factors per channel, forward and backward |
 //! | `batch_norm.rs`, `elementwise.rs` | loops over the values of a channel or tensor |
 //! | `simd/` | vector instructions, chosen at run time |
 //! | `memory/` | reused buffers, shared planes, work for threads |
 
+pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod layer_norm;
 pub(crate) mod memory;
 pub(crate) mod plan;
 pub(crate) mod pool;
+pub(crate) mod response_norm;
+pub(crate) mod scale;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 
 use std::ops::Deref;
 

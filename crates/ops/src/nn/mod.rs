@@ -121,16 +121,7 @@ impl Linear {
 
 impl Module for Linear {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let apply = |xs: &Tensor| crate::linear(xs, &self.weight, self.bias.as_ref(), Activation::Identity);
-        match xs.dims() {
-            [_, _] => apply(xs),
-            [batch @ .., n_in] => {
-                let rows: usize = batch.iter().product();
-                let dims: Vec<usize> = batch.iter().copied().chain([self.weight.dim(0)?]).collect();
-                apply(&xs.reshape((rows, *n_in))?)?.reshape(dims)
-            }
-            [] => apply(xs),
-        }
+        crate::linear(xs, &self.weight, self.bias.as_ref(), Activation::Identity)
     }
 }
 

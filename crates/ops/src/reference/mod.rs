@@ -5,6 +5,7 @@
 
 mod attention;
 mod norm;
+mod scale;
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -13,6 +14,7 @@ use candle_nn::ops::sigmoid;
 
 pub use self::attention::{attention, self_attention, softmax};
 pub use self::norm::{global_response_norm, global_response_norm_2d, layer_norm, layer_norm_2d};
+pub use self::scale::{drop_path, layer_scale, layer_scale_2d, scale_channels};
 use crate::batch_norm::BatchNorm;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::conv_block::{ConvBlock, ConvLayer, Pooling, Shortcut};

@@ -32,13 +32,13 @@ def record(op, args, shape=None, **settings):
     if shape is not None:
         args = {**args, "seed": draw(*shape)}
     out = reference.results(case, lambda key: args[key])
-    tensors.update({f"{case['name']}.{key}": value.clone() for key, value in {**args, **out}.items()})
+    tensors.update({f"{case['name']}.{key}": value.contiguous().clone() for key, value in {**args, **out}.items()})
     cases.append(case)
 
 
 def shape_of(op, args, settings):
     """The shape of the result and of its seed."""
-    names = reference.ARGUMENTS.get(op, ["x"])
+    names = reference.arguments_of({"op": op, **settings})
     running = [args[key].clone() for key in ("running_mean", "running_var") if key in args]
     return reference.forward({"op": op, **settings}, [args[name] for name in names], running).shape
 
@@ -117,7 +117,7 @@ record_op("global_avg_pool2d", {"x": draw(2, 3, 5, 4)})
 
 for activation in reference.ACTIVATIONS:
     # With zeros and sixes, the corners of the activations.
-    x = torch.cat([draw(10) * 4, torch.tensor([0.0, -0.0, 6.0, 7.0, -1.0])])
+    x = torch.cat([draw(10) * 4, torch.tensor([0.0, -0.0, 6.0, 7.0, -1.0, 3.0, -3.0])])
     record_op("activate", {"x": x}, activation=activation)
     args = {"x": draw(5, 7), "weight": draw(4, 7), "bias": draw(4)}
     record_op("linear", args, activation=activation)
@@ -159,6 +159,54 @@ for include in (True, False):
         "conv2d_avg_pool", args, count_include_pad=include, pool=pool,
         stride=(1, 1), pad=(1, 1, 0, 1), dilation=(1, 1), groups=1, activation="tanh",
     )  # fmt: skip
+
+# Non-monotonic activations where a block cannot fuse them.
+for activation in ("silu", "gelu", "hard_swish"):
+    args = {"x": draw(2, 3, 6, 5), "weight": draw(4, 3, 3, 3) * 0.3, "bias": draw(4)}
+    pool = {"kernel": (2, 2), "stride": (2, 1), "padding": (0, 0), "ceil": False}
+    conv = {"stride": (1, 1), "pad": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1, "activation": activation}
+    record_op("conv2d", args, **conv)
+    record_op("conv2d_max_pool", args, pool=pool, **conv)
+    record_op("conv2d_avg_pool", args, pool=pool, count_include_pad=True, **conv)
+    args = {"x": draw(2, 3, 6, 5), "weight": draw(3, 1, 3, 3) * 0.3, "gamma": draw(3) + 1, "beta": draw(3)}
+    args |= {"running_mean": draw(3), "running_var": draw(3) ** 2 + 0.5}
+    norm = {"epsilon": 1e-3, "momentum": 0.1, "unbiased": True, "train": True}
+    record_op("conv2d_batch_norm", args, **{**conv, "groups": 3}, **norm)
+
+for shape in ((1, 1, 5), (2, 3, 8), (3, 1, 19), (1, 5, 96), (2, 2, 7, 33)):
+    args = {"x": draw(*shape) * 2 + 1, "gamma": draw(shape[-1]) + 1, "beta": draw(shape[-1])}
+    record_op("layer_norm", args, epsilon=1e-6)
+    record_op("global_response_norm", args, epsilon=1e-6)
+for shape in ((1, 7, 1, 1), (2, 5, 3, 4), (1, 17, 5, 7), (3, 40, 2, 3)):
+    args = {"x": draw(*shape) * 2 + 1, "gamma": draw(shape[1]) + 1, "beta": draw(shape[1])}
+    record_op("layer_norm2d", args, epsilon=1e-6)
+    record_op("global_response_norm2d", args, epsilon=1e-6)
+    record_op("layer_scale2d", {"x": draw(*shape), "scales": draw(shape[1])})
+    record_op("scale_channels", {"x": draw(*shape), "scales": draw(*shape[:2], 1, 1)})
+record_op("layer_scale", {"x": draw(2, 3, 5), "scales": draw(5)})
+for shape in ((1, 1), (3, 5), (2, 3, 37)):
+    record_op("softmax", {"x": draw(*shape) * 5})
+
+# (B, heads, N, M, d, e), groups of the bias, heads of the bias
+for (b, h, n, m, d, e), groups, of_heads in (
+    ((1, 1, 1, 1, 1, 1), 0, 0),
+    ((1, 2, 5, 5, 8, 8), 0, 0),
+    ((2, 3, 7, 11, 5, 3), 1, 3),
+    ((4, 2, 9, 9, 16, 16), 2, 1),
+    ((2, 1, 3, 20, 33, 17), 2, 1),
+):
+    args = {"q": draw(b, h, n, d), "k": draw(b, h, m, d), "v": draw(b, h, m, e)}
+    if groups:
+        args["bias"] = draw(groups, of_heads, n, m)
+    record_op("attention", args, scale=d**-0.5, biased=groups > 0)
+for (batch, tokens, heads, dim), biased in (((1, 5, 1, 4), False), ((2, 10, 3, 8), True), ((1, 50, 2, 17), False)):
+    args = {"x": draw(batch, tokens, 3 * heads * dim)}
+    if biased:
+        args["bias"] = draw(1, heads, tokens, tokens)
+    record_op("self_attention", args, heads=heads, biased=biased)
+
+for size, to in (((14, 14), (16, 16)), ((16, 16), (7, 9)), ((3, 5), (8, 2)), ((1, 1), (3, 2)), ((9, 9), (9, 9))):
+    record_op("resize_bicubic", {"x": draw(1, 2, *size)}, size=to)
 
 made_by = f"PyTorch {torch.__version__}, Keras {keras.__version__}"
 save_file(tensors, Path(__file__).with_suffix(".safetensors"), {"cases": json.dumps(cases), "made_by": made_by})

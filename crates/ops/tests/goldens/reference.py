@@ -18,6 +18,13 @@ ACTIVATIONS = {
     "relu6": F.relu6,
     "tanh": torch.tanh,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "sigmoid": torch.sigmoid,
+    # The gradient of PyTorch's own is a float32 in float64.
+    "hard_sigmoid": lambda x: F.relu6(x + 3) / 6,
+    "silu": F.silu,
+    "hard_swish": F.hardswish,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
 
 
@@ -99,6 +106,30 @@ def chain(case, x, args, running):
     return y + x if case["residual"] else y
 
 
+def attention(scale, q, k, v, bias=None):
+    if bias is not None:
+        # PyTorch takes a bias for each sample.
+        bias = bias.repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
+    return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+
+
+def self_attention(case, x, bias=None):
+    batch, tokens, width = x.shape
+    dim = width // (3 * case["heads"])
+    q, k, v = x.reshape(batch, tokens, 3, case["heads"], dim).permute(2, 0, 3, 1, 4)
+    return attention(dim**-0.5, q, k, v, bias).transpose(1, 2).reshape(batch, tokens, width // 3)
+
+
+def response_norm(x, gamma, beta, epsilon):
+    """Channels last."""
+    norms = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim() - 1)), keepdim=True)
+    return gamma * x * (norms / (norms.mean(-1, keepdim=True) + epsilon)) + beta + x
+
+
+def channels_last(op, x, *args):
+    return op(x.permute(0, 2, 3, 1), *args).permute(0, 3, 1, 2)
+
+
 def forward(case, args, running):
     op = case["op"]
     if op == "conv_block":
@@ -125,6 +156,27 @@ def forward(case, args, running):
         return activation(*args)
     if op == "linear":
         return activation(F.linear(*args))
+    if op == "layer_norm":
+        return F.layer_norm(args[0], args[1].shape, *args[1:], case["epsilon"])
+    if op == "layer_norm2d":
+        normalize = lambda x, gamma, beta: F.layer_norm(x, gamma.shape, gamma, beta, case["epsilon"])
+        return channels_last(normalize, *args)
+    if op == "global_response_norm":
+        return response_norm(*args, case["epsilon"])
+    if op == "global_response_norm2d":
+        return channels_last(response_norm, *args, case["epsilon"])
+    if op == "softmax":
+        return F.softmax(args[0], -1)
+    if op == "attention":
+        return attention(case["scale"], *args)
+    if op == "self_attention":
+        return self_attention(case, *args)
+    if op in ("layer_scale", "scale_channels"):
+        return args[0] * args[1]
+    if op == "layer_scale2d":
+        return args[0] * args[1].reshape(1, -1, 1, 1)
+    if op == "resize_bicubic":
+        return F.interpolate(args[0], case["size"], mode="bicubic", antialias=True)
     if op == "softmax_cross_entropy":
         return F.cross_entropy(*args, torch.tensor(case["labels"]))
     if op == "soft_cross_entropy":
@@ -141,13 +193,27 @@ ARGUMENTS = {
     "conv2d_batch_norm": ["x", "weight", "gamma", "beta"],
     "batch_norm": ["x", "gamma", "beta"],
     "linear": ["x", "weight", "bias"],
+    "layer_norm": ["x", "gamma", "beta"],
+    "layer_norm2d": ["x", "gamma", "beta"],
+    "global_response_norm": ["x", "gamma", "beta"],
+    "global_response_norm2d": ["x", "gamma", "beta"],
+    "attention": ["q", "k", "v"],
+    "self_attention": ["x"],
+    "layer_scale": ["x", "scales"],
+    "layer_scale2d": ["x", "scales"],
+    "scale_channels": ["x", "scales"],
 }
+
+
+def arguments_of(case):
+    """Names of the arguments of an op that is not a block, in order."""
+    return ARGUMENTS.get(case["op"], ["x"]) + (["bias"] if case.get("biased") else [])
 
 
 def names(case):
     """Names of the differentiable arguments and of the running statistics, in order."""
     if case["op"] != "conv_block":
-        return ARGUMENTS.get(case["op"], ["x"]), ["mean", "var"] if "momentum" in case else []
+        return arguments_of(case), ["mean", "var"] if "momentum" in case else []
     arguments, statistics = ["x"], []
     for i, layer in enumerate(case["layers"]):
         arguments.append(f"weight{i}")

@@ -75,6 +75,33 @@ pub(crate) enum Op {
     Linear {
         activation: Function,
     },
+    LayerNorm {
+        epsilon: f64,
+    },
+    LayerNorm2d {
+        epsilon: f64,
+    },
+    GlobalResponseNorm {
+        epsilon: f64,
+    },
+    GlobalResponseNorm2d {
+        epsilon: f64,
+    },
+    Softmax,
+    Attention {
+        scale: f64,
+        biased: bool,
+    },
+    SelfAttention {
+        heads: usize,
+        biased: bool,
+    },
+    LayerScale,
+    LayerScale2d,
+    ScaleChannels,
+    ResizeBicubic {
+        size: (usize, usize),
+    },
     SoftmaxCrossEntropy {
         labels: Vec<u32>,
     },
@@ -106,10 +133,41 @@ pub(crate) enum Function {
     Tanh,
     /// With slope 0.2.
     LeakyRelu,
+    Sigmoid,
+    HardSigmoid,
+    Silu,
+    HardSwish,
+    Gelu,
+    GeluTanh,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 5] = [Self::Identity, Self::Relu, Self::Relu6, Self::Tanh, Self::LeakyRelu];
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Identity,
+        Self::Relu,
+        Self::Relu6,
+        Self::Tanh,
+        Self::LeakyRelu,
+        Self::Sigmoid,
+        Self::HardSigmoid,
+        Self::Silu,
+        Self::HardSwish,
+        Self::Gelu,
+        Self::GeluTanh,
+    ];
+    /// Those without corners.
+    pub(crate) const SMOOTH: [Self; 6] =
+        [Self::Identity, Self::Tanh, Self::Sigmoid, Self::Silu, Self::Gelu, Self::GeluTanh];
+    /// Those that never decrease, so that the maximum of a window stays the maximum.
+    pub(crate) const MONOTONIC: [Self; 7] = [
+        Self::Identity,
+        Self::Relu,
+        Self::Relu6,
+        Self::Tanh,
+        Self::LeakyRelu,
+        Self::Sigmoid,
+        Self::HardSigmoid,
+    ];
 
     pub(crate) fn activation(self) -> Activation {
         match self {
@@ -118,15 +176,22 @@ impl Function {
             Self::Relu6 => Activation::Relu6,
             Self::Tanh => Activation::Tanh,
             Self::LeakyRelu => Activation::LeakyRelu(0.2),
+            Self::Sigmoid => Activation::Sigmoid,
+            Self::HardSigmoid => Activation::HardSigmoid,
+            Self::Silu => Activation::Silu,
+            Self::HardSwish => Activation::HardSwish,
+            Self::Gelu => Activation::Gelu,
+            Self::GeluTanh => Activation::GeluTanh,
         }
     }
 
     /// Inputs at which its derivative jumps.
     fn corners(self) -> &'static [f64] {
         match self {
-            Self::Identity | Self::Tanh => &[],
+            Self::Identity | Self::Tanh | Self::Sigmoid | Self::Silu | Self::Gelu | Self::GeluTanh => &[],
             Self::Relu | Self::LeakyRelu => &[0.0],
             Self::Relu6 => &[0.0, 6.0],
+            Self::HardSigmoid | Self::HardSwish => &[-3.0, 3.0],
         }
     }
 }
@@ -213,11 +278,22 @@ impl Op {
             | Self::Conv2dAvgPool { .. }
             | Self::Linear { .. } => &["x", "weight", "bias"],
             Self::Conv2dBatchNorm { .. } => &["x", "weight", "gamma", "beta"],
-            Self::BatchNorm { .. } => &["x", "gamma", "beta"],
+            Self::BatchNorm { .. }
+            | Self::LayerNorm { .. }
+            | Self::LayerNorm2d { .. }
+            | Self::GlobalResponseNorm { .. }
+            | Self::GlobalResponseNorm2d { .. } => &["x", "gamma", "beta"],
+            Self::Attention { biased: false, .. } => &["q", "k", "v"],
+            Self::Attention { biased: true, .. } => &["q", "k", "v", "bias"],
+            Self::SelfAttention { biased: true, .. } => &["x", "bias"],
+            Self::LayerScale | Self::LayerScale2d | Self::ScaleChannels => &["x", "scales"],
             Self::MaxPool2d { .. }
             | Self::AvgPool2d { .. }
             | Self::GlobalAvgPool2d
             | Self::Activate { .. }
+            | Self::Softmax
+            | Self::SelfAttention { biased: false, .. }
+            | Self::ResizeBicubic { .. }
             | Self::SoftmaxCrossEntropy { .. }
             | Self::SoftCrossEntropy { .. } => &["x"],
             Self::Adam { .. } | Self::Sgd { .. } => &[],
@@ -339,6 +415,48 @@ impl Op {
                 let run = if reference { reference::linear } else { ops::linear };
                 run(&args[0], &args[1], Some(&args[2]), f)
             }
+            Self::LayerNorm { epsilon } => {
+                let run = if reference { reference::layer_norm } else { ops::layer_norm };
+                run(&args[0], &args[1], &args[2], *epsilon)
+            }
+            Self::LayerNorm2d { epsilon } => {
+                let run = if reference { reference::layer_norm_2d } else { ops::layer_norm_2d };
+                run(&args[0], &args[1], &args[2], *epsilon)
+            }
+            Self::GlobalResponseNorm { epsilon } => {
+                let run = if reference { reference::global_response_norm } else { ops::global_response_norm };
+                run(&args[0], &args[1], &args[2], *epsilon)
+            }
+            Self::GlobalResponseNorm2d { epsilon } => {
+                let run =
+                    if reference { reference::global_response_norm_2d } else { ops::global_response_norm_2d };
+                run(&args[0], &args[1], &args[2], *epsilon)
+            }
+            Self::Softmax => {
+                let run = if reference { reference::softmax } else { ops::softmax };
+                run(&args[0])
+            }
+            Self::Attention { scale, .. } => {
+                let run = if reference { reference::attention } else { ops::attention };
+                run(&args[0], &args[1], &args[2], *scale, args.get(3))
+            }
+            Self::SelfAttention { heads, .. } => {
+                let run = if reference { reference::self_attention } else { ops::self_attention };
+                run(&args[0], *heads, args.get(1))
+            }
+            Self::LayerScale => {
+                let run = if reference { reference::layer_scale } else { ops::layer_scale };
+                run(&args[0], &args[1])
+            }
+            Self::LayerScale2d => {
+                let run = if reference { reference::layer_scale_2d } else { ops::layer_scale_2d };
+                run(&args[0], &args[1])
+            }
+            Self::ScaleChannels => {
+                let run = if reference { reference::scale_channels } else { ops::scale_channels };
+                run(&args[0], &args[1])
+            }
+            Self::ResizeBicubic { size } => ops::resize_bicubic(&args[0], *size),
             Self::SoftmaxCrossEntropy { labels } => {
                 let run =
                     if reference { reference::softmax_cross_entropy } else { ops::softmax_cross_entropy };

@@ -32,6 +32,14 @@ pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
         ("global_avg_pool2d", global_avg_pool2d().boxed()),
         ("activate", activate().boxed()),
         ("linear", linear().boxed()),
+        ("layer_norm", layer_norm().boxed()),
+        ("layer_norm_2d", layer_norm_2d().boxed()),
+        ("global_response_norm", global_response_norm().boxed()),
+        ("softmax", softmax().boxed()),
+        ("attention", attention().boxed()),
+        ("self_attention", self_attention().boxed()),
+        ("scales", scales().boxed()),
+        ("resize_bicubic", resize_bicubic().boxed()),
         ("softmax_cross_entropy", softmax_cross_entropy().boxed()),
         ("soft_cross_entropy", soft_cross_entropy().boxed()),
         ("adam", adam().boxed()),
@@ -46,7 +54,9 @@ pub(crate) fn conv2d() -> impl Strategy<Value = Generated> {
     })
 }
 
+/// Without activations that decrease, since cases at two equal values of those are not redrawn here.
 pub(crate) fn conv2d_max_pool() -> impl Strategy<Value = Generated> {
+    let function = || proptest::sample::select(Function::MONOTONIC.as_slice());
     let fits = |(shape, pool, activation, seed): (Shape, Pool, Function, u64)| {
         pool.config().output_size(shape.output()).ok()?;
         Some((shape, pool, activation, seed))
@@ -61,7 +71,7 @@ pub(crate) fn conv2d_max_pool() -> impl Strategy<Value = Generated> {
 
 /// Smooth activations only, since cases at a corner are not redrawn here.
 pub(crate) fn conv2d_avg_pool() -> impl Strategy<Value = Generated> {
-    let smooth = proptest::sample::select(&[Function::Identity, Function::Tanh][..]);
+    let smooth = proptest::sample::select(Function::SMOOTH.as_slice());
     let fits = |(shape, pool, activation, include, seed): (Shape, Pool, Function, bool, u64)| {
         pool.config().output_size(shape.output()).ok()?;
         Some((shape, pool, activation, include, seed))
@@ -98,7 +108,7 @@ pub(crate) fn conv2d_batch_norm() -> impl Strategy<Value = Generated> {
 
 /// One to four layers with smooth activations, since inside a block no mask hides corners.
 pub(crate) fn conv_block() -> impl Strategy<Value = Generated> {
-    let smooth = || proptest::sample::select(&[Function::Identity, Function::Tanh][..]);
+    let smooth = || proptest::sample::select(Function::SMOOTH.as_slice());
     let layer = || {
         let kernel = prop_oneof![2 => Just(1usize), 2 => Just(3), 1 => Just(5)];
         // The output channels of a layer that is not depthwise.
@@ -218,6 +228,98 @@ pub(crate) fn linear() -> impl Strategy<Value = Generated> {
     )
 }
 
+/// Rows, among them some whose mean is several times their deviation.
+pub(crate) fn layer_norm() -> impl Strategy<Value = Generated> {
+    (1usize..6, 1usize..40, features(900), 1e-6..1e-2, any::<u64>()).prop_map(|(b, n, c, epsilon, seed)| {
+        let shapes: [(&str, &[usize]); 3] = [("x", &[b, n, c]), ("gamma", &[c]), ("beta", &[c])];
+        let x_offset = if seed % 3 == 0 { 3.0 } else { 0.0 };
+        Generated::shifted(Op::LayerNorm { epsilon }, &shapes, seed, x_offset).unwrap()
+    })
+}
+
+pub(crate) fn layer_norm_2d() -> impl Strategy<Value = Generated> {
+    (1usize..4, features(300), 1usize..20, 1usize..20, 1e-6..1e-2, any::<u64>()).prop_map(
+        |(b, c, h, w, epsilon, seed)| {
+            let shapes: [(&str, &[usize]); 3] = [("x", &[b, c, h, w]), ("gamma", &[c]), ("beta", &[c])];
+            let x_offset = if seed % 3 == 0 { 3.0 } else { 0.0 };
+            Generated::shifted(Op::LayerNorm2d { epsilon }, &shapes, seed, x_offset).unwrap()
+        },
+    )
+}
+
+/// Channels first and last.
+pub(crate) fn global_response_norm() -> impl Strategy<Value = Generated> {
+    (map(), 1e-6..1e-2, any::<u64>()).prop_map(|(x, epsilon, seed)| {
+        let (op, c) = if seed % 2 == 0 {
+            (Op::GlobalResponseNorm { epsilon }, x[3])
+        } else {
+            (Op::GlobalResponseNorm2d { epsilon }, x[1])
+        };
+        let shapes: [(&str, &[usize]); 3] = [("x", &x), ("gamma", &[c]), ("beta", &[c])];
+        Generated::new(op, &shapes, seed).unwrap()
+    })
+}
+
+pub(crate) fn softmax() -> impl Strategy<Value = Generated> {
+    (1usize..30, count(1100), any::<u64>()).prop_map(|(rows, size, seed)| {
+        let mut case = Generated::new(Op::Softmax, &[("x", &[rows, size])], seed).unwrap();
+        let x = (&case.inputs["x"] * 10.0).unwrap();
+        case.inputs.insert("x".to_owned(), x);
+        case
+    })
+}
+
+/// Queries and keys of different numbers, heads of odd sizes, and biases of each kind.
+pub(crate) fn attention() -> impl Strategy<Value = Generated> {
+    let sizes = (1usize..40, 1usize..40, 1usize..70, 1usize..40);
+    let bias = (1usize..4, any::<bool>(), any::<bool>());
+    (1usize..4, 1usize..4, sizes, 0.05..1.0, bias, any::<u64>()).prop_map(
+        |(repeats, heads, (n, m, d, e), scale, (groups, by_head, biased), seed)| {
+            let batch = repeats * groups;
+            let shapes: [(&str, &[usize]); 4] = [
+                ("q", &[batch, heads, n, d]),
+                ("k", &[batch, heads, m, d]),
+                ("v", &[batch, heads, m, e]),
+                ("bias", &[groups, if by_head { heads } else { 1 }, n, m]),
+            ];
+            let used = if biased { &shapes[..] } else { &shapes[..3] };
+            Generated::new(Op::Attention { scale, biased }, used, seed).unwrap()
+        },
+    )
+}
+
+pub(crate) fn self_attention() -> impl Strategy<Value = Generated> {
+    (1usize..4, 1usize..4, count(200), 1usize..70, any::<bool>(), any::<u64>()).prop_map(
+        |(batch, heads, tokens, dim, biased, seed)| {
+            let x = [batch, tokens, 3 * heads * dim];
+            let shapes: [(&str, &[usize]); 2] = [("x", &x), ("bias", &[1, heads, tokens, tokens])];
+            let used = if biased { &shapes[..] } else { &shapes[..1] };
+            Generated::new(Op::SelfAttention { heads, biased }, used, seed).unwrap()
+        },
+    )
+}
+
+/// One factor per channel, or per channel of each sample.
+pub(crate) fn scales() -> impl Strategy<Value = Generated> {
+    (map(), 0..3, any::<u64>()).prop_map(|(x, kind, seed)| {
+        let (op, scales) = match kind {
+            0 => (Op::LayerScale, vec![x[3]]),
+            1 => (Op::LayerScale2d, vec![x[1]]),
+            _ => (Op::ScaleChannels, vec![x[0], x[1], 1, 1]),
+        };
+        Generated::new(op, &[("x", &x), ("scales", &scales)], seed).unwrap()
+    })
+}
+
+pub(crate) fn resize_bicubic() -> impl Strategy<Value = Generated> {
+    (1usize..3, 1usize..5, 1usize..20, 1usize..20, 1usize..20, 1usize..20, any::<u64>()).prop_map(
+        |(b, c, h, w, height, width, seed)| {
+            let op = Op::ResizeBicubic { size: (height, width) };
+            Generated::new(op, &[("x", &[b, c, h, w])], seed).unwrap()
+        },
+    )
+}
+
 pub(crate) fn softmax_cross_entropy() -> impl Strategy<Value = Generated> {
     (1usize..30, count(1100), any::<u64>()).prop_map(|(batch, classes, seed)| {
         let labels = (0..batch as u64).map(|i| ((i * 31 + seed % 97) % classes as u64) as u32).collect();
@@ -261,6 +363,11 @@ pub(crate) fn sgd() -> impl Strategy<Value = Generated> {
             steps(Op::Sgd { lr, momentum, nesterov, weight_decay }, n, seed)
         },
     )
+}
+
+/// Numbers of features to normalize, of which two or three would have a variance near 0.
+fn features(most: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 5usize..40, 1 => 5..=most]
 }
 
 /// Mostly small numbers, sometimes up to `most`.

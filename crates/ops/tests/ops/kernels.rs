@@ -69,6 +69,41 @@ proptest! {
     }
 
     #[test]
+    fn layer_norm(case in generate::layer_norm()) {
+        case.check_against_reference("layer_norm");
+    }
+
+    #[test]
+    fn layer_norm_2d(case in generate::layer_norm_2d()) {
+        case.check_against_reference("layer_norm_2d");
+    }
+
+    #[test]
+    fn global_response_norm(case in generate::global_response_norm()) {
+        case.check_against_reference("global_response_norm");
+    }
+
+    #[test]
+    fn softmax(case in generate::softmax()) {
+        case.check_against_reference("softmax");
+    }
+
+    #[test]
+    fn attention(case in generate::attention()) {
+        case.check_against_reference("attention");
+    }
+
+    #[test]
+    fn self_attention(case in generate::self_attention()) {
+        case.check_against_reference("self_attention");
+    }
+
+    #[test]
+    fn scales(case in generate::scales()) {
+        case.check_against_reference("scales");
+    }
+
+    #[test]
     fn softmax_cross_entropy(case in generate::softmax_cross_entropy()) {
         case.check_against_reference("softmax_cross_entropy");
     }

@@ -12,6 +12,22 @@ pub(super) struct TileOutput {
     pub(super) cols: usize,
 }
 
+impl TileOutput {
+    /// Copies the first rows and columns of `tile`, whose rows are `width` apart.
+    ///
+    /// # Safety
+    /// The output is valid for writes.
+    #[inline(always)]
+    pub(super) unsafe fn copy_from<S: Simd>(self, simd: S, tile: &[f32], width: usize) {
+        for (r, row) in tile.chunks_exact(width).enumerate().take(self.rows) {
+            // SAFETY: by this function's contract.
+            unsafe {
+                copy(simd, row[..self.cols].as_ptr(), 1, self.data.add(r * self.row_stride), self.cols)
+            };
+        }
+    }
+}
+
 /// The range that an activation clamps values to.
 #[derive(Clone, Copy)]
 pub(super) struct Clamp {
@@ -24,16 +40,26 @@ pub(super) struct Clamp {
 pub(super) struct TileEpilogue<'a> {
     /// Sums over earlier blocks of the shared dimension, a whole tile.
     pub(super) accumulated: Option<&'a [f32]>,
-    /// One value per row.
-    pub(super) bias: Option<&'a [f32]>,
+    pub(super) bias: TileBias<'a>,
     pub(super) clamp: Clamp,
+}
+
+/// The bias of a tile.
+#[derive(Clone, Copy)]
+pub(super) enum TileBias<'a> {
+    None,
+    /// One value per row.
+    Rows(&'a [f32]),
+    /// One value per column, of a whole panel.
+    Columns(&'a [f32]),
 }
 
 /// [`TileEpilogue`] from some row of the tile on.
 #[derive(Clone, Copy)]
 struct RowEpilogue {
     accumulated: Option<*const f32>,
-    bias: Option<*const f32>,
+    row_bias: Option<*const f32>,
+    column_bias: Option<*const f32>,
     clamp: Clamp,
 }
 
@@ -54,7 +80,13 @@ pub(super) unsafe fn store_tile<S: Simd>(
     let width = panel_width::<S>();
     let depth = a.len() / TILE_ROWS;
     assert!(b.len() == depth * width && to.rows <= TILE_ROWS && to.cols <= width);
-    assert!(bias.is_none_or(|bias| bias.len() == to.rows));
+    let (row_bias, column_bias) = match bias {
+        TileBias::None => (None, None),
+        TileBias::Rows(bias) => (Some(bias), None),
+        TileBias::Columns(bias) => (None, Some(bias)),
+    };
+    assert!(row_bias.is_none_or(|bias| bias.len() == to.rows));
+    assert!(column_bias.is_none_or(|bias| bias.len() == width));
     assert!(accumulated.is_none_or(|sums| sums.len() == TILE_ROWS * width));
     let (a, b) = (a.as_ptr(), b.as_ptr());
     macro_rules! rows {
@@ -68,8 +100,9 @@ pub(super) unsafe fn store_tile<S: Simd>(
                     let data = to.data.add(first * to.row_stride);
                     let to = TileOutput { data, rows: to.rows - first, ..to };
                     let accumulated = accumulated.map(|sums| sums.as_ptr().add(first * width));
-                    let bias = bias.map(|bias| bias.as_ptr().add(first));
-                    let epilogue = RowEpilogue { accumulated, bias, clamp };
+                    let row_bias = row_bias.map(|bias| bias.as_ptr().add(first));
+                    let column_bias = column_bias.map(<[f32]>::as_ptr);
+                    let epilogue = RowEpilogue { accumulated, row_bias, column_bias, clamp };
                     match to.cols.div_ceil(S::LANES) {
                         1 => store_sums::<S, $rows, 1>(simd, depth, a.add(first), b, epilogue, to),
                         2 => store_sums::<S, $rows, 2>(simd, depth, a.add(first), b, epilogue, to),
@@ -89,8 +122,8 @@ pub(super) unsafe fn store_tile<S: Simd>(
 /// [`store_tile`] for the first `R` rows and `N` vectors, or as many rows as `to` has.
 ///
 /// # Safety
-/// As for [`tile_sums`]. The accumulated sums are valid for reads of a tile, the bias for as many
-/// values as `to` has rows; `to` is valid for writes of its columns, which end in the last of the
+/// As for [`tile_sums`]. The accumulated sums are valid for reads of a tile, the bias of rows for as many
+/// values as `to` has, that of columns for `N` vectors; `to` is valid for writes of its columns, which end in the last of the
 /// vectors.
 #[inline(always)]
 unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
@@ -101,19 +134,27 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
     epilogue: RowEpilogue,
     to: TileOutput,
 ) {
-    let RowEpilogue { accumulated, bias, clamp } = epilogue;
+    let RowEpilogue { accumulated, row_bias, column_bias, clamp } = epilogue;
     let (low, high) = (simd.splat(clamp.low), simd.splat(clamp.high));
     let last = to.cols - (N - 1) * S::LANES;
     // SAFETY: by this function's contract.
     unsafe {
         let sums = tile_sums::<S, R, N>(simd, depth, a, b);
+        let mut biases = [simd.splat(0.0); N];
+        if let Some(column_bias) = column_bias {
+            for (v, bias) in biases.iter_mut().enumerate() {
+                *bias = simd.load(column_bias.add(v * S::LANES));
+            }
+        }
         for (r, sums) in sums.into_iter().enumerate().take(to.rows) {
-            let bias = simd.splat(bias.map_or(0.0, |bias| *bias.add(r)));
+            if let Some(row_bias) = row_bias {
+                biases = [simd.splat(*row_bias.add(r)); N];
+            }
             for (v, mut sum) in sums.into_iter().enumerate() {
                 if let Some(accumulated) = accumulated {
                     sum = simd.add(simd.load(accumulated.add(r * panel_width::<S>() + v * S::LANES)), sum);
                 }
-                let value = simd.min(high, simd.max(low, simd.add(sum, bias)));
+                let value = simd.min(high, simd.max(low, simd.add(sum, biases[v])));
                 let data = to.data.add(r * to.row_stride + v * S::LANES);
                 if v + 1 < N || last == S::LANES {
                     simd.store(data, value);

@@ -10,14 +10,16 @@ mod gemv;
 mod microkernel;
 mod multiply;
 mod pack;
+mod packed;
 mod reduce;
 
 pub(crate) use self::gemv::{MAX_ROWS, gemv};
 pub(crate) use self::microkernel::multiply_tile;
-pub(crate) use self::multiply::{GemmOutput, gemm, gemm_into};
+pub(crate) use self::multiply::{GemmOutput, gemm_into};
 pub(crate) use self::pack::{
-    Im2colView, PackedLhs, PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_width,
+    Im2colView, PackedLhs, PackedRhs, PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_width,
 };
+pub(crate) use self::packed::multiply_packed;
 pub(crate) use self::reduce::gemm_over_pixels;
 
 #[cfg(test)]

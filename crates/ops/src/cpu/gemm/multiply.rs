@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::microkernel::{Clamp, TileEpilogue, TileOutput, multiply_tile, store_strided, store_tile};
+use super::microkernel::{
+    Clamp, TileBias, TileEpilogue, TileOutput, multiply_tile, store_strided, store_tile,
+};
 use super::pack::{
     Im2colView, PackedLhs, PixelLayout, Pixels, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_columns,
     panel_width, part,
@@ -41,7 +43,7 @@ impl<'a> GemmOutput<'a> {
     }
 
     /// [`GemmOutput::new`] over `len` values that may be uninitialized.
-    fn over(
+    pub(super) fn over(
         data: *mut f32,
         len: usize,
         rows: usize,
@@ -53,6 +55,17 @@ impl<'a> GemmOutput<'a> {
             "a product does not fit its output"
         );
         Self { data, row_stride, pixels, columns: pixels.count * samples, _borrow: std::marker::PhantomData }
+    }
+
+    /// Rows and columns of an output whose pixels follow each other.
+    ///
+    /// # Safety
+    /// They lie in the output.
+    #[inline(always)]
+    pub(super) unsafe fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> TileOutput {
+        // SAFETY: by this function's contract.
+        let data = unsafe { self.data.add(rows.start * self.row_stride + columns.start) };
+        TileOutput { data, row_stride: self.row_stride, rows: rows.len(), cols: columns.len() }
     }
 }
 
@@ -82,20 +95,6 @@ pub(crate) fn gemm_into(
         let columns = panel_columns(part(rhs_panels, pieces, piece), width, columns);
         dispatch(GemmTask { lhs, rhs, bias, activation, output, panels, columns });
     });
-}
-
-/// The product lhs · rhs, row-major: (rows of `lhs`, columns of `rhs`).
-pub(crate) fn gemm(lhs: &PackedLhs, rhs: &Im2colView<'_>) -> Vec<f32> {
-    let (rows, columns) = (lhs.rows, rhs.columns());
-    let mut values = Vec::with_capacity(rows * columns);
-    assert!(lhs.depth > 0, "a product without terms writes nothing");
-    let uninit = values.spare_capacity_mut();
-    let pixels = PixelLayout::flat(columns, columns).merged(1);
-    let output = GemmOutput::over(uninit.as_mut_ptr().cast(), uninit.len(), rows, columns, pixels);
-    gemm_into(lhs, rhs, None, Activation::Identity, &output);
-    // SAFETY: each column of each row has been written.
-    unsafe { values.set_len(rows * columns) };
-    values
 }
 
 /// A range of panels of rows and of columns of a product.
@@ -144,7 +143,7 @@ impl Kernel for GemmTask<'_> {
                     let outs = &outs[first_out[j]..first_out[j + 1]];
                     if last && let ([out], Some(clamp), 1) = (outs, clamp, output.pixels.step) {
                         let rows = panel * TILE_ROWS..lhs.rows.min((panel + 1) * TILE_ROWS);
-                        let bias = bias.map(|bias| &bias[rows.clone()]);
+                        let bias = bias.map_or(TileBias::None, |bias| TileBias::Rows(&bias[rows.clone()]));
                         let accumulated = (block.start > 0).then_some(&*c);
                         // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no
                         // other task has these rows and columns.
@@ -217,7 +216,7 @@ impl FinishedTile<'_> {
 }
 
 /// The clamp that `activation` amounts to, if it is one.
-fn clamp(activation: Activation) -> Option<Clamp> {
+pub(super) fn clamp(activation: Activation) -> Option<Clamp> {
     let (low, high) = match activation {
         Activation::Identity => (f32::NEG_INFINITY, f32::INFINITY),
         Activation::Relu => (0.0, f32::INFINITY),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::cpu::conv::epilogue::Epilogue;
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::memory::threads::for_each_chunk;
-use crate::cpu::simd::{Kernel, Simd, dispatch, transpose};
+use crate::cpu::simd::{Kernel, Simd, dispatch, lanes, transpose};
 
 /// Rows of a panel of the left side.
 pub(crate) const TILE_ROWS: usize = 8;
@@ -225,7 +225,7 @@ impl PackedLhs {
     pub(crate) fn from_rows(data: &[f32], (rows, depth): (usize, usize), scale: Option<&[f32]>) -> Self {
         assert!(data.len() == rows * depth && scale.is_none_or(|scale| scale.len() == rows));
         Self::pack((rows, depth), |panel, block, into| {
-            dispatch(PackRows { data, scale, depth, panel, block, into });
+            dispatch(PackRows { data, scale, depth, panel, block, into, width: TILE_ROWS });
         })
     }
 
@@ -248,27 +248,77 @@ impl PackedLhs {
         (rows, depth): (usize, usize),
         fill: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
-        let panels = rows.div_ceil(TILE_ROWS);
-        let mut packed = Buffer::dirty(panels * TILE_ROWS * depth);
-        let mut at = &mut *packed;
-        for block in blocks(depth) {
-            let (chunk, rest) = at.split_at_mut(panels * TILE_ROWS * block.len());
-            at = rest;
-            for_each_chunk(chunk, TILE_ROWS * block.len(), |panel, into| {
-                let panel = panel * TILE_ROWS..rows.min((panel + 1) * TILE_ROWS);
-                if panel.len() < TILE_ROWS {
-                    into.fill(0.0);
-                }
-                fill(panel, block.clone(), into);
-            });
-        }
-        Self { packed, rows, depth }
+        Self { packed: pack_panels((rows, depth), TILE_ROWS, fill), rows, depth }
     }
 
     /// The panels of one block of the shared dimension.
     pub(super) fn block(&self, block: &Range<usize>) -> &[f32] {
         let rows = self.rows.div_ceil(TILE_ROWS) * TILE_ROWS;
         &self.packed[block.start * rows..block.end * rows]
+    }
+}
+
+/// Packs panels of `width` rows, [block of the shared dimension][panel][k][width]: calls `fill` with the rows, the block and the
+/// values of each panel, which are zeros if it is not full.
+fn pack_panels(
+    (rows, depth): (usize, usize),
+    width: usize,
+    fill: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
+) -> Buffer {
+    let panels = rows.div_ceil(width);
+    let mut packed = Buffer::dirty(panels * width * depth);
+    let mut at = &mut *packed;
+    for block in blocks(depth) {
+        let (chunk, rest) = at.split_at_mut(panels * width * block.len());
+        at = rest;
+        for_each_chunk(chunk, width * block.len(), |panel, into| {
+            let panel = panel * width..rows.min((panel + 1) * width);
+            if panel.len() < width {
+                into.fill(0.0);
+            }
+            fill(panel, block.clone(), into);
+        });
+    }
+    packed
+}
+
+/// The right side of a product, packed into panels [block of the shared dimension][panel][k][width], with zeros after the last
+/// column.
+pub(crate) struct PackedRhs {
+    packed: Buffer,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+}
+
+impl PackedRhs {
+    /// Packs a row-major matrix of `depth` × `columns`.
+    pub(crate) fn from_rows(data: &[f32], (depth, columns): (usize, usize)) -> Self {
+        assert!(data.len() == depth * columns);
+        let width = TILE_VECTORS * lanes();
+        let packed = pack_panels((columns, depth), width, |panel, block, into| {
+            for (into, row) in
+                into.chunks_exact_mut(width).zip(data[block.start * columns..].chunks_exact(columns))
+            {
+                into[..panel.len()].copy_from_slice(&row[panel.clone()]);
+            }
+        });
+        Self { packed, columns, depth }
+    }
+
+    /// Packs a column-major matrix of `depth` × `columns`.
+    pub(crate) fn from_columns(data: &[f32], (depth, columns): (usize, usize)) -> Self {
+        assert!(data.len() == depth * columns);
+        let width = TILE_VECTORS * lanes();
+        let packed = pack_panels((columns, depth), width, |panel, block, into| {
+            dispatch(PackRows { data, scale: None, depth, panel, block, into, width });
+        });
+        Self { packed, columns, depth }
+    }
+
+    /// The panels of one block of the shared dimension.
+    pub(super) fn block(&self, block: &Range<usize>, width: usize) -> &[f32] {
+        let columns = self.columns.next_multiple_of(width);
+        &self.packed[block.start * columns..block.end * columns]
     }
 }
 
@@ -280,6 +330,8 @@ struct PackRows<'a> {
     panel: Range<usize>,
     block: Range<usize>,
     into: &'a mut [f32],
+    /// Rows of a whole panel.
+    width: usize,
 }
 
 impl Kernel for PackRows<'_> {
@@ -287,9 +339,9 @@ impl Kernel for PackRows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { data, scale, depth, panel, block, into } = self;
+        let Self { data, scale, depth, panel, block, into, width } = self;
         let size = (panel.len(), block.len());
-        transpose(simd, size, (&data[panel.start * depth + block.start..], depth), (into, TILE_ROWS));
+        transpose(simd, size, (&data[panel.start * depth + block.start..], depth), (into, width));
         if let Some(scale) = scale {
             let mut factors = [1.0; TILE_ROWS];
             factors[..panel.len()].copy_from_slice(&scale[panel]);

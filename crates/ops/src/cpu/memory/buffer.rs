@@ -60,17 +60,32 @@ impl Buffer {
 /// For results, which become tensors and do not return to the pool. Each chunk's zeros are written
 /// just before it is filled, when they are in the cache.
 pub(crate) fn filled(count: usize, len: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let mut values = Vec::with_capacity(count * len);
-    let chunks = values.spare_capacity_mut()[..count * len].par_chunks_exact_mut(len.max(1));
-    chunks.enumerate().for_each(|(index, chunk)| {
+    filled_with(count * len, len, fill).0
+}
+
+/// [`filled`] for `total` values in chunks of `len`, of which the last may be shorter, and what each
+/// call of `fill` returns, in order.
+pub(crate) fn filled_with<T: Send>(
+    total: usize,
+    len: usize,
+    fill: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let mut values = Vec::with_capacity(total);
+    let fill_chunk = |(index, chunk): (usize, &mut [MaybeUninit<f32>])| {
         chunk.fill(MaybeUninit::new(0.0));
         // SAFETY: the whole chunk has just been written, and `MaybeUninit<f32>` has the
         // layout of `f32`.
-        fill(index, unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [f32]) });
-    });
+        fill(index, unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [f32]) })
+    };
+    let spare = &mut values.spare_capacity_mut()[..total];
+    let results = if worth_threads(total) {
+        spare.par_chunks_mut(len.max(1)).enumerate().map(fill_chunk).collect()
+    } else {
+        spare.chunks_mut(len.max(1)).enumerate().map(fill_chunk).collect()
+    };
     // SAFETY: the chunks cover all of these values, and each has been written.
-    unsafe { values.set_len(count * len) };
-    values
+    unsafe { values.set_len(total) };
+    (values, results)
 }
 
 /// `len` zeros for a result, written on all threads if that pays off.

@@ -53,7 +53,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         /// Enough for the most deeply nested buffers of a kernel.
-        const MAX_BUFFERS: usize = 8;
+        const MAX_BUFFERS: usize = 24;
         let lines = std::mem::take(&mut self.lines);
         // While the thread exits, its free list may be gone; then the buffer is simply freed.
         let _ = FREE.try_with(|free| {
