@@ -71,7 +71,7 @@ fn models_are_listed_by_a_part_of_their_name() {
     assert_eq!(models.as_array().unwrap().len(), 1, "{listed}");
     assert_eq!((&models[0]["name"], &models[0]["params"]), (&"lenet5".into(), &61_706.into()));
     let all = succeeds(here.path(), home.path(), &["models"]);
-    assert!(all.contains("mobilenet-v2") && all.contains("3504872"), "{all}");
+    assert!(all.contains("mobilenet-v2") && all.contains("3,504,872"), "{all}");
 }
 
 #[test]

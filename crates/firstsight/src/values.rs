@@ -143,6 +143,27 @@ pub(crate) fn model(name: &str) -> Result<&'static ModelInfo, firstsight_models:
     registry::find(name)
 }
 
+/// A pretrained network.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Backbone {
+    /// By its name.
+    Model(&'static ModelInfo),
+    /// The one in a repository of the hub.
+    Repository(String),
+}
+
+/// A model's name, timm's name of weights (`resnet50.a1_in1k`), which is that of their repository, or a repository.
+pub(crate) fn backbone(text: &str) -> Result<Backbone, firstsight_models::Error> {
+    if text.contains('/') {
+        return Ok(Backbone::Repository(text.to_owned()));
+    }
+    match (model(text), text.split_once('.')) {
+        (Ok(info), _) => Ok(Backbone::Model(info)),
+        (Err(_), Some((name, _))) => model(name).map(|_| Backbone::Repository(format!("timm/{text}"))),
+        (Err(error), None) => Err(error),
+    }
+}
+
 /// A value by its name, each with what `--help` says of it.
 fn one_of<T: Copy + Send + Sync + 'static>(
     values: &'static [(T, &'static str, &'static str)],

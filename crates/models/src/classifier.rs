@@ -97,12 +97,12 @@ impl ImageClassifier {
     ///
     /// ```
     /// use candle_core::Device;
-    /// use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+    /// use firstsight_models::networks::{RESNET_SMALL, SmallResNet, SmallResNetConfig};
     /// use firstsight_models::{ImageClassifier, Init, InputShape, LayerSpec, Params};
     ///
     /// let params = Params::seeded(1, &Device::Cpu);
     /// let input = InputShape::Map { channels: 3, height: 32, width: 32 };
-    /// let network = ResNet::new(&ResNetConfig::of(9), Init::Kaiming, &params.builder())?;
+    /// let network = SmallResNet::new(&SmallResNetConfig::of(9), Init::Kaiming, &params.builder())?;
     /// let head = LayerSpec::dense("fc", 10);
     /// let resnet =
     ///     ImageClassifier::from_network(&RESNET_SMALL, network, head, input, Init::Kaiming, &params)?;

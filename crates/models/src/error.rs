@@ -40,14 +40,19 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
     /// No network has this name.
-    #[error("no model is called '{name}'; {}the models are {}", nearest.map(|n| format!("did you mean '{n}'? ")).unwrap_or_default(), known.join(", "))]
+    #[error(
+        "no model is called '{name}'; {}the models are {}; and by timm's names those of {}",
+        nearest.map(|n| format!("did you mean '{n}'? ")).unwrap_or_default(), known.join(", "), families.join(", ")
+    )]
     UnknownModel {
         /// Unknown name.
         name: String,
         /// Most similar known name, if one is similar.
         nearest: Option<&'static str>,
-        /// Names of all networks.
+        /// Names of the networks that have one of our own.
         known: Vec<&'static str>,
+        /// Families of those that have timm's.
+        families: Vec<&'static str>,
     },
     /// A network has a name that is taken.
     #[error("cannot register the model '{model}': the name '{name}' is taken by '{by}'")]

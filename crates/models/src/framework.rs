@@ -1,5 +1,3 @@
-use crate::Padding;
-
 /// Framework whose conventions a network follows where frameworks differ.
 ///
 /// These are the padding of strided layers and ε, momentum and running variance of batch normalization.
@@ -10,19 +8,4 @@ pub enum Framework {
     /// Keras: `same` padding with an odd pixel at the bottom and right; ε = 1e-3, the network's momentum, biased running
     /// variance.
     Keras,
-}
-
-impl Framework {
-    /// Padding of a 3×3 convolution.
-    pub(crate) fn padding(self) -> Padding {
-        self.dilated_padding(1)
-    }
-
-    /// Padding of a 3×3 convolution with this dilation.
-    pub(crate) fn dilated_padding(self, dilation: usize) -> Padding {
-        match self {
-            Self::Torch => Padding::Symmetric(dilation),
-            Self::Keras => Padding::Same,
-        }
-    }
 }

@@ -152,14 +152,14 @@ impl ModelInfo {
     /// ```
     /// use std::sync::Arc;
     /// use firstsight_models::ModelInfo;
-    /// use firstsight_models::networks::{ResNet, ResNetConfig};
+    /// use firstsight_models::networks::{SmallResNet, SmallResNetConfig};
     ///
     /// static RESNET_110: ModelInfo = ModelInfo {
     ///     paper: "He et al., Deep residual learning for image recognition, CVPR 2016",
     ///     usual_input: (3, 32, 32),
     ///     ..ModelInfo::new("resnet-110", |args| {
-    ///         let config = ResNetConfig { channels: args.channels()?, ..ResNetConfig::of(18) };
-    ///         Ok(Arc::new(ResNet::new(&config, args.init, &args.vb)?))
+    ///         let config = SmallResNetConfig { channels: args.channels()?, ..SmallResNetConfig::of(18) };
+    ///         Ok(Arc::new(SmallResNet::new(&config, args.init, &args.vb)?))
     ///     })
     /// };
     /// firstsight_models::registry::register(&RESNET_110)?;

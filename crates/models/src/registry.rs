@@ -4,21 +4,24 @@ use std::slice::from_ref;
 use std::sync::{PoisonError, RwLock};
 
 use crate::networks::{
-    ALEXNET, CONVNEXTS, CONVNEXTS_V2, DEITS, DEITS_3, DINOS_V2, LENET5, LOGISTIC, MOBILENET_V2,
-    MOBILENETS_V2, RESNET_SMALL, SMALL_CNN, SWINS, VITS, XCEPTION,
+    ALEXNET, CONVNEXTS, CONVNEXTS_V2, DEITS, DEITS_3, DINOS_V2, EFFICIENTNETS, LENET5, LOGISTIC,
+    MOBILENET_V2, MOBILENETS_V2, MOBILENETS_V3, RESNET_SMALL, RESNETS, SMALL_CNN, SWINS, VITS, XCEPTION,
 };
 use crate::{Error, ModelInfo, Result};
 
 /// A family is a slice of its variants.
-static BUILT_IN: [&[ModelInfo]; 15] = [
+static BUILT_IN: [&[ModelInfo]; 18] = [
     from_ref(&LOGISTIC),
     from_ref(&SMALL_CNN),
     from_ref(&LENET5),
     from_ref(&ALEXNET),
     from_ref(&MOBILENET_V2),
     &MOBILENETS_V2,
+    &MOBILENETS_V3,
+    &EFFICIENTNETS,
     from_ref(&XCEPTION),
     from_ref(&RESNET_SMALL),
+    &RESNETS,
     &CONVNEXTS,
     &CONVNEXTS_V2,
     &VITS,
@@ -83,6 +86,10 @@ pub fn find(name: &str) -> Result<&'static ModelInfo> {
         .filter(|(similarity, _)| *similarity > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known);
-    let known = all.iter().map(|info| info.name).collect();
-    Err(Error::UnknownModel { name: name.to_owned(), nearest, known })
+    let (variants, known): (Vec<&ModelInfo>, Vec<&ModelInfo>) =
+        all.into_iter().partition(|info| info.timm == Some(info.name));
+    let known = known.into_iter().map(|info| info.name).collect();
+    let mut families: Vec<&str> = variants.into_iter().map(|info| info.family).collect();
+    families.dedup();
+    Err(Error::UnknownModel { name: name.to_owned(), nearest, known, families })
 }

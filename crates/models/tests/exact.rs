@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{DType, Device, ModuleT as _, Tensor};
 use candle_nn::Init as Distribution;
 use firstsight_models::networks::{
-    ALEXNET, AlexNetConfig, MOBILENET_V2, MobileNetV2, MobileNetV2Config, XCEPTION, Xception, XceptionConfig,
+    ALEXNET, AlexNetConfig, MOBILENET_V2, MobileNetV2Config, XCEPTION, Xception, XceptionConfig,
 };
 use firstsight_models::summary::Style;
 use firstsight_models::{Framework, ImageClassifier, Init, InputShape, Params, is_buffer};
 use serde_json::Value;
 
-use crate::common::{CLASSES, Worst, images, labels, norm_of, tensor, value};
+use crate::common::{CLASSES, Worst, images, labels, norm_of, value};
 
 struct Case {
     golden: Value,
@@ -29,7 +29,7 @@ type Build = Box<dyn Fn(InputShape, &Params) -> ImageClassifier>;
 
 fn mobilenet_v2(config: MobileNetV2Config) -> Build {
     Box::new(move |input, params| {
-        let network = MobileNetV2::new(&config, Init::Keras, &params.builder()).unwrap();
+        let network = config.network(Init::Keras, &params.builder()).unwrap();
         let head = (MOBILENET_V2.head)(CLASSES);
         ImageClassifier::from_network(&MOBILENET_V2, network, head, input, Init::Keras, params).unwrap()
     })
@@ -89,8 +89,7 @@ impl Case {
         let vb = params.builder_dtype(dtype);
         for (k, (name, shape)) in shapes.iter().enumerate() {
             vb.get_with_hints(shape.as_slice(), name, Distribution::Const(0.0)).unwrap();
-            let values = tensor(value(name, shape, k as u64, 6.0), shape, dtype);
-            params.get(name).unwrap().set(&values).unwrap();
+            params.get(name).unwrap().set(&value(name, shape, k as u32, 6.0, dtype)).unwrap();
         }
         let network = build(&params);
         let [height, width, channels] = self.input.channels_last()[..] else { panic!("{:?}", self.input) };

@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_models::networks::{
     ALEXNET, AlexNetConfig, CONVNEXTS, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, LENET5, LOGISTIC,
-    LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2, MobileNetV2Config, RESNET_SMALL,
-    ResNet, ResNetConfig, SMALL_CNN, SWINS, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize,
-    XCEPTION, Xception, XceptionConfig,
+    LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2Config, RESNET_SMALL, SMALL_CNN, SWINS,
+    SmallResNet, SmallResNetConfig, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize, XCEPTION,
+    Xception, XceptionConfig,
 };
 use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
@@ -66,7 +66,7 @@ enum Variant {
     LeNet5(LeNet5Config),
     MobileNetV2(MobileNetV2Config),
     Xception(XceptionConfig),
-    ResNet(ResNetConfig),
+    SmallResNet(SmallResNetConfig),
     Vit(VitConfig),
     Swin(SwinConfig),
     ConvNeXt(ConvNeXtConfig),
@@ -79,7 +79,7 @@ impl Variant {
             Self::LeNet5(_) => &LENET5,
             Self::MobileNetV2(_) => &MOBILENET_V2,
             Self::Xception(_) => &XCEPTION,
-            Self::ResNet(_) => &RESNET_SMALL,
+            Self::SmallResNet(_) => &RESNET_SMALL,
             Self::Vit(_) => &VITS[0],
             Self::Swin(_) => &SWINS[0],
             Self::ConvNeXt(_) => &CONVNEXTS[0],
@@ -93,15 +93,15 @@ impl Variant {
             Self::Usual(info) => ImageClassifier::new(info, input, 10, init, params),
             Self::LeNet5(config) => ImageClassifier::from_table(info, &config.table(10), input, init, params),
             Self::MobileNetV2(config) => {
-                let network = MobileNetV2::new(config, init, &vb)?;
+                let network = config.network(init, &vb)?;
                 ImageClassifier::from_network(info, network, head, input, init, params)
             }
             Self::Xception(config) => {
                 let network = Xception::new(config, init, &vb)?;
                 ImageClassifier::from_network(info, network, head, input, init, params)
             }
-            Self::ResNet(config) => {
-                let network = ResNet::new(config, init, &vb)?;
+            Self::SmallResNet(config) => {
+                let network = SmallResNet::new(config, init, &vb)?;
                 ImageClassifier::from_network(info, network, head, input, init, params)
             }
             Self::Vit(config) => {
@@ -137,8 +137,11 @@ fn each() -> Vec<(Variant, InputShape)> {
         (Variant::MobileNetV2(MobileNetV2Config { framework: Framework::Keras, ..small }), map(3, 64)),
         (Variant::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::TIMM }), map(3, 40)),
         (Variant::Xception(XceptionConfig { divisor: 8, ..XceptionConfig::KERAS }), map(3, 41)),
-        (Variant::ResNet(ResNetConfig::of(1)), map(3, 16)),
-        (Variant::ResNet(ResNetConfig { residual: false, ..ResNetConfig::of(2) }), map(3, 15)),
+        (Variant::SmallResNet(SmallResNetConfig::of(1)), map(3, 16)),
+        (Variant::SmallResNet(SmallResNetConfig { residual: false, ..SmallResNetConfig::of(2) }), map(3, 15)),
+        (Variant::Usual(registry::find("resnet18d").unwrap()), map(3, 33)),
+        (Variant::Usual(registry::find("mobilenetv3_small_050").unwrap()), map(3, 40)),
+        (Variant::Usual(registry::find("tf_efficientnetv2_b0").unwrap()), map(3, 35)),
         (Variant::Vit(VitConfig { width: 24, depth: 2, ..VitConfig::of(VitSize::Tiny) }), map(3, 48)),
         (Variant::Vit(VitConfig { width: 24, drop_path: 0.5, ..dino }), map(3, 32)),
         (Variant::Swin(SwinConfig { width: 12, depths: [2; 4], drop_path: 0.5, ..swin }), map(3, 100)),
@@ -281,7 +284,7 @@ fn a_new_head_leaves_the_backbone() {
 #[test]
 fn published_counts_come_out() {
     let params = Params::seeded(0, &Device::Cpu);
-    let mobilenet = MobileNetV2::new(&MobileNetV2Config::TIMM, Init::Kaiming, &params.builder()).unwrap();
+    let mobilenet = MobileNetV2Config::TIMM.network(Init::Kaiming, &params.builder()).unwrap();
     let xception = Params::seeded(0, &Device::Cpu);
     let xception = Xception::new(&XceptionConfig::TIMM, Init::Kaiming, &xception.builder()).unwrap();
     let count = |describe: &dyn Fn(&mut Trace), side: usize| {
@@ -356,7 +359,7 @@ fn lenet5_has_the_papers_shapes_and_the_counts_of_its_variants() {
 #[test]
 fn residual_and_plain_networks_have_the_same_parameters() {
     let count = |residual| {
-        let config = Variant::ResNet(ResNetConfig { residual, ..ResNetConfig::of(3) });
+        let config = Variant::SmallResNet(SmallResNetConfig { residual, ..SmallResNetConfig::of(3) });
         build(&config, InputShape::Map { channels: 3, height: 32, width: 32 }, 1).0.summary().total_params()
     };
     assert_eq!((count(true), count(false)), (269_722, 269_722));
@@ -412,7 +415,7 @@ fn a_missing_batch_axis_is_named() {
     let x = Tensor::zeros((1, 80, 60), DType::F32, &Device::Cpu).unwrap();
     let error = network.forward_t(&x, false).unwrap_err().to_string();
     assert!(error.contains("(B, 1, 80, 60)") && error.contains("unsqueeze(0)"), "{error}");
-    let (network, _) = build(&Variant::ResNet(ResNetConfig::of(1)), LECTURE_RGB, 1);
+    let (network, _) = build(&Variant::SmallResNet(SmallResNetConfig::of(1)), LECTURE_RGB, 1);
     let x = Tensor::zeros((3, 80, 60), DType::F32, &Device::Cpu).unwrap();
     let error = network.forward_t(&x, false).unwrap_err().to_string();
     assert!(error.contains("(B, 3, H, W)") && error.contains("unsqueeze(0)"), "{error}");

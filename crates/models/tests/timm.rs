@@ -1,4 +1,4 @@
-//! Every network that timm has against timm's, from the same weights and inputs (goldens/timm.py): parameters; features,
+//! Every network that timm has against timm's, from the same weights and inputs (goldens/timm.py): its published weights; parameters; features,
 //! pre-logits and logits in inference at two sizes; for some networks also those in training, running statistics and every
 //! gradient.
 
@@ -14,7 +14,7 @@ use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_models::{BuildArgs, ImageClassifier, InputShape, ModelInfo, Params, is_buffer, registry};
 use serde_json::Value;
 
-use crate::common::{CLASSES, Worst, images, labels, norm_of, number, tensor, value};
+use crate::common::{CLASSES, Worst, images, labels, norm_of, number, value};
 
 /// In float32, by the kernels; where rounding weighs more in PyTorch, four times its own deviation from float64, which the golden
 /// has.
@@ -58,10 +58,9 @@ impl SimpleBackend for Formula {
         _: &Device,
     ) -> candle_core::Result<Tensor> {
         if self.0.get(name).is_none() {
-            let zeros = self.0.builder_dtype(dtype).get_with_hints(&shape, name, Distribution::Const(0.0))?;
-            let values = tensor(value(name, shape.dims(), number(name), 3.0), shape.dims(), dtype);
+            self.0.builder_dtype(dtype).get_with_hints(&shape, name, Distribution::Const(0.0))?;
+            let values = value(name, shape.dims(), number(name), 3.0, dtype);
             self.0.get(name).map_or(Ok(()), |var| var.set(&values))?;
-            drop(zeros);
         }
         self.0.builder_dtype(dtype).get(&shape, name)
     }
@@ -101,9 +100,9 @@ impl Subject {
 
     /// Compares features, pre-logits and logits, which it returns.
     fn outputs(&self, batch: usize, golden: &Value, train: bool, worst: &mut Worst) -> Tensor {
-        let (_, height, width) = self.network.input().map().unwrap();
-        let network = &self.network;
-        let features = network.forward_features(&images(batch, (height, width), self.dtype), train).unwrap();
+        let (network, images) = (&self.network, images(batch, size(golden), self.dtype));
+        let golden = &golden["outputs"];
+        let features = network.forward_features(&images, train).unwrap();
         worst.see("features", &features, &golden["features"]);
         let pre_logits = network.pre_logits(&features, train).unwrap();
         worst.see("pre_logits", &pre_logits, &golden["pre_logits"]);
@@ -124,13 +123,19 @@ fn tolerance(tolerance: f64, golden: &Value) -> f64 {
 }
 
 fn check_inference(info: &'static ModelInfo, golden: &Value) {
+    let mut subject: Option<Subject> = None;
     for (i, inference) in golden["inference"].as_array().unwrap().iter().enumerate() {
-        let subject = Subject::new(info, size(inference), DType::F32);
+        // A network without position embeddings is the same at every size.
+        let any_size =
+            |subject: &Subject| info.input_multiple == 1 && subject.network.backbone().takes_any_size();
+        let reused = subject.take().filter(any_size);
+        let subject =
+            subject.insert(reused.unwrap_or_else(|| Subject::new(info, size(inference), DType::F32)));
         if i == 0 {
             assert_eq!(subject.n_params() as u64, golden["n_params"].as_u64().unwrap(), "{info}");
         }
         let mut worst = Worst::default();
-        subject.outputs(2, &inference["outputs"], false, &mut worst);
+        subject.outputs(2, inference, false, &mut worst);
         worst.check(&format!("{info} in inference"), tolerance(OUTPUTS, &inference["float32"]));
     }
 }
@@ -142,7 +147,7 @@ fn check_training(info: &'static ModelInfo, golden: &Value) {
     for (dtype, [outputs, gradients]) in [(DType::F32, rounded), (DType::F64, [EXACT, EXACT])] {
         let subject = Subject::new(info, size(golden), dtype);
         let mut worst = Worst::default();
-        let logits = subject.outputs(4, &golden["outputs"], true, &mut worst);
+        let logits = subject.outputs(4, golden, true, &mut worst);
         for (name, golden) in golden["statistics"].as_object().unwrap() {
             worst.see(name, subject.params.get(name).unwrap().as_tensor(), golden);
         }
@@ -197,6 +202,37 @@ fn every_network_of_timms_has_a_golden() {
     let mut ours: Vec<&str> = registry::all().iter().filter_map(|info| info.timm).collect();
     ours.sort_unstable();
     assert_eq!(ours, goldens, "the registry and tests/goldens/timm/*.json (goldens/timm.py)");
+}
+
+/// Repository, license and preprocessing of the published weights.
+#[test]
+fn the_usual_weights_are_timms() {
+    for (name, golden) in goldens(&folder().join("timm")) {
+        let (info, stated) = (registry::find(&name).unwrap(), &golden["published"]);
+        // Of Xception, timm itself has no weights on the hub.
+        let ours = info.weights.first().filter(|weights| weights.repository.starts_with("timm/"));
+        let Some(ours) = ours else {
+            assert!(stated.is_null() || info.name == "xception", "{name} has weights: {stated}");
+            continue;
+        };
+        let input = (ours.input)();
+        let (_, height, width) = input.input_size;
+        let interpolation = serde_json::to_value(input.interpolation).unwrap();
+        let close = |a: f64, b: &Value| (a - b.as_f64().unwrap()).abs() < 1e-6;
+        let all_close =
+            |a: &[f32], b: &Value| a.iter().zip(b.as_array().unwrap()).all(|(a, b)| close(f64::from(*a), b));
+        assert_eq!(stated["hf_hub_id"], ours.repository, "{name}");
+        assert_eq!(stated["license"], ours.license.unwrap().to_lowercase(), "{name}");
+        assert_eq!(stated["input_size"], serde_json::json!([3, height, width]), "{name}");
+        assert_eq!(info.usual_input, (3, height, width), "{name}");
+        assert_eq!(stated["interpolation"], interpolation, "{name}");
+        assert_eq!(stated["num_classes"], ours.n_classes, "{name}");
+        assert!(close(input.crop_pct, &stated["crop_pct"]), "{name}: {stated}");
+        assert!(
+            all_close(&input.mean, &stated["mean"]) && all_close(&input.std, &stated["std"]),
+            "{name}: {stated}"
+        );
+    }
 }
 
 #[test]

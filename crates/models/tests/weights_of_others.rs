@@ -10,10 +10,12 @@ use firstsight_models::networks::{
     ALEXNET, CONVNEXTS, CONVNEXTS_V2, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, DINOS_V2, LOGISTIC,
     MOBILENET_V2, RESNET_SMALL, SWINS, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize,
 };
-use firstsight_models::{Error, ImageClassifier, Init, InputShape, ModelInfo, Params, WeightsHeader};
+use firstsight_models::{
+    Error, ImageClassifier, Init, InputShape, ModelInfo, Params, WeightsHeader, registry,
+};
 use serde_json::Value;
 
-use crate::common::{CLASSES, Worst, images, number, tensor, value};
+use crate::common::{CLASSES, Worst, images, number, value};
 
 const COLOR: InputShape = InputShape::Map { channels: 3, height: 32, width: 32 };
 const GRAY: InputShape = InputShape::Map { channels: 1, height: 32, width: 32 };
@@ -124,6 +126,51 @@ fn torchvisions_mobilenet_v2_is_the_same_network() {
     }
 }
 
+/// `microsoft/resnet-50` and its like.
+#[test]
+fn transformers_resnets_are_the_same_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    for name in ["resnet18", "resnet50"] {
+        let info = registry::find(name).unwrap();
+        let saved = tensors(&network(info, COLOR, 1));
+        let there = renamed(&saved, transformers_name);
+        assert_eq!(there.len(), saved.len());
+        assert!(there.keys().all(|key| key.starts_with("resnet.") || key.starts_with("classifier.1.")));
+        write(&path, &there);
+        let network = network(info, COLOR, 2);
+        let renaming = network.load(&path).unwrap();
+        assert_eq!(renaming.other.map(|other| other.library), Some("transformers"));
+        same(&network, &saved);
+    }
+}
+
+/// transformers' name of a tensor of ResNet, from timm's.
+fn transformers_name(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let embedder = "resnet.embedder.embedder";
+    match parts[..] {
+        ["conv1", variable] => format!("{embedder}.convolution.{variable}"),
+        ["bn1", variable] => format!("{embedder}.normalization.{variable}"),
+        ["fc", variable] => format!("classifier.1.{variable}"),
+        [stage, block, ref rest @ ..] => {
+            let stage: usize = stage["layer".len()..].parse().unwrap();
+            let place = format!("resnet.encoder.stages.{}.layers.{block}", stage - 1);
+            match rest {
+                ["downsample", "0", variable] => format!("{place}.shortcut.convolution.{variable}"),
+                ["downsample", _, variable] => format!("{place}.shortcut.normalization.{variable}"),
+                [layer, variable] => {
+                    let number: usize = layer[layer.len() - 1..].parse().unwrap();
+                    let kind = if layer.starts_with("conv") { "convolution" } else { "normalization" };
+                    format!("{place}.layer.{}.{kind}.{variable}", number - 1)
+                }
+                _ => panic!("{name}"),
+            }
+        }
+        _ => panic!("{name}"),
+    }
+}
+
 /// A network as small as goldens/names.py's of that name.
 fn small(name: &str, size: (usize, usize)) -> ImageClassifier {
     let params = Params::zeros(&Device::Cpu);
@@ -189,8 +236,7 @@ fn networks_of_torchvision_and_transformers_are_read_and_compute_the_same() {
         let mut tensors = BTreeMap::new();
         for (theirs, shape) in golden["tensors"].as_object().unwrap() {
             let shape: Vec<usize> = shape.as_array().unwrap().iter().map(number_of).collect();
-            let values = value(theirs, &shape, number(theirs), 3.0);
-            tensors.insert(theirs.clone(), tensor(values, &shape, DType::F32));
+            tensors.insert(theirs.clone(), value(theirs, &shape, number(theirs), 3.0, DType::F32));
         }
         write(&path, &tensors);
         let size = (number_of(&golden["size"][0]), number_of(&golden["size"][1]));
@@ -234,8 +280,7 @@ fn position_embeddings_for_another_size_are_resized() {
         };
         let there = build((14 * from, 14 * from));
         let var = there.params().get("pos_embed").unwrap();
-        let values = value("pos_embed", var.dims(), number("pos_embed"), 3.0);
-        var.set(&tensor(values, var.dims(), DType::F32)).unwrap();
+        var.set(&value("pos_embed", var.dims(), number("pos_embed"), 3.0, DType::F32)).unwrap();
         there.save(&path).unwrap();
         let here = build((14 * height, 14 * width));
         here.load(&path).unwrap();
@@ -430,5 +475,46 @@ fn other_formats_are_called_by_their_names_with_the_way_out() {
         for word in words.iter().chain(&[name, "safetensors files alone"]) {
             assert!(said.contains(word), "should say {word:?}: {said}");
         }
+    }
+}
+
+/// torchvision's own networks with random weights: the file is read, and the logits are torchvision's.
+#[test]
+#[ignore = "needs torchvision"]
+fn the_installed_torchvisions_networks_are_the_same() {
+    let Some(python) = std::env::var_os("FIRSTSIGHT_PYTHON") else {
+        eprintln!("FIRSTSIGHT_PYTHON is not set: nothing is compared with torchvision");
+        return;
+    };
+    // torchvision's name and timm's. Its MobileNetV3, EfficientNet-B5 to -B7 and V2 have another ε.
+    let names = [
+        ("mobilenet_v2", "mobilenetv2_100"),
+        ("resnet18", "resnet18"),
+        ("resnet50", "resnet50"),
+        ("resnext50_32x4d", "resnext50_32x4d"),
+        ("wide_resnet50_2", "wide_resnet50_2"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("efficientnet_b1", "efficientnet_b1"),
+        ("efficientnet_b4", "efficientnet_b4"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/torchvision_save.py");
+    let theirs = names.map(|(theirs, _)| theirs);
+    let ran =
+        std::process::Command::new(python).arg(script).arg(folder.path()).args(theirs).status().unwrap();
+    assert!(ran.success());
+    for (theirs, ours) in names {
+        let params = Params::zeros(&Device::Cpu);
+        let input = InputShape::Map { channels: 3, height: 75, width: 64 };
+        let info = registry::find(ours).unwrap();
+        let network = ImageClassifier::new(info, input, 1000, info.init, &params).unwrap();
+        network.load(&folder.path().join(format!("{theirs}.safetensors"))).unwrap();
+        let outputs = folder.path().join(format!("{theirs}.outputs.safetensors"));
+        let outputs = candle_core::safetensors::load(outputs, &Device::Cpu).unwrap();
+        let logits = network.forward_t(&outputs["images"], false).unwrap();
+        let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+        let difference = norm(&(&logits - &outputs["logits"]).unwrap()) / norm(&outputs["logits"]);
+        println!("{theirs}: {difference:.1e}");
+        assert!(difference < 1e-5, "{theirs}: {difference}");
     }
 }

@@ -1,8 +1,7 @@
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
-use firstsight_models::ModelInfo;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
     Runtime, Splits, TaskEvaluation, ValueEvaluation,
@@ -14,16 +13,17 @@ use crate::{
     hub,
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
-    values::{self, InputSize},
+    values::{self, Backbone, InputSize},
 };
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     data: DataArgs,
-    /// Pretrained network: mobilenet-v2 or xception [default: the one that --weights names, or mobilenet-v2]
-    #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    backbone: Option<&'static ModelInfo>,
+    /// Pretrained network: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub repository in
+    /// timm's layout (owner/name) [default: the one that --weights names, or mobilenet-v2]
+    #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
+    backbone: Option<Backbone>,
     /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
@@ -92,7 +92,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
     let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
     let channels = args.input.map(|input| input.channels);
-    let pretrained = hub::locate_any(args.backbone, args.weights.as_deref(), channels, runtime)?;
+    let (model, weights) = match (&args.backbone, args.weights.as_deref()) {
+        (Some(Backbone::Model(model)), weights) => (Some(*model), weights),
+        (Some(Backbone::Repository(id)), None) => (None, Some(id.as_str())),
+        (Some(Backbone::Repository(id)), Some(_)) => {
+            bail!(
+                "--backbone {id} and --weights both name weights: beside --weights, --backbone is a name of `firstsight models`"
+            )
+        }
+        (None, weights) => (None, weights),
+    };
+    let pretrained = hub::locate_any(model, weights, channels, runtime)?;
     let preset = FineTuning::preset(args.preset, context.seed);
     let task = work.task();
     let usual_smoothing = if task == Task::Regression { 0.0 } else { preset.augmentation.label_smoothing };

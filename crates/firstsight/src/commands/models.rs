@@ -1,6 +1,7 @@
 use anyhow::Result;
 use candle_core::Device;
 use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, registry};
+use firstsight_report::number;
 use serde::Serialize;
 
 use crate::values::InputSize;
@@ -22,6 +23,8 @@ struct ModelJson {
     timm: Option<&'static str>,
     family: &'static str,
     paper: &'static str,
+    /// Whether every variable can be trained, and not the last layer alone.
+    trains_whole: bool,
     /// Parameters at the usual input and number of classes.
     params: usize,
     /// (H, W, C).
@@ -54,6 +57,7 @@ impl ModelJson {
             timm: info.timm,
             family: info.family,
             paper: info.paper,
+            trains_whole: true,
             params: network.summary().total_params(),
             input: [height, width, channels],
             weights: weights.collect(),
@@ -72,27 +76,45 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&models)?);
         return Ok(());
     }
-    println!(
-        "{:14}{:20}{:>12}  {:12}{:>7}  published weights",
-        "name", "family", "parameters", "input", "top-1"
-    );
-    for model in &models {
-        let [height, width, channels] = model.input;
-        let weights = model.weights.first();
-        println!(
-            "{:14}{:20}{:>12}  {:12}{:>7}  {}",
-            model.name,
-            model.family,
-            model.params,
-            InputSize { height, width, channels }.to_string(),
-            weights
-                .and_then(|weights| weights.top1)
-                .map_or_else(|| "-".to_owned(), |top1| format!("{top1:.1}")),
-            weights.map_or_else(
-                || "-".to_owned(),
-                |w| format!("{} ({})", w.repository, w.license.unwrap_or("license unknown"))
-            ),
-        );
+    let rows: Vec<[String; 6]> = models.iter().map(row).collect();
+    let header = ["name", "parameters", "input", "top-1", "license", "published weights"];
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let [name, params, input, top1, license, weights] = row;
+        let [a, b, c, d, e, _] = widths;
+        println!("  {name:a$}  {params:>b$}  {input:c$}  {top1:>d$}  {license:e$}  {weights}");
+    };
+    line(&header.map(str::to_owned));
+    let mut family = "";
+    for (model, row) in models.iter().zip(&rows) {
+        if model.family != family {
+            family = model.family;
+            println!("\n{family}: {}", model.paper);
+        }
+        line(row);
     }
+    println!(
+        "\n{} networks. Each can be trained whole or in part, and, with weights, fine-tuned.",
+        models.len()
+    );
     Ok(())
+}
+
+/// Names, parameters, input, top-1, license and repository.
+fn row(model: &ModelJson) -> [String; 6] {
+    let [height, width, channels] = model.input;
+    let weights = model.weights.first();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let timm = model.timm.filter(|timm| *timm != model.name);
+    [
+        timm.map_or(model.name.to_owned(), |timm| format!("{}, {timm}", model.name)),
+        number::count(model.params as u64),
+        InputSize { height, width, channels }.to_string(),
+        or_dash(weights.and_then(|weights| weights.top1).map(|top1| format!("{top1:.1}"))),
+        or_dash(weights.map(|weights| weights.license.unwrap_or("unknown").to_owned())),
+        or_dash(weights.map(|weights| weights.repository.to_owned())),
+    ]
 }

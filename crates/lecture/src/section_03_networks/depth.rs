@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use firstsight_data::{ImageDataset, InputSpec, Sampling};
-use firstsight_models::networks::{RESNET_SMALL, ResNet, ResNetConfig};
+use firstsight_models::networks::{RESNET_SMALL, SmallResNet, SmallResNetConfig};
 use firstsight_models::{ImageClassifier, Init, InputShape, Params};
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Table, number};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
@@ -72,7 +72,7 @@ pub(super) fn write(
             if interrupted {
                 continue;
             }
-            let config = ResNetConfig { channels: 1, residual, ..ResNetConfig::of(blocks) };
+            let config = SmallResNetConfig { channels: 1, residual, ..SmallResNetConfig::of(blocks) };
             let (run, stopped) = run(config, &train, &val, epochs, context)?;
             metrics.runs.extend(run);
             interrupted |= stopped;
@@ -97,7 +97,7 @@ fn halved(images: &ImageDataset) -> Result<ImageDataset> {
 }
 
 fn says(section: &mut Section, experiment: &Experiment, images: usize) {
-    let [shallow, deep] = experiment.blocks.map(|blocks| ResNetConfig::of(blocks).depth());
+    let [shallow, deep] = experiment.blocks.map(|blocks| SmallResNetConfig::of(blocks).depth());
     section.subsection("Depth, and the residual connection");
     section.text(&format!(
         "A deeper network can do all that a shallow one can: its further layers need only pass on what they get. Yet plain \
@@ -114,7 +114,7 @@ fn says(section: &mut Section, experiment: &Experiment, images: usize) {
 
 /// Trains one network; returns whether it was interrupted. There is no run if that was before its first epoch ended.
 fn run(
-    config: ResNetConfig,
+    config: SmallResNetConfig,
     train: &ImageDataset,
     val: &ImageDataset,
     epochs: usize,
@@ -126,7 +126,7 @@ fn run(
     let (model, init) = (&RESNET_SMALL, Init::Kaiming);
     let network = ImageClassifier::from_network(
         model,
-        ResNet::new(&config, init, &params.builder_for(init))?,
+        SmallResNet::new(&config, init, &params.builder_for(init))?,
         (model.head)(train.classes().len()),
         InputShape::from(&input),
         init,

@@ -21,6 +21,9 @@ impl NormConfig {
     pub const TORCH: Self =
         Self { epsilon: 1e-5, momentum: 0.1, running_variance: RunningVariance::Unbiased };
 
+    /// timm's for networks from TensorFlow: PyTorch's, with ε = 0.001.
+    pub const TENSORFLOW: Self = Self { epsilon: 1e-3, ..Self::TORCH };
+
     /// Keras's, with ε = 0.001; `momentum` is 0.01 for Keras's default of 0.99.
     pub const fn keras(momentum: f64) -> Self {
         Self { epsilon: 1e-3, momentum, running_variance: RunningVariance::Biased }
@@ -207,17 +210,22 @@ impl<'a> Link<'a> {
     }
 }
 
-/// `first` and then `rest` as one block for an input of this size, and the size of their result.
+/// `layers`, of which there is at least one, as one block for an input of this size, and the size of their result.
 pub(crate) fn block<'a>(
-    size: (usize, usize),
-    first: Link<'a>,
-    rest: impl IntoIterator<Item = Link<'a>>,
+    mut size: (usize, usize),
+    layers: impl IntoIterator<Item = Link<'a>>,
 ) -> Result<(ConvBlock<'a>, (usize, usize))> {
-    let mut block = ConvBlock::new(first.layer(size));
-    let mut size = first.output_size(size)?;
-    for link in rest {
-        block = block.then(link.layer(size));
+    let mut block: Option<ConvBlock<'a>> = None;
+    for link in layers {
+        let layer = link.layer(size);
+        block = Some(match block {
+            None => ConvBlock::new(layer),
+            Some(block) => block.then(layer),
+        });
         size = link.output_size(size)?;
     }
-    Ok((block, size))
+    match block {
+        Some(block) => Ok((block, size)),
+        None => candle_core::bail!("a block must have a layer"),
+    }
 }

@@ -3,6 +3,7 @@
 mod adaptive_pool;
 mod conv;
 mod dropout;
+mod mobile_block;
 mod rbf;
 mod sequential;
 mod subsampling;
@@ -13,6 +14,7 @@ pub use conv::NormConfig;
 pub(crate) use conv::{Conv, ConvNorm, ConvSpec, Link, block};
 pub(crate) use dropout::Dropout;
 pub use firstsight_ops::Padding;
+pub(crate) use mobile_block::{MobileBlock, MobileKind, MobileSpec, PointwiseLinear, SqueezeSpec};
 pub use rbf::Rbf;
 pub use sequential::{Layer, LayerSpec, Sequential};
 pub(crate) use subsampling::Subsampling;

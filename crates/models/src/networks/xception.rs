@@ -232,8 +232,7 @@ impl Separable {
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         let (_, _, height, width) = xs.dims4()?;
-        let [depthwise, pointwise] = self.links();
-        let (block, _) = block((height, width), depthwise, [pointwise])?;
+        let (block, _) = block((height, width), self.links())?;
         block.forward_t(xs, train)
     }
 
@@ -287,10 +286,8 @@ impl Block {
 
     fn forward(&self, xs: &Tensor, config: &XceptionConfig, train: bool) -> CandleResult<Tensor> {
         let before = if self.relu_first { Activation::Relu } else { Activation::Identity };
-        let mut links = self.rep.iter().flat_map(Separable::links);
-        let Some(first) = links.next() else { return Ok(xs.clone()) };
         let (_, _, height, width) = xs.dims4()?;
-        let (block, size) = block((height, width), first, links)?;
+        let (block, size) = block((height, width), self.rep.iter().flat_map(Separable::links))?;
         let block = match &self.shortcut {
             Some(shortcut) => block
                 .max_pool(config.pool(size))

@@ -1,7 +1,7 @@
 //! The layers of a network as a walk through it meets them, with shapes and counts.
 
 use candle_core::Result;
-use firstsight_ops::{Activation, Conv2dConfig};
+use firstsight_ops::{Activation, Conv2dConfig, Pool2dConfig};
 
 use crate::InputShape;
 
@@ -222,6 +222,18 @@ impl Trace {
     pub fn batch_norm(&mut self, name: impl Into<String>, channels: usize, activation: Activation) {
         let entry = self.keep(name, LayerKind::BatchNorm(activation));
         (entry.params, entry.buffers) = (2 * channels, 2 * channels);
+    }
+
+    /// Appends a pooling of the kind `kind`.
+    ///
+    /// # Errors
+    ///
+    /// An input that is no feature map or smaller than the window.
+    pub fn pool(&mut self, name: impl Into<String>, kind: LayerKind, config: &Pool2dConfig) -> Result<()> {
+        let (channels, height, width) = self.shape.map()?;
+        let (height, width) = config.output_size((height, width))?;
+        self.push(name, kind, InputShape::Map { channels, height, width });
+        Ok(())
     }
 
     /// Appends the mean of each channel.

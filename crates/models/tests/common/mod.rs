@@ -8,33 +8,35 @@ use serde_json::Value;
 
 pub const CLASSES: usize = 10;
 
-/// The script's `pattern`.
-pub fn pattern(n: usize, k: u64) -> impl Iterator<Item = f64> {
-    const M: u64 = 1 << 32;
-    (0..n as u64).map(move |i| {
-        let h = i.wrapping_mul(2_654_435_761).wrapping_add(k * 40_503) % M;
-        let h = (h ^ (h >> 15)).wrapping_mul(2_246_822_519) % M;
-        h as f64 / M as f64
+/// The scripts' `pattern`.
+pub fn pattern(n: usize, k: u32) -> impl Iterator<Item = f64> {
+    (0..n).map(move |i| {
+        let h = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(k.wrapping_mul(40_503));
+        f64::from((h ^ (h >> 15)).wrapping_mul(2_246_822_519)) / f64::from(2u32.pow(31)) / 2.0
     })
 }
 
 /// FNV-1a of a name, 32 bits.
-pub fn number(name: &str) -> u64 {
-    name.bytes().fold(2_166_136_261u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(16_777_619)).into()
+pub fn number(name: &str) -> u32 {
+    name.bytes().fold(2_166_136_261, |h, byte| (h ^ u32::from(byte)).wrapping_mul(16_777_619))
 }
 
-/// The script's `value`.
-pub fn value(name: &str, shape: &[usize], k: u64, power: f64) -> Vec<f64> {
-    let n = shape.iter().product();
-    if name.ends_with("running_var") || (name.ends_with("weight") && shape.len() == 1) {
-        return pattern(n, k).map(|u| 0.5 + u).collect();
+/// The scripts' `value`.
+pub fn value(name: &str, shape: &[usize], k: u32, power: f64, dtype: DType) -> Tensor {
+    let (n, fan_in) = (shape.iter().product(), shape.iter().skip(1).product::<usize>());
+    let (scale, offset) = match shape.len() {
+        _ if name.ends_with("running_var") => (1.0, 0.5),
+        1 if name.ends_with("weight") => (1.0, 0.5),
+        1 => (0.4, -0.2),
+        _ => ((power / fan_in as f64).sqrt() * 2.0, -(power / fan_in as f64).sqrt()),
+    };
+    let values = pattern(n, k).map(|u| offset + scale * u);
+    match dtype {
+        DType::F32 => {
+            Tensor::from_vec(values.map(|v| v as f32).collect::<Vec<f32>>(), shape, &Device::Cpu).unwrap()
+        }
+        _ => tensor(values.collect(), shape, dtype),
     }
-    if shape.len() == 1 {
-        return pattern(n, k).map(|u| 0.2 * (2.0 * u - 1.0)).collect();
-    }
-    let fan_in: usize = shape[1..].iter().product();
-    let scale = (power / fan_in as f64).sqrt();
-    pattern(n, k).map(|u| (2.0 * u - 1.0) * scale).collect()
 }
 
 /// The scripts' `images`, (B, 3, H, W).

@@ -1,7 +1,7 @@
 """What timm's networks make of weights and inputs that a formula gives (formulas.py), so that the test can make the same ones:
 the number of parameters; features, pre-logits and logits in inference at two sizes of input; and for some networks the same in
 training, with the running statistics after one forward pass and the gradient of every parameter after one backward pass.
-Everything in float64, and how far float32 is from it in PyTorch.
+Everything in float64, and how far float32 is from it in PyTorch. Also what timm states of published weights.
 
     python timm.py [--full] [--out FOLDER] [FAMILY …]     # timm 1.0.31, torch 2.15, numpy
 
@@ -118,8 +118,17 @@ def training(model, size):
     }
 
 
+def published(name):
+    """What timm states of the weights that it takes for the name alone, if there are some."""
+    stated = timm.get_pretrained_cfg(name)
+    if not stated.hf_hub_id:
+        return None
+    keys = ("hf_hub_id", "license", "input_size", "crop_pct", "interpolation", "mean", "std", "num_classes")
+    return {key: getattr(stated, key) for key in keys}
+
+
 def case(name, sizes, train):
-    found = {"inference": []}
+    found = {"published": published(name), "inference": []}
     for size in sizes:
         model = create(name, size)
         fill(model)
