@@ -205,9 +205,24 @@ impl LinearShape {
     /// Ranks other than 2, sizes that differ or are 0, or sizes that overflow.
     pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Self> {
         let (batch, n_in) = x.dims2()?;
+        Self::of(batch, n_in, weight, bias)
+    }
+
+    /// Validates a layer for an input of shape (`batch`, `n_in`).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub(crate) fn of(
+        batch: usize,
+        n_in: usize,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> candle_core::Result<Self> {
         let (n_out, _) = weight.dims2()?;
         expect_shape("linear", "weight", weight, &[n_out, n_in])?;
-        for (argument, dims) in [("x", x.dims()), ("weight", weight.dims()), ("the output", &[batch, n_out])]
+        for (argument, dims) in
+            [("x", &[batch, n_in][..]), ("weight", weight.dims()), ("the output", &[batch, n_out])]
         {
             checked_count("linear", argument, dims)?;
         }

@@ -272,21 +272,30 @@ pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
     }
 }
 
+/// `to` = f(`x`)
+struct Activated<'a>(&'a mut [f32], &'a [f32], Activation);
+
+impl Kernel for Activated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for_activation!(self.2, f => {
+            for (to, &x) in self.0.iter_mut().zip(self.1) {
+                *to = activate_one(x, f);
+            }
+        });
+    }
+}
+
 /// f of `x` on all threads.
 pub(crate) fn par_activated(x: &[f32], activation: Activation) -> Vec<f32> {
-    struct Run<'a>(&'a mut [f32], &'a [f32], Activation);
-    impl Kernel for Run<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            for_activation!(self.2, f => {
-                for (to, &x) in self.0.iter_mut().zip(self.1) {
-                    *to = activate_one(x, f);
-                }
-            });
-        }
-    }
-    filled_with(x.len(), CHUNK, |index, to| dispatch(Run(to, chunk(x, index), activation))).0
+    filled_with(x.len(), CHUNK, |index, to| dispatch(Activated(to, chunk(x, index), activation))).0
+}
+
+/// [`par_activated`] into `to`.
+pub(crate) fn par_activate_into(to: &mut [f32], x: &[f32], activation: Activation) {
+    for_each_chunk(to, CHUNK, |index, to| dispatch(Activated(to, chunk(x, index), activation)));
 }
 
 /// f′ at the input whose output is `y`; NaN if f is not monotonic, since then `y` does not tell.

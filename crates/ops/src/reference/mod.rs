@@ -155,6 +155,16 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
     activate(&y, activation)
 }
 
+/// [`crate::feed_forward`] as one layer after the other.
+pub fn feed_forward(
+    x: &Tensor,
+    first: (&Tensor, Option<&Tensor>),
+    second: (&Tensor, Option<&Tensor>),
+    activation: Activation,
+) -> Result<Tensor> {
+    linear(&linear(x, first.0, first.1, activation)?, second.0, second.1, Activation::Identity)
+}
+
 /// [`crate::activate`] as comparisons and selections, since candle's relu and clamp have other gradients.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     activation.check("activate")?;

@@ -205,6 +205,10 @@ for (batch, tokens, heads, dim), biased in (((1, 5, 1, 4), False), ((2, 10, 3, 8
         args["bias"] = draw(1, heads, tokens, tokens)
     record_op("self_attention", args, heads=heads, biased=biased)
 
+for rows, activation in ((3, "gelu"), (35, "silu")):
+    args = {"x": draw(rows, 5), "weight": draw(7, 5), "bias": draw(7), "weight2": draw(4, 7), "bias2": draw(4)}
+    record_op("feed_forward", args, activation=activation)
+
 for size, to in (((14, 14), (16, 16)), ((16, 16), (7, 9)), ((3, 5), (8, 2)), ((1, 1), (3, 2)), ((9, 9), (9, 9))):
     record_op("resize_bicubic", {"x": draw(1, 2, *size)}, size=to)
 

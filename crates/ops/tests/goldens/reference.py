@@ -156,6 +156,9 @@ def forward(case, args, running):
         return activation(*args)
     if op == "linear":
         return activation(F.linear(*args))
+    if op == "feed_forward":
+        x, weight, bias, weight2, bias2 = args
+        return F.linear(activation(F.linear(x, weight, bias)), weight2, bias2)
     if op == "layer_norm":
         return F.layer_norm(args[0], args[1].shape, *args[1:], case["epsilon"])
     if op == "layer_norm2d":
@@ -193,6 +196,7 @@ ARGUMENTS = {
     "conv2d_batch_norm": ["x", "weight", "gamma", "beta"],
     "batch_norm": ["x", "gamma", "beta"],
     "linear": ["x", "weight", "bias"],
+    "feed_forward": ["x", "weight", "bias", "weight2", "bias2"],
     "layer_norm": ["x", "gamma", "beta"],
     "layer_norm2d": ["x", "gamma", "beta"],
     "global_response_norm": ["x", "gamma", "beta"],

@@ -102,6 +102,9 @@ pub(crate) enum Op {
     ResizeBicubic {
         size: (usize, usize),
     },
+    FeedForward {
+        activation: Function,
+    },
     SoftmaxCrossEntropy {
         labels: Vec<u32>,
     },
@@ -277,6 +280,7 @@ impl Op {
             | Self::Conv2dMaxPool { .. }
             | Self::Conv2dAvgPool { .. }
             | Self::Linear { .. } => &["x", "weight", "bias"],
+            Self::FeedForward { .. } => &["x", "weight", "bias", "weight2", "bias2"],
             Self::Conv2dBatchNorm { .. } => &["x", "weight", "gamma", "beta"],
             Self::BatchNorm { .. }
             | Self::LayerNorm { .. }
@@ -457,6 +461,11 @@ impl Op {
                 run(&args[0], &args[1])
             }
             Self::ResizeBicubic { size } => ops::resize_bicubic(&args[0], *size),
+            Self::FeedForward { activation } => {
+                let run = if reference { reference::feed_forward } else { ops::feed_forward };
+                let (first, second) = ((&args[1], Some(&args[2])), (&args[3], Some(&args[4])));
+                run(&args[0], first, second, activation.activation())
+            }
             Self::SoftmaxCrossEntropy { labels } => {
                 let run =
                     if reference { reference::softmax_cross_entropy } else { ops::softmax_cross_entropy };

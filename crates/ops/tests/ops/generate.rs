@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<(&'static str, BoxedStrategy<Generated>)> {
         ("global_avg_pool2d", global_avg_pool2d().boxed()),
         ("activate", activate().boxed()),
         ("linear", linear().boxed()),
+        ("feed_forward", feed_forward().boxed()),
         ("layer_norm", layer_norm().boxed()),
         ("layer_norm_2d", layer_norm_2d().boxed()),
         ("global_response_norm", global_response_norm().boxed()),
@@ -224,6 +225,23 @@ pub(crate) fn linear() -> impl Strategy<Value = Generated> {
             let shapes: [(&str, &[usize]); 3] =
                 [("x", &[batch, n_in]), ("weight", &[n_out, n_in]), ("bias", &[n_out])];
             Generated::new(Op::Linear { activation }, &shapes, seed).unwrap()
+        },
+    )
+}
+
+/// Smooth activations only, since cases at a corner are not redrawn here.
+pub(crate) fn feed_forward() -> impl Strategy<Value = Generated> {
+    let smooth = proptest::sample::select(Function::SMOOTH.as_slice());
+    (1usize..200, count(400), count(500), count(200), smooth, any::<u64>()).prop_map(
+        |(batch, n_in, hidden, n_out, activation, seed)| {
+            let shapes: [(&str, &[usize]); 5] = [
+                ("x", &[batch, n_in]),
+                ("weight", &[hidden, n_in]),
+                ("bias", &[hidden]),
+                ("weight2", &[n_out, hidden]),
+                ("bias2", &[n_out]),
+            ];
+            Generated::new(Op::FeedForward { activation }, &shapes, seed).unwrap()
         },
     )
 }

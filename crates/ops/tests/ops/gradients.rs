@@ -147,6 +147,11 @@ fn every_gradient_of_normalization_and_attention_is_the_slope() {
     check("global_response_norm_2d", &norm(&[2, 5, 3, 2], 5), |a| {
         reference::global_response_norm_2d(&a[0], &a[1], &a[2], 1e-2)
     });
+    let layers =
+        [values(1, &[2, 3]), values(2, &[4, 3]), values(3, &[4]), values(4, &[2, 4]), values(5, &[2])];
+    check("feed_forward", &layers, |a| {
+        reference::feed_forward(&a[0], (&a[1], Some(&a[2])), (&a[3], Some(&a[4])), Activation::Gelu)
+    });
     check("softmax", &[values(1, &[3, 4])], |a| reference::softmax(&a[0]));
     let args = [values(1, &[4, 2, 3, 5]), values(2, &[4, 2, 6, 5]), values(3, &[4, 2, 6, 7])];
     check("attention", &args, |a| reference::attention(&a[0], &a[1], &a[2], 0.4, None));

@@ -69,6 +69,11 @@ proptest! {
     }
 
     #[test]
+    fn feed_forward(case in generate::feed_forward()) {
+        case.check_against_reference("feed_forward");
+    }
+
+    #[test]
     fn layer_norm(case in generate::layer_norm()) {
         case.check_against_reference("layer_norm");
     }

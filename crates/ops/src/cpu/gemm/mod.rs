@@ -19,7 +19,7 @@ pub(crate) use self::multiply::{GemmOutput, gemm_into};
 pub(crate) use self::pack::{
     Im2colView, PackedLhs, PackedRhs, PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_width,
 };
-pub(crate) use self::packed::multiply_packed;
+pub(crate) use self::packed::{multiply_packed, multiply_packed_into};
 pub(crate) use self::reduce::gemm_over_pixels;
 
 #[cfg(test)]

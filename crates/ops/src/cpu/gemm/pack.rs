@@ -236,8 +236,11 @@ impl PackedLhs {
             for (into, column) in
                 into.chunks_exact_mut(TILE_ROWS).zip(data[block.start * rows..].chunks_exact(rows))
             {
-                let values = &column[panel.clone()];
-                into[..values.len()].copy_from_slice(values);
+                // Copies of a known length are loads and stores.
+                match (into.first_chunk_mut::<TILE_ROWS>(), column[panel.clone()].first_chunk()) {
+                    (Some(into), Some(values)) => *into = *values,
+                    _ => into[..panel.len()].copy_from_slice(&column[panel.clone()]),
+                }
             }
         })
     }

@@ -23,16 +23,42 @@ pub(crate) fn multiply_packed(
     bias: Option<&[f32]>,
     activation: Activation,
 ) -> Vec<f32> {
+    let len = lhs.rows * rhs.columns;
+    let mut values = Vec::with_capacity(len);
+    let uninit = values.spare_capacity_mut();
+    write_product(lhs, rhs, bias, activation, (uninit.as_mut_ptr().cast(), uninit.len()));
+    // SAFETY: each column of each row has been written.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// [`multiply_packed`] into `values`.
+pub(crate) fn multiply_packed_into(
+    lhs: &PackedLhs,
+    rhs: &PackedRhs,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    values: &mut [f32],
+) {
+    write_product(lhs, rhs, bias, activation, (values.as_mut_ptr(), values.len()));
+}
+
+/// Writes all rows and columns of the product to values that may be uninitialized.
+fn write_product(
+    lhs: &PackedLhs,
+    rhs: &PackedRhs,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    (data, len): (*mut f32, usize),
+) {
     let (rows, columns) = (lhs.rows, rhs.columns);
     assert!(lhs.depth == rhs.depth && lhs.depth > 0 && bias.is_none_or(|bias| bias.len() == columns));
     let width = TILE_VECTORS * simd::lanes();
     let (panels, rhs_panels) = (rows.div_ceil(TILE_ROWS), columns.div_ceil(width));
     // A whole last vector can be read.
     let bias = bias.map(|bias| [bias, &vec![0.0; rhs_panels * width - columns]].concat());
-    let mut values = Vec::with_capacity(rows * columns);
-    let uninit = values.spare_capacity_mut();
     let pixels = PixelLayout::flat(columns, columns).merged(1);
-    let output = &GemmOutput::over(uninit.as_mut_ptr().cast(), uninit.len(), rows, columns, pixels);
+    let output = &GemmOutput::over(data, len, rows, columns, pixels);
     let (row_step, column_step) = (panels.div_ceil(4).clamp(1, PANELS), (COLUMNS / width).max(1));
     let row_pieces = panels.div_ceil(row_step);
     map_tasks(row_pieces * rhs_panels.div_ceil(column_step), rows * columns * lhs.depth, |task| {
@@ -41,9 +67,6 @@ pub(crate) fn multiply_packed(
         let rhs_panels = column..rhs_panels.min(column + column_step);
         dispatch(PackedTask { lhs, rhs, bias: bias.as_deref(), activation, output, panels, rhs_panels });
     });
-    // SAFETY: each column of each row has been written.
-    unsafe { values.set_len(rows * columns) };
-    values
 }
 
 /// A range of panels of rows and of columns.
