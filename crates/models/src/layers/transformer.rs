@@ -72,6 +72,11 @@ impl Dense {
         ops::linear(&rows, &self.weight, self.bias.as_ref(), activation)?.reshape(shape)
     }
 
+    /// The weight and the bias.
+    fn tensors(&self) -> (&Tensor, Option<&Tensor>) {
+        (&self.weight, self.bias.as_ref())
+    }
+
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
         let (n_out, n_in) = self.weight.dims2()?;
         let without = if self.bias.is_some() { 0 } else { n_out };
@@ -98,7 +103,8 @@ impl FeedForward {
     }
 
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.second.forward(&self.first.forward(xs, Activation::Gelu)?, Activation::Identity)
+        let (first, second) = (self.first.tensors(), self.second.tensors());
+        ops::feed_forward(xs, first, second, Activation::Gelu)
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
