@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use firstsight::{Context, values};
+use firstsight_ops::{Instructions, limit_instructions};
 use serde::Serialize;
 
 use super::{Baseline, Comparison, Item, Memory, Mode, Outcome, Peak, VariantTiming, Work, serve};
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// Images per step [default: what the table has of each item]
     #[arg(long, value_parser = values::positive, value_name = "N")]
     batch: Option<usize>,
+    /// Most that both sides may use of the processor: avx512, avx2 or plain
+    #[arg(long, value_parser = instruction_set, value_name = "SET")]
+    instructions: Option<Instructions>,
     /// Python with torch to compare with; items G to J also need timm. With onnxruntime, forward passes are compared with it
     /// too
     #[arg(long, value_name = "PATH")]
@@ -37,6 +41,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    if let Some(most) = args.instructions {
+        limit_instructions(most);
+    }
     if args.serve {
         let (&[item], Some(mode)) = (args.item.as_slice(), args.mode) else {
             bail!("a worker needs one item and a mode");
@@ -63,6 +70,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             item,
             mode,
             batch,
+            instructions: args.instructions,
             threads: context.threads,
             rounds: args.rounds,
             seconds: args.seconds,
@@ -78,6 +86,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&timings)?);
     }
     Ok(())
+}
+
+fn instruction_set(name: &str) -> Result<Instructions, String> {
+    let known = [Instructions::Avx512, Instructions::Avx2, Instructions::Plain];
+    let found = known.into_iter().find(|set| instructions_name(*set) == name);
+    found.ok_or_else(|| format!("'{name}' is none of {}", known.map(instructions_name).join(", ")))
+}
+
+pub(super) fn instructions_name(set: Instructions) -> &'static str {
+    match set {
+        Instructions::Avx512 => "avx512",
+        Instructions::Avx2 => "avx2",
+        _ => "plain",
+    }
 }
 
 impl Args {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use firstsight::Context;
+use firstsight_ops::Instructions;
 use serde::Serialize;
 
 use super::worker::{Group, Memory, PyTorch, Worker};
@@ -16,6 +17,8 @@ pub(crate) struct Comparison {
     pub(crate) mode: Mode,
     /// Images per step.
     pub(crate) batch: usize,
+    /// Most that each side may use of the processor; all that it has if none is given.
+    pub(crate) instructions: Option<Instructions>,
     /// Threads of each side; its own choice if none is given.
     pub(crate) threads: Option<usize>,
     /// Number of turns of each side.

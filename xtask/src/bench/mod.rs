@@ -6,6 +6,7 @@ mod item;
 mod peak;
 mod worker;
 
+use command::instructions_name;
 pub(crate) use command::{Args, run};
 use comparison::{Baseline, Comparison, Outcome, VariantTiming};
 use item::{Item, Mode, Work};

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use firstsight::{Context, device};
+use firstsight_ops::Instructions;
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Item, Mode};
+use super::{Comparison, Item, Mode, instructions_name};
 
 /// Steps before the first that counts.
 const WARM_UP: usize = 3;
@@ -183,6 +184,9 @@ impl Worker {
             "--device",
             &device::argument(&context.runtime.device),
         ]);
+        if let Some(set) = of.instructions {
+            command.args(["--instructions", instructions_name(set)]);
+        }
         Self::start(command, of).context("our own worker does not run")
     }
 
@@ -190,10 +194,20 @@ impl Worker {
     pub(crate) fn pytorch(python: &Path, script: &Path, how: PyTorch, of: &Comparison) -> Result<Self> {
         const KEEP: &str =
             "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864";
+        const LIMITS: [&str; 3] = ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
         let mut command = Command::new(python);
         command.arg(script).args(["--variant", how.variant.name()]).env_remove("GLIBC_TUNABLES");
         if how.malloc == Malloc::Keeping {
             command.env("GLIBC_TUNABLES", KEEP);
+        }
+        // PyTorch's own kernels, oneDNN's and MKL's.
+        let limits = of.instructions.and_then(|set| match set {
+            Instructions::Avx512 => None,
+            Instructions::Avx2 => Some(["avx2", "AVX2", "AVX2"]),
+            _ => Some(["default", "SSE41", "SSE4_2"]),
+        });
+        for (name, limit) in LIMITS.into_iter().zip(limits.into_iter().flatten()) {
+            command.env(name, limit);
         }
         if of.mode == Mode::FineTune {
             command.args(["--unfreeze-from", &of.item.unfreeze_from()?]);

@@ -258,23 +258,9 @@ unsafe fn write_sums<S: Simd, const R: usize, const N: usize>(
 unsafe fn tile_sums<S: Simd, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
-    mut a: *const f32,
-    mut b: *const f32,
+    a: *const f32,
+    b: *const f32,
 ) -> [[S::V; N]; R] {
-    let mut sums = [[simd.splat(0.0); N]; R];
-    for _ in 0..depth {
-        // SAFETY: by this function's contract.
-        unsafe {
-            let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let row = simd.splat(*a.add(r));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = simd.mul_add(row, column, *sum);
-                }
-            }
-            a = a.add(TILE_ROWS);
-            b = b.add(panel_width::<S>());
-        }
-    }
-    sums
+    // SAFETY: by this function's contract.
+    unsafe { simd.tile_sums(depth, (a, TILE_ROWS), (b, panel_width::<S>())) }
 }

@@ -66,6 +66,51 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `from` is valid for reads of 8 values at each multiple of `from_stride` up to 7, `to` for
     /// writes likewise.
     unsafe fn transpose8(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
+    /// The sums over k < `depth` of the products of `R` values with `N` vectors, which lie at multiples of a step from a pointer:
+    /// sums\[r\]\[v\] = Σₖ a\[k·step + r\] · b\[k·step + v·`LANES`..\]. Added in the order of k.
+    ///
+    /// # Safety
+    /// For each k below `depth`, the `R` values and the `N` vectors are valid for reads.
+    #[inline(always)]
+    unsafe fn tile_sums<const R: usize, const N: usize>(
+        self,
+        depth: usize,
+        a: (*const f32, usize),
+        b: (*const f32, usize),
+    ) -> [[Self::V; N]; R] {
+        // SAFETY: by this function's contract.
+        unsafe { tile_sums(self, depth, a, b) }
+    }
+}
+
+/// [`Simd::tile_sums`] as the compiler orders it.
+///
+/// # Safety
+/// As for [`Simd::tile_sums`].
+#[inline(always)]
+unsafe fn tile_sums<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    depth: usize,
+    (mut a, a_step): (*const f32, usize),
+    (mut b, b_step): (*const f32, usize),
+) -> [[S::V; N]; R] {
+    let mut sums = [[simd.splat(0.0); N]; R];
+    for _ in 0..depth {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let columns: [S::V; N] = std::array::from_fn(|v| simd.load(b.add(v * S::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let row = simd.splat(*a.add(r));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = simd.mul_add(row, column, *sum);
+                }
+            }
+            a = a.add(a_step);
+            b = b.add(b_step);
+        }
+    }
+    sums
 }
 
 /// Instruction sets that kernels are compiled for, in ascending order.
