@@ -41,6 +41,10 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     process::reset_sigpipe();
     process::tune_glibc_malloc();
     process::limit_candle_spin();
+    if let Err(error) = firstsight_transfer::register_networks() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let command = cli::Args::<C>::command().name(program.name).bin_name(program.name);
     let args = match cli::Args::<C>::from_arg_matches(&command.clone().get_matches()) {
         Ok(args) => args,

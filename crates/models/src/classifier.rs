@@ -88,7 +88,11 @@ impl ImageClassifier {
         params: &Params,
     ) -> Result<Self> {
         info.check_input(input)?;
-        let args = BuildArgs { framework, ..BuildArgs::new(input, init, params.builder_for(init)) };
+        let args = BuildArgs {
+            framework,
+            params: Some(params.clone()),
+            ..BuildArgs::new(input, init, params.builder_for(init))
+        };
         let network = (info.build)(&args)?;
         Self::assemble(info, network, (info.head)(n_classes), input, init, params)
     }

@@ -10,7 +10,7 @@ use firstsight_data::InputSpec;
 use crate::summary::keras_names;
 use crate::summary::{Entry, Row};
 use crate::weights::{OtherNames, Rules, Stranger};
-use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Result};
+use crate::{Error, Framework, Init, InputShape, LayerSpec, Network, Params, Result};
 
 /// Constructor of a network without its last layer.
 pub(crate) type Build = fn(&BuildArgs<'_>) -> Result<Arc<dyn Network>>;
@@ -127,12 +127,14 @@ pub struct BuildArgs<'a> {
     pub framework: Framework,
     /// Source of the variables.
     pub vb: VarBuilder<'a>,
+    /// The set that `vb` takes them from, if it is one: for layers that want a variable and not its tensor.
+    pub params: Option<Params>,
 }
 
 impl<'a> BuildArgs<'a> {
     /// Arguments with PyTorch's conventions.
     pub fn new(input: InputShape, init: Init, vb: VarBuilder<'a>) -> Self {
-        Self { input, init, framework: Framework::Torch, vb }
+        Self { input, init, framework: Framework::Torch, vb, params: None }
     }
 
     /// Channels of the input.

@@ -1,7 +1,7 @@
 //! A last layer for one's own photos on a frozen network of candle-transformers.
 //!
 //! `cargo run --release --features candle-transformers --example candle_backbone -- NAME WEIGHTS DIR`: NAME is timm's, as
-//! `resnet50`; WEIGHTS a `model.safetensors` of timm's; DIR holds `train` and `val` of class folders.
+//! `mobilenetv4_conv_small`; WEIGHTS a `model.safetensors` of timm's; DIR holds `train` and `val` of class folders.
 
 use candle_core::{Device, ModuleT as _};
 use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder};

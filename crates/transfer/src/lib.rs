@@ -60,3 +60,15 @@ pub use splits::{
 };
 pub use task::{LabelsEvaluation, Target, TaskEvaluation, ValueEvaluation};
 pub use transfer_model::TransferModel;
+
+/// Adds the networks that the feature `candle-transformers` brings to the [registry](firstsight_models::registry); without it,
+/// nothing.
+///
+/// # Errors
+///
+/// A network has a name of theirs.
+pub fn register_networks() -> firstsight_models::Result<()> {
+    #[cfg(feature = "candle-transformers")]
+    candle_models::register()?;
+    Ok(())
+}

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_data::{ImageDataset, Interpolation, Normalize};
-use firstsight_models::{Params, is_buffer};
-use firstsight_transfer::candle_models::{CandleBackbone, CandleModel, Family};
+use firstsight_models::{ImageClassifier, InputShape, Params, is_buffer, registry};
+use firstsight_transfer::candle_models::{self, CandleBackbone, CandleModel, MOBILENETS_V4};
 use firstsight_transfer::{Error, FeatureConfig, FeatureView, Head, HeadConfig, features};
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ fn value(name: &str, shape: &[usize]) -> Tensor {
     let rank = shape.len();
     let (scale, offset) = if name.ends_with("running_var") || (name.ends_with("weight") && rank == 1) {
         (1.0, 0.5)
-    } else if rank == 1 || matches!(name, "cls_token" | "pos_embed") {
+    } else if rank == 1 {
         (0.4, -0.2)
     } else {
         let fan_in: usize = shape[1..].iter().product();
@@ -86,9 +86,7 @@ fn features_are_timms() {
         let norm = found.iter().map(|v| v * v).sum::<f64>().sqrt();
         let off = (norm / number("norm") - 1.0).abs();
         println!("{model} at {}: {worst:.1e} of the largest feature, the norm by {off:.1e}", number("side"));
-        // GELU and epsilon are others, as the module's page says.
-        let bound = if matches!(model.family(), Family::DinoV2(_)) { 1e-3 } else { 1e-5 };
-        assert!(worst < bound && off < bound, "{model}: {worst} and {off}");
+        assert!(worst < 1e-5 && off < 1e-5, "{model}: {worst} and {off}");
     }
 }
 
@@ -180,23 +178,10 @@ fn photos(n: usize, side: usize) -> ImageDataset {
 }
 
 #[test]
-fn a_last_layer_is_trained_on_each_familys_features() {
+fn a_last_layer_is_trained_on_features() {
     let images = photos(40, 32);
-    for name in
-        ["resnet18", "tf_efficientnet_b0", "mobilenetv4_conv_small", "convnext_atto", "convnextv2_atto"]
-    {
-        let model: CandleModel = name.parse().unwrap();
-        learns(&backbone(model).0, &images, model.input().mean, model.input().std);
-    }
-}
-
-#[test]
-#[ignore = "takes a minute: 40 images of the size that vision transformers take"]
-fn a_last_layer_is_trained_on_vision_transformers_features() {
-    for (name, side) in [("vit_tiny_patch16_224", 224), ("vit_small_patch14_dinov2", 112)] {
-        let model: CandleModel = name.parse().unwrap();
-        learns(&backbone(model).0, &photos(40, side), model.input().mean, model.input().std);
-    }
+    let model: CandleModel = "mobilenetv4_conv_small".parse().unwrap();
+    learns(&backbone(model).0, &images, model.input().mean, model.input().std);
 }
 
 #[test]
@@ -242,35 +227,69 @@ fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std:
 }
 
 #[test]
-fn what_is_frozen_records_no_graph_and_neither_does_layer_norm() {
-    for (name, trains) in [("mobilenetv4_conv_small", true), ("convnext_atto", false)] {
-        let model: CandleModel = name.parse().unwrap();
-        let (frozen, params) = backbone(model);
-        let unfrozen = CandleBackbone::new(model, &params).unwrap();
-        let xs = images(32);
-        let gradients = |backbone: &CandleBackbone| {
-            let loss = backbone.forward_t(&xs, true).unwrap().sqr().unwrap().sum_all().unwrap();
-            let gradients = loss.backward().unwrap();
-            let named = params.named();
-            named.iter().filter(|(name, var)| !is_buffer(name) && gradients.get(var).is_some()).count()
-        };
-        let expected = if trains { params.trainable().len() } else { 0 };
-        assert_eq!((gradients(&frozen), gradients(&unfrozen)), (0, expected), "{name}");
-    }
+fn what_is_frozen_records_no_graph() {
+    let model: CandleModel = "mobilenetv4_conv_small".parse().unwrap();
+    let (frozen, params) = backbone(model);
+    let unfrozen = CandleBackbone::new(model, &params).unwrap();
+    let xs = images(32);
+    let gradients = |backbone: &CandleBackbone| {
+        let loss = backbone.forward_t(&xs, true).unwrap().sqr().unwrap().sum_all().unwrap();
+        let gradients = loss.backward().unwrap();
+        let named = params.named();
+        named.iter().filter(|(name, var)| !is_buffer(name) && gradients.get(var).is_some()).count()
+    };
+    assert_eq!((gradients(&frozen), gradients(&unfrozen)), (0, params.trainable().len()));
 }
 
 #[test]
-fn what_a_network_does_not_take_is_said() {
+fn an_unknown_name_lists_the_known() {
     match "resnet19".parse::<CandleModel>() {
         Err(Error::Setting { expected, found, .. }) => {
-            assert!(found == "resnet19" && expected.contains("resnet18, resnet34"));
+            assert!(
+                found == "resnet19" && expected.contains("mobilenetv4_conv_small, mobilenetv4_conv_medium")
+            );
         }
         other => panic!("{other:?}"),
     }
-    let (vit, _) = backbone("vit_tiny_patch16_224".parse().unwrap());
-    let said = vit.forward_t(&images(64), false).unwrap_err().to_string();
-    assert!(said.contains("takes 224x224, found 64x64"), "{said}");
-    let (dino, _) = backbone("vit_small_patch14_dinov2".parse().unwrap());
-    let said = dino.forward_t(&images(64), false).unwrap_err().to_string();
-    assert!(said.contains("multiple"), "{said}");
+}
+
+/// A registered network reads its weights after it is built, statistics included, and has its blocks and counts.
+#[test]
+fn registered_networks_are_networks_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    candle_models::register().unwrap();
+    for (info, model) in MOBILENETS_V4.iter().zip(CandleModel::all()) {
+        assert_eq!(info.name, model.architecture());
+        assert_eq!(info.weights[0].repository, model.repository());
+        assert_eq!((info.weights[0].input)(), model.input());
+        assert_eq!(info.usual_input, model.input().input_size);
+    }
+    let info = registry::find("mobilenetv4_conv_small").unwrap();
+    let input = InputShape::Map { channels: 3, height: 64, width: 64 };
+    let (expected, params) = backbone(info.name.parse().unwrap());
+    let head = Params::seeded(0, &Device::Cpu);
+    for (name, shape) in [("classifier.weight", vec![5, 1280]), ("classifier.bias", vec![5])] {
+        head.builder().get(shape, name).unwrap();
+    }
+    let named = [params.named(), head.named()].concat();
+    let tensors = named.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+    std::fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let want = expected.forward_t(&images(64), false).unwrap().to_vec2::<f32>().unwrap();
+    let all = Params::seeded(7, &Device::Cpu);
+    for params in [all.clone(), Params::seeded(7, &Device::Cpu).frozen(|_| true)] {
+        let network = ImageClassifier::new(info, input, 5, info.init, &params).unwrap();
+        network.load(&path).unwrap();
+        let found = network.backbone().forward_t(&images(64), false).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(found, want);
+        let count = |vars: Vec<candle_core::Var>| vars.iter().map(|var| var.elem_count()).sum::<usize>();
+        assert_eq!(network.summary().total_params(), count(params.trainable()));
+        for name in params.names() {
+            let blocks = network.blocks();
+            assert_eq!(blocks.iter().filter(|block| block.holds(&name)).count(), 1, "{name}");
+        }
+    }
+    let gray = InputShape::Map { channels: 1, height: 64, width: 64 };
+    let said = ImageClassifier::new(info, gray, 5, info.init, &all).unwrap_err().to_string();
+    assert!(said.contains("3 channels, found 1"), "{said}");
 }

@@ -63,13 +63,7 @@ impl Dense {
 
     /// (…, in) to (…, out).
     pub(crate) fn forward(&self, xs: &Tensor, activation: Activation) -> Result<Tensor> {
-        let mut shape = xs.dims().to_vec();
-        let (n_out, n_in) = self.weight.dims2()?;
-        if let Some(last) = shape.last_mut() {
-            *last = n_out;
-        }
-        let rows = xs.reshape(((), n_in))?;
-        ops::linear(&rows, &self.weight, self.bias.as_ref(), activation)?.reshape(shape)
+        ops::linear(xs, &self.weight, self.bias.as_ref(), activation)
     }
 
     /// The weight and the bias.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// ConvNeXt by timm's names. Atto to Nano are timm's and ConvNeXt V2's sizes.
-pub static CONVNEXTS: [ModelInfo; 7] = [
+pub static CONVNEXTS: [ModelInfo; 8] = [
     variant(
         "convnext_atto",
         |args| ConvNeXtConfig::of(ConvNeXtSize::Atto).build(args),
@@ -56,58 +56,82 @@ pub static CONVNEXTS: [ModelInfo; 7] = [
             imagenet(224, 0.875)
         })],
     ),
+    variant(
+        "convnext_large",
+        |args| ConvNeXtConfig::of(ConvNeXtSize::Large).build(args),
+        &[Weights::timm("timm/convnext_large.fb_in22k_ft_in1k", "Apache-2.0", 86.612, || {
+            imagenet(224, 0.875)
+        })],
+    ),
 ];
 
 /// ConvNeXt V2 by timm's names. Its weights are for non-commercial use alone.
-pub static CONVNEXTS_V2: [ModelInfo; 7] = [
-    variant(
+pub static CONVNEXTS_V2: [ModelInfo; 8] = [
+    second(
         "convnextv2_atto",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Atto).build(args),
         &[Weights::timm("timm/convnextv2_atto.fcmae_ft_in1k", "CC-BY-NC-4.0", 76.644, || {
             imagenet(224, 0.875)
         })],
     ),
-    variant(
+    second(
         "convnextv2_femto",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Femto).build(args),
         &[Weights::timm("timm/convnextv2_femto.fcmae_ft_in1k", "CC-BY-NC-4.0", 78.476, || {
             imagenet(224, 0.875)
         })],
     ),
-    variant(
+    second(
         "convnextv2_pico",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Pico).build(args),
         &[Weights::timm("timm/convnextv2_pico.fcmae_ft_in1k", "CC-BY-NC-4.0", 80.304, || {
             imagenet(224, 0.875)
         })],
     ),
-    variant(
+    second(
         "convnextv2_nano",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Nano).build(args),
         &[Weights::timm("timm/convnextv2_nano.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 82.038, || {
             imagenet(224, 0.875)
         })],
     ),
-    variant(
+    second(
         "convnextv2_tiny",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Tiny).build(args),
         &[Weights::timm("timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 83.904, || {
             imagenet(224, 0.875)
         })],
     ),
-    variant("convnextv2_small", |args| ConvNeXtConfig::v2(ConvNeXtSize::Small).build(args), &[]),
-    variant(
+    second("convnextv2_small", |args| ConvNeXtConfig::v2(ConvNeXtSize::Small).build(args), &[]),
+    second(
         "convnextv2_base",
         |args| ConvNeXtConfig::v2(ConvNeXtSize::Base).build(args),
         &[Weights::timm("timm/convnextv2_base.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 86.752, || {
             imagenet(224, 0.875)
         })],
     ),
+    second(
+        "convnextv2_large",
+        |args| ConvNeXtConfig::v2(ConvNeXtSize::Large).build(args),
+        &[Weights::timm("timm/convnextv2_large.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 87.266, || {
+            imagenet(224, 0.875)
+        })],
+    ),
 ];
+
+const fn second(name: &'static str, build: Build, weights: &'static [Weights]) -> ModelInfo {
+    ModelInfo {
+        family: "ConvNeXt V2",
+        paper: "Woo et al., ConvNeXt V2: Co-designing and scaling ConvNets with masked autoencoders, CVPR 2023",
+        ..variant(name, build, weights)
+    }
+}
 
 const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) -> ModelInfo {
     ModelInfo {
         timm: Some(name),
+        family: "ConvNeXt",
+        paper: "Liu et al., A ConvNet for the 2020s, CVPR 2022",
         head: |n_classes| LayerSpec::dense("head.fc", n_classes),
         first_conv: Some("stem.0"),
         blocks: &[
@@ -207,6 +231,8 @@ pub enum ConvNeXtSize {
     Small,
     /// 3, 3, 27, 3 blocks of 128 to 1024 channels.
     Base,
+    /// 3, 3, 27, 3 blocks of 192 to 1536 channels.
+    Large,
 }
 
 /// Settings of ConvNeXt.
@@ -240,6 +266,7 @@ impl ConvNeXtConfig {
             ConvNeXtSize::Tiny => ([3, 3, 9, 3], 96, false),
             ConvNeXtSize::Small => ([3, 3, 27, 3], 96, false),
             ConvNeXtSize::Base => ([3, 3, 27, 3], 128, false),
+            ConvNeXtSize::Large => ([3, 3, 27, 3], 192, false),
         };
         let layer_scale = Some(1e-6);
         Self { channels: 3, depths, width, conv_mlp, layer_scale, response_norm: false, drop_path: 0.0 }

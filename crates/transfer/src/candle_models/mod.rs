@@ -1,27 +1,19 @@
 //! Networks of [candle-transformers](https://docs.rs/candle-transformers) as backbones, under timm's names.
 //!
-//! [`CandleModel`] lists those that are known by name: ResNet, EfficientNet, MobileNetV4, ConvNeXt, ConvNeXt V2, ViT and
-//! DINOv2, with their input and the hub's repository of their weights. [`CandleBackbone::load`] reads such weights as
-//! timm publishes them. [`CandleBackbone::from_fn`] makes a backbone of any other network.
+//! [`CandleModel`] lists those that are known by name, MobileNetV4, with their input and the hub's repository of their weights.
+//! [`register`] adds them to the registry of `firstsight_models`, which lacks them, so that everything that takes a network by name takes
+//! these. [`CandleBackbone::load`] reads weights as timm publishes them, and [`CandleBackbone::from_fn`] makes a backbone of any
+//! other network.
 //!
-//! # How near they are to timm's
+//! The same weights give features (what the last layer sees) that differ from timm's in float32 by less than 1e-5 of the largest
+//! feature; `tests/candle_models.rs` holds them to it.
 //!
-//! The same weights give features (what the last layer sees) that differ from timm's in float32 by the following, as a
-//! share of the largest feature; `tests/candle_models.rs` holds them to it.
-//!
-//! | networks | difference | why |
-//! | --- | --- | --- |
-//! | ResNet, EfficientNet (`tf_…`), MobileNetV4, ConvNeXt, ConvNeXt V2, ViT | below 1e-5 (at most 5e-7 was seen) | rounding |
-//! | DINOv2 at 518×518 | below 1e-3 (1.3e-4 was seen) | GELU as tanh's approximation, and 1e-5 for 1e-6 in layer norm |
-//! | DINOv2 at other sizes | not comparable | position embeddings go by nearest neighbours, timm's by antialiased bicubic interpolation |
-//!
-//! All run as in inference: batch norm keeps its statistics in training too. candle's layer norm records no graph, so
-//! ConvNeXt, ViT and DINOv2 serve frozen alone; its max pooling has no gradient where kernel and stride differ, so
-//! ResNet's first convolution can't be trained. The variables of EfficientNet and MobileNetV4 all get gradients.
+//! All run as in inference: batch norm keeps its statistics in training too. The variables all get gradients.
 
 mod build;
 mod model;
 mod names;
+mod registered;
 
 use std::path::Path;
 
@@ -29,7 +21,8 @@ use candle_core::{Device, ModuleT, Result as CandleResult, Tensor};
 use candle_nn::{Func, Module as _};
 use firstsight_models::Params;
 
-pub use self::model::{CandleModel, Family, Vision};
+pub use self::model::{CandleModel, Family};
+pub use self::registered::{MOBILENETS_V4, register};
 use crate::Result;
 
 /// A network without its last layer: (B, 3, H, W) to (B, F).
@@ -38,9 +31,9 @@ use crate::Result;
 /// use candle_core::Device;
 /// use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
 ///
-/// let model: CandleModel = "convnext_atto".parse()?;
+/// let model: CandleModel = "mobilenetv4_conv_small".parse()?;
 /// let (backbone, _params) = CandleBackbone::load(model, "model.safetensors".as_ref(), &Device::Cpu)?;
-/// assert_eq!(backbone.n_features(), 320);
+/// assert_eq!(backbone.n_features(), 1280);
 /// # Ok::<(), firstsight_transfer::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -53,8 +46,7 @@ pub struct CandleBackbone {
 impl CandleBackbone {
     /// The network with variables of `params` under timm's names: those that are there, or new ones.
     ///
-    /// New ones are as candle-transformers has them: its position embeddings and layer scales start from zero. To train
-    /// the last layer alone, freeze the rest: `&params.frozen(|_| true)`.
+    /// To train the last layer alone, freeze the rest: `&params.frozen(|_| true)`.
     ///
     /// # Errors
     /// Variables of another shape.
