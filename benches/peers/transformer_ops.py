@@ -53,6 +53,10 @@ OPS = {
     "linear 384 to 1536 and gelu": (
         lambda x, w, b: F.gelu(F.linear(x, w, b)), linear_sizes(C, 4 * C), 4 * PRODUCTS, 8 * PRODUCTS,
     ),
+    "feed_forward 384, 1536": (
+        lambda x, w, b, w2, b2: F.linear(F.gelu(F.linear(x, w, b)), w2, b2),
+        linear_sizes(C, 4 * C) + [(C, 4 * C), (C,)], 8 * PRODUCTS, 16 * PRODUCTS,
+    ),
     "layer_norm_2d 96": (layer_norm_2d, [(16, 96, 56, 56), (96,), (96,)], 0, 0),
     "silu": (F.silu, [(16, 96, 56, 56)], 0, 0),
 }  # fmt: skip
@@ -97,7 +101,7 @@ for _ in range(options.rounds):
     environment = {"RAYON_NUM_THREADS": str(options.threads), "CANDLE_BARRIER_POOL_SPIN_LIMIT": "100"}
     for line in subprocess.run([options.program], env=environment, check=True, capture_output=True, text=True).stdout.splitlines():
         name, *times = line.split("\t")
-        keep(ours, name, map(float, times))
+        keep(ours, name, [float(value) for value in times])
     for name, (function, shapes, *_) in OPS.items():
         keep(theirs, name, time_pytorch(function, shapes))
 

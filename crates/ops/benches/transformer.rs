@@ -8,7 +8,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
-use firstsight_ops::{Activation, activate, layer_norm, layer_norm_2d, linear, self_attention, softmax};
+use firstsight_ops::{
+    Activation, activate, feed_forward, layer_norm, layer_norm_2d, linear, self_attention, softmax,
+};
 
 /// Time for each measurement.
 const LIMIT: Duration = Duration::from_millis(400);
@@ -81,6 +83,10 @@ fn main() -> Result<()> {
     }
     time("linear 384 to 1536 and gelu", &[&tokens(384), &[1536, 384], &[1536]], |a| {
         linear(&a[0], &a[1], Some(&a[2]), Activation::Gelu)
+    })?;
+    let shapes: [&[usize]; 5] = [&tokens(384), &[1536, 384], &[1536], &[384, 1536], &[384]];
+    time("feed_forward 384, 1536", &shapes, |a| {
+        feed_forward(&a[0], (&a[1], Some(&a[2])), (&a[3], Some(&a[4])), Activation::Gelu)
     })?;
     time("layer_norm_2d 96", &[&[16, 96, 56, 56], &[96], &[96]], |a| {
         layer_norm_2d(&a[0], &a[1], &a[2], 1e-6)
