@@ -236,3 +236,29 @@ fn a_hub_behind_a_private_authority_is_reached_where_the_environment_names_it() 
         assert_eq!(text(&output.stdout), expected);
     }
 }
+
+#[test]
+fn a_repository_of_the_hub_is_a_network_by_itself() {
+    let folder = scene();
+    let here = folder.path();
+    let hub = server::Server::start();
+    hub.add("model.safetensors", &std::fs::read(here.join("weights/model.safetensors")).unwrap(), false);
+    let config = std::fs::read_to_string(here.join("weights/config.json")).unwrap();
+    let ask = |home: &str, args: &[&str]| {
+        let mut command = command(here, args);
+        command.env("HF_ENDPOINT", &hub.address).env("HF_HOME", here.join(home)).output().unwrap()
+    };
+    let predict_from = |home| ask(home, &["predict", "--pretrained", "owner/name", "--json", "photo.png"]);
+    hub.add("config.json", config.replace("mobilenetv2_100", "vgg16_bn").as_bytes(), false);
+    refused(&predict_from("other"), &["vgg16_bn", "mobilenet-v2", "MobileNetV3", "ResNet", "ConvNeXt"]);
+
+    hub.add("config.json", config.as_bytes(), false);
+    let output = predict_from("hub");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), succeeds(here, &predict("weights")));
+    let tuning = ["fine-tune", "photos", "--preset", "quick", "--crop", "squash", "--out", "run"];
+    let output = ask("hub", &[&tuning[..], &["--backbone", "owner/name"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let two = ["fine-tune", "photos", "--backbone", "owner/name", "--weights", "weights"];
+    refuses(here, &two, &["owner/name", "both name weights"]);
+}

@@ -13,14 +13,6 @@ use firstsight_transfer::{
 };
 
 /// The weights of `model` that `typed` names (a hub repository, a folder or a file), or else the published ones.
-pub(crate) fn locate(
-    model: &'static ModelInfo,
-    typed: Option<&str>,
-    runtime: &Runtime,
-) -> Result<Pretrained> {
-    Ok(said(find(model, typed, runtime)?, runtime))
-}
-
 fn find(model: &'static ModelInfo, typed: Option<&str>, runtime: &Runtime) -> Result<Pretrained> {
     let source = match typed {
         Some(text) => WeightsSource::parse(text)?,

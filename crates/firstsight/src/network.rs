@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use firstsight_data::Reading;
-use firstsight_models::ModelInfo;
 use firstsight_transfer::Classifier;
 
-use crate::{context::Context, hub, reading::ReadingArgs, values};
+use crate::{
+    context::Context,
+    hub,
+    reading::ReadingArgs,
+    values::{self, Backbone},
+};
 
 /// The network, as named on the command line.
 #[derive(Debug, clap::Args)]
@@ -15,9 +19,10 @@ pub(crate) struct NetworkArgs {
     /// Run of a trained network
     #[arg(long, required_unless_present = "pretrained", conflicts_with = "pretrained", value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Pretrained network: mobilenet-v2 or xception
-    #[arg(long, value_parser = values::model, value_name = "MODEL")]
-    pretrained: Option<&'static ModelInfo>,
+    /// Pretrained network: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub repository in
+    /// timm's layout (owner/name)
+    #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
+    pretrained: Option<Backbone>,
     /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
     #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]
@@ -35,14 +40,16 @@ impl NetworkArgs {
     /// published weights as viewers do.
     pub(crate) fn open(&self, context: &Context) -> Result<Classifier> {
         let device = &context.runtime.device;
-        let (mut classifier, usual) = match (&self.run, self.pretrained) {
+        let (mut classifier, usual) = match (&self.run, &self.pretrained) {
             (Some(run), _) => {
                 let classifier = Classifier::open(run, device)?;
                 let usual = classifier.input.reading;
                 (classifier, usual)
             }
-            (None, Some(model)) => {
-                let pretrained = hub::locate(model, self.weights.as_deref(), &context.runtime)?;
+            (None, Some(backbone)) => {
+                let named = values::model_and_weights(Some(backbone), self.weights.as_deref());
+                let (model, weights) = named.map_err(anyhow::Error::msg)?;
+                let pretrained = hub::locate_any(model, weights, None, &context.runtime)?;
                 pretrained.check_last_layer()?;
                 let names =
                     self.labels.as_deref().map(|path| names(path, pretrained.n_classes)).transpose()?;

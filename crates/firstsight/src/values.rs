@@ -164,6 +164,21 @@ pub(crate) fn backbone(text: &str) -> Result<Backbone, firstsight_models::Error>
     }
 }
 
+/// The model, if it is named by itself, and the weights, if they are, of `--backbone` and `--weights`.
+pub(crate) fn model_and_weights<'a>(
+    backbone: Option<&'a Backbone>,
+    weights: Option<&'a str>,
+) -> Result<(Option<&'static ModelInfo>, Option<&'a str>), String> {
+    match (backbone, weights) {
+        (Some(Backbone::Model(model)), weights) => Ok((Some(*model), weights)),
+        (Some(Backbone::Repository(id)), None) => Ok((None, Some(id))),
+        (Some(Backbone::Repository(id)), Some(weights)) => Err(format!(
+            "{id} and --weights {weights} both name weights: beside --weights a network goes by its name"
+        )),
+        (None, weights) => Ok((None, weights)),
+    }
+}
+
 /// A value by its name, each with what `--help` says of it.
 fn one_of<T: Copy + Send + Sync + 'static>(
     values: &'static [(T, &'static str, &'static str)],
@@ -295,4 +310,25 @@ pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = Augmentatio
         ),
         (AugmentationPreset::Photos, "photos", "Crops, flips, color jitter and erasing, for photos"),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backbone, backbone};
+
+    #[test]
+    fn a_backbone_is_a_network_or_a_repository() {
+        let name = |text: &str| match backbone(text) {
+            Ok(Backbone::Model(info)) => info.name.to_owned(),
+            Ok(Backbone::Repository(id)) => id,
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(name("resnet50"), "resnet50");
+        assert_eq!(name("mobilenetv2_100"), "mobilenet-v2");
+        assert_eq!(name("resnet50.tv_in1k"), "timm/resnet50.tv_in1k");
+        assert_eq!(name("microsoft/resnet-50@v1"), "microsoft/resnet-50@v1");
+        assert!(name("resnet51").contains("did you mean 'resnet"), "{}", name("resnet51"));
+        let unknown = name("vgg16.tv_in1k");
+        assert!(unknown.contains("'vgg16'") && unknown.contains("ResNet-D, ConvNeXt"), "{unknown}");
+    }
 }

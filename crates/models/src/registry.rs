@@ -89,7 +89,11 @@ pub fn find(name: &str) -> Result<&'static ModelInfo> {
     let (variants, known): (Vec<&ModelInfo>, Vec<&ModelInfo>) =
         all.into_iter().partition(|info| info.timm == Some(info.name));
     let known = known.into_iter().map(|info| info.name).collect();
-    let mut families: Vec<&str> = variants.into_iter().map(|info| info.family).collect();
-    families.dedup();
+    let mut families = Vec::new();
+    for info in variants {
+        if !families.contains(&info.family) {
+            families.push(info.family);
+        }
+    }
     Err(Error::UnknownModel { name: name.to_owned(), nearest, known, families })
 }

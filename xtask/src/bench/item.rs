@@ -156,7 +156,7 @@ impl Item {
 
     /// Amount of work of a step.
     pub(crate) fn work(self, mode: Mode, batch: usize) -> Result<Work> {
-        let network = self.network(&Params::seeded(0, &Device::Cpu))?;
+        let network = self.network(&Params::zeros(&Device::Cpu))?;
         match mode {
             Mode::FineTune => {
                 let (summary, trained) = FineTuner::new(&network, &fine_tuning(&network)?)?.summary();
@@ -172,7 +172,7 @@ impl Item {
 
     /// The first block that [`Mode::FineTune`] trains.
     pub(crate) fn unfreeze_from(self) -> Result<String> {
-        let network = self.network(&Params::seeded(0, &Device::Cpu))?;
+        let network = self.network(&Params::zeros(&Device::Cpu))?;
         Ok(fine_tuning(&network)?.unfreeze_from)
     }
 }

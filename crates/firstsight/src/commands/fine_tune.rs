@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
@@ -92,16 +92,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
     let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
     let channels = args.input.map(|input| input.channels);
-    let (model, weights) = match (&args.backbone, args.weights.as_deref()) {
-        (Some(Backbone::Model(model)), weights) => (Some(*model), weights),
-        (Some(Backbone::Repository(id)), None) => (None, Some(id.as_str())),
-        (Some(Backbone::Repository(id)), Some(_)) => {
-            bail!(
-                "--backbone {id} and --weights both name weights: beside --weights, --backbone is a name of `firstsight models`"
-            )
-        }
-        (None, weights) => (None, weights),
-    };
+    let (model, weights) = values::model_and_weights(args.backbone.as_ref(), args.weights.as_deref())
+        .map_err(anyhow::Error::msg)?;
     let pretrained = hub::locate_any(model, weights, channels, runtime)?;
     let preset = FineTuning::preset(args.preset, context.seed);
     let task = work.task();

@@ -92,12 +92,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (model, row) in models.iter().zip(&rows) {
         if model.family != family {
             family = model.family;
-            println!("\n{family}: {}", model.paper);
+            let paper = if model.paper.is_empty() { String::new() } else { format!(": {}", model.paper) };
+            println!("\n{family}{paper}");
         }
         line(row);
     }
     println!(
-        "\n{} networks. Each can be trained whole or in part, and, with weights, fine-tuned.",
+        "\nNetworks: {}. Each can be trained whole or in part, and fine-tuned from its weights.",
         models.len()
     );
     Ok(())
