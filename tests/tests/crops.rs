@@ -126,7 +126,7 @@ fn memory_is_asked_for_with_the_larger_photos() {
     assert!(refusal(Preset::Standard, Crops::Full).contains(words));
     assert!(!refusal(Preset::Standard, Crops::Reduced).contains(words));
     assert!(!refusal(Preset::Quick, Crops::Full).contains(words));
-    // The largest map, of 96x16x16, takes 2.4 MB for 24 images; a step of training keeps the others too.
+    // Three quarters of the largest map, of 96x16x16, are 1.8 MB for 24 images; a step of training keeps the others too.
     let mut settings = FineTuning::preset(Preset::Standard, 1);
     settings.unfreeze_from = Some("stem".to_owned());
     let runtime = Runtime::new(Device::Cpu).available_memory(|| Some(2_500_000));

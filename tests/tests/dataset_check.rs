@@ -141,7 +141,7 @@ fn all_broken_files_are_listed_in_one_pass_and_nothing_is_changed() {
         page.contains("3 files cannot be read")
             && page.contains("Found: files and folders that are not used (1)")
     );
-    assert!(page.contains(r#"class="path-cell"><bdi>ants/02.png"#), "a long path may break");
+    assert!(page.contains(r#"class="path-cell"><bdi>ants/<wbr/>02.png"#), "a long path may break");
     assert_eq!(files(&data), before, "nothing is changed");
 
     for name in broken {
@@ -460,6 +460,8 @@ fn the_images_of_a_label_are_counted_where_images_have_several() {
     let said = succeeds(here, &["dataset", "check", "--quick", "tags.csv"]);
     assert!(said.contains("2 labels") && !said.contains("has no image"), "{said}");
     assert!(said.contains("dent has 8 images in train") && said.contains("rust has one image"), "{said}");
+    let said = succeeds(here, &["dataset", "stats", "tags.csv"]);
+    assert!(said.contains("tags.csv: 2 labels") && said.contains("label\ttrain\ndent\t8\nrust\t1"), "{said}");
 }
 
 #[test]

@@ -93,9 +93,11 @@ fn activations_that_are_no_numbers_are_an_error() {
     scene(here);
     let path = here.join("weights/model.safetensors");
     let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
-    let shape = tensors["classifier.weight"].shape().clone();
-    let overflowing = candle_core::Tensor::full(3e38f32, shape, &Device::Cpu).unwrap();
-    tensors.insert("classifier.weight".to_owned(), overflowing);
+    // Features of about one, whose sum overflows.
+    for (name, value) in [("bn2.bias", 1.0), ("classifier.weight", 3e38f32)] {
+        let shape = tensors[name].shape().clone();
+        tensors.insert(name.to_owned(), candle_core::Tensor::full(value, shape, &Device::Cpu).unwrap());
+    }
     std::fs::write(path, safetensors::serialize(&tensors, None).unwrap()).unwrap();
     let steps = ["--channel", "0", "--steps", "1"];
     let args = visualize(&[&["--layer", "classifier"], &steps[..]].concat());

@@ -7,7 +7,7 @@ use crate::chart::{
     BarChart, Chart, Grids, HeatMap, Histogram, LineChart, ParallelCoordinates, Scatter, text_width,
 };
 use crate::image::Image;
-use crate::markup::{escape, sentence};
+use crate::markup::{escape, escape_path, sentence};
 use crate::raster::{ContactSheet, Framed, Pixels, Rgb};
 
 /// A picture or chart with its caption and the source of its data.
@@ -308,7 +308,7 @@ impl Sheet {
                 tile.mark.html(),
             );
             if let Some(text) = &tile.sublabel {
-                let _ = write!(out, "<div class=\"sublabel\"><bdi>{}</bdi></div>", escape(text));
+                let _ = write!(out, "<div class=\"sublabel\"><bdi>{}</bdi></div>", escape_path(text));
             }
             if let Some(path) = source {
                 let _ = write!(out, "<div class=\"sublabel path\"><bdi>{path}</bdi></div>");

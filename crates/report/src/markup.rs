@@ -23,6 +23,11 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
+/// [`escape`], with places after `/`, `_` and `-` where a line may break.
+pub(crate) fn escape_path(text: &str) -> String {
+    text.split_inclusive(['/', '_', '-']).map(escape).collect::<Vec<_>>().join("<wbr/>")
+}
+
 /// Escapes `text`, on one line, for use within text with markup: a class name in a caption
 /// or in [`Section::text`](crate::Section::text), also within `**bold**` and a link's label. Not for
 /// `` `code` ``, where a backslash is one, nor for titles and labels, which take any text as it is.

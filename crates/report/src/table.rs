@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::markup::{escape, sentence};
+use crate::markup::{escape, escape_path, sentence};
 use crate::number;
 
 /// A column of a [`Table`].
@@ -25,7 +25,7 @@ impl Column {
         Self { name: name.into(), group: None, numbers: true, paths: false }
     }
 
-    /// A left-aligned column of paths, which may break anywhere, so that a long one leaves room for the other columns.
+    /// A left-aligned column of paths, which may break anywhere, first after `/`, `_` and `-`, so that a long one leaves room for the other columns.
     pub fn path(name: impl Into<String>) -> Self {
         Self { paths: true, ..Self::text(name) }
     }
@@ -241,7 +241,10 @@ impl Table {
 
     fn render_cells(&self, out: &mut String, cells: &[Cell]) {
         for (i, column) in self.columns.iter().enumerate() {
-            let html = cells.get(i).map(Cell::html).unwrap_or_default();
+            let html = match cells.get(i) {
+                Some(Cell::Text(path)) if column.paths => format!("<bdi>{}</bdi>", escape_path(path)),
+                cell => cell.map(Cell::html).unwrap_or_default(),
+            };
             let (tag, scope) = if i == 0 { ("th", " scope=\"row\"") } else { ("td", "") };
             let _ = write!(out, "<{tag}{scope}{}>{html}</{tag}>", column.class());
         }

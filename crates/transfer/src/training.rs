@@ -38,8 +38,12 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
     (VALUES / (channels * height * width).max(1)).clamp(8, 128)
 }
 
-/// Checks that memory holds a batch: the largest map and, of the layers of the [`Summary`](firstsight_models::Summary) that
-/// are `trained`, each map, since the backward pass needs them all.
+/// Checks that memory holds a batch: three quarters of the largest map or, where that is more, of all maps of the layers of
+/// the [`Summary`](firstsight_models::Summary) that are `trained`, since the backward pass needs them.
+///
+/// Joined layers hold less than the summary's maps, others hold more, so this refuses nothing that fits. Measured at 224x224, an
+/// image more takes of all its maps 0.84 in training MobileNetV2, 0.96 Xception, 1.1 small-cnn, 2.2 AlexNet, 3 ConvNeXt-Atto and 4
+/// ViT-Tiny. Fine-tuning MobileNetV2 took 0.30 GB for 64 images, where 0.23 are asked for.
 pub(crate) fn check_batch(
     network: &ImageClassifier,
     batch: usize,
@@ -53,8 +57,8 @@ pub(crate) fn check_batch(
         .map(|row| row.output.channels_last().iter().product::<usize>() as u64)
         .collect();
     let kept: u64 = maps.iter().zip(trained).filter(|(_, trained)| **trained).map(|(map, _)| map).sum();
-    let values = kept + maps.iter().max().copied().unwrap_or(0);
-    let needed = values.saturating_mul((batch * size_of::<f32>()) as u64);
+    let values = kept.max(maps.iter().max().copied().unwrap_or(0));
+    let needed = values.saturating_mul((batch * size_of::<f32>()) as u64) / 4 * 3;
     let what = match kept {
         0 => format!("the largest maps of {batch} images"),
         _ => format!("the maps of {batch} images in a step of training"),

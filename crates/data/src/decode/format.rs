@@ -28,18 +28,6 @@ impl Format {
         }
     }
 
-    /// Peak of the memory that decoding a color image of 36 megapixels takes, beyond the file, rounded down.
-    pub(crate) fn bytes_per_pixel(self) -> u64 {
-        match self {
-            Self::Png => 5,
-            Self::Jpeg => 6,
-            Self::WebP => 7,
-            Self::Bmp | Self::Tiff => 8,
-            Self::Gif => 12,
-            Self::Pnm => 20,
-        }
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Png => "PNG",

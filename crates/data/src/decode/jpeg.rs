@@ -24,6 +24,27 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
     Ok(size(&decoder))
 }
 
+/// Bytes of memory that decoding takes at its peak, beyond the file: those of the pixels, and all coefficients of a progressive
+/// photo, two bytes each. Counted as in `Sound::memory`: RGB 6.02 for each pixel, progressive 9.09; CMYK 8.79, progressive 12.07.
+pub(super) fn memory(bytes: &[u8], settings: &DecodeSettings) -> Result<u64, Failure> {
+    let decoder = Decoder::new_header_only(bytes, DecodeLimits::default())?;
+    let (width, height) = size(&decoder);
+    let reduction = reduction((width, height), settings)?;
+    let area = |divisor: u32| u64::from(width.div_ceil(divisor)) * u64::from(height.div_ceil(divisor));
+    let header = decoder.header();
+    let samples = |c: &libjpeg_turbo_rs::ComponentInfo| {
+        u64::from(c.horizontal_sampling) * u64::from(c.vertical_sampling)
+    };
+    let per_pixel = if header.components.len() == 4 { 9 } else { 7 };
+    let coefficients = match header.components.iter().map(samples).max() {
+        Some(most @ 1..) if header.is_progressive => {
+            2 * area(1) * header.components.iter().map(samples).sum::<u64>() / most
+        }
+        _ => 0,
+    };
+    Ok(area(reduction) * per_pixel + coefficients)
+}
+
 /// The pixels. CMYK is read as Adobe writes it, inverted.
 pub(super) fn read(bytes: &[u8], settings: &DecodeSettings) -> Result<Picture, Failure> {
     let max_pixels = settings.reading.max_pixels;
@@ -96,7 +117,7 @@ fn fits_in_parts(decoder: &Decoder<'_>, max_pixels: u64) -> bool {
 }
 
 /// The divisor of the sides at which a photo is decoded: 1, 2, 4 or 8.
-pub(super) fn reduction(source: (u32, u32), settings: &DecodeSettings) -> Result<u32, Failure> {
+fn reduction(source: (u32, u32), settings: &DecodeSettings) -> Result<u32, Failure> {
     let pixels = u64::from(source.0) * u64::from(source.1);
     if pixels <= REDUCED_ABOVE.min(settings.reading.max_pixels) {
         return Ok(1);

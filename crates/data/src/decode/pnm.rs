@@ -30,20 +30,21 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
     let row = width as usize * samples;
     let n = row * height as usize;
     let body = &bytes[header.start..];
-    let mut values: Vec<u32> = match header.kind {
+    let max = header.max;
+    let mut values: Vec<u16> = match header.kind {
         1 => Tokens(body).digits().take(n).collect(),
-        2 | 3 => Tokens(body).numbers().take(n).collect(),
+        2 | 3 => Tokens(body).numbers().take(n).map(|value| value.min(max) as u16).collect(),
         4 => {
             let bits =
-                |row: &[u8]| (0..width as usize).map(|x| u32::from(row[x / 8] >> (7 - x % 8) & 1)).collect();
+                |row: &[u8]| (0..width as usize).map(|x| u16::from(row[x / 8] >> (7 - x % 8) & 1)).collect();
             let rows = body.chunks_exact((width as usize).div_ceil(8)).take(height as usize);
-            rows.flat_map(|row| -> Vec<u32> { bits(row) }).collect()
+            rows.flat_map(|row| -> Vec<u16> { bits(row) }).collect()
         }
-        _ if header.max > 255 => {
+        _ if max > 255 => {
             let pairs = body.as_chunks().0.iter().take(n);
-            pairs.map(|pair| u32::from(u16::from_be_bytes(*pair))).collect()
+            pairs.copied().map(u16::from_be_bytes).collect()
         }
-        _ => body.iter().take(n).map(|&value| u32::from(value)).collect(),
+        _ => body.iter().take(n).copied().map(u16::from).collect(),
     };
     let mut notes = Vec::new();
     if values.len() < n {
@@ -55,12 +56,11 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
             )));
         }
         notes.push(format!("repaired: {lost} of {height} rows are missing"));
-        values.resize(n, header.max / 2);
+        values.resize(n, (max / 2) as u16);
     }
-    let max = header.max;
     let clip = samples == 1 && max > 255 && reading.sixteen_bit == SixteenBit::Clip;
     let mut clipped = false;
-    let byte = |value: u32| match header.kind {
+    let byte = |value: u16| match header.kind {
         1 | 4 => {
             if value == 0 {
                 255
@@ -69,11 +69,11 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
             }
         }
         _ if clip => {
-            let value = scaled(value.min(max), max, 65_535);
+            let value = scaled(value, max, 65_535);
             clipped |= value > 255;
             value.min(255) as u8
         }
-        _ => scaled(value.min(max), max, 255) as u8,
+        _ => scaled(value, max, 255) as u8,
     };
     let data = values.into_iter().map(byte).collect();
     if clipped {
@@ -84,7 +84,8 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Picture, Failure> 
 }
 
 /// `value / max * white`, rounded to even as by Python.
-fn scaled(value: u32, max: u32, white: u32) -> u32 {
+fn scaled(value: u16, max: u32, white: u32) -> u32 {
+    let value = u32::from(value).min(max);
     if max == white {
         value
     } else {
@@ -139,12 +140,12 @@ impl Tokens<'_> {
     }
 
     /// Single digits, which need no space between them.
-    fn digits(mut self) -> impl Iterator<Item = u32> {
+    fn digits(mut self) -> impl Iterator<Item = u16> {
         std::iter::from_fn(move || {
             self.skip_white();
             let (first, rest) = self.0.split_first()?;
             self.0 = rest;
-            matches!(first, b'0' | b'1').then(|| u32::from(first - b'0'))
+            matches!(first, b'0' | b'1').then(|| u16::from(first - b'0'))
         })
     }
 }

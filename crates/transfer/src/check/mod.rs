@@ -242,11 +242,7 @@ impl DataCheck {
             let how = format!(
                 "Wrong labels were looked for by {by}, which is right for {percent:.1} % of the images that it was not \
                  trained on. That is too few to name labels: most would be its own mistakes.{}",
-                if self.looker == Looker::Small {
-                    " `--weights` looks with pretrained features."
-                } else {
-                    ""
-                }
+                if self.looker == Looker::Small { " --weights looks with pretrained features." } else { "" }
             );
             return LabelSearch { accuracy: Some(accuracy), ..LabelSearch::none(how) };
         }

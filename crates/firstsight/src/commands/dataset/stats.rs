@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use firstsight_data::{DatasetFolder, Exif, ImageFolder, Labels, Reading};
+use firstsight_data::{DatasetFolder, Exif, ImageFolder, Labels, Reading, Task};
 use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCounts, Looker};
 use firstsight_transfer::{Duplicates, FileNote};
 use serde::Serialize;
@@ -17,6 +17,8 @@ use crate::{
 
 #[derive(Serialize)]
 struct Stats {
+    #[serde(skip)]
+    task: Task,
     classes: Vec<String>,
     splits: Vec<SplitStats>,
     /// What lies beside the splits.
@@ -107,6 +109,7 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
     let path = &args.data;
     let dataset = data::scan(path, &args.labels, &context.runtime)?;
     let stats = Stats {
+        task: dataset.splits().next().map_or(Task::SingleLabel, |(_, folder)| folder.targets().task()),
         classes: dataset.classes().to_vec(),
         splits: dataset.splits().map(|(name, folder)| split_stats(name, folder)).collect(),
         skipped: dataset.skipped.iter().map(FileNote::from).collect(),
@@ -142,10 +145,16 @@ fn quick(dataset: &DatasetFolder, context: &Context) -> Result<CheckResult> {
 
 impl Stats {
     fn print(&self, path: &Path) {
-        let numbers = self.splits.iter().any(|s| s.values.is_some());
-        match numbers {
-            true => println!("{}: numbers, {}", path.display(), self.classes.join(", ")),
-            false => println!("{}: {} classes", path.display(), self.classes.len()),
+        let (path, n) = (path.display(), self.classes.len());
+        let label = match self.task {
+            Task::SingleLabel => "class",
+            Task::MultiLabel => "label",
+            Task::Regression => "number",
+        };
+        match self.task {
+            Task::SingleLabel => println!("{path}: {n} classes"),
+            Task::MultiLabel => println!("{path}: {n} labels"),
+            Task::Regression => println!("{path}: numbers, {}", self.classes.join(", ")),
         }
         for s in &self.splits {
             let Extent { min, median, max } = s.height;
@@ -166,7 +175,7 @@ impl Stats {
         for sentence in self.duplicates.iter().chain(&self.headers.sentences()) {
             println!("{sentence}");
         }
-        if numbers {
+        if self.task == Task::Regression {
             println!("split\tn\tminimum\tmedian\tmaximum");
             for s in &self.splits {
                 if let Some(Values { n, min, median, max }) = s.values {
@@ -176,7 +185,7 @@ impl Stats {
             return;
         }
         let header: Vec<&str> = self.splits.iter().map(|s| s.split).collect();
-        println!("class\t{}", header.join("\t"));
+        println!("{label}\t{}", header.join("\t"));
         for (i, class) in self.classes.iter().enumerate() {
             let counts: Vec<String> = self.splits.iter().map(|s| s.per_class[i].to_string()).collect();
             println!("{class}\t{}", counts.join("\t"));
