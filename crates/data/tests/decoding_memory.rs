@@ -10,6 +10,8 @@ use image::{DynamicImage, ImageFormat};
 use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress, compress_progressive};
 use tiff::encoder::{TiffEncoder, colortype};
 
+type Tiff<'a> = TiffEncoder<&'a mut Cursor<Vec<u8>>>;
+
 const WIDTH: usize = 1200;
 const HEIGHT: usize = 1000;
 
@@ -90,7 +92,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
             files.push((format!("{name} JPEG of {subsampling:?}"), bytes));
         }
     }
-    let mut tiff = |name: &str, write: &dyn Fn(&mut TiffEncoder<&mut Cursor<Vec<u8>>>)| {
+    let mut tiff = |name: &str, write: &dyn Fn(&mut Tiff<'_>)| {
         let mut bytes = Cursor::new(Vec::new());
         write(&mut TiffEncoder::new(&mut bytes).unwrap());
         files.push((format!("TIFF of {name}"), bytes.into_inner()));
