@@ -176,7 +176,7 @@ fn files_that_are_not_read_as_they_are_are_listed_in_full() {
         said = succeeds(here, &[args, &input, &skip].concat());
     }
     for page in ["run/report.html", "tuned/report.html", "search.html"] {
-        let page = std::fs::read_to_string(here.join(page)).unwrap();
+        let page = std::fs::read_to_string(here.join(page)).unwrap().replace("<wbr/>", "");
         assert_eq!(page.matches(">red/").count(), 12 + 2 + 1, "once each");
         for words in
             ["Left out: 12.", "HEIC", "cannot be read: 2.", "an empty file", ">red/cut.png<", "repaired: "]
