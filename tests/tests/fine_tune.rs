@@ -81,9 +81,9 @@ fn the_same_seed_gives_the_same_run_and_features_are_remembered() {
         let names = std::fs::read_dir(here.join("cache")).unwrap().map(|e| e.unwrap().path());
         names.filter(|p| p.extension().is_some_and(|e| e == "features")).count()
     };
-    assert_eq!(features(), 2, "one file for each crop");
+    assert_eq!(features(), 3, "a file for each crop, and one of mirror images for the chosen crop");
     succeeds(here, &fine_tune("quick", "two", &[]));
-    assert_eq!(features(), 2);
+    assert_eq!(features(), 3);
     let weights = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
     assert!(weights("one") == weights("two"));
 }
