@@ -309,6 +309,8 @@ fn strangers_are_called_by_their_names() {
         (&ALEXNET, "classifier.6.weight", "torchvision's AlexNet"),
         (&RESNET_SMALL, "layer4.0.conv1.weight", "ResNet-18"),
         (&MOBILENET_V2, "mobilenet_v2.conv_stem.first_conv.convolution.weight", "transformers"),
+        (registry::find("efficientnet_b5").unwrap(), "features.0.0.weight", "torchvision's"),
+        (registry::find("tf_efficientnet_b0").unwrap(), "features.0.0.weight", "torchvision's"),
     ] {
         let both = BTreeMap::from([(tensor.to_owned(), one()), ("fc.bias".to_owned(), one())]);
         write(&path, &both);

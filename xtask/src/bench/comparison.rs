@@ -106,7 +106,7 @@ impl Comparison {
     fn scout(&self, python: &Path) -> Result<Vec<VariantTiming>> {
         let mut scouted = Vec::new();
         let mut last = None;
-        for how in PyTorch::all(self.mode) {
+        for how in PyTorch::all(self) {
             let turn = || Ok(median(&self.pytorch(python, how)?.round(self.seconds)?));
             match turn() {
                 Ok(ms) => scouted.push(VariantTiming { how, ms }),

@@ -119,7 +119,7 @@ pub(crate) enum Malloc {
 
 impl PyTorch {
     /// All ways that this system has.
-    pub(crate) fn all(mode: Mode) -> Vec<Self> {
+    pub(crate) fn all(of: &Comparison) -> Vec<Self> {
         let mallocs: &[Malloc] = if cfg!(all(target_os = "linux", target_env = "gnu")) {
             &[Malloc::Default, Malloc::Keeping]
         } else {
@@ -127,7 +127,9 @@ impl PyTorch {
         };
         let variants =
             [Variant::Eager, Variant::ChannelsLast, Variant::Compile, Variant::CompileChannelsLast];
-        let onnx = matches!(mode, Mode::Forward | Mode::Features)
+        // ONNX Runtime has no limit of instructions.
+        let infers = matches!(of.mode, Mode::Forward | Mode::Features);
+        let onnx = (infers && of.instructions.is_none())
             .then_some(Self { variant: Variant::Onnxruntime, malloc: Malloc::Default });
         variants
             .into_iter()

@@ -18,15 +18,15 @@ use EfficientNetTable::{B, Lite, V2Base, V2Medium, V2Small};
 /// EfficientNet, EfficientNet-Lite and EfficientNetV2 with timm's names, and with TensorFlow's padding and ε (`tf_`).
 #[rustfmt::skip]
 pub static EFFICIENTNETS: [ModelInfo; 34] = [
-    b("efficientnet_b0", 224, |args| of(B, 1.0, 1.0).build(args),
+    b_of_torchvision("efficientnet_b0", 224, |args| of(B, 1.0, 1.0).build(args),
         &[Weights::timm("timm/efficientnet_b0.ra_in1k", APACHE, 77.698, || imagenet(224, 0.875))]),
-    b("efficientnet_b1", 240, |args| of(B, 1.0, 1.1).build(args),
+    b_of_torchvision("efficientnet_b1", 240, |args| of(B, 1.0, 1.1).build(args),
         &[Weights::timm("timm/efficientnet_b1.ra4_e3600_r240_in1k", APACHE, 80.404, || half(240, 0.9))]),
-    b("efficientnet_b2", 256, |args| of(B, 1.1, 1.2).build(args),
+    b_of_torchvision("efficientnet_b2", 256, |args| of(B, 1.1, 1.2).build(args),
         &[Weights::timm("timm/efficientnet_b2.ra_in1k", APACHE, 79.324, || imagenet(256, 0.875))]),
-    b("efficientnet_b3", 288, |args| of(B, 1.2, 1.4).build(args),
+    b_of_torchvision("efficientnet_b3", 288, |args| of(B, 1.2, 1.4).build(args),
         &[Weights::timm("timm/efficientnet_b3.ra2_in1k", APACHE, 81.472, || imagenet(288, 0.875))]),
-    b("efficientnet_b4", 320, |args| of(B, 1.4, 1.8).build(args),
+    b_of_torchvision("efficientnet_b4", 320, |args| of(B, 1.4, 1.8).build(args),
         &[Weights::timm("timm/efficientnet_b4.ra2_in1k", APACHE, 82.658, || imagenet(320, 0.875))]),
     b("efficientnet_b5", 448, |args| of(B, 1.6, 2.2).build(args),
         &[Weights::timm("timm/efficientnet_b5.sw_in12k_ft_in1k", APACHE, 85.894, || imagenet(448, 1.0))]),
@@ -116,24 +116,41 @@ const fn b(name: &'static str, side: usize, build: Build, weights: &'static [Wei
         input_spec: InputSpec::imagenet,
         init: Init::Kaiming,
         weights,
-        other_names: &[OtherNames { library: "torchvision", layers: torchvision_names }],
-        strangers: &[Stranger {
-            tensor: "efficientnet.embeddings.convolution.weight",
-            what: "the EfficientNet of Hugging Face's transformers; timm's tf_efficientnet_b0 to _b7 are TensorFlow's too",
-        }],
+        strangers: &[
+            Stranger {
+                tensor: "efficientnet.embeddings.convolution.weight",
+                what: "the EfficientNet of Hugging Face's transformers; timm's tf_efficientnet_b0 to _b7 are TensorFlow's too",
+            },
+            Stranger {
+                tensor: "features.0.0.weight",
+                what: "a network of torchvision's, whose padding or ε is another; efficientnet_b0 to _b4 take its EfficientNet-B0 to -B4",
+            },
+        ],
         ..ModelInfo::new(name, build)
     }
 }
 
+/// One that torchvision has with the same ε.
+const fn b_of_torchvision(
+    name: &'static str,
+    side: usize,
+    build: Build,
+    weights: &'static [Weights],
+) -> ModelInfo {
+    ModelInfo {
+        other_names: &[OtherNames { library: "torchvision", layers: torchvision_names }],
+        ..b(name, side, build, weights)
+    }
+}
+
 const fn lite(name: &'static str, side: usize, build: Build, weights: &'static [Weights]) -> ModelInfo {
-    ModelInfo { family: "EfficientNet-Lite", other_names: &[], ..b(name, side, build, weights) }
+    ModelInfo { family: "EfficientNet-Lite", ..b(name, side, build, weights) }
 }
 
 const fn v2(name: &'static str, side: usize, build: Build, weights: &'static [Weights]) -> ModelInfo {
     ModelInfo {
         family: "EfficientNetV2",
         paper: "Tan and Le, EfficientNetV2: Smaller models and faster training, ICML 2021",
-        other_names: &[],
         ..b(name, side, build, weights)
     }
 }
