@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use firstsight_data::{InputSpec, Interpolation};
 use firstsight_ops::Activation;
 
-use super::mobile::{Head, MobileConfig, MobileNetwork, Row, Squeeze, Width};
+use super::mobile::{BLOCKS, Head, MobileConfig, MobileNetwork, Row, Squeeze, Width};
 use super::photo::{half, imagenet};
 use crate::info::{Build, BuildArgs, Weights};
 use crate::layers::NormConfig;
@@ -101,17 +101,7 @@ const fn b(name: &'static str, side: usize, build: Build, weights: &'static [Wei
         paper: "Tan and Le, EfficientNet: Rethinking model scaling for convolutional neural networks, ICML 2019",
         head: |n_classes| LayerSpec::dense("classifier", n_classes),
         first_conv: Some("conv_stem"),
-        blocks: &[
-            ("stem", &["conv_stem", "bn1"]),
-            ("blocks.0", &["blocks.0"]),
-            ("blocks.1", &["blocks.1"]),
-            ("blocks.2", &["blocks.2"]),
-            ("blocks.3", &["blocks.3"]),
-            ("blocks.4", &["blocks.4"]),
-            ("blocks.5", &["blocks.5"]),
-            ("blocks.6", &["blocks.6"]),
-            ("conv_head", &["conv_head", "bn2"]),
-        ],
+        blocks: BLOCKS,
         usual_input: (3, side, side),
         input_spec: InputSpec::imagenet,
         init: Init::Kaiming,

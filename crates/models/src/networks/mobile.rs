@@ -10,6 +10,19 @@ use crate::layers::{
 use crate::summary::{LayerKind, Trace};
 use crate::{Error, Init, InputShape, NamedLayer, Network, Result};
 
+/// [`ModelInfo::blocks`](crate::ModelInfo::blocks) of these networks, of which MobileNetV3 has no `bn2`.
+pub(super) const BLOCKS: &[(&str, &[&str])] = &[
+    ("stem", &["conv_stem", "bn1"]),
+    ("blocks.0", &["blocks.0"]),
+    ("blocks.1", &["blocks.1"]),
+    ("blocks.2", &["blocks.2"]),
+    ("blocks.3", &["blocks.3"]),
+    ("blocks.4", &["blocks.4"]),
+    ("blocks.5", &["blocks.5"]),
+    ("blocks.6", &["blocks.6"]),
+    ("conv_head", &["conv_head", "bn2"]),
+];
+
 /// Row of a paper's table: `repeats` blocks, of which the first has the stride.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
 use firstsight_ops::Activation;
 
-use super::mobile::{Head, MobileConfig, MobileNetwork, Row, Squeeze, Width};
+use super::mobile::{BLOCKS, Head, MobileConfig, MobileNetwork, Row, Squeeze, Width};
 use super::photo::imagenet;
 use crate::info::{Build, BuildArgs, Weights};
 use crate::layers::NormConfig;
@@ -62,17 +62,7 @@ const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) 
         paper: "Sandler et al., MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018",
         head: |n_classes| LayerSpec::dense("classifier", n_classes),
         first_conv: Some("conv_stem"),
-        blocks: &[
-            ("stem", &["conv_stem", "bn1"]),
-            ("blocks.0", &["blocks.0"]),
-            ("blocks.1", &["blocks.1"]),
-            ("blocks.2", &["blocks.2"]),
-            ("blocks.3", &["blocks.3"]),
-            ("blocks.4", &["blocks.4"]),
-            ("blocks.5", &["blocks.5"]),
-            ("blocks.6", &["blocks.6"]),
-            ("conv_head", &["conv_head", "bn2"]),
-        ],
+        blocks: BLOCKS,
         input_spec: InputSpec::imagenet,
         // That of the authors' code for TF-Slim.
         init: Init::TruncatedNormal,
