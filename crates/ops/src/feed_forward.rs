@@ -10,6 +10,7 @@ use crate::cpu::gemm::{self, PackedLhs, PackedRhs, multiply_packed, multiply_pac
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::{self, elementwise};
 use crate::error::Error;
+use crate::linear::by_rows;
 use crate::shape::LinearShape;
 use crate::{linear, reference};
 
@@ -41,12 +42,8 @@ pub fn feed_forward(
     second: (&Tensor, Option<&Tensor>),
     activation: Activation,
 ) -> Result<Tensor> {
-    if let [batch @ .., n_in] = x.dims()
-        && batch.len() > 1
-    {
-        let dims: Vec<usize> = batch.iter().copied().chain([second.0.dim(0)?]).collect();
-        let rows = x.reshape((batch.iter().product::<usize>(), *n_in))?;
-        return feed_forward(&rows, first, second, activation)?.reshape(dims);
+    if x.rank() > 2 {
+        return by_rows(x, |rows| feed_forward(rows, first, second, activation));
     }
     let others = [Some(first.0), first.1, Some(second.0), second.1].into_iter().flatten();
     if !cpu::has_kernels(&[x]) || !others.clone().all(|tensor| cpu::has_kernels(&[tensor])) {

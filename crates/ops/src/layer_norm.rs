@@ -3,6 +3,7 @@
 use candle_core::{Result, Shape, Tensor};
 
 use crate::cpu::layer_norm::LayerNorm;
+use crate::cpu::norm::Norm;
 use crate::cpu::response_norm::ResponseNorm;
 use crate::cpu::{self, WeightedGrads};
 use crate::custom_op::{self, Backward, WeightedOp};
@@ -30,7 +31,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> R
     }
     let features = NormShape::over_last("layer_norm", x, weight, bias, epsilon)?.features;
     let norm = LayerNorm { features, pixels: 1, epsilon };
-    custom_op::apply(LayerNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
+    custom_op::apply(NormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// [`layer_norm`] over the channels of each pixel, `x` (B, C, H, W), as in ConvNeXt (Liu et al. 2022).
@@ -53,7 +54,7 @@ pub fn layer_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -
     }
     let features = NormShape::over_channels("layer_norm_2d", x, weight, bias, epsilon)?.features;
     let norm = LayerNorm { features, pixels: x.dim(2)? * x.dim(3)?, epsilon };
-    custom_op::apply(LayerNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
+    custom_op::apply(NormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// Global response normalization (Woo et al. 2023, ConvNeXt V2) of channels last: `x` (B, …, C), `weight` (C,) and `bias`
@@ -81,7 +82,7 @@ pub fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon:
     let (channels, batch) = (shape.features, x.dim(0)?);
     let norm =
         ResponseNorm { channels, pixels: shape.count / channels / batch, channels_last: true, epsilon };
-    custom_op::apply(ResponseNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
+    custom_op::apply(NormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
 /// [`global_response_norm`] of channels first, `x` (B, C, H, W).
@@ -95,40 +96,17 @@ pub fn global_response_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsil
     }
     let channels = NormShape::over_channels("global_response_norm_2d", x, weight, bias, epsilon)?.features;
     let norm = ResponseNorm { channels, pixels: x.dim(2)? * x.dim(3)?, channels_last: false, epsilon };
-    custom_op::apply(ResponseNormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
+    custom_op::apply(NormOp { norm, shape: x.shape().clone() }, x, weight, Some(bias))
 }
 
-struct LayerNormOp {
-    norm: LayerNorm,
+struct NormOp<N> {
+    norm: N,
     shape: Shape,
 }
 
-impl WeightedOp for LayerNormOp {
+impl<N: Norm + Send + Sync> WeightedOp for NormOp<N> {
     fn name(&self) -> &'static str {
-        "layer_norm"
-    }
-
-    fn output_shape(&self) -> Shape {
-        self.shape.clone()
-    }
-
-    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        self.norm.forward(x, weight, bias)
-    }
-
-    fn backward(&self, Backward { x, weight, grad, .. }: Backward<'_>) -> Result<WeightedGrads> {
-        Ok(self.norm.backward(x, weight, grad))
-    }
-}
-
-struct ResponseNormOp {
-    norm: ResponseNorm,
-    shape: Shape,
-}
-
-impl WeightedOp for ResponseNormOp {
-    fn name(&self) -> &'static str {
-        "global_response_norm"
+        N::NAME
     }
 
     fn output_shape(&self) -> Shape {

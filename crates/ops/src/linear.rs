@@ -27,12 +27,8 @@ use crate::shape::LinearShape;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
-    if let [batch @ .., n_in] = x.dims()
-        && batch.len() > 1
-    {
-        let dims: Vec<usize> = batch.iter().copied().chain([weight.dim(0)?]).collect();
-        let rows = x.reshape((batch.iter().product::<usize>(), *n_in))?;
-        return linear(&rows, weight, bias, activation)?.reshape(dims);
+    if x.rank() > 2 {
+        return by_rows(x, |rows| linear(rows, weight, bias, activation));
     }
     if !cpu::has_kernels(&[x, weight, bias.unwrap_or(x)]) {
         return reference::linear(x, weight, bias, activation);
@@ -45,6 +41,16 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
         return activate(&linear(x, weight, bias, Activation::Identity)?, activation);
     }
     custom_op::apply(LinearOp { shape, activation }, x, weight, bias)
+}
+
+/// `layer`, which takes (R, in) to (R, out), on `x` (…, in): (…, out).
+pub(crate) fn by_rows(x: &Tensor, layer: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    let y = layer(&x.flatten_to(dims.len() - 2)?)?;
+    if let Some(last) = dims.last_mut() {
+        *last = y.dim(1)?;
+    }
+    y.reshape(dims)
 }
 
 struct LinearOp {

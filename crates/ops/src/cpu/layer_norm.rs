@@ -3,6 +3,7 @@
 use super::WeightedGrads;
 use super::batch_norm::Moments;
 use super::memory::buffer::filled_with;
+use super::norm::{Norm, NormSums};
 use super::simd::{Kernel, Simd, dispatch};
 
 /// Number of interleaved sums.
@@ -28,8 +29,12 @@ impl LayerNorm {
         let sample = self.features * self.pixels;
         sample * (VALUES / sample).max(1)
     }
+}
 
-    pub(crate) fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
+impl Norm for LayerNorm {
+    const NAME: &'static str = "layer_norm";
+
+    fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
         let len = self.task_len();
         let fill = |index: usize, y: &mut [f32]| {
             dispatch(Forward { norm: *self, x: &x[index * len..][..y.len()], gamma, beta, y });
@@ -37,33 +42,15 @@ impl LayerNorm {
         filled_with(x.len(), len, fill).0
     }
 
-    /// The gradients from `grad`, that of the output.
-    pub(crate) fn backward(&self, x: &[f32], gamma: &[f32], grad: &[f32]) -> WeightedGrads {
+    fn backward(&self, x: &[f32], gamma: &[f32], grad: &[f32]) -> WeightedGrads {
         let len = self.task_len();
         let fill = |index: usize, x_grad: &mut [f32]| {
             let range = index * len..index * len + x_grad.len();
             dispatch(Backward { norm: *self, x: &x[range.clone()], gamma, grad: &grad[range], x_grad })
         };
         let (x_grad, parts) = filled_with(x.len(), len, fill);
-        let total = |part: fn(&Sums) -> &[f32]| {
-            let mut total = vec![0.0f64; self.features];
-            for sums in &parts {
-                total.iter_mut().zip(part(sums)).for_each(|(total, &sum)| *total += f64::from(sum));
-            }
-            total.into_iter().map(|total| total as f32).collect()
-        };
-        WeightedGrads {
-            x: Some(x_grad),
-            weight: Some(total(|sums| &sums.gamma)),
-            bias: Some(total(|sums| &sums.beta)),
-        }
+        NormSums::grads(&parts, self.features, x_grad)
     }
-}
-
-/// The gradients of γ and β over the values of a task.
-struct Sums {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
 }
 
 struct Forward<'a> {
@@ -162,12 +149,12 @@ struct Backward<'a> {
 }
 
 impl Kernel for Backward<'_> {
-    type Output = Sums;
+    type Output = NormSums;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Sums {
+    fn run<S: Simd>(self, _: S) -> NormSums {
         let Self { norm: LayerNorm { features, pixels, epsilon }, x, gamma, grad, x_grad } = self;
-        let mut sums = Sums { gamma: vec![0.0; features], beta: vec![0.0; features] };
+        let mut sums = NormSums { gamma: vec![0.0; features], beta: vec![0.0; features] };
         let len = features * pixels;
         let samples = x.chunks_exact(len).zip(grad.chunks_exact(len)).zip(x_grad.chunks_exact_mut(len));
         for ((x, grad), x_grad) in samples {
@@ -185,7 +172,14 @@ impl Kernel for Backward<'_> {
 }
 
 #[inline(always)]
-fn backward_row(x: &[f32], gamma: &[f32], grad: &[f32], x_grad: &mut [f32], epsilon: f64, sums: &mut Sums) {
+fn backward_row(
+    x: &[f32],
+    gamma: &[f32],
+    grad: &[f32],
+    x_grad: &mut [f32],
+    epsilon: f64,
+    sums: &mut NormSums,
+) {
     let Moments { mean, inv_std, .. } = Moments::of(std::iter::once(x), epsilon);
     let (mut of_grads, mut of_products) = ([0.0f32; RUNS], [0.0f32; RUNS]);
     for ((grad, x), gamma) in grad.chunks(RUNS).zip(x.chunks(RUNS)).zip(gamma.chunks(RUNS)) {
@@ -216,7 +210,7 @@ fn backward_block(
     grad: &[f32],
     x_grad: &mut [f32],
     epsilon: f64,
-    sums: &mut Sums,
+    sums: &mut NormSums,
 ) {
     let features = gamma.len();
     let PixelMoments { mean, inv_std } = block.moments(x, features, epsilon);

@@ -17,7 +17,7 @@
 //! | `gemm/` | matrix products: packing, microkernel, tasks, reductions over pixels, few rows |
 //! | `pool.rs` | max and average pooling, forward and backward |
 //! | `attention/` | attention by head, with the scores of a few queries at a time, forward and backward |
-//! | `layer_norm.rs`, `response_norm.rs` | layer and global response normalization, forward and backward |
+//! | `norm.rs`, `layer_norm.rs`, `response_norm.rs` | layer and global response normalization, forward and backward |
 //! | `softmax.rs`, `scale.rs` | softmax of rows, factors per channel, forward and backward |
 //! | `batch_norm.rs`, `elementwise.rs` | loops over the values of a channel or tensor |
 //! | `simd/` | vector instructions, chosen at run time |
@@ -30,6 +30,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod layer_norm;
 pub(crate) mod memory;
+pub(crate) mod norm;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod response_norm;

@@ -4,6 +4,7 @@
 use super::WeightedGrads;
 use super::elementwise::{add, sum};
 use super::memory::buffer::filled_with;
+use super::norm::{Norm, NormSums};
 use super::simd::{Kernel, Simd, dispatch};
 use super::softmax::dot;
 
@@ -21,35 +22,6 @@ pub(crate) struct ResponseNorm {
 }
 
 impl ResponseNorm {
-    pub(crate) fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
-        let len = self.channels * self.pixels;
-        filled_with(x.len(), len, |sample, y| {
-            dispatch(Forward { norm: self, x: &x[sample * len..][..len], gamma, beta, y });
-        })
-        .0
-    }
-
-    /// The gradients from `grad`, that of the output.
-    pub(crate) fn backward(&self, x: &[f32], gamma: &[f32], grad: &[f32]) -> WeightedGrads {
-        let len = self.channels * self.pixels;
-        let (x_grad, parts) = filled_with(x.len(), len, |sample, x_grad| {
-            let (x, grad) = (&x[sample * len..][..len], &grad[sample * len..][..len]);
-            dispatch(Backward { norm: self, x, gamma, grad, x_grad })
-        });
-        let total = |part: fn(&Sums) -> &[f32]| {
-            let mut total = vec![0.0f64; self.channels];
-            for sums in &parts {
-                total.iter_mut().zip(part(sums)).for_each(|(total, &sum)| *total += f64::from(sum));
-            }
-            total.into_iter().map(|total| total as f32).collect()
-        };
-        WeightedGrads {
-            x: Some(x_grad),
-            weight: Some(total(|sums| &sums.gamma)),
-            bias: Some(total(|sums| &sums.beta)),
-        }
-    }
-
     /// Σ a·b over the pixels of each channel, or Σ a without `b`.
     #[inline(always)]
     fn sums(&self, a: &[f32], b: Option<&[f32]>) -> Vec<f32> {
@@ -135,6 +107,27 @@ impl ResponseNorm {
     }
 }
 
+impl Norm for ResponseNorm {
+    const NAME: &'static str = "global_response_norm";
+
+    fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
+        let len = self.channels * self.pixels;
+        filled_with(x.len(), len, |sample, y| {
+            dispatch(Forward { norm: self, x: &x[sample * len..][..len], gamma, beta, y });
+        })
+        .0
+    }
+
+    fn backward(&self, x: &[f32], gamma: &[f32], grad: &[f32]) -> WeightedGrads {
+        let len = self.channels * self.pixels;
+        let (x_grad, parts) = filled_with(x.len(), len, |sample, x_grad| {
+            let (x, grad) = (&x[sample * len..][..len], &grad[sample * len..][..len]);
+            dispatch(Backward { norm: self, x, gamma, grad, x_grad })
+        });
+        NormSums::grads(&parts, self.channels, x_grad)
+    }
+}
+
 struct Forward<'a> {
     norm: &'a ResponseNorm,
     x: &'a [f32],
@@ -155,12 +148,6 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// The gradients of γ and β over a sample.
-struct Sums {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-}
-
 /// With t the sum of grad·x over a channel's pixels and m the mean norm, the gradient of n is γ·t / m minus the mean of γ·t·n over
 /// channels / m².
 struct Backward<'a> {
@@ -172,10 +159,10 @@ struct Backward<'a> {
 }
 
 impl Kernel for Backward<'_> {
-    type Output = Sums;
+    type Output = NormSums;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Sums {
+    fn run<S: Simd>(self, _: S) -> NormSums {
         let Self { norm, x, gamma, grad, x_grad } = self;
         let (norms, mean) = norm.norms(x);
         let products = norm.sums(grad, Some(x));
@@ -198,6 +185,6 @@ impl Kernel for Backward<'_> {
             .collect();
         norm.combine(x_grad, grad, &scales, Some(x), &of_norms);
         let gamma = norms.iter().zip(&products).map(|(norm, product)| product * (norm / mean)).collect();
-        Sums { gamma, beta: norm.sums(grad, None) }
+        NormSums { gamma, beta: norm.sums(grad, None) }
     }
 }
