@@ -24,12 +24,17 @@ impl Dropout {
         if !train || self.rate == 0.0 {
             return Ok(xs.clone());
         }
-        let sum = xs.detach().sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
-        let mut seed = FnvHasher::default();
-        seed.write(self.name.as_bytes());
-        seed.write_u32(sum.to_bits());
-        ops::dropout(xs, self.rate, seed.finish())
+        ops::dropout(xs, self.rate, mask_seed(&self.name, xs)?)
     }
+}
+
+/// The seed of the mask that the layer `name` applies to `xs`: a function of the name and of the sum of the values.
+pub(super) fn mask_seed(name: &str, xs: &Tensor) -> Result<u64> {
+    let sum = xs.detach().sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+    let mut seed = FnvHasher::default();
+    seed.write(name.as_bytes());
+    seed.write_u32(sum.to_bits());
+    Ok(seed.finish())
 }
 
 #[cfg(test)]

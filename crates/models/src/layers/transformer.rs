@@ -1,12 +1,10 @@
 //! Layers of transformers and of networks after their manner, with timm's names.
 
-use std::hash::Hasher as _;
-
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer};
-use fnv::FnvHasher;
 
+use super::dropout::mask_seed;
 use crate::Init;
 use crate::summary::{LayerKind, Trace};
 
@@ -195,11 +193,7 @@ impl DropPath {
         if !train || self.rate == 0.0 {
             return Ok(xs.clone());
         }
-        let sum = xs.detach().sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
-        let mut seed = FnvHasher::default();
-        seed.write(self.name.as_bytes());
-        seed.write_u32(sum.to_bits());
-        ops::drop_path(xs, self.rate, seed.finish())
+        ops::drop_path(xs, self.rate, mask_seed(&self.name, xs)?)
     }
 }
 
