@@ -235,7 +235,7 @@ impl ImageClassifier {
     pub fn reset_classifier(&mut self, n_classes: usize) -> Result<()> {
         self.params.remove(|name| self.in_head(name));
         let spec = self.head.spec.with_units(n_classes);
-        self.head = Head::new(spec, self.n_features(), self.init, &self.params)?;
+        self.head = Head::new(spec, self.n_features(), self.init, &self.params.drawn())?;
         Ok(())
     }
 

@@ -34,6 +34,8 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Params {
     inner: Arc<Inner>,
+    /// Whether variables begin as drawn, and not as zeros.
+    drawn: bool,
     tail: Tail,
     frozen: Option<Arc<Select>>,
 }
@@ -43,8 +45,6 @@ type Select = dyn Fn(&str) -> bool + Send + Sync;
 
 struct Inner {
     seed: u64,
-    /// Whether variables begin as drawn, and not as zeros.
-    drawn: bool,
     device: Device,
     vars: Mutex<BTreeMap<String, Var>>,
 }
@@ -52,7 +52,12 @@ struct Inner {
 impl Params {
     /// An empty set on `device`. Initial values follow from `seed`.
     pub fn seeded(seed: u64, device: &Device) -> Self {
-        Self::empty(seed, true, device)
+        Self {
+            inner: Arc::new(Inner { seed, device: device.clone(), vars: Mutex::default() }),
+            drawn: true,
+            tail: Tail::Kept,
+            frozen: None,
+        }
     }
 
     /// An empty set on `device` whose variables begin as zeros: for a network that is only counted, or whose weights are
@@ -69,15 +74,17 @@ impl Params {
     /// # Ok::<(), firstsight_models::Error>(())
     /// ```
     pub fn zeros(device: &Device) -> Self {
-        Self::empty(0, false, device)
+        Self::seeded(0, device).undrawn()
     }
 
-    fn empty(seed: u64, drawn: bool, device: &Device) -> Self {
-        Self {
-            inner: Arc::new(Inner { seed, drawn, device: device.clone(), vars: Mutex::default() }),
-            tail: Tail::Kept,
-            frozen: None,
-        }
+    /// The same set, to which layers add variables as zeros: for weights that are loaded next. A [new last
+    /// layer](crate::ImageClassifier::reset_classifier) is drawn from the seed all the same.
+    pub fn undrawn(&self) -> Self {
+        Self { drawn: false, ..self.clone() }
+    }
+
+    pub(crate) fn drawn(&self) -> Self {
+        Self { drawn: true, ..self.clone() }
     }
 
     /// The same set, from which layers get the variables that `select` accepts as constants: these record no graph and
@@ -237,7 +244,7 @@ impl SimpleBackend for Params {
             }
             return Ok(self.tensor(name, var));
         }
-        let init = if self.inner.drawn { init } else { Distribution::Const(0.0) };
+        let init = if self.drawn { init } else { Distribution::Const(0.0) };
         let var = init::var(init, self.tail, &shape, self.inner.seed, name, dtype, device)?;
         let tensor = self.tensor(name, &var);
         vars.insert(name.to_owned(), var);

@@ -265,6 +265,24 @@ fn patches_divide_the_input() {
 }
 
 #[test]
+fn a_new_head_is_drawn_where_the_network_was_not() {
+    let input = InputShape::Map { channels: 3, height: 64, width: 64 };
+    let heads = [true, false].map(|drawn| {
+        let params = Params::seeded(5, &Device::Cpu);
+        let params = if drawn { params } else { params.undrawn() };
+        let mut network = ImageClassifier::new(&RESNET_SMALL, input, 10, Init::Kaiming, &params).unwrap();
+        let sum = |name: &str| {
+            params.get(name).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()
+        };
+        assert_eq!(sum("conv1.weight") > 0.0, drawn);
+        network.reset_classifier(3).unwrap();
+        params.get("fc.weight").unwrap().to_vec2::<f32>().unwrap()
+    });
+    assert_eq!(heads[0], heads[1]);
+    assert!(heads[0].iter().flatten().any(|weight| *weight != 0.0));
+}
+
+#[test]
 fn a_new_head_leaves_the_backbone() {
     let (config, input) = each().swap_remove(4);
     let (mut network, params) = build(&config, input, 5);

@@ -296,7 +296,7 @@ impl Pretrained {
     /// [`Error::Config`] for weights without a last layer; [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
     pub fn load(&self, device: &Device) -> Result<ImageClassifier> {
         self.check_last_layer()?;
-        let params = Params::seeded(0, device);
+        let params = Params::zeros(device);
         let network = ImageClassifier::new(
             self.model,
             InputShape::from(&self.input),

@@ -174,7 +174,7 @@ impl Training {
     /// [`crate::Error::Models`] for the input, [`crate::Error::Run`] for the run.
     pub fn check(&self, splits: &Splits, run: &RunFolder, resume: bool) -> Result<()> {
         self.record.augmentation.check_crops()?;
-        let params = Params::seeded(self.record.seed, &Device::Cpu);
+        let params = Params::zeros(&Device::Cpu);
         let (input, classes) = (InputShape::from(&self.input), splits.train.classes());
         ImageClassifier::new(self.model, input, classes.len(), self.model.init, &params)?;
         if resume && !run.has_checkpoint() {

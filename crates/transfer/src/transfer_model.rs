@@ -47,7 +47,7 @@ impl TransferModel {
         let params = Params::seeded(seed, &runtime.device);
         let dims = InputShape::from(&input);
         let n_classes = if pretrained.n_classes == 0 { n_outputs } else { pretrained.n_classes };
-        let mut network = ImageClassifier::new(model, dims, n_classes, model.init, &params)?;
+        let mut network = ImageClassifier::new(model, dims, n_classes, model.init, &params.undrawn())?;
         if pretrained.n_classes == 0 {
             params.remove(|name| network.in_head(name));
         }

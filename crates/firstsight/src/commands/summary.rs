@@ -42,7 +42,7 @@ enum StyleName {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let InputSize { height, width, channels } = InputSize::or_usual(args.input, args.model);
-    let params = Params::seeded(context.seed, &context.runtime.device);
+    let params = Params::zeros(&context.runtime.device);
     let input = InputShape::Map { channels, height, width };
     let classes = args.classes.unwrap_or(args.model.usual_classes);
     let (style, framework) = match args.style {

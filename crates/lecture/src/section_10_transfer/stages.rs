@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use candle_core::ModuleT as _;
 use firstsight_data::{Batches as _, Sampling, TensorBatches};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate};
+use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, infer};
 use firstsight_transfer::{BatchNormMode, FeatureView, FineTuneConfig, Pretrained, TransferModel};
 
 use super::task::Task;
@@ -119,7 +118,7 @@ impl Stage {
 pub(super) fn probabilities(model: &TransferModel, task: &Task) -> Result<Vec<f32>> {
     let mut probabilities = Vec::new();
     for batch in model.in_order(&task.val)?.epoch(0) {
-        let logits = model.network.forward_t(&batch?.inputs, false)?.squeeze(1)?.to_vec1::<f32>()?;
+        let logits = infer(&model.network, &batch?.inputs)?.squeeze(1)?.to_vec1::<f32>()?;
         probabilities.extend(logits.iter().map(|z| 1.0 / (1.0 + (-z).exp())));
     }
     Ok(probabilities)
