@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use firstsight_data::{Batches as _, ResizeMode};
+use firstsight_data::{Batches as _, ImageDataset, ResizeMode};
 use firstsight_train::{Epoch, infer};
 
 use super::photos::Photos;
 use super::{FineTuning, Seconds, Work, timed};
 use crate::{
-    ClassMeans, CrossValidation, Error, Head, HeadConfig, Recipe, Result, Target, TaskEvaluation,
-    TransferModel,
+    ClassMeans, CrossValidation, Error, Features, Head, Recipe, Result, Target, TaskEvaluation, TransferModel,
 };
 
 /// Images that the cost is estimated from.
@@ -17,6 +16,23 @@ const TIMED_IMAGES: usize = 8;
 
 fn nothing(setting: &'static str) -> Error {
     Error::Setting { setting, expected: "at least one".into(), found: "none".into() }
+}
+
+/// A way to fit photos with what is known of it.
+struct Candidate {
+    photos: Photos,
+    /// The training images with labels as the loss takes them.
+    train: ImageDataset,
+    /// Features of their first view.
+    features: Features,
+    /// One for each penalty; empty where there is nothing to choose.
+    cross_validation: Vec<CrossValidation>,
+}
+
+impl Candidate {
+    fn loss(&self) -> f64 {
+        CrossValidation::best(&self.cross_validation).map_or(f64::INFINITY, |best| best.loss)
+    }
 }
 
 /// The outcome of training the last layer.
@@ -35,7 +51,8 @@ pub(super) struct HeadStage<E> {
 
 impl FineTuning {
     /// Chooses the way to fit photos and the penalty of the last layer by cross-validation on the first view of the training
-    /// images, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one is better on the validation images.
+    /// images, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one
+    /// is better on the validation images.
     pub(super) fn train_head<E: TaskEvaluation>(
         &self,
         model: &mut TransferModel,
@@ -50,7 +67,7 @@ impl FineTuning {
             return Err(nothing("views"));
         };
         let compares = decoded.len() > 1 || recipe.head.penalties.len() > 1;
-        let mut best: Option<(f64, _, _, _, _)> = None;
+        let mut best: Option<Candidate> = None;
         let mut resize_modes = Vec::new();
         for photos in decoded {
             model.input.clone_from(&photos.input);
@@ -58,21 +75,21 @@ impl FineTuning {
             let features = timed(&mut seconds.features, || {
                 model.features(title, &train, std::slice::from_ref(first_view))
             })?;
-            let mut validated = Vec::new();
+            let mut cross_validation = Vec::new();
             if compares {
-                validated = timed(&mut seconds.head, || {
+                cross_validation = timed(&mut seconds.head, || {
                     work.runtime.counted("cross-validation of the last layer", |report| {
                         Head::cross_validate(&features, &recipe.head, &mut |done, total| report(done, total))
                     })
                 })?;
             }
-            let loss = CrossValidation::best(&validated).map_or(f64::INFINITY, |best| best.loss);
-            resize_modes.push((photos.input.crop_mode, loss));
-            if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
-                best = Some((loss, photos, train, features, validated));
+            let candidate = Candidate { photos, train, features, cross_validation };
+            resize_modes.push((candidate.photos.input.crop_mode, candidate.loss()));
+            if best.as_ref().is_none_or(|best| candidate.loss() < best.loss()) {
+                best = Some(candidate);
             }
         }
-        let (_, photos, train, mut features, cross_validation) =
+        let Candidate { photos, train, mut features, cross_validation } =
             best.ok_or_else(|| nothing("resize modes"))?;
         if resize_modes.len() > 1 {
             work.runtime.message(&format!("{} crop, by cross-validation", photos.input.crop_mode));
@@ -82,11 +99,10 @@ impl FineTuning {
             let more = timed(&mut seconds.features, || model.features(title, &train, more_views))?;
             features = features.with_views(&more)?;
         }
-        let chosen = CrossValidation::best(&cross_validation).map(|best| vec![best.penalty]);
-        let config = HeadConfig {
-            penalties: chosen.unwrap_or_else(|| recipe.head.penalties.clone()),
-            ..recipe.head.clone()
-        };
+        let mut config = recipe.head.clone();
+        if let Some(best) = CrossValidation::best(&cross_validation) {
+            config.penalties = vec![best.penalty];
+        }
         let head = timed(&mut seconds.head, || Head::train(&features, &config, &mut |_, _| ()))?;
         let head = Head { cross_validation, ..head };
         model.means = ClassMeans::of(&features)?;
