@@ -238,6 +238,11 @@ fn outputs_that_cannot_be_written_are_named() {
 fn arguments_that_make_no_sense_are_refused_with_the_rule() {
     let folder = here();
     let here = folder.path();
+    refuses(
+        here,
+        &["models", "efficentnet"],
+        &["no model is called 'efficentnet'", "did you mean 'efficientnet_"],
+    );
     refuses(here, &["summary", "smal-cnn"], &["smal-cnn", "did you mean 'small-cnn'?"]);
     refuses(here, &["summary", "resnet"], &["logistic, small-cnn"]);
     refuses(here, &["summary", "small-cnn", "--input", "80x60"], &["HxWxC"]);

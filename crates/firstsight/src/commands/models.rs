@@ -76,6 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&models)?);
         return Ok(());
     }
+    if models.is_empty() {
+        registry::find(&pattern)?;
+    }
     let rows: Vec<[String; 6]> = models.iter().map(row).collect();
     let header = ["name", "parameters", "input", "top-1", "license", "published weights"];
     let width = |column: usize| {

@@ -35,22 +35,19 @@ pub fn mistakes(section: &mut Section, measured: &Evaluation, root: &Path, sourc
     surest_mistakes(section, measured, TILES, root, source)?;
     list(section, measured, root);
 
-    let histogram = |of: &[Guess], name: &str, caption: &str| {
+    let histogram = |(of, name): (&Vec<Guess>, &str)| {
         let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
         let chart = Histogram::new("confidence", "images")
             .edges((0..=20).map(|i| f64::from(i) / 20.0))
             .series(name, values);
-        Figure::new(chart, format!("{caption}; {mean:.3} on average"), source)
+        let caption = format!(
+            "The probability that the network gives to its prediction where it is {name}; {mean:.3} on average"
+        );
+        Figure::new(chart, caption, source)
     };
-    section.figure_row(vec![
-        histogram(
-            &right,
-            "right",
-            "The probability that the network gives to its prediction where it is right",
-        ),
-        histogram(&wrong, "wrong", "The same where it is wrong"),
-    ]);
+    let drawn = [(&right, "right"), (&wrong, "wrong")].into_iter().filter(|(of, _)| !of.is_empty());
+    section.figure_row(drawn.map(histogram).collect());
 
     if classes.len() <= DRAWN_CLASSES {
         let counts = predictions.confusion();
