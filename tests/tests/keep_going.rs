@@ -256,12 +256,26 @@ fn a_cache_that_fails_is_a_warning_and_a_full_one_drops_the_oldest() {
     assert!(text(&run("small", &["cache"]).stdout).contains("small: 0 files"), "it is empty");
 }
 
+#[test]
+fn a_run_is_the_same_without_a_cache() {
+    let folder = scene();
+    let here = folder.path();
+    succeeds(here, &train("not", &["--epochs", "2", "--no-cache"]));
+    let files = || std::fs::read_dir(here.join("cache")).map_or(0, Iterator::count);
+    assert_eq!(files(), 0);
+    succeeds(here, &train("kept", &["--epochs", "2"]));
+    assert!(files() > 0);
+    assert_eq!(json(&here.join("kept/metrics.json")), json(&here.join("not/metrics.json")));
+    let model = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert!(model("kept") == model("not"));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
-fn more_images_than_memory_are_refused_with_advice() {
+fn a_batch_that_memory_does_not_hold_is_refused_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    photos(here, 100);
+    photos(here, 10);
     let limited = |args: &[&str]| {
         let command = command(here, args);
         let mut shell = Command::new("sh");
@@ -272,21 +286,13 @@ fn more_images_than_memory_are_refused_with_advice() {
         shell.args(command.get_args()).output().unwrap()
     };
     let args = ["train", "photos", "--model", "small-cnn", "--input", "2048x2048x3", "--out", "run"];
-    refused(&limited(&args), &["200 images of 2048x2048 need 2.5 GB", "available", "--input"]);
-    assert!(!here.join("run").exists());
+    refused(
+        &limited(&args),
+        &["the maps of 16 images in a step of training need", "available", "--batch-size"],
+    );
     weights(here, "mobilenetv2_100");
     let fine_tune = fine_tune("run", &["--input", "2048x2048x3"]);
-    refused(&limited(&fine_tune), &["200 images", "available", "--input"]);
-
-    // `evaluate` decodes all images, at the size that the run asks for.
-    let small = ["train", "photos", "--model", "mobilenet-v2", "--input", "32x32x3", "--epochs", "1"];
-    succeeds(here, &[&small[..], &["--out", "small"]].concat());
-    let config = here.join("small/config.json");
-    let mut large = json(&config);
-    large["pretrained_cfg"]["input_size"] = serde_json::json!([3, 2048, 2048]);
-    std::fs::write(config, large.to_string()).unwrap();
-    let evaluate = ["evaluate", "small", "photos", "--split", "all"];
-    refused(&limited(&evaluate), &["200 all images need 2.5 GB", "available"]);
+    refused(&limited(&fine_tune), &["the largest maps of 8 images need", "available", "--batch-size"]);
 }
 
 #[cfg(target_os = "linux")]

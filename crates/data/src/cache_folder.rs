@@ -1,13 +1,15 @@
 //! A folder of files that can be made again.
 
 use std::fs::{self, File, FileTimes};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use crate::files::write_atomically_with;
+use atomic_write_file::AtomicWriteFile;
+
+use crate::files::{self, write_atomically_with};
 
 /// Endings of the files that a cache holds. Others in the folder are nobody's concern here.
 const ENDINGS: [&str; 3] = ["images", "features", "hashes"];
@@ -116,7 +118,7 @@ impl CacheFolder {
     }
 
     /// Writes the file `name` of about `bytes` bytes, whole or not at all, and returns whether it did. What prevents it is
-    /// a warning, the first time.
+    /// a warning, the first time; so is a file that would take more than half of what the disk has free.
     pub fn write(
         &self,
         name: &str,
@@ -124,29 +126,47 @@ impl CacheFolder {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> bool {
         let attempt = || -> io::Result<bool> {
-            fs::create_dir_all(&self.path)?;
             if !self.make_room(bytes)? {
                 return Ok(false);
             }
             write_atomically_with(&self.path.join(name), write)?;
             Ok(true)
         };
-        match attempt() {
-            Ok(written) => written,
-            Err(error) => {
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    let folder = self.path.display();
-                    tracing::warn!(
-                        "the cache {folder} cannot be written: {error}; the work goes on without it"
-                    );
-                }
-                false
-            }
+        attempt().unwrap_or_else(|error| {
+            self.warn(&error);
+            false
+        })
+    }
+
+    /// Begins the file `name` of about `bytes` bytes, which is there once it is committed; `None` where the cache has no room
+    /// or cannot be written, the latter with a warning, the first time.
+    pub(crate) fn begin(&self, name: &str, bytes: u64) -> Option<Draft> {
+        let attempt = || match self.make_room(bytes)? {
+            true => Ok(Some(BufWriter::with_capacity(1 << 20, files::open(&self.path.join(name))?))),
+            false => Ok(None),
+        };
+        let file = attempt().unwrap_or_else(|error: io::Error| {
+            self.warn(&error);
+            None
+        })?;
+        Some(Draft { cache: self.clone(), file: Some(file) })
+    }
+
+    fn warn(&self, error: &io::Error) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let folder = self.path.display();
+            tracing::warn!("the cache {folder} cannot be written: {error}; the work goes on without it");
         }
     }
 
-    /// Removes the files that were not used for the longest time until `bytes` more fit; `false` where they never do.
+    /// Makes the folder and removes the files that were not used for the longest time until `bytes` more fit; `false` where they
+    /// never do, or would take more than half of what the disk has free.
     fn make_room(&self, bytes: u64) -> io::Result<bool> {
+        fs::create_dir_all(&self.path)?;
+        if free(&self.path).is_some_and(|free| bytes > free / 2) {
+            let gigabytes = bytes as f64 / 1e9;
+            return Err(io::Error::other(format!("{gigabytes:.1} GB are more than half of the free disk")));
+        }
         let Some(limit) = self.limit else { return Ok(true) };
         if bytes > limit {
             return Ok(false);
@@ -161,6 +181,43 @@ impl CacheFolder {
             size -= file.bytes;
         }
         Ok(true)
+    }
+}
+
+/// Bytes that a file system has free for this user; `None` where that is unknown.
+fn free(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    #[cfg(not(unix))]
+    return None;
+}
+
+/// A file of a cache while it is written. Dropped, it leaves nothing.
+pub(crate) struct Draft {
+    cache: CacheFolder,
+    /// `None` after an error.
+    file: Option<BufWriter<AtomicWriteFile>>,
+}
+
+impl Draft {
+    /// Adds bytes. After an error, which is a warning, nothing more is written.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write_all(bytes)) {
+            self.cache.warn(&error);
+            self.file = None;
+        }
+    }
+
+    /// Syncs the file and gives it its name.
+    pub(crate) fn commit(self) -> Option<File> {
+        let Self { cache, file } = self;
+        let commit = |file: BufWriter<AtomicWriteFile>| -> io::Result<File> {
+            let file = file.into_inner()?;
+            let written = file.as_file().try_clone()?;
+            files::commit(file)?;
+            Ok(written)
+        };
+        commit(file?).inspect_err(|error| cache.warn(error)).ok()
     }
 }
 

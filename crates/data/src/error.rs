@@ -155,10 +155,17 @@ pub enum Error {
         available: u64,
     },
 
-    /// Memory does not hold the decoded images.
+    /// An image that is decoded again is another one now.
+    #[error("{} has changed since it was first read: start anew", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Memory does not hold decoded images that are needed at a time.
     #[error("{images} decoded images need {:.1} GB, and memory does not hold them", *bytes as f64 / 1e9)]
     OutOfMemory {
-        /// Number of images.
+        /// Number of these images.
         images: usize,
         /// Bytes of all of them.
         bytes: u64,

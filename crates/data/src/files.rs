@@ -52,14 +52,15 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 
 // `AtomicWriteFile` leaves its temporary file behind if syncing or renaming fails, so these two rule that out.
 
-fn open(path: &Path) -> io::Result<AtomicWriteFile> {
+pub(crate) fn open(path: &Path) -> io::Result<AtomicWriteFile> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    AtomicWriteFile::open(path)
+    // Readable, so that it can be mapped once it is written.
+    AtomicWriteFile::options().read(true).open(path)
 }
 
-fn commit(file: AtomicWriteFile) -> io::Result<()> {
+pub(crate) fn commit(file: AtomicWriteFile) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.commit()
 }

@@ -1,22 +1,28 @@
-//! Decoded images in memory.
+//! Images of one size, wherever their pixels are.
 
 #[cfg(feature = "decode")]
 mod decode;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[cfg(feature = "decode")]
 pub use decode::DecodeOptions;
 
+use twox_hash::XxHash64;
+
 use crate::error::{Error, Result};
 use crate::labels::Labels;
 use crate::sampling::balanced;
 
-/// Images in memory with their labels: 8-bit, all of one size, shape (N, H, W, C).
+/// Images with their labels: 8-bit, all of one size, shape (N, H, W, C).
 ///
-/// The pixels are shared: a clone or a [`subset`](Self::subset) copies indices and names but no pixels.
+/// The pixels are in memory, in a mapped file, or decoded whenever they are asked for: see
+/// [`decode_with`](Self::decode_with). They are the same in each case. A clone or a [`subset`](Self::subset) copies indices
+/// and labels but no pixels.
 ///
 /// # Examples
 ///
@@ -26,24 +32,74 @@ use crate::sampling::balanced;
 /// let classes = vec!["dark".to_owned(), "light".to_owned()];
 /// let images = ImageDataset::from_pixels(vec![0, 10, 240, 250], (1, 2, 1), vec![0, 1], classes)?;
 /// assert_eq!(images.shape(), (2, 1, 2, 1));
-/// assert_eq!(images.image(1), [240, 250]);
+/// assert_eq!(*images.image(1)?, [240, 250]);
 /// assert_eq!(images.subset(&[1, 0]).labels(), [1, 0]);
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageDataset {
-    pixels: Arc<Vec<u8>>,
+    source: Arc<dyn Source>,
     /// Height, width, channels.
     size: (usize, usize, usize),
-    /// Index of each image in `pixels`.
-    indices: Vec<usize>,
+    /// Index of each image in `source`.
+    indices: Arc<[usize]>,
     labels: Labels,
     classes: Arc<[String]>,
-    /// One path for each image, or none.
-    paths: Vec<PathBuf>,
     excluded: Arc<[(PathBuf, String)]>,
-    /// By index in `pixels`.
+    /// By index in `source`.
     notes: Arc<BTreeMap<usize, String>>,
+}
+
+/// The checksum of an image's pixels.
+pub(crate) fn checksum(pixels: &[u8]) -> u64 {
+    XxHash64::oneshot(0, pixels)
+}
+
+/// Where pixels are.
+trait Source: fmt::Debug + Send + Sync {
+    /// The pixels of an image.
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>>;
+
+    /// The checksum of its pixels.
+    fn checksum(&self, index: usize) -> u64;
+
+    /// Its file.
+    fn path(&self, _index: usize) -> Option<&Path> {
+        None
+    }
+
+    /// Whether each use of an image decodes it.
+    fn is_decoded_on_use(&self) -> bool {
+        false
+    }
+}
+
+/// Pixels of images one after the other, each of so many bytes.
+struct InMemory {
+    pixels: Vec<u8>,
+    bytes: usize,
+}
+
+impl fmt::Debug for InMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.pixels.len())
+    }
+}
+
+impl InMemory {
+    fn get(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.bytes..][..self.bytes]
+    }
+}
+
+impl Source for InMemory {
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(self.get(index).into())
+    }
+
+    fn checksum(&self, index: usize) -> u64 {
+        checksum(self.get(index))
+    }
 }
 
 impl ImageDataset {
@@ -74,12 +130,11 @@ impl ImageDataset {
         let labels = Labels::Class(labels);
         labels.check(classes.len())?;
         Ok(Self {
-            pixels: Arc::new(pixels),
+            source: Arc::new(InMemory { pixels, bytes: height * width * channels }),
             size: (height, width, channels),
             indices: (0..labels.len()).collect(),
             labels,
             classes: classes.into(),
-            paths: Vec::new(),
             excluded: [].into(),
             notes: Arc::default(),
         })
@@ -103,13 +158,29 @@ impl ImageDataset {
 
     /// The pixels of one image, (H, W, C), rows first, channels last.
     ///
+    /// # Errors
+    ///
+    /// For an image that is decoded now, those of [`decode_image`](crate::decode_image), and [`Error::Changed`].
+    ///
     /// # Panics
     ///
     /// If `i` is not less than [`len`](Self::len).
-    pub fn image(&self, i: usize) -> &[u8] {
-        let (height, width, channels) = self.size;
-        let bytes = height * width * channels;
-        &self.pixels[self.indices[i] * bytes..][..bytes]
+    pub fn image(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+        self.source.image(self.indices[i])
+    }
+
+    /// The XXH64 of one image's pixels, equal for equal images.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`len`](Self::len).
+    pub fn checksum(&self, i: usize) -> u64 {
+        self.source.checksum(self.indices[i])
+    }
+
+    /// Whether each use of an image decodes its file, since memory and the cache do not hold all of them.
+    pub fn is_decoded_on_use(&self) -> bool {
+        self.source.is_decoded_on_use()
     }
 
     /// The class of each image; empty for other tasks than one class per image: see [`targets`](Self::targets).
@@ -144,9 +215,13 @@ impl ImageDataset {
         &self.classes
     }
 
-    /// The file of each image; empty if the images came from memory.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    /// The file of an image; none if the images came from memory.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`len`](Self::len).
+    pub fn path(&self, i: usize) -> Option<&Path> {
+        self.source.path(self.indices[i])
     }
 
     /// The files that could not be decoded, each with the reason.
@@ -172,11 +247,6 @@ impl ImageDataset {
         Self {
             indices: indices.iter().map(|&i| self.indices[i]).collect(),
             labels: self.labels.subset(indices),
-            paths: if self.paths.is_empty() {
-                Vec::new()
-            } else {
-                indices.iter().map(|&i| self.paths[i].clone()).collect()
-            },
             ..self.clone()
         }
     }

@@ -67,6 +67,8 @@ mod image_dataset;
 mod image_name;
 mod input_spec;
 mod labels;
+#[cfg(feature = "decode")]
+mod mapped;
 mod normalize;
 mod numpy_random;
 mod raster;

@@ -30,8 +30,9 @@ pub struct LoaderConfig {
 /// Batches of decoded images, (B, C, H, W) f32, with labels (B,) u32 of one class per image, (B, K) f32 of 0 and 1 for
 /// several, or (B,) f32 for numbers.
 ///
-/// [`augmented`](Self::augmented) adds random augmentation. The batches do not depend on `prefetch` or on the number of
-/// threads. At most `prefetch` batches wait in memory.
+/// [`augmented`](Self::augmented) adds random augmentation. The batches do not depend on `prefetch`, on the number of threads or
+/// on where the images' pixels are. At most `prefetch` batches wait in memory. An image that cannot be decoded when it is used
+/// is an error in the place of its batch, which ends the epoch.
 ///
 /// # Examples
 ///
@@ -126,7 +127,7 @@ impl Loader {
         augmentation.check_labels(data.targets().task())?;
         let mut augmenter = Augmenter::new(augmentation, (height, width, channels))?;
         let (found, source_height, source_width, source_channels) = images.shape();
-        if (found, source_channels) != (n, channels) || images.paths() != data.paths() {
+        if (found, source_channels) != (n, channels) || (0..n).any(|i| images.path(i) != data.path(i)) {
             let found = format!("{found} images of {source_channels} channels");
             let rule = format!("the same {n} images of {channels} channels, at any size");
             return Err(Error::invalid("the images that crops are cut from", rule, found));
@@ -160,7 +161,8 @@ impl Batches for Loader {
                 stopped = true;
                 return Some(Err(Error::PrefetchStopped { expected: n_batches, found }));
             };
-            Some(self.source.batch(values, &self.device))
+            stopped = values.is_err();
+            Some(values.and_then(|values| self.source.batch(values, &self.device)))
         }))
     }
 
@@ -191,28 +193,33 @@ struct Source {
 }
 
 impl Source {
-    fn values(&self, epoch: usize, indices: &[usize]) -> BatchValues {
+    /// # Errors
+    ///
+    /// Those of images that are decoded now.
+    fn values(&self, epoch: usize, indices: &[usize]) -> Result<BatchValues> {
         let (_, height, width, channels) = self.data.shape();
         let labels = self.data.targets().subset(indices);
         let n_classes = self.data.classes().len();
-        let (inputs, labels) = match &self.change {
-            None => {
-                let mut inputs = Vec::with_capacity(indices.len() * height * width * channels);
-                indices.iter().for_each(|&i| inputs.extend(self.normalized(self.data.image(i))));
-                (inputs, BatchLabels::plain(labels, n_classes))
-            }
-            Some((augmenter, images)) => {
-                let example = height * width * channels;
-                let mut inputs = vec![0.0; indices.len() * example];
-                inputs.par_chunks_exact_mut(example).zip(indices).for_each(|(input, &i)| {
-                    let image = augmenter.apply(images.image(i), epoch, i);
-                    input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
-                });
-                let labels = augmenter.mix(&mut inputs, labels, n_classes, indices, epoch);
-                (inputs, labels)
-            }
+        let example = height * width * channels;
+        let mut inputs = vec![0.0; indices.len() * example];
+        let fill = |(input, &i): (&mut [f32], &usize)| -> Result<()> {
+            let image = match &self.change {
+                None => self.data.image(i)?,
+                Some((augmenter, images)) => augmenter.apply(&images.image(i)?, epoch, i).into(),
+            };
+            input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
+            Ok(())
         };
-        BatchValues { inputs, labels, n: indices.len() }
+        if self.change.is_some() || self.data.is_decoded_on_use() {
+            inputs.par_chunks_exact_mut(example).zip(indices).try_for_each(fill)?;
+        } else {
+            inputs.chunks_exact_mut(example).zip(indices).try_for_each(fill)?;
+        }
+        let labels = match &self.change {
+            None => BatchLabels::plain(labels, n_classes),
+            Some((augmenter, _)) => augmenter.mix(&mut inputs, labels, n_classes, indices, epoch),
+        };
+        Ok(BatchValues { inputs, labels, n: indices.len() })
     }
 
     /// An image's values, channels first.
@@ -239,7 +246,7 @@ impl Source {
 /// The batches' values in order, prepared by this thread or ahead by another.
 enum Values {
     Here { source: Arc<Source>, epoch: usize, order: Vec<usize>, next: usize },
-    Ahead { receiver: Option<Receiver<BatchValues>>, worker: Option<JoinHandle<()>> },
+    Ahead { receiver: Option<Receiver<Result<BatchValues>>>, worker: Option<JoinHandle<()>> },
 }
 
 impl Values {
@@ -253,7 +260,9 @@ impl Values {
             let (source, order) = (source.clone(), order.clone());
             let work = move || {
                 for indices in order.chunks(source.batch_size) {
-                    if sender.send(source.values(epoch, indices)).is_err() {
+                    let values = source.values(epoch, indices);
+                    let is_last = values.is_err();
+                    if sender.send(values).is_err() || is_last {
                         return;
                     }
                 }
@@ -269,7 +278,7 @@ impl Values {
         }
     }
 
-    fn next(&mut self) -> Option<BatchValues> {
+    fn next(&mut self) -> Option<Result<BatchValues>> {
         match self {
             Self::Here { source, epoch, order, next } => {
                 let start = *next * source.batch_size;

@@ -57,6 +57,9 @@ pub(crate) struct Common {
     /// Most bytes that decoded images and features may take in the cache, such as 20GB or 500MB; the longest unused go first
     #[arg(long, global = true, default_value = "20GB", value_parser = values::bytes, value_name = "SIZE")]
     cache_limit: u64,
+    /// Keep no decoded images and features: images are decoded whenever they are used
+    #[arg(long, global = true)]
+    no_cache: bool,
 }
 
 /// A command.
@@ -141,7 +144,9 @@ impl Common {
             .available_memory(memory::available)
             .interrupt(interrupt::install()?)
             .progress(move |event| terminal.show(event));
-        runtime.cache = cache.map(|folder| CacheFolder::new(folder).limit(Some(self.cache_limit)));
+        runtime.cache = cache
+            .filter(|_| !self.no_cache)
+            .map(|folder| CacheFolder::new(folder).limit(Some(self.cache_limit)));
         Ok(Context { command, runtime, seed: self.seed, threads: self.threads, datasets })
     }
 }

@@ -83,7 +83,6 @@ fn describe(error: &anyhow::Error) -> String {
         _ => None,
     });
     text.push_str(match smaller {
-        Some(Smaller::Input) => " (`--input`)",
         Some(Smaller::Batch) => " (`--batch-size`, `--input`)",
         Some(Smaller::DataSet) | None => "",
     });

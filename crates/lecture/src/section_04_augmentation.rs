@@ -225,7 +225,7 @@ fn one_character(section: &mut Section, lecture: &Lecture<'_>) -> Result<()> {
         let class = &images.classes()[images.labels()[index] as usize];
         tiles.push(Tile::new(report_sections::picture(images, index)?, class.clone()).sublabel("as it is"));
         for epoch in 0..9 {
-            let changed = augmenter.apply(images.image(index), epoch, index);
+            let changed = augmenter.apply(&images.image(index)?, epoch, index);
             let image = Image::from_pixels(height, width, channels, &changed)?;
             tiles.push(Tile::new(image, class.clone()).sublabel(format!("epoch {}", epoch + 1)));
         }

@@ -83,7 +83,9 @@ fn characters(
         noise: show::STROKES,
         seed: lecture.context.settings.seed,
     };
-    let some: Vec<&[u8]> = show::spread(images.len(), 64).into_iter().map(|i| images.image(i)).collect();
+    let some = show::spread(images.len(), 64).into_iter().map(|i| images.image(i));
+    let some = some.collect::<Result<Vec<_>, _>>()?;
+    let some: Vec<&[u8]> = some.iter().map(|image| &**image).collect();
     let mut layers = Vec::new();
     for layer in ["conv1", "conv2", "conv3"] {
         layers.push((layer, subject.most_excited(layer, &some, SHOWN)?));
@@ -102,7 +104,7 @@ fn characters(
     let truth = escape_markup(&classes[images.labels()[index] as usize]);
     for layer in ["conv1", "conv2", "conv3"] {
         let of = format!("image {index} of the {name} images ({truth})");
-        show::show_maps(section, &subject, images.image(index), layer, 16, &of)?;
+        show::show_maps(section, &subject, &images.image(index)?, layer, 16, &of)?;
     }
     let predictions =
         report_sections::predictions(&trained.network, images, &input(), &lecture.context.runtime.device)?;
@@ -133,12 +135,12 @@ fn failures(
         return Ok(());
     }
     const LAYER: &str = "conv3";
+    let pictures = wrong.iter().map(|case| images.image(case.0)).collect::<Result<Vec<_>, _>>()?;
     let about = |truly: bool| {
-        let case = |&(i, truth, class, _): &(usize, usize, usize, f32)| Evidence {
-            image: images.image(i),
-            class: if truly { truth } else { class },
-        };
-        show::evidence(subject, &wrong.iter().map(case).collect::<Vec<_>>(), LAYER)
+        let case =
+            |(&(_, truth, class, _), image)| Evidence { image, class: if truly { truth } else { class } };
+        let pictures = pictures.iter().map(|picture| &**picture);
+        show::evidence(subject, &wrong.iter().zip(pictures).map(case).collect::<Vec<_>>(), LAYER)
     };
     let mut tiles = Vec::new();
     for ((case, said), true_one) in wrong.iter().zip(about(false)?).zip(about(true)?) {

@@ -61,7 +61,7 @@ fn one_image(
     }
     section.table(table);
 
-    let pixels: Vec<f32> = images.image(index).iter().map(|&byte| f32::from(byte)).collect();
+    let pixels: Vec<f32> = images.image(index)?.iter().map(|&byte| f32::from(byte)).collect();
     let alone = Tensor::from_vec(pixels, (1, 80, 60), &lecture.context.runtime.device)?;
     if let Err(error) = trained.network.forward_t(&alone, false) {
         section.text(

@@ -288,7 +288,7 @@ impl Classifier {
             Ok(Err(_)) => {
                 let available = available();
                 let too_large = |needed| {
-                    let path = sample.path.clone();
+                    let path = sample.path.to_path_buf();
                     firstsight_data::Error::DecodingMemory { path, needed, available }
                 };
                 within(sample, available)?.map_err(too_large)
@@ -323,7 +323,7 @@ impl Classifier {
                 },
                 Err(error) => Err(error),
             };
-            rows.push((sample.path, row));
+            rows.push((sample.path.to_path_buf(), row));
         }
         Ok(rows)
     }

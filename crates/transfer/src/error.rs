@@ -146,8 +146,6 @@ pub enum Error {
 /// What needs less memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Smaller {
-    /// Images of a smaller size.
-    Input,
     /// Fewer images at a time.
     Batch,
     /// Fewer images.
@@ -157,7 +155,6 @@ pub enum Smaller {
 impl std::fmt::Display for Smaller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Input => "a smaller input size",
             Self::Batch => "a smaller batch or input size",
             Self::DataSet => "fewer images",
         })

@@ -107,7 +107,7 @@ pub struct FeatureConfig<'a> {
 
 /// The features of `images`, computed in inference mode, or read from the cache if an earlier run kept them there.
 ///
-/// The file's name is a hash of identity, normalization, views and the images' bytes; a change to any of these computes the
+/// The file's name is a hash of identity, normalization, views and the images' checksums; a change to any of these computes the
 /// features anew. So does a damaged file, with a warning. What is done is kept every half minute, and work that was cut
 /// short goes on from there. `progress` is called with the numbers of finished images and of all images, each view
 /// counting as an image.
@@ -223,7 +223,7 @@ impl<'a> CachedFeatures<'a> {
         let views: Vec<&str> = views.iter().map(|view| view.name()).collect();
         hasher.update(format!("{identity} {normalize:?} {views:?} {:?}", images.shape()));
         for i in 0..images.len() {
-            hasher.update(images.image(i));
+            hasher.update(images.checksum(i).to_le_bytes());
         }
         let key = format!("{:x}", hasher.finalize());
         Self { cache, name: format!("{}.features", &key[..16]), key }

@@ -209,7 +209,7 @@ fn interval((low, high): (f64, f64)) -> String {
 /// Image `i` as the network sees it.
 pub fn picture(images: &ImageDataset, i: usize) -> Result<Image> {
     let (_, height, width, channels) = images.shape();
-    Ok(Image::from_pixels(height, width, channels, images.image(i))?)
+    Ok(Image::from_pixels(height, width, channels, &images.image(i)?)?)
 }
 
 /// Probabilities of `network` over `images`.

@@ -25,7 +25,7 @@ pub use recorded::{RecordedImage, SplitRecord};
 pub use selection::{Measured, Selection};
 
 use crate::task::Target;
-use crate::{Error, Result, Runtime, Smaller};
+use crate::{Error, Result, Runtime};
 
 /// Share of the training images that is set aside for validation where the folder has no validation split.
 pub const VALIDATION_SHARE: f64 = 0.2;
@@ -358,18 +358,11 @@ impl DecodedSplits {
     ///
     /// # Errors
     ///
-    /// Those of [`Splits::check_classes`], [`Error::Data`] names the files of all splits that cannot be decoded, unless `on_error` skips them; [`Error::Memory`] for
-    /// more images than memory holds.
+    /// Those of [`Splits::check_classes`], [`Error::Data`] names the files of all splits that cannot be decoded, unless
+    /// `on_error` skips them.
     pub fn decode(splits: &Splits, input: &InputSpec, on_error: OnError, runtime: &Runtime) -> Result<Self> {
         let provenance = splits.announce(runtime)?;
         let settings = DecodeSettings { on_error, ..input.decode_settings() };
-        let n = splits.train.len() + splits.val.len() + splits.test.as_ref().map_or(0, ImageFolder::len);
-        let bytes = n as u64 * bytes_per_image(&settings);
-        runtime.check_memory(
-            &format!("{n} images of {}x{}", settings.height, settings.width),
-            bytes,
-            Smaller::Input,
-        )?;
         let given = [
             (Some(&splits.train), "training images"),
             (Some(&splits.val), "validation images"),
@@ -391,7 +384,7 @@ impl DecodedSplits {
     ///
     /// # Errors
     ///
-    /// [`Error::Memory`] for more images than memory holds; [`Error::Data`] for files that cannot be decoded any more.
+    /// [`Error::Data`] for files that cannot be decoded any more.
     pub fn with_crop_source(
         mut self,
         splits: &Splits,
@@ -437,7 +430,7 @@ impl DecodedSplits {
                     }
                     Labels::Value(labels) => hasher.write_u32(labels[i].to_bits()),
                 }
-                hasher.write(images.image(i));
+                hasher.write_u64(images.checksum(i));
             }
         }
         hasher.finish()
@@ -481,17 +474,11 @@ pub(crate) fn augmented(
     })
 }
 
-/// Bytes of a decoded image.
-pub(crate) fn bytes_per_image(settings: &DecodeSettings) -> u64 {
-    let sides = [settings.height, settings.width, settings.color.channels()];
-    sides.into_iter().fold(1, |product: u64, side| product.saturating_mul(side as u64))
-}
-
-/// Decodes a folder, with the runtime's cache and progress reported as `task`.
+/// Decodes a folder, with the runtime's cache and progress reported as `task`. Says so where each use of an image will decode it.
 ///
 /// # Errors
 ///
-/// [`Error::Data`] for a file that cannot be decoded, [`Error::Memory`] for more images than memory holds.
+/// [`Error::Data`] for a file that cannot be decoded.
 pub fn decode(
     folder: &ImageFolder,
     task: &str,
@@ -513,11 +500,17 @@ fn decode_silently(
     runtime: &Runtime,
 ) -> Result<ImageDataset> {
     let cache = runtime.cache.as_ref();
-    let bytes = folder.len() as u64 * bytes_per_image(settings);
-    runtime.check_memory(&format!("{} {task}", folder.len()), bytes, Smaller::Input)?;
-    Ok(runtime.counted(task, |report| {
-        ImageDataset::decode_with(folder, settings, DecodeOptions { cache, progress: Some(report) })
-    })?)
+    let available = runtime.available().unwrap_or(u64::MAX);
+    let in_memory = DecodeOptions::IN_MEMORY.min(available / 4);
+    let images = runtime.counted(task, |report| {
+        let options = DecodeOptions { cache, in_memory, progress: Some(report) };
+        ImageDataset::decode_with(folder, settings, options)
+    })?;
+    if images.is_decoded_on_use() {
+        runtime
+            .message(&format!("{task}: not kept, since there is no cache with room: each use decodes them"));
+    }
+    Ok(images)
 }
 
 /// Files of a kind that a message names.
@@ -538,8 +531,7 @@ fn remarks(images: &ImageDataset) -> Vec<String> {
         }
     }
     lines.extend(notes.into_iter().map(|(note, of)| {
-        let first =
-            images.paths().get(of[0]).map_or(String::new(), |path| format!(" (first: {})", path.display()));
+        let first = images.path(of[0]).map_or(String::new(), |path| format!(" (first: {})", path.display()));
         format!("{} of {} images {note}{first}", of.len(), images.len())
     }));
     lines

@@ -1,22 +1,27 @@
-//! A folder decoded in parallel, with a cache.
+//! A folder decoded in parallel, to a mapped file, to memory, or whenever an image is used.
 
+use std::borrow::Cow;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::ImageDataset;
-use crate::cache::{self, Content};
+use super::{ImageDataset, InMemory, Source, checksum};
+use crate::cache::{self, CachedImages, Outcome, Writer};
 use crate::cache_folder::CacheFolder;
-use crate::decode::{DecodedImage, decode_bytes};
+use crate::decode::decode_bytes;
 use crate::decode_settings::{DecodeSettings, OnError};
 use crate::error::{Error, Result};
-use crate::sample::refuse_special;
+use crate::sample::{Sample, refuse_special};
 use crate::scan::ImageFolder;
 
-/// Optional parts of [`ImageDataset::decode_with`]; the default has none.
-#[derive(Clone, Copy, Default)]
+/// Bytes of pixels that are decoded before they are written.
+const CHUNK: usize = 32 << 20;
+
+/// Optional parts of [`ImageDataset::decode_with`]; the default has no cache and no progress.
+#[derive(Clone, Copy)]
 pub struct DecodeOptions<'a> {
     /// Where decoded pixels are kept and looked up.
     ///
@@ -24,12 +29,26 @@ pub struct DecodeOptions<'a> {
     /// settings, so a change to any of these decodes again. A truncated or corrupt file is decoded again, with a
     /// warning. Files are written atomically, so runs at the same time do not disturb each other.
     pub cache: Option<&'a CacheFolder>,
+    /// Bytes of pixels that memory may hold where there is no cache.
+    pub in_memory: u64,
     /// Called with (images finished, total number of images), from several threads and not always in order.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
 }
 
+impl DecodeOptions<'_> {
+    /// The default of [`in_memory`](Self::in_memory), 64 MiB.
+    pub const IN_MEMORY: u64 = 64 << 20;
+}
+
+impl Default for DecodeOptions<'_> {
+    fn default() -> Self {
+        Self { cache: None, in_memory: Self::IN_MEMORY, progress: None }
+    }
+}
+
 impl ImageDataset {
-    /// Decodes every image of a folder, in parallel.
+    /// Decodes every image of a folder, in parallel. Up to 64 MiB of pixels stay in memory; those of more images are decoded
+    /// again whenever they are used.
     ///
     /// The result does not depend on the number of threads.
     ///
@@ -54,7 +73,7 @@ impl ImageDataset {
     /// let images = ImageDataset::decode(&folder, &DecodeSettings::gray(8, 6))?;
     /// assert_eq!(images.shape(), (3, 8, 6, 1));
     /// assert_eq!(images.labels(), [0, 0, 1]);
-    /// assert_eq!(images.image(2), [30; 8 * 6]);
+    /// assert_eq!(*images.image(2)?, [30; 8 * 6]);
     /// # Ok::<(), firstsight_data::Error>(())
     /// ```
     pub fn decode(folder: &ImageFolder, settings: &DecodeSettings) -> Result<Self> {
@@ -63,125 +82,239 @@ impl ImageDataset {
 
     /// As [`decode`](Self::decode), with a cache on disk or reports of progress.
     ///
+    /// With a cache, pixels are written to its file while they are decoded, and read from the mapped file. Where there is no
+    /// room for it they stay in memory, if they are few enough; if not, each use of an image decodes it, and the first pass
+    /// only finds out which files can be decoded.
+    ///
     /// # Errors
     ///
-    /// Those of [`decode`](Self::decode). A cache that cannot be read or written is none.
+    /// Those of [`decode`](Self::decode); [`Error::OutOfMemory`] where memory does not hold a few images at a time. A cache that
+    /// cannot be read or written is none.
     pub fn decode_with(
         folder: &ImageFolder,
         settings: &DecodeSettings,
         options: DecodeOptions<'_>,
     ) -> Result<Self> {
-        let size = (settings.height, settings.width, settings.color.channels());
+        let shape = [folder.len(), settings.height, settings.width, settings.color.channels()];
+        let bytes = check_bytes(shape)?;
         let progress = options.progress.unwrap_or(&|_, _| ());
-        let content = match options.cache {
-            None => decode_all(folder, settings, size, progress)?,
-            Some(cache) => {
-                let key = cache::key(folder, settings);
-                let name = format!("{key:016x}.images");
-                match cache::read(&cache.find(&name), key, folder.len(), size) {
-                    Some(content) => {
-                        progress(folder.len(), folder.len());
-                        content
-                    }
-                    None => {
-                        let content = decode_all(folder, settings, size, progress)?;
-                        // A file that can't be opened now may be opened tomorrow, with the same time.
-                        let can_be_opened = |index: &usize| {
-                            let path = folder.samples()[*index].container();
-                            refuse_special(path).is_ok() && File::open(path).is_ok()
-                        };
-                        if content.excluded.iter().all(|(index, _)| can_be_opened(index)) {
-                            cache::write(cache, &name, key, size, &content);
-                        }
-                        content
-                    }
-                }
+        let mut writer = None;
+        if let Some(cache) = options.cache {
+            let key = cache::key(folder, settings);
+            let name = format!("{key:016x}.images");
+            if let Some((images, outcome)) = cache::read(&cache.find(&name), key, shape, progress) {
+                return Ok(Self::assemble(folder, shape, outcome, |_| mapped(folder, images)));
             }
+            writer = Writer::begin(cache, &name, key, shape);
+        }
+        if let Some(mut writer) = writer {
+            let outcome = decode_all(folder, settings, bytes, progress, |pixels| writer.pixels(pixels))?;
+            // A file that can't be opened now may be opened tomorrow, with the same time.
+            let can_be_opened = |index: &usize| {
+                let path = folder.samples()[*index].container();
+                refuse_special(path).is_ok() && File::open(path).is_ok()
+            };
+            let is_lasting = outcome.excluded.iter().all(|(index, _)| can_be_opened(index));
+            let images = if is_lasting { writer.finish(&outcome) } else { None };
+            return Ok(Self::assemble(folder, shape, outcome, |checksums| match images {
+                Some(images) => mapped(folder, images),
+                None => on_use(folder, settings, checksums),
+            }));
+        }
+        let all = bytes * folder.len();
+        if all as u64 > options.in_memory {
+            let outcome = decode_all(folder, settings, bytes, progress, |_| ())?;
+            return Ok(Self::assemble(folder, shape, outcome, |sums| on_use(folder, settings, sums)));
+        }
+        let mut pixels = Vec::new();
+        let refused = |_| Error::OutOfMemory { images: folder.len(), bytes: all as u64 };
+        pixels.try_reserve_exact(all).map_err(refused)?;
+        let outcome = decode_all(folder, settings, bytes, progress, |some| pixels.extend_from_slice(some))?;
+        let source = |_| {
+            let pixels = InMemory { pixels, bytes };
+            Arc::new(Named { samples: folder.shared_samples(), pixels }) as Arc<dyn Source>
         };
-        Ok(Self::assemble(folder, size, content))
+        Ok(Self::assemble(folder, shape, outcome, source))
     }
 
-    fn assemble(folder: &ImageFolder, size: (usize, usize, usize), content: Content) -> Self {
-        let Content { pixels, excluded, notes } = content;
+    fn assemble(
+        folder: &ImageFolder,
+        [_, height, width, channels]: [usize; 4],
+        outcome: Outcome,
+        source: impl FnOnce(Vec<u64>) -> Arc<dyn Source>,
+    ) -> Self {
+        let Outcome { checksums, excluded, notes } = outcome;
         let mut is_excluded = vec![false; folder.len()];
         for (index, _) in &excluded {
             is_excluded[*index] = true;
         }
         let indices: Vec<usize> = (0..folder.len()).filter(|&i| !is_excluded[i]).collect();
-        let kept = folder.subset(&indices);
         Self {
-            pixels: Arc::new(pixels),
-            size,
-            indices,
-            labels: kept.targets().clone(),
+            source: source(checksums),
+            size: (height, width, channels),
+            labels: folder.targets().subset(&indices),
+            indices: indices.into(),
             classes: folder.classes().into(),
-            paths: kept.samples().iter().map(|sample| sample.path.clone()).collect(),
             excluded: excluded
                 .into_iter()
-                .map(|(index, reason)| (folder.samples()[index].path.clone(), reason))
+                .map(|(index, reason)| (folder.samples()[index].path.to_path_buf(), reason))
                 .collect(),
             notes: Arc::new(notes.into_iter().collect()),
         }
     }
 }
 
-fn decode_all(
-    folder: &ImageFolder,
-    settings: &DecodeSettings,
-    (height, width, channels): (usize, usize, usize),
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Content> {
-    let total = folder.len();
+/// Pixels that are there, of files.
+#[derive(Debug)]
+struct Named<P> {
+    samples: Arc<[Sample]>,
+    pixels: P,
+}
+
+fn mapped(folder: &ImageFolder, pixels: CachedImages) -> Arc<dyn Source> {
+    Arc::new(Named { samples: folder.shared_samples(), pixels })
+}
+
+impl Source for Named<InMemory> {
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        self.pixels.image(index)
+    }
+
+    fn checksum(&self, index: usize) -> u64 {
+        self.pixels.checksum(index)
+    }
+
+    fn path(&self, index: usize) -> Option<&Path> {
+        Some(&self.samples[index].path)
+    }
+}
+
+impl Source for Named<CachedImages> {
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(self.pixels.image(index).into())
+    }
+
+    fn checksum(&self, index: usize) -> u64 {
+        self.pixels.checksum(index)
+    }
+
+    fn path(&self, index: usize) -> Option<&Path> {
+        Some(&self.samples[index].path)
+    }
+}
+
+/// Files that are decoded whenever they are used.
+#[derive(Debug)]
+struct OnUse {
+    samples: Arc<[Sample]>,
+    settings: DecodeSettings,
+    /// Of the pixels that were decoded first.
+    checksums: Vec<u64>,
+}
+
+fn on_use(folder: &ImageFolder, settings: &DecodeSettings, checksums: Vec<u64>) -> Arc<dyn Source> {
+    Arc::new(OnUse { samples: folder.shared_samples(), settings: settings.clone(), checksums })
+}
+
+impl Source for OnUse {
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let Sample { path, .. } = &self.samples[index];
+        let pixels = decode_bytes(path, &self.samples[index].read()?, &self.settings)?.pixels;
+        match checksum(&pixels) == self.checksums[index] {
+            true => Ok(pixels.into()),
+            false => Err(Error::Changed { path: path.to_path_buf() }),
+        }
+    }
+
+    fn checksum(&self, index: usize) -> u64 {
+        self.checksums[index]
+    }
+
+    fn path(&self, index: usize) -> Option<&Path> {
+        Some(&self.samples[index].path)
+    }
+
+    fn is_decoded_on_use(&self) -> bool {
+        true
+    }
+}
+
+/// Bytes of an image, of which so many are no more than an address space holds.
+fn check_bytes(shape: [usize; 4]) -> Result<usize> {
+    let [n, height, width, channels] = shape;
     let bytes = [height, width, channels]
         .into_iter()
         .try_fold(1usize, |product, side| product.checked_mul(side))
-        .filter(|&bytes| bytes > 0 && bytes.checked_mul(total).is_some_and(|all| all <= isize::MAX as usize));
-    let Some(bytes) = bytes else {
-        let found = format!("{total}x{height}x{width}x{channels}");
-        return Err(Error::invalid("height and width", "sides of at least 1 that fit into memory", found));
-    };
-    let all = total * bytes;
-    let mut pixels = cache::zeros(all).ok_or(Error::OutOfMemory { images: total, bytes: all as u64 })?;
+        .filter(|&bytes| bytes > 0 && bytes.checked_mul(n).is_some_and(|all| all <= isize::MAX as usize / 2));
+    bytes.ok_or_else(|| {
+        let found = format!("{n}x{height}x{width}x{channels}");
+        Error::invalid("height and width", "sides of at least 1 that fit into memory", found)
+    })
+}
+
+/// Decodes all images, of so many `bytes` each, and gives the pixels to `keep`, many images at a time, in order.
+fn decode_all(
+    folder: &ImageFolder,
+    settings: &DecodeSettings,
+    bytes: usize,
+    progress: &(dyn Fn(usize, usize) + Sync),
+    mut keep: impl FnMut(&[u8]),
+) -> Result<Outcome> {
+    let total = folder.len();
+    let at_a_time = (CHUNK / bytes).max(rayon::current_num_threads()).min(total.max(1));
+    let refused = || Error::OutOfMemory { images: at_a_time, bytes: (at_a_time * bytes) as u64 };
+    let mut pixels = cache::zeros(at_a_time * bytes).ok_or_else(refused)?;
     let finished = AtomicUsize::new(0);
-    let decode = |(target, index): (&mut [u8], usize)| -> Result<Outcome> {
+    let decode = |(target, index): (&mut [u8], usize)| -> Result<Decoded> {
         let sample = &folder.samples()[index];
         let decoded = sample.read().and_then(|bytes| decode_bytes(&sample.path, &bytes, settings));
-        let outcome = match decoded {
-            Ok(DecodedImage { pixels, note, .. }) => {
-                target.copy_from_slice(&pixels);
-                Outcome { index, note, error: None }
+        let (mut note, mut error) = (None, None);
+        match decoded {
+            Ok(image) => {
+                target.copy_from_slice(&image.pixels);
+                note = image.note;
             }
             Err(
-                error @ (Error::Io { .. }
+                reason @ (Error::Io { .. }
                 | Error::NotAnImage { .. }
                 | Error::Undecodable { .. }
                 | Error::TooManyPixels { .. }),
-            ) => Outcome { index, note: None, error: Some(error.to_string()) },
+            ) => {
+                target.fill(0);
+                error = Some(reason.to_string());
+            }
             Err(error) => return Err(error),
-        };
+        }
         progress(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
-        Ok(outcome)
+        Ok(Decoded { checksum: checksum(target), note, error })
     };
-    // Collected by index, whatever the order of the threads.
-    let outcomes: Vec<Result<Outcome>> =
-        pixels.par_chunks_exact_mut(bytes).zip(0..total).map(decode).collect();
-    let (mut excluded, mut notes) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        let Outcome { index, note, error } = outcome?;
-        excluded.extend(error.map(|reason| (index, reason)));
-        notes.extend(note.map(|note| (index, note)));
+    let mut outcome = Outcome::default();
+    outcome.checksums.reserve_exact(total);
+    for start in (0..total).step_by(at_a_time) {
+        let end = total.min(start + at_a_time);
+        let pixels = &mut pixels[..(end - start) * bytes];
+        // Collected by index, whatever the order of the threads.
+        let decoded: Vec<Result<Decoded>> =
+            pixels.par_chunks_exact_mut(bytes).zip(start..end).map(decode).collect();
+        for (index, decoded) in (start..).zip(decoded) {
+            let Decoded { checksum, note, error } = decoded?;
+            outcome.checksums.push(checksum);
+            outcome.excluded.extend(error.map(|reason| (index, reason)));
+            outcome.notes.extend(note.map(|note| (index, note)));
+        }
+        keep(pixels);
     }
-    if settings.on_error == OnError::Fail && !excluded.is_empty() {
-        let path = |index: usize| folder.samples()[index].path.clone();
-        let files = excluded.into_iter().map(|(index, reason)| (path(index), reason)).collect();
+    if settings.on_error == OnError::Fail && !outcome.excluded.is_empty() {
+        let path = |index: usize| folder.samples()[index].path.to_path_buf();
+        let files = outcome.excluded.into_iter().map(|(index, reason)| (path(index), reason)).collect();
         return Err(Error::Unreadable { files, total });
     }
-    Ok(Content { pixels, excluded, notes })
+    Ok(outcome)
 }
 
 /// What became of one image.
-struct Outcome {
-    index: usize,
+struct Decoded {
+    checksum: u64,
     note: Option<String>,
     error: Option<String>,
 }

@@ -30,15 +30,15 @@ pub(crate) fn refuse_special(path: &Path) -> io::Result<()> {
 /// # let path = folder.path().join("1.jpg");
 /// # std::fs::write(&path, [0xff, 0xd8]).unwrap();
 /// let sample = Sample::file(&path);
-/// assert_eq!((&sample.path, sample.read()?), (&path, vec![0xff, 0xd8]));
+/// assert_eq!((&*sample.path, sample.read()?), (&*path, vec![0xff, 0xd8]));
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// The image's name for people: its file, or its name below the archive that holds it.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     source: Source,
-    row: Option<Row>,
+    row: Option<Box<Row>>,
 }
 
 /// Where an image's bytes are.
@@ -46,13 +46,16 @@ pub struct Sample {
 enum Source {
     File,
     /// A part of a file.
-    Part {
-        file: Arc<Path>,
-        offset: u64,
-        length: u64,
-    },
+    Part(Box<Part>),
     /// A value in a file.
-    Stored(Stored),
+    Stored(Box<Stored>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    file: Arc<Path>,
+    offset: u64,
+    length: u64,
 }
 
 /// The row of a table that names an image.
@@ -65,21 +68,22 @@ pub(crate) struct Row {
 impl Sample {
     /// An image file.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), source: Source::File, row: None }
+        Self { path: path.into().into(), source: Source::File, row: None }
     }
 
     /// A part of a file, called `path`.
     pub(crate) fn part(path: PathBuf, file: Arc<Path>, offset: u64, length: u64) -> Self {
-        Self { path, source: Source::Part { file, offset, length }, row: None }
+        let part = Part { file, offset, length };
+        Self { path: path.into(), source: Source::Part(Box::new(part)), row: None }
     }
 
     /// A value in a file, called `path`.
     pub(crate) fn stored(path: PathBuf, stored: Stored) -> Self {
-        Self { path, source: Source::Stored(stored), row: None }
+        Self { path: path.into(), source: Source::Stored(Box::new(stored)), row: None }
     }
 
     pub(crate) fn with_row(self, row: Row) -> Self {
-        Self { row: Some(row), ..self }
+        Self { row: Some(Box::new(row)), ..self }
     }
 
     /// The bytes of the image's file.
@@ -94,12 +98,12 @@ impl Sample {
                     refuse_special(&self.path)?;
                     std::fs::read(&self.path)
                 }
-                Source::Part { file, offset, length } => {
-                    let mut file = File::open(file)?;
-                    file.seek(SeekFrom::Start(*offset))?;
+                Source::Part(part) => {
+                    let mut file = File::open(&part.file)?;
+                    file.seek(SeekFrom::Start(part.offset))?;
                     let mut bytes = Vec::new();
-                    file.take(*length).read_to_end(&mut bytes)?;
-                    match bytes.len() as u64 == *length {
+                    file.take(part.length).read_to_end(&mut bytes)?;
+                    match bytes.len() as u64 == part.length {
                         true => Ok(bytes),
                         false => Err(io::ErrorKind::UnexpectedEof.into()),
                     }
@@ -114,14 +118,14 @@ impl Sample {
     pub fn container(&self) -> &Path {
         match &self.source {
             Source::File => &self.path,
-            Source::Part { file, .. } => file,
+            Source::Part(part) => &part.file,
             Source::Stored(stored) => stored.file(),
         }
     }
 
     /// The cell of a column in the table that names the image; `None` without such a column or table.
     pub fn cell(&self, column: &str) -> Option<&str> {
-        let Row { columns, cells } = self.row.as_ref()?;
+        let Row { columns, cells } = self.row.as_deref()?;
         let at = columns.iter().position(|name| name == column)?;
         cells.get(at).map(String::as_str)
     }

@@ -53,7 +53,7 @@ use crate::split::train_test_split;
 pub struct ImageFolder {
     root: PathBuf,
     classes: Arc<[String]>,
-    samples: Vec<Sample>,
+    samples: Arc<[Sample]>,
     /// One for each sample.
     labels: Labels,
     skipped: Vec<Skipped>,
@@ -129,7 +129,7 @@ impl ImageFolder {
             let found = if found.is_empty() { "nothing".to_owned() } else { found };
             return Err(Error::NoClasses { path: root.to_owned(), found });
         }
-        let (classes, labels) = (names.into(), Labels::Class(labels));
+        let (classes, samples, labels) = (names.into(), samples.into(), Labels::Class(labels));
         Ok(Self { root: root.to_owned(), classes, samples, labels, skipped, empty_classes, notes })
     }
 
@@ -140,6 +140,7 @@ impl ImageFolder {
         samples: Vec<Sample>,
         labels: Labels,
     ) -> Self {
+        let samples = samples.into();
         Self { root, classes, samples, labels, skipped: vec![], empty_classes: vec![], notes: vec![] }
     }
 
@@ -208,7 +209,7 @@ impl ImageFolder {
         skipped.extend(
             left_out
                 .into_iter()
-                .map(|i| Skipped { path: samples[i].path.clone(), reason: SkipReason::UnknownClass }),
+                .map(|i| Skipped { path: samples[i].path.to_path_buf(), reason: SkipReason::UnknownClass }),
         );
         skipped.sort();
         let samples = kept.iter().map(|&i| samples[i].clone()).collect();
@@ -249,6 +250,10 @@ impl ImageFolder {
     /// The images, by class and path, or in the order of the indices given to [`subset`](Self::subset).
     pub fn samples(&self) -> &[Sample] {
         &self.samples
+    }
+
+    pub(crate) fn shared_samples(&self) -> Arc<[Sample]> {
+        self.samples.clone()
     }
 
     /// The class of each sample; empty for other tasks than one class per image: see [`targets`](Self::targets).
@@ -300,7 +305,7 @@ impl ImageFolder {
         if self.classes != other.classes {
             return Err(Error::invalid("classes", self.classes.join(", "), other.classes.join(", ")));
         }
-        self.samples.extend(other.samples.iter().cloned());
+        self.samples = self.samples.iter().chain(&*other.samples).cloned().collect();
         self.labels = self.labels.joined(&other.labels)?;
         self.skipped.extend(other.skipped.iter().cloned());
         Ok(self)

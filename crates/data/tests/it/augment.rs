@@ -147,7 +147,7 @@ fn batches_do_not_depend_on_threads_batch_size_or_order() {
         assert_eq!(epoch(&other, 2), (inputs.clone(), labels.clone()));
     }
     for (place, &i) in (Sampling::Shuffled { seed: 4 }).indices(20, 2).iter().enumerate() {
-        let image = augmenter.apply(data.image(i), 2, i);
+        let image = augmenter.apply(&data.image(i).unwrap(), 2, i);
         let plane = 9 * 7;
         let red: Vec<f32> = image.iter().step_by(3).map(|&byte| f32::from(byte)).collect();
         assert_eq!(inputs[place * 3 * plane..][..plane], red[..]);

@@ -21,7 +21,7 @@ fn names(folder: &ImageFolder) -> Vec<&str> {
 /// The gray of each image.
 fn grays(folder: &ImageFolder) -> Vec<u8> {
     let images = ImageDataset::decode(folder, &settings(4, 5, ColorMode::Gray)).unwrap();
-    (0..images.len()).map(|i| images.image(i)[0]).collect()
+    (0..images.len()).map(|i| images.image(i).unwrap()[0]).collect()
 }
 
 fn write(path: &Path, text: &str) {
@@ -135,7 +135,7 @@ fn a_missing_file_of_a_table_is_an_unreadable_image() {
     let cache = firstsight_data::CacheFolder::new(root.path().join("cache"));
     let skip = DecodeSettings { on_error: OnError::Skip, ..settings(4, 5, ColorMode::Gray) };
     for n in [1, 2] {
-        let options = firstsight_data::DecodeOptions { cache: Some(&cache), progress: None };
+        let options = firstsight_data::DecodeOptions { cache: Some(&cache), ..Default::default() };
         assert_eq!(ImageDataset::decode_with(&train, &skip, options).unwrap().len(), n);
         fs::copy(root.path().join("1.png"), root.path().join("gone.png")).unwrap();
     }
@@ -325,11 +325,11 @@ fn members_of_archives_are_told_apart_by_the_cache() {
     let cache = firstsight_data::CacheFolder::new(cache.path());
     let train = DatasetFolder::scan(&golden("lists/animals")).unwrap().train.unwrap();
     for indices in [[0, 2], [4, 6], [0, 2]] {
-        let options = firstsight_data::DecodeOptions { cache: Some(&cache), progress: None };
+        let options = firstsight_data::DecodeOptions { cache: Some(&cache), ..Default::default() };
         let images =
             ImageDataset::decode_with(&train.subset(&indices), &settings(4, 5, ColorMode::Gray), options);
         let images = images.unwrap();
-        assert_eq!([0, 1].map(|i| images.image(i)[0]), indices.map(|i| i as u8));
+        assert_eq!([0, 1].map(|i| images.image(i).unwrap()[0]), indices.map(|i| i as u8));
     }
 }
 

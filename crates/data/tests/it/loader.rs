@@ -60,7 +60,7 @@ fn channels_come_first_and_each_has_its_own_mean_and_std() {
     for (c, plane) in found.iter().enumerate() {
         for (place, value) in plane.iter().enumerate() {
             // As torchvision's `normalize` computes it, in f32.
-            let expected = (f32::from(images.image(2)[place * 3 + c]) / 255.0 - mean[c]) / std[c];
+            let expected = (f32::from(images.image(2).unwrap()[place * 3 + c]) / 255.0 - mean[c]) / std[c];
             assert!((value - expected).abs() <= 1e-6, "{value} {expected}");
         }
     }

@@ -15,5 +15,6 @@ mod reading;
 mod real;
 mod split;
 mod stratified;
+mod streaming;
 mod support;
 mod table;

@@ -45,7 +45,7 @@ fn plain_and_gzip_files_stand_beside_each_other() {
     assert_eq!(mnist.train.classes()[9], "9");
     // Of three further rows one is above; of two further columns one is to the left.
     let rows: [[u8; 5]; 5] = [[0; 5], [0, 7, 8, 9, 0], [0, 10, 11, 12, 0], [0; 5], [0; 5]];
-    assert_eq!(mnist.train.image(1), rows.concat());
+    assert_eq!(*mnist.train.image(1).unwrap(), rows.concat());
 }
 
 #[test]

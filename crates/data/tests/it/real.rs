@@ -78,7 +78,8 @@ fn all_characters_are_decoded_and_cached() {
     {
         let start = Instant::now();
         let decoded =
-            ImageDataset::decode_with(&train, &settings, DecodeOptions { cache, progress: None }).unwrap();
+            ImageDataset::decode_with(&train, &settings, DecodeOptions { cache, ..Default::default() })
+                .unwrap();
         println!("{name}: {} images in {:.2?}", decoded.len(), start.elapsed());
         assert_eq!(decoded.shape(), (32_176, 80, 60, 1));
     }

@@ -86,7 +86,7 @@ pub(super) fn write(
 fn halved(images: &ImageDataset) -> Result<ImageDataset> {
     let mut pixels = Vec::with_capacity(images.len() * SMALL * SMALL);
     for i in 0..images.len() {
-        let image = images.image(i);
+        let image = images.image(i)?;
         let at = |y: usize, x: usize| u16::from(image[y * SIDE + x]);
         for (y, x) in (0..SMALL * SMALL).map(|place| (place / SMALL * 2, place % SMALL * 2)) {
             pixels.push(((at(y, x) + at(y, x + 1) + at(y + 1, x) + at(y + 1, x + 1) + 2) / 4) as u8);

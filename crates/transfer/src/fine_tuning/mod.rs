@@ -211,8 +211,7 @@ impl FineTuning {
             modes.iter().map(|&mode| self.settings(tuning, mode, work)).collect()
         })?;
         let mut seconds = Seconds::default();
-        let decoded =
-            timed(&mut seconds.decoding, || self.decode(&model.input, recipe.tuning.is_some(), work))?;
+        let decoded = timed(&mut seconds.decoding, || self.decode(&model.input, work))?;
         // Which of the crops a run has chosen is known once the last layer is trained.
         self.beginning(&recipe, work, |tuning| {
             let identity =

@@ -1,10 +1,10 @@
 //! The photos of a fine-tuning, decoded before anything is computed from them.
 
-use firstsight_data::{Crops, DecodeSettings, ImageFolder, InputSpec, ResizeMode};
+use firstsight_data::{DecodeSettings, InputSpec, ResizeMode};
 
 use super::{FineTuning, Work};
-use crate::splits::{bytes_per_image, check_readable, crop_source_settings, decode_together};
-use crate::{DecodedSplits, Error, Result, Smaller};
+use crate::splits::{check_readable, decode_together};
+use crate::{DecodedSplits, Error, Result};
 
 /// All splits, fitted to the input in one way.
 pub(super) struct Photos {
@@ -14,22 +14,9 @@ pub(super) struct Photos {
 
 impl FineTuning {
     /// Decodes every split in each of the ways to fit photos, so that whatever cannot be read is known at once.
-    /// The memory asked for is that of the training of the blocks, too, if it `cuts_crops`.
-    pub(super) fn decode(&self, input: &InputSpec, cuts_crops: bool, work: &Work<'_>) -> Result<Vec<Photos>> {
+    pub(super) fn decode(&self, input: &InputSpec, work: &Work<'_>) -> Result<Vec<Photos>> {
         let (splits, runtime) = (work.splits, work.runtime);
         let inputs: Vec<InputSpec> = self.modes(work).into_iter().map(|mode| fitted(input, mode)).collect();
-        let n = splits.train.len() + splits.val.len() + splits.test.as_ref().map_or(0, ImageFolder::len);
-        let bytes: u64 = inputs.iter().map(|input| bytes_per_image(&self.decode_settings(input))).sum();
-        let (_, height, width) = input.input_size;
-        let mut what = format!("{n} images of {height}x{width}, fitted in {} ways,", inputs.len());
-        let mut needed = n as u64 * bytes;
-        if self.augmentation.crops == Crops::Full && cuts_crops {
-            let settings = crop_source_settings(input);
-            let n = splits.train.len();
-            needed += n as u64 * bytes_per_image(&settings);
-            what += &format!(" and {n} of {}x{} to cut crops from", settings.height, settings.width);
-        }
-        runtime.check_memory(&what, needed, Smaller::Input)?;
         let decode = |input: InputSpec| {
             let folders = [
                 (Some(&splits.train), "training images"),

@@ -100,7 +100,7 @@ pub fn surest_mistakes(
 fn list(section: &mut Section, measured: &Evaluation, root: &Path) {
     let (predictions, classes) = (&measured.predictions, measured.images.classes());
     let wrong = surest_first(predictions);
-    if wrong.is_empty() || measured.images.paths().is_empty() {
+    if wrong.first().is_none_or(|guess| measured.images.path(guess.index).is_none()) {
         return;
     }
     let columns = [

@@ -50,7 +50,10 @@ impl FromStr for ContentHash {
 
 /// The content hashes of images. A file that cannot be read has none; decoding says why.
 #[derive(Debug, Clone, Default)]
-pub struct Contents(Arc<HashMap<PathBuf, ContentHash>>);
+pub struct Contents(
+    /// By path.
+    Arc<[(Arc<Path>, ContentHash)]>,
+);
 
 impl Contents {
     /// Reads the files of folders, in parallel. With the runtime's cache, files of the same size and time as in an earlier
@@ -75,12 +78,14 @@ impl Contents {
         if let Some(known) = known {
             known.write(&hashed);
         }
-        Self(Arc::new(hashed.into_iter().map(|(path, _, hash)| (path, hash)).collect()))
+        let mut contents: Vec<_> = hashed.into_iter().map(|(path, _, hash)| (path, hash)).collect();
+        contents.sort_by(|a, b| a.0.cmp(&b.0));
+        Self(contents.into())
     }
 
     /// The hash of an image.
     pub fn get(&self, sample: &Sample) -> Option<ContentHash> {
-        self.0.get(&sample.path).copied()
+        self.0.binary_search_by(|(path, _)| path.cmp(&sample.path)).ok().map(|at| self.0[at].1)
     }
 }
 
@@ -138,7 +143,7 @@ impl Duplicates {
                     known.insert(hash, First { split, sample, label, conflicts: false });
                     continue;
                 };
-                let (file, first_file) = (sample.path.clone(), first.sample.path.clone());
+                let (file, first_file) = (sample.path.to_path_buf(), first.sample.path.to_path_buf());
                 if first.label != label && !first.conflicts {
                     first.conflicts = true;
                     duplicates.conflicting.push((first_file.clone(), file.clone()));

@@ -1,10 +1,13 @@
 //! The hashes of earlier runs, so that a large data set is not read again for every command.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::hash::Hasher as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use firstsight_data::CacheFolder;
+use fnv::FnvHasher;
 
 use super::ContentHash;
 
@@ -15,27 +18,31 @@ const SETTLED: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     bytes: u64,
-    changed: u128,
+    changed: u64,
 }
 
 impl Stamp {
     pub(super) fn of(file: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(file).ok()?;
-        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos() as u64;
         Some(Self { bytes: metadata.len(), changed })
     }
 
     fn is_settled(self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.as_nanos() > self.changed + SETTLED.as_nanos()
+        now.as_nanos() > u128::from(self.changed) + SETTLED.as_nanos()
     }
 }
+
+/// About how many bytes a row has besides its path.
+const ROW: usize = 100;
 
 /// A file of the cache, with a row for each image: its path, size, time and hash.
 pub(super) struct KnownHashes<'a> {
     cache: &'a CacheFolder,
     name: String,
-    known: HashMap<String, (Stamp, ContentHash)>,
+    /// By the hash of the path.
+    known: HashMap<u64, (Stamp, ContentHash)>,
 }
 
 impl<'a> KnownHashes<'a> {
@@ -45,10 +52,10 @@ impl<'a> KnownHashes<'a> {
         let name = format!("{}.hashes", &root[..16]);
         let mut known = HashMap::new();
         if let Ok(mut reader) = csv::ReaderBuilder::new().has_headers(false).from_path(cache.find(&name)) {
-            for row in reader.deserialize::<(String, u64, u128, String)>().flatten() {
+            for row in reader.deserialize::<(String, u64, u64, String)>().flatten() {
                 let (path, bytes, changed, hash) = row;
                 if let Ok(hash) = hash.parse() {
-                    known.insert(path, (Stamp { bytes, changed }, hash));
+                    known.insert(key(&path), (Stamp { bytes, changed }, hash));
                 }
             }
         }
@@ -56,27 +63,38 @@ impl<'a> KnownHashes<'a> {
     }
 
     pub(super) fn get(&self, path: &Path, stamp: Option<Stamp>) -> Option<ContentHash> {
-        let (known, hash) = self.known.get(&text(path))?;
+        let (known, hash) = self.known.get(&key(&text(path)))?;
         (Some(*known) == stamp).then_some(*hash)
     }
 
     /// Keeps the hashes in place of those before, if there is any new one.
-    pub(super) fn write(self, hashes: &[(PathBuf, Option<Stamp>, ContentHash)]) {
+    pub(super) fn write(self, hashes: &[(Arc<Path>, Option<Stamp>, ContentHash)]) {
         if hashes.iter().all(|(path, stamp, _)| self.get(path, *stamp).is_some()) {
             return;
         }
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for (path, stamp, hash) in hashes {
-            let Some(stamp) = stamp.filter(|stamp| stamp.is_settled()) else { continue };
-            // Writing to memory does not fail.
-            let _ = writer.serialize((text(path), stamp.bytes, stamp.changed, hash.to_string()));
+        let settled: Vec<_> = hashes
+            .iter()
+            .filter_map(|(path, stamp, hash)| Some((path, stamp.filter(|stamp| stamp.is_settled())?, hash)))
+            .collect();
+        let bytes: usize = settled.iter().map(|(path, ..)| path.as_os_str().len() + ROW).sum();
+        if settled.is_empty() {
+            return;
         }
-        if let Ok(bytes) = writer.into_inner()
-            && !bytes.is_empty()
-        {
-            self.cache.write(&self.name, bytes.len() as u64, |file| file.write_all(&bytes));
-        }
+        self.cache.write(&self.name, bytes as u64, |file| {
+            let mut writer = csv::Writer::from_writer(file);
+            for (path, stamp, hash) in settled {
+                let row = (text(path), stamp.bytes, stamp.changed, hash.to_string());
+                writer.serialize(row).map_err(std::io::Error::other)?;
+            }
+            writer.flush()
+        });
     }
+}
+
+fn key(path: &str) -> u64 {
+    let mut hash = FnvHasher::default();
+    hash.write(path.as_bytes());
+    hash.finish()
 }
 
 fn text(path: &Path) -> String {

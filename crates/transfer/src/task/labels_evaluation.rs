@@ -74,12 +74,13 @@ impl LabelsEvaluation {
 
     /// Every image with a wrong label, those with the most first, where the images are files.
     fn mistakes(&self, root: &Path) -> Option<Table> {
-        let (paths, classes) = (self.images.paths(), self.images.classes());
+        let classes = self.images.classes();
         let labels = |of: &mut dyn Iterator<Item = bool>| {
             let names = classes.iter().zip(of).filter(|(_, of)| *of).map(|(name, _)| name.as_str());
             names.collect::<Vec<_>>().join(", ")
         };
-        let mut wrong: Vec<(usize, usize)> = (0..paths.len())
+        let mut wrong: Vec<(usize, usize)> = (0..self.images.len())
+            .filter(|&i| self.images.path(i).is_some())
             .map(|i| (i, self.has(i).iter().zip(self.predictions.labels(i)).filter(|(a, b)| a != b).count()))
             .filter(|(_, n)| *n > 0)
             .collect();
@@ -100,10 +101,11 @@ impl LabelsEvaluation {
         ];
         let mut table = Table::new(caption, columns);
         for (i, _) in wrong.into_iter().take(LISTED) {
+            let path = self.images.path(i)?;
             let (truth, said) = (self.predictions.labels(i), self.has(i));
             let pairs = || truth.iter().copied().zip(said.iter().copied());
             table.row([
-                paths[i].strip_prefix(root).unwrap_or(&paths[i]).display().to_string().into(),
+                path.strip_prefix(root).unwrap_or(path).display().to_string().into(),
                 labels(&mut truth.iter().copied()).into(),
                 labels(&mut pairs().map(|(truth, said)| truth && !said)).into(),
                 labels(&mut pairs().map(|(truth, said)| said && !truth)).into(),

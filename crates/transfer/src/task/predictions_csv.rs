@@ -21,7 +21,7 @@ pub(super) fn write<'a, E: TaskEvaluation>(
         let images = measured.images();
         let relative = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
         for i in 0..images.len() {
-            let file = images.paths().get(i).map_or_else(|| i.to_string(), |file| relative(file));
+            let file = images.path(i).map_or_else(|| i.to_string(), relative);
             let cells = [file, (*split).to_owned()].into_iter().chain(row(measured, i));
             writer.write_record(cells).map_err(unwritable)?;
         }
