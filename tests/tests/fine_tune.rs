@@ -88,6 +88,43 @@ fn the_same_seed_gives_the_same_run_and_features_are_remembered() {
     assert!(weights("one") == weights("two"));
 }
 
+/// Of many photos, a sample chooses the crop. What follows is the same as if the crop had been named.
+#[test]
+fn the_crop_of_many_photos_is_chosen_on_a_sample() {
+    let folder = scene();
+    let here = folder.path();
+    photos(here, 330);
+    let standard = ["--unfreeze-from", "conv_head", "--epochs", "1"];
+    let sampled = fine_tune("standard", "sampled", &standard);
+    let output = command(here, &sampled).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("crop, by cross-validation on 500 of "), "{said}");
+    let features = || {
+        let names = std::fs::read_dir(here.join("cache")).unwrap().map(|e| e.unwrap().path());
+        names.filter(|p| p.extension().is_some_and(|e| e == "features")).count()
+    };
+    assert_eq!(features(), 4, "of the sample for each crop, of the rest, of mirror images");
+    let bytes = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    let whole = bytes("sampled");
+    let crop = &json(&here.join("sampled/config.json"))["pretrained_cfg"]["crop_mode"];
+    let named: Vec<&str> = standard.into_iter().chain(["--crop", crop.as_str().unwrap()]).collect();
+    succeeds(here, &fine_tune("standard", "named", &named));
+    assert!(whole == bytes("named"));
+    assert_eq!(features(), 5, "of all images");
+    succeeds(here, &sampled.into_iter().chain(["--resume"]).collect::<Vec<_>>());
+    assert!(whole == bytes("sampled"));
+    succeeds(here, &fine_tune("quick", "other", &["--seed", "2"]));
+    assert_eq!(features(), 5, "the sample is that of the split, whatever the seed");
+
+    let broken = ["red/a.png", "blue/b.png", "blue/c.png"];
+    for name in broken {
+        std::fs::write(here.join("photos").join(name), b"\x89PNG\r\n\x1a\nno").unwrap();
+    }
+    refused(&command(here, &fine_tune("quick", "none", &[])).output().unwrap(), &["a.png", "b.png", "c.png"]);
+    succeeds(here, &fine_tune("quick", "some", &["--skip-unreadable"]));
+}
+
 #[test]
 fn a_standard_run_is_resumed_exactly() {
     let folder = scene();

@@ -141,21 +141,23 @@ impl ModuleT for Head {
 fn folds(labels: &Labels, n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
     let n = config.folds.min(labels.len()).max(2);
     let mut folds = vec![Vec::new(); n];
-    let order = Sampling::Shuffled { seed: config.seed }.indices(labels.len(), 0);
-    let mut next = 0;
-    let mut deal = |i| {
-        folds[next % n].push(i);
-        next += 1;
-    };
-    match labels {
-        Labels::Class(labels) => {
-            let of_class = |class| order.iter().copied().filter(move |i| labels[*i] == class);
-            (0..n_classes as u32).flat_map(of_class).for_each(&mut deal);
-        }
-        Labels::MultiLabel(_) | Labels::Value(_) => order.into_iter().for_each(&mut deal),
+    for (place, i) in by_class(labels, n_classes, config.seed).into_iter().enumerate() {
+        folds[place % n].push(i);
     }
     folds.retain(|fold| !fold.is_empty());
     folds
+}
+
+/// The indices of all images in a random order, class after class where each has one.
+pub(crate) fn by_class(labels: &Labels, n_classes: usize, seed: u64) -> Vec<usize> {
+    let order = Sampling::Shuffled { seed }.indices(labels.len(), 0);
+    match labels {
+        Labels::Class(labels) => {
+            let of_class = |class| order.iter().copied().filter(move |i| labels[*i] == class);
+            (0..n_classes as u32).flat_map(of_class).collect()
+        }
+        Labels::MultiLabel(_) | Labels::Value(_) => order,
+    }
 }
 
 /// Trains on some images with one penalty.

@@ -115,9 +115,10 @@ pub struct Cost {
 }
 
 impl Recipe {
-    /// Upper bound of the cost for these numbers of images, with features computed for `n_crops` crops.
-    pub fn cost(&self, blocks: &[Block], n_train: usize, n_crops: usize, n_val: usize) -> Cost {
-        let features = n_train * (n_crops + self.views.len().saturating_sub(1)) + n_val;
+    /// Upper bound of the cost for these numbers of images, with the features of `n_compared` images more, fitted in ways that
+    /// are not chosen.
+    pub fn cost(&self, blocks: &[Block], n_train: usize, n_compared: usize, n_val: usize) -> Cost {
+        let features = n_train * self.views.len() + n_compared + n_val;
         let Some(tuning) = &self.tuning else {
             return Cost { forward: features, trained: 0, unfrozen: 0.0 };
         };

@@ -493,7 +493,7 @@ pub fn decode(
 }
 
 /// As [`decode`], without a word on files that were left out or repaired.
-fn decode_silently(
+pub(crate) fn decode_silently(
     folder: &ImageFolder,
     task: &str,
     settings: &DecodeSettings,

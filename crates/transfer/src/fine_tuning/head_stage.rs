@@ -1,18 +1,25 @@
 //! The first part: a last layer on the features of the frozen network.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
+use candle_core::Tensor;
 use firstsight_data::{Batches as _, ImageDataset, ResizeMode};
 use firstsight_train::{Epoch, infer};
 
-use super::photos::Photos;
+use super::photos::{Fitted, Photos};
 use super::{FineTuning, Seconds, Work, timed};
 use crate::{
-    ClassMeans, CrossValidation, Error, Features, Head, Recipe, Result, Target, TaskEvaluation, TransferModel,
+    ClassMeans, CrossValidation, Error, Features, Head, Recipe, Result, Splits, Target, TaskEvaluation,
+    TransferModel,
 };
 
 /// Images that the cost is estimated from.
 const TIMED_IMAGES: usize = 8;
+
+const FEATURES: &str = "features of the training images";
+const FEATURES_OF_SAMPLE: &str = "features of a sample of the training images";
 
 fn nothing(setting: &'static str) -> Error {
     Error::Setting { setting, expected: "at least one".into(), found: "none".into() }
@@ -20,10 +27,8 @@ fn nothing(setting: &'static str) -> Error {
 
 /// A way to fit photos with what is known of it.
 struct Candidate {
-    photos: Photos,
-    /// The training images with labels as the loss takes them.
-    train: ImageDataset,
-    /// Features of their first view.
+    photos: Fitted,
+    /// Features of the first view.
     features: Features,
     /// One for each penalty; empty where there is nothing to choose.
     cross_validation: Vec<CrossValidation>,
@@ -42,6 +47,8 @@ pub(super) struct HeadStage<E> {
     /// Whether the last layer that came with the weights is kept.
     pub(super) kept_from_weights: bool,
     pub(super) resize_modes: Vec<(ResizeMode, f64)>,
+    /// Number of training images that these were compared on.
+    pub(super) n_compared: usize,
     /// The meaning of the outputs, as the validation images decide.
     pub(super) target: Target,
     pub(super) train: E,
@@ -51,52 +58,71 @@ pub(super) struct HeadStage<E> {
 
 impl FineTuning {
     /// Chooses the way to fit photos and the penalty of the last layer by cross-validation on the first view of the training
-    /// images, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one
+    /// images, or the former on a sample of them, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one
     /// is better on the validation images.
     pub(super) fn train_head<E: TaskEvaluation>(
         &self,
         model: &mut TransferModel,
         recipe: &Recipe,
-        decoded: Vec<Photos>,
+        fitted: Vec<Fitted>,
         work: &Work<'_>,
         mut seconds: Seconds,
     ) -> Result<HeadStage<E>> {
         let target = work.splits.target();
-        let title = "features of the training images";
         let [first_view, more_views @ ..] = recipe.views.as_slice() else {
             return Err(nothing("views"));
         };
-        let compares = decoded.len() > 1 || recipe.head.penalties.len() > 1;
+        let compares = fitted.len() > 1 || recipe.head.penalties.len() > 1;
         let mut best: Option<Candidate> = None;
         let mut resize_modes = Vec::new();
-        for photos in decoded {
+        for photos in fitted {
             model.input.clone_from(&photos.input);
-            let train = target.prepare(&photos.splits.train)?;
+            let train = target.prepare(&photos.train)?;
+            let title = if photos.splits.is_some() { FEATURES } else { FEATURES_OF_SAMPLE };
             let features = timed(&mut seconds.features, || {
                 model.features(title, &train, std::slice::from_ref(first_view))
             })?;
             let mut cross_validation = Vec::new();
             if compares {
-                cross_validation = timed(&mut seconds.head, || {
-                    work.runtime.counted("cross-validation of the last layer", |report| {
-                        Head::cross_validate(&features, &recipe.head, &mut |done, total| report(done, total))
-                    })
-                })?;
+                cross_validation = timed(&mut seconds.head, || cross_validate(&features, recipe, work))?;
             }
-            let candidate = Candidate { photos, train, features, cross_validation };
+            let candidate = Candidate { photos, features, cross_validation };
             resize_modes.push((candidate.photos.input.crop_mode, candidate.loss()));
             if best.as_ref().is_none_or(|best| candidate.loss() < best.loss()) {
                 best = Some(candidate);
             }
         }
-        let Candidate { photos, train, mut features, cross_validation } =
+        let Candidate { photos, mut features, mut cross_validation } =
             best.ok_or_else(|| nothing("resize modes"))?;
+        let Fitted { input, train: compared, splits } = photos;
+        model.input.clone_from(&input);
+        let n_compared = compared.len();
         if resize_modes.len() > 1 {
-            work.runtime.message(&format!("{} crop, by cross-validation", photos.input.crop_mode));
+            let of_all = match splits {
+                Some(_) => String::new(),
+                None => format!(" on {n_compared} of {} training images", work.splits.train.len()),
+            };
+            work.runtime.message(&format!("{} crop, by cross-validation{of_all}", input.crop_mode));
         }
-        model.input.clone_from(&photos.input);
+        let is_sample = splits.is_none();
+        let photos = match splits {
+            Some(splits) => Photos { input, splits },
+            None => timed(&mut seconds.decoding, || self.decode(input, work))?,
+        };
+        let train = target.prepare(&photos.splits.train)?;
+        if is_sample {
+            self.beginning(recipe, work, |tuning| {
+                vec![self.identity(tuning, photos.input.crop_mode, &photos.splits, work)]
+            })?;
+            features = timed(&mut seconds.features, || {
+                completed(&features, &compared, &train, |rest| {
+                    model.features(FEATURES, rest, std::slice::from_ref(first_view))
+                })
+            })?;
+            cross_validation = timed(&mut seconds.head, || cross_validate(&features, recipe, work))?;
+        }
         if !more_views.is_empty() {
-            let more = timed(&mut seconds.features, || model.features(title, &train, more_views))?;
+            let more = timed(&mut seconds.features, || model.features(FEATURES, &train, more_views))?;
             features = features.with_views(&more)?;
         }
         let mut config = recipe.head.clone();
@@ -132,7 +158,17 @@ impl FineTuning {
         work.runtime.message(&format!("last layer: {} {:.4}", monitor.name(), value(&val)));
         let target = val.decide(target.clone());
         let train = model.evaluate_head(&photos.splits.train, &features, &target)?;
-        Ok(HeadStage { photos, head, kept_from_weights, resize_modes, target, train, val, seconds })
+        Ok(HeadStage {
+            photos,
+            head,
+            kept_from_weights,
+            resize_modes,
+            n_compared,
+            target,
+            train,
+            val,
+            seconds,
+        })
     }
 
     /// Says what the preset does and about how long that takes, from the time of a few images.
@@ -140,12 +176,12 @@ impl FineTuning {
         &self,
         model: &TransferModel,
         recipe: &Recipe,
-        photos: &[Photos],
+        fitted: &[Fitted],
         work: &Work<'_>,
     ) -> Result<()> {
-        let Some(Photos { splits, .. }) = photos.first() else { return Ok(()) };
-        let few: Vec<usize> = (0..splits.train.len().min(TIMED_IMAGES)).collect();
-        let Some(batch) = model.in_order(&splits.train.subset(&few))?.epoch(0).next() else { return Ok(()) };
+        let [Fitted { train, .. }, others @ ..] = fitted else { return Ok(()) };
+        let few: Vec<usize> = (0..train.len().min(TIMED_IMAGES)).collect();
+        let Some(batch) = model.in_order(&train.subset(&few))?.epoch(0).next() else { return Ok(()) };
         let batch = batch?;
         let mut seconds = f64::INFINITY;
         for _ in 0..2 {
@@ -153,7 +189,9 @@ impl FineTuning {
             infer(&model.network, &batch.inputs)?;
             seconds = seconds.min(started.elapsed().as_secs_f64());
         }
-        let cost = recipe.cost(&model.blocks(), splits.train.len(), photos.len(), splits.val.len());
+        let Splits { train, val, .. } = work.splits;
+        let n_compared = others.iter().map(|others| others.train.len()).sum();
+        let cost = recipe.cost(&model.blocks(), train.len(), n_compared, val.len());
         let about = cost.seconds(seconds / few.len() as f64);
         let (name, forward) = (self.preset.name(), cost.forward);
         work.runtime.message(&match &recipe.tuning {
@@ -171,4 +209,32 @@ impl FineTuning {
         });
         Ok(())
     }
+}
+
+fn cross_validate(features: &Features, recipe: &Recipe, work: &Work<'_>) -> Result<Vec<CrossValidation>> {
+    work.runtime.counted("cross-validation of the last layer", |report| {
+        Head::cross_validate(features, &recipe.head, &mut |done, total| report(done, total))
+    })
+}
+
+/// The features of all `images`, with those `known` in the same view `of` some of them, by their paths; `compute` gives those of
+/// the rest.
+fn completed(
+    known: &Features,
+    of: &ImageDataset,
+    images: &ImageDataset,
+    compute: impl FnOnce(&ImageDataset) -> Result<Features>,
+) -> Result<Features> {
+    let row_of: HashMap<&Path, usize> = (0..of.len()).filter_map(|row| Some((of.path(row)?, row))).collect();
+    let known_row = |i: usize| row_of.get(images.path(i)?).copied();
+    let rest: Vec<usize> = (0..images.len()).filter(|&i| known_row(i).is_none()).collect();
+    let mut rows = known.rows.clone();
+    if !rest.is_empty() {
+        rows = Tensor::cat(&[&rows, &compute(&images.subset(&rest))?.rows], 0)?;
+    }
+    let mut next = known.n_images()..;
+    let order = (0..images.len()).filter_map(|i| known_row(i).or_else(|| next.next()));
+    let order = Tensor::from_iter(order.map(|row| row as u32), rows.device())?;
+    let (labels, n_classes) = (images.targets().clone(), images.classes().len());
+    Ok(Features { rows: rows.index_select(&order, 0)?, labels, n_classes })
 }

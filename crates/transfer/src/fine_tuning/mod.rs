@@ -16,7 +16,7 @@ use firstsight_data::{
 use firstsight_models::Block;
 use firstsight_train::Identity;
 
-use self::photos::Photos;
+use self::photos::Fitted;
 pub use self::result::{FineTuneResult, Kept, Seconds};
 use self::seen::Seen;
 use crate::fine_tune::block_index;
@@ -211,12 +211,13 @@ impl FineTuning {
             modes.iter().map(|&mode| self.settings(tuning, mode, work)).collect()
         })?;
         let mut seconds = Seconds::default();
-        let decoded = timed(&mut seconds.decoding, || self.decode(&model.input, work))?;
+        let fitted = timed(&mut seconds.decoding, || self.fitted(&model.input, work))?;
         // Which of the crops a run has chosen is known once the last layer is trained.
         self.beginning(&recipe, work, |tuning| {
-            let identity =
-                |Photos { input, splits }: &Photos| self.identity(tuning, input.crop_mode, splits, work);
-            decoded.iter().map(identity).collect()
+            let identity = |Fitted { input, splits, .. }: &Fitted| {
+                Some(self.identity(tuning, input.crop_mode, splits.as_ref()?, work))
+            };
+            fitted.iter().filter_map(identity).collect()
         })?;
         let n = splits.train.len();
         check_batch(&model.network, evaluation_batch(&model.input).min(n), &[], runtime)?;
@@ -224,9 +225,9 @@ impl FineTuning {
             let (_, trained) = model.unfreeze(&tuning.config)?.summary();
             check_batch(&model.network, tuning.batch_size.min(n), &trained, runtime)?;
         }
-        self.announce(&model, &recipe, &decoded, work)?;
+        self.announce(&model, &recipe, &fitted, work)?;
 
-        let head = self.train_head(&mut model, &recipe, decoded, work, seconds)?;
+        let head = self.train_head(&mut model, &recipe, fitted, work, seconds)?;
         let photos = head.photos.splits.clone();
         let mut result = FineTuneResult::of_head(self, work, model, recipe.clone(), head, provenance);
         result.seen = seen;

@@ -98,8 +98,12 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
     }
     if result.resize_modes.len() > 1 {
         let columns = [Column::text("crop"), Column::number("lowest loss")];
-        let mut table =
-            Table::new("How photos are brought to the input's size, by cross-validation", columns);
+        let of = match result.n_compared < result.n_train {
+            true => format!(" on a sample of {} training images", result.n_compared),
+            false => String::new(),
+        };
+        let title = format!("How photos are brought to the input's size, by cross-validation{of}");
+        let mut table = Table::new(title, columns);
         for (crop, loss) in &result.resize_modes {
             let name = match crop {
                 ResizeMode::CenterCrop => "the center",

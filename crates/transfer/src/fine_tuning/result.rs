@@ -33,6 +33,8 @@ pub struct FineTuneResult<E = Evaluation> {
     pub target: Target,
     /// The resize modes tried, with their lowest cross-validated loss.
     pub resize_modes: Vec<(ResizeMode, f64)>,
+    /// Number of training images that these were compared on: all, or a sample.
+    pub n_compared: usize,
     /// The recipe of the preset with the caller's changes.
     pub recipe: Recipe,
     /// The last layer as trained on features.
@@ -105,7 +107,17 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         head: HeadStage<E>,
         provenance: Provenance,
     ) -> Self {
-        let HeadStage { photos, head, kept_from_weights, resize_modes, target, train, val, seconds } = head;
+        let HeadStage {
+            photos,
+            head,
+            kept_from_weights,
+            resize_modes,
+            n_compared,
+            target,
+            train,
+            val,
+            seconds,
+        } = head;
         let summary = model.network.summary();
         let trained_params = model.head_params();
         let in_head = |name: &str| model.network.in_head(&format!("{name}."));
@@ -113,6 +125,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         let mut result = Self {
             target,
             resize_modes,
+            n_compared,
             head,
             kept_from_weights,
             head_val: val.metrics().clone(),
