@@ -11,7 +11,7 @@ use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
-use common::{command, refuses, succeeds};
+use common::{cli, command, photos, refuses, succeeds, text};
 
 /// A MobileNetV2 with random weights for `n_classes` in `folder`/weights, and a photo.
 fn scene(folder: &Path, n_classes: usize, config: &Value) {
@@ -100,6 +100,64 @@ fn ctrl_c_closes_the_document() {
     let rows: Value = serde_json::from_str(&document).unwrap();
     let n = rows.as_array().unwrap().len();
     assert!((1..20_000).contains(&n), "{n}");
+}
+
+#[test]
+fn a_file_of_rows_is_gone_on_with_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 15);
+    let train =
+        ["train", "photos", "--model", "small-cnn", "--input", "16x16x3", "--epochs", "1", "--out", "run"];
+    succeeds(here, &train);
+    std::fs::write(here.join("bad, \"bad\".png"), "text").unwrap();
+    // More than two batches of 128.
+    let three = ["photos/red/3.png", "photos/blue/7.png", "bad, \"bad\".png"];
+    let images: Vec<&str> = (0..300).map(|i| three[i % 7 / 3]).collect();
+    let predict =
+        |flags: &[&str], images: &[&str]| cli(here, &[&["predict", "--run", "run"], flags, images].concat());
+    let refused = |flags: &[&str], images: &[&str], word: &str| {
+        let (output, before) = (predict(flags, images), std::fs::read(here.join("rows")).unwrap());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word) && !said.contains("panicked"), "{word}: {said}");
+        assert_eq!(std::fs::read(here.join("rows")).unwrap(), before);
+    };
+    for flag in ["--csv", "--jsonl"] {
+        let file = format!("{flag}=rows");
+        let printed = predict(&[flag], &images);
+        assert_eq!(printed.status.code(), Some(1), "some cannot be read");
+        let whole = printed.stdout;
+        let rows = || std::fs::read(here.join("rows")).unwrap();
+        assert_eq!(predict(&[&file], &images).status.code(), Some(1));
+        assert!(rows() == whole);
+        let ends: Vec<usize> = (0..whole.len()).filter(|&i| whole[i] == b'\n').map(|i| i + 1).collect();
+        // In the header or first row, within rows and at their ends, at the ends of batches, and when all is there.
+        let cuts =
+            [0, 7, ends[0], ends[1] + 3, ends[127], ends[128] - 1, ends[128], ends[250] + 20, whole.len()];
+        for cut in cuts {
+            std::fs::write(here.join("rows"), &whole[..cut]).unwrap();
+            let output = predict(&[&file, "--resume"], &images);
+            assert_eq!(output.status.code(), Some(1), "{flag} {cut}: {}", text(&output.stderr));
+            assert!(rows() == whole, "{flag} {cut}");
+        }
+        std::fs::remove_file(here.join("rows")).unwrap();
+        predict(&[&file, "--resume"], &images);
+        assert!(rows() == whole);
+        refused(&[&file, "--resume"], &images[1..], "row 3 is of");
+        refused(&[&file, "--resume"], &images[..9], "row 10 is of");
+        refused(&[&file, "--resume", "--temperature", "3"], &images[..300], "its last row is");
+    }
+    let csv = ["--csv=rows", "--resume"];
+    refused(&csv, &images, "expected the columns image,label_1");
+    refused(&["--jsonl", "--resume"], &images, "--csv=FILE or --jsonl=FILE");
+    refused(&["--csv"], &["new.csv", three[0]], "--csv=new.csv");
+    predict(&["--csv=rows"], &images[..3]);
+    refused(
+        &[&csv[..], &["--top", "1"]].concat(),
+        &images,
+        "expected the columns image,label_1,probability_1,error",
+    );
 }
 
 #[test]

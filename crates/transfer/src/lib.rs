@@ -24,6 +24,7 @@ mod preset;
 mod pretrained;
 mod reject;
 pub mod report_sections;
+mod row_file;
 mod run_folder;
 mod runtime;
 mod splits;
@@ -51,6 +52,7 @@ pub use predictions_csv::{write_confusion, write_predictions};
 pub use preset::{Cost, Preset, Recipe, Tuning};
 pub use pretrained::{Pretrained, WeightsSource};
 pub use reject::{COVERAGE, Reject, Rejection, Thresholds};
+pub use row_file::{RowFile, RowFormat, csv_row};
 pub use run_folder::RunFolder;
 pub use runtime::{Count, Event, InterruptFlag, Interrupted, Runtime, TrainingProgress};
 pub use splits::{

@@ -1,13 +1,15 @@
 mod json_rows;
+mod output;
 mod task;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::{OnError, scan_images_with};
-use firstsight_transfer::{Classifier, Interrupted, PredictOptions, Row, Target, Thresholds};
+use firstsight_data::{OnError, Sample, scan_images_with};
+use firstsight_transfer::{Classifier, Interrupted, PredictOptions, Row, RowFormat, Target, Thresholds};
 
 use self::json_rows::JsonRows;
+use self::output::Output;
 use crate::{
     context::Context,
     data::{self, TableArgs},
@@ -35,9 +37,16 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Print CSV: the image, the name and probability of each top label, why a file has none, and what was done to read it
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
+    /// Print CSV, or write it to a file: the image, the name and probability of each top label, why a file has none, and what
+    /// was done to read it
+    #[arg(long, conflicts_with = "json", num_args = 0..=1, require_equals = true, default_missing_value = STDOUT, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Print JSON lines, or write them to a file: the rows of --json
+    #[arg(long, conflicts_with_all = ["json", "csv"], num_args = 0..=1, require_equals = true, default_missing_value = STDOUT, value_name = "FILE")]
+    jsonl: Option<PathBuf>,
+    /// Go on with the file of --csv or --jsonl after an interruption: the rows that it has are kept
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     table: TableArgs,
     /// Image files, folders, tables, Parquet files or tar shards of images
@@ -45,25 +54,56 @@ pub struct Args {
     images: Vec<PathBuf>,
 }
 
+/// The file that stands for standard output.
+const STDOUT: &str = "-";
+
+impl Args {
+    /// The file that rows are written to, if it is not standard output.
+    fn file(&self) -> Option<&Path> {
+        self.csv.as_deref().or(self.jsonl.as_deref()).filter(|file| *file != Path::new(STDOUT))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.resume && self.file().is_none() {
+            bail!("--resume needs the file to go on with: --csv=FILE or --jsonl=FILE");
+        }
+        let flag = if self.csv.is_some() { "--csv" } else { "--jsonl" };
+        match &self.images[..] {
+            [first, _, ..] if self.csv.is_some() || self.jsonl.is_some() => {
+                let is_rows = first.extension().is_some_and(|end| end == "csv" || end == "jsonl");
+                if is_rows && !first.exists() {
+                    bail!("{0} is not there: a file for the rows is written {flag}={0}", first.display());
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    args.check()?;
     let mut classifier = args.network.open(context)?;
     classifier.temperature = args.temperature.or(classifier.temperature);
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
-    let mut tally = Tally { on_error: args.network.reading.on_error(OnError::Skip), n: 0, unreadable: 0 };
     if classifier.target != Target::Class {
-        return task::run(args, &classifier, found.samples, tally, context);
+        return task::run(args, &classifier, found.samples, context);
     }
     let reject = thresholds(args, &classifier, context)?;
-    let mut rows = Rows::begin(args, classifier.label_names.len())?;
+    let mut rows = Rows::begin(args, &classifier, &found.samples)?;
+    let mut tally = Tally::begin(args, rows.output());
     let options = PredictOptions { top: args.top, reject };
-    let done = context.runtime.interrupt.with_graceful_interrupt(|_| {
-        classifier.predict_images(found.samples, &options, |row| {
+    let rest = found.samples.into_iter().skip(tally.n);
+    let done = tally.watched(args, context, |tally, report| {
+        classifier.predict_images(rest, &options, |row| {
             tally.count(row.answer.as_ref().err(), context)?;
-            rows.print(&row, &classifier)
+            rows.print(&row, &classifier)?;
+            report(tally.n);
+            anyhow::Ok(())
         })
     });
-    rows.end()?;
+    rows.end();
     done?;
     tally.end()
 }
@@ -72,15 +112,44 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 struct Tally {
     on_error: OnError,
     n: usize,
+    /// All files.
+    total: usize,
     unreadable: usize,
+    /// The file of the rows, if there is one.
+    file: Option<PathBuf>,
 }
 
 impl Tally {
+    fn begin(args: &Args, output: Option<&Output>) -> Self {
+        let (n, total, unreadable) = output.map_or((0, 0, 0), Output::begun);
+        let on_error = args.network.reading.on_error(OnError::Skip);
+        Self { on_error, n, total, unreadable, file: args.file().map(Path::to_path_buf) }
+    }
+
+    /// Does the work until Ctrl-C; where rows go to a file, with reports of the number of images.
+    fn watched(
+        &mut self,
+        args: &Args,
+        context: &Context,
+        work: impl FnOnce(&mut Self, &dyn Fn(usize)) -> Result<()>,
+    ) -> Result<()> {
+        let (runtime, total) = (&context.runtime, self.total);
+        runtime.interrupt.with_graceful_interrupt(|_| match args.file() {
+            None => work(self, &|_| ()),
+            Some(_) => runtime.counted("images", |report| work(self, &|done| report(done, total))),
+        })
+    }
+
     /// Counts a file, with the error of reading it if there was one. Refuses to go on after Ctrl-C, so that what is printed
     /// ends as a whole.
     fn count(&mut self, error: Option<&firstsight_data::Error>, context: &Context) -> Result<()> {
         if context.runtime.interrupt.is_raised() {
-            return Err(Interrupted(format!("the answers for {} images are printed", self.n)).into());
+            let n = self.n;
+            return Err(Interrupted(match &self.file {
+                None => format!("the answers for {n} images are printed"),
+                Some(file) => format!("{} has the rows so far: --resume goes on with them", file.display()),
+            })
+            .into());
         }
         self.n += 1;
         if let Some(error) = error {
@@ -135,47 +204,54 @@ fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result
 /// The rows as they are printed.
 enum Rows {
     Text,
-    Csv { table: Box<csv::Writer<std::io::Stdout>>, top: usize, reject: bool },
+    Csv { output: Output, top: usize, reject: bool },
+    JsonLines { output: Output, reject: bool },
     Json { rows: JsonRows, reject: bool },
 }
 
 impl Rows {
-    fn begin(args: &Args, n_classes: usize) -> Result<Self> {
+    fn begin(args: &Args, classifier: &Classifier, images: &[Sample]) -> Result<Self> {
         let reject = args.reject.is_some();
         if args.json {
             return Ok(Self::Json { rows: JsonRows::begin(), reject });
         }
-        if !args.csv {
+        if args.jsonl.is_some() {
+            let output = Output::begin(args, RowFormat::JsonLines, classifier, images)?;
+            return Ok(Self::JsonLines { output, reject });
+        }
+        if args.csv.is_none() {
             return Ok(Self::Text);
         }
-        let top = args.top.min(n_classes);
-        let mut table = Box::new(csv::Writer::from_writer(std::io::stdout()));
+        let top = args.top.min(classifier.label_names.len());
         let labels = (1..=top).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
         let rejected = reject.then(|| "rejected".to_owned());
         let header = std::iter::once("image".to_owned()).chain(labels).chain(rejected);
-        table.write_record(header.chain(["error".to_owned(), "note".to_owned()]))?;
-        Ok(Self::Csv { table, top, reject })
+        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        let output = Output::begin(args, RowFormat::Csv(header), classifier, images)?;
+        Ok(Self::Csv { output, top, reject })
+    }
+
+    fn output(&self) -> Option<&Output> {
+        match self {
+            Self::Text | Self::Json { .. } => None,
+            Self::Csv { output, .. } | Self::JsonLines { output, .. } => Some(output),
+        }
     }
 
     fn print(&mut self, row: &Row, classifier: &Classifier) -> Result<()> {
         match self {
             Self::Text => text(row),
-            Self::Csv { table, top, reject } => {
-                table.write_record(record(row, *top, *reject))?;
-                table.flush()?;
-            }
+            Self::Csv { output, top, reject } => output.csv(record(row, *top, *reject))?,
+            Self::JsonLines { output, reject } => output.json(&AnswerJson::new(row, classifier, *reject))?,
             Self::Json { rows, reject } => rows.print(&AnswerJson::new(row, classifier, *reject))?,
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        match self {
-            Self::Text => {}
-            Self::Csv { table, .. } => table.flush()?,
-            Self::Json { rows, .. } => rows.end(),
+    fn end(&self) {
+        if let Self::Json { rows, .. } = self {
+            rows.end();
         }
-        Ok(())
     }
 }
 

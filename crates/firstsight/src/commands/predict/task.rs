@@ -2,11 +2,12 @@
 
 use anyhow::{Result, bail};
 use firstsight_data::{Sample, Task};
-use firstsight_transfer::Classifier;
 use firstsight_transfer::task::{LabelAnswer, TaskAnswer, TaskRow};
+use firstsight_transfer::{Classifier, RowFormat};
 use serde::Serialize;
 
 use super::json_rows::JsonRows;
+use super::output::Output;
 use super::{Args, Tally};
 use crate::context::Context;
 
@@ -15,7 +16,6 @@ pub(super) fn run(
     args: &Args,
     classifier: &Classifier,
     images: Vec<Sample>,
-    mut tally: Tally,
     context: &Context,
 ) -> Result<()> {
     for (is_given, flag) in
@@ -29,14 +29,18 @@ pub(super) fn run(
             );
         }
     }
-    let mut rows = Rows::begin(args, classifier)?;
-    let done = context.runtime.interrupt.with_graceful_interrupt(|_| {
-        classifier.predict_task(images, |row| {
+    let mut rows = Rows::begin(args, classifier, &images)?;
+    let mut tally = Tally::begin(args, rows.output());
+    let rest = images.into_iter().skip(tally.n);
+    let done = tally.watched(args, context, |tally, report| {
+        classifier.predict_task(rest, |row| {
             tally.count(row.answer.as_ref().err(), context)?;
-            rows.print(&row)
+            rows.print(&row)?;
+            report(tally.n);
+            anyhow::Ok(())
         })
     });
-    rows.end()?;
+    rows.end();
     done?;
     tally.end()
 }
@@ -53,59 +57,72 @@ struct RowJson<'a> {
     error: Option<String>,
 }
 
+impl<'a> From<&'a TaskRow> for RowJson<'a> {
+    fn from(row: &'a TaskRow) -> Self {
+        Self {
+            image: row.image.display().to_string(),
+            answer: row.answer.as_ref().ok(),
+            repaired: row.note.as_deref(),
+            error: row.answer.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
 /// The rows as they are printed.
 enum Rows {
     Text,
-    Csv(Box<csv::Writer<std::io::Stdout>>, usize),
+    Csv(Output, usize),
+    JsonLines(Output),
     Json(JsonRows),
 }
 
 impl Rows {
-    fn begin(args: &Args, classifier: &Classifier) -> Result<Self> {
+    fn begin(args: &Args, classifier: &Classifier, images: &[Sample]) -> Result<Self> {
         if args.json {
             return Ok(Self::Json(JsonRows::begin()));
         }
-        if !args.csv {
+        if args.jsonl.is_some() {
+            return Ok(Self::JsonLines(Output::begin(args, RowFormat::JsonLines, classifier, images)?));
+        }
+        if args.csv.is_none() {
             return Ok(Self::Text);
         }
-        let names = classifier.label_names.iter().map(String::as_str);
-        let labels = (classifier.target.task() == Task::MultiLabel).then_some("labels");
-        let header: Vec<&str> = labels.into_iter().chain(names).collect();
+        let labels = (classifier.target.task() == Task::MultiLabel).then(|| "labels".to_owned());
+        let header: Vec<String> = labels.into_iter().chain(classifier.label_names.iter().cloned()).collect();
         let n = header.len();
-        let mut table = csv::Writer::from_writer(std::io::stdout());
-        table.write_record(std::iter::once("image").chain(header).chain(["error", "note"]))?;
-        Ok(Self::Csv(Box::new(table), n))
+        let header = std::iter::once("image".to_owned()).chain(header);
+        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        Ok(Self::Csv(Output::begin(args, RowFormat::Csv(header), classifier, images)?, n))
+    }
+
+    fn output(&self) -> Option<&Output> {
+        match self {
+            Self::Text | Self::Json(_) => None,
+            Self::Csv(output, _) | Self::JsonLines(output) => Some(output),
+        }
     }
 
     fn print(&mut self, row: &TaskRow) -> Result<()> {
         match self {
             Self::Text => text(row),
-            Self::Csv(table, n) => {
+            Self::Csv(output, n) => {
                 let mut cells = row.answer.as_ref().map(cells).unwrap_or_default();
                 cells.resize(*n, String::new());
                 let error = row.answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 let note = row.note.clone().unwrap_or_default();
                 let image = row.image.display().to_string();
-                table.write_record(std::iter::once(image).chain(cells).chain([error, note]))?;
-                table.flush()?;
+                output.csv(std::iter::once(image).chain(cells).chain([error, note]))?;
             }
-            Self::Json(rows) => rows.print(&RowJson {
-                image: row.image.display().to_string(),
-                answer: row.answer.as_ref().ok(),
-                repaired: row.note.as_deref(),
-                error: row.answer.as_ref().err().map(ToString::to_string),
-            })?,
+            Self::JsonLines(output) => output.json(&RowJson::from(row))?,
+            Self::Json(rows) => rows.print(&RowJson::from(row))?,
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        match self {
-            Self::Text => {}
-            Self::Csv(table, _) => table.flush()?,
-            Self::Json(rows) => rows.end(),
+    fn end(&self) {
+        if let Self::Json(rows) = self {
+            rows.end();
         }
-        Ok(())
     }
 }
 
