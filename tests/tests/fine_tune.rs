@@ -125,6 +125,71 @@ fn the_crop_of_many_photos_is_chosen_on_a_sample() {
     succeeds(here, &fine_tune("quick", "some", &["--skip-unreadable"]));
 }
 
+/// Multiplies the tensors of the scene's weights whose names end so.
+fn scale(here: &Path, ending: &str, factor: f64) {
+    let path = here.join("weights/model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+    let scaled = tensors.iter_mut().filter(|(name, _)| name.ends_with(ending));
+    scaled.for_each(|(_, tensor)| *tensor = tensor.affine(factor, 0.0).unwrap());
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+/// The figures of a run are those of the weights that it holds. Random weights make features so small that the last layer's are
+/// too large for float16, hence the smaller variances.
+#[test]
+fn weights_of_half_as_many_bytes_are_what_was_measured() {
+    let folder = scene();
+    let here = folder.path();
+    scale(here, "running_var", 0.1);
+    let bytes = |run: &str| std::fs::metadata(here.join(run).join("model.safetensors")).unwrap().len();
+    succeeds(here, &fine_tune("quick", "whole", &["--crop", "center"]));
+    let rows = (0..30).map(|i| {
+        format!("photos/{}/{}.png,{}\n", ["red", "blue"][i % 2], i / 2, (i / 2) * (i / 2) % 7 + i % 2 * 4)
+    });
+    std::fs::write(here.join("costs.csv"), "path,cost\n".to_owned() + &rows.collect::<String>()).unwrap();
+    let costs =
+        ["fine-tune", "costs.csv", "--label-column", "cost", "--task", "regression", "--weights", "weights"];
+    let tuned = ["--unfreeze-from", "classifier", "--epochs", "8", "--learning-rate"];
+    let trained = ["train", "photos", "--model", "small-cnn", "--input", "32x40x3", "--epochs", "1", "--out"];
+    for (dtype, run) in [("float16", "half"), ("bf16", "brain")] {
+        let half = ["--crop", "center", "--save-dtype", dtype];
+        succeeds(here, &fine_tune("quick", run, &half));
+        assert!(bytes(run) * 2 < bytes("whole") + 50_000, "{} of {}", bytes(run), bytes("whole"));
+        let scratch = format!("{run}-trained");
+        succeeds(here, &[&trained[..], &[&scratch, "--save-dtype", dtype]].concat());
+        let tuned_at = |rate: &'static str| {
+            let out = format!("{run}-{rate}");
+            succeeds(here, &[&costs[..], &half, &tuned, &[rate, "--out", &out]].concat());
+            out
+        };
+        let blocks = ["1e-6", "1e-4", "1e-2"].map(tuned_at);
+        for run in blocks.iter().map(String::as_str).chain([run, &scratch]) {
+            let data = if blocks.iter().any(|blocks| blocks == run) { "costs.csv" } else { "photos" };
+            let args = ["evaluate", "--run", run, "--data", data, "--split", "val", "--json"];
+            let evaluation: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+            let metrics = json(&here.join(run).join("metrics.json"));
+            assert_eq!(evaluation["loss"], metrics["val"]["loss"], "{run}");
+        }
+        let is_tuned = |run: &String| json(&here.join(run).join("metrics.json"))["kept"] == "fine-tuned";
+        assert!(blocks.iter().any(is_tuned), "every run kept its last layer");
+        // The checkpoint has every bit.
+        let checkpoint = here.join(&blocks[0]).join("checkpoint/last.safetensors");
+        assert!(std::fs::metadata(checkpoint).unwrap().len() > 2 * bytes(run));
+    }
+    refused(
+        &command(here, &fine_tune("quick", "x", &["--save-dtype", "int8"])).output().unwrap(),
+        &["int8", "bfloat16"],
+    );
+
+    // Weights with a tensor that float16 does not hold.
+    scale(here, "bn1.running_var", 1e7);
+    let settings = ["--crop", "center", "--save-dtype", "float16"];
+    let output = command(here, &fine_tune("quick", "large", &settings)).output().unwrap();
+    refused(&output, &["bn1.running_var", "1e6", "65504"]);
+    assert!(!here.join("large").exists());
+    succeeds(here, &fine_tune("quick", "large", &["--crop", "center", "--save-dtype", "bfloat16"]));
+}
+
 #[test]
 fn a_standard_run_is_resumed_exactly() {
     let folder = scene();
@@ -278,25 +343,29 @@ fn timm_reads_a_run_and_agrees() {
     let Some(python) = python() else { return };
     let folder = scene();
     let here = folder.path();
-    let settings = ["--unfreeze-from", "conv_head", "--epochs", "1", "--crop", "squash"];
-    succeeds(here, &fine_tune("standard", "run", &settings));
-    let photos = ["photos/red/3.png", "photos/blue/4.png"];
-    let args: Vec<&str> = ["predict", "--run", "run", "--json"].into_iter().chain(photos).collect();
-    let ours: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
-    let output = Command::new(python)
-        .current_dir(here)
-        .args(["-c", TIMM, "run", "mobilenetv2_100"])
-        .args(photos)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let said = text(&output.stdout);
-    let theirs: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    for (ours, theirs) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
-        for guess in ours["predictions"].as_array().unwrap() {
-            let index = guess["index"].as_u64().unwrap() as usize;
-            let (a, b) = (guess["probability"].as_f64().unwrap(), theirs[index].as_f64().unwrap());
-            assert!((a - b).abs() < 1e-4, "{}: {a} against timm's {b}", ours["image"]);
+    scale(here, "running_var", 0.1);
+    for dtype in ["float32", "float16", "bfloat16"] {
+        let settings =
+            ["--unfreeze-from", "conv_head", "--epochs", "1", "--crop", "squash", "--save-dtype", dtype];
+        succeeds(here, &fine_tune("standard", dtype, &settings));
+        let photos = ["photos/red/3.png", "photos/blue/4.png"];
+        let args: Vec<&str> = ["predict", "--run", dtype, "--json"].into_iter().chain(photos).collect();
+        let ours: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+        let output = Command::new(&python)
+            .current_dir(here)
+            .args(["-c", TIMM, dtype, "mobilenetv2_100"])
+            .args(photos)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let theirs: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        for (ours, theirs) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
+            for guess in ours["predictions"].as_array().unwrap() {
+                let index = guess["index"].as_u64().unwrap() as usize;
+                let (a, b) = (guess["probability"].as_f64().unwrap(), theirs[index].as_f64().unwrap());
+                assert!((a - b).abs() < 1e-4, "{dtype}, {}: {a} against timm's {b}", ours["image"]);
+            }
         }
     }
 }

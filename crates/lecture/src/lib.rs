@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use firstsight_data::{AugmentationConfig, DatasetFolder, InputSpec, OnError};
-use firstsight_models::ModelInfo;
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN};
+use firstsight_models::{ModelInfo, SaveDtype};
 use firstsight_report::{Report, escape_markup, number, unescape_markup};
 use firstsight_transfer::training::{Optimization, RunSummary, Trained, Training, monitor};
 use firstsight_transfer::{
@@ -451,6 +451,7 @@ impl<'a> Lecture<'a> {
             epochs: self.lengths.epochs,
             patience: self.lengths.patience,
             optimization: Optimization::Adam,
+            save_dtype: SaveDtype::Float32,
             record: TrainingRecord {
                 seed: self.context.settings.seed,
                 split_seed: SPLIT_SEED,

@@ -8,7 +8,7 @@ use crate::blocks::blocks;
 use crate::layers::Sequential;
 use crate::networks::TableNetwork;
 use crate::summary::{Style, Trace};
-use crate::weights::{PositionGrid, Renaming, Rules, WeightsHeader};
+use crate::weights::{PositionGrid, Renaming, Rules, SaveDtype, WeightsHeader};
 use crate::{
     Backbone, Block, BuildArgs, Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer,
     Network, Params, Result, Summary,
@@ -264,6 +264,15 @@ impl ImageClassifier {
     /// Those of [`Params::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         self.params.save(path)
+    }
+
+    /// [`ImageClassifier::save`] in another type.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Params::save_as`].
+    pub fn save_as(&self, path: &Path, dtype: SaveDtype) -> Result<()> {
+        self.params.save_as(path, dtype)
     }
 
     /// Sets every variable from a safetensors file, as [`Params::load`] does, also where the names are another library's

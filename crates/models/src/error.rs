@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::weights::{ForeignFile, Mismatch, NotFinite};
+use crate::weights::{ForeignFile, Mismatch, NotFinite, SaveDtype};
 
 /// Errors of networks and their weights.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,19 @@ pub enum Error {
     /// A file of another format.
     #[error("{0}")]
     Foreign(Box<ForeignFile>),
+    /// Weights beyond the range of the type that they are to be saved in.
+    #[error(
+        "{tensor} holds {largest:e}, and {dtype} holds numbers up to {}: save the weights in another type",
+        if *dtype == SaveDtype::Float16 { "65504" } else { "3.39e38" }
+    )]
+    Overflow {
+        /// Tensor.
+        tensor: String,
+        /// The largest of its values, without the sign.
+        largest: f64,
+        /// The type.
+        dtype: SaveDtype,
+    },
     /// A file with weights that are not numbers, or infinite.
     #[error("{0}")]
     NotFinite(Box<NotFinite>),

@@ -32,5 +32,5 @@ pub use params::{Params, is_buffer};
 pub use summary::Summary;
 pub use weights::{
     ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, PositionGrid,
-    Renaming, Stranger, TensorHeader, WayOut, WeightsHeader,
+    Renaming, SaveDtype, Stranger, TensorHeader, WayOut, WeightsHeader,
 };

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init as Distribution, VarBuilder};
-use firstsight_data::files::write_atomically;
 
+use crate::Result;
 use crate::init::{self, Init, Tail};
-use crate::weights::{self, Renaming, Rules};
-use crate::{Error, Result};
+use crate::weights::{self, Renaming, Rules, SaveDtype};
 
 /// Named variables of a network, in the order of their names.
 ///
@@ -165,17 +164,32 @@ impl Params {
         self.lock().get(name).cloned()
     }
 
-    /// Writes every variable to a safetensors file, atomically.
+    /// Writes every variable to a safetensors file in float32, atomically.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. An existing file is then unchanged.
+    /// [`crate::Error::Io`]. An existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let named = self.named();
-        let tensors = named.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
-        let bytes = safetensors::serialize(tensors, None)
-            .map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
-        write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+        self.save_as(path, SaveDtype::Float32)
+    }
+
+    /// [`Params::save`] in another type, which takes half as many bytes. The variables stay as they are; [`Params::load`] reads
+    /// rounded ones.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`]; [`crate::Error::Overflow`] names a tensor with values beyond the type's range.
+    pub fn save_as(&self, path: &Path, dtype: SaveDtype) -> Result<()> {
+        weights::save(path, &self.lock(), dtype)
+    }
+
+    /// Rounds every variable to the nearest value of a type, so that they are those that [`Params::save_as`] writes.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Overflow`] names a tensor with values beyond the type's range; the variables are then unchanged.
+    pub fn round_to(&self, dtype: SaveDtype) -> Result<()> {
+        weights::round(&self.lock(), dtype)
     }
 
     /// Sets every variable from a safetensors file with exactly these names and shapes, of any floating-point type. The
@@ -186,8 +200,8 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Foreign`], [`Error::WeightsHeader`] and [`Error::Safetensors`] name the file;
-    /// [`Error::Mismatch`] names the first missing, unexpected, misshapen and mistyped tensor; [`Error::NotFinite`] names
+    /// [`crate::Error::Io`], [`crate::Error::Foreign`], [`crate::Error::WeightsHeader`] and [`crate::Error::Safetensors`] name the file;
+    /// [`crate::Error::Mismatch`] names the first missing, unexpected, misshapen and mistyped tensor; [`crate::Error::NotFinite`] names
     /// tensors that hold NaN or infinity.
     pub fn load(&self, path: &Path) -> Result<Renaming> {
         self.load_by(path, &Rules::PLAIN)

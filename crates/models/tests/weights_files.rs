@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use firstsight_models::networks::{LOGISTIC, SMALL_CNN, XCEPTION};
-use firstsight_models::{Error, ImageClassifier, Init, InputShape, Params, WeightsHeader, registry};
+use firstsight_models::{
+    Error, ImageClassifier, Init, InputShape, Params, SaveDtype, WeightsHeader, registry,
+};
 
 const INPUT: InputShape = InputShape::Map { channels: 1, height: 2, width: 2 };
 
@@ -79,6 +81,61 @@ fn half_precision_is_read_and_whole_numbers_are_not() {
     let path =
         file(folder.path(), &header(&entry("I32", "[3,4]", 0, 48), &entry("F32", "[3]", 48, 60)), None, 60);
     refused(&path, &["dense.weight", "I32", "expected F32"]);
+}
+
+#[test]
+fn weights_are_saved_in_half_as_many_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    for (dtype, name, precision) in
+        [(SaveDtype::Float16, "F16", 1.0 / 2048.0), (SaveDtype::BFloat16, "BF16", 1.0 / 256.0)]
+    {
+        let saved = params(1);
+        let before = values(&saved);
+        saved.save_as(&path, dtype).unwrap();
+        assert_eq!(values(&saved), before, "saving changes nothing");
+        let header = WeightsHeader::read(&path).unwrap();
+        assert!(saved.names().iter().all(|tensor| header.get(tensor).unwrap().dtype == name));
+        let read = params(2);
+        read.load(&path).unwrap();
+        let pairs = values(&read).concat().into_iter().zip(before.concat());
+        assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= precision * b.abs()), "{dtype}");
+        assert!(pairs.clone().any(|(a, b)| a != b), "{dtype}");
+        saved.round_to(dtype).unwrap();
+        assert_eq!(values(&saved), values(&read));
+        assert_eq!(dtype.name().parse(), Ok(dtype));
+    }
+    params(1).save_as(&path, SaveDtype::Float32).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    params(1).save(&path).unwrap();
+    assert!(whole == std::fs::read(&path).unwrap());
+}
+
+#[test]
+fn weights_that_a_type_does_not_hold_are_named_and_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    let large = params(1);
+    let set = |name: &str, value: f32| {
+        let var = large.get(name).unwrap();
+        var.set(&Tensor::full(value, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    };
+    set("dense.weight", 65504.0);
+    large.save_as(&path, SaveDtype::Float16).unwrap();
+    set("dense.weight", -70000.0);
+    let before = values(&large);
+    let file = std::fs::read(&path).unwrap();
+    for error in [large.save_as(&path, SaveDtype::Float16), large.round_to(SaveDtype::Float16)] {
+        let said = error.unwrap_err().to_string();
+        let words = ["dense.weight", "7e4", "float16", "65504"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(values(&large), before);
+    assert!(file == std::fs::read(&path).unwrap());
+    large.save_as(&path, SaveDtype::BFloat16).unwrap();
+    set("dense.bias", f32::MAX);
+    let said = large.save_as(&path, SaveDtype::BFloat16).unwrap_err().to_string();
+    assert!(said.contains("dense.bias") && said.contains("bfloat16"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use firstsight_data::{ImageDataset, InputSpec, Loader, Sampling};
-use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params};
+use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, SaveDtype};
 use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, CrossEntropy, FitConfig, History, Identity, Metric, Monitor, OptimizerConfig,
@@ -82,6 +82,8 @@ pub struct Training {
     pub patience: usize,
     /// Optimizer and schedule.
     pub optimization: Optimization,
+    /// Type of the weights in the run folder. All figures are those of the rounded weights; checkpoints stay float32.
+    pub save_dtype: SaveDtype,
     /// Seeds, batch size, learning rate and augmentation.
     pub record: TrainingRecord,
 }
@@ -272,7 +274,8 @@ impl Training {
         if history.epochs.is_empty() {
             return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
         }
-        if let Err(error) = network.save(&run.weights()) {
+        let rounded = network.params().round_to(self.save_dtype);
+        if let Err(error) = rounded.and_then(|()| network.save_as(&run.weights(), self.save_dtype)) {
             return Err(failure.unwrap_or(error.into()));
         }
 

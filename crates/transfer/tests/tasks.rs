@@ -2,6 +2,7 @@
 
 use candle_core::{Device, ModuleT as _, Tensor};
 use firstsight_data::{AugmentationConfig, ImageDataset, InputSpec, Labels, Mix, Task};
+use firstsight_models::SaveDtype;
 use firstsight_models::networks::LOGISTIC;
 use firstsight_transfer::training::{Optimization, Training};
 use firstsight_transfer::{
@@ -125,6 +126,7 @@ fn plan(epochs: usize, augmentation: AugmentationConfig) -> Training {
         epochs,
         patience: epochs,
         optimization: Optimization::Adam,
+        save_dtype: SaveDtype::Float32,
         record: TrainingRecord { seed: 1, split_seed: 1, batch_size: 16, learning_rate: 0.03, augmentation },
     }
 }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
+use firstsight_models::SaveDtype;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
     Runtime, Splits, TaskEvaluation, ValueEvaluation,
@@ -73,6 +74,9 @@ pub struct Args {
     /// Folder for weights, configuration, history, figures and report [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Type of the weights in the run folder: float32, float16 or bfloat16; the latter two halve the file
+    #[arg(long, default_value = "float32", value_name = "TYPE")]
+    save_dtype: SaveDtype,
     /// Resume from the checkpoint in the run folder
     #[arg(long)]
     resume: bool,
@@ -117,6 +121,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             label_smoothing: args.label_smoothing.unwrap_or(usual_smoothing),
             crops: args.crops,
         },
+        save_dtype: args.save_dtype,
         reading: args.reading.reading(),
         on_error: args.reading.on_error(OnError::Fail),
         ..preset

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_data::{InputSpec, OnError, Task};
-use firstsight_models::ModelInfo;
+use firstsight_models::{ModelInfo, SaveDtype};
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
     TrainingRecord, ValueEvaluation, report_sections,
@@ -52,6 +52,9 @@ pub struct Args {
     /// Folder for weights, configuration, history, figures, report and checkpoint [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Type of the weights in the run folder: float32, float16 or bfloat16; the latter two halve the file
+    #[arg(long, default_value = "float32", value_name = "TYPE")]
+    save_dtype: SaveDtype,
     /// Resume from the checkpoint in the run folder
     #[arg(long)]
     resume: bool,
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         epochs: args.epochs,
         patience: args.patience,
         optimization: Optimization::Adam,
+        save_dtype: args.save_dtype,
         record: TrainingRecord {
             seed: context.seed,
             split_seed: args.split.split_seed,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firstsight_data::{AugmentationConfig, AugmentationPreset, InputSpec};
+use firstsight_models::SaveDtype;
 use firstsight_models::networks::LENET5;
 use firstsight_report::{Column, Figure, LineChart, Section, Series, Sheet, Table, Tile, number};
 use firstsight_train::{Accuracy, Epoch, Metrics, Monitor};
@@ -95,6 +96,7 @@ fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Training {
         // No training stops early: the rate has to fall.
         patience: epochs,
         optimization: Optimization::AdamWCosine { decay: DECAY },
+        save_dtype: SaveDtype::Float32,
         record: TrainingRecord {
             seed,
             split_seed: SPLIT_SEED,

@@ -6,6 +6,7 @@ mod load;
 mod mismatch;
 mod names;
 mod resize;
+mod save;
 mod shards;
 
 pub use foreign::{ForeignFile, WayOut};
@@ -15,3 +16,5 @@ pub use mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
 pub(crate) use names::behind;
 pub use names::{OtherNames, Renaming, Stranger};
 pub use resize::PositionGrid;
+pub use save::SaveDtype;
+pub(crate) use save::{round, save};

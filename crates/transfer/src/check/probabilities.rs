@@ -7,6 +7,7 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Groups, ImageDataset, Labels, Sampling, TensorBatches,
     stratified_folds,
 };
+use firstsight_models::SaveDtype;
 use firstsight_models::networks::SMALL_CNN;
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{BatchEnd, Callback, Predictions, StopReason, predict};
@@ -139,6 +140,7 @@ pub(super) fn by_small_network(
         epochs,
         patience: epochs,
         optimization: Optimization::AdamWCosine { decay: 0.05 },
+        save_dtype: SaveDtype::Float32,
         record: TrainingRecord {
             seed,
             split_seed: 0,

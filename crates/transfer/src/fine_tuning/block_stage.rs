@@ -69,6 +69,7 @@ impl FineTuning {
                 Kept::Head
             }
         };
+        model.network.params().round_to(self.save_dtype)?;
         let going_on = beginning.going_on();
         Ok(BlockStage {
             history,

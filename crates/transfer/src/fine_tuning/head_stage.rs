@@ -136,8 +136,12 @@ impl FineTuning {
         let monitor = target.monitor();
         let value =
             |of: &E| monitor.value(&Epoch { train: of.metrics().clone(), val: Some(of.metrics().clone()) });
-        let measure = |head: &Head| -> Result<E> {
+        let set_head = |head: &Head| -> Result<()> {
             model.set_head(head)?;
+            Ok(model.network.params().round_to(self.save_dtype)?)
+        };
+        let measure = |head: &Head| -> Result<E> {
+            set_head(head)?;
             model.measure(photos.splits.val.clone(), &target)
         };
         let old = if work.has_same_classes() { model.pretrained_head.as_ref() } else { None };
@@ -146,7 +150,7 @@ impl FineTuning {
             let Some(old) = old else { return Ok((new, false)) };
             let old = measure(old)?;
             match monitor.better(value(&new), value(&old)) {
-                true => model.set_head(&head).map(|()| (new, false)),
+                true => set_head(&head).map(|()| (new, false)),
                 false => Ok((old, true)),
             }
         })?;

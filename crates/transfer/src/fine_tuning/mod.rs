@@ -13,7 +13,7 @@ use std::time::Instant;
 use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
 };
-use firstsight_models::Block;
+use firstsight_models::{Block, SaveDtype};
 use firstsight_train::Identity;
 
 use self::photos::Fitted;
@@ -65,6 +65,8 @@ pub struct FineTuning {
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
     pub augmentation: AugmentationConfig,
+    /// Type of the weights in the run folder. All figures are those of the rounded weights; checkpoints stay float32.
+    pub save_dtype: SaveDtype,
     /// How the pixels of files are read.
     pub reading: Reading,
     /// Treatment of files that cannot be decoded.
@@ -127,6 +129,7 @@ impl FineTuning {
                 label_smoothing: 0.1,
                 crops: Crops::Reduced,
             },
+            save_dtype: SaveDtype::Float32,
             reading: Reading::viewer(),
             on_error: OnError::Fail,
         }
@@ -200,6 +203,7 @@ impl FineTuning {
         }
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
+        model.network.params().round_to(self.save_dtype)?;
         let recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
         let modes = self.modes(work);
         if let (None, Some((run, true))) = (&recipe.tuning, run) {

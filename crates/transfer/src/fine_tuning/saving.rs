@@ -45,7 +45,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         }
         self.provenance.record.write(&run.split())?;
         self.config().calibrated(self.val.temperature(), self.reject.as_ref())?.write(&run.config())?;
-        self.model.network.save(&run.weights())?;
+        self.model.network.save_as(&run.weights(), self.settings.save_dtype)?;
         let test = self.test.iter().map(|test| (Split::Test.name(), test));
         let splits: Vec<_> = std::iter::once((Split::Val.name(), &self.val)).chain(test).collect();
         E::save_answers(run, &self.data, &splits, self.reject.as_ref())?;

@@ -13,7 +13,7 @@ use firstsight_hpo::{
     StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
-use firstsight_models::{InputShape, ModelInfo};
+use firstsight_models::{InputShape, ModelInfo, SaveDtype};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
 use firstsight_train::{Callback, EpochEnd, Monitor, StopReason};
@@ -136,6 +136,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
         epochs: args.epochs,
         patience: args.patience,
         optimization: Optimization::Adam,
+        save_dtype: SaveDtype::Float32,
         record: TrainingRecord {
             seed,
             split_seed: args.split.split_seed,
