@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use atomic_write_file::AtomicWriteFile;
+use memmap2::Mmap;
 
 use crate::files::{self, write_atomically_with};
+use crate::mapped::map;
 
 /// Endings of the files that a cache holds. Others in the folder are nobody's concern here.
 const ENDINGS: [&str; 3] = ["images", "features", "hashes"];
@@ -206,6 +208,13 @@ impl Draft {
             self.cache.warn(&error);
             self.file = None;
         }
+    }
+
+    /// Maps the file, which keeps no name and lives until it is unmapped.
+    pub(crate) fn unnamed(self) -> Option<Mmap> {
+        let Self { cache, file } = self;
+        let mapped = |file: BufWriter<AtomicWriteFile>| map(file.into_inner()?.as_file());
+        mapped(file?).inspect_err(|error| cache.warn(error)).ok()
     }
 
     /// Syncs the file and gives it its name.

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "decode")]
 mod decode;
+#[cfg(feature = "decode")]
+mod store;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +13,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "decode")]
 pub use decode::DecodeOptions;
-
+#[cfg(feature = "decode")]
+pub use store::PixelStore;
 use twox_hash::XxHash64;
 
 use crate::error::{Error, Result};
@@ -129,15 +132,26 @@ impl ImageDataset {
         }
         let labels = Labels::Class(labels);
         labels.check(classes.len())?;
-        Ok(Self {
-            source: Arc::new(InMemory { pixels, bytes: height * width * channels }),
-            size: (height, width, channels),
+        let source = Arc::new(InMemory { pixels, bytes: height * width * channels });
+        Ok(Self::of_source(source, (height, width, channels), labels, classes))
+    }
+
+    /// All images of a source that has no files.
+    fn of_source(
+        source: Arc<dyn Source>,
+        size: (usize, usize, usize),
+        labels: Labels,
+        classes: Vec<String>,
+    ) -> Self {
+        Self {
+            source,
+            size,
             indices: (0..labels.len()).collect(),
             labels,
             classes: classes.into(),
             excluded: [].into(),
             notes: Arc::default(),
-        })
+        }
     }
 
     /// The number of images.

@@ -88,9 +88,9 @@ pub use cache_folder::{CacheFolder, CachedFile};
 pub use decode::{DecodedImage, decode_bytes, decode_image, decoding_memory};
 pub use decode_settings::{ColorMode, DecodeSettings, Interpolation, OnError, ResizeMode};
 pub use error::{Error, Result};
-#[cfg(feature = "decode")]
-pub use image_dataset::DecodeOptions;
 pub use image_dataset::ImageDataset;
+#[cfg(feature = "decode")]
+pub use image_dataset::{DecodeOptions, PixelStore};
 #[cfg(feature = "decode")]
 pub use image_facts::{Colors, ImageFacts};
 #[cfg(feature = "decode")]

@@ -240,7 +240,7 @@ impl Source for OnUse {
 }
 
 /// Bytes of an image, of which so many are no more than an address space holds.
-fn check_bytes(shape: [usize; 4]) -> Result<usize> {
+pub(super) fn check_bytes(shape: [usize; 4]) -> Result<usize> {
     let [n, height, width, channels] = shape;
     let bytes = [height, width, channels]
         .into_iter()

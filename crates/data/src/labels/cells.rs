@@ -1,6 +1,6 @@
 //! Labels from the cells of a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Labels, Task};
 
@@ -76,9 +76,10 @@ fn from_column(name: &str, cells: &[&str], task: Option<Task>) -> Result<(Vec<St
             if let Some(row) = cells.iter().position(|cell| cell.trim().is_empty()) {
                 return Err(error(row, "the name of a class"));
             }
-            Ok(named(cells.iter().map(|cell| vec![cell.trim().to_owned()]), |labels| {
-                Labels::Class(labels.into_iter().flatten().collect())
-            }))
+            let names: BTreeSet<&str> = cells.iter().map(|cell| cell.trim()).collect();
+            let places: BTreeMap<&str, u32> = names.iter().copied().zip(0..).collect();
+            let labels = cells.iter().map(|cell| places[cell.trim()]).collect();
+            Ok((names.into_iter().map(str::to_owned).collect(), Labels::Class(labels)))
         }
         Task::MultiLabel => {
             let parse = |(row, cell)| {

@@ -1,5 +1,6 @@
 //! Images with labels in words, from whatever names them, as a data set.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use regex::Regex;
+use unicode_normalization::is_nfc;
 
 use super::folder::composed;
 use super::sniff::START;
@@ -20,8 +22,8 @@ use crate::sample::{Sample, refuse_special};
 /// An image, what is said of it, and where.
 pub(super) struct Entry {
     pub(super) sample: Sample,
-    /// A cell for each label column.
-    pub(super) labels: Vec<String>,
+    /// A cell for each label column. Images of one class may share them.
+    pub(super) labels: Arc<[String]>,
     /// All training images where nothing is said.
     pub(super) split: Option<&'static str>,
     /// The file, and the line or row in it.
@@ -100,11 +102,11 @@ impl Listing {
         let has_splits = list(root)?
             .iter()
             .any(|(name, path)| path.is_dir() && name.to_str().is_some_and(|name| split_of(name).is_some()));
-        let place: Arc<Path> = root.into();
+        let (place, labels): (Arc<Path>, Arc<[String]>) = (root.into(), [String::new()].into());
         let entries = images.into_iter().map(|path| Entry {
             split: path.parent().filter(|_| has_splits).and_then(|folder| split_of_folder(root, folder)),
             sample: Sample::file(path),
-            labels: vec![String::new()],
+            labels: labels.clone(),
             place: (place.clone(), 0),
         });
         Ok(Self {
@@ -132,7 +134,7 @@ impl Listing {
             let found =
                 regex.captures(name).or_else(|| regex.captures(&below)).and_then(|found| found.get(1));
             match found {
-                Some(label) => entry.labels = vec![label.as_str().to_owned()],
+                Some(label) => entry.labels = [label.as_str().to_owned()].into(),
                 None => unmatched.push(below.clone()),
             }
         }
@@ -192,8 +194,13 @@ impl Listing {
         let cell = |row: usize, column: usize| self.entries[row].labels[column].as_str();
         let found = match &*self.columns {
             [column] => {
-                let cells: Vec<String> = (0..self.entries.len()).map(|row| composed(cell(row, 0))).collect();
-                let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+                let composed = |cell| match is_nfc(cell) {
+                    true => Cow::Borrowed(cell),
+                    false => Cow::Owned(composed(cell)),
+                };
+                let cells: Vec<Cow<'_, str>> =
+                    (0..self.entries.len()).map(|row| composed(cell(row, 0))).collect();
+                let cells: Vec<&str> = cells.iter().map(|cell| &**cell).collect();
                 Labels::from_column(column, &cells, task)
             }
             columns => {

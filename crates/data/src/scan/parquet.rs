@@ -121,7 +121,7 @@ fn rows(
                 columns.get_or_insert_with(|| titles.iter().map(|&title| title.clone()).collect()).clone();
             let number = entries.len() as u64 + 1;
             let labels = columns.iter().zip(&cells).find(|(title, _)| **title == label);
-            let labels = vec![labels.map(|(_, cell)| cell.clone()).unwrap_or_default()];
+            let labels = [labels.map(|(_, cell)| cell.clone()).unwrap_or_default()].into();
             let shown = match name.as_deref().and_then(|name| Path::new(name).file_name()?.to_str()) {
                 Some(name) => path.join(format!("{number}-{name}")),
                 None => path.join(number.to_string()),

@@ -1,6 +1,6 @@
 //! Tar archives, such as WebDataset's shards: members that share a name up to its first dot belong together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -36,31 +36,14 @@ struct Group {
 
 /// Lists the images of archives, of which `root` is the folder.
 pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> Result<Listing> {
-    let read: Vec<Result<_>> = archives.par_iter().map(|archive| members(archive)).collect();
     let classes = classes(root)?;
+    let read = |archive: &PathBuf| images(root, archive, &classes, options);
+    let read: Vec<Result<_>> = archives.par_iter().map(read).collect();
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    for (archive, read) in archives.iter().zip(read) {
-        let (groups, left_out) = read?;
+    for read in read {
+        let (of_archive, left_out) = read?;
+        entries.extend(of_archive);
         skipped.extend(left_out);
-        let split = split_of_path(root, archive);
-        let file: Arc<Path> = archive.as_path().into();
-        for ((_, group), place) in groups.into_iter().zip(1..) {
-            let Some(sample) = group.image else { continue };
-            let inside = sample.path.strip_prefix(archive).unwrap_or(&sample.path).to_owned();
-            let label = label(&group.texts, options).map(|text| named(&classes, text));
-            let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
-            let label = label.or_else(folder).unwrap_or_default();
-            let split = split.or_else(|| {
-                let folders = inside.parent()?.components();
-                folders.into_iter().find_map(|folder| split_of(&folder.as_os_str().to_string_lossy()))
-            });
-            let row = Row {
-                columns: group.texts.keys().cloned().collect(),
-                cells: group.texts.values().cloned().collect(),
-            };
-            let place = (file.clone(), place);
-            entries.push(Entry { sample: sample.with_row(row), labels: vec![label], split, place });
-        }
     }
     skipped.sort();
     let columns = vec![options.label_columns.first().map_or("label", String::as_str).to_owned()];
@@ -69,6 +52,41 @@ pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> 
         _ => (root.to_owned(), root.to_owned()),
     };
     Ok(Listing { path, root, columns, entries, classes, skipped, notes: vec![] })
+}
+
+/// The images of an archive, with the names of classes where they are given by number.
+fn images(
+    root: &Path,
+    archive: &Path,
+    classes: &[String],
+    options: &ScanOptions,
+) -> Result<(Vec<Entry>, Vec<Skipped>)> {
+    let (groups, skipped) = members(archive)?;
+    let split = split_of_path(root, archive);
+    let file: Arc<Path> = archive.into();
+    let (mut entries, mut known, mut columns) = (Vec::new(), HashMap::new(), Arc::<[String]>::from([]));
+    for ((_, Group { image, texts }), place) in groups.into_iter().zip(1..) {
+        let Some(sample) = image else { continue };
+        let inside = sample.path.strip_prefix(archive).unwrap_or(&sample.path);
+        let label = label(&texts, options).map(|text| named(classes, text));
+        let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
+        let label = label.or_else(folder).unwrap_or_default();
+        let labels: &Arc<[String]> = known.entry(label).or_insert_with_key(|label| [label.clone()].into());
+        let split = split.or_else(|| {
+            let folders = inside.parent()?.components();
+            folders.into_iter().find_map(|folder| split_of(&folder.as_os_str().to_string_lossy()))
+        });
+        if !texts.keys().eq(&*columns) {
+            columns = texts.keys().cloned().collect();
+        }
+        let sample = match texts.is_empty() {
+            true => sample,
+            false => sample.with_row(Row { columns: columns.clone(), cells: texts.into_values().collect() }),
+        };
+        let (labels, place) = (labels.clone(), (file.clone(), place));
+        entries.push(Entry { sample, labels, split, place });
+    }
+    Ok((entries, skipped))
 }
 
 type Members = (Vec<(String, Group)>, Vec<Skipped>);

@@ -1,19 +1,24 @@
 //! The one pass over all files: each is read, hashed and decoded once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight_data::{
-    Alpha, DatasetFolder, DecodeSettings, ImageFacts, ImageHash, Labels, Reading, Sample, decode_bytes,
+    Alpha, DatasetFolder, DecodeSettings, DecodedImage, ImageDataset, ImageFacts, ImageFolder, ImageHash,
+    Labels, PixelStore, Reading, Sample, decode_bytes,
 };
 use rayon::prelude::*;
 
 use super::finding::{Finding, FindingKind, Suggestion};
-use crate::{ContentHash, Result, Runtime};
+use crate::{ContentHash, Error, Result, Runtime};
 
-/// Side of the thumbnail that is kept of each image.
+/// Side of the thumbnails that the small network sees.
 pub(super) const THUMBNAIL: usize = 32;
 
-/// What is kept of an image after it was read: 3 kB.
+/// Images that are read before their thumbnails are kept.
+const CHUNK: usize = 2048;
+
+/// What is kept of an image after it was read: some 300 bytes.
 #[derive(Debug, Clone)]
 pub struct CheckedImage {
     /// The file.
@@ -23,7 +28,7 @@ pub struct CheckedImage {
     /// Its class, where images have one each.
     pub label: Option<u32>,
     /// Its label in words: a class, several, or a number.
-    pub target: String,
+    pub target: Arc<str>,
     /// Size of the file.
     pub bytes: u64,
     /// The hash of its content; none where it cannot be read.
@@ -39,12 +44,10 @@ pub struct CheckedImage {
 pub struct Look {
     /// The hash of what it shows.
     pub hash: ImageHash,
-    /// 32 × 32 RGB.
-    pub thumbnail: Vec<u8>,
     /// Whether there are pixels that are not opaque.
     pub transparent: bool,
     /// What was repaired.
-    pub note: Option<String>,
+    pub note: Option<Box<str>>,
 }
 
 impl CheckedImage {
@@ -58,29 +61,30 @@ impl CheckedImage {
         self.sample.path.display().to_string()
     }
 
-    fn read(place: &Place<'_>, reading: Reading) -> Self {
-        let empty = |reason| Self {
-            sample: place.sample.clone(),
-            split: place.split,
-            label: place.label,
-            target: place.target.clone(),
+    /// The image, with its thumbnail where it could be decoded.
+    fn read(place: Place<'_>, reading: Reading) -> (Self, Option<Vec<u8>>) {
+        let Place { sample, split, label, target } = place;
+        let unread = |reason| Self {
+            sample: sample.clone(),
+            split,
+            label,
+            target,
             bytes: 0,
             content: None,
             facts: None,
             look: Err(reason),
         };
-        let bytes = match place.sample.read() {
+        let bytes = match sample.read() {
             Ok(bytes) => bytes,
-            Err(error) => return empty(error.to_string()),
+            Err(error) => return (unread(error.to_string()), None),
         };
         let facts = ImageFacts::read(&bytes);
-        Self {
-            bytes: bytes.len() as u64,
-            content: Some(ContentHash::of(&bytes)),
-            facts,
-            look: Look::of(place.sample, &bytes, facts, reading).map_err(|error| error.to_string()),
-            ..empty(String::new())
-        }
+        let (look, thumbnail) = match Look::of(sample, &bytes, facts, reading) {
+            Ok((look, thumbnail)) => (Ok(look), Some(thumbnail)),
+            Err(error) => (Err(error.to_string()), None),
+        };
+        let (content, length) = (Some(ContentHash::of(&bytes)), bytes.len() as u64);
+        (Self { bytes: length, content, facts, look, ..unread(String::new()) }, thumbnail)
     }
 }
 
@@ -89,54 +93,63 @@ struct Place<'a> {
     sample: &'a Sample,
     split: &'static str,
     label: Option<u32>,
-    target: String,
+    target: Arc<str>,
 }
 
-impl<'a> Place<'a> {
-    fn all(data: &'a DatasetFolder) -> Vec<Self> {
-        let mut places = Vec::new();
-        for (split, folder) in data.splits() {
-            let class = |&class: &u32| folder.classes()[class as usize].clone();
-            for (i, sample) in folder.samples().iter().enumerate() {
-                let (label, target) = match folder.targets() {
-                    Labels::Class(labels) => (Some(labels[i]), class(&labels[i])),
-                    Labels::MultiLabel(labels) => {
-                        (None, labels[i].iter().map(class).collect::<Vec<_>>().join("|"))
-                    }
-                    Labels::Value(values) => (None, values[i].to_string()),
-                };
-                places.push(Self { sample, split, label, target });
+/// Makes the places of a folder's images, which share the names of their classes.
+struct Places<'a> {
+    split: &'static str,
+    folder: &'a ImageFolder,
+    classes: Vec<Arc<str>>,
+}
+
+impl<'a> Places<'a> {
+    fn new(split: &'static str, folder: &'a ImageFolder) -> Self {
+        let classes = folder.classes().iter().map(|class| class.as_str().into()).collect();
+        Self { split, folder, classes }
+    }
+
+    fn place(&self, i: usize) -> Place<'a> {
+        let (label, target) = match self.folder.targets() {
+            Labels::Class(labels) => (Some(labels[i]), self.classes[labels[i] as usize].clone()),
+            Labels::MultiLabel(labels) => {
+                let names = labels[i].iter().map(|&class| &*self.classes[class as usize]);
+                (None, names.collect::<Vec<_>>().join("|").into())
             }
-        }
-        places
+            Labels::Value(values) => (None, values[i].to_string().into()),
+        };
+        Place { sample: &self.folder.samples()[i], split: self.split, label, target }
     }
 }
 
+fn decode(sample: &Sample, bytes: &[u8], reading: Reading) -> firstsight_data::Result<DecodedImage> {
+    decode_bytes(&sample.path, bytes, &DecodeSettings { reading, ..ImageHash::decode_settings() })
+}
+
+fn thumbnail(image: &DecodedImage) -> Vec<u8> {
+    halved(&image.pixels, ImageHash::decode_settings().width)
+}
+
 impl Look {
+    /// What there is to keep of an image, and its thumbnail, 32 × 32 RGB.
     fn of(
         sample: &Sample,
         bytes: &[u8],
         facts: Option<ImageFacts>,
         reading: Reading,
-    ) -> firstsight_data::Result<Self> {
-        let settings = DecodeSettings { reading, ..ImageHash::decode_settings() };
-        let image = decode_bytes(&sample.path, bytes, &settings)?;
+    ) -> firstsight_data::Result<(Self, Vec<u8>)> {
+        let image = decode(sample, bytes, reading)?;
         let transparent = match facts {
             // Transparency matters where it makes a difference.
             Some(facts) if facts.alpha => {
                 let other = if reading.alpha == Alpha::Blend { Alpha::Drop } else { Alpha::Blend };
-                let reading = Reading { alpha: other, ..reading };
-                decode_bytes(&sample.path, bytes, &DecodeSettings { reading, ..settings })?.pixels
-                    != image.pixels
+                decode(sample, bytes, Reading { alpha: other, ..reading })?.pixels != image.pixels
             }
             _ => false,
         };
-        Ok(Self {
-            hash: ImageHash::new(&image.pixels)?,
-            thumbnail: halved(&image.pixels, settings.width),
-            transparent,
-            note: image.note,
-        })
+        let thumbnail = thumbnail(&image);
+        let (hash, note) = (ImageHash::new(&image.pixels)?, image.note.map(Into::into));
+        Ok((Self { hash, transparent, note }, thumbnail))
     }
 }
 
@@ -156,19 +169,51 @@ fn halved(pixels: &[u8], width: usize) -> Vec<u8> {
     half
 }
 
-/// Reads and decodes every image of every split, in parallel.
-pub(super) fn read(data: &DatasetFolder, reading: Reading, runtime: &Runtime) -> Vec<CheckedImage> {
-    let places = Place::all(data);
+/// Reads and decodes every image of every split, in parallel. The thumbnails are kept if they are `wanted`, black ones of images
+/// that could not be decoded.
+pub(super) fn read(
+    data: &DatasetFolder,
+    reading: Reading,
+    wanted: bool,
+    runtime: &Runtime,
+) -> Result<(Vec<CheckedImage>, Option<ImageDataset>)> {
+    let total = data.splits().map(|(_, folder)| folder.len()).sum();
+    let size = (THUMBNAIL, THUMBNAIL, 3);
+    let mut store = match wanted && total > 0 {
+        true => Some(PixelStore::begin(total, size, runtime.cache.as_ref())?),
+        false => None,
+    };
+    let black = vec![0; THUMBNAIL * THUMBNAIL * 3];
     let finished = AtomicUsize::new(0);
-    let images = runtime.counted("images", |report| {
-        let read = |place: &Place<'_>| {
-            let image = CheckedImage::read(place, reading);
-            report(finished.fetch_add(1, Ordering::Relaxed) + 1, places.len());
-            image
-        };
-        Ok::<_, std::convert::Infallible>(places.par_iter().map(read).collect())
-    });
-    images.unwrap_or_default()
+    let images: Vec<CheckedImage> = runtime.counted("images", |report| {
+        let mut images = Vec::with_capacity(total);
+        for (split, folder) in data.splits() {
+            let places = Places::new(split, folder);
+            let read = |i: usize| {
+                let read = CheckedImage::read(places.place(i), reading);
+                report(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
+                read
+            };
+            for start in (0..folder.len()).step_by(CHUNK) {
+                let chunk = start..folder.len().min(start + CHUNK);
+                let read: Vec<_> = chunk.into_par_iter().map(read).collect();
+                for (image, thumbnail) in read {
+                    images.push(image);
+                    if let Some(store) = &mut store {
+                        store.push(thumbnail.as_ref().unwrap_or(&black));
+                    }
+                }
+            }
+        }
+        Ok::<_, Error>(images)
+    })?;
+    let thumbnails = |store: PixelStore| {
+        let samples: Vec<Sample> = images.iter().map(|image| image.sample.clone()).collect();
+        let again = move |i: usize| Ok(thumbnail(&decode(&samples[i], &samples[i].read()?, reading)?));
+        store.finish(Labels::Class(vec![0; total]), vec![String::new()], again)
+    };
+    let thumbnails = store.map(thumbnails).transpose()?;
+    Ok((images, thumbnails))
 }
 
 /// The findings about single files.

@@ -139,20 +139,20 @@ impl LabelSearch {
 impl DataCheck {
     /// Reads every image once and looks for everything that [`FindingKind`] names.
     ///
-    /// Memory holds about 4 kB for each image, and its features where there are weights.
+    /// Memory holds some 300 bytes for each image, and its features where there are weights.
     ///
     /// # Errors
     ///
     /// Those of loading weights and of training; a file that cannot be read is a finding.
     pub fn run(&self, data: &DatasetFolder, runtime: &Runtime) -> Result<CheckResult> {
         let classes = data.classes().to_vec();
-        let images = images::read(data, self.reading, runtime);
+        let (images, thumbnails) = images::read(data, self.reading, self.looker == Looker::Small, runtime)?;
         let of = |i: usize, kind: FindingKind, reason: String| {
             let image: &CheckedImage = &images[i];
             Finding {
                 path: Some(image.path()),
                 split: Some(image.split),
-                class: Some(image.target.clone()),
+                class: Some(image.target.to_string()),
                 image: Some(i),
                 ..Finding::new(kind, reason)
             }
@@ -179,22 +179,21 @@ impl DataCheck {
         let duplicates = duplicates::findings(&images, &standing, &near, of);
         findings.extend(duplicates.findings);
 
-        let out_of_fold = match (&self.looker, &features) {
-            (Looker::Features(_), Some(BackboneFeatures { images: among, rows })) => {
-                probabilities::by_features(
-                    &images,
-                    among,
-                    rows,
-                    classes.len(),
-                    &duplicates.groups,
-                    self.seed,
-                    runtime,
-                )?
+        let out_of_fold = match (features, &thumbnails) {
+            (Some(BackboneFeatures { images: among, rows }), _) => probabilities::by_features(
+                &images,
+                &among,
+                &rows,
+                classes.len(),
+                &duplicates.groups,
+                self.seed,
+                runtime,
+            )?,
+            (None, Some(thumbnails)) => {
+                let groups = &duplicates.groups;
+                probabilities::by_small_network(&images, thumbnails, &classes, groups, self.seed, runtime)?
             }
-            (Looker::Small, _) => {
-                probabilities::by_small_network(&images, &classes, &duplicates.groups, self.seed, runtime)?
-            }
-            _ => None,
+            (None, None) => None,
         };
         let labels = match out_of_fold {
             None => LabelSearch::none(match &self.looker {

@@ -119,9 +119,10 @@ fn log_loss(predictions: &Predictions) -> f64 {
     predictions.labels.iter().enumerate().map(of).sum()
 }
 
-/// By the lecture's small network, trained from scratch on thumbnails of 32 × 32.
+/// By the lecture's small network, trained from scratch on thumbnails of 32 × 32, one of each of the images.
 pub(super) fn by_small_network(
     images: &[CheckedImage],
+    thumbnails: &ImageDataset,
     classes: &[String],
     groups: &Groups,
     seed: u64,
@@ -129,10 +130,8 @@ pub(super) fn by_small_network(
 ) -> Result<Option<OutOfFold>> {
     let sound = (0..images.len()).filter(|&i| images[i].is_sound()).collect();
     let Some(folded) = Folded::new(images, sound, groups, seed) else { return Ok(None) };
-    let looks = folded.images.iter().filter_map(|&i| images[i].look.as_ref().ok());
-    let pixels: Vec<u8> = looks.flat_map(|look| look.thumbnail.iter().copied()).collect();
-    let size = (THUMBNAIL, THUMBNAIL, 3);
-    let all = ImageDataset::from_pixels(pixels, size, folded.labels.clone(), classes.to_vec())?;
+    let all = thumbnails.subset(&folded.images);
+    let all = all.with_targets(Labels::Class(folded.labels.clone()), classes.to_vec())?;
     let epochs = (IMAGES / all.len().max(1)).clamp(EPOCHS.0, EPOCHS.1);
     let plan = Training {
         model: &SMALL_CNN,

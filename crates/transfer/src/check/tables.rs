@@ -100,7 +100,7 @@ impl CheckResult {
         let rows = self.labels.predictions.iter().flat_map(|predictions| {
             self.labels.images.iter().enumerate().map(|(row, &image)| {
                 let image = &self.images[image];
-                let mut cells = vec![image.path(), image.target.clone()];
+                let mut cells = vec![image.path(), image.target.to_string()];
                 cells.extend(predictions.row(row).iter().map(f32::to_string));
                 cells
             })
