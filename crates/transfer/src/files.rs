@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use firstsight_data::files::write_atomically;
+use firstsight_data::files::{write_atomically, write_atomically_with};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
@@ -33,6 +33,18 @@ impl WriteError {
 /// [`WriteError`] names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write_atomically(path, bytes).map_err(WriteError::new(path))
+}
+
+/// As [`write`], with the content produced by `write`, which gets a buffered writer.
+///
+/// # Errors
+///
+/// [`WriteError`] names the file.
+pub fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    write_atomically_with(path, write).map_err(WriteError::new(path))
 }
 
 /// Writes a value as indented JSON with a final newline.

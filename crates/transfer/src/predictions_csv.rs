@@ -1,5 +1,6 @@
 //! `predictions.csv`: what a network says of each image, and `confusion.csv`.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::{Error, Evaluation, Result, files};
@@ -12,16 +13,15 @@ use crate::{Error, Evaluation, Result, files};
 ///
 /// [`Error::Write`] for a file that cannot be written.
 pub fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Evaluation)]) -> Result<()> {
-    let mut table = csv::Writer::from_writer(Vec::new());
-    let unusable = |e: csv::Error| Error::Config { path: path.to_path_buf(), reason: e.to_string() };
     let columns = ["path", "split", "truth", "prediction", "probability", "truth_probability", "note"];
-    table.write_record(columns).map_err(unusable)?;
-    for (split, measured) in splits {
-        let (classes, predictions) = (measured.images.classes(), measured.calibrated());
-        for (i, &label) in predictions.labels.iter().enumerate() {
-            let (class, probability) = predictions.top(i);
-            table
-                .write_record([
+    let write = |file: &mut dyn Write| -> io::Result<()> {
+        let mut table = csv::Writer::from_writer(file);
+        table.write_record(columns)?;
+        for (split, measured) in splits {
+            let (classes, predictions) = (measured.images.classes(), measured.calibrated());
+            for (i, &label) in predictions.labels.iter().enumerate() {
+                let (class, probability) = predictions.top(i);
+                table.write_record([
                     measured.path(i, root).unwrap_or_else(|| i.to_string()).as_str(),
                     split,
                     &classes[label as usize],
@@ -29,15 +29,16 @@ pub fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Evaluation)
                     &probability.to_string(),
                     &predictions.row(i)[label as usize].to_string(),
                     measured.images.note(i).unwrap_or_default(),
-                ])
-                .map_err(unusable)?;
+                ])?;
+            }
+            for (file, reason) in measured.images.excluded() {
+                let file = file.strip_prefix(root).unwrap_or(file).display().to_string();
+                table.write_record([file.as_str(), split, "", "", "", "", reason])?;
+            }
         }
-        for (file, reason) in measured.images.excluded() {
-            let file = file.strip_prefix(root).unwrap_or(file).display().to_string();
-            table.write_record([file.as_str(), split, "", "", "", "", reason]).map_err(unusable)?;
-        }
-    }
-    write(path, table)
+        table.flush()
+    };
+    Ok(files::write_with(path, write)?)
 }
 
 /// Writes the confusion matrix with the classes' names: a row for each true class.
@@ -55,10 +56,6 @@ pub fn write_confusion(path: &Path, measured: &Evaluation) -> Result<()> {
         let counts = row.iter().map(usize::to_string);
         table.write_record(std::iter::once(class.clone()).chain(counts)).map_err(unusable)?;
     }
-    write(path, table)
-}
-
-fn write(path: &Path, table: csv::Writer<Vec<u8>>) -> Result<()> {
     let bytes =
         table.into_inner().map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
     Ok(files::write(path, &bytes)?)

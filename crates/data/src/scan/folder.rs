@@ -318,12 +318,13 @@ impl ImageFolder {
     ///
     /// [`Error::Io`], [`Error::NotAnImage`] or [`Error::Undecodable`], naming the first such file.
     pub fn dimensions(&self, exif: Exif) -> Result<Vec<(u32, u32)>> {
-        self.each_dimensions(exif).into_iter().collect()
+        self.each_dimensions(exif).into_iter().map(|found| found.map_err(|error| *error)).collect()
     }
 
     /// As [`dimensions`](Self::dimensions), with an error in the place of each image whose header cannot be read.
-    pub fn each_dimensions(&self, exif: Exif) -> Vec<Result<(u32, u32)>> {
-        self.samples.par_iter().map(|sample| decode::read_dimensions(sample, exif)).collect()
+    pub fn each_dimensions(&self, exif: Exif) -> Vec<Result<(u32, u32), Box<Error>>> {
+        let dimensions = |sample| decode::read_dimensions(sample, exif).map_err(Box::new);
+        self.samples.par_iter().map(dimensions).collect()
     }
 
     /// Shuffles and splits into train and test exactly as scikit-learn does: see [`train_test_split`].

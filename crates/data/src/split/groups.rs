@@ -26,12 +26,13 @@ pub struct Groups {
 impl Groups {
     /// Examples with equal keys are a group.
     pub fn new<K: Eq + Hash>(keys: impl IntoIterator<Item = K>) -> Self {
-        let mut known = HashMap::new();
+        let keys = keys.into_iter();
+        let mut known = HashMap::with_capacity(keys.size_hint().0);
         let number = |key| {
             let next = known.len();
             *known.entry(key).or_insert(next)
         };
-        let numbers = keys.into_iter().map(number).collect();
+        let numbers = keys.map(number).collect();
         Self { numbers, count: known.len() }
     }
 

@@ -122,26 +122,28 @@ impl Dealing<'_> {
         self.groups.numbers().iter().map(|&group| of_group[group]).collect()
     }
 
-    /// The classes of each example.
-    fn strata(&self) -> Vec<Vec<usize>> {
+    /// The group and the class of each example, or of each of its classes.
+    fn strata(&self) -> Vec<(u32, u32)> {
+        let groups = self.groups.numbers().iter().map(|&group| group as u32);
         match self.labels {
-            Labels::Class(labels) => labels.iter().map(|&class| vec![class as usize]).collect(),
+            Labels::Class(labels) => groups.zip(labels.iter().copied()).collect(),
             Labels::MultiLabel(labels) => {
-                let none = labels.iter().flatten().max().map_or(0, |&class| class as usize + 1);
-                let classes = |classes: &Vec<u32>| match classes.is_empty() {
-                    true => vec![none],
-                    false => classes.iter().map(|&class| class as usize).collect(),
+                let none = [labels.iter().flatten().max().map_or(0, |class| class + 1)];
+                let classes = |(group, classes)| {
+                    let classes: &[u32] = classes;
+                    let classes = if classes.is_empty() { &none } else { classes };
+                    classes.iter().map(|&class| (group, class)).collect::<Vec<_>>()
                 };
-                labels.iter().map(classes).collect()
+                groups.zip(labels.iter().map(Vec::as_slice)).flat_map(classes).collect()
             }
             Labels::Value(values) => {
                 let least = self.shares.iter().copied().fold(1.0, f64::min);
                 let bins = ((values.len() as f64 * least) as usize).clamp(1, 10);
                 let mut order: Vec<usize> = (0..values.len()).collect();
                 order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-                let mut strata = vec![Vec::new(); values.len()];
+                let mut strata: Vec<(u32, u32)> = groups.map(|group| (group, 0)).collect();
                 for (rank, &i) in order.iter().enumerate() {
-                    strata[i].push(rank * bins / values.len());
+                    strata[i].1 = (rank * bins / values.len()) as u32;
                 }
                 strata
             }
@@ -149,22 +151,26 @@ impl Dealing<'_> {
     }
 
     /// The classes of each group with their numbers of examples.
-    fn units(&self) -> Vec<Vec<(usize, usize)>> {
-        let mut units: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.count()];
-        for (&group, classes) in self.groups.numbers().iter().zip(self.strata()) {
-            let unit = &mut units[group];
-            for class in classes {
-                match unit.iter_mut().find(|(known, _)| *known == class) {
+    fn units(&self) -> Units {
+        let mut strata = self.strata();
+        strata.sort_by_key(|(group, _)| *group);
+        let mut units = Units { starts: vec![0], classes: Vec::with_capacity(self.groups.count()) };
+        for group in strata.chunk_by(|a, b| a.0 == b.0) {
+            let start = units.classes.len();
+            for &(_, class) in group {
+                let class = class as usize;
+                match units.classes[start..].iter_mut().find(|(known, _)| *known == class) {
                     Some((_, n)) => *n += 1,
-                    None => unit.push((class, 1)),
+                    None => units.classes.push((class, 1)),
                 }
             }
+            units.starts.push(units.classes.len());
         }
         units
     }
 
     /// Deals the groups out in an order, then moves them while that helps. Returns the part of each group.
-    fn deal(&self, units: &[Vec<(usize, usize)>], order: &[usize]) -> (Cost, Vec<usize>) {
+    fn deal(&self, units: &Units, order: &[usize]) -> (Cost, Vec<usize>) {
         let mut counts = Counts::new(units, self);
         let mut parts = vec![0; units.len()];
         for &unit in order {
@@ -201,6 +207,27 @@ impl Dealing<'_> {
     }
 }
 
+/// The classes of each group with their numbers of examples.
+struct Units {
+    /// Where the classes of each group begin, and where the last ones end.
+    starts: Vec<usize>,
+    classes: Vec<(usize, usize)>,
+}
+
+impl Units {
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+}
+
+impl std::ops::Index<usize> for Units {
+    type Output = [(usize, usize)];
+
+    fn index(&self, group: usize) -> &Self::Output {
+        &self.classes[self.starts[group]..self.starts[group + 1]]
+    }
+}
+
 /// How far a division is from what is wanted: first the classes that parts lack, then the statistic.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
@@ -230,11 +257,11 @@ struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    fn new(units: &[Vec<(usize, usize)>], dealing: &Dealing<'a>) -> Self {
+    fn new(units: &Units, dealing: &Dealing<'a>) -> Self {
         let Dealing { shares, training_first, .. } = *dealing;
-        let classes = units.iter().flatten().map(|(class, _)| class + 1).max().unwrap_or(0);
+        let classes = units.classes.iter().map(|(class, _)| class + 1).max().unwrap_or(0);
         let (mut total, mut n_groups) = (vec![0; classes + 1], vec![0; classes]);
-        for &(class, n) in units.iter().flatten() {
+        for &(class, n) in &units.classes {
             n_groups[class] += 1;
             total[class] += n;
             total[classes] += n;

@@ -107,10 +107,12 @@ impl SplitConfig {
 
     /// Images of one group, and of equal content.
     fn groups(&self, root: &Path, folder: &ImageFolder, contents: &Contents) -> Result<Groups> {
-        let equal = Groups::new(folder.samples().iter().map(|sample| match contents.get(sample) {
-            Some(hash) => Ok(hash),
-            None => Err(&sample.path),
-        }));
+        // Files that cannot be read are like no other.
+        let equal = Groups::new(
+            (0..)
+                .zip(folder.samples())
+                .map(|(i, sample)| contents.get(sample).map_or(i, |hash| hash.prefix())),
+        );
         Ok(match &self.group_by {
             Some(group_by) => group_by.groups(root, folder)?.joined(&equal),
             None => equal,

@@ -1,6 +1,5 @@
 //! What is in the files: hashes, by which equal images are found wherever they lie.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +22,13 @@ impl ContentHash {
     /// The hash of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl ContentHash {
+    /// Its first 16 bytes.
+    pub(super) fn prefix(&self) -> u128 {
+        self.0.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
     }
 }
 
@@ -52,7 +58,7 @@ impl FromStr for ContentHash {
 #[derive(Debug, Clone, Default)]
 pub struct Contents(
     /// By path.
-    Arc<[(Arc<Path>, ContentHash)]>,
+    Arc<Vec<(Arc<Path>, ContentHash)>>,
 );
 
 impl Contents {
@@ -72,15 +78,16 @@ impl Contents {
                 report(finished.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
                 hash.map(|hash| (path.clone(), stamp, hash))
             };
-            Ok::<_, std::convert::Infallible>(samples.par_iter().filter_map(hash).collect())
+            Ok::<_, std::convert::Infallible>(samples.par_iter().map(hash).collect())
         });
-        let hashed: Vec<_> = hashed.unwrap_or_default();
+        let hashed: Vec<Option<_>> = hashed.unwrap_or_default();
         if let Some(known) = known {
             known.write(&hashed);
         }
-        let mut contents: Vec<_> = hashed.into_iter().map(|(path, _, hash)| (path, hash)).collect();
-        contents.sort_by(|a, b| a.0.cmp(&b.0));
-        Self(contents.into())
+        let mut contents: Vec<_> = hashed.into_iter().flatten().map(|(path, _, hash)| (path, hash)).collect();
+        contents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        contents.shrink_to_fit();
+        Self(Arc::new(contents))
     }
 
     /// The hash of an image.
@@ -98,6 +105,9 @@ pub struct Duplicates {
     pub conflicting: Vec<(PathBuf, PathBuf)>,
 }
 
+/// A part and an image's index in it.
+type Place = (u32, u32);
+
 /// An image of one split that is in another as well.
 #[derive(Debug, Clone)]
 pub struct Across {
@@ -109,15 +119,6 @@ pub struct Across {
     pub other: Split,
     /// The file there.
     pub other_file: PathBuf,
-}
-
-/// The first image of a content.
-struct First<'a> {
-    split: Split,
-    sample: &'a Sample,
-    label: String,
-    /// Whether another of the same content has another label.
-    conflicts: bool,
 }
 
 impl Duplicates {
@@ -133,32 +134,34 @@ impl Duplicates {
 
     /// Finds the duplicates of splits, which share their classes and are in the order train, val, test.
     pub fn find(parts: &[(Split, &ImageFolder)], contents: &Contents) -> Self {
-        let mut duplicates = Self::default();
-        let mut known: HashMap<ContentHash, First<'_>> = HashMap::new();
-        for &(split, folder) in parts {
-            for (i, sample) in folder.samples().iter().enumerate() {
-                let Some(hash) = contents.get(sample) else { continue };
-                let label = label(folder, i);
-                let Some(first) = known.get_mut(&hash) else {
-                    known.insert(hash, First { split, sample, label, conflicts: false });
-                    continue;
-                };
-                let (file, first_file) = (sample.path.to_path_buf(), first.sample.path.to_path_buf());
-                if first.label != label && !first.conflicts {
-                    first.conflicts = true;
-                    duplicates.conflicting.push((first_file.clone(), file.clone()));
-                }
-                if first.split != split {
-                    duplicates.across.push(Across {
-                        split,
-                        file,
-                        other: first.split,
-                        other_file: first_file,
-                    });
-                }
-            }
+        // Images with their places, those of one content side by side.
+        let mut images: Vec<(ContentHash, Place)> = Vec::new();
+        for (part, (_, folder)) in parts.iter().enumerate() {
+            let hashes = folder.samples().iter().map(|sample| contents.get(sample)).enumerate();
+            images.extend(hashes.filter_map(|(i, hash)| Some((hash?, (part as u32, i as u32)))));
         }
-        duplicates
+        images.sort_unstable();
+        let (mut across, mut conflicting) = (Vec::new(), Vec::new());
+        for same in images.chunk_by(|a, b| a.0 == b.0) {
+            let (first, others) = (same[0].1, same[1..].iter().map(|image| image.1));
+            let label = |(part, i): Place| label(parts[part as usize].1, i as usize);
+            let first_label = if same.len() > 1 { label(first) } else { String::new() };
+            across.extend(others.clone().filter(|other| other.0 != first.0).map(|other| (other, first)));
+            conflicting.extend(others.clone().find(|&other| label(other) != first_label).map(|o| (o, first)));
+        }
+        // By the image that comes later.
+        across.sort_unstable();
+        conflicting.sort_unstable();
+        let split = |(part, _): Place| parts[part as usize].0;
+        let file = |(part, i): Place| parts[part as usize].1.samples()[i as usize].path.to_path_buf();
+        let across = across.into_iter().map(|(image, first)| Across {
+            split: split(image),
+            file: file(image),
+            other: split(first),
+            other_file: file(first),
+        });
+        let conflicting = conflicting.into_iter().map(|(image, first)| (file(first), file(image)));
+        Self { across: across.collect(), conflicting: conflicting.collect() }
     }
 
     /// What there is to say, with paths below `root`.

@@ -34,6 +34,9 @@ impl Stamp {
     }
 }
 
+/// An image with its file's size and time, and its hash.
+pub(super) type Hashed = (Arc<Path>, Option<Stamp>, ContentHash);
+
 /// About how many bytes a row has besides its path.
 const ROW: usize = 100;
 
@@ -68,21 +71,20 @@ impl<'a> KnownHashes<'a> {
     }
 
     /// Keeps the hashes in place of those before, if there is any new one.
-    pub(super) fn write(self, hashes: &[(Arc<Path>, Option<Stamp>, ContentHash)]) {
-        if hashes.iter().all(|(path, stamp, _)| self.get(path, *stamp).is_some()) {
+    pub(super) fn write(self, hashes: &[Option<Hashed>]) {
+        let all = || hashes.iter().flatten();
+        if all().all(|(path, stamp, _)| self.get(path, *stamp).is_some()) {
             return;
         }
-        let settled: Vec<_> = hashes
-            .iter()
-            .filter_map(|(path, stamp, hash)| Some((path, stamp.filter(|stamp| stamp.is_settled())?, hash)))
-            .collect();
-        let bytes: usize = settled.iter().map(|(path, ..)| path.as_os_str().len() + ROW).sum();
-        if settled.is_empty() {
+        let settled =
+            || all().filter_map(|(path, stamp, hash)| Some((path, stamp.filter(|s| s.is_settled())?, hash)));
+        let bytes: usize = settled().map(|(path, ..)| path.as_os_str().len() + ROW).sum();
+        if bytes == 0 {
             return;
         }
         self.cache.write(&self.name, bytes as u64, |file| {
             let mut writer = csv::Writer::from_writer(file);
-            for (path, stamp, hash) in settled {
+            for (path, stamp, hash) in settled() {
                 let row = (text(path), stamp.bytes, stamp.changed, hash.to_string());
                 writer.serialize(row).map_err(std::io::Error::other)?;
             }

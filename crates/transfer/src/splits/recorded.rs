@@ -1,9 +1,11 @@
 //! `split.csv` of a run: which file was in which split, so that what was set aside stays set aside.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use firstsight_data::ImageFolder;
+use firstsight_data::{ImageFolder, Labels};
 
 use super::contents::images;
 use super::{Contents, Split, Splits, label, relative};
@@ -22,11 +24,11 @@ pub struct SplitRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedImage {
     /// The file, relative to the data set's folder, with `/` between folders.
-    pub file: String,
+    pub file: Box<str>,
     /// Hash of its content; none for a file that could not be read.
     pub sha256: Option<ContentHash>,
     /// The name of its class.
-    pub label: String,
+    pub label: Arc<str>,
     /// The split that it was in.
     pub split: Split,
 }
@@ -35,9 +37,11 @@ impl SplitRecord {
     /// The images of splits.
     pub fn new(splits: &Splits) -> Self {
         let parts = splits.parts();
-        let rows =
-            parts.iter().flat_map(|(split, folder)| rows(*split, folder, &splits.root, &splits.contents));
-        Self { rows: rows.collect() }
+        let mut all = Vec::with_capacity(parts.iter().map(|(_, folder)| folder.len()).sum());
+        for (split, folder) in parts {
+            all.extend(rows(split, folder, &splits.root, &splits.contents));
+        }
+        Self { rows: all }
     }
 
     /// Reads a file.
@@ -46,13 +50,13 @@ impl SplitRecord {
     ///
     /// [`Error::Io`], and [`Error::Run`] for a file that is no such table.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let unusable = |line: u64, found: String| Error::Run {
             path: path.to_path_buf(),
             reason: format!("line {line}: expected {}, found {found}", HEADER.join(",")),
         };
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&*text);
-        let mut rows = Vec::new();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
+        let (mut rows, mut labels) = (Vec::new(), HashMap::<String, Arc<str>>::new());
         for (line, record) in (1..).zip(reader.records()) {
             let record = record.map_err(|e| unusable(line, e.to_string()))?;
             let fields: Vec<&str> = record.iter().collect();
@@ -65,9 +69,12 @@ impl SplitRecord {
             let found = || unusable(line, format!("{:?}", fields.join(",")));
             let &[file, sha256, label, split] = fields.as_slice() else { return Err(found()) };
             rows.push(RecordedImage {
-                file: file.to_owned(),
+                file: file.into(),
                 sha256: if sha256.is_empty() { None } else { Some(sha256.parse().map_err(|()| found())?) },
-                label: label.to_owned(),
+                label: labels
+                    .entry(label.to_owned())
+                    .or_insert_with_key(|label| label.as_str().into())
+                    .clone(),
                 split: [Split::Train, Split::Val, Split::Test]
                     .into_iter()
                     .find(|known| known.name() == split)
@@ -87,20 +94,16 @@ impl SplitRecord {
     ///
     /// [`Error::Write`] for a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let unusable =
-            |e: csv::Error| Error::Io { action: "write", path: path.to_path_buf(), source: e.into() };
-        writer.write_record(HEADER).map_err(unusable)?;
-        for row in &self.rows {
-            let sha256 = row.sha256.map(|hash| hash.to_string()).unwrap_or_default();
-            writer.write_record([&*row.file, &*sha256, &*row.label, row.split.name()]).map_err(unusable)?;
-        }
-        let bytes = writer.into_inner().map_err(|e| Error::Io {
-            action: "write",
-            path: path.to_path_buf(),
-            source: e.into_error(),
-        })?;
-        Ok(files::write(path, &bytes)?)
+        let write = |file: &mut dyn Write| -> io::Result<()> {
+            let mut writer = csv::Writer::from_writer(file);
+            writer.write_record(HEADER)?;
+            for row in &self.rows {
+                let sha256 = row.sha256.map(|hash| hash.to_string()).unwrap_or_default();
+                writer.write_record([&*row.file, &*sha256, &*row.label, row.split.name()])?;
+            }
+            writer.flush()
+        };
+        Ok(files::write_with(path, write)?)
     }
 
     /// How other images differ from these, in words; `None` if they are the same.
@@ -153,12 +156,22 @@ fn listed<'a>(rows: impl Iterator<Item = &'a RecordedImage>) -> Option<(usize, &
     })
 }
 
-fn rows(split: Split, folder: &ImageFolder, root: &Path, contents: &Contents) -> Vec<RecordedImage> {
-    let row = |(i, sample): (usize, &firstsight_data::Sample)| RecordedImage {
-        file: relative(root, &sample.path),
+fn rows(
+    split: Split,
+    folder: &ImageFolder,
+    root: &Path,
+    contents: &Contents,
+) -> impl Iterator<Item = RecordedImage> {
+    // Images of a class share its name.
+    let classes: Vec<Arc<str>> = folder.classes().iter().map(|class| class.as_str().into()).collect();
+    let row = move |(i, sample): (usize, &firstsight_data::Sample)| RecordedImage {
+        file: relative(root, &sample.path).into(),
         sha256: contents.get(sample),
-        label: label(folder, i),
+        label: match folder.targets() {
+            Labels::Class(labels) => classes[labels[i] as usize].clone(),
+            Labels::MultiLabel(_) | Labels::Value(_) => label(folder, i).into(),
+        },
         split,
     };
-    folder.samples().iter().enumerate().map(row).collect()
+    folder.samples().iter().enumerate().map(row)
 }

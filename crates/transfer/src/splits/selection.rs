@@ -269,7 +269,7 @@ impl<'a> Candidates<'a> {
         let changed: Vec<usize> =
             rows().filter(|(_, row)| found.changed.contains(row)).map(|(i, _)| i).collect();
         let relabeled: Vec<usize> = rows()
-            .filter(|(i, row)| record.rows[*row].label != label(&self.images, *i))
+            .filter(|(i, row)| *record.rows[*row].label != *label(&self.images, *i))
             .map(|(i, _)| i)
             .collect();
         let mut notes = Vec::new();
@@ -447,7 +447,8 @@ impl Found {
                 by_hash.entry(hash).or_default().push(row);
             }
         }
-        let by_file = record.rows.iter().enumerate().map(|(row, image)| (image.file.clone(), row)).collect();
+        let by_file =
+            record.rows.iter().enumerate().map(|(row, image)| (image.file.to_string(), row)).collect();
         let n = candidates.images.len();
         let mut found = Self {
             row_of: vec![None; n],
@@ -464,13 +465,13 @@ impl Found {
             for (i, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_some()) {
                 let rows = hash.and_then(|hash| by_hash.get(&hash)).map_or(&[][..], Vec::as_slice);
                 let fits = |row: &RecordedImage| match pass {
-                    Pass::File => row.file == files[i],
+                    Pass::File => *row.file == *files[i],
                     Pass::Split => row.split == candidates.parts[i],
                     Pass::Anywhere => true,
                 };
                 let free = |row: &&usize| {
                     let row = &record.rows[**row];
-                    !found.claimed.contains(&row.file) && fits(row)
+                    !found.claimed.contains(&*row.file) && fits(row)
                 };
                 if let (None, Some(&row)) = (found.row_of[i], rows.iter().find(free)) {
                     found.claim(i, row, record);
@@ -495,7 +496,7 @@ impl Found {
 
     fn claim(&mut self, i: usize, row: usize, record: &SplitRecord) {
         self.row_of[i] = Some(row);
-        self.claimed.insert(record.rows[row].file.clone());
+        self.claimed.insert(record.rows[row].file.to_string());
     }
 }
 
