@@ -3,7 +3,9 @@
 use candle_core::{Tensor, Var};
 use firstsight_data::{ImageDataset, ResizeMode, Sampling};
 use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
-use firstsight_train::{Callback, History, Identity, LrCurve};
+use firstsight_train::{
+    Accuracy, Callback, Epoch, History, Identity, LrCurve, Metrics, Monitor, wilson_interval,
+};
 
 use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
 use crate::going_on::{Beginning, GoingOn, class_names};
@@ -12,6 +14,24 @@ use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluati
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
+
+/// Whether the network after its best epoch is better than with its last layer alone: as good by the monitor and of a lower
+/// loss, or more accurate than the 95 % interval of the other's accuracy allows.
+///
+/// The best of several epochs is as good or a little better by chance where there are few validation images. Its loss is not what it
+/// was chosen by. That of smoothed labels is too high where accuracy is.
+fn is_better(epoch: &Epoch, alone: &Metrics, monitor: &Monitor) -> bool {
+    let Some(tuned) = &epoch.val else { return false };
+    let of_alone = monitor.value(&Epoch { train: alone.clone(), val: Some(alone.clone()) });
+    let more_accurate = match (tuned.get(&Accuracy), alone.get(&Accuracy)) {
+        (Some(tuned), Some(share)) => {
+            let right = (share * alone.n as f64).round() as usize;
+            tuned > wilson_interval(right, alone.n).1
+        }
+        _ => false,
+    };
+    !monitor.better(of_alone, monitor.value(epoch)) && (tuned.loss < alone.loss || more_accurate)
+}
 
 /// The outcome of training the blocks.
 pub(super) struct BlockStage {
@@ -53,11 +73,8 @@ impl FineTuning {
         let (history, failure, lr_curve) =
             course.unwrap_or_else(|error| (History::default(), Some(error), None));
         let monitor = work.splits.target().monitor();
-        let alone = head.value(&monitor);
         let kept = match monitor.best(&history.epochs) {
-            Some(epoch) if !monitor.better(alone, monitor.value(&history.epochs[epoch])) => {
-                Kept::Epoch(epoch)
-            }
+            Some(epoch) if is_better(&history.epochs[epoch], &head.head_val, &monitor) => Kept::Epoch(epoch),
             _ => {
                 work.runtime.message(match history.epochs.is_empty() {
                     true => "no epoch of fine-tuning was finished: the last layer alone is kept",
@@ -205,5 +222,26 @@ impl FineTuning {
             .with("training images", splits.train.len())
             .with("validation images", splits.val.len())
             .with("content of the images", format!("{:016x}", splits.fingerprint()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firstsight_train::Metric as _;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_kept_for_a_lower_loss_or_an_accuracy_beyond_chance() {
+        let metrics = |accuracy, loss, n| Metrics { loss, values: vec![(Accuracy.name(), accuracy)], n };
+        let kept = |tuned: (f64, f64), alone: (f64, f64), n| {
+            let epoch = Epoch { train: metrics(1.0, 0.0, n), val: Some(metrics(tuned.0, tuned.1, n)) };
+            is_better(&epoch, &metrics(alone.0, alone.1, n), &Monitor::val(Accuracy))
+        };
+        assert!(kept((0.9, 0.2), (0.9, 0.3), 50));
+        assert!(!kept((0.9, 0.3), (0.9, 0.2), 50), "as accurate, of a higher loss");
+        assert!(!kept((0.88, 0.1), (0.9, 0.2), 50), "less accurate");
+        assert!(!kept((0.94, 0.3), (0.9, 0.2), 50), "two images of fifty are chance");
+        assert!(kept((0.94, 0.3), (0.9, 0.2), 5000));
     }
 }

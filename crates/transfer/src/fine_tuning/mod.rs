@@ -135,8 +135,9 @@ impl FineTuning {
         }
     }
 
-    /// Trains the last layer on features, then, unless the preset is quick, the upper blocks; keeps the better of the
-    /// two by validation accuracy, and measures it.
+    /// Trains the last layer on features, then, unless the preset is quick, the upper blocks, and measures the better of the two
+    /// on the validation images. That is the last layer alone, unless the best epoch of the blocks has at least its accuracy and
+    /// a lower loss, or an accuracy above the 95 % interval of the other's.
     ///
     /// # Errors
     ///
@@ -169,7 +170,7 @@ impl FineTuning {
     }
 
     /// As [`fit`](Self::fit) and, with a run folder and whether to resume from it, [`fit_in`](Self::fit_in), for any task.
-    /// The better of the two parts is told by the [monitor](Target::monitor) of the task.
+    /// For other tasks the [monitor](Target::monitor) is in the place of accuracy.
     ///
     /// # Errors
     ///
