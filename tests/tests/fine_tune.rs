@@ -117,6 +117,10 @@ fn the_crop_of_many_photos_is_chosen_on_a_sample() {
     succeeds(here, &fine_tune("quick", "other", &["--seed", "2"]));
     assert_eq!(features(), 5, "the sample is that of the split, whatever the seed");
 
+    photos(here, 650);
+    succeeds(here, &fine_tune("quick", "many", &[]));
+    assert_eq!(features(), 8, "no mirror images of more than a thousand");
+
     let broken = ["red/a.png", "blue/b.png", "blue/c.png"];
     for name in broken {
         std::fs::write(here.join("photos").join(name), b"\x89PNG\r\n\x1a\nno").unwrap();

@@ -28,6 +28,9 @@ use crate::{
     TaskEvaluation, TransferModel, Tuning,
 };
 
+/// Training images up to which the last layer learns from their mirror images, too. More have variety enough.
+const MIRRORED_UP_TO: usize = 1000;
+
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
 ///
 /// ```no_run
@@ -205,7 +208,10 @@ impl FineTuning {
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
         model.network.params().round_to(self.save_dtype)?;
-        let recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
+        let mut recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
+        if splits.train.len() > MIRRORED_UP_TO {
+            recipe.views.truncate(1);
+        }
         let modes = self.modes(work);
         if let (None, Some((run, true))) = (&recipe.tuning, run) {
             let asked: Vec<Identity> =
