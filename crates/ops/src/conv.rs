@@ -1,6 +1,6 @@
 //! Convolution, alone and with pooling as one op.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -10,15 +10,16 @@ use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::conv_block::ConvLayer;
 use crate::cpu::conv::avg_pool::ConvAvgPool;
 use crate::cpu::conv::block::{
-    ConvBnActSpec, ForwardPass, GradSource, InferencePlan, OutputGrad, PropagatedGrad,
+    ConvBnActSpec, ForwardPass, GradSource, InferenceWeights, OutputGrad, PropagatedGrad,
 };
 use crate::cpu::conv::dense::PackedConv;
 use crate::cpu::conv::epilogue::LazyMap;
 use crate::cpu::conv::max_pool;
 use crate::cpu::memory::buffer::{self, Buffer};
-use crate::cpu::{WeightedGrads, elementwise, plan, pool};
+use crate::cpu::{self, WeightedGrads, elementwise, plan, pool};
 use crate::custom_op::{self, Backward, Wants, WeightedOp};
 use crate::error::Error;
+use crate::packed_weights;
 use crate::pool::avg_pool2d;
 use crate::shape::{ConvShape, PoolShape};
 
@@ -60,7 +61,12 @@ pub fn conv2d(
 pub(crate) fn conv(x: &Tensor, layer: &ConvLayer<'_>) -> Result<Tensor> {
     let shape = layer.shape(x.dims())?;
     let spec = ConvBnActSpec::new(shape, None, layer.activation);
-    custom_op::apply(Conv { spec }, x, layer.weight, layer.bias)
+    let packed = packed_weights::reuse(spec.packing(), &layer.tensors(), || {
+        let (weight, bias) = (cpu::data(layer.weight), layer.bias.map(cpu::data));
+        let bias = bias.as_ref().map(cpu::Data::slice).transpose()?;
+        Ok(InferenceWeights::without_norm(&spec, weight.slice()?, bias))
+    })?;
+    custom_op::apply(Conv { spec, packed }, x, layer.weight, layer.bias)
 }
 
 /// The kernels for a convolution with bias, max pooling and activation.
@@ -101,6 +107,7 @@ pub(crate) fn conv_avg_pool(
 
 struct Conv {
     spec: ConvBnActSpec,
+    packed: Option<Arc<InferenceWeights>>,
 }
 
 impl WeightedOp for Conv {
@@ -114,7 +121,11 @@ impl WeightedOp for Conv {
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let mut y = buffer::zeros(self.spec.shape.output_len());
-        InferencePlan::without_norm(&self.spec, weight, Some(bias)).run(LazyMap::stored(x), &mut y);
+        let mut run = |weights: &InferenceWeights| weights.run(&self.spec, LazyMap::stored(x), &mut y);
+        match &self.packed {
+            Some(weights) => run(weights),
+            None => run(&InferenceWeights::without_norm(&self.spec, weight, Some(bias))),
+        }
         y
     }
 
@@ -174,7 +185,7 @@ impl WeightedOp for ConvMaxPool {
         };
         let mut map = Buffer::dirty(self.shape.output_len());
         let conv = PackedConv::new(algorithm, &self.shape, weight, None);
-        conv.forward(LazyMap::stored(x), Some(bias), Activation::Identity, &mut map);
+        conv.forward(&self.shape, LazyMap::stored(x), Some(bias), Activation::Identity, &mut map);
         let mut y = if self.tracked {
             let (y, mut argmax) = pool::max_forward(&self.pool, &map);
             if self.shape.offsets_fit_u32() {

@@ -1,6 +1,6 @@
 //! Two linear layers with an activation between them, as one op.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -12,7 +12,7 @@ use crate::cpu::{self, elementwise};
 use crate::error::Error;
 use crate::linear::by_rows;
 use crate::shape::LinearShape;
-use crate::{linear, reference};
+use crate::{linear, packed_weights, reference};
 
 const OP: &str = "feed_forward";
 
@@ -140,7 +140,11 @@ impl CustomOp2 for FeedForward {
         let LinearShape { batch, n_in, n_out: hidden } = self.shape;
         let locked = self.tensors.each_ref().map(cpu::data);
         let x = PackedLhs::from_rows(cpu::slice(x, layout)?, (batch, n_in), None);
-        let weights = PackedRhs::from_columns(locked[0].slice()?, (n_in, hidden));
+        let pack = |i: usize, size| match packed_weights::linear(&self.tensors[i])? {
+            Some(weight) => Ok::<_, candle_core::Error>(weight),
+            None => Ok(Arc::new(PackedRhs::from_columns(locked[i].slice()?, size))),
+        };
+        let weights = pack(0, (n_in, hidden))?;
         let mut activated = Buffer::dirty(batch * hidden);
         let bias = Some(locked[1].slice()?);
         if self.tracked {
@@ -152,7 +156,7 @@ impl CustomOp2 for FeedForward {
             multiply_packed_into(&x, &weights, bias, self.activation, &mut activated);
         }
         let activated = PackedLhs::from_rows(&activated, (batch, hidden), None);
-        let weights = PackedRhs::from_columns(locked[2].slice()?, (hidden, self.n_out));
+        let weights = pack(2, (hidden, self.n_out))?;
         let y = multiply_packed(&activated, &weights, Some(locked[3].slice()?), Activation::Identity);
         Ok((CpuStorage::F32(y), Shape::from((batch, self.n_out))))
     }

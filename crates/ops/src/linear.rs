@@ -1,5 +1,7 @@
 //! Linear layers.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Shape, Tensor};
 
 use crate::activation::activate;
@@ -8,6 +10,7 @@ use crate::config::Activation;
 use crate::cpu::gemm::{self, PackedLhs, PackedRhs, gemv, multiply_packed};
 use crate::cpu::{self, WeightedGrads, elementwise};
 use crate::custom_op::{self, Backward, WeightedOp};
+use crate::packed_weights;
 use crate::reference;
 use crate::shape::LinearShape;
 
@@ -40,7 +43,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
         // The backward pass needs the activation's input.
         return activate(&linear(x, weight, bias, Activation::Identity)?, activation);
     }
-    custom_op::apply(LinearOp { shape, activation }, x, weight, bias)
+    let packed = if shape.batch > gemm::MAX_ROWS { packed_weights::linear(weight)? } else { None };
+    custom_op::apply(LinearOp { shape, activation, packed }, x, weight, bias)
 }
 
 /// `layer`, which takes (R, in) to (R, out), on `x` (…, in): (…, out).
@@ -56,6 +60,7 @@ pub(crate) fn by_rows(x: &Tensor, layer: impl FnOnce(&Tensor) -> Result<Tensor>)
 struct LinearOp {
     shape: LinearShape,
     activation: Activation,
+    packed: Option<Arc<PackedRhs>>,
 }
 
 impl WeightedOp for LinearOp {
@@ -71,8 +76,11 @@ impl WeightedOp for LinearOp {
         let LinearShape { batch, n_in, n_out } = self.shape;
         if batch > gemm::MAX_ROWS {
             let x = PackedLhs::from_rows(x, (batch, n_in), None);
-            let weight = PackedRhs::from_columns(weight, (n_in, n_out));
-            return multiply_packed(&x, &weight, Some(bias), self.activation);
+            let product = |weight: &PackedRhs| multiply_packed(&x, weight, Some(bias), self.activation);
+            return match &self.packed {
+                Some(weight) => product(weight),
+                None => product(&PackedRhs::from_columns(weight, (n_in, n_out))),
+            };
         }
         let mut y = gemv(x, weight, n_in);
         for row in y.chunks_exact_mut(n_out) {

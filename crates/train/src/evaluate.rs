@@ -1,10 +1,11 @@
 //! Evaluation and prediction.
 
-use candle_core::{D, DType, ModuleT, Tensor};
+use candle_core::{D, DType, Module, ModuleT, Tensor};
 use firstsight_data::Batches;
+use firstsight_ops::PackedWeights;
 
 use crate::metric::{Meter, argmax};
-use crate::{Error, Loss, Metric, Metrics, Result};
+use crate::{Error, Inference, Loss, Metric, Metrics, Result};
 
 /// Loss and metrics of `model` over `batches`, in inference mode.
 ///
@@ -119,37 +120,17 @@ pub fn evaluate_with_outputs(
     Ok((meter.finish("evaluation")?, found))
 }
 
-/// The outputs of `model` in inference mode, without what a backward pass would need: PyTorch's `model.eval()` with
-/// `torch.no_grad()`.
-///
-/// ```
-/// use candle_core::{Device, Tensor, Var};
-/// use candle_nn::Linear;
-/// use firstsight_train::infer;
-///
-/// let layer = Linear::new(Var::new(&[[2f32]], &Device::Cpu)?.as_tensor().clone(), None);
-/// let outputs = infer(&layer, &Tensor::new(&[[3f32]], &Device::Cpu)?)?;
-/// assert_eq!(outputs.to_vec2::<f32>()?, [[6.0]]);
-/// assert!(!outputs.track_op());
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-///
-/// # Errors
-///
-/// Those of the model.
-pub fn infer(model: &impl ModuleT, xs: &Tensor) -> candle_core::Result<Tensor> {
-    firstsight_ops::no_grad(|| Ok(model.forward_t(xs, false)?.detach()))
-}
-
 /// Calls `observe` with the outputs and labels of each batch, in inference mode.
 fn for_each_output(
     model: &impl ModuleT,
     batches: &dyn Batches,
     mut observe: impl FnMut(&Tensor, &Tensor) -> Result<()>,
 ) -> Result<()> {
+    let packed = PackedWeights::default();
+    let inference = Inference::new(model, &packed);
     for batch in batches.epoch(0) {
         let batch = batch?;
-        observe(&infer(model, &batch.inputs)?, &batch.labels)?;
+        observe(&inference.forward(&batch.inputs)?, &batch.labels)?;
     }
     Ok(())
 }

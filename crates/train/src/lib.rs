@@ -9,6 +9,7 @@ mod evaluate;
 mod fit;
 mod history;
 mod identity;
+mod inference;
 mod interval;
 mod loss;
 mod lr_find;
@@ -24,11 +25,13 @@ pub use class_figures::{ClassFigures, MacroAverages};
 pub use config::FitConfig;
 pub use error::{Error, Result};
 pub use evaluate::{
-    Outputs, Predictions, evaluate, evaluate_and_predict, evaluate_with_outputs, infer, outputs, predict,
+    Outputs, Predictions, evaluate, evaluate_and_predict, evaluate_with_outputs, outputs, predict,
 };
+pub use firstsight_ops::PackedWeights;
 pub use fit::{backward_step, fit, gradient};
 pub use history::{Epoch, History, Monitor, StopReason};
 pub use identity::{Difference, Identity};
+pub use inference::Inference;
 pub use interval::wilson_interval;
 pub use loss::{
     BinaryCrossEntropy, CrossEntropy, FocalLoss, Loss, MeanAbsoluteError, MeanSquaredError, Poisson,

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use candle_core::{D, Device, ModuleT, Tensor};
+use candle_core::{D, Device, Module, ModuleT, Tensor};
 use firstsight_data::{ImageDataset, InputSpec, Labels};
 use firstsight_models::ImageClassifier;
+use firstsight_train::{Inference, PackedWeights};
 
 use crate::training::evaluation_batch;
 use crate::{FeatureConfig, FeatureView, Features, Result, features};
@@ -105,13 +106,18 @@ fn some_of_each(labels: &[u32], n_classes: usize) -> Vec<usize> {
 /// A network that notes the distances of its inputs on the way.
 pub(crate) struct Measuring<'a> {
     network: &'a ImageClassifier,
+    packed: &'a PackedWeights,
     means: Option<&'a ClassMeans>,
     distances: RefCell<Vec<f32>>,
 }
 
 impl<'a> Measuring<'a> {
-    pub(crate) fn new(network: &'a ImageClassifier, means: Option<&'a ClassMeans>) -> Self {
-        Self { network, means, distances: RefCell::default() }
+    pub(crate) fn new(
+        network: &'a ImageClassifier,
+        packed: &'a PackedWeights,
+        means: Option<&'a ClassMeans>,
+    ) -> Self {
+        Self { network, packed, means, distances: RefCell::default() }
     }
 
     /// The distances so far, if there are class means.
@@ -120,9 +126,10 @@ impl<'a> Measuring<'a> {
     }
 }
 
+/// Always in inference mode.
 impl ModuleT for Measuring<'_> {
     fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        let features = self.network.pre_logits(&self.network.forward_features(xs, train)?, train)?;
+        let features = Inference::in_pool(self.network.backbone(), self.packed).forward(xs)?;
         if let Some(means) = self.means {
             self.distances.borrow_mut().extend(means.distances(&features)?);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{DecodedImage, ImageDataset, InputSpec, Sample, Task, decode_bytes, decoding_memory};
 use firstsight_models::ImageClassifier;
-use firstsight_train::{outputs, predict};
+use firstsight_train::{Inference, PackedWeights, outputs, predict};
 use rayon::prelude::*;
 
 use crate::class_means::Measuring;
@@ -33,6 +33,8 @@ pub struct Classifier {
     pub temperature: Option<f64>,
     /// What a run knows about images of none of its classes.
     pub reject: Option<Reject>,
+    /// Of the network, between predictions.
+    packed: PackedWeights,
     device: Device,
     memory: Option<Runtime>,
 }
@@ -102,6 +104,7 @@ impl Classifier {
             target: config.target,
             temperature: config.temperature,
             reject: folder.read_reject(device)?,
+            packed: PackedWeights::default(),
             device: device.clone(),
             memory: None,
         })
@@ -135,6 +138,7 @@ impl Classifier {
             target: Target::Class,
             temperature: None,
             reject: None,
+            packed: PackedWeights::default(),
             device: device.clone(),
             memory: None,
         })
@@ -233,7 +237,8 @@ impl Classifier {
                 return Ok(());
             }
             let answers = |images: &ImageDataset| {
-                let outputs = outputs(&self.network, &in_order(images, &self.input, &self.device)?)?;
+                let network = Inference::in_pool(&self.network, &self.packed);
+                let outputs = outputs(&network, &in_order(images, &self.input, &self.device)?)?;
                 TaskAnswer::of(&self.target, &self.label_names, &outputs).ok_or_else(|| self.other_task())
             };
             for (image, decoded) in self.rows(batch, answers)? {
@@ -331,7 +336,8 @@ impl Classifier {
     /// The answers for images.
     fn answers(&self, images: &ImageDataset, options: &PredictOptions) -> Result<Vec<Answer>> {
         let means = self.reject.as_ref().filter(|_| options.reject.is_some());
-        let measuring = Measuring::new(&self.network, means.and_then(|reject| reject.means.as_ref()));
+        let measuring =
+            Measuring::new(&self.network, &self.packed, means.and_then(|reject| reject.means.as_ref()));
         let raw = predict(&measuring, &in_order(images, &self.input, &self.device)?)?;
         let distances = measuring.into_distances();
         let calibrated = self.temperature.map(|t| raw.with_temperature(t));

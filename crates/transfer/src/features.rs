@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, ModuleT, Tensor};
+use candle_core::{Device, Module, ModuleT, Tensor};
 use firstsight_data::{
     Batches as _, CacheFolder, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
 };
 use firstsight_models::Params;
-use firstsight_train::infer;
+use firstsight_train::{Inference, PackedWeights};
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
 
@@ -116,7 +116,7 @@ pub struct FeatureConfig<'a> {
 ///
 /// Those of the backbone and the batches. A cache that cannot be read or written is none.
 pub fn features(
-    backbone: &impl ModuleT,
+    backbone: &(impl ModuleT + Sync),
     images: &ImageDataset,
     config: &FeatureConfig<'_>,
     cache: Option<&CacheFolder>,
@@ -148,7 +148,7 @@ pub fn features(
 
 /// Computes the rows that `before` lacks, and calls `keep` with those of each view after every batch.
 fn extract(
-    backbone: &impl ModuleT,
+    backbone: &(impl ModuleT + Sync),
     images: &ImageDataset,
     config: &FeatureConfig<'_>,
     before: Option<Tensor>,
@@ -173,11 +173,13 @@ fn extract(
         prefetch: 2,
     };
     let batches = Loader::new(images.subset(&rest), loading, device)?;
+    let packed = PackedWeights::default();
+    let inference = Inference::in_pool(backbone, &packed);
     let mut done = first * views;
     for batch in batches.epoch(0) {
         let inputs = batch?.inputs;
         for (view, rows) in config.views.iter().zip(&mut by_view) {
-            rows.push(infer(backbone, &view.apply(&inputs)?)?);
+            rows.push(inference.forward(&view.apply(&inputs)?)?);
             done += inputs.dim(0)?;
             progress(done, total);
         }

@@ -17,7 +17,7 @@ use firstsight_models::ImageClassifier;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::{
     Accuracy, BinaryCrossEntropy, CrossEntropy, Epoch, Loss, MeanAveragePrecision, MeanSquaredError, Metric,
-    Metrics, Monitor, R2, TopK, evaluate_and_predict,
+    Metrics, Monitor, PackedWeights, R2, TopK, evaluate_and_predict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -239,7 +239,8 @@ pub trait TaskEvaluation: Debug + Sized {
     ) -> Result<Self> {
         check_task::<Self>(images.targets())?;
         let batches = in_order(&target.prepare(&images)?, input, device)?;
-        let measuring = Measuring::new(network, means);
+        let packed = PackedWeights::default();
+        let measuring = Measuring::new(network, &packed, means);
         let measured = Self::measure_batches(&measuring, &batches, images, target)?;
         Ok(measured.with_distances(measuring.into_distances()))
     }

@@ -3,9 +3,11 @@
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
-use candle_core::{Device, ModuleT as _, Tensor};
+use candle_core::{Device, Module, ModuleT as _, Tensor};
 use firstsight_models::{ImageClassifier, Init, InputShape, Params, Summary, registry};
-use firstsight_train::{CrossEntropy, Loss as _, Optimizer, OptimizerConfig, backward_step, infer};
+use firstsight_train::{
+    CrossEntropy, Inference, Loss as _, Optimizer, OptimizerConfig, PackedWeights, backward_step,
+};
 use firstsight_transfer::{FineTuneConfig, FineTuner, Frozen, Preset};
 use serde::Serialize;
 
@@ -122,10 +124,11 @@ impl Item {
         let labels = (0..batch).map(|i| (i * 7 % n_classes) as u32);
         let labels = Tensor::from_iter(labels, device)?;
         if matches!(mode, Mode::Forward | Mode::Features) {
+            let packed = PackedWeights::default();
             let step = move || {
                 match mode {
-                    Mode::Features => infer(network.backbone(), &images)?,
-                    _ => infer(&network, &images)?,
+                    Mode::Features => Inference::in_pool(network.backbone(), &packed).forward(&images)?,
+                    _ => Inference::in_pool(&network, &packed).forward(&images)?,
                 };
                 Ok(images.device().synchronize()?)
             };

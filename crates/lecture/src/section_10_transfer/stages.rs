@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use candle_core::Module;
 use firstsight_data::{Batches as _, Sampling, TensorBatches};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
-use firstsight_train::{Callback, Epoch, FitConfig, Metrics, OptimizerConfig, Schedule, evaluate, infer};
+use firstsight_train::{
+    Callback, Epoch, FitConfig, Inference, Metrics, OptimizerConfig, PackedWeights, Schedule, evaluate,
+};
 use firstsight_transfer::{BatchNormMode, FeatureView, FineTuneConfig, Pretrained, TransferModel};
 
 use super::task::Task;
@@ -117,8 +120,10 @@ impl Stage {
 /// The probability of the second of two classes, told apart by one logit, for each validation image.
 pub(super) fn probabilities(model: &TransferModel, task: &Task) -> Result<Vec<f32>> {
     let mut probabilities = Vec::new();
+    let packed = PackedWeights::default();
+    let inference = Inference::in_pool(&model.network, &packed);
     for batch in model.in_order(&task.val)?.epoch(0) {
-        let logits = infer(&model.network, &batch?.inputs)?.squeeze(1)?.to_vec1::<f32>()?;
+        let logits = inference.forward(&batch?.inputs)?.squeeze(1)?.to_vec1::<f32>()?;
         probabilities.extend(logits.iter().map(|z| 1.0 / (1.0 + (-z).exp())));
     }
     Ok(probabilities)

@@ -99,6 +99,12 @@ impl<'a> ConvLayer<'a> {
         ConvBlock::new(self).forward_t(x, train)
     }
 
+    /// The weight, the bias, and the tensors of the normalization with its running statistics.
+    pub(crate) fn tensors(&self) -> Vec<&Tensor> {
+        let norm = self.norm.map(|norm| [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var]);
+        [Some(self.weight), self.bias].into_iter().flatten().chain(norm.into_iter().flatten()).collect()
+    }
+
     /// Whether a gradient is wanted for any of the layer's tensors.
     fn is_tracked(&self) -> bool {
         let norm = self.norm.map(|norm| [&norm.weight, &norm.bias]);

@@ -1,6 +1,6 @@
 //! [`ConvBlock`] as one node of autograd's graph.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -10,13 +10,14 @@ use crate::autograd::{self, Slot, is_tracked};
 use crate::batch_norm::BatchNorm;
 use crate::config::Activation;
 use crate::cpu::conv::block::{
-    BlockTail, ConvBnActSpec, ForwardPass, GradSource, InferencePlan, LayerGrads, LayerParams, NormParams,
+    BlockTail, ConvBnActSpec, ForwardPass, GradSource, InferenceWeights, LayerGrads, LayerParams, NormParams,
     NormSpec, OutputGrad, PropagatedGrad, RunningStats, SavedActivations,
 };
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};
 use crate::cpu::memory::buffer::{self, Buffer};
 use crate::cpu::{self, elementwise, pool};
 use crate::error::Error;
+use crate::packed_weights;
 use crate::shape::PoolShape;
 
 impl ConvLayer<'_> {
@@ -79,6 +80,18 @@ impl LayerTensors {
             Shift::BatchNorm { gamma, beta } => (None, Some((cpu::data(gamma), cpu::data(beta)))),
         };
         LockedTensors { weight: cpu::data(&self.weight), bias, norm }
+    }
+
+    /// The weights of `layer` as inference takes them.
+    fn for_inference(&self, layer: &ConvLayer<'_>, spec: &ConvBnActSpec) -> Result<Arc<InferenceWeights>> {
+        let pack = || match InferenceWeights::new(spec, self.lock().params()?) {
+            Some(weights) => Ok(weights),
+            None => candle_core::bail!("{OP}: inference needs running statistics"),
+        };
+        match packed_weights::reuse(spec.packing(), &layer.tensors(), pack)? {
+            Some(weights) => Ok(weights),
+            None => Ok(Arc::new(pack()?)),
+        }
     }
 
     /// Stores the gradients in the slots of [`Self::all`].
@@ -180,7 +193,7 @@ impl Block {
         let tracked = std::iter::once(&x).chain(all.iter().copied()).any(is_tracked);
         let by_batch = self.specs.iter().any(ConvBnActSpec::normalizes_by_batch);
         if !tracked && !by_batch {
-            return cpu::tensor(self.infer(&x)?, &dims);
+            return cpu::tensor(self.infer(&x, block)?, &dims);
         }
         let (y, saved) = self.forward(&x)?;
         for ((layer, spec), saved) in block.layers().zip(&self.specs).zip(&saved.layers) {
@@ -236,19 +249,16 @@ impl Block {
     }
 
     /// The output alone, with a few samples at a time going through all layers.
-    fn infer(&self, x: &Tensor) -> Result<Vec<f32>> {
+    fn infer(&self, x: &Tensor, block: &ConvBlock<'_>) -> Result<Vec<f32>> {
         /// Minimum number of pixels of the smallest map that are processed together, to fill the tiles of products.
         const PIXELS: usize = 1024;
         let data = cpu::data(x);
         let x = data.slice()?;
-        let locked: Vec<LockedTensors<'_>> = self.tensors.iter().map(LayerTensors::lock).collect();
-        let params: Vec<LayerParams<'_>> = locked.iter().map(LockedTensors::params).collect::<Result<_>>()?;
-        let specs = self.specs.iter().zip(&params);
-        let plans: Option<Vec<InferencePlan<'_>>> =
-            specs.map(|(spec, params)| InferencePlan::new(spec, *params)).collect();
-        let Some(plans) = plans else {
-            candle_core::bail!("{OP}: inference needs running statistics");
-        };
+        let weights: Vec<Arc<InferenceWeights>> = block
+            .layers()
+            .zip(self.specs.iter().zip(&self.tensors))
+            .map(|(layer, (spec, tensors))| tensors.for_inference(layer, spec))
+            .collect::<Result<_>>()?;
         let smallest = self.specs.iter().map(|spec| spec.shape.oh * spec.shape.ow).min().unwrap_or(1);
         let batch = self.specs[0].shape.batch;
         let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
@@ -258,15 +268,15 @@ impl Block {
         let groups = y.par_chunks_mut(together * output_len).zip(x.par_chunks(together * sample_len));
         groups.for_each(|(y, x)| {
             let samples = x.len() / sample_len;
-            let (layers, projection) = plans.split_at(self.n_layers);
+            let (layers, projection) = weights.split_at(self.n_layers);
             let mut map: Option<Buffer> = None;
-            for (i, (spec, plan)) in self.specs.iter().zip(layers).enumerate() {
+            for (i, (spec, weights)) in self.specs.iter().zip(layers).enumerate() {
                 let from = map.as_deref().map_or(self.input(x), LazyMap::stored);
                 if i + 1 == self.n_layers && self.max_pool.is_none() {
-                    plan.run(from, y);
+                    weights.run(spec, from, y);
                 } else {
                     let mut to = Buffer::dirty(samples * spec.shape.output_sample_len());
-                    plan.run(from, &mut to);
+                    weights.run(spec, from, &mut to);
                     map = Some(to);
                 }
             }
@@ -278,7 +288,7 @@ impl Block {
             }
             if let Some(projection) = projection.first() {
                 let mut shortcut = Buffer::dirty(y.len());
-                projection.run(LazyMap::stored(x), &mut shortcut);
+                projection.run(&self.specs[self.n_layers], LazyMap::stored(x), &mut shortcut);
                 elementwise::par_add(y, &shortcut);
             }
             elementwise::par_activate(y, self.post_activation);

@@ -10,7 +10,7 @@ use crate::config::{Conv2dConfig, Padding2d};
 use crate::shape::{ConvShape, PoolShape};
 
 /// The algorithm of a convolution's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Forward {
     /// Each channel has one kernel of its own.
     Depthwise(Depthwise),
@@ -19,7 +19,7 @@ pub(crate) enum Forward {
 }
 
 /// The algorithm of a depthwise convolution and its gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Depthwise {
     /// 3 × 3 kernels with stride 1, row by row ([`super::conv::depthwise_3x3`]).
     Rows3x3,
@@ -28,7 +28,7 @@ pub(crate) enum Depthwise {
 }
 
 /// The algorithm of a convolution that is not depthwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Dense {
     /// Winograd's minimal filtering ([`super::conv::winograd`]).
     Winograd(Winograd),
@@ -37,7 +37,7 @@ pub(crate) enum Dense {
 }
 
 /// A form of Winograd's minimal filtering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Winograd {
     /// F(2 × 2, 3 × 3)
     F2x3,

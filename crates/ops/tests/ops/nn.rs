@@ -82,3 +82,43 @@ fn without_gradients_nothing_is_recorded_and_results_are_the_same() -> Result<()
     assert!(thrown.is_err() && outputs()?.iter().all(Tensor::track_op), "recording goes on after a panic");
     Ok(())
 }
+
+#[test]
+fn packed_weights_give_the_same_results_at_every_pass() -> Result<()> {
+    use firstsight_ops::nn::{ConvBnAct, batch_norm, conv2d_no_bias, linear};
+    use firstsight_ops::{Activation, Conv2dConfig, PackedWeights, conv2d, feed_forward, no_grad};
+
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let conv = conv2d_no_bias(6, 40, 3, candle_nn::Conv2dConfig::default(), vb.pp("conv"))?;
+    let block = ConvBnAct::new(conv, batch_norm(40, 1e-5, vb.pp("norm"))?, Activation::Relu);
+    let depthwise = vb.get_with_hints((40, 1, 3, 3), "depthwise", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
+    let head = linear(40, 70, vb.pp("head"))?;
+    let (up, down) = (linear(70, 50, vb.pp("up"))?, linear(50, 9, vb.pp("down"))?);
+    let network = |xs: &Tensor| {
+        let maps = block.forward_t(xs, false)?;
+        let config = Conv2dConfig { groups: 40, ..Conv2dConfig::default() };
+        let maps = conv2d(&maps, &depthwise, None, &config, Activation::Identity)?;
+        let rows = maps.permute((0, 2, 3, 1))?.flatten_to(2)?;
+        let rows = head.forward(&rows.contiguous()?)?;
+        feed_forward(&rows, (up.weight(), up.bias()), (down.weight(), down.bias()), Activation::Gelu)
+    };
+    let packed = PackedWeights::default();
+    for (batch, side) in [(1, 12), (3, 12), (2, 9)] {
+        let xs = Tensor::randn(0f32, 1., (batch, 6, side, side), &Device::Cpu)?;
+        let expected = no_grad(|| network(&xs))?;
+        let parts = packed.infer_parts(3, |_| network(&xs)).into_iter().collect::<Result<Vec<_>>>()?;
+        for found in parts.iter().chain(&[packed.infer(|| network(&xs))?]) {
+            assert!(!found.track_op());
+            assert_eq!(found.to_vec2::<f32>()?, expected.to_vec2::<f32>()?);
+        }
+    }
+    // Weights that are gone leave nothing to others in their place.
+    for value in [1f32, 2., 3.] {
+        let weight = Tensor::full(value, (64, 64), &Device::Cpu)?;
+        let ones = Tensor::ones((40, 64), DType::F32, &Device::Cpu)?;
+        let y = packed.infer(|| firstsight_ops::linear(&ones, &weight, None, Activation::Identity))?;
+        assert_eq!(y.get(0)?.to_vec1::<f32>()?[0], 64.0 * value);
+    }
+    Ok(())
+}

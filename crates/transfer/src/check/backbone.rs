@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 use firstsight_data::{CacheFolder, DecodeSettings, ImageDataset, Reading, decode_bytes};
-use firstsight_train::infer;
+use firstsight_train::{Inference, PackedWeights};
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -91,8 +91,10 @@ fn forward(
     let dataset = ImageDataset::from_pixels(pixels, size, vec![0; chunk.len()], vec![String::new()])?;
     let batches = in_order(&dataset, &model.input, &runtime.device)?;
     let mut rows = Vec::new();
+    let packed = PackedWeights::default();
+    let inference = Inference::in_pool(model.network.backbone(), &packed);
     for batch in firstsight_data::Batches::epoch(&batches, 0) {
-        let features = infer(model.network.backbone(), &batch?.inputs)?.flatten_from(1)?;
+        let features = inference.forward(&batch?.inputs)?.flatten_from(1)?;
         rows.extend(features.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?);
     }
     Ok(rows)

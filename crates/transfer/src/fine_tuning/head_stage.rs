@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 use firstsight_data::{Batches as _, ImageDataset, ResizeMode};
-use firstsight_train::{Epoch, infer};
+use firstsight_train::{Epoch, Inference, PackedWeights};
 
 use super::photos::{Fitted, Photos};
 use super::{FineTuning, Seconds, Work, timed};
@@ -188,9 +188,10 @@ impl FineTuning {
         let Some(batch) = model.in_order(&train.subset(&few))?.epoch(0).next() else { return Ok(()) };
         let batch = batch?;
         let mut seconds = f64::INFINITY;
+        let packed = PackedWeights::default();
         for _ in 0..2 {
             let started = Instant::now();
-            infer(&model.network, &batch.inputs)?;
+            Inference::in_pool(&model.network, &packed).forward(&batch.inputs)?;
             seconds = seconds.min(started.elapsed().as_secs_f64());
         }
         let Splits { train, val, .. } = work.splits;

@@ -28,14 +28,15 @@ impl PackedConv {
     /// Computes f(w ∗ x + bias) for any number of samples, (B, O, oh, ow).
     pub(crate) fn forward(
         &self,
+        shape: &ConvShape,
         x: LazyMap<'_>,
         bias: Option<&[f32]>,
         activation: Activation,
         y: &mut [f32],
     ) {
         match self {
-            Self::ImplicitGemm(conv) => conv.forward(x, bias, activation, y),
-            Self::Winograd(conv) => conv.forward(x, bias, activation, y),
+            Self::ImplicitGemm(conv) => conv.forward(shape, x, bias, activation, y),
+            Self::Winograd(conv) => conv.forward(shape, x, bias, activation, y),
         }
     }
 }
@@ -55,7 +56,7 @@ pub(crate) fn input_grad(
         InputGrad::TransposedConv { shape: transposed, algorithm } => {
             let kernels = transpose_kernels(shape, weight);
             let conv = PackedConv::new(algorithm, &transposed, &kernels, None);
-            conv.forward(LazyMap::stored(grad_output), None, Activation::Identity, input_grad);
+            conv.forward(&transposed, LazyMap::stored(grad_output), None, Activation::Identity, input_grad);
         }
         InputGrad::Col2im => {
             input_grad.fill(0.0);

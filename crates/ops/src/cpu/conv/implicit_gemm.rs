@@ -53,39 +53,38 @@ impl Windows {
 
 /// A convolution whose weights are packed for a matrix product per group.
 pub(crate) struct ImplicitGemm {
-    shape: ConvShape,
-    windows: Windows,
     /// One per group.
     lhs: Vec<PackedLhs>,
 }
 
 impl ImplicitGemm {
     pub(super) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
-        let windows = Windows::new(shape);
-        let depth = windows.kernel_offsets.len();
+        let depth = shape.c_in / shape.config.groups * shape.kh * shape.kw;
         let group_out = shape.c_out / shape.config.groups;
         let lhs = |group: usize| {
             let outs = group * group_out..(group + 1) * group_out;
             let rows = &weight[outs.start * depth..outs.end * depth];
             PackedLhs::from_rows(rows, (group_out, depth), scale.map(|scale| &scale[outs]))
         };
-        Self { shape: *shape, windows, lhs: (0..shape.config.groups).map(lhs).collect() }
+        Self { lhs: (0..shape.config.groups).map(lhs).collect() }
     }
 
     pub(super) fn forward(
         &self,
+        shape: &ConvShape,
         x: LazyMap<'_>,
         bias: Option<&[f32]>,
         activation: Activation,
         y: &mut [f32],
     ) {
-        let ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = self.shape;
+        let &ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = shape;
+        let windows = Windows::new(shape);
         let group_in = c_in / config.groups;
         let batch = x.values.len() / (c_in * h * w);
-        let (padded, epilogue) = self.windows.input(&self.shape, x);
+        let (padded, epilogue) = windows.input(shape, x);
         let (pixels, group_out) = (oh * ow, c_out / config.groups);
         let flat = PixelLayout::flat(pixels, c_out * pixels);
-        let Windows { kernel_offsets, pixels: window_pixels, group, .. } = &self.windows;
+        let Windows { kernel_offsets, pixels: window_pixels, group, .. } = &windows;
         for (index, lhs) in self.lhs.iter().enumerate() {
             let outs = index * group_out..(index + 1) * group_out;
             let rhs =

@@ -127,7 +127,6 @@ fn add_scaled<S: Simd, const N: usize>(simd: S, start: S::V, terms: [(f32, S::V)
 /// A convolution with transformed filters.
 pub(crate) struct Winograd {
     form: plan::Winograd,
-    shape: ConvShape,
     /// [position][panel of [`TILE_ROWS`] filters][channel][`TILE_ROWS`], padded with zeros.
     filters: Buffer,
 }
@@ -144,7 +143,7 @@ impl Winograd {
             plan::Winograd::F2x3 => Self::filters::<F2x3, 3, 4>(shape, weight, scale),
             plan::Winograd::F2x5 => Self::filters::<F2x5, 5, 6>(shape, weight, scale),
         };
-        Self { form, shape: *shape, filters }
+        Self { form, filters }
     }
 
     fn filters<F: Transform<K, SIDE>, const K: usize, const SIDE: usize>(
@@ -168,27 +167,29 @@ impl Winograd {
     /// Computes f(w ∗ x + bias) for any number of samples, (B, O, oh, ow).
     pub(crate) fn forward(
         &self,
+        shape: &ConvShape,
         x: LazyMap<'_>,
         bias: Option<&[f32]>,
         activation: Activation,
         y: &mut [f32],
     ) {
         match self.form {
-            plan::Winograd::F2x3 => self.run::<F2x3, 3, 4>(x, bias, activation, y),
-            plan::Winograd::F2x5 => self.run::<F2x5, 5, 6>(x, bias, activation, y),
+            plan::Winograd::F2x3 => self.run::<F2x3, 3, 4>(shape, x, bias, activation, y),
+            plan::Winograd::F2x5 => self.run::<F2x5, 5, 6>(shape, x, bias, activation, y),
         }
     }
 
     fn run<F: Transform<K, SIDE>, const K: usize, const SIDE: usize>(
         &self,
+        shape: &ConvShape,
         x: LazyMap<'_>,
         bias: Option<&[f32]>,
         activation: Activation,
         y: &mut [f32],
     ) {
-        let ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = self.shape;
+        let &ConvShape { c_in, h, w, c_out, oh, ow, config, .. } = shape;
         let batch = x.values.len() / (c_in * h * w);
-        let (tiles_h, tiles_w) = tiles(&self.shape);
+        let (tiles_h, tiles_w) = tiles(shape);
         let Padding2d { top, bottom, left, right } = config.padding;
         let padding =
             Padding2d { top, bottom: bottom + 2 * tiles_h - oh, left, right: right + 2 * tiles_w - ow };
@@ -212,11 +213,12 @@ impl Winograd {
             let columns = block * at_once..((block + 1) * at_once).min(columns);
             let panels = split * share..((split + 1) * share).min(panels);
             if !panels.is_empty() {
-                let (transform, conv) = (PhantomData::<F>, self);
+                let (transform, filters) = (PhantomData::<F>, &*self.filters);
                 let x = padded.values();
                 dispatch(WinogradTask {
                     transform,
-                    conv,
+                    shape,
+                    filters,
                     x,
                     cols,
                     plane,
@@ -290,7 +292,8 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Filter
 /// A range of tiles of a range of panels of filters.
 struct WinogradTask<'a, F, const K: usize, const SIDE: usize> {
     transform: PhantomData<F>,
-    conv: &'a Winograd,
+    shape: &'a ConvShape,
+    filters: &'a [f32],
     /// The padded input, with the even columns of each row before the odd ones.
     x: &'a [f32],
     cols: usize,
@@ -312,8 +315,8 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
         /// mebibyte.
         const MAX_SUMS: usize = 1 << 16;
         let positions = SIDE * SIDE;
-        let c_in = self.conv.shape.c_in;
-        let all_panels = self.conv.shape.c_out.div_ceil(TILE_ROWS);
+        let c_in = self.shape.c_in;
+        let all_panels = self.shape.c_out.div_ceil(TILE_ROWS);
         let width = panel_width::<S>();
         let segments = self.tiles.segments(self.columns.clone(), S::LANES);
         let mut inputs = Scratch::dirty(positions * c_in * width);
@@ -329,7 +332,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
                 inputs.chunks_exact(c_in * width).zip(sums.chunks_exact_mut(rows * width)).enumerate()
             {
                 for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(TILE_ROWS * width)) {
-                    let filters = &self.conv.filters[(position * all_panels + panel) * c_in * TILE_ROWS..];
+                    let filters = &self.filters[(position * all_panels + panel) * c_in * TILE_ROWS..];
                     for block in blocks(c_in) {
                         let a = &filters[block.start * TILE_ROWS..block.end * TILE_ROWS];
                         let b = &inputs[block.start * width..block.end * width];
@@ -346,7 +349,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
     /// Computes Bᵀ·d·B for each channel and tile, [position][channel][width].
     #[inline(always)]
     fn transform<S: Simd>(&self, simd: S, segments: &[Segment], into: &mut [f32]) {
-        let (c_in, width) = (self.conv.shape.c_in, panel_width::<S>());
+        let (c_in, width) = (self.shape.c_in, panel_width::<S>());
         // The tile's columns alternate between even and odd ones.
         let columns: [usize; SIDE] = std::array::from_fn(|s| s % 2 * (self.cols / 2) + s / 2);
         let furthest = (SIDE - 1) * self.cols + columns[SIDE - 1];
@@ -384,7 +387,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
     /// [position][filter][width].
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, segments: &[Segment], panels: Range<usize>, sums: &[f32]) {
-        let ConvShape { c_out, oh, ow, .. } = self.conv.shape;
+        let &ConvShape { c_out, oh, ow, .. } = self.shape;
         let (rows, width) = (panels.len() * TILE_ROWS, panel_width::<S>());
         let first = panels.start * TILE_ROWS;
         assert!(sums.len() == SIDE * SIDE * rows * width);
@@ -464,7 +467,7 @@ mod tests {
             let scale: Vec<f32> = (0..c_out).map(|i| 1.0 + value(i, 7)).collect();
             let mut y = vec![f32::NAN; batch * c_out * oh * ow];
             let winograd = Winograd::new(form, &shape, &weight, Some(&scale));
-            winograd.forward(LazyMap::stored(&x), Some(&bias), Activation::Relu, &mut y);
+            winograd.forward(&shape, LazyMap::stored(&x), Some(&bias), Activation::Relu, &mut y);
             for (index, &found) in y.iter().enumerate() {
                 let (sample, o) = (index / (c_out * oh * ow), index / (oh * ow) % c_out);
                 let (i, j) = (index / ow % oh, index % ow);

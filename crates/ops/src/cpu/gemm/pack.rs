@@ -128,9 +128,21 @@ impl<'a> Im2colView<'a> {
         }
     }
 
+    /// Asks for `len` pixels from `offset` on: the processor foresees how a row goes on, but not where the next one begins.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, offset: usize, len: usize) {
+        /// Values in a cache line.
+        const LINE: usize = 16;
+        for pixel in (0..len).step_by(LINE) {
+            simd.prefetch(self.data.as_ptr().wrapping_add(offset + pixel * self.pixels.step));
+        }
+    }
+
     /// Packs `rows` at `segments` into panels [panel][row][`width`].
     #[inline(always)]
     pub(super) fn pack<S: Simd>(&self, simd: S, rows: Range<usize>, segments: &[Segment], into: &mut [f32]) {
+        /// Rows ahead whose values are asked for.
+        const AHEAD: usize = 2;
         let depth = rows.len();
         let width = panel_width::<S>();
         let Some(last) = segments.last() else { return };
@@ -138,8 +150,10 @@ impl<'a> Im2colView<'a> {
         let epilogue = !self.epilogue.is_none();
         for (k, row) in rows.enumerate() {
             let row_offset = self.row_offsets[row];
+            let later = self.row_offsets.get(row + AHEAD).copied().unwrap_or(row_offset);
             for &Segment { column, offset, len } in segments {
                 let at = (column / width * depth + k) * width + column % width;
+                self.prefetch(simd, later + offset, len);
                 // SAFETY: the segment lies within one row of a panel, which lies in
                 // `into` as asserted; each row at each pixel lies in `data` as
                 // asserted in `new`.
@@ -172,7 +186,9 @@ impl<'a> Im2colView<'a> {
         for first in rows.clone().step_by(8) {
             let row_offsets = &self.row_offsets[first..rows.end.min(first + 8)];
             for (i, (line, &row_offset)) in lines.chunks_exact_mut(count).zip(row_offsets).enumerate() {
+                let later = self.row_offsets.get(first + i + 8).copied().unwrap_or(row_offset);
                 for &Segment { column, offset, len } in segments {
+                    self.prefetch(simd, later + offset, len);
                     // SAFETY: segments follow each other in a line of `count`
                     // values; each row at each pixel lies in `data`.
                     unsafe {

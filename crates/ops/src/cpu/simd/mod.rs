@@ -47,6 +47,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// For each lane i of `mask`, `from` + i is valid for reads.
     unsafe fn load_masked(self, from: *const f32, mask: Self::Mask) -> Self::V;
+    /// Asks for the cache line of an address that will be read soon. Any address will do.
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
     /// Copies `x` to all lanes.
     fn splat(self, x: f32) -> Self::V;
     /// a + b

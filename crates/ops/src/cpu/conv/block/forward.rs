@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{ConvBnActSpec, InferencePlan, LayerParams, with_epilogue};
+use super::{ConvBnActSpec, InferenceWeights, LayerParams, with_epilogue};
 use crate::config::Activation;
 use crate::cpu::batch_norm::{Affine, Moments};
 use crate::cpu::conv::depthwise::Depthwise;
@@ -64,13 +64,13 @@ impl ConvBnActSpec {
     pub(crate) fn forward(&self, x: LazyMap<'_>, params: LayerParams<'_>) -> SavedActivations {
         let mut map = Buffer::dirty(self.shape.output_len());
         let Some((norm, norm_params)) = self.norm.as_ref().zip(params.norm) else {
-            InferencePlan::without_norm(self, params.weight, params.bias).run(x, &mut map);
+            InferenceWeights::without_norm(self, params.weight, params.bias).run(self, x, &mut map);
             return SavedActivations { map: Some(map), norm: None };
         };
         let depthwise = self.depthwise();
         if depthwise.is_none() {
             let conv = Self { norm: None, activation: Activation::Identity, ..self.clone() };
-            InferencePlan::without_norm(&conv, params.weight, None).run(x, &mut map);
+            InferenceWeights::without_norm(&conv, params.weight, None).run(&conv, x, &mut map);
         }
         let channels = self.shape.c_out;
         let planes = Planes::new(&mut map, channels, self.plane_len());

@@ -1,7 +1,5 @@
 //! Layers without gradients, with running statistics folded into the weights.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 
 use super::forward::ChannelConv;
@@ -14,22 +12,20 @@ use crate::cpu::memory::planes::Planes;
 use crate::cpu::plan;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
-/// A layer that is ready to run on any number of samples.
-pub(crate) struct InferencePlan<'a> {
-    spec: &'a ConvBnActSpec,
+/// A layer's weights and bias with its normalization folded in, in the order in which kernels read them.
+pub(crate) struct InferenceWeights {
+    conv: Weights,
     bias: Option<Vec<f32>>,
-    conv: PreparedConv<'a>,
 }
 
-/// A convolution whose weights are scaled and packed.
-enum PreparedConv<'a> {
+enum Weights {
     Dense(PackedConv),
-    Depthwise(Depthwise, Cow<'a, [f32]>),
+    Depthwise(plan::Depthwise, Vec<f32>),
 }
 
-impl<'a> InferencePlan<'a> {
+impl InferenceWeights {
     /// `None` if the layer normalizes by the batch's own moments.
-    pub(crate) fn new(spec: &'a ConvBnActSpec, params: LayerParams<'a>) -> Option<Self> {
+    pub(crate) fn new(spec: &ConvBnActSpec, params: LayerParams<'_>) -> Option<Self> {
         if spec.norm.is_none() {
             return Some(Self::without_norm(spec, params.weight, params.bias));
         }
@@ -44,49 +40,48 @@ impl<'a> InferencePlan<'a> {
             plan::Forward::Depthwise(algorithm) => {
                 let kernels = params.weight.chunks_exact(spec.shape.kh * spec.shape.kw).zip(&scales);
                 let scaled = kernels.flat_map(|(kernel, scale)| kernel.iter().map(move |w| w * scale));
-                PreparedConv::Depthwise(Depthwise::new(algorithm, &spec.shape), scaled.collect())
+                Weights::Depthwise(algorithm, scaled.collect())
             }
             plan::Forward::Dense(algorithm) => {
-                PreparedConv::Dense(PackedConv::new(algorithm, &spec.shape, params.weight, Some(&scales)))
+                Weights::Dense(PackedConv::new(algorithm, &spec.shape, params.weight, Some(&scales)))
             }
         };
-        let bias = Some(affines.iter().map(|affine| affine.shift).collect());
-        Some(Self { spec, bias, conv })
+        Some(Self { conv, bias: Some(affines.iter().map(|affine| affine.shift).collect()) })
     }
 
-    /// The layer without its normalization.
-    pub(crate) fn without_norm(spec: &'a ConvBnActSpec, weight: &'a [f32], bias: Option<&'a [f32]>) -> Self {
+    /// Those of the layer without its normalization.
+    pub(crate) fn without_norm(spec: &ConvBnActSpec, weight: &[f32], bias: Option<&[f32]>) -> Self {
         let conv = match spec.algorithm {
-            plan::Forward::Depthwise(algorithm) => {
-                PreparedConv::Depthwise(Depthwise::new(algorithm, &spec.shape), weight.into())
-            }
+            plan::Forward::Depthwise(algorithm) => Weights::Depthwise(algorithm, weight.to_vec()),
             plan::Forward::Dense(algorithm) => {
-                PreparedConv::Dense(PackedConv::new(algorithm, &spec.shape, weight, None))
+                Weights::Dense(PackedConv::new(algorithm, &spec.shape, weight, None))
             }
         };
-        Self { spec, bias: bias.map(<[f32]>::to_vec), conv }
+        Self { conv, bias: bias.map(<[f32]>::to_vec) }
     }
 
-    /// Computes the output for the samples of `x`.
-    pub(crate) fn run(&self, x: LazyMap<'_>, y: &mut [f32]) {
+    /// Computes the output of the layer `spec` for any number of samples.
+    pub(crate) fn run(&self, spec: &ConvBnActSpec, x: LazyMap<'_>, y: &mut [f32]) {
         match &self.conv {
-            PreparedConv::Dense(conv) => conv.forward(x, self.bias.as_deref(), self.spec.activation, y),
-            PreparedConv::Depthwise(depthwise, weight) => {
-                let channels = self.spec.shape.c_out;
-                let planes = Planes::new(y, channels, self.spec.plane_len());
+            Weights::Depthwise(algorithm, weight) => {
+                let channels = spec.shape.c_out;
+                let y = Planes::new(y, channels, spec.plane_len());
+                let (depthwise, bias) = (&Depthwise::new(*algorithm, &spec.shape), self.bias.as_deref());
                 (0..channels).into_par_iter().for_each(|channel| {
-                    dispatch(RunChannel { plan: self, depthwise, weight, channel, x, y: planes });
+                    dispatch(RunChannel { spec, depthwise, weight, bias, channel, x, y });
                 });
             }
+            Weights::Dense(conv) => conv.forward(&spec.shape, x, self.bias.as_deref(), spec.activation, y),
         }
     }
 }
 
 /// One channel of a depthwise layer.
 struct RunChannel<'a> {
-    plan: &'a InferencePlan<'a>,
+    spec: &'a ConvBnActSpec,
     depthwise: &'a Depthwise,
     weight: &'a [f32],
+    bias: Option<&'a [f32]>,
     channel: usize,
     x: LazyMap<'a>,
     y: Planes<'a>,
@@ -97,11 +92,10 @@ impl Kernel for RunChannel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { plan, depthwise, weight, channel, x, y } = self;
-        let InferencePlan { spec, bias, .. } = plan;
+        let Self { spec, depthwise, weight, bias, channel, x, y } = self;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { y.plane(sample, channel) };
-        let bias = bias.as_ref().map_or(0.0, |bias| bias[channel]);
+        let bias = bias.map_or(0.0, |bias| bias[channel]);
         let conv = ChannelConv { shape: &spec.shape, depthwise, channel, x, weight };
         conv.run(simd, bias, spec.activation, plane);
     }

@@ -6,13 +6,14 @@ mod inference;
 
 pub(crate) use self::backward::{ForwardPass, GradSource, LayerGrads, OutputGrad, PropagatedGrad};
 pub(crate) use self::forward::{BlockTail, SavedActivations};
-pub(crate) use self::inference::InferencePlan;
+pub(crate) use self::inference::InferenceWeights;
 
 use super::depthwise::Depthwise;
 use super::epilogue::Epilogue;
 use crate::config::Activation;
 use crate::cpu::batch_norm::Moments;
 use crate::cpu::plan;
+use crate::packed_weights::Packing;
 use crate::shape::ConvShape;
 
 /// The shape and settings of a layer.
@@ -58,6 +59,11 @@ pub(crate) struct NormParams<'a> {
 impl ConvBnActSpec {
     pub(crate) fn new(shape: ConvShape, norm: Option<NormSpec>, activation: Activation) -> Self {
         Self { shape, norm, activation, algorithm: plan::forward(&shape) }
+    }
+
+    /// What its kernels make of its weights in inference.
+    pub(crate) fn packing(&self) -> Packing {
+        Packing::Conv { algorithm: self.algorithm, groups: self.shape.config.groups }
     }
 
     /// Number of outputs per channel.
