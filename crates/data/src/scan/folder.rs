@@ -137,10 +137,9 @@ impl ImageFolder {
     pub(super) fn listed(
         root: PathBuf,
         classes: Arc<[String]>,
-        samples: Vec<Sample>,
+        samples: Arc<[Sample]>,
         labels: Labels,
     ) -> Self {
-        let samples = samples.into();
         Self { root, classes, samples, labels, skipped: vec![], empty_classes: vec![], notes: vec![] }
     }
 
@@ -204,16 +203,23 @@ impl ImageFolder {
             Labels::MultiLabel(labels) => labels[i].iter().all(|label| to_known[*label as usize].is_some()),
             Labels::Value(_) => true,
         };
-        let (kept, left_out): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|&i| of(i));
-        let Self { root, samples, labels, mut skipped, empty_classes, notes, .. } = self;
+        let left_out: Vec<usize> = (0..self.len()).filter(|&i| !of(i)).collect();
+        let kept = match left_out.is_empty() {
+            true => None,
+            false => Some((0..self.len()).filter(|&i| of(i)).collect::<Vec<_>>()),
+        };
+        let Self { root, mut samples, mut labels, mut skipped, empty_classes, notes, .. } = self;
         skipped.extend(
             left_out
                 .into_iter()
                 .map(|i| Skipped { path: samples[i].path.to_path_buf(), reason: SkipReason::UnknownClass }),
         );
         skipped.sort();
-        let samples = kept.iter().map(|&i| samples[i].clone()).collect();
-        let labels = labels.subset(&kept).renumbered(|label| to_known[label as usize].unwrap_or_default());
+        if let Some(kept) = kept {
+            samples = kept.iter().map(|&i| samples[i].clone()).collect();
+            labels = labels.subset(&kept);
+        }
+        let labels = labels.renumbered(|label| to_known[label as usize].unwrap_or_default());
         (Self { root, classes: classes.into(), samples, labels, skipped, empty_classes, notes }, unknown)
     }
 

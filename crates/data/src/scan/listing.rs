@@ -1,6 +1,5 @@
 //! Images with labels in words, from whatever names them, as a data set.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
@@ -180,10 +179,11 @@ impl Listing {
             parts.entry(entry.split.unwrap_or("train")).or_default().push(i);
         }
         let names: Arc<[String]> = names.into();
-        let samples: Vec<Sample> = entries.into_iter().map(|entry| entry.sample).collect();
+        let samples: Arc<[Sample]> = entries.into_iter().map(|entry| entry.sample).collect();
         let all = ImageFolder::listed(root.clone(), names, samples, labels);
         let mut part = |split| {
-            let part = all.subset(&parts.remove(split)?);
+            let indices = parts.remove(split)?;
+            let part = if indices.len() == all.len() { all.clone() } else { all.subset(&indices) };
             Some(if columns.len() == 1 { part.with_found_classes() } else { part })
         };
         let (train, val, test) = (part("train"), part("val"), part("test"));
@@ -194,13 +194,13 @@ impl Listing {
         let cell = |row: usize, column: usize| self.entries[row].labels[column].as_str();
         let found = match &*self.columns {
             [column] => {
-                let composed = |cell| match is_nfc(cell) {
-                    true => Cow::Borrowed(cell),
-                    false => Cow::Owned(composed(cell)),
-                };
-                let cells: Vec<Cow<'_, str>> =
-                    (0..self.entries.len()).map(|row| composed(cell(row, 0))).collect();
-                let cells: Vec<&str> = cells.iter().map(|cell| &**cell).collect();
+                let mut cells: Vec<&str> = (0..self.entries.len()).map(|row| cell(row, 0)).collect();
+                let others: Vec<(usize, String)> = (0..)
+                    .zip(&cells)
+                    .filter(|(_, cell)| !is_nfc(cell))
+                    .map(|(row, cell)| (row, composed(cell)))
+                    .collect();
+                others.iter().for_each(|(row, cell)| cells[*row] = cell);
                 Labels::from_column(column, &cells, task)
             }
             columns => {

@@ -38,12 +38,14 @@ struct Group {
 pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> Result<Listing> {
     let classes = classes(root)?;
     let read = |archive: &PathBuf| images(root, archive, &classes, options);
-    let read: Vec<Result<_>> = archives.par_iter().map(read).collect();
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    for read in read {
-        let (of_archive, left_out) = read?;
-        entries.extend(of_archive);
-        skipped.extend(left_out);
+    // A few at a time, since what is made of an archive on the way takes more memory than its images.
+    for archives in archives.chunks(rayon::current_num_threads()) {
+        for read in archives.par_iter().map(read).collect::<Vec<Result<_>>>() {
+            let (of_archive, left_out) = read?;
+            entries.extend(of_archive);
+            skipped.extend(left_out);
+        }
     }
     skipped.sort();
     let columns = vec![options.label_columns.first().map_or("label", String::as_str).to_owned()];

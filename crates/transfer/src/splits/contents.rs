@@ -135,7 +135,8 @@ impl Duplicates {
     /// Finds the duplicates of splits, which share their classes and are in the order train, val, test.
     pub fn find(parts: &[(Split, &ImageFolder)], contents: &Contents) -> Self {
         // Images with their places, those of one content side by side.
-        let mut images: Vec<(ContentHash, Place)> = Vec::new();
+        let total = parts.iter().map(|(_, folder)| folder.len()).sum();
+        let mut images: Vec<(ContentHash, Place)> = Vec::with_capacity(total);
         for (part, (_, folder)) in parts.iter().enumerate() {
             let hashes = folder.samples().iter().map(|sample| contents.get(sample)).enumerate();
             images.extend(hashes.filter_map(|(i, hash)| Some((hash?, (part as u32, i as u32)))));

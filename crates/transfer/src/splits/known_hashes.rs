@@ -1,6 +1,5 @@
 //! The hashes of earlier runs, so that a large data set is not read again for every command.
 
-use std::collections::HashMap;
 use std::hash::Hasher as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ pub(super) struct KnownHashes<'a> {
     cache: &'a CacheFolder,
     name: String,
     /// By the hash of the path.
-    known: HashMap<u64, (Stamp, ContentHash)>,
+    known: Vec<(u64, Stamp, ContentHash)>,
 }
 
 impl<'a> KnownHashes<'a> {
@@ -53,21 +52,25 @@ impl<'a> KnownHashes<'a> {
     pub(super) fn read(cache: &'a CacheFolder, root: &Path) -> Self {
         let root = ContentHash::of(text(root).as_bytes()).to_string();
         let name = format!("{}.hashes", &root[..16]);
-        let mut known = HashMap::new();
-        if let Ok(mut reader) = csv::ReaderBuilder::new().has_headers(false).from_path(cache.find(&name)) {
+        let mut known = Vec::new();
+        let path = cache.find(&name);
+        if let Ok(mut reader) = csv::ReaderBuilder::new().has_headers(false).from_path(&path) {
+            known.reserve(std::fs::metadata(path).map_or(0, |file| file.len() as usize / (ROW + 20)));
             for row in reader.deserialize::<(String, u64, u64, String)>().flatten() {
                 let (path, bytes, changed, hash) = row;
                 if let Ok(hash) = hash.parse() {
-                    known.insert(key(&path), (Stamp { bytes, changed }, hash));
+                    known.push((key(&path), Stamp { bytes, changed }, hash));
                 }
             }
         }
+        known.sort_unstable_by_key(|(path, ..)| *path);
         Self { cache, name, known }
     }
 
     pub(super) fn get(&self, path: &Path, stamp: Option<Stamp>) -> Option<ContentHash> {
-        let (known, hash) = self.known.get(&key(&text(path)))?;
-        (Some(*known) == stamp).then_some(*hash)
+        let path = key(&text(path));
+        let (_, known, hash) = self.known[self.known.binary_search_by_key(&path, |(path, ..)| *path).ok()?];
+        (Some(known) == stamp).then_some(hash)
     }
 
     /// Keeps the hashes in place of those before, if there is any new one.

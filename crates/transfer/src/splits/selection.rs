@@ -168,7 +168,7 @@ impl<'a> Candidates<'a> {
     fn of_another_folder(
         &self,
         record: &SplitRecord,
-        found: &Found,
+        found: &Found<'_>,
         wanted: Option<Measured>,
         is_trained: impl Fn(usize) -> bool,
     ) -> Chosen {
@@ -179,7 +179,7 @@ impl<'a> Candidates<'a> {
             Measured::Split(split) => self.own(split),
         };
         let mut notes: Vec<String> = self.leak(&indices, is_trained).into_iter().collect();
-        let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&self.file(i)));
+        let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&*self.file(i)));
         if 2 * namesakes.len() >= record.rows.len() {
             notes.push(format!(
                 "{} the same names as the run's with other contents: they are taken for other images",
@@ -192,7 +192,7 @@ impl<'a> Candidates<'a> {
     fn of_the_runs_folder(
         &self,
         record: &SplitRecord,
-        found: &Found,
+        found: &Found<'_>,
         wanted: Option<Measured>,
         is_trained: impl Fn(usize) -> bool,
     ) -> Result<Chosen> {
@@ -241,7 +241,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// The images that are in a split by the record. A test folder that came later is a split too.
-    fn of_recorded(&self, found: &Found, record: &SplitRecord, split: Split) -> Vec<usize> {
+    fn of_recorded(&self, found: &Found<'_>, record: &SplitRecord, split: Split) -> Vec<usize> {
         let later = split == Split::Test && of_split(record, Split::Test).next().is_none();
         let is_in = |i: usize| match found.row_of[i] {
             Some(row) => record.rows[row].split == split,
@@ -264,7 +264,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// What else has changed about the measured images.
-    fn differences(&self, found: &Found, record: &SplitRecord, indices: &[usize]) -> Vec<String> {
+    fn differences(&self, found: &Found<'_>, record: &SplitRecord, indices: &[usize]) -> Vec<String> {
         let rows = || indices.iter().filter_map(|&i| Some((i, found.row_of[i]?)));
         let changed: Vec<usize> =
             rows().filter(|(_, row)| found.changed.contains(row)).map(|(i, _)| i).collect();
@@ -290,7 +290,7 @@ impl<'a> Candidates<'a> {
         notes
     }
 
-    fn nothing(&self, found: &Found, record: &SplitRecord, split: Split) -> Error {
+    fn nothing(&self, found: &Found<'_>, record: &SplitRecord, split: Split) -> Error {
         let recorded = of_split(record, split).count();
         let others = [Split::Train, Split::Val, Split::Test].into_iter().filter_map(|other| {
             let n = self.of_recorded(found, record, other).len();
@@ -417,15 +417,15 @@ impl<'a> Candidates<'a> {
 }
 
 /// Which images of a data set are in a record.
-struct Found {
+struct Found<'a> {
     /// The row of each image, each row for one image only.
     row_of: Vec<Option<usize>>,
     /// Whether the run has seen each image, or another of the same content.
     is_known: Vec<bool>,
     /// The files of the rows that were found.
-    claimed: HashSet<String>,
+    claimed: HashSet<&'a str>,
     /// Rows by file.
-    by_file: HashMap<String, usize>,
+    by_file: HashMap<&'a str, usize>,
     /// Rows whose file has another content now.
     changed: HashSet<usize>,
 }
@@ -438,42 +438,41 @@ enum Pass {
     Anywhere,
 }
 
-impl Found {
+impl<'a> Found<'a> {
     /// Finds rows by content: first where the file is the same too, then where the split is, then anywhere.
-    fn new(candidates: &Candidates<'_>, record: &SplitRecord, hashes: &[Option<ContentHash>]) -> Self {
-        let mut by_hash: HashMap<ContentHash, Vec<usize>> = HashMap::new();
-        for (row, image) in record.rows.iter().enumerate() {
-            if let Some(hash) = image.sha256 {
-                by_hash.entry(hash).or_default().push(row);
-            }
-        }
-        let by_file =
-            record.rows.iter().enumerate().map(|(row, image)| (image.file.to_string(), row)).collect();
+    fn new(candidates: &Candidates<'_>, record: &'a SplitRecord, hashes: &[Option<ContentHash>]) -> Self {
+        let by_hash = record.rows.iter().enumerate().filter_map(|(row, image)| Some((image.sha256?, row)));
+        let mut by_hash: Vec<(ContentHash, usize)> = by_hash.collect();
+        by_hash.sort_unstable();
+        let rows_of = |hash: ContentHash| {
+            let start = by_hash.partition_point(|(other, _)| *other < hash);
+            by_hash[start..].iter().take_while(move |(other, _)| *other == hash).map(|(_, row)| *row)
+        };
+        let by_file = record.rows.iter().enumerate().map(|(row, image)| (&*image.file, row)).collect();
         let n = candidates.images.len();
         let mut found = Self {
             row_of: vec![None; n],
             is_known: hashes
                 .iter()
-                .map(|hash| hash.is_some_and(|hash| by_hash.contains_key(&hash)))
+                .map(|hash| hash.is_some_and(|hash| rows_of(hash).next().is_some()))
                 .collect(),
             claimed: HashSet::new(),
             by_file,
             changed: HashSet::new(),
         };
-        let files: Vec<String> = (0..n).map(|i| candidates.file(i)).collect();
         for pass in [Pass::File, Pass::Split, Pass::Anywhere] {
-            for (i, hash) in hashes.iter().enumerate().filter(|(_, hash)| hash.is_some()) {
-                let rows = hash.and_then(|hash| by_hash.get(&hash)).map_or(&[][..], Vec::as_slice);
+            for (i, hash) in hashes.iter().enumerate() {
+                let (Some(hash), None) = (*hash, found.row_of[i]) else { continue };
                 let fits = |row: &RecordedImage| match pass {
-                    Pass::File => *row.file == *files[i],
+                    Pass::File => *row.file == *candidates.file(i),
                     Pass::Split => row.split == candidates.parts[i],
                     Pass::Anywhere => true,
                 };
-                let free = |row: &&usize| {
-                    let row = &record.rows[**row];
+                let free = |row: &usize| {
+                    let row = &record.rows[*row];
                     !found.claimed.contains(&*row.file) && fits(row)
                 };
-                if let (None, Some(&row)) = (found.row_of[i], rows.iter().find(free)) {
+                if let Some(row) = rows_of(hash).find(free) {
                     found.claim(i, row, record);
                 }
             }
@@ -482,11 +481,11 @@ impl Found {
     }
 
     /// Finds the rows that are left by their files.
-    fn claim_changed(&mut self, candidates: &Candidates<'_>, record: &SplitRecord) {
+    fn claim_changed(&mut self, candidates: &Candidates<'_>, record: &'a SplitRecord) {
         for i in 0..self.row_of.len() {
             let file = candidates.file(i);
-            let row = self.by_file.get(&file).copied();
-            if let (false, Some(row), false) = (self.is_known[i], row, self.claimed.contains(&file)) {
+            let row = self.by_file.get(&*file).copied();
+            if let (false, Some(row), false) = (self.is_known[i], row, self.claimed.contains(&*file)) {
                 self.claim(i, row, record);
                 self.is_known[i] = true;
                 self.changed.insert(row);
@@ -494,9 +493,9 @@ impl Found {
         }
     }
 
-    fn claim(&mut self, i: usize, row: usize, record: &SplitRecord) {
+    fn claim(&mut self, i: usize, row: usize, record: &'a SplitRecord) {
         self.row_of[i] = Some(row);
-        self.claimed.insert(record.rows[row].file.to_string());
+        self.claimed.insert(&record.rows[row].file);
     }
 }
 
