@@ -115,7 +115,7 @@ pub enum Crops {
     /// The image at the input's size, which a crop is enlarged to again.
     #[default]
     Reduced,
-    /// The image at [twice](Self::FACTOR) the input's height and width. It takes four times the memory.
+    /// The image at [twice](Self::FACTOR) the input's height and width. It takes four times the room in the cache.
     Full,
 }
 
