@@ -31,6 +31,11 @@ use crate::{
 /// Training images up to which the last layer learns from their mirror images, too. More have variety enough.
 const MIRRORED_UP_TO: usize = 1000;
 
+/// Steps that the blocks are trained for by a preset, also where few images make an epoch short.
+const STEPS: usize = 300;
+/// Epochs that this makes at most.
+const MOST_EPOCHS: usize = 30;
+
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
 ///
 /// ```no_run
@@ -56,7 +61,8 @@ pub struct FineTuning {
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
-    /// Maximum number of epochs for the unfrozen blocks; the preset's if there is none.
+    /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's, or of few images as many as 300 steps
+    /// take, up to 30.
     pub epochs: Option<usize>,
     /// Learning rate of the last layer while the blocks are trained; the preset's if there is none.
     pub lr: Option<LearningRate>,
@@ -208,10 +214,7 @@ impl FineTuning {
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
         model.network.params().round_to(self.save_dtype)?;
-        let mut recipe = self.recipe(&model.blocks(), classes.len(), &target)?;
-        if splits.train.len() > MIRRORED_UP_TO {
-            recipe.views.truncate(1);
-        }
+        let recipe = self.recipe(&model.blocks(), classes.len(), splits.train.len(), &target)?;
         let modes = self.modes(work);
         if let (None, Some((run, true))) = (&recipe.tuning, run) {
             let asked: Vec<Identity> =
@@ -282,17 +285,17 @@ impl FineTuning {
     }
 
     /// The preset's recipe for a network of these blocks, with the settings that were changed.
-    fn recipe(&self, blocks: &[Block], n_classes: usize, target: &Target) -> Result<Recipe> {
+    fn recipe(&self, blocks: &[Block], n_classes: usize, n_train: usize, target: &Target) -> Result<Recipe> {
         let mut recipe = self.preset.recipe(blocks, self.seed);
         recipe.head.balanced = self.class_balanced;
+        if n_train > MIRRORED_UP_TO {
+            recipe.views.truncate(1);
+        }
         if let Some(tuning) = &mut recipe.tuning {
             let config = &mut tuning.config;
             (config.loss, config.metrics) = (target.loss(), target.metrics(n_classes));
             if let Some(block) = &self.unfreeze_from {
                 config.unfreeze_from.clone_from(block);
-            }
-            if let Some(epochs) = self.epochs {
-                (config.epochs, tuning.patience) = (epochs, epochs);
             }
             if let Some(LearningRate::Value(lr)) = self.lr {
                 config.lr = lr;
@@ -300,6 +303,10 @@ impl FineTuning {
             if let Some(batch_size) = self.batch_size {
                 tuning.batch_size = batch_size;
             }
+            let steps = n_train.div_ceil(tuning.batch_size.max(1)).max(1);
+            let usual = config.epochs.max(STEPS.div_ceil(steps).min(MOST_EPOCHS));
+            config.epochs = self.epochs.unwrap_or(usual);
+            tuning.patience = config.epochs;
             if self.update_statistics {
                 config.batch_norm = BatchNormMode::Train;
             }
