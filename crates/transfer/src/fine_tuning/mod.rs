@@ -33,8 +33,8 @@ const MIRRORED_UP_TO: usize = 1000;
 
 /// Steps that the blocks are trained for by a preset, also where few images make an epoch short.
 const STEPS: usize = 300;
-/// Epochs that this makes at most.
-const MOST_EPOCHS: usize = 30;
+/// Training images from which it is so. The validation images that belong to fewer don't tell the best of many epochs.
+const STEPS_FROM: usize = 200;
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
 ///
@@ -61,8 +61,8 @@ pub struct FineTuning {
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
-    /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's, or of few images as many as 300 steps
-    /// take, up to 30.
+    /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's, or as many as 300 steps take, of 200
+    /// training images or more.
     pub epochs: Option<usize>,
     /// Learning rate of the last layer while the blocks are trained; the preset's if there is none.
     pub lr: Option<LearningRate>,
@@ -304,8 +304,8 @@ impl FineTuning {
                 tuning.batch_size = batch_size;
             }
             let steps = n_train.div_ceil(tuning.batch_size.max(1)).max(1);
-            let usual = config.epochs.max(STEPS.div_ceil(steps).min(MOST_EPOCHS));
-            config.epochs = self.epochs.unwrap_or(usual);
+            let least = if n_train < STEPS_FROM { 0 } else { STEPS.div_ceil(steps) };
+            config.epochs = self.epochs.unwrap_or(config.epochs.max(least));
             tuning.patience = config.epochs;
             if self.update_statistics {
                 config.batch_norm = BatchNormMode::Train;
