@@ -35,7 +35,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write_atomically(path, bytes).map_err(WriteError::new(path))
 }
 
-/// As [`write`], with the content produced by `write`, which gets a buffered writer.
+/// As [`write()`], with the content produced by `write`, which gets a buffered writer.
 ///
 /// # Errors
 ///
