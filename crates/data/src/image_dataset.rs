@@ -77,25 +77,25 @@ trait Source: fmt::Debug + Send + Sync {
     }
 }
 
-/// Pixels of images one after the other, each of so many bytes.
-struct InMemory {
-    pixels: Vec<u8>,
+/// Pixels of images one after the other, each of so many bytes, in memory or in a mapped file.
+struct Stored<P> {
+    pixels: P,
     bytes: usize,
 }
 
-impl fmt::Debug for InMemory {
+impl<P: AsRef<[u8]>> fmt::Debug for Stored<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.pixels.len())
+        write!(f, "{} bytes", self.pixels.as_ref().len())
     }
 }
 
-impl InMemory {
+impl<P: AsRef<[u8]>> Stored<P> {
     fn get(&self, index: usize) -> &[u8] {
-        &self.pixels[index * self.bytes..][..self.bytes]
+        &self.pixels.as_ref()[index * self.bytes..][..self.bytes]
     }
 }
 
-impl Source for InMemory {
+impl<P: AsRef<[u8]> + Send + Sync> Source for Stored<P> {
     fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         Ok(self.get(index).into())
     }
@@ -132,7 +132,7 @@ impl ImageDataset {
         }
         let labels = Labels::Class(labels);
         labels.check(classes.len())?;
-        let source = Arc::new(InMemory { pixels, bytes: height * width * channels });
+        let source = Arc::new(Stored { pixels, bytes: height * width * channels });
         Ok(Self::of_source(source, (height, width, channels), labels, classes))
     }
 

@@ -100,16 +100,6 @@ impl RowFile {
         self.next
     }
 
-    /// The number of rows in the file.
-    pub fn len(&self) -> usize {
-        self.kept.max(self.next)
-    }
-
-    /// Whether it has no row.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Of the images before [`next_image`](Self::next_image) in a file that was gone on with, the number that could not be read.
     pub fn unreadable(&self) -> usize {
         self.unreadable

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::{ImageDataset, InMemory, Source, checksum};
+use super::{ImageDataset, Source, Stored, checksum};
 use crate::cache::{self, CachedImages, Outcome, Writer};
 use crate::cache_folder::CacheFolder;
 use crate::decode::decode_bytes;
@@ -103,7 +103,7 @@ impl ImageDataset {
             let key = cache::key(folder, settings);
             let name = format!("{key:016x}.images");
             if let Some((images, outcome)) = cache::read(&cache.find(&name), key, shape, progress) {
-                return Ok(Self::assemble(folder, shape, outcome, |_| mapped(folder, images)));
+                return Ok(Self::assemble(folder, shape, outcome, |_| named(folder, images)));
             }
             writer = Writer::begin(cache, &name, key, shape);
         }
@@ -117,7 +117,7 @@ impl ImageDataset {
             let is_lasting = outcome.excluded.iter().all(|(index, _)| can_be_opened(index));
             let images = if is_lasting { writer.finish(&outcome) } else { None };
             return Ok(Self::assemble(folder, shape, outcome, |checksums| match images {
-                Some(images) => mapped(folder, images),
+                Some(images) => named(folder, images),
                 None => on_use(folder, settings, checksums),
             }));
         }
@@ -130,11 +130,7 @@ impl ImageDataset {
         let refused = |_| Error::OutOfMemory { images: folder.len(), bytes: all as u64 };
         pixels.try_reserve_exact(all).map_err(refused)?;
         let outcome = decode_all(folder, settings, bytes, progress, |some| pixels.extend_from_slice(some))?;
-        let source = |_| {
-            let pixels = InMemory { pixels, bytes };
-            Arc::new(Named { samples: folder.shared_samples(), pixels }) as Arc<dyn Source>
-        };
-        Ok(Self::assemble(folder, shape, outcome, source))
+        Ok(Self::assemble(folder, shape, outcome, |_| named(folder, Stored { pixels, bytes })))
     }
 
     fn assemble(
@@ -171,27 +167,23 @@ struct Named<P> {
     pixels: P,
 }
 
-fn mapped(folder: &ImageFolder, pixels: CachedImages) -> Arc<dyn Source> {
+fn named(folder: &ImageFolder, pixels: impl Source + 'static) -> Arc<dyn Source> {
     Arc::new(Named { samples: folder.shared_samples(), pixels })
 }
 
-impl Source for Named<InMemory> {
+impl Source for CachedImages {
     fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        self.pixels.image(index)
+        Ok(Self::image(self, index).into())
     }
 
     fn checksum(&self, index: usize) -> u64 {
-        self.pixels.checksum(index)
-    }
-
-    fn path(&self, index: usize) -> Option<&Path> {
-        Some(&self.samples[index].path)
+        Self::checksum(self, index)
     }
 }
 
-impl Source for Named<CachedImages> {
+impl<P: Source> Source for Named<P> {
     fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        Ok(self.pixels.image(index).into())
+        self.pixels.image(index)
     }
 
     fn checksum(&self, index: usize) -> u64 {

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
-use super::{DecodeOptions, ImageDataset, InMemory, Source, checksum};
+use super::{DecodeOptions, ImageDataset, Source, Stored, checksum};
 use crate::cache_folder::{CacheFolder, Draft};
 use crate::error::{Error, Result};
 use crate::labels::Labels;
@@ -88,44 +86,17 @@ impl PixelStore {
         labels.check(classes.len())?;
         let map = match kept {
             Kept::Memory(pixels) => {
-                return Ok(ImageDataset::of_source(
-                    Arc::new(InMemory { pixels, bytes }),
-                    size,
-                    labels,
-                    classes,
-                ));
+                let source = Arc::new(Stored { pixels, bytes });
+                return Ok(ImageDataset::of_source(source, size, labels, classes));
             }
             Kept::File(draft) => draft.unnamed().filter(|map| map.len() == n * bytes),
             Kept::Nothing => None,
         };
         let source: Arc<dyn Source> = match map {
-            Some(map) => Arc::new(Unnamed { map, bytes }),
+            Some(map) => Arc::new(Stored { pixels: map, bytes }),
             None => Arc::new(Again { make: Box::new(again), checksums }),
         };
         Ok(ImageDataset::of_source(source, size, labels, classes))
-    }
-}
-
-/// A mapped file of pixels alone.
-#[derive(Debug)]
-struct Unnamed {
-    map: Mmap,
-    bytes: usize,
-}
-
-impl Unnamed {
-    fn get(&self, index: usize) -> &[u8] {
-        &self.map[index * self.bytes..][..self.bytes]
-    }
-}
-
-impl Source for Unnamed {
-    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        Ok(self.get(index).into())
-    }
-
-    fn checksum(&self, index: usize) -> u64 {
-        checksum(self.get(index))
     }
 }
 

@@ -99,16 +99,21 @@ impl<'a> ConvLayer<'a> {
         ConvBlock::new(self).forward_t(x, train)
     }
 
-    /// The weight, the bias, and the tensors of the normalization with its running statistics.
-    pub(crate) fn tensors(&self) -> Vec<&Tensor> {
-        let norm = self.norm.map(|norm| [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var]);
-        [Some(self.weight), self.bias].into_iter().flatten().chain(norm.into_iter().flatten()).collect()
+    /// The weight, and the bias or the normalization's weight and bias.
+    fn params(&self) -> impl Iterator<Item = &'a Tensor> + use<'a> {
+        let norm = self.norm.map(|norm| [&norm.weight, &norm.bias]);
+        [Some(self.weight), self.bias].into_iter().flatten().chain(norm.into_iter().flatten())
+    }
+
+    /// The tensors that the layer depends on in inference: its parameters and running statistics.
+    pub(crate) fn tensors(&self) -> Vec<&'a Tensor> {
+        let statistics = self.norm.map(|norm| [&norm.running_mean, &norm.running_var]);
+        self.params().chain(statistics.into_iter().flatten()).collect()
     }
 
     /// Whether a gradient is wanted for any of the layer's tensors.
     fn is_tracked(&self) -> bool {
-        let norm = self.norm.map(|norm| [&norm.weight, &norm.bias]);
-        [Some(self.weight), self.bias].into_iter().flatten().chain(norm.into_iter().flatten()).any(is_tracked)
+        self.params().any(is_tracked)
     }
 
     /// The convolution's shape for an input of shape `x`.
@@ -257,11 +262,8 @@ impl<'a> ConvBlock<'a> {
     /// beside a last layer with an activation.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let max_pool = self.check(x.dims())?;
-        let tensors = self.layers().flat_map(|layer| {
-            let norm = layer.norm.map(|norm| [&norm.weight, &norm.bias]);
-            [Some(layer.weight), layer.bias].into_iter().flatten().chain(norm.into_iter().flatten())
-        });
-        if !cpu::has_kernels(&[x]) || !tensors.into_iter().all(|tensor| cpu::has_kernels(&[tensor])) {
+        let mut tensors = self.layers().flat_map(ConvLayer::params);
+        if !cpu::has_kernels(&[x]) || !tensors.all(|tensor| cpu::has_kernels(&[tensor])) {
             return reference::conv_block(x, self, train);
         }
         if self.runs_separately(x) {

@@ -48,10 +48,11 @@ pub(super) fn features(
     missing.sort();
     missing.dedup_by(|a, b| a.0 == b.0);
     let computed = !missing.is_empty();
+    let packed = PackedWeights::default();
     runtime.counted("features", |report| -> Result<()> {
         let mut done = 0;
         for chunk in missing.chunks(BATCHES * evaluation_batch(&model.input)) {
-            let rows = forward(&model, chunk, images, &settings, runtime)?;
+            let rows = forward(&model, &packed, chunk, images, &settings, runtime)?;
             known.extend(chunk.iter().map(|(key, _)| key.clone()).zip(rows));
             done += chunk.len();
             report(done, missing.len());
@@ -77,6 +78,7 @@ pub(super) fn features(
 
 fn forward(
     model: &TransferModel,
+    packed: &PackedWeights,
     chunk: &[(String, usize)],
     images: &[CheckedImage],
     settings: &DecodeSettings,
@@ -91,8 +93,7 @@ fn forward(
     let dataset = ImageDataset::from_pixels(pixels, size, vec![0; chunk.len()], vec![String::new()])?;
     let batches = in_order(&dataset, &model.input, &runtime.device)?;
     let mut rows = Vec::new();
-    let packed = PackedWeights::default();
-    let inference = Inference::in_pool(model.network.backbone(), &packed);
+    let inference = Inference::in_pool(model.network.backbone(), packed);
     for batch in firstsight_data::Batches::epoch(&batches, 0) {
         let features = inference.forward(&batch?.inputs)?.flatten_from(1)?;
         rows.extend(features.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?);
