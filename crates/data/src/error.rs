@@ -162,7 +162,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// Memory does not hold decoded images that are needed at a time.
+    /// Memory does not hold the decoded images that are needed together.
     #[error("{images} decoded images need {:.1} GB, and memory does not hold them", *bytes as f64 / 1e9)]
     OutOfMemory {
         /// Number of these images.

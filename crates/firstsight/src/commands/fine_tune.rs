@@ -41,7 +41,7 @@ pub struct Args {
     /// First block to train after the last layer, such as blocks.5 [default: the preset's]
     #[arg(long, value_name = "BLOCK")]
     unfreeze_from: Option<String>,
-    /// Maximum number of epochs for the unfrozen blocks [default: the preset's; of 200 to 800 images more]
+    /// Maximum number of epochs for the unfrozen blocks [default: the preset's, or more where 200 to 800 images make few steps]
     #[arg(long, value_parser = values::positive, value_name = "N")]
     epochs: Option<usize>,
     /// Learning rate of the last layer while the blocks are trained, or `find` for a range test [default: the preset's]

@@ -18,8 +18,9 @@ const RANGE_TEST_STEPS: usize = 60;
 /// Whether the network after its best epoch is better than with its last layer alone: as good by the monitor and of a lower
 /// loss, or more accurate than the 95 % interval of the other's accuracy allows.
 ///
-/// The best of several epochs is as good or a little better by chance where there are few validation images. Its loss is not what it
-/// was chosen by. That of smoothed labels is too high where accuracy is.
+/// With few validation images, the best of several epochs is as good or a little better by chance. The loss tells more, since
+/// epochs are not chosen by it. But training with smoothed labels raises the loss of a more accurate network too, hence the
+/// second condition.
 fn is_better(epoch: &Epoch, alone: &Metrics, monitor: &Monitor) -> bool {
     let Some(tuned) = &epoch.val else { return false };
     let of_alone = monitor.value(&Epoch { train: alone.clone(), val: Some(alone.clone()) });

@@ -58,8 +58,8 @@ pub(super) struct HeadStage<E> {
 
 impl FineTuning {
     /// Chooses the way to fit photos and the penalty of the last layer by cross-validation on the first view of the training
-    /// images, or the former on a sample of them, then trains it on all views. Where the weights have the same classes, their last layer stays unless the new one
-    /// is better on the validation images.
+    /// images. Of many images, the way is chosen on a sample. Then the last layer is trained on all views. Where the weights have
+    /// the same classes, their last layer stays unless the new one is better on the validation images.
     pub(super) fn train_head<E: TaskEvaluation>(
         &self,
         model: &mut TransferModel,

@@ -33,7 +33,8 @@ const MIRRORED_UP_TO: usize = 1000;
 
 /// Steps that the blocks are trained for by a preset, also where few images make an epoch short.
 const STEPS: usize = 300;
-/// Training images from which it is so. The validation images that belong to fewer don't tell the best of many epochs.
+/// Least number of training images for which presets take so many steps. With fewer, the validation images are too few to tell
+/// which of many epochs is best.
 const STEPS_FROM: usize = 200;
 
 /// Settings of a fine-tuning. [`FineTuning::preset`] fills them in.
@@ -61,8 +62,8 @@ pub struct FineTuning {
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
-    /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's, or as many as 300 steps take, of 200
-    /// training images or more.
+    /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's. With 200 training
+    /// images or more, it is at least as many as 300 steps take.
     pub epochs: Option<usize>,
     /// Learning rate of the last layer while the blocks are trained; the preset's if there is none.
     pub lr: Option<LearningRate>,
