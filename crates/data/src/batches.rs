@@ -1,5 +1,7 @@
 //! Batches of tensors, epoch by epoch.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
@@ -13,6 +15,15 @@ pub struct Batch {
     /// Labels: (B,) u32 for classes; (B, K) f32 for the share of each of K classes, where labels are mixed or
     /// smoothed, and for several labels per image; (B,) f32 for regression.
     pub labels: Tensor,
+}
+
+/// A part of a batch, where several share one.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// Its examples; `None` where the batch has fewer examples than shards.
+    pub batch: Option<Batch>,
+    /// Number of examples in the whole batch.
+    pub of: usize,
 }
 
 /// A source of batches, epoch by epoch.
@@ -53,6 +64,49 @@ pub trait Batches {
 
     /// The number of examples in an epoch.
     fn n_examples(&self) -> usize;
+
+    /// Parts of an epoch's batches. Each batch is cut into `n` shards of consecutive examples, of which the first ones have one
+    /// more where `n` does not divide the examples. Shard s of batch b has number b·n + s. The shards of the numbers `own`, which
+    /// rise, are given in their order.
+    ///
+    /// By default whole batches are made and cut. A source that can make a shard alone does so; [`Loader`](crate::Loader) then
+    /// mixes examples within a shard.
+    fn shards(
+        &self,
+        epoch: usize,
+        n: usize,
+        own: Vec<usize>,
+    ) -> Box<dyn Iterator<Item = Result<Shard>> + '_> {
+        let batches = own.last().map_or(0, |last| last / n + 1);
+        Box::new(self.epoch(epoch).take(batches).enumerate().flat_map(move |(b, batch)| {
+            let place = |number: usize| own.partition_point(|&own| own < number);
+            let own = &own[place(b * n)..place((b + 1) * n)];
+            match batch {
+                Ok(batch) => own.iter().map(|number| batch.shard(n, number % n)).collect(),
+                Err(error) => vec![Err(error)],
+            }
+        }))
+    }
+}
+
+impl Batch {
+    /// Shard `shard` of `n`.
+    fn shard(&self, n: usize, shard: usize) -> Result<Shard> {
+        let of = self.inputs.dim(0)?;
+        let examples = cut(of, n, shard);
+        let part = |tensor: &Tensor| tensor.narrow(0, examples.start, examples.len());
+        let batch = match examples.is_empty() {
+            true => None,
+            false => Some(Self { inputs: part(&self.inputs)?, labels: part(&self.labels)? }),
+        };
+        Ok(Shard { batch, of })
+    }
+}
+
+/// The examples of shard `shard`, where a batch of `of` examples is cut into `n`.
+pub(crate) fn cut(of: usize, n: usize, shard: usize) -> Range<usize> {
+    let start = |shard: usize| shard * (of / n) + shard.min(of % n);
+    start(shard)..start(shard + 1)
 }
 
 impl<B: Batches + ?Sized> Batches for &B {
@@ -66,6 +120,15 @@ impl<B: Batches + ?Sized> Batches for &B {
 
     fn n_examples(&self) -> usize {
         (**self).n_examples()
+    }
+
+    fn shards(
+        &self,
+        epoch: usize,
+        n: usize,
+        own: Vec<usize>,
+    ) -> Box<dyn Iterator<Item = Result<Shard>> + '_> {
+        (**self).shards(epoch, n, own)
     }
 }
 

@@ -217,6 +217,10 @@ pub enum Error {
         found: String,
     },
 
+    /// What another process says is wrong, which names the file.
+    #[error("{0}")]
+    Said(String),
+
     /// The thread that prepares batches ended before its last batch.
     #[error("the thread that prepares batches stopped after {found} of {expected} batches")]
     PrefetchStopped {

@@ -81,7 +81,7 @@ pub use augment::{
     Augmentation, AugmentationConfig, AugmentationPreset, Augmenter, Cover, Crops, Fill, Mix, Transform,
 };
 #[cfg(feature = "candle")]
-pub use batches::{Batch, Batches, TensorBatches};
+pub use batches::{Batch, Batches, Shard, TensorBatches};
 #[cfg(feature = "decode")]
 pub use cache_folder::{CacheFolder, CachedFile};
 #[cfg(feature = "decode")]

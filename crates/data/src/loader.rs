@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::augment::{Augmentation, Augmenter, BatchLabels};
-use crate::batches::{Batch, Batches, check_batch_size, n_batches};
+use crate::batches::{Batch, Batches, Shard, check_batch_size, cut, n_batches};
 use crate::error::{Error, Result};
 use crate::image_dataset::ImageDataset;
 use crate::normalize::Normalize;
@@ -149,21 +149,8 @@ impl Loader {
 
 impl Batches for Loader {
     fn epoch(&self, epoch: usize) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
-        let order = self.sampling.indices(self.n_examples(), epoch);
-        let mut values = Values::start(self.source.clone(), epoch, order, self.prefetch);
-        let n_batches = self.n_batches();
-        let mut stopped = false;
-        Box::new((0..n_batches).map_while(move |found| {
-            if stopped {
-                return None;
-            }
-            let Some(values) = values.next() else {
-                stopped = true;
-                return Some(Err(Error::PrefetchStopped { expected: n_batches, found }));
-            };
-            stopped = values.is_err();
-            Some(values.and_then(|values| self.source.batch(values, &self.device)))
-        }))
+        let whole = self.shards(epoch, 1, (0..self.n_batches()).collect());
+        Box::new(whole.filter_map(|shard| shard.map(|shard| shard.batch).transpose()))
     }
 
     fn n_batches(&self) -> usize {
@@ -172,6 +159,43 @@ impl Batches for Loader {
 
     fn n_examples(&self) -> usize {
         self.source.data.len()
+    }
+
+    fn shards(
+        &self,
+        epoch: usize,
+        n: usize,
+        own: Vec<usize>,
+    ) -> Box<dyn Iterator<Item = Result<Shard>> + '_> {
+        let order = self.sampling.indices(self.n_examples(), epoch);
+        let batches: Vec<&[usize]> = order.chunks(self.source.batch_size).collect();
+        let shard = |number: usize| {
+            let batch = batches.get(number / n)?;
+            Some((batch[cut(batch.len(), n, number % n)].to_vec(), batch.len()))
+        };
+        let (mut parts, sizes): (Vec<Vec<usize>>, Vec<usize>) = own.into_iter().map_while(shard).unzip();
+        let is_empty: Vec<bool> = parts.iter().map(Vec::is_empty).collect();
+        parts.retain(|part| !part.is_empty());
+        let expected = parts.len();
+        // Parts of batches are smaller, so more of them wait.
+        let prefetch = self.prefetch * expected.div_ceil(batches.len().max(1));
+        let mut values = Values::start(self.source.clone(), epoch, parts, prefetch);
+        let (mut found, mut stopped) = (0, false);
+        Box::new(is_empty.into_iter().zip(sizes).map_while(move |(is_empty, of)| {
+            if stopped {
+                return None;
+            }
+            if is_empty {
+                return Some(Ok(Shard { batch: None, of }));
+            }
+            let Some(values) = values.next() else {
+                stopped = true;
+                return Some(Err(Error::PrefetchStopped { expected, found }));
+            };
+            (found, stopped) = (found + 1, values.is_err());
+            let batch = values.and_then(|values| self.source.batch(values, &self.device));
+            Some(batch.map(|batch| Shard { batch: Some(batch), of }))
+        }))
     }
 }
 
@@ -243,24 +267,25 @@ impl Source {
     }
 }
 
-/// The batches' values in order, prepared by this thread or ahead by another.
+/// The values of batches or parts of them, in order, prepared by this thread or ahead by another.
 enum Values {
-    Here { source: Arc<Source>, epoch: usize, order: Vec<usize>, next: usize },
+    Here { source: Arc<Source>, epoch: usize, parts: std::vec::IntoIter<Vec<usize>> },
     Ahead { receiver: Option<Receiver<Result<BatchValues>>>, worker: Option<JoinHandle<()>> },
 }
 
 impl Values {
-    fn start(source: Arc<Source>, epoch: usize, order: Vec<usize>, prefetch: usize) -> Self {
+    /// Each part is the indices of its examples.
+    fn start(source: Arc<Source>, epoch: usize, parts: Vec<Vec<usize>>, prefetch: usize) -> Self {
         let Some(waiting) = prefetch.checked_sub(1) else {
-            return Self::Here { source, epoch, order, next: 0 };
+            return Self::Here { source, epoch, parts: parts.into_iter() };
         };
         // The worker holds one more batch.
         let (sender, receiver) = sync_channel(waiting);
         let worker = {
-            let (source, order) = (source.clone(), order.clone());
+            let (source, parts) = (source.clone(), parts.clone());
             let work = move || {
-                for indices in order.chunks(source.batch_size) {
-                    let values = source.values(epoch, indices);
+                for indices in parts {
+                    let values = source.values(epoch, &indices);
                     let is_last = values.is_err();
                     if sender.send(values).is_err() || is_last {
                         return;
@@ -273,19 +298,14 @@ impl Values {
             Ok(worker) => Self::Ahead { receiver: Some(receiver), worker: Some(worker) },
             Err(error) => {
                 tracing::warn!(%error, "cannot start a thread to prepare batches; preparing them in place");
-                Self::Here { source, epoch, order, next: 0 }
+                Self::Here { source, epoch, parts: parts.into_iter() }
             }
         }
     }
 
     fn next(&mut self) -> Option<Result<BatchValues>> {
         match self {
-            Self::Here { source, epoch, order, next } => {
-                let start = *next * source.batch_size;
-                let end = order.len().min(start + source.batch_size);
-                *next += 1;
-                Some(source.values(*epoch, order.get(start..end)?))
-            }
+            Self::Here { source, epoch, parts } => Some(source.values(*epoch, &parts.next()?)),
             Self::Ahead { receiver, .. } => receiver.as_ref()?.recv().ok(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use firstsight_data::CacheFolder;
 use firstsight_transfer::Runtime;
@@ -11,7 +11,7 @@ use crate::{
     commands,
     context::Context,
     device::{self, DeviceName},
-    interrupt, memory, progress, values,
+    interrupt, memory, processes, progress, values,
 };
 
 /// A program that offers the commands.
@@ -101,6 +101,13 @@ impl Command {
     ///
     /// Bad input, or output that cannot be written.
     pub fn run(&self, context: &Context) -> Result<()> {
+        let is_shared =
+            matches!(self, Self::Train(_) | Self::FineTune(_) | Self::Evaluate(_) | Self::Predict(_));
+        if context.runtime.communicator.size() > 1 && !is_shared {
+            bail!(
+                "train, fine-tune, evaluate and predict share work out among processes; this command runs in one"
+            );
+        }
         match self {
             Self::ReproduceLecture(args) => commands::reproduce_lecture::run(args, context),
             Self::Summary(args) => commands::summary::run(args, context),
@@ -138,12 +145,18 @@ impl Common {
             },
         };
         let name = device::describe(&device);
-        let terminal = progress::Terminal::default();
+        let communicator = processes::communicator()?;
+        let (terminal, is_root) = (progress::Terminal::default(), communicator.rank() == 0);
         let mut runtime = Runtime::new(device)
             .device_name(name)
             .available_memory(memory::available)
             .interrupt(interrupt::install()?)
-            .progress(move |event| terminal.show(event));
+            .communicator(communicator)
+            .progress(move |event| {
+                if is_root {
+                    terminal.show(event);
+                }
+            });
         runtime.cache = cache
             .filter(|_| !self.no_cache)
             .map(|folder| CacheFolder::new(folder).limit(Some(self.cache_limit)));

@@ -12,6 +12,7 @@ mod json;
 mod memory;
 mod network;
 mod process;
+mod processes;
 mod progress;
 mod reading;
 mod splitting;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
+use firstsight_train::{Alone, Communicator};
 use firstsight_transfer::{Interrupted, Smaller, WriteError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
@@ -60,12 +62,16 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
     let filter: Targets = filter.unwrap_or_else(usual);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
-    match args.common.context(program, command).and_then(|context| run(&args.command, &context)) {
+    let end = |communicator: &dyn Communicator, error: &anyhow::Error| {
+        processes::end_all(communicator, &describe(error), exit_code(error))
+    };
+    let context = match args.common.context(program, command) {
+        Ok(context) => context,
+        Err(error) => return end(&Alone, &error),
+    };
+    match run(&args.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", describe(&error));
-            exit_code(&error)
-        }
+        Err(error) => end(&*context.runtime.communicator, &error),
     }
 }
 
@@ -89,16 +95,16 @@ fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-fn exit_code(error: &anyhow::Error) -> ExitCode {
+fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Interrupted>()) {
-        ExitCode::from(130)
+        130
     } else if error.is::<reading::SomeUnreadable>()
         || error.is::<reading::UnfitClasses>()
         || error.chain().any(is_about_output)
     {
-        ExitCode::from(1)
+        1
     } else {
-        ExitCode::from(2)
+        2
     }
 }
 

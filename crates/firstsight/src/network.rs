@@ -59,7 +59,7 @@ impl NetworkArgs {
             (None, None) => bail!("expected --run RUN or --pretrained MODEL"),
         };
         classifier.input.reading = self.reading.over(usual);
-        Ok(classifier.within_memory(&context.runtime))
+        Ok(classifier.within(&context.runtime))
     }
 }
 

@@ -130,7 +130,8 @@ impl Work {
             Self::Folds(folds) => {
                 let result = cross_validate(out, resume, folds, runtime, train);
                 match result {
-                    Ok(result) => print(&result, out),
+                    Ok(result) if runtime.is_root() => print(&result, out),
+                    Ok(_) => {}
                     Err(error) if matches!(error.downcast_ref(), Some(Error::RunExists(_))) => {
                         bail!("{error}: --resume continues it")
                     }

@@ -456,6 +456,7 @@ impl<'a> Lecture<'a> {
                 seed: self.context.settings.seed,
                 split_seed: SPLIT_SEED,
                 batch_size: 128,
+                shards: 1,
                 learning_rate: 0.001,
                 augmentation: AugmentationConfig::default(),
             },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Loss, Metric, OptimizerConfig, Schedule};
+use crate::{Alone, Communicator, Loss, Metric, OptimizerConfig, Schedule};
 
 /// The settings of a training: what an experiment chooses in [`FitConfig::new`], all else by further methods.
 ///
@@ -32,6 +32,10 @@ pub struct FitConfig {
     pub clip_norm: Option<f64>,
     /// Number of batches whose gradients are averaged for one optimizer step.
     pub accumulation_steps: usize,
+    /// Number of shards that each batch is cut into.
+    pub shards: usize,
+    /// The processes that share out the shards.
+    pub communicator: Arc<dyn Communicator>,
 }
 
 impl FitConfig {
@@ -46,6 +50,8 @@ impl FitConfig {
             schedule: Schedule::Constant,
             clip_norm: None,
             accumulation_steps: 1,
+            shards: 1,
+            communicator: Arc::new(Alone),
         }
     }
 
@@ -72,6 +78,25 @@ impl FitConfig {
     /// fewer. Batch norm still sees each batch by itself.
     pub fn accumulation_steps(mut self, steps: usize) -> Self {
         self.accumulation_steps = steps;
+        self
+    }
+
+    /// Cuts each batch into `shards`, a power of two, which the processes of [`communicator`](Self::communicator) share out. Each
+    /// shard goes forward and backward by itself, and their gradients are added up in one order. So the bytes depend on the
+    /// number of shards, but not on that of processes. A shard counts by its examples: the step is that of the whole batch up to
+    /// rounding, for a loss that is a mean over examples.
+    ///
+    /// Batch norm sees each shard by itself. Its running statistics are what they would be after each of the shards, averaged by
+    /// their examples.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Shares out shards and validation batches among processes, of which each calls [`fit`](crate::fit) with the same arguments.
+    /// By default one process trains alone.
+    pub fn communicator(mut self, communicator: Arc<dyn Communicator>) -> Self {
+        self.communicator = communicator;
         self
     }
 }

@@ -68,6 +68,41 @@ pub enum Error {
         /// The variable's shape.
         shape: Vec<usize>,
     },
+    /// Shards that the processes cannot share out alike.
+    #[error(
+        "found {shards} shards for {processes} processes: both must be powers of two, with no more processes than shards"
+    )]
+    Shards {
+        /// Shards of a batch.
+        shards: usize,
+        /// Processes.
+        processes: usize,
+    },
+    /// Another process of the same task has failed.
+    #[error("process {rank} failed: {reason}")]
+    Process {
+        /// The process.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
+    /// The processes of a task do not have the same files or settings.
+    #[error(
+        "the processes differ in {what}: {first} in process 0, {found} in process {rank}. Do all see the same files?"
+    )]
+    ProcessesDiffer {
+        /// What should be the same.
+        what: &'static str,
+        /// The first process that differs from process 0.
+        rank: usize,
+        /// That of process 0.
+        first: String,
+        /// That of the other process.
+        found: String,
+    },
+    /// Processes cannot reach each other.
+    #[error("the processes cannot reach each other: {0}")]
+    Communication(String),
     /// There are no examples to train on or to evaluate.
     #[error("there are no {0} examples")]
     Empty(&'static str),

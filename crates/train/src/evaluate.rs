@@ -5,7 +5,7 @@ use firstsight_data::Batches;
 use firstsight_ops::PackedWeights;
 
 use crate::metric::{Meter, argmax};
-use crate::{Error, Inference, Loss, Metric, Metrics, Result};
+use crate::{Error, FitConfig, Inference, Loss, Metric, Metrics, OutputBatches, PassThrough, Result};
 
 /// Loss and metrics of `model` over `batches`, in inference mode.
 ///
@@ -23,25 +23,36 @@ pub fn evaluate(
     let mut seen = 0;
     for_each_output(model, batches, |outputs, labels| {
         check_finite(outputs, &mut seen)?;
-        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
-        Ok(())
+        meter.add(mean(loss, outputs, labels)?, outputs, labels)
     })?;
     meter.finish("evaluation")
 }
 
-/// [`evaluate`] while a model is trained: outputs that are NaN or infinite give such figures, and the training's callbacks decide.
+/// [`evaluate`] while a model is trained, by the training's processes: outputs that are NaN or infinite give such figures, and
+/// the training's callbacks decide.
 pub(crate) fn evaluate_any(
     model: &impl ModuleT,
     batches: &dyn Batches,
-    loss: &dyn Loss,
+    config: &FitConfig,
     metrics: &[&dyn Metric],
 ) -> Result<Metrics> {
     let mut meter = Meter::new(metrics);
-    for_each_output(model, batches, |outputs, labels| {
-        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
-        Ok(())
-    })?;
+    let observe =
+        |outputs: &Tensor, labels: &Tensor| meter.add(mean(&*config.loss, outputs, labels)?, outputs, labels);
+    match config.communicator.size() {
+        1 => for_each_output(model, batches, observe)?,
+        _ => {
+            let outputs = OutputBatches::new(model, batches, &*config.communicator)?;
+            for_each_output(&PassThrough, &outputs, observe)?;
+        }
+    }
     meter.finish("evaluation")
+}
+
+/// The loss of a batch.
+fn mean(loss: &dyn Loss, outputs: &Tensor, labels: &Tensor) -> Result<f64> {
+    let loss = loss.compute(outputs, labels)?;
+    Ok(f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?))
 }
 
 /// The results of [`evaluate`] and [`predict`], from one pass over `batches`.
@@ -58,7 +69,7 @@ pub fn evaluate_and_predict(
     let (mut meter, mut predictions) = (Meter::new(metrics), Predictions::empty());
     for_each_output(model, batches, |outputs, labels| {
         check_finite(outputs, &mut predictions.len())?;
-        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        meter.add(mean(loss, outputs, labels)?, outputs, labels)?;
         predictions.add(outputs, labels)
     })?;
     Ok((meter.finish("evaluation")?, predictions))
@@ -114,7 +125,7 @@ pub fn evaluate_with_outputs(
 ) -> Result<(Metrics, Outputs)> {
     let (mut meter, mut found) = (Meter::new(metrics), Outputs::empty());
     for_each_output(model, batches, |outputs, labels| {
-        meter.add(&loss.compute(outputs, labels)?, outputs, labels)?;
+        meter.add(mean(loss, outputs, labels)?, outputs, labels)?;
         found.add(outputs, labels)
     })?;
     Ok((meter.finish("evaluation")?, found))

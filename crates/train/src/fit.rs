@@ -1,13 +1,14 @@
 //! The training loop, single steps and gradients.
 
 use candle_core::{Tensor, Var};
-use firstsight_data::Batches;
+use firstsight_data::{Batch, Batches};
 
 use crate::callbacks::{BatchEnd, Callback, EpochEnd, Notifier, SavedState, TrainBegin, TrainEnd};
 use crate::evaluate::evaluate_any;
 use crate::metric::Meter;
 use crate::model::param_groups;
 use crate::optim::Accumulation;
+use crate::sharding::{Pass, Sharding, Step};
 use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, TrainingLength};
 
 /// Trains `model` on the batches of `train`, and measures it on those of `val` after each epoch.
@@ -19,7 +20,8 @@ use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, Trainin
 ///
 /// The first error of the data, the model or a callback, which leaves the variables as after the last step.
 /// [`Error::UnnamedVariable`](crate::Error::UnnamedVariable) if the groups have a variable that
-/// [`Model::named_vars`] does not have.
+/// [`Model::named_vars`] does not have. [`Error::Shards`](crate::Error::Shards) for shards that the
+/// [processes](FitConfig::communicator) cannot share out; what fails in one process fails in all.
 pub fn fit(
     model: &impl Model,
     train: &dyn Batches,
@@ -30,8 +32,10 @@ pub fn fit(
     let vars = model.named_vars();
     let metrics: Vec<&dyn Metric> = config.metrics.iter().map(|metric| &**metric).collect();
     let mut optimizer = Optimizer::new(config.optimizer, param_groups(model, &vars)?)?;
-    let mut callbacks = Notifier::new(callbacks);
+    let sharding = Sharding::new(config, optimizer.vars(), &vars)?;
+    let mut callbacks = Notifier::new(callbacks, &*config.communicator);
     let (epochs, restarted, state) = callbacks.resume(&vars, &mut optimizer)?;
+    sharding.check_start(config, train, val, &epochs, &vars)?;
     let mut history = History { epochs, stopped: None };
     callbacks.notify(|callback| {
         let history = &history.epochs;
@@ -47,18 +51,22 @@ pub fn fit(
         let epoch = history.epochs.len();
         callbacks.tell(|callback| callback.on_epoch_begin(&vars))?;
         let mut meter = Meter::new(&metrics);
-        for (batch, examples) in train.epoch(epoch).enumerate() {
-            let examples = examples?;
-            let outputs = model.forward_t(&examples.inputs, true)?;
-            let loss = config.loss.compute(&outputs, &examples.labels)?;
+        for (batch, shards) in sharding.epoch(train, epoch).enumerate() {
+            let pass = |shard: &Batch, share: f64| {
+                let outputs = model.forward_t(&shard.inputs, true)?;
+                let loss = config.loss.compute(&outputs, &shard.labels)?;
+                let loss = if share < 1.0 { (loss * share)? } else { loss };
+                Ok(Pass { gradients: firstsight_ops::backward(&loss)?, outputs, loss })
+            };
+            let Step { loss, outputs, labels, gradients } = sharding.step(shards, pass)?;
             let is_last = batch + 1 == train.n_batches();
-            let gradients = accumulation.add(firstsight_ops::backward(&loss)?, outputs.dim(0)?, is_last)?;
+            let gradients = accumulation.add(gradients, outputs.dim(0)?, is_last)?;
             if let Some(gradients) = &gradients {
                 let lr_scale = config.schedule.lr_scale(optimizer.steps(), length);
                 optimizer.step_scaled(gradients, lr_scale, config.clip_norm)?;
             }
             let step = gradients.map(|_| optimizer.steps());
-            let loss = meter.add(&loss, &outputs, &examples.labels)?;
+            meter.add(loss, &outputs, &labels)?;
             let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss, step, vars: &vars };
             callbacks.notify(|callback| callback.on_batch_end(&end))?;
             if callbacks.stopped.is_some() {
@@ -68,7 +76,7 @@ pub fn fit(
         if callbacks.stopped.is_none() {
             callbacks.tell(|callback| callback.on_validation_begin(&vars))?;
             let train = meter.finish("training")?;
-            let val = val.map(|val| evaluate_any(model, val, &*config.loss, &metrics)).transpose()?;
+            let val = val.map(|val| evaluate_any(model, val, config, &metrics)).transpose()?;
             history.epochs.push(Epoch { train, val });
             let mut state = SavedState::new();
             callbacks.notify(|callback| {

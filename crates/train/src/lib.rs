@@ -3,6 +3,7 @@
 mod calibration;
 pub mod callbacks;
 mod class_figures;
+mod communicator;
 mod config;
 mod error;
 mod evaluate;
@@ -18,10 +19,14 @@ mod model;
 mod multi_label;
 mod optim;
 mod schedule;
+mod sharding;
 
 pub use calibration::ConfidenceBin;
 pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainEnd};
 pub use class_figures::{ClassFigures, MacroAverages};
+#[cfg(feature = "mpi")]
+pub use communicator::Mpi;
+pub use communicator::{Alone, Communicator, check_same, gather};
 pub use config::FitConfig;
 pub use error::{Error, Result};
 pub use evaluate::{
@@ -47,3 +52,4 @@ pub use model::{Model, ParamGroup, ParamGroups, Trainable};
 pub use multi_label::{LabelCounts, MultiLabelPredictions};
 pub use optim::{AdamEpsilon, Optimizer, OptimizerConfig};
 pub use schedule::{Schedule, TrainingLength};
+pub use sharding::{OutputBatches, PassThrough, check_shards};

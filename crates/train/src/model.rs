@@ -23,12 +23,14 @@ pub trait Model: ModuleT {
     }
 }
 
+/// Whether a variable of this name is a running statistic of batch norm.
+pub(crate) fn is_statistic(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
+}
+
 /// All but the running statistics, as one group.
 fn trained(named: Vec<(String, Var)>) -> ParamGroups {
-    let is_statistic = |name: &str| {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
-    };
     let vars = named.into_iter().filter(|(name, _)| !is_statistic(name));
     vars.map(|(_, var)| var).collect::<Vec<_>>().into()
 }

@@ -5,6 +5,7 @@
 
 use candle_core::{Device, ModuleT as _};
 use firstsight_data::{DatasetFolder, ImageDataset, ImageFolder};
+use firstsight_train::Alone;
 use firstsight_transfer::candle_models::{CandleBackbone, CandleModel};
 use firstsight_transfer::{FeatureConfig, FeatureView, Features, Head, HeadConfig, features, fingerprint};
 
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         normalize: input.normalize(),
         views: &[FeatureView::Plain],
         batch_size: 16,
+        communicator: &Alone,
         identity: fingerprint(&params, |_| true)?,
     };
     let of = |folder: &ImageFolder| -> Result<Features, Box<dyn std::error::Error>> {

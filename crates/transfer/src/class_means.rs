@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use candle_core::{D, Device, Module, ModuleT, Tensor};
+use candle_core::{D, Module, ModuleT, Tensor};
 use firstsight_data::{ImageDataset, InputSpec, Labels};
 use firstsight_models::ImageClassifier;
 use firstsight_train::{Inference, PackedWeights};
 
 use crate::training::evaluation_batch;
-use crate::{FeatureConfig, FeatureView, Features, Result, features};
+use crate::{FeatureConfig, FeatureView, Features, Result, Runtime, features};
 
 /// Training images that the means are taken from, at most, in all and by class.
 const IMAGES: usize = 2000;
@@ -37,7 +37,7 @@ impl ClassMeans {
         network: &ImageClassifier,
         images: &ImageDataset,
         input: &InputSpec,
-        device: &Device,
+        runtime: &Runtime,
     ) -> Result<Option<Self>> {
         let Labels::Class(labels) = images.targets() else { return Ok(None) };
         let n_classes = images.classes().len();
@@ -49,9 +49,10 @@ impl ClassMeans {
             views: &[FeatureView::Plain],
             batch_size: evaluation_batch(input),
             identity: String::new(),
+            communicator: &*runtime.communicator,
         };
         let some = images.subset(&some_of_each(labels, n_classes));
-        Self::of(&features(network.backbone(), &some, &config, None, device, &mut |_, _| ())?)
+        Self::of(&features(network.backbone(), &some, &config, None, &runtime.device, &mut |_, _| ())?)
     }
 
     /// The means of features, in their first view.
@@ -139,6 +140,8 @@ impl ModuleT for Measuring<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     fn features(rows: &[[f32; 2]], labels: &[u32]) -> Features {

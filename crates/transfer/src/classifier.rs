@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{DecodedImage, ImageDataset, InputSpec, Sample, Task, decode_bytes, decoding_memory};
 use firstsight_models::ImageClassifier;
-use firstsight_train::{Inference, PackedWeights, outputs, predict};
+use firstsight_train::{Inference, Outputs, PackedWeights, Predictions, gather, outputs, predict};
 use rayon::prelude::*;
 
 use crate::class_means::Measuring;
@@ -36,7 +36,7 @@ pub struct Classifier {
     /// Of the network, between predictions.
     packed: PackedWeights,
     device: Device,
-    memory: Option<Runtime>,
+    runtime: Option<Runtime>,
 }
 
 /// A class with its probability.
@@ -106,7 +106,7 @@ impl Classifier {
             reject: folder.read_reject(device)?,
             packed: PackedWeights::default(),
             device: device.clone(),
-            memory: None,
+            runtime: None,
         })
     }
 
@@ -140,14 +140,15 @@ impl Classifier {
             reject: None,
             packed: PackedWeights::default(),
             device: device.clone(),
-            memory: None,
+            runtime: None,
         })
     }
 
-    /// Asks a [`Runtime`] how much memory there is before photos are decoded: one that needs more is a row with an error.
+    /// Works as a [`Runtime`] says. Before photos are decoded it is asked how much memory there is: one that needs more is a row
+    /// with an error. Its processes share out the batches of images, and the first gets all rows.
     #[must_use]
-    pub fn within_memory(self, runtime: &Runtime) -> Self {
-        Self { memory: Some(runtime.clone()), ..self }
+    pub fn within(self, runtime: &Runtime) -> Self {
+        Self { runtime: Some(runtime.clone()), ..self }
     }
 
     /// The classes of an image file, the most probable first.
@@ -207,15 +208,12 @@ impl Classifier {
             }));
         }
         let mut images = images.into_iter();
-        loop {
-            let batch: Vec<Sample> = images.by_ref().take(evaluation_batch(&self.input)).collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for row in self.answer(batch, options)? {
+        while let Some(rows) = self.next_rows(&mut images, |images| self.probabilities(images, options))? {
+            for row in self.answers(rows, options) {
                 on_row(row)?;
             }
         }
+        Ok(())
     }
 
     /// Says of each image file the labels that it has, or its number, for a run of such a task: as
@@ -230,25 +228,29 @@ impl Classifier {
         images: impl IntoIterator<Item = Sample>,
         mut on_row: impl FnMut(TaskRow) -> Result<(), E>,
     ) -> Result<(), E> {
+        if self.target == Target::Class {
+            return Err(E::from(self.other_task()));
+        }
+        let of_images = |images: &ImageDataset| {
+            let network = Inference::in_pool(&self.network, &self.packed);
+            let Outputs { values, n_outputs, .. } =
+                outputs(&network, &in_order(images, &self.input, &self.device)?)?;
+            Ok(values.chunks_exact(n_outputs).map(<[f32]>::to_vec).collect())
+        };
         let mut images = images.into_iter();
-        loop {
-            let batch: Vec<Sample> = images.by_ref().take(evaluation_batch(&self.input)).collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let answers = |images: &ImageDataset| {
-                let network = Inference::in_pool(&self.network, &self.packed);
-                let outputs = outputs(&network, &in_order(images, &self.input, &self.device)?)?;
-                TaskAnswer::of(&self.target, &self.label_names, &outputs).ok_or_else(|| self.other_task())
-            };
-            for (image, decoded) in self.rows(batch, answers)? {
+        while let Some(rows) = self.next_rows(&mut images, of_images)? {
+            for (image, decoded) in rows {
                 let (answer, note) = match decoded {
-                    Ok((answer, note)) => (Ok(answer), note),
+                    Ok((row, note)) => {
+                        let answer = TaskAnswer::of(&self.target, &self.label_names, &row);
+                        (Ok(answer.ok_or_else(|| self.other_task())?), note)
+                    }
                     Err(error) => (Err(error), None),
                 };
                 on_row(TaskRow { image, answer, note })?;
             }
         }
+        Ok(())
     }
 
     fn other_task(&self) -> Error {
@@ -263,20 +265,38 @@ impl Classifier {
         }
     }
 
-    /// The rows of a batch.
-    fn answer(&self, batch: Vec<Sample>, options: &PredictOptions) -> Result<Vec<Row>> {
-        let rows = self.rows(batch, |images| self.answers(images, options))?;
-        let row = |(image, decoded): (PathBuf, Decoded<Answer>)| Row {
-            image,
-            answer: decoded.map(|(answer, note)| Answer { note, ..answer }),
-        };
-        Ok(rows.into_iter().map(row).collect())
+    /// What the network gives for each of the next images: a batch of them, or one for each of several processes, of which the
+    /// first gets all. `None` after the last.
+    fn next_rows(
+        &self,
+        images: &mut impl Iterator<Item = Sample>,
+        of_images: impl FnOnce(&ImageDataset) -> Result<Vec<Vec<f32>>>,
+    ) -> Result<Option<Vec<Numbered>>> {
+        let batch = evaluation_batch(&self.input);
+        let processes = self.runtime.as_ref().map(|runtime| &*runtime.communicator);
+        let (rank, size) = processes.map_or((0, 1), |processes| (processes.rank(), processes.size()));
+        let round: Vec<Sample> = images.by_ref().take(batch * size).collect();
+        let own = round.iter().skip(rank * batch).take(batch).cloned().collect();
+        match processes.filter(|processes| processes.size() > 1) {
+            _ if round.is_empty() => Ok(None),
+            None => self.rows(own, of_images).map(Some),
+            Some(processes) => {
+                let all = gather(processes, self.rows(own, of_images).and_then(|rows| to_bytes(&rows)))?;
+                let is_root = rank == 0;
+                let paths = round.into_iter().map(|sample| sample.path.to_path_buf());
+                let rows: Vec<_> =
+                    all.iter().map(|rows| from_bytes(rows)).collect::<Result<Vec<_>>>()?.concat();
+                let rows =
+                    paths.zip(rows).map(|(path, row)| (path, row.map_err(firstsight_data::Error::Said)));
+                Ok(Some(rows.filter(|_| is_root).collect()))
+            }
+        }
     }
 
     /// Decodes images side by side, those that take a large part of the memory one after the other.
     fn decoded(&self, batch: &[Sample]) -> Vec<firstsight_data::Result<DecodedImage>> {
         let settings = self.input.decode_settings();
-        let available = || self.memory.as_ref().and_then(Runtime::available).unwrap_or(u64::MAX);
+        let available = || self.runtime.as_ref().and_then(Runtime::available).unwrap_or(u64::MAX);
         let share = available() / (2 * rayon::current_num_threads() as u64);
         let within = |sample: &Sample, limit: u64| {
             let bytes = sample.read()?;
@@ -333,31 +353,70 @@ impl Classifier {
         Ok(rows)
     }
 
-    /// The answers for images.
-    fn answers(&self, images: &ImageDataset, options: &PredictOptions) -> Result<Vec<Answer>> {
+    /// The probabilities of each image's classes and, where means tell images of no class, its distance.
+    fn probabilities(&self, images: &ImageDataset, options: &PredictOptions) -> Result<Vec<Vec<f32>>> {
         let means = self.reject.as_ref().filter(|_| options.reject.is_some());
         let measuring =
             Measuring::new(&self.network, &self.packed, means.and_then(|reject| reject.means.as_ref()));
         let raw = predict(&measuring, &in_order(images, &self.input, &self.device)?)?;
         let distances = measuring.into_distances();
-        let calibrated = self.temperature.map(|t| raw.with_temperature(t));
-        let calibrated = calibrated.as_ref().unwrap_or(&raw);
-        let answer = |i: usize| {
-            let row = calibrated.row(i);
+        let distance = |i: usize| distances.as_ref().map(|distances| distances[i]);
+        Ok((0..raw.len()).map(|i| raw.row(i).iter().copied().chain(distance(i)).collect()).collect())
+    }
+
+    /// The answers by [`probabilities`](Self::probabilities).
+    fn answers(&self, rows: Vec<Numbered>, options: &PredictOptions) -> Vec<Row> {
+        let n_classes = self.label_names.len();
+        let answer = |numbers: &[f32]| {
+            let (probabilities, distance) = numbers.split_at(n_classes.min(numbers.len()));
+            let raw = Predictions { probabilities: probabilities.to_vec(), labels: vec![0], n_classes };
+            let calibrated = self.temperature.map(|t| raw.with_temperature(t));
+            let calibrated = calibrated.as_ref().unwrap_or(&raw);
+            let row = calibrated.row(0);
             let named = |(index, probability): (usize, f32)| Prediction {
                 index,
                 label: self.label_names[index].clone(),
                 probability,
-                uncalibrated: raw.row(i)[index],
+                uncalibrated: raw.row(0)[index],
             };
-            let distance = distances.as_ref().map(|distances| distances[i]);
             Answer {
-                predictions: calibrated.ranked(i, options.top).into_iter().map(named).collect(),
+                predictions: calibrated.ranked(0, options.top).into_iter().map(named).collect(),
                 set: options.reject.map(|thresholds| thresholds.set(row)).unwrap_or_default(),
-                rejection: options.reject.and_then(|thresholds| thresholds.judge(row, distance)),
+                rejection: options
+                    .reject
+                    .and_then(|thresholds| thresholds.judge(row, distance.first().copied())),
                 note: None,
             }
         };
-        Ok((0..images.len()).map(answer).collect())
+        let row = |(image, decoded): Numbered| Row {
+            image,
+            answer: decoded.map(|(numbers, note)| Answer { note, ..answer(&numbers) }),
+        };
+        rows.into_iter().map(row).collect()
     }
+}
+
+/// An image with what the network gives for it, and what was done to its file, or the error of reading it.
+type Numbered = (PathBuf, Decoded<Vec<f32>>);
+
+/// A row from another process: numbers, or their bits, and what was done to the file, or the error of reading it.
+type Said<N> = Result<(Vec<N>, Option<String>), String>;
+
+fn to_bytes(rows: &[Numbered]) -> Result<Vec<u8>> {
+    let said = |(_, row): &Numbered| -> Said<u32> {
+        let (numbers, note) = row.as_ref().map_err(ToString::to_string)?;
+        Ok((numbers.iter().map(|number| number.to_bits()).collect(), note.clone()))
+    };
+    serde_json::to_vec(&rows.iter().map(said).collect::<Vec<_>>()).map_err(unreadable)
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<Vec<Said<f32>>> {
+    let rows: Vec<Said<u32>> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let heard =
+        |(bits, note): (Vec<u32>, Option<String>)| (bits.into_iter().map(f32::from_bits).collect(), note);
+    Ok(rows.into_iter().map(|row| row.map(heard)).collect())
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    firstsight_train::Error::Communication(error.to_string()).into()
 }

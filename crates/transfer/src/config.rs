@@ -160,11 +160,31 @@ pub struct TrainingRecord {
     pub split_seed: u32,
     /// Batch size.
     pub batch_size: usize,
+    /// Number of shards of a batch; see [`FitConfig::shards`](firstsight_train::FitConfig::shards).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: usize,
     /// Learning rate.
     pub learning_rate: f64,
     /// Random changes of the training images.
     #[serde(default)]
     pub augmentation: AugmentationConfig,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(shards: &usize) -> bool {
+    *shards == 1
+}
+
+/// The batch size as a setting, with the number of shards where there are several.
+pub(crate) fn batch_setting(batch_size: usize, shards: usize) -> String {
+    match shards {
+        1 => batch_size.to_string(),
+        _ => format!("{batch_size} in {shards} shards"),
+    }
 }
 
 /// The fields of a run's `config.json` that a pretrained network's need not have.

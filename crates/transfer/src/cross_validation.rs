@@ -200,6 +200,8 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
         (true, true) => read(&path)?.folds,
         (false, _) => Vec::new(),
     };
+    // All have read what the first process replaces.
+    runtime.communicator.barrier().map_err(Error::from)?;
     let mut result = CrossValidated::default();
     for (i, splits) in folds.iter().enumerate() {
         let name = format!("fold-{}", i + 1);
@@ -222,9 +224,13 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
             }
         };
         result.add(fold);
-        files::write_json(&path, &result)?;
+        if runtime.is_root() {
+            files::write_json(&path, &result)?;
+        }
     }
-    pool_predictions(folder, &result)?;
+    if runtime.is_root() {
+        pool_predictions(folder, &result)?;
+    }
     Ok(result)
 }
 

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use candle_core::Device;
 use firstsight_data::{ImageDataset, InputSpec};
 use firstsight_models::ImageClassifier;
 use firstsight_train::{Metrics, Predictions};
 
 use crate::task::{Target, TaskEvaluation as _};
-use crate::{ClassMeans, EvaluationFigures, Figures, Rejection, Result, Thresholds};
+use crate::{ClassMeans, EvaluationFigures, Figures, Rejection, Result, Runtime, Thresholds};
 
 /// Images with a network's figures and predictions.
 #[derive(Debug, Clone)]
@@ -37,9 +36,9 @@ impl Evaluation {
         images: ImageDataset,
         input: &InputSpec,
         means: Option<&ClassMeans>,
-        device: &Device,
+        runtime: &Runtime,
     ) -> Result<Self> {
-        Self::measure_with(network, images, &Target::Class, input, means, device)
+        Self::measure_with(network, images, &Target::Class, input, means, runtime)
     }
 
     /// The file of image `i` relative to the data's folder `root`, if the images are files.

@@ -9,7 +9,7 @@ use firstsight_data::{
     Batches as _, CacheFolder, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
 };
 use firstsight_models::Params;
-use firstsight_train::{Inference, PackedWeights};
+use firstsight_train::{Communicator, Inference, PackedWeights, gather};
 use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
 
@@ -101,6 +101,8 @@ pub struct FeatureConfig<'a> {
     pub views: &'a [FeatureView],
     /// Images per batch.
     pub batch_size: usize,
+    /// The processes that share out the batches; each gets all features. The first reads and writes the cache.
+    pub communicator: &'a dyn Communicator,
     /// Description of the backbone's weights and of the decoding, such as a [`fingerprint`] and the input spec.
     pub identity: String,
 }
@@ -125,8 +127,10 @@ pub fn features(
 ) -> Result<Features> {
     let (labels, n_classes) = (images.targets().clone(), images.classes().len());
     let (n_rows, views) = (images.len() * config.views.len(), config.views.len());
-    let file = cache.map(|cache| CachedFeatures::new(cache, images, config));
+    let is_root = config.communicator.rank() == 0;
+    let file = cache.filter(|_| is_root).map(|cache| CachedFeatures::new(cache, images, config));
     let before = file.as_ref().and_then(|file| file.read(views, images.len(), device));
+    let before = shared(before, config.communicator, device)?;
     if let Some(rows) = before.as_ref().filter(|rows| rows.dims()[0] == n_rows) {
         progress(n_rows, n_rows);
         return Ok(Features { rows: rows.clone(), labels, n_classes });
@@ -139,24 +143,29 @@ pub fn features(
         }
         Ok(())
     };
-    let rows = extract(backbone, images, config, before, device, &mut keep, progress)?;
+    let rows = extract(backbone, images, config, before, device, &mut |by_view, done| {
+        progress(done, n_rows);
+        keep(by_view)
+    })?;
     if let Some(file) = &file {
         file.write(&rows);
     }
     Ok(Features { rows, labels, n_classes })
 }
 
-/// Computes the rows that `before` lacks, and calls `keep` with those of each view after every batch.
+/// Called with the rows of each view and their number.
+type Done<'a> = dyn FnMut(&[Vec<Tensor>], usize) -> Result<()> + 'a;
+
+/// Computes the rows that `before` lacks, and calls `done` with those of each view and their number whenever there are more.
 fn extract(
     backbone: &(impl ModuleT + Sync),
     images: &ImageDataset,
     config: &FeatureConfig<'_>,
     before: Option<Tensor>,
     device: &Device,
-    keep: &mut dyn FnMut(&[Vec<Tensor>]) -> Result<()>,
-    progress: &mut dyn FnMut(usize, usize),
+    done: &mut Done<'_>,
 ) -> Result<Tensor> {
-    let (total, views) = (images.len() * config.views.len(), config.views.len());
+    let views = config.views.len();
     let mut by_view = vec![Vec::new(); views];
     let mut first = 0;
     if let Some(before) = before {
@@ -175,17 +184,80 @@ fn extract(
     let batches = Loader::new(images.subset(&rest), loading, device)?;
     let packed = PackedWeights::default();
     let inference = Inference::in_pool(backbone, &packed);
-    let mut done = first * views;
-    for batch in batches.epoch(0) {
-        let inputs = batch?.inputs;
-        for (view, rows) in config.views.iter().zip(&mut by_view) {
-            rows.push(inference.forward(&view.apply(&inputs)?)?);
-            done += inputs.dim(0)?;
-            progress(done, total);
+    let (rank, size) = (config.communicator.rank(), config.communicator.size());
+    let mut own = batches.shards(0, 1, (0..batches.n_batches()).skip(rank).step_by(size).collect());
+    let mut finished = first * views;
+    // In each round every process computes a batch; in the last one some may have none.
+    for _ in 0..batches.n_batches().div_ceil(size) {
+        let mut compute = || -> Result<Option<Vec<Tensor>>> {
+            let Some(shard) = own.next() else { return Ok(None) };
+            let batch = shard?.batch.ok_or(firstsight_train::Error::Empty("photos"))?;
+            let mut rows = Vec::with_capacity(views);
+            for view in config.views {
+                if !rows.is_empty() {
+                    let about = finished + rows.len() * size * batch.inputs.dim(0)?;
+                    done(&by_view, about.min(images.len() * views))?;
+                }
+                rows.push(inference.forward(&view.apply(&batch.inputs)?)?);
+            }
+            Ok(Some(rows))
+        };
+        for of_batch in gathered(compute(), config, device)? {
+            for (rows, more) in by_view.iter_mut().zip(of_batch) {
+                finished += more.dim(0)?;
+                rows.push(more);
+            }
         }
-        keep(&by_view)?;
+        done(&by_view, finished)?;
     }
     Ok(Tensor::cat(&by_view.concat(), 0)?)
+}
+
+/// The rows of the batches of a round, for each its views, from those of this process.
+fn gathered(
+    own: Result<Option<Vec<Tensor>>>,
+    config: &FeatureConfig<'_>,
+    device: &Device,
+) -> Result<Vec<Vec<Tensor>>> {
+    if config.communicator.size() == 1 {
+        return Ok(own?.into_iter().collect());
+    }
+    let bytes = own.and_then(|own| match own {
+        Some(views) => rows_to_bytes(&Tensor::cat(&views, 0)?),
+        None => Ok(Vec::new()),
+    });
+    let all = gather(config.communicator, bytes)?;
+    let of_views = |bytes: &Vec<u8>| -> Result<Vec<Tensor>> {
+        let rows = rows_from_bytes(bytes, device)?;
+        let n = rows.dim(0)? / config.views.len();
+        (0..config.views.len()).map(|view| Ok(rows.narrow(0, view * n, n)?)).collect()
+    };
+    all.iter().filter(|bytes| !bytes.is_empty()).map(of_views).collect()
+}
+
+/// The rows that the first process has.
+fn shared(rows: Option<Tensor>, communicator: &dyn Communicator, device: &Device) -> Result<Option<Tensor>> {
+    if communicator.size() == 1 {
+        return Ok(rows);
+    }
+    let mut bytes = rows.as_ref().map(rows_to_bytes).transpose()?.unwrap_or_default();
+    communicator.broadcast(&mut bytes)?;
+    if bytes.is_empty() { Ok(None) } else { rows_from_bytes(&bytes, device).map(Some) }
+}
+
+/// Rows (N, F) as bytes: F, then the values.
+fn rows_to_bytes(rows: &Tensor) -> Result<Vec<u8>> {
+    let n_features = rows.dim(1)? as u32;
+    let values = rows.flatten_all()?.to_vec1::<f32>()?;
+    Ok(n_features.to_le_bytes().into_iter().chain(values.into_iter().flat_map(f32::to_le_bytes)).collect())
+}
+
+fn rows_from_bytes(bytes: &[u8], device: &Device) -> Result<Tensor> {
+    let words = bytes.as_chunks::<4>().0;
+    let n_features = words.first().map_or(1, |word| u32::from_le_bytes(*word) as usize).max(1);
+    let values: Vec<f32> = words.iter().skip(1).copied().map(f32::from_le_bytes).collect();
+    let n = values.len() / n_features;
+    Ok(Tensor::from_vec(values, (n, n_features), device)?)
 }
 
 /// A hash of the names and values of the variables whose names `select` accepts.
@@ -221,7 +293,7 @@ struct CachedFeatures<'a> {
 impl<'a> CachedFeatures<'a> {
     fn new(cache: &'a CacheFolder, images: &ImageDataset, config: &FeatureConfig<'_>) -> Self {
         let mut hasher = Sha256::new();
-        let FeatureConfig { normalize, views, identity, batch_size: _ } = config;
+        let FeatureConfig { normalize, views, identity, batch_size: _, communicator: _ } = config;
         let views: Vec<&str> = views.iter().map(|view| view.name()).collect();
         hasher.update(format!("{identity} {normalize:?} {views:?} {:?}", images.shape()));
         for i in 0..images.len() {

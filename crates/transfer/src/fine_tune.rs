@@ -6,8 +6,8 @@ use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::Batches;
 use firstsight_models::{Block, ImageClassifier, Params, Summary, is_buffer};
 use firstsight_train::{
-    Callback, FitConfig, History, Loss, LrCurve, Metric, Model, Optimizer, OptimizerConfig, ParamGroup,
-    ParamGroups, Schedule, fit, lr_find,
+    Callback, Communicator, FitConfig, History, Loss, LrCurve, Metric, Model, Optimizer, OptimizerConfig,
+    ParamGroup, ParamGroups, Schedule, fit, lr_find,
 };
 
 use crate::{Error, Result};
@@ -44,6 +44,10 @@ pub struct FineTuneConfig {
     pub metrics: Vec<Arc<dyn Metric>>,
     /// The statistics that batch norm uses.
     pub batch_norm: BatchNormMode,
+    /// Number of shards of a batch; see [`FitConfig::shards`].
+    pub shards: usize,
+    /// The processes that share out the shards.
+    pub communicator: Arc<dyn Communicator>,
 }
 
 /// A network whose lower blocks are frozen: they record no graph and cost no backward pass.
@@ -158,7 +162,9 @@ fn fit_config(config: &FineTuneConfig) -> FitConfig {
     let optimizer = OptimizerConfig::adamw(config.lr, config.weight_decay);
     let mut fit_config = FitConfig::new(config.epochs, config.loss.clone(), optimizer)
         .schedule(config.schedule.clone())
-        .clip_norm(config.clip_norm);
+        .clip_norm(config.clip_norm)
+        .shards(config.shards)
+        .communicator(config.communicator.clone());
     fit_config.metrics.clone_from(&config.metrics);
     fit_config
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firstsight_models::Block;
-use firstsight_train::{Accuracy, CrossEntropy, Schedule, TopK};
+use firstsight_train::{Accuracy, Alone, CrossEntropy, Schedule, TopK};
 
 use crate::{BatchNormMode, FeatureView, FineTuneConfig, HeadConfig};
 
@@ -57,6 +57,8 @@ impl Preset {
                 loss: Arc::new(CrossEntropy),
                 metrics: vec![Arc::new(Accuracy), Arc::new(TopK(5))],
                 batch_norm: BatchNormMode::Eval,
+                shards: 1,
+                communicator: Arc::new(Alone),
             },
         };
         let n = blocks.len();

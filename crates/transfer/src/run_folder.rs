@@ -8,7 +8,7 @@ use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
 use crate::{
-    Error, Evaluation, Pretrained, Reject, Result, RunConfig, SplitRecord, TaskEvaluation, files,
+    Error, Evaluation, Pretrained, Reject, Result, RunConfig, Runtime, SplitRecord, TaskEvaluation, files,
     write_confusion, write_predictions,
 };
 
@@ -200,11 +200,11 @@ impl RunFolder {
         &self,
         (network, config): (&ImageClassifier, &RunConfig),
         images: ImageDataset,
-        device: &Device,
+        runtime: &Runtime,
     ) -> Result<E> {
-        let means = self.read_reject(device)?.and_then(|reject| reject.means);
+        let means = self.read_reject(&runtime.device)?.and_then(|reject| reject.means);
         let (target, input) = (&config.target, &config.pretrained_cfg);
-        let measured = E::measure_with(network, images, target, input, means.as_ref(), device)?;
+        let measured = E::measure_with(network, images, target, input, means.as_ref(), runtime)?;
         Ok(measured.with_temperature(config.temperature))
     }
 

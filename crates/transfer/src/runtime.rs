@@ -9,7 +9,9 @@ use std::time::Instant;
 use candle_core::Device;
 use firstsight_data::CacheFolder;
 use firstsight_train::callbacks::Callback;
-use firstsight_train::{BatchEnd, Epoch, EpochEnd, History, StopReason, TrainBegin, TrainEnd};
+use firstsight_train::{
+    Alone, BatchEnd, Communicator, Epoch, EpochEnd, History, StopReason, TrainBegin, TrainEnd, gather,
+};
 
 use crate::{Error, HubProgress, Smaller};
 
@@ -100,6 +102,8 @@ pub struct Runtime {
     available: Option<Arc<dyn Fn() -> Option<u64> + Send + Sync>>,
     /// The request to stop.
     pub interrupt: InterruptFlag,
+    /// The processes that work together.
+    pub communicator: Arc<dyn Communicator>,
     progress: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
 }
 
@@ -118,6 +122,7 @@ impl Runtime {
             cache: None,
             available: None,
             interrupt: InterruptFlag::default(),
+            communicator: Arc::new(Alone),
             progress: Arc::new(|_| ()),
         }
     }
@@ -181,6 +186,29 @@ impl Runtime {
     pub fn interrupt(mut self, flag: InterruptFlag) -> Self {
         self.interrupt = flag;
         self
+    }
+
+    /// Shares out trainings, evaluations, features and predictions among processes, which all do the same calls. By default one
+    /// process works alone.
+    #[must_use]
+    pub fn communicator(mut self, communicator: Arc<dyn Communicator>) -> Self {
+        self.communicator = communicator;
+        self
+    }
+
+    /// Whether this is the first of the processes: the one that writes run folders.
+    pub fn is_root(&self) -> bool {
+        self.communicator.rank() == 0
+    }
+
+    /// The result, or an error where any of the processes has failed.
+    pub(crate) fn agree<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let (found, own) = match result {
+            Ok(found) => (Some(found), Ok(Vec::new())),
+            Err(error) => (None, Err(error)),
+        };
+        gather(&*self.communicator, own)?;
+        found.ok_or_else(|| firstsight_train::Error::Communication("a failure got lost".to_owned()).into())
     }
 
     /// Reports an event.

@@ -474,7 +474,7 @@ pub(crate) fn augmented(
     })
 }
 
-/// Decodes a folder, with the runtime's cache and progress reported as `task`. Says so where each use of an image will decode it.
+/// Decodes a folder, with the runtime's cache and progress reported as `task`. Of several processes, each gets all images. Says so where each use of an image will decode it.
 ///
 /// # Errors
 ///
@@ -502,10 +502,18 @@ pub(crate) fn decode_silently(
     let cache = runtime.cache.as_ref();
     let available = runtime.available().unwrap_or(u64::MAX);
     let in_memory = DecodeOptions::IN_MEMORY.min(available / 4);
-    let images = runtime.counted(task, |report| {
-        let options = DecodeOptions { cache, in_memory, progress: Some(report) };
-        ImageDataset::decode_with(folder, settings, options)
-    })?;
+    let decode = || {
+        runtime.counted(task, |report| -> Result<ImageDataset> {
+            let options = DecodeOptions { cache, in_memory, progress: Some(report) };
+            Ok(ImageDataset::decode_with(folder, settings, options)?)
+        })
+    };
+    // Of several processes the first decodes, and the others find its files in a cache that they share.
+    let images = match cache {
+        Some(_) if runtime.is_root() => runtime.agree(decode())?,
+        Some(_) => runtime.agree(Ok(())).and_then(|()| decode())?,
+        None => decode()?,
+    };
     if images.is_decoded_on_use() {
         runtime
             .message(&format!("{task}: not kept, since there is no cache with room: each use decodes them"));

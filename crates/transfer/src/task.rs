@@ -11,13 +11,13 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{Device, ModuleT};
+use candle_core::ModuleT;
 use firstsight_data::{Batches, ImageDataset, InputSpec, Labels, Task};
 use firstsight_models::ImageClassifier;
 use firstsight_report::{Report, Section, number};
 use firstsight_train::{
     Accuracy, BinaryCrossEntropy, CrossEntropy, Epoch, Loss, MeanAveragePrecision, MeanSquaredError, Metric,
-    Metrics, Monitor, PackedWeights, R2, TopK, evaluate_and_predict,
+    Metrics, Monitor, OutputBatches, PackedWeights, PassThrough, R2, TopK, evaluate_and_predict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,8 @@ use crate::class_means::Measuring;
 use crate::report_sections::{self, ReferenceRow};
 use crate::training::{self, LOSS, in_order};
 use crate::{
-    ClassMeans, Evaluation, EvaluationFigures, Figures, Reject, Result, RunFolder, Tally, write_predictions,
+    ClassMeans, Evaluation, EvaluationFigures, Figures, Reject, Result, RunFolder, Runtime, Tally,
+    write_predictions,
 };
 
 /// The meaning of a network's outputs, with what the data decided: part of `config.json`.
@@ -219,12 +220,13 @@ pub trait TaskEvaluation: Debug + Sized {
         images: ImageDataset,
         target: &Target,
         input: &InputSpec,
-        device: &Device,
+        runtime: &Runtime,
     ) -> Result<Self> {
-        Self::measure_with(network, images, target, input, None, device)
+        Self::measure_with(network, images, target, input, None, runtime)
     }
 
-    /// [`measure_task`](TaskEvaluation::measure_task), with each image's distance to the nearest of class means.
+    /// [`measure_task`](TaskEvaluation::measure_task), with each image's distance to the nearest of class means. The batches are
+    /// shared out among the runtime's processes, and each gets all figures.
     ///
     /// # Errors
     ///
@@ -235,14 +237,21 @@ pub trait TaskEvaluation: Debug + Sized {
         target: &Target,
         input: &InputSpec,
         means: Option<&ClassMeans>,
-        device: &Device,
+        runtime: &Runtime,
     ) -> Result<Self> {
         check_task::<Self>(images.targets())?;
-        let batches = in_order(&target.prepare(&images)?, input, device)?;
+        let batches = in_order(&target.prepare(&images)?, input, &runtime.device)?;
         let packed = PackedWeights::default();
         let measuring = Measuring::new(network, &packed, means);
-        let measured = Self::measure_batches(&measuring, &batches, images, target)?;
-        Ok(measured.with_distances(measuring.into_distances()))
+        let communicator = &*runtime.communicator;
+        if communicator.size() == 1 {
+            let measured = Self::measure_batches(&measuring, &batches, images, target)?;
+            return Ok(measured.with_distances(measuring.into_distances()));
+        }
+        let outputs = OutputBatches::new(&measuring, &batches, communicator)?;
+        let distances = measuring.into_distances();
+        let distances = distances.map(|own| outputs.gather(&own, communicator)).transpose()?;
+        Ok(Self::measure_batches(&PassThrough, &outputs, images, target)?.with_distances(distances))
     }
 
     /// With each image's distance to the nearest class mean, for a task with classes.

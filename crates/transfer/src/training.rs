@@ -8,10 +8,11 @@ use firstsight_models::{ImageClassifier, InputShape, ModelInfo, Params, SaveDtyp
 use firstsight_train::callbacks::{CsvHistory, EarlyStopping, Interrupt, Recorder, RestartFrom, StopOnNan};
 use firstsight_train::{
     Accuracy, Callback, CrossEntropy, FitConfig, History, Identity, Metric, Monitor, OptimizerConfig,
-    Schedule, TopK, Trainable, fit,
+    Schedule, TopK, Trainable, check_same, check_shards, fit,
 };
 use serde::Serialize;
 
+use crate::config::batch_setting;
 use crate::going_on::{Beginning, class_names};
 use crate::splits::augmented;
 use crate::task::{Target, TaskEvaluation, check_task};
@@ -149,14 +150,17 @@ impl Training {
         &self,
         network: &ImageClassifier,
         splits: &DecodedSplits,
-        device: &Device,
+        runtime: &Runtime,
         callbacks: &mut [&mut dyn Callback],
     ) -> Result<History> {
-        let target = splits.target();
+        let (target, device) = (splits.target(), &runtime.device);
         let train = self.batches(splits, device)?;
         let val = in_order(&target.prepare(&splits.val)?, &self.input, device)?;
         let (optimizer, schedule) = self.optimization.config(self.record.learning_rate);
-        let mut config = FitConfig::new(self.epochs, target.loss(), optimizer).schedule(schedule);
+        let mut config = FitConfig::new(self.epochs, target.loss(), optimizer)
+            .schedule(schedule)
+            .shards(self.record.shards)
+            .communicator(runtime.communicator.clone());
         config.metrics = target.metrics(splits.n_classes());
         Ok(fit(&Trainable::new(network, network.named_vars()), &train, Some(&val), &config, callbacks)?)
     }
@@ -169,12 +173,14 @@ impl Training {
         augmented(train, splits.crop_source.as_ref(), augmentation, seed)
     }
 
-    /// Checks what needs no image: that the network takes the input, and that the run can go on under these settings.
+    /// Checks what needs no image: that the network takes the input, that the processes can share out the shards, and that the
+    /// run can go on under these settings.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Models`] for the input, [`crate::Error::Run`] for the run.
-    pub fn check(&self, splits: &Splits, run: &RunFolder, resume: bool) -> Result<()> {
+    /// [`crate::Error::Models`] for the input, [`crate::Error::Train`] for the shards, [`crate::Error::Run`] for the run.
+    pub fn check(&self, splits: &Splits, run: &RunFolder, resume: bool, runtime: &Runtime) -> Result<()> {
+        check_shards(self.record.shards, &*runtime.communicator)?;
         self.record.augmentation.check_crops()?;
         let params = Params::zeros(&Device::Cpu);
         let (input, classes) = (InputShape::from(&self.input), splits.train.classes());
@@ -240,27 +246,31 @@ impl Training {
         let beginning =
             Beginning::find(run, resume, std::slice::from_ref(&identity), self.epochs, &monitor())?;
         beginning.announce(run, self.epochs, runtime);
-        let mut checkpoint = beginning.checkpoint(run, identity, monitor(), RestartFrom::Best);
-        if let Some(record) = record {
-            record.write(&run.split())?;
+        // From here on the folder changes, so all processes have read it.
+        check_same(&*runtime.communicator, "the settings", &identity.to_string())?;
+        let is_root = runtime.is_root();
+        let mut checkpoint =
+            beginning.checkpoint(run, identity, monitor(), RestartFrom::Best).writes(is_root);
+        if is_root {
+            if let Some(record) = record {
+                record.write(&run.split())?;
+            }
+            self.config(splits, &network, target.clone()).write(&run.config())?;
         }
-        self.config(splits, &network, target.clone()).write(&run.config())?;
         let mut early_stopping = EarlyStopping::new(monitor(), self.patience);
         let mut csv = CsvHistory::new(&run.history());
         let mut progress = runtime.training(self.model.name);
         let mut recorder = Recorder::default();
         let fitted = runtime.interrupt.with_graceful_interrupt(|flag| {
             let mut interrupt = Interrupt(flag);
-            let callbacks: &mut [&mut dyn Callback] = &mut [
-                &mut StopOnNan,
-                &mut recorder,
-                &mut interrupt,
-                &mut early_stopping,
-                &mut csv,
-                &mut progress,
-                &mut checkpoint,
-            ];
-            self.fit(&network, splits, device, callbacks)
+            let mut stop_on_nan = StopOnNan;
+            let mut callbacks: Vec<&mut dyn Callback> =
+                vec![&mut stop_on_nan, &mut recorder, &mut interrupt, &mut early_stopping];
+            if is_root {
+                callbacks.push(&mut csv);
+            }
+            callbacks.extend([&mut progress as &mut dyn Callback, &mut checkpoint]);
+            self.fit(&network, splits, runtime, &mut callbacks)
         });
         let (history, failure) = match fitted {
             Ok(history) => (history, None),
@@ -275,13 +285,17 @@ impl Training {
             return Err(Interrupted("no epoch was finished, and nothing is saved".to_owned()).into());
         }
         let rounded = network.params().round_to(self.save_dtype);
-        if let Err(error) = rounded.and_then(|()| network.save_as(&run.weights(), self.save_dtype)) {
+        let saved = rounded.and_then(|()| match is_root {
+            true => network.save_as(&run.weights(), self.save_dtype),
+            false => Ok(()),
+        });
+        if let Err(error) = saved {
             return Err(failure.unwrap_or(error.into()));
         }
 
-        let means = ClassMeans::new(&network, &splits.train, &self.input, device)?;
+        let means = ClassMeans::new(&network, &splits.train, &self.input, runtime)?;
         let measure = |images: &ImageDataset, target: &Target| {
-            E::measure_with(&network, images.clone(), target, &self.input, means.as_ref(), device)
+            E::measure_with(&network, images.clone(), target, &self.input, means.as_ref(), runtime)
         };
         let mut val = measure(&splits.val, &target)?;
         let target = val.decide(target);
@@ -290,24 +304,28 @@ impl Training {
         let others = std::iter::once(&mut train).chain(&mut test).collect();
         let reject = E::calibrate(&mut val, others, means);
         let config = self.config(splits, &network, target.clone());
-        config.calibrated(val.temperature(), reject.as_ref())?.write(&run.config())?;
+        let config = config.calibrated(val.temperature(), reject.as_ref())?;
         let (going_on, seconds) = (beginning.going_on(), started.elapsed().as_secs_f64());
         let trained =
             Trained { network, target, history, going_on, failure, train, val, test, reject, seconds };
-        E::save_answers(run, &splits.root, &trained.held_out_splits(), trained.reject.as_ref())?;
-        files::write_json(&run.metrics(), &trained.metrics())?;
+        if is_root {
+            config.write(&run.config())?;
+            E::save_answers(run, &splits.root, &trained.held_out_splits(), trained.reject.as_ref())?;
+            files::write_json(&run.metrics(), &trained.metrics())?;
+        }
         Ok(trained)
     }
 
     /// The settings that a checkpoint must share to be resumed. The number of epochs and the patience may change.
     fn settings(&self, classes: &[String]) -> Identity {
         let (c, h, w) = self.input.input_size;
-        let TrainingRecord { seed, split_seed, batch_size, learning_rate, augmentation } = self.record;
+        let TrainingRecord { seed, split_seed, batch_size, shards, learning_rate, augmentation } =
+            self.record;
         let identity = Identity::new()
             .with("network", self.model)
             .with("input", format!("{h}x{w}x{c}"))
             .with("classes", class_names(classes))
-            .with("batch size", batch_size)
+            .with("batch size", batch_setting(batch_size, shards))
             .with("optimizer", self.optimization.name())
             .with("learning rate", learning_rate)
             .with("augmentation", augmentation)

@@ -1,6 +1,6 @@
 //! A pretrained network that is given a new last layer, and the steps that train it.
 
-use candle_core::{Device, ModuleT, Tensor, Var};
+use candle_core::{ModuleT, Tensor, Var};
 use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
@@ -78,9 +78,11 @@ impl TransferModel {
     ///
     /// Those of [`features`].
     pub fn features(&self, task: &str, images: &ImageDataset, views: &[FeatureView]) -> Result<Features> {
+        let Runtime { cache, device, communicator, .. } = &self.runtime;
         let config = FeatureConfig {
             normalize: self.input.normalize(),
             views,
+            communicator: &**communicator,
             batch_size: evaluation_batch(&self.input),
             identity: format!(
                 "{} {:?}",
@@ -96,7 +98,6 @@ impl TransferModel {
             needed,
             Smaller::DataSet,
         )?;
-        let Runtime { cache, device, .. } = &self.runtime;
         self.runtime.counted(task, |report| {
             let report = &mut |done, total| report(done, total);
             features(self.network.backbone(), images, &config, cache.as_ref(), device, report)
@@ -131,8 +132,8 @@ impl TransferModel {
         E::measure_batches(&LastLayer(&self.network), &batches, images.clone(), target)
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        &self.runtime.device
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Measures the network on images.
@@ -141,7 +142,7 @@ impl TransferModel {
     ///
     /// Those of [`TaskEvaluation::measure_task`].
     pub fn measure<E: TaskEvaluation>(&self, images: ImageDataset, target: &Target) -> Result<E> {
-        E::measure_with(&self.network, images, target, &self.input, self.means.as_ref(), self.device())
+        E::measure_with(&self.network, images, target, &self.input, self.means.as_ref(), &self.runtime)
     }
 
     /// Trains the last layer on batches of features.

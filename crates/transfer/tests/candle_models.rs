@@ -202,6 +202,7 @@ fn learns(backbone: &CandleBackbone, images: &ImageDataset, mean: Vec<f32>, std:
         normalize: Normalize { mean, std },
         views: &[FeatureView::Plain],
         batch_size: 8,
+        communicator: &firstsight_train::Alone,
         identity: backbone.name().to_owned(),
     };
     let all = features(backbone, images, &extraction, None, &Device::Cpu, &mut |_, _| ()).unwrap();

@@ -127,7 +127,14 @@ fn plan(epochs: usize, augmentation: AugmentationConfig) -> Training {
         patience: epochs,
         optimization: Optimization::Adam,
         save_dtype: SaveDtype::Float32,
-        record: TrainingRecord { seed: 1, split_seed: 1, batch_size: 16, learning_rate: 0.03, augmentation },
+        record: TrainingRecord {
+            seed: 1,
+            split_seed: 1,
+            batch_size: 16,
+            shards: 1,
+            learning_rate: 0.03,
+            augmentation,
+        },
     }
 }
 
@@ -186,7 +193,7 @@ fn several_labels_are_learned_with_thresholds_from_the_validation_images() {
         splits.val.clone(),
         &config.target,
         &config.pretrained_cfg,
-        &Device::Cpu,
+        &Runtime::new(Device::Cpu),
     );
     assert_eq!(again.unwrap().predictions, trained.val.predictions);
 }

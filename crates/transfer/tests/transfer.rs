@@ -6,7 +6,7 @@ use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_data::{CacheFolder, ImageDataset, Labels, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
-use firstsight_train::{Accuracy, CrossEntropy, Schedule};
+use firstsight_train::{Accuracy, Alone, CrossEntropy, Schedule};
 use firstsight_transfer::{
     BatchNormMode, CrossValidation, Error, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner,
     Head, HeadConfig, Preset, features, fingerprint,
@@ -136,6 +136,7 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
         normalize: Normalize { mean: vec![0.5; 3], std: vec![0.5; 3] },
         views: &views,
         batch_size: 4,
+        communicator: &Alone,
         identity: identity.to_owned(),
     };
     let cache = CacheFolder::new(folder.path());
@@ -210,6 +211,8 @@ fn config(unfreeze_from: &str, batch_norm: BatchNormMode) -> FineTuneConfig {
         loss: Arc::new(CrossEntropy),
         metrics: vec![Arc::new(Accuracy)],
         batch_norm,
+        shards: 1,
+        communicator: Arc::new(Alone),
     }
 }
 

@@ -26,7 +26,7 @@ fn loader(n: usize, config: LoaderConfig) -> Loader {
     Loader::new(images(n, 1), config, &Device::Cpu).unwrap()
 }
 
-fn values(batches: impl Iterator<Item = Result<Batch>>) -> Vec<(Vec<f32>, Vec<u32>)> {
+fn values(batches: impl Iterator<Item = Result<Batch>>) -> Values {
     let values = |batch: Batch| {
         let inputs = batch.inputs.flatten_all().unwrap().to_vec1().unwrap();
         (inputs, batch.labels.to_vec1().unwrap())
@@ -250,4 +250,47 @@ fn tensors_are_batched_in_the_same_order_as_images() {
     assert!(TensorBatches::new(inputs.clone(), labels.clone(), 0, order).is_err());
     let wide = inputs.to_dtype(candle_core::DType::F64).unwrap();
     assert!(TensorBatches::new(wide, labels, 4, order).is_err());
+}
+
+/// Inputs and labels of each batch.
+type Values = Vec<(Vec<f32>, Vec<u32>)>;
+
+/// The shards of all batches, put together again batch by batch, and how many examples each has.
+fn put_together(batches: &dyn Batches, n: usize) -> (Values, Vec<usize>) {
+    let all: Vec<_> =
+        batches.shards(1, n, (0..n * batches.n_batches()).collect()).map(|shard| shard.unwrap()).collect();
+    let sizes = all.iter().map(|shard| shard.batch.as_ref().map_or(0, |b| b.inputs.dims()[0])).collect();
+    let whole = |shards: &[firstsight_data::Shard]| {
+        let parts = values(shards.iter().filter_map(|shard| shard.batch.clone()).map(Ok));
+        assert!(
+            shards
+                .iter()
+                .all(|shard| shard.of == parts.iter().map(|(_, labels)| labels.len()).sum::<usize>())
+        );
+        let (inputs, labels): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        (inputs.concat(), labels.concat())
+    };
+    (all.chunks(n).map(whole).collect(), sizes)
+}
+
+#[test]
+fn shards_are_the_parts_of_the_batches() {
+    let sampling = Sampling::Shuffled { seed: 5 };
+    for prefetch in [0, 2] {
+        let images = loader(17, config(6, sampling, prefetch));
+        let augmented = images.clone().augmented(Augmentation::photos(1)).unwrap();
+        let rows = Tensor::arange(0f32, 34.0, &Device::Cpu).unwrap().reshape((17, 2)).unwrap();
+        let labels = Tensor::arange(0u32, 17, &Device::Cpu).unwrap();
+        let table = TensorBatches::new(rows, labels, 6, sampling).unwrap();
+        for batches in [&images as &dyn Batches, &augmented, &table] {
+            let (found, sizes) = put_together(batches, 4);
+            assert_eq!(found, values(batches.epoch(1)));
+            assert_eq!(sizes, [2, 2, 1, 1, 2, 2, 1, 1, 2, 1, 1, 1]);
+            assert_eq!(put_together(batches, 8).1[16..], [1, 1, 1, 1, 1, 0, 0, 0]);
+            let some: Vec<_> =
+                batches.shards(1, 1, vec![0, 2]).map(|shard| Ok(shard?.batch.unwrap())).collect();
+            let expected: Vec<_> = values(batches.epoch(1)).into_iter().step_by(2).collect();
+            assert_eq!(values(some.into_iter()), expected);
+        }
+    }
 }

@@ -1,12 +1,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use candle_core::Device;
 use firstsight_data::{DecodeSettings, ImageDataset, OnError, Task};
 use firstsight_models::ImageClassifier;
 use firstsight_transfer::{
-    Evaluation, EvaluationFigures, FileNotes, LabelsEvaluation, Measured, RunConfig, RunFolder, Selection,
-    TaskEvaluation, ValueEvaluation, decode, files,
+    Evaluation, EvaluationFigures, FileNotes, LabelsEvaluation, Measured, RunConfig, RunFolder, Runtime,
+    Selection, TaskEvaluation, ValueEvaluation, decode, files,
 };
 use serde::Serialize;
 
@@ -82,7 +81,7 @@ struct LeftOut<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
-    if let Some(file) = &args.predictions {
+    if let (Some(file), true) = (&args.predictions, context.runtime.is_root()) {
         files::check_writable(file)?;
     }
     let run = RunFolder::open(run)?;
@@ -101,13 +100,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let complete = SomeUnreadable::check(images.excluded().len() + denied, selection.images.len() + denied);
     let files = FileNotes::of_skipped(skipped()).decoded(&images);
     let measuring =
-        Measuring { args, run, path, network, config, selection, files, device: &context.runtime.device };
+        Measuring { args, run, path, network, config, selection, files, runtime: &context.runtime };
     match measuring.config.target.task() {
         Task::SingleLabel => measuring.show::<Evaluation>(images)?,
         Task::MultiLabel => measuring.show::<LabelsEvaluation>(images)?,
         Task::Regression => measuring.show::<ValueEvaluation>(images)?,
     }
-    complete
+    // The first process says it for all.
+    if context.runtime.is_root() { complete } else { Ok(()) }
 }
 
 /// A network and what it is measured on.
@@ -119,13 +119,16 @@ struct Measuring<'a> {
     config: RunConfig,
     selection: Selection,
     files: FileNotes,
-    device: &'a Device,
+    runtime: &'a Runtime,
 }
 
 impl Measuring<'_> {
     fn show<E: Print>(&self, images: ImageDataset) -> Result<()> {
-        let Self { args, run, path, network, config, selection, files, device } = self;
-        let measured: E = run.measure((network, config), images, device)?;
+        let Self { args, run, path, network, config, selection, files, runtime } = self;
+        let measured: E = run.measure((network, config), images, runtime)?;
+        if !runtime.is_root() {
+            return Ok(());
+        }
         if let Some(file) = &args.predictions {
             E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
         }

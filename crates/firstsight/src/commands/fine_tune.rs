@@ -50,6 +50,10 @@ pub struct Args {
     /// Batch size while the blocks are trained [default: the preset's]
     #[arg(long, value_parser = values::positive, value_name = "N")]
     batch_size: Option<usize>,
+    /// Shards of each batch while the blocks are trained, a power of two: what up to as many processes share out (`mpirun -n N
+    /// firstsight fine-tune`). The result depends on the shards, not on the processes
+    #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
+    shards: usize,
     /// Random changes of the photos while the blocks are trained
     #[arg(long, value_parser = values::augmentation_preset(), default_value = "photos", value_name = "PRESET")]
     augment: AugmentationPreset,
@@ -113,6 +117,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         epochs: args.epochs,
         lr: args.learning_rate,
         batch_size: args.batch_size,
+        shards: args.shards,
         update_statistics: args.update_statistics,
         class_balanced: args.class_balanced,
         augmentation: AugmentationConfig {
@@ -156,6 +161,9 @@ fn fine_tune<E: TaskEvaluation>(
     runtime: &Runtime,
 ) -> Result<E> {
     let result = settings.fit_task::<E>(pretrained, splits, Some((run, resume)), runtime)?;
+    if !runtime.is_root() {
+        return Ok(result.val);
+    }
     let saved = result.save_to(run);
     let is_saved = saved.is_ok();
     if result.failure.is_none() {

@@ -91,21 +91,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return task::run(args, &classifier, found.samples, context);
     }
     let reject = thresholds(args, &classifier, context)?;
-    let mut rows = Rows::begin(args, &classifier, &found.samples)?;
-    let mut tally = Tally::begin(args, rows.output());
+    // Of several processes, the first gets the rows.
+    let is_root = context.runtime.is_root();
+    let mut rows = is_root.then(|| Rows::begin(args, &classifier, &found.samples)).transpose()?;
+    let mut tally = Tally::begin(args, rows.as_ref().and_then(Rows::output), context)?;
     let options = PredictOptions { top: args.top, reject };
     let rest = found.samples.into_iter().skip(tally.n);
     let done = tally.watched(args, context, |tally, report| {
         classifier.predict_images(rest, &options, |row| {
             tally.count(row.answer.as_ref().err(), context)?;
-            rows.print(&row, &classifier)?;
+            if let Some(rows) = &mut rows {
+                rows.print(&row, &classifier)?;
+            }
             report(tally.n);
             anyhow::Ok(())
         })
     });
-    rows.end();
+    if let Some(rows) = &rows {
+        rows.end();
+    }
     done?;
-    tally.end()
+    if is_root { tally.end() } else { Ok(()) }
 }
 
 /// Counts files, and those that could not be read.
@@ -120,10 +126,14 @@ struct Tally {
 }
 
 impl Tally {
-    fn begin(args: &Args, output: Option<&Output>) -> Self {
+    fn begin(args: &Args, output: Option<&Output>, context: &Context) -> Result<Self> {
         let (n, total, unreadable) = output.map_or((0, 0, 0), Output::begun);
+        // All processes go on with the same image.
+        let mut first = (n as u64).to_le_bytes().to_vec();
+        context.runtime.communicator.broadcast(&mut first)?;
+        let n = first.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte));
         let on_error = args.network.reading.on_error(OnError::Skip);
-        Self { on_error, n, total, unreadable, file: args.file().map(Path::to_path_buf) }
+        Ok(Self { on_error, n, total, unreadable, file: args.file().map(Path::to_path_buf) })
     }
 
     /// Does the work until Ctrl-C; where rows go to a file, with reports of the number of images.

@@ -34,6 +34,10 @@ pub struct Args {
     /// Batch size
     #[arg(long, default_value_t = 128, value_parser = values::positive, value_name = "N")]
     batch_size: usize,
+    /// Shards of each batch, a power of two: what up to as many processes share out (`mpirun -n N firstsight train`). The result
+    /// depends on the shards, not on the processes
+    #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
+    shards: usize,
     /// Learning rate of Adam
     #[arg(long, visible_alias = "lr", default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
     learning_rate: f64,
@@ -76,6 +80,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             seed: context.seed,
             split_seed: args.split.split_seed,
             batch_size: args.batch_size,
+            shards: args.shards,
             learning_rate: args.learning_rate,
             augmentation: (&args.augmentation).into(),
         },
@@ -104,7 +109,7 @@ fn train<E: TaskEvaluation>(
     resume: bool,
     context: &Context,
 ) -> Result<E> {
-    plan.check(splits, run, resume)?;
+    plan.check(splits, run, resume, &context.runtime)?;
     let on_error = args.reading.on_error(OnError::Fail);
     let decoded = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
     let splits = decoded.with_crop_source(
@@ -115,6 +120,9 @@ fn train<E: TaskEvaluation>(
         &context.runtime,
     )?;
     let trained = plan.run_task::<E>(&splits, run, resume, &context.runtime)?;
+    if !context.runtime.is_root() {
+        return Ok(trained.val);
+    }
     let source = firstsight_report::escape_markup(&args.data.path().display().to_string());
     let report = report_sections::run_report(plan, &splits, &trained, &source, &context.runtime)?;
     let written = report.write(&run.report());

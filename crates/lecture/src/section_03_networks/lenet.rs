@@ -101,6 +101,7 @@ fn plan(augmentation: AugmentationConfig, quick: bool, seed: u64) -> Training {
             seed,
             split_seed: SPLIT_SEED,
             batch_size: 64,
+            shards: 1,
             learning_rate: 0.003,
             augmentation,
         },

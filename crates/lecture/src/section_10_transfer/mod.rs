@@ -267,11 +267,11 @@ fn from_scratch(lecture: &Lecture<'_>, task: &Task, epochs: usize) -> Result<Met
     let mut plan = lecture.plan(&SMALL_CNN);
     plan.epochs = epochs;
     plan.record.batch_size = 32;
-    let device = &lecture.context.runtime.device;
+    let runtime = &lecture.context.runtime;
     let splits = DecodedSplits::in_memory(task.train.clone(), task.val.clone(), None);
-    let network = plan.network(&splits, device)?;
-    plan.fit(&network, &splits, device, &mut [])?;
-    Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, None, device)?.metrics)
+    let network = plan.network(&splits, &runtime.device)?;
+    plan.fit(&network, &splits, runtime, &mut [])?;
+    Ok(Evaluation::measure(&network, task.val.clone(), &plan.input, None, runtime)?.metrics)
 }
 
 /// Curves, figures and pictures of one transfer.

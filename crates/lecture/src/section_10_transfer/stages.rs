@@ -68,6 +68,8 @@ pub(super) fn transfer(
         loss: task.loss(),
         metrics: vec![task.metric()],
         batch_norm: BatchNormMode::Eval,
+        shards: 1,
+        communicator: runtime.communicator.clone(),
     };
     let unfrozen = model.unfreeze(&config)?;
     let train = model.loader(&task.train, BATCH, Sampling::Shuffled { seed })?;

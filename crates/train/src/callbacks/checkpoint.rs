@@ -43,6 +43,7 @@ pub struct Checkpoint {
     monitor: Monitor,
     identity: Identity,
     start: Start,
+    writes: bool,
     /// Epochs before the last restart.
     restarted: usize,
 }
@@ -102,12 +103,18 @@ impl Checkpoint {
     /// only under the same identity.
     pub fn new(folder: &Path, monitor: Monitor, identity: impl Into<Identity>) -> Self {
         let (folder, identity) = (folder.to_path_buf(), identity.into());
-        Self { folder, monitor, identity, start: Start::Anew, restarted: 0 }
+        Self { folder, monitor, identity, start: Start::Anew, writes: true, restarted: 0 }
     }
 
     /// Sets whether the training resumes from `last.safetensors`, if that exists. By default it starts anew.
     pub fn resume(mut self, resume: bool) -> Self {
         self.start = if resume { Start::Resume } else { Start::Anew };
+        self
+    }
+
+    /// Sets whether the files are written. Of several processes that train together, one writes and all resume.
+    pub fn writes(mut self, writes: bool) -> Self {
+        self.writes = writes;
         self
     }
 
@@ -308,6 +315,9 @@ impl Callback for Checkpoint {
     }
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {
+        if !self.writes {
+            return Ok(ControlFlow::Continue(()));
+        }
         if self.monitor.best(end.history) == Some(end.history.len() - 1) {
             let tensors = end.vars.iter().map(|(name, var)| (name.clone(), var.as_tensor())).collect();
             self.write(BEST, tensors, None)?;

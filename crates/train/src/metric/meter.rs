@@ -18,9 +18,8 @@ impl Meter {
         Self { metrics, loss_sum: 0.0, n: 0 }
     }
 
-    /// Adds a batch; returns its loss.
-    pub(crate) fn add(&mut self, loss: &Tensor, outputs: &Tensor, labels: &Tensor) -> Result<f64> {
-        let loss = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+    /// Adds a batch of a mean loss.
+    pub(crate) fn add(&mut self, loss: f64, outputs: &Tensor, labels: &Tensor) -> Result<()> {
         let (n, n_outputs) = outputs.dims2()?;
         self.loss_sum += loss * n as f64;
         self.n += n;
@@ -37,7 +36,7 @@ impl Meter {
             let batch = BatchOutputs { outputs: &outputs, n_outputs, labels: &labels, shares: &shares };
             self.metrics.iter_mut().for_each(|(_, accumulator)| accumulator.add(&batch));
         }
-        Ok(loss)
+        Ok(())
     }
 
     /// # Errors

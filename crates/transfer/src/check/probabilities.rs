@@ -144,6 +144,7 @@ pub(super) fn by_small_network(
             seed,
             split_seed: 0,
             batch_size: 64,
+            shards: 1,
             learning_rate: 0.002,
             // Small turns, zooms and shifts, which suit any picture.
             augmentation: AugmentationConfig { preset: AugmentationPreset::Characters, ..Default::default() },
@@ -162,7 +163,7 @@ pub(super) fn by_small_network(
                 let mut interrupt = Interrupt(flag);
                 let callbacks: &mut [&mut dyn Callback] =
                     &mut [&mut StopOnNan, &mut interrupt, &mut counting];
-                plan.fit(&network, &splits, &runtime.device, callbacks)
+                plan.fit(&network, &splits, runtime, callbacks)
             })?;
             if history.interrupted() {
                 return Err(Error::from(Interrupted("nothing was written".to_owned())));

@@ -8,6 +8,7 @@ use firstsight_train::{
 };
 
 use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
+use crate::config::batch_setting;
 use crate::going_on::{Beginning, GoingOn, class_names};
 use crate::splits::augmented;
 use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
@@ -113,13 +114,14 @@ impl FineTuning {
         let (model, runtime, target) = (&head.model, work.runtime, work.splits.target());
         let (monitor, train) = (target.monitor(), target.prepare(&photos.train)?);
         let mut config = tuning.config.clone();
-        let decoded = photos.clone().with_crop_source(
+        config.communicator = runtime.communicator.clone();
+        let decoded = runtime.agree(photos.clone().with_crop_source(
             work.splits,
             &model.input,
             self.augmentation,
             self.on_error,
             runtime,
-        )?;
+        ))?;
         let shown = |images: &ImageDataset| match self.class_balanced {
             true => images.balanced(),
             false => images.clone(),
@@ -150,11 +152,12 @@ impl FineTuning {
         let mut recorder = Recorder::default();
         let mut stopping = EarlyStopping::new(monitor.clone(), tuning.patience);
         let mut progress = runtime.training("fine-tuning");
-        let mut csv = work.run.map(|(run, _)| CsvHistory::new(&run.history()));
+        let is_root = runtime.is_root();
+        let mut csv = work.run.filter(|_| is_root).map(|(run, _)| CsvHistory::new(&run.history()));
         let mut checkpoint = work.run.map(|(run, _)| {
             beginning.announce(run, config.epochs, runtime);
             let identity = self.identity(tuning, model.input.crop_mode, photos, work);
-            beginning.checkpoint(run, identity, monitor.clone(), from)
+            beginning.checkpoint(run, identity, monitor.clone(), from).writes(is_root)
         });
         let fitted = runtime.interrupt.with_graceful_interrupt(|flag| {
             let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
@@ -198,7 +201,7 @@ impl FineTuning {
         self.last_layer_settings(crop, work)
             .with("first block trained", &config.unfreeze_from)
             .with("epochs", config.epochs)
-            .with("batch size", tuning.batch_size)
+            .with("batch size", batch_setting(tuning.batch_size, config.shards))
             .with(
                 "learning rate",
                 match self.lr {

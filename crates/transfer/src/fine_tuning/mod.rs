@@ -14,7 +14,8 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
 };
 use firstsight_models::{Block, SaveDtype};
-use firstsight_train::Identity;
+use firstsight_train::{Identity, check_same, check_shards};
+use sha2::{Digest as _, Sha256};
 
 use self::photos::Fitted;
 pub use self::result::{FineTuneResult, Kept, Seconds};
@@ -69,6 +70,8 @@ pub struct FineTuning {
     pub lr: Option<LearningRate>,
     /// Batch size while the blocks are trained; the preset's if there is none.
     pub batch_size: Option<usize>,
+    /// Number of shards of a batch while the blocks are trained; see [`FitConfig::shards`](firstsight_train::FitConfig::shards).
+    pub shards: usize,
     /// Let batch norm follow the new images instead of keeping the pretraining's statistics.
     pub update_statistics: bool,
     /// Show rare classes as often as frequent ones.
@@ -131,6 +134,7 @@ impl FineTuning {
             epochs: None,
             lr: None,
             batch_size: None,
+            shards: 1,
             update_statistics: false,
             class_balanced: false,
             augmentation: AugmentationConfig {
@@ -201,6 +205,7 @@ impl FineTuning {
         let Work { pretrained, splits, run, runtime } = *work;
         check_task::<E>(splits.train.targets())?;
         self.check_settings(E::TASK)?;
+        check_shards(self.shards, &*runtime.communicator)?;
         let (target, classes) = (splits.target(), splits.train.classes());
         let mut provenance = splits.announce(runtime)?;
         let seen = Seen::by_weights(pretrained, splits)?;
@@ -212,6 +217,9 @@ impl FineTuning {
             check_network(run, pretrained.model.architecture(), classes)?;
             run.check_split(&provenance.record)?;
         }
+        let images = format!("{:?}", Sha256::digest(format!("{:?}", provenance.record)));
+        check_same(&*runtime.communicator, "the images", &images)?;
+        check_same(&*runtime.communicator, "the settings", &format!("{self:?}"))?;
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
         model.network.params().round_to(self.save_dtype)?;
@@ -311,6 +319,7 @@ impl FineTuning {
             if self.update_statistics {
                 config.batch_norm = BatchNormMode::Train;
             }
+            config.shards = self.shards;
             block_index(blocks, &config.unfreeze_from)?;
         }
         Ok(recipe)

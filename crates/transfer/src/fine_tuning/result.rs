@@ -187,7 +187,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             let images = self.val.images().clone();
             let model = &self.model;
             let means = timed(&mut self.seconds.measuring, || {
-                ClassMeans::new(&model.network, train, &model.input, model.device())
+                ClassMeans::new(&model.network, train, &model.input, model.runtime())
             })?;
             self.model.means = means;
             self.val = timed(&mut self.seconds.measuring, || self.model.measure(images, &target))?;

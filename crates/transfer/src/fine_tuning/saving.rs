@@ -19,7 +19,9 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
     /// [`crate::Error::RunExists`] for a folder that holds a run already, [`crate::Error::Write`] for one that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<RunFolder> {
         let run = RunFolder::create(folder, false)?;
-        CsvHistory::new(&run.history()).write(&self.epochs())?;
+        if self.model.runtime().is_root() {
+            CsvHistory::new(&run.history()).write(&self.epochs())?;
+        }
         self.save_to(&run)?;
         Ok(run)
     }
@@ -34,12 +36,15 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         }
     }
 
-    /// Saves the result of [`crate::FineTuning::fit_in`] in its run folder.
+    /// Saves the result of [`crate::FineTuning::fit_in`] in its run folder. Of several processes the first writes.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Write`] for a folder that cannot be written.
     pub fn save_to(&self, run: &RunFolder) -> Result<()> {
+        if !self.model.runtime().is_root() {
+            return Ok(());
+        }
         if self.recipe.tuning.is_none() || self.history.epochs.is_empty() {
             CsvHistory::new(&run.history()).write(&self.epochs())?;
         }
@@ -55,7 +60,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
 
     /// Saves the last layer alone in a run folder that has no better weights, since what follows may fail.
     pub(super) fn save_before_blocks(&self, run: &RunFolder) -> Result<()> {
-        match run.weights().exists() {
+        match run.weights().exists() && self.model.runtime().is_root() {
             true => self.provenance.record.write(&run.split()),
             false => self.save_to(run),
         }
@@ -81,6 +86,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
                 seed: self.settings.seed,
                 split_seed: self.split_seed,
                 batch_size,
+                shards: self.recipe.tuning.as_ref().map_or(1, |tuning| tuning.config.shards),
                 learning_rate,
                 augmentation,
             }),

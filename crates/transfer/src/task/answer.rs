@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use firstsight_train::Outputs;
 use serde::Serialize;
 
 use super::Target;
@@ -50,9 +49,8 @@ pub struct LabelAnswer {
 }
 
 impl TaskAnswer {
-    /// The answer of each row of outputs, whose names are `names`; `None` for a target of one class per image.
-    pub(crate) fn of(target: &Target, names: &[String], outputs: &Outputs) -> Option<Vec<Self>> {
-        let rows = outputs.values.chunks_exact(outputs.n_outputs);
+    /// The answer of a row of outputs, whose names are `names`; `None` for a target of one class per image.
+    pub(crate) fn of(target: &Target, names: &[String], row: &[f32]) -> Option<Self> {
         match target {
             Target::Class => None,
             Target::Labels { thresholds } => {
@@ -65,15 +63,12 @@ impl TaskAnswer {
                         present: probability >= threshold,
                     }
                 };
-                let labels = |row: &[f32]| names.iter().zip(row.iter().zip(thresholds)).map(answer).collect();
-                Some(rows.map(|row| Self::Labels { labels: labels(row) }).collect())
+                let labels = names.iter().zip(row.iter().zip(thresholds)).map(answer).collect();
+                Some(Self::Labels { labels })
             }
             Target::Value { .. } => {
                 let label = names.first().cloned().unwrap_or_default();
-                Some(
-                    rows.map(|row| Self::Value { label: label.clone(), value: target.value(row[0]) })
-                        .collect(),
-                )
+                Some(Self::Value { label, value: target.value(*row.first()?) })
             }
         }
     }

@@ -29,20 +29,25 @@ pub(super) fn run(
             );
         }
     }
-    let mut rows = Rows::begin(args, classifier, &images)?;
-    let mut tally = Tally::begin(args, rows.output());
+    let is_root = context.runtime.is_root();
+    let mut rows = is_root.then(|| Rows::begin(args, classifier, &images)).transpose()?;
+    let mut tally = Tally::begin(args, rows.as_ref().and_then(Rows::output), context)?;
     let rest = images.into_iter().skip(tally.n);
     let done = tally.watched(args, context, |tally, report| {
         classifier.predict_task(rest, |row| {
             tally.count(row.answer.as_ref().err(), context)?;
-            rows.print(&row)?;
+            if let Some(rows) = &mut rows {
+                rows.print(&row)?;
+            }
             report(tally.n);
             anyhow::Ok(())
         })
     });
-    rows.end();
+    if let Some(rows) = &rows {
+        rows.end();
+    }
     done?;
-    tally.end()
+    if is_root { tally.end() } else { Ok(()) }
 }
 
 /// An image with its answer.

@@ -141,6 +141,7 @@ fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Res
             seed,
             split_seed: args.split.split_seed,
             batch_size,
+            shards: 1,
             learning_rate,
             augmentation: AugmentationConfig::default(),
         },
@@ -366,7 +367,7 @@ fn objective(
     let mut pruning = Pruning { trial, monitor: monitor.clone(), pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
-    let history = plan.fit(&network, splits, &context.runtime.device, callbacks).map_err(failed)?;
+    let history = plan.fit(&network, splits, &context.runtime, callbacks).map_err(failed)?;
     if let Some(error) = pruning.error {
         return Err(error.into());
     }

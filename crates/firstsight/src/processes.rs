@@ -1,0 +1,55 @@
+//! The processes that an MPI launcher has started.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use firstsight_train::Communicator;
+
+/// What launchers tell a process: Open MPI, MPICH and Intel MPI, and Slurm by PMIx.
+const SIZES: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
+const RANKS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
+
+/// All processes that were started together; one by itself where no launcher started it.
+pub(crate) fn communicator() -> Result<Arc<dyn Communicator>> {
+    let says = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    #[cfg(feature = "mpi")]
+    if SIZES.iter().chain(&RANKS).any(|name| says(name).is_some()) {
+        let mpi = firstsight_train::Mpi::start()?;
+        if let Some(said) = SIZES.iter().find_map(|name| says(name)).filter(|said| *said != mpi.size()) {
+            bail!(
+                "the launcher has started {said} processes, and the MPI library knows {}: use the mpirun of the library that \
+                 firstsight was built with",
+                mpi.size()
+            );
+        }
+        return Ok(Arc::new(mpi));
+    }
+    let is_one_of_several = SIZES.iter().filter_map(|name| says(name)).any(|size| size > 1)
+        || RANKS.iter().filter_map(|name| says(name)).any(|rank| rank > 0);
+    if is_one_of_several {
+        bail!(
+            "a launcher has started several processes, and this build knows no MPI: build it with --features mpi"
+        );
+    }
+    Ok(Arc::new(firstsight_train::Alone))
+}
+
+/// Says what went wrong in one of several processes, and ends them all with the exit code.
+pub(crate) fn end_all(communicator: &dyn Communicator, error: &str, code: u8) -> ExitCode {
+    if communicator.size() == 1 {
+        eprintln!("error: {error}");
+        return ExitCode::from(code);
+    }
+    // What is wrong in all processes, the first one says.
+    if communicator.rank() > 0 {
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    // In one piece, since others print too.
+    let line = format!("error: process {} of {}: {error}\n", communicator.rank(), communicator.size());
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stdout().flush();
+    communicator.abort(i32::from(code))
+}
