@@ -1,14 +1,19 @@
-"""The search of crates/hpo/benches/speed.rs in Optuna: python optuna_speed.py N [sqlite:///FILE] prints seconds."""
+"""The search of crates/hpo/benches/speed.rs in Optuna or, with --rustuna, in rustuna: python optuna_speed.py N [ADDRESS]
+[--rustuna] prints the seconds, those of the processor, and the best value."""
 
 import math
 import sys
 import time
 import warnings
 
-import optuna
-
 warnings.simplefilter("ignore")
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+if "--rustuna" in sys.argv:
+    sys.argv.remove("--rustuna")
+    import rustuna as library
+else:
+    import optuna as library
+
+    library.logging.set_verbosity(library.logging.ERROR)
 
 
 def objective(trial):
@@ -26,7 +31,7 @@ def objective(trial):
 
 n = int(sys.argv[1])
 storage = sys.argv[2] if len(sys.argv) > 2 else None
-study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1), storage=storage)
+study = library.create_study(sampler=library.samplers.TPESampler(seed=1), storage=storage)
 start, cpu = time.perf_counter(), time.process_time()
 study.optimize(objective, n_trials=n)
-print(n, time.perf_counter() - start, time.process_time() - cpu, study.best_value)
+print(n, time.perf_counter() - start, time.process_time() - cpu, study.best_trial.value)

@@ -3,7 +3,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use image::{GrayImage, Luma};
 use serde_json::Value;
@@ -75,9 +75,11 @@ fn what_cannot_be_searched_is_refused_before_images_are_decoded() {
     };
     early(&tune("alexnet", "2", &[]), &["alexnet", "16x16", "67x67"]);
     early(
-        &tune("logistic", "2", &["--storage", "mysql://root@host/db"]),
-        &["mysql://root@host/db", "server"],
+        &tune("logistic", "2", &["--storage", "mysql://root:secret@host/db"]),
+        &["mysql://root:***@host/db", "PostgreSQL is supported"],
     );
+    let words = ["postgresql://me:***@127.0.0.1:1/db", "connecting", "is the server running"];
+    early(&tune("logistic", "2", &["--storage", "postgresql://me:secret@127.0.0.1:1/db"]), &words);
     early(&tune("logistic", "2", &["--storage", "sqlite:///:memory:"]), &["memory"]);
     early(&tune("logistic", "2", &["--storage", "sqlite://study.db"]), &["sqlite:///study.db"]);
     early(&tune("logistic", "2", &["--seed", "4294967296", "--storage", "new.log"]), &["2^32"]);
@@ -147,6 +149,26 @@ fn a_new_study_takes_over_the_trials_of_an_old_one() {
         &tune("logistic", "3", &stored(&["--study", "five", "--from-study", "firstsight"])),
         &["cannot be compared", "the images"],
     );
+}
+
+#[test]
+fn commands_that_share_a_study_run_as_many_trials_as_were_asked_for() {
+    let folder = scene();
+    let here = folder.path();
+    let args = tune("logistic", "7", &["--storage", "st.log", "--json"]);
+    let commands: Vec<_> = (0..4)
+        .map(|_| command(here, &args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+        .collect();
+    for command in commands {
+        let output = command.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let document: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+        let trials = document["trials"].as_array().unwrap();
+        assert_eq!(trials.len(), 7);
+        assert!(
+            trials.iter().all(|trial| ["complete", "pruned"].contains(&trial["state"].as_str().unwrap()))
+        );
+    }
 }
 
 /// `cargo test --release --package firstsight-tests --features sqlite --test tune`.

@@ -1,12 +1,12 @@
 //! Seconds of a TPE search with a trivial objective over ten mixed parameters.
 //!
-//! `cargo bench --package firstsight-hpo -- N [FILE.log or FILE.db]` prints the seconds that N trials take, in memory
-//! or in a file, and those of the last hundred.
+//! `cargo bench --package firstsight-hpo --all-features -- N [ADDRESS] [--optuna5]` prints the seconds that N trials take, in
+//! memory or in a storage, and those of the last hundred; with the defaults of Optuna 4, or of Optuna 5.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use firstsight_hpo::{FloatRange, IntRange, Journal, Memory, Storage, Study, Suggest, Tpe, TpeConfig, Trial};
+use firstsight_hpo::{FloatRange, IntRange, Memory, Storage, Study, Suggest, Tpe, TpeConfig, Trial, storage};
 
 /// The search that `benches/peers/optuna_speed.py` times.
 fn objective(trial: &mut Trial<'_>) -> firstsight_hpo::Result<f64> {
@@ -29,11 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let n: usize = args.next().map_or(Ok(100), |n| n.parse())?;
     let storage: Arc<dyn Storage> = match args.next() {
         None => Arc::new(Memory::new()),
-        #[cfg(feature = "sqlite")]
-        Some(file) if file.ends_with(".db") => Arc::new(firstsight_hpo::Sqlite::open(file)?),
-        Some(file) => Arc::new(Journal::open(file)?),
+        Some(address) => storage::open(&address)?,
     };
-    let sampler = Tpe::new(TpeConfig::optuna4(1))?;
+    let config = match std::env::args().any(|arg| arg == "--optuna5") {
+        true => TpeConfig::optuna5(1),
+        false => TpeConfig::optuna4(1),
+    };
+    let sampler = Tpe::new(config)?;
     let study = Study::builder("speed").sampler(sampler).storage(storage).create()?;
     let start = Instant::now();
     study.optimize(n.saturating_sub(100), |trial| Ok(objective(trial)?))?;

@@ -75,6 +75,14 @@ pub enum Error {
         /// The names in the storage.
         known: Vec<String>,
     },
+    /// The study has as many trials as were asked for.
+    #[error("study `{study}` has {limit} trials already")]
+    Full {
+        /// The study's name.
+        study: String,
+        /// The number asked for.
+        limit: usize,
+    },
     /// The study has no trial of that number.
     #[error("study `{study}` has no trial {number}; it has {count}")]
     NoTrial {
@@ -98,6 +106,12 @@ pub enum Error {
         number: usize,
         /// Its state.
         state: crate::TrialState,
+    },
+    /// Another worker goes on with the trial, since this one gave no sign of life.
+    #[error("trial {number} was taken over by another worker, as this one gave no sign of life")]
+    Taken {
+        /// The trial's number.
+        number: usize,
     },
     /// An unusable objective value or report.
     #[error("trial {number}: expected {rule}, found {found}")]
@@ -165,6 +179,19 @@ pub enum Error {
         doing: &'static str,
         /// SQLite's error.
         source: rusqlite::Error,
+    },
+    /// A database server was not reached, or refused.
+    #[cfg(feature = "postgresql")]
+    #[error("{address}: {doing}: {problem}")]
+    Postgres {
+        /// The database's address, without its password.
+        address: String,
+        /// The operation that failed.
+        doing: &'static str,
+        /// The server's or the system's words, and what helps.
+        problem: String,
+        /// The error itself.
+        error: Box<postgres::Error>,
     },
     /// A value that cannot be stored as JSON.
     #[error("{what} cannot be stored as JSON")]

@@ -9,7 +9,7 @@
 //! | `study.rs` | [`Study`]: ask, tell, optimize, with one worker or several |
 //! | `sampler/` | one file per [`Sampler`]; `tpe/` has the estimators and the history that they are fitted to |
 //! | `pruner/` | one file per [`Pruner`] |
-//! | `storage/` | one file per [`Storage`]: memory, journal, SQLite |
+//! | `storage/` | one file per [`Storage`]: memory, journal, SQLite, PostgreSQL; `rdb.rs` is what the last two share |
 //! | `random.rs`, `math.rs` | NumPy's random numbers and its rounding |
 //! | `importance.rs`, `plots.rs`, `average.rs` | analysis of a study |
 //!
@@ -31,8 +31,9 @@
 //! Beyond 256 observations of which some are equal, NumPy's order of ties depends on the processor; here they keep
 //! theirs, so a search over parameters of few values then takes another way than Optuna's.
 //!
-//! [`TpeConfig::optuna5`] has the defaults and the bandwidth of Optuna 5.0, and proposes what that does (112 studies of
-//! the same kinds).
+//! [`TpeConfig::optuna4`] proposes what Optuna 4.8 does, and is the default; [`TpeConfig::optuna5`] has the defaults and the
+//! bandwidth of Optuna 5.0, and proposes what that does (112 studies of the same kinds, and the traces beside the tests). Random
+//! and grid search, the pruners and the storages' schema are the same in both.
 //!
 //! [`Tpe`]'s proposals are decided by fast estimates of the densities wherever those suffice, which is almost
 //! always, and otherwise worked out operation by operation.
@@ -63,6 +64,8 @@ pub use self::random::RandomState;
 pub use self::sampler::tpe::{Bandwidth, Multivariate};
 pub use self::sampler::{Grid, Random, Sampler, StudyView, Tpe, TpeConfig, grid_cost};
 pub use self::space::{Distribution, FloatRange, IntRange};
+#[cfg(feature = "postgresql")]
+pub use self::storage::Postgres;
 #[cfg(feature = "sqlite")]
 pub use self::storage::Sqlite;
 pub use self::storage::{Journal, Memory, Storage};

@@ -1,24 +1,31 @@
-//! Storages of studies: memory, a journal file, an SQLite database.
+//! Storages of studies: memory, a journal file, an SQLite database, a PostgreSQL server.
 //!
-//! The two file formats are Optuna's own, so a study can be opened, watched and worked on from Python.
+//! The journal and the databases' tables are Optuna's own, so a study can be opened, watched and worked on from Python.
 
 mod address;
 mod journal;
 mod json;
 mod memory;
+#[cfg(feature = "postgresql")]
+mod postgres;
+#[cfg(any(feature = "postgresql", feature = "sqlite"))]
+mod rdb;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use chrono::{Local, NaiveDateTime};
+use chrono::{Local, NaiveDateTime, SubsecRound as _};
 use serde_json::Value;
 
-pub use self::address::open;
+pub use self::address::{open, shown};
 pub use self::journal::Journal;
 pub use self::memory::Memory;
+#[cfg(feature = "postgresql")]
+pub use self::postgres::Postgres;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::Sqlite;
 pub use self::table::Snapshot;
@@ -130,9 +137,13 @@ pub trait Storage: Send + Sync {
     /// Attaches a value to a study.
     fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()>;
 
-    /// Adds a trial with the template's content. The storage gives it a number and a key; a new
-    /// trial starts from an empty running template.
-    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial>;
+    /// Adds a trial with the template's content, and gives it a number and a key; a new trial starts from an empty running
+    /// template. Counting the study's trials and adding one is one step.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Full`] if the study has `limit` trials, of whatever state, already.
+    fn create_trial(&self, study: i64, template: &FrozenTrial, limit: usize) -> Result<FrozenTrial>;
 
     /// Applies a change to an unfinished trial.
     ///
@@ -145,68 +156,97 @@ pub trait Storage: Send + Sync {
     /// Turns a waiting trial into a running one. False if another worker was faster.
     fn claim(&self, trial: i64) -> Result<bool>;
 
+    /// Gives a running trial without a heartbeat for `silence` to another worker, whose name becomes the system attribute
+    /// `firstsight:worker`, with a new heartbeat. False if it is not silent, or another worker was faster.
+    fn take_over(&self, trial: i64, silence: Duration, worker: &str) -> Result<bool>;
+
     /// Brings a snapshot of a study up to date.
     fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()>;
 
     /// Records a heartbeat of a trial's worker.
     fn heartbeat(&self, trial: i64) -> Result<()> {
-        let now = Value::from(now().format(ISO).to_string());
-        self.update(trial, &Change::SystemAttr { key: HEARTBEAT, value: &now })
+        self.update(trial, &Change::SystemAttr { key: HEARTBEAT, value: &heartbeat() })
     }
 
-    /// Running trials without a heartbeat for `silence`, or, where none was ever recorded, started
-    /// longer ago than that.
+    /// Running trials that had a heartbeat, but none for `silence`. A trial that never had one is another program's, such as one of
+    /// Optuna's without heartbeats, and may be alive.
     fn stale_trials(&self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
         let mut snapshot = Snapshot::default();
         self.sync(study, &mut snapshot)?;
-        let now = now();
-        let quiet = |trial: &Arc<FrozenTrial>| {
-            let beat = trial.system_attrs.get(HEARTBEAT).and_then(Value::as_str);
-            let last = beat.and_then(|b| NaiveDateTime::parse_from_str(b, ISO).ok()).or(trial.started);
-            trial.state == TrialState::Running
-                && last.is_some_and(|last| (now - last).to_std().is_ok_and(|age| age > silence))
-        };
-        Ok(snapshot.trials().iter().filter(|t| quiet(t)).cloned().collect())
+        Ok(snapshot.trials().iter().filter(|trial| is_silent(trial, silence)).cloned().collect())
     }
 }
 
+/// Whether a trial is running and had its last heartbeat longer ago than `silence`.
+fn is_silent(trial: &FrozenTrial, silence: Duration) -> bool {
+    let beat = trial.system_attrs.get(HEARTBEAT).and_then(Value::as_str);
+    let last = beat.and_then(|b| NaiveDateTime::parse_from_str(b, ISO).ok());
+    trial.state == TrialState::Running
+        && last.is_some_and(|last| (now() - last).to_std().is_ok_and(|age| age > silence))
+}
+
+/// The methods of [`Storage`], handed on to what a storage wraps.
+macro_rules! handed_on {
+    ($self:ident => $inner:expr) => {
+        fn create_study(&$self, name: &str, direction: Direction) -> Result<StudyRecord> {
+            $inner.create_study(name, direction)
+        }
+        fn studies(&$self) -> Result<Vec<StudyRecord>> {
+            $inner.studies()
+        }
+        fn set_study_attr(&$self, study: i64, key: &str, value: &Value) -> Result<()> {
+            $inner.set_study_attr(study, key, value)
+        }
+        fn create_trial(&$self, study: i64, template: &FrozenTrial, limit: usize) -> Result<FrozenTrial> {
+            $inner.create_trial(study, template, limit)
+        }
+        fn update(&$self, trial: i64, change: &Change<'_>) -> Result<()> {
+            $inner.update(trial, change)
+        }
+        fn claim(&$self, trial: i64) -> Result<bool> {
+            $inner.claim(trial)
+        }
+        fn take_over(&$self, trial: i64, silence: Duration, worker: &str) -> Result<bool> {
+            $inner.take_over(trial, silence, worker)
+        }
+        fn sync(&$self, study: i64, snapshot: &mut Snapshot) -> Result<()> {
+            $inner.sync(study, snapshot)
+        }
+        fn stale_trials(&$self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
+            $inner.stale_trials(study, silence)
+        }
+    };
+}
+#[cfg(any(feature = "postgresql", feature = "sqlite"))]
+use handed_on;
+
 impl<S: Storage + ?Sized> Storage for Arc<S> {
-    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
-        (**self).create_study(name, direction)
-    }
-    fn studies(&self) -> Result<Vec<StudyRecord>> {
-        (**self).studies()
-    }
-    fn set_study_attr(&self, study: i64, key: &str, value: &Value) -> Result<()> {
-        (**self).set_study_attr(study, key, value)
-    }
-    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial> {
-        (**self).create_trial(study, template)
-    }
-    fn update(&self, trial: i64, change: &Change<'_>) -> Result<()> {
-        (**self).update(trial, change)
-    }
-    fn claim(&self, trial: i64) -> Result<bool> {
-        (**self).claim(trial)
-    }
-    fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()> {
-        (**self).sync(study, snapshot)
-    }
-    fn heartbeat(&self, trial: i64) -> Result<()> {
-        (**self).heartbeat(trial)
-    }
-    fn stale_trials(&self, study: i64, silence: Duration) -> Result<Vec<Arc<FrozenTrial>>> {
-        (**self).stale_trials(study, silence)
-    }
+    handed_on!(self => (**self));
 }
 
 /// The system attribute that holds the heartbeat where the format has no field for it.
-const HEARTBEAT: &str = "firstsight:heartbeat";
+pub(crate) const HEARTBEAT: &str = "firstsight:heartbeat";
+
+/// The system attribute that names the worker of a trial that another may take over.
+pub(crate) const WORKER: &str = "firstsight:worker";
 
 /// Optuna's time stamps, to the microsecond.
 const ISO: &str = "%Y-%m-%dT%H:%M:%S%.6f";
 
-/// Local time without a zone, which is what Optuna records.
+/// A name that no other object has: process, time and a count.
+pub(crate) fn worker_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("firstsight-{}-{}-{count}", std::process::id(), since.as_nanos())
+}
+
+/// Local time without a zone to the microsecond, which is what Optuna records.
 pub(crate) fn now() -> NaiveDateTime {
-    Local::now().naive_local()
+    Local::now().naive_local().trunc_subsecs(6)
+}
+
+/// The present as a heartbeat.
+pub(crate) fn heartbeat() -> Value {
+    Value::from(now().format(ISO).to_string())
 }

@@ -1,6 +1,6 @@
 //! Studies: ask for a trial, tell its outcome, or optimize an objective.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,9 @@ use crate::pruner::{NeverPrune, Pruner};
 use crate::python;
 use crate::sampler::{Attrs, Sampler, StudyView, Tpe, TpeConfig};
 use crate::space::Distribution;
-use crate::storage::{Change, Memory, Snapshot, Storage, StudyRecord, now};
+use crate::storage::{
+    Change, HEARTBEAT, Memory, Snapshot, Storage, StudyRecord, WORKER, heartbeat, now, worker_name,
+};
 use crate::trial::{FrozenTrial, Param, Trial, TrialState};
 
 /// The direction of an optimization.
@@ -83,6 +85,12 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 /// Target of the events that tell how each trial ended, in Optuna's words: a program that says so itself can turn them off.
 const OUTCOMES: &str = "firstsight_hpo::outcomes";
 
+/// The system attribute of a trial that failed because its worker fell silent.
+const ABANDONED: &str = "firstsight:abandoned";
+
+/// How long a worker without a trial waits before it looks again at those of others.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(crate) type SharedSampler = Arc<Mutex<Box<dyn Sampler>>>;
 
 /// Builder of a [`Study`]; see [`Study::builder`].
@@ -94,6 +102,7 @@ pub struct StudyBuilder {
     seed: Option<u32>,
     pruner: Box<dyn Pruner>,
     heartbeat: Option<Duration>,
+    take_over: bool,
     give_up_after: Option<usize>,
 }
 
@@ -131,9 +140,17 @@ impl StudyBuilder {
     }
 
     /// The interval at which running trials of [`Study::optimize`] store a heartbeat. Before each trial, those
-    /// without a heartbeat for twice as long are marked failed.
+    /// without a heartbeat for twice as long are marked failed, or [taken over](Self::take_over).
     pub fn heartbeat(self, interval: Duration) -> Self {
         Self { heartbeat: Some(interval), ..self }
+    }
+
+    /// Trials of this and other such studies whose workers fell silent are not marked failed. The next worker runs the objective
+    /// on the same trial, with its number, parameters and reports, which an objective that keeps checkpoints goes on from. A
+    /// worker that comes back to life learns of it from [`Error::Taken`] and takes its next trial. Needs a
+    /// [heartbeat](Self::heartbeat).
+    pub fn take_over(self) -> Self {
+        Self { take_over: true, ..self }
     }
 
     /// Ends [`Study::optimize`] with [`Error::GaveUp`] once `n` of its trials have failed for the same reason and no trial of
@@ -198,6 +215,7 @@ impl StudyBuilder {
             sampler: Arc::new(Mutex::new(sampler)),
             pruner: self.pruner,
             heartbeat: self.heartbeat,
+            take_over: self.take_over,
             give_up_after: self.give_up_after,
             failures: Mutex::default(),
             snapshot: Mutex::new(Snapshot::default()),
@@ -231,6 +249,7 @@ pub struct Study {
     sampler: SharedSampler,
     pruner: Box<dyn Pruner>,
     heartbeat: Option<Duration>,
+    take_over: bool,
     give_up_after: Option<usize>,
     /// The number of failed trials of this run by reason.
     failures: Mutex<HashMap<String, usize>>,
@@ -268,6 +287,7 @@ impl Study {
             seed: None,
             pruner: Box::new(NeverPrune),
             heartbeat: None,
+            take_over: false,
             give_up_after: None,
         }
     }
@@ -367,7 +387,7 @@ impl Study {
     ///
     /// Those of the storage.
     pub fn add_trial(&self, trial: &FrozenTrial) -> Result<usize> {
-        Ok(self.storage.create_trial(self.record.id, trial)?.number)
+        Ok(self.storage.create_trial(self.record.id, trial, usize::MAX)?.number)
     }
 
     /// Starts a trial: the next enqueued one, otherwise a new one.
@@ -376,15 +396,19 @@ impl Study {
     ///
     /// Those of the storage and the sampler.
     pub fn ask(&self) -> Result<Trial<'_>> {
-        self.ask_from(Draws::Shared)
+        self.ask_from(Draws::Shared, usize::MAX)
     }
 
-    fn ask_from(&self, draws: Draws) -> Result<Trial<'_>> {
+    /// A trial, unless none waits and the study has `limit` of them.
+    fn ask_from(&self, draws: Draws, limit: usize) -> Result<Trial<'_>> {
         let waiting = self.synced()?.trials().iter().find(|t| t.state == TrialState::Waiting).cloned();
         let mut claimed = None;
         if waiting.is_some() {
             for trial in self.trials()?.iter().filter(|t| t.state == TrialState::Waiting) {
                 if self.storage.claim(trial.id)? {
+                    for (key, value) in self.signs_of_life() {
+                        self.storage.update(trial.id, &Change::SystemAttr { key, value: &value })?;
+                    }
                     claimed = Some(trial.number);
                     break;
                 }
@@ -393,7 +417,10 @@ impl Study {
         let mut record = match claimed {
             Some(number) => (*self.synced()?.trials()[number]).clone(),
             None => {
-                self.storage.create_trial(self.record.id, &FrozenTrial::new(0, 0, TrialState::Running))?
+                let mut template = FrozenTrial::new(0, 0, TrialState::Running);
+                let signs = self.signs_of_life().map(|(key, value)| (key.to_owned(), value));
+                template.system_attrs.extend(signs);
+                self.storage.create_trial(self.record.id, &template, limit)?
             }
         };
         let sampler = match draws {
@@ -412,11 +439,52 @@ impl Study {
         Ok(Trial::new(self, sampler, record))
     }
 
+    /// The attributes by which others see that a trial that begins has a worker.
+    fn signs_of_life(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        let beat = self.heartbeat.map(|_| (HEARTBEAT, heartbeat()));
+        let worker = self.heartbeat.filter(|_| self.take_over).map(|_| (WORKER, worker_name().into()));
+        beat.into_iter().chain(worker)
+    }
+
+    /// A trial whose worker fell silent, which is this worker's now, or `None`. Those that cannot be taken over are marked failed.
+    fn adopt(&self, draws: Draws) -> Result<Option<Trial<'_>>> {
+        let Some(silence) = self.heartbeat.map(|interval| 2 * interval) else { return Ok(None) };
+        for trial in self.storage.stale_trials(self.record.id, silence)? {
+            if !(self.take_over && trial.system_attrs.contains_key(WORKER)) {
+                self.fail_silent(&trial, silence)?;
+            } else if self.storage.take_over(trial.id, silence, &worker_name())? {
+                tracing::warn!(
+                    "Trial {} goes on here: its worker gave no sign of life for {silence:?}.",
+                    trial.number
+                );
+                let record = (*self.synced()?.trials()[trial.number]).clone();
+                let sampler = match draws {
+                    Draws::Shared => self.sampler.clone(),
+                    Draws::Own => Arc::new(Mutex::new(lock(&self.sampler)?.fork(record.number))),
+                };
+                return Ok(Some(Trial::new(self, sampler, record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the trial is still its worker's.
+    pub(crate) fn check_worker(&self, record: &FrozenTrial) -> Result<()> {
+        let Some(worker) = record.system_attrs.get(WORKER) else { return Ok(()) };
+        match self.synced()?.trials().get(record.number) {
+            Some(now) if now.system_attrs.get(WORKER) != Some(worker) => {
+                Err(Error::Taken { number: record.number })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Ends a trial and returns its final state, which is failed if the value is NaN or infinite.
     ///
     /// # Errors
     ///
-    /// [`Error::Finished`] if the trial is already finished; those of the storage.
+    /// [`Error::Finished`] if the trial is already finished, [`Error::Taken`] if another worker goes on with it; those of the
+    /// storage.
     pub fn tell(&self, trial: &Trial<'_>, outcome: impl Into<Outcome>) -> Result<TrialState> {
         self.finish(trial.record(), outcome.into())
     }
@@ -450,6 +518,7 @@ impl Study {
             Outcome::Pruned => (TrialState::Pruned, record.last_report().and_then(|(_, v)| finite(v))),
             Outcome::Failed => (TrialState::Failed, None),
         };
+        self.check_worker(record)?;
         self.storage.update(record.id, &Change::State { state, value, at: now() })?;
         let stop = {
             let snapshot = self.synced()?;
@@ -496,17 +565,25 @@ impl Study {
     pub fn fail_stale(&self, silence: Duration) -> Result<Vec<usize>> {
         let mut failed = Vec::new();
         for trial in self.storage.stale_trials(self.record.id, silence)? {
-            let change = Change::State { state: TrialState::Failed, value: None, at: now() };
-            match self.storage.update(trial.id, &change) {
-                Err(Error::Finished { .. }) => {} // Another worker was faster.
-                done => {
-                    done?;
-                    tracing::warn!("Trial {} failed: no sign of life for {silence:?}.", trial.number);
-                    failed.push(trial.number);
-                }
+            if self.fail_silent(&trial, silence)? {
+                failed.push(trial.number);
             }
         }
         Ok(failed)
+    }
+
+    fn fail_silent(&self, trial: &FrozenTrial, silence: Duration) -> Result<bool> {
+        let mark = Change::SystemAttr { key: ABANDONED, value: &Value::Bool(true) };
+        let failure = Change::State { state: TrialState::Failed, value: None, at: now() };
+        let done =
+            self.storage.update(trial.id, &mark).and_then(|()| self.storage.update(trial.id, &failure));
+        match done {
+            Err(Error::Finished { .. }) => Ok(false), // Another worker was faster.
+            done => {
+                tracing::warn!("Trial {} failed: no sign of life for {silence:?}.", trial.number);
+                done.map(|()| true)
+            }
+        }
     }
 
     /// Ends [`Study::optimize`] after the running trials.
@@ -535,7 +612,7 @@ impl Study {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.run_one(Draws::Shared, &mut objective)?;
+            self.run_one(Draws::Shared, usize::MAX, &mut objective)?;
         }
         Ok(())
     }
@@ -555,17 +632,63 @@ impl Study {
     {
         self.begin()?;
         let taken = AtomicUsize::new(0);
+        self.in_threads(n_workers.clamp(1, n_trials.max(1)), || {
+            if taken.fetch_add(1, Ordering::Relaxed) >= n_trials {
+                return Ok(false);
+            }
+            self.run_one(Draws::Own, usize::MAX, &objective).map(|()| true)
+        })
+    }
+
+    /// [`Study::optimize_parallel`] until the study has `total` trials, however many workers and processes share it: each new trial is
+    /// counted and added in one step. Trials that had failed before count as not there, as do those whose workers fell silent. With
+    /// a [heartbeat](StudyBuilder::heartbeat), workers stay until the others' running trials are over, which they may have to repeat
+    /// or to [take over](StudyBuilder::take_over).
+    ///
+    /// # Errors
+    ///
+    /// As [`Study::optimize_parallel`].
+    pub fn optimize_total<F>(&self, n_workers: usize, total: usize, objective: F) -> Result<()>
+    where
+        F: Fn(&mut Trial<'_>) -> std::result::Result<f64, Stop> + Sync,
+    {
+        self.begin()?;
+        let failed = |t: &&Arc<FrozenTrial>| t.state == TrialState::Failed;
+        let before: HashSet<usize> = self.trials()?.iter().filter(failed).map(|t| t.number).collect();
+        let not_there = |t: &&Arc<FrozenTrial>| {
+            failed(t) && (before.contains(&t.number) || t.system_attrs.contains_key(ABANDONED))
+        };
+        self.in_threads(n_workers.max(1), || {
+            let limit = total + self.synced()?.trials().iter().filter(not_there).count();
+            match self.run_one(Draws::Own, limit, &objective) {
+                Err(Error::Full { .. }) => {
+                    let running = self.heartbeat.is_some()
+                        && !self.storage.stale_trials(self.record.id, Duration::ZERO)?.is_empty();
+                    if running {
+                        std::thread::sleep(LOOK);
+                    }
+                    Ok(running)
+                }
+                done => done.map(|()| true),
+            }
+        })
+    }
+
+    /// Calls `step` in several threads, in each until it returns false or the run is stopped. The first error stops the run.
+    fn in_threads(&self, n: usize, step: impl Fn() -> Result<bool> + Sync) -> Result<()> {
         let first_error = Mutex::new(None);
         std::thread::scope(|scope| {
-            for _ in 0..n_workers.clamp(1, n_trials.max(1)) {
+            for _ in 0..n {
                 scope.spawn(|| {
-                    while !self.stop.load(Ordering::Relaxed)
-                        && taken.fetch_add(1, Ordering::Relaxed) < n_trials
-                    {
-                        if let Err(error) = self.run_one(Draws::Own, &objective) {
-                            self.stop();
-                            if let Ok(mut first) = first_error.lock() {
-                                first.get_or_insert(error);
+                    while !self.stop.load(Ordering::Relaxed) {
+                        match step() {
+                            Ok(true) => {}
+                            Ok(false) => break,
+                            Err(error) => {
+                                self.stop();
+                                if let Ok(mut first) = first_error.lock() {
+                                    first.get_or_insert(error);
+                                }
                             }
                         }
                     }
@@ -579,39 +702,46 @@ impl Study {
         }
     }
 
-    fn run_one<F>(&self, draws: Draws, mut objective: F) -> Result<()>
+    fn run_one<F>(&self, draws: Draws, limit: usize, mut objective: F) -> Result<()>
     where
         F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
     {
-        if let Some(interval) = self.heartbeat {
-            self.fail_stale(2 * interval)?;
-        }
-        let mut trial = self.ask_from(draws)?;
+        let mut trial = match self.adopt(draws)? {
+            Some(trial) => trial,
+            None => self.ask_from(draws, limit)?,
+        };
+        let number = trial.number();
         let result = self.alive(trial.record().id, || objective(&mut trial))?;
-        match result {
-            Ok(value) => {
-                if self.tell(&trial, value)? == TrialState::Failed {
-                    self.count_failure(format!("the value is {value}"))?;
-                }
-            }
-            Err(Stop::Pruned) => {
-                self.tell(&trial, Outcome::Pruned)?;
-            }
+        let outcome = match &result {
+            Ok(value) => Outcome::Complete(*value),
+            Err(Stop::Pruned) => Outcome::Pruned,
             Err(Stop::Failed(error)) => {
-                let number = trial.number();
                 tracing::warn!(
                     target: OUTCOMES,
                     "Trial {number} failed because of the following error: {error}."
                 );
-                self.tell(&trial, Outcome::Failed)?;
-                self.count_failure(error.to_string())?;
+                Outcome::Failed
             }
-            Err(Stop::Abort(source)) => {
-                self.tell(&trial, Outcome::Failed)?;
-                return Err(Error::Objective { number: trial.number(), source });
+            Err(Stop::Abort(_)) => Outcome::Failed,
+        };
+        let state = match self.tell(&trial, outcome) {
+            Err(error) if is_taken(&error, number) => {
+                tracing::warn!("{error}; its outcome here is dropped.");
+                return match result {
+                    Err(Stop::Abort(source)) if !is_taken(&*source, number) => {
+                        Err(Error::Objective { number, source })
+                    }
+                    _ => Ok(()),
+                };
             }
+            told => told?,
+        };
+        match result {
+            Ok(value) if state == TrialState::Failed => self.count_failure(format!("the value is {value}")),
+            Err(Stop::Failed(error)) => self.count_failure(error.to_string()),
+            Err(Stop::Abort(source)) => Err(Error::Objective { number, source }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Ends the run if enough trials have failed for this reason.
@@ -635,13 +765,15 @@ impl Study {
     /// Runs the work while a second thread records the heartbeat, if the study has one.
     fn alive<T>(&self, trial: i64, work: impl FnOnce() -> T) -> Result<T> {
         let Some(interval) = self.heartbeat else { return Ok(work()) };
-        self.storage.heartbeat(trial)?;
         let (over, wait) = std::sync::mpsc::channel::<()>();
         Ok(std::thread::scope(|scope| {
             scope.spawn(move || {
                 while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(interval) {
-                    if let Err(error) = self.storage.heartbeat(trial) {
-                        tracing::warn!("No heartbeat for trial {trial}: {error}");
+                    match self.storage.heartbeat(trial) {
+                        Ok(()) => {}
+                        // Another worker has ended it, which this one's next report or end finds.
+                        Err(Error::Finished { .. }) => break,
+                        Err(error) => tracing::warn!("No heartbeat: {error}"),
                     }
                 }
             });
@@ -675,6 +807,15 @@ impl Study {
         let snapshot = self.synced()?;
         lock(sampler)?.sample_independent(&self.view(&snapshot), record, name, distribution)
     }
+}
+
+/// Whether an error, or one behind it, says that the trial is no longer this worker's.
+fn is_taken(error: &(dyn std::error::Error + 'static), trial: usize) -> bool {
+    let this = match error.downcast_ref() {
+        Some(Error::Finished { number, .. } | Error::Taken { number }) => *number == trial,
+        _ => false,
+    };
+    this || error.source().is_some_and(|source| is_taken(source, trial))
 }
 
 fn lock(sampler: &SharedSampler) -> Result<MutexGuard<'_, Box<dyn Sampler>>> {

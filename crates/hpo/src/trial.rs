@@ -275,7 +275,7 @@ impl<'s> Trial<'s> {
     ///
     /// # Errors
     ///
-    /// Those of the storage.
+    /// [`Error::Finished`] or [`Error::Taken`] if another worker has ended the trial or taken it over; those of the storage.
     pub fn report(&mut self, value: f64, step: u64) -> Result<()> {
         if self.record.intermediate.contains_key(&step) {
             tracing::warn!(
@@ -284,6 +284,7 @@ impl<'s> Trial<'s> {
             );
             return Ok(());
         }
+        self.study.check_worker(&self.record)?;
         self.update(Change::Report { step, value })
     }
 

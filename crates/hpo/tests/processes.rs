@@ -2,45 +2,46 @@
 //!
 //! The workers are this test program itself, run again for its ignored test.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "postgresql")]
+mod server;
+
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firstsight_hpo::{FrozenTrial, Journal, Random, Storage, Study, Suggest, Tpe, TpeConfig, TrialState};
+use firstsight_hpo::{FrozenTrial, Journal, Random, Study, Suggest, Tpe, TpeConfig, TrialState, storage};
 
-/// Tells a worker which file to work on, and how.
-const FILE: &str = "FIRSTSIGHT_TEST_FILE";
+/// Tells a worker which storage to work on, and how.
+const ADDRESS: &str = "FIRSTSIGHT_TEST_ADDRESS";
 const TASK: &str = "FIRSTSIGHT_TEST_TASK";
 
 /// SQLite's heartbeats are whole seconds, as Optuna's are.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A storage file of each kind in a folder of its own.
-fn every_file(test: impl Fn(&Path)) {
+/// A storage of each kind that processes share.
+fn every_address(test: impl Fn(&str)) {
     let dir = tempfile::tempdir().unwrap();
-    test(&dir.path().join("study.log"));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    test(&path("study.log"));
     #[cfg(feature = "sqlite")]
-    test(&dir.path().join("study.db"));
-}
-
-fn open(file: &Path) -> Arc<dyn Storage> {
-    match file.extension() {
-        #[cfg(feature = "sqlite")]
-        Some(end) if end == "db" => Arc::new(firstsight_hpo::Sqlite::open(file).unwrap()),
-        _ => Arc::new(Journal::open(file).unwrap()),
+    test(&format!("sqlite:///{}", path("study.db")));
+    #[cfg(feature = "postgresql")]
+    if let Some(server) = server::server() {
+        test(&server.database());
     }
 }
 
-fn study(file: &Path, seed: u32) -> Study {
+fn study(address: &str, seed: u32) -> Study {
     let config = TpeConfig { constant_liar: true, ..TpeConfig::optuna4(seed) };
-    let builder = Study::builder("shared").sampler(Tpe::new(config).unwrap()).storage(open(file));
+    let builder = Study::builder("shared")
+        .sampler(Tpe::new(config).unwrap())
+        .shared_storage(storage::open(address).unwrap());
     builder.heartbeat(HEARTBEAT).load_or_create().unwrap()
 }
 
-fn work(file: &Path, n_trials: usize, pause: Duration) {
+fn work(address: &str, n_trials: usize, pause: Duration) {
     let pid = std::process::id();
-    study(file, pid)
+    study(address, pid)
         .optimize(n_trials, |trial| {
             trial.set_user_attr("process", pid)?;
             let (x, n) = (trial.float("x", -5.0..=5.0)?, trial.int("n", 1..=9)?);
@@ -53,17 +54,17 @@ fn work(file: &Path, n_trials: usize, pause: Duration) {
 #[test]
 #[ignore = "what the processes of the other tests run"]
 fn worker() {
-    let file = PathBuf::from(std::env::var_os(FILE).expect("the other tests say which file"));
+    let address = std::env::var(ADDRESS).expect("the other tests say which storage");
     match std::env::var(TASK).unwrap().as_str() {
-        "finish" => work(&file, 40, Duration::from_millis(5)),
-        _ => work(&file, 1, Duration::from_secs(600)),
+        "finish" => work(&address, 40, Duration::from_millis(5)),
+        _ => work(&address, 1, Duration::from_secs(600)),
     }
 }
 
-fn spawn(file: &Path, task: &str) -> Child {
+fn spawn(address: &str, task: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "worker"])
-        .envs([(FILE, file.as_os_str()), (TASK, task.as_ref())])
+        .envs([(ADDRESS, address), (TASK, task)])
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -75,30 +76,30 @@ fn processes(trials: &[Arc<FrozenTrial>]) -> Vec<u64> {
 
 #[test]
 fn processes_share_a_study() {
-    every_file(|file| {
-        study(file, 0);
-        let mut workers: Vec<Child> = (0..2).map(|_| spawn(file, "finish")).collect();
+    every_address(|address| {
+        study(address, 0);
+        let mut workers: Vec<Child> = (0..2).map(|_| spawn(address, "finish")).collect();
         for worker in &mut workers {
-            assert!(worker.wait().unwrap().success(), "{}", file.display());
+            assert!(worker.wait().unwrap().success(), "{}", address);
         }
-        let trials = study(file, 0).trials().unwrap();
-        assert_eq!(trials.len(), 80, "{}", file.display());
+        let trials = study(address, 0).trials().unwrap();
+        assert_eq!(trials.len(), 80, "{}", address);
         assert!(trials.iter().enumerate().all(|(i, t)| t.number == i && t.state == TrialState::Complete));
         let processes = processes(&trials);
         for worker in &workers {
             assert_eq!(processes.iter().filter(|&&p| p == u64::from(worker.id())).count(), 40);
         }
         let changes = processes.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        println!("{}: the process changes {changes} times in 80 trials", file.display());
+        println!("{}: the process changes {changes} times in 80 trials", address);
         assert!(changes > 1, "they did not run at the same time");
     });
 }
 
 #[test]
 fn a_killed_workers_trial_fails_in_a_later_run() {
-    every_file(|file| {
-        let watching = study(file, 0);
-        let mut worker = spawn(file, "hang");
+    every_address(|address| {
+        let watching = study(address, 0);
+        let mut worker = spawn(address, "hang");
         let begun = Instant::now();
         while watching.trials().unwrap().iter().all(|t| t.param("n").is_none()) {
             assert!(begun.elapsed() < Duration::from_secs(30), "the worker never began");
@@ -117,7 +118,7 @@ fn a_killed_workers_trial_fails_in_a_later_run() {
         assert_eq!(watching.trials().unwrap()[0].state, TrialState::Running);
 
         std::thread::sleep(3 * HEARTBEAT);
-        work(file, 1, Duration::ZERO);
+        work(address, 1, Duration::ZERO);
         let states: Vec<_> = watching.trials().unwrap().iter().map(|t| t.state).collect();
         assert_eq!(states, [TrialState::Failed, TrialState::Complete]);
     });
@@ -129,7 +130,8 @@ fn a_killed_workers_trial_fails_in_a_later_run() {
 fn a_dead_holders_lock_is_broken() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("study.log");
-    let study = Study::builder("s").sampler(Random::new(1)).storage(open(&file)).create().unwrap();
+    let study =
+        Study::builder("s").sampler(Random::new(1)).storage(Journal::open(&file).unwrap()).create().unwrap();
     std::os::unix::fs::symlink(&file, dir.path().join("study.log.lock")).unwrap();
     let begun = Instant::now();
     study.optimize(1, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();

@@ -1,7 +1,10 @@
 //! Storages: one suite for all, and files that Optuna wrote or reads.
 //!
-//! The tests with Python run where the environment variable `FIRSTSIGHT_PYTHON` names one that has
-//! optuna==4.8.0.
+//! The tests with Python run where the environment variable `FIRSTSIGHT_PYTHON` names one that has optuna, those on
+//! PostgreSQL where its programs are installed; both together need Python's psycopg2.
+
+#[cfg(feature = "postgresql")]
+mod server;
 
 use std::path::Path;
 use std::process::Command;
@@ -10,34 +13,38 @@ use std::time::Duration;
 
 use firstsight_hpo::{
     Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study,
-    Suggest, Tpe, TpeConfig, Trial, TrialState,
+    StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 use serde_json::{Map, Value, json};
-
-type Open = fn(&Path) -> Arc<dyn Storage>;
 
 fn journal(dir: &Path) -> Arc<dyn Storage> {
     Arc::new(Journal::open(dir.join("journal.log")).unwrap())
 }
 
-#[cfg(feature = "sqlite")]
-fn sqlite(dir: &Path) -> Arc<dyn Storage> {
-    Arc::new(firstsight_hpo::Sqlite::open(dir.join("study.db")).unwrap())
+/// The addresses of the storages that are files, in a folder.
+fn file_addresses(dir: &Path) -> Vec<(&'static str, String)> {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    vec![
+        ("journal.log", path("journal.log")),
+        #[cfg(feature = "sqlite")]
+        ("study.db", format!("sqlite:///{}", path("study.db"))),
+    ]
 }
 
-fn file_storages() -> Vec<(&'static str, Open)> {
-    vec![
-        ("journal.log", journal),
-        #[cfg(feature = "sqlite")]
-        ("study.db", sqlite),
-    ]
+/// The addresses of storages that processes share.
+fn addresses(dir: &Path) -> Vec<(&'static str, String)> {
+    #[allow(unused_mut)]
+    let mut addresses = file_addresses(dir);
+    #[cfg(feature = "postgresql")]
+    addresses.extend(server::server().map(|server| ("postgresql", server.database())));
+    addresses
 }
 
 fn every_storage(test: impl Fn(&str, Arc<dyn Storage>)) {
     test("memory", Arc::new(Memory::new()));
-    for (name, open) in file_storages() {
-        let dir = tempfile::tempdir().unwrap();
-        test(name, open(dir.path()));
+    let dir = tempfile::tempdir().unwrap();
+    for (name, address) in addresses(dir.path()) {
+        test(name, storage::open(&address).unwrap());
     }
 }
 
@@ -189,42 +196,139 @@ fn waiting_trials_are_claimed_once() {
     });
 }
 
+fn beating(storage: &Arc<dyn Storage>, interval: Duration) -> StudyBuilder {
+    Study::builder("s").sampler(Random::new(1)).storage(storage.clone()).heartbeat(interval)
+}
+
+/// SQLite's heartbeats are whole seconds, as Optuna's are.
+fn silence(name: &str) -> Duration {
+    Duration::from_millis(if name == "study.db" { 2100 } else { 300 })
+}
+
 #[test]
 fn silent_workers_trials_fail() {
     every_storage(|name, storage| {
-        let s = study(&storage);
+        let s = beating(&storage, Duration::from_secs(60)).load_or_create().unwrap();
         let _killed = s.ask().unwrap();
         assert_eq!(s.fail_stale(Duration::from_secs(60)).unwrap(), [0_usize; 0], "{name}");
-        std::thread::sleep(Duration::from_millis(60));
-        assert_eq!(s.fail_stale(Duration::from_millis(50)).unwrap(), [0], "{name}");
+        std::thread::sleep(silence(name) + Duration::from_millis(20));
+        assert_eq!(s.fail_stale(silence(name)).unwrap(), [0], "{name}");
         assert_eq!(s.trials().unwrap()[0].state, TrialState::Failed, "{name}");
         let beating = s.ask().unwrap();
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(silence(name));
         storage.heartbeat(beating.record().id).unwrap();
-        // SQLite's heartbeats are whole seconds, as Optuna's are.
-        assert_eq!(s.fail_stale(Duration::from_millis(1500)).unwrap(), [0_usize; 0], "{name}");
+        assert_eq!(s.fail_stale(silence(name)).unwrap(), [0_usize; 0], "{name}");
+        // One that never had a heartbeat is another program's.
+        study(&storage).ask().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!s.fail_stale(Duration::from_millis(10)).unwrap().contains(&2), "{name}");
     });
 }
 
 #[test]
 fn a_running_objective_gives_signs_of_life() {
     every_storage(|name, storage| {
-        let make = || Study::builder("s").sampler(Random::new(1)).storage(storage.clone());
-        // SQLite's heartbeats are whole seconds, as Optuna's are.
-        let silence = Duration::from_millis(if name == "study.db" { 2100 } else { 300 });
-        let stale_after = |s: Study| {
-            let mut stale = Vec::new();
-            s.optimize(1, |_| {
-                std::thread::sleep(silence + Duration::from_millis(200));
-                stale = study(&storage).fail_stale(silence)?;
-                Ok(1.0)
-            })
-            .map(|()| stale)
-        };
-        let beating = make().heartbeat(Duration::from_millis(40)).load_or_create().unwrap();
-        assert_eq!(stale_after(beating).unwrap(), [0_usize; 0], "{name}");
-        let silent = make().load_or_create().unwrap();
-        assert!(matches!(stale_after(silent), Err(Error::Finished { number: 1, .. })), "{name}");
+        let silence = silence(name);
+        let mut stale = Vec::new();
+        let s = beating(&storage, Duration::from_millis(40)).load_or_create().unwrap();
+        s.optimize(1, |_| {
+            std::thread::sleep(silence + Duration::from_millis(200));
+            stale = study(&storage).fail_stale(silence)?;
+            Ok(1.0)
+        })
+        .unwrap();
+        assert_eq!(stale, [0_usize; 0], "{name}");
+    });
+}
+
+#[test]
+fn a_worker_whose_trial_was_ended_takes_its_next_one() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        s.optimize(3, |trial| {
+            if trial.number() == 1 {
+                study(&storage).tell_number(1, Outcome::Failed)?;
+                trial.report(0.5, 0)?;
+            }
+            Ok(1.0)
+        })
+        .unwrap();
+        let states: Vec<_> = s.trials().unwrap().iter().map(|t| t.state).collect();
+        assert_eq!(states, [TrialState::Complete, TrialState::Failed, TrialState::Complete], "{name}");
+        // Another error than that one ends the run.
+        let error = s.optimize(3, |trial| {
+            study(&storage).tell_number(trial.number(), Outcome::Failed)?;
+            Err(Stop::Abort("broken".into()))
+        });
+        assert!(matches!(error, Err(Error::Objective { number: 3, .. })), "{name}");
+    });
+}
+
+#[test]
+fn a_silent_workers_trial_is_taken_over_once() {
+    every_storage(|name, storage| {
+        // The silent one never beats: its interval is an hour. The others look for twice their interval.
+        let make = |interval| beating(&storage, interval).take_over().load_or_create().unwrap();
+        let silent = make(Duration::from_secs(3600));
+        let mut lost = silent.ask().unwrap();
+        let x = lost.float("x", 0.0..=1.0).unwrap();
+        lost.report(7.0, 0).unwrap();
+        std::thread::sleep(silence(name) + Duration::from_millis(100));
+        let ran = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    make(silence(name) / 2)
+                        .optimize(1, |trial| {
+                            ran.lock().unwrap().push((trial.number(), trial.record().last_report()));
+                            std::thread::sleep(Duration::from_millis(50));
+                            Ok(trial.float("x", 0.0..=1.0)?)
+                        })
+                        .unwrap();
+                });
+            }
+        });
+        let mut ran = ran.into_inner().unwrap();
+        ran.sort_by_key(|(number, _)| *number);
+        assert_eq!(ran, [(0, Some((0, 7.0))), (1, None), (2, None)], "{name}");
+        assert_eq!(silent.trials().unwrap()[0].value, Some(x), "{name}");
+        assert!(
+            matches!(lost.report(8.0, 1), Err(Error::Taken { number: 0 } | Error::Finished { .. })),
+            "{name}"
+        );
+        assert!(silent.tell(&lost, 9.0).is_err(), "{name}");
+    });
+}
+
+#[test]
+fn workers_end_with_as_many_trials_as_were_asked_for() {
+    every_storage(|name, storage| {
+        let s = beating(&storage, Duration::from_secs(60)).load_or_create().unwrap();
+        s.optimize(2, |_| Err(Stop::failed("before"))).unwrap();
+        s.enqueue(Map::from_iter([("x".to_owned(), json!(0.5))])).unwrap();
+        let ran = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mine = beating(&storage, Duration::from_secs(60)).load().unwrap();
+                    mine.optimize_total(2, 20, |trial| {
+                        ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(5));
+                        match trial.number() {
+                            10 => Err(Stop::failed("counts")),
+                            _ => Ok(trial.float("x", 0.0..=1.0)?),
+                        }
+                    })
+                    .unwrap();
+                    // Whoever returns finds all trials ended.
+                    assert!(mine.trials().unwrap().iter().all(|t| t.state.is_finished()), "{name}");
+                });
+            }
+        });
+        assert_eq!(ran.into_inner(), 20, "{name}");
+        assert_eq!(s.trials().unwrap().len(), 22, "{name}: two had failed before");
+        s.optimize_total(1, 20, |_| Ok(1.0)).unwrap();
+        assert_eq!(s.trials().unwrap().len(), 23, "{name}: the failed one is repeated");
     });
 }
 
@@ -314,10 +418,10 @@ fn check_against_optuna(trials: &[Arc<FrozenTrial>], expected: &[Value]) {
 fn files_that_optuna_wrote_are_read_and_gone_on_with() {
     let expected: Value =
         serde_json::from_str(&std::fs::read_to_string("tests/goldens/studies.json").unwrap()).unwrap();
-    for (name, open) in file_storages() {
-        let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, address) in file_addresses(dir.path()) {
         std::fs::copy(format!("tests/goldens/{name}"), dir.path().join(name)).unwrap();
-        let storage = open(dir.path());
+        let storage = storage::open(&address).unwrap();
         let studies = storage.studies().unwrap();
         assert_eq!(studies.len(), 2, "{name}");
         assert_eq!(
@@ -353,6 +457,13 @@ fn python(script: &str, args: &[&str]) -> Option<Command> {
         eprintln!("FIRSTSIGHT_PYTHON is not set: nothing is checked against a running Optuna");
         return None;
     };
+    if args[0].starts_with("postgresql") {
+        let driver = Command::new(&python).args(["-c", "import psycopg2"]).output();
+        if !driver.is_ok_and(|output| output.status.success()) {
+            eprintln!("that Python has no psycopg2: nothing is checked against an Optuna on PostgreSQL");
+            return None;
+        }
+    }
     let mut command = Command::new(python);
     command.arg(format!("tests/goldens/{script}")).args(args);
     Some(command)
@@ -360,17 +471,14 @@ fn python(script: &str, args: &[&str]) -> Option<Command> {
 
 #[test]
 fn optuna_reads_what_we_wrote() {
-    for (name, open) in file_storages() {
-        let dir = tempfile::tempdir().unwrap();
-        let s = study(&open(dir.path()));
+    let dir = tempfile::tempdir().unwrap();
+    for (_, address) in addresses(dir.path()) {
+        let s = study(&storage::open(&address).unwrap());
         s.enqueue(Map::from_iter([("x".to_owned(), json!(0.5))])).unwrap();
         s.optimize(6, objective).unwrap();
         let _running = s.ask().unwrap();
         s.enqueue(Map::from_iter([("n".to_owned(), json!(4))])).unwrap();
-        let Some(mut command) = python("read_study.py", &[dir.path().join(name).to_str().unwrap(), "s"])
-        else {
-            return;
-        };
+        let Some(mut command) = python("read_study.py", &[&address, "s"]) else { continue };
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -380,13 +488,10 @@ fn optuna_reads_what_we_wrote() {
 
 #[test]
 fn workers_of_both_kinds_share_a_study() {
-    for (name, open) in file_storages() {
-        let dir = tempfile::tempdir().unwrap();
-        let s = study(&open(dir.path()));
-        let path = dir.path().join(name);
-        let Some(mut command) = python("work_on_study.py", &[path.to_str().unwrap(), "s", "15"]) else {
-            return;
-        };
+    let dir = tempfile::tempdir().unwrap();
+    for (name, address) in addresses(dir.path()) {
+        let s = study(&storage::open(&address).unwrap());
+        let Some(mut command) = python("work_on_study.py", &[&address, "s", "15"]) else { continue };
         let mut worker = command.spawn().unwrap();
         let ended = loop {
             s.optimize(1, |trial| {

@@ -8,15 +8,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use chrono::NaiveDateTime;
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
-use super::{Change, ISO, Snapshot, Storage, StudyRecord, json as python_json, now};
+use super::{
+    Change, HEARTBEAT, ISO, Snapshot, Storage, StudyRecord, WORKER, heartbeat, is_silent,
+    json as python_json, now, worker_name,
+};
 use crate::error::{Error, Result};
 use crate::space::Distribution;
 use crate::study::Direction;
@@ -93,16 +95,38 @@ impl Journal {
 
     /// Appends an operation, and takes in everything up to and including it.
     fn write(&self, state: &mut State, op: i64, fields: &str) -> Result<()> {
-        let line = format!(r#"{{"op_code":{op},"worker_id":"{}",{fields}}}"#, self.worker);
         state.verdict = None;
         {
             let _lock = FileLock::acquire(&self.path)?;
-            self.append(&line)?;
+            self.append(op, fields)?;
         }
         self.read(state)
     }
 
-    fn append(&self, line: &str) -> Result<()> {
+    /// Appends operations if what is in the file by then allows it, and says whether it did.
+    fn write_if(
+        &self,
+        state: &mut State,
+        operations: &[(i64, String)],
+        allowed: impl FnOnce(&mut State) -> Result<bool>,
+    ) -> Result<bool> {
+        {
+            let _lock = FileLock::acquire(&self.path)?;
+            self.read(state)?;
+            state.verdict = None;
+            if !allowed(state)? {
+                return Ok(false);
+            }
+            for (op, fields) in operations {
+                self.append(*op, fields)?;
+            }
+        }
+        self.read(state)?;
+        Ok(true)
+    }
+
+    fn append(&self, op: i64, fields: &str) -> Result<()> {
+        let line = format!(r#"{{"op_code":{op},"worker_id":"{}",{fields}}}"#, self.worker);
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -183,14 +207,6 @@ impl Journal {
 /// Whether a line without an end may be the beginning of an operation.
 fn begins_operation(line: &[u8]) -> bool {
     line.starts_with(BEGINNING) || BEGINNING.starts_with(line)
-}
-
-/// A name that no other object has: process, time and a count.
-fn worker_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("firstsight-{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
 fn io<'p>(path: &'p Path, doing: &'static str) -> impl Fn(std::io::Error) -> Error + 'p {
@@ -462,9 +478,14 @@ impl Storage for Journal {
         self.write(&mut *self.lock()?, 2, &format!(r#""study_id":{study},"user_attr":{attr}"#))
     }
 
-    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial> {
+    fn create_trial(&self, study: i64, template: &FrozenTrial, limit: usize) -> Result<FrozenTrial> {
         let mut state = self.lock()?;
-        self.write(&mut state, 4, &creation(study, template))?;
+        self.write_if(&mut state, &[(4, creation(study, template))], |state| match state.study(study) {
+            Some((record, table)) if table.len() >= limit => {
+                Err(Error::Full { study: record.name.clone(), limit })
+            }
+            _ => Ok(true),
+        })?;
         let created = match state.verdict.take() {
             Some(Verdict::TrialCreated(id)) => {
                 state.trial(id as i64).and_then(|(table, n)| table.get(n).cloned())
@@ -516,6 +537,18 @@ impl Storage for Journal {
             format!(r#""trial_id":{trial},"state":0,"values":null,"datetime_start":"{}""#, now().format(ISO));
         self.write(&mut state, 6, &fields)?;
         Ok(matches!(state.verdict.take(), Some(Verdict::Started(true))))
+    }
+
+    fn take_over(&self, trial: i64, silence: Duration, worker: &str) -> Result<bool> {
+        let attr = |key: &str, value: Value| {
+            let attr = Value::Object(Map::from_iter([(key.to_owned(), value)]));
+            (9, format!(r#""trial_id":{trial},"system_attr":{attr}"#))
+        };
+        let operations = [attr(WORKER, worker.into()), attr(HEARTBEAT, heartbeat())];
+        self.write_if(&mut *self.lock()?, &operations, |state| {
+            let found = state.trial(trial).and_then(|(table, number)| table.get(number).cloned());
+            Ok(found.is_some_and(|trial| is_silent(&trial, silence)))
+        })
     }
 
     fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Studies that last as long as the process.
 
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::table::Table;
-use super::{Change, Snapshot, Storage, StudyRecord, now};
+use super::{Change, HEARTBEAT, Snapshot, Storage, StudyRecord, WORKER, heartbeat, is_silent, now};
 use crate::error::{Error, Result};
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, TrialState};
@@ -74,11 +75,14 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn create_trial(&self, study: i64, template: &FrozenTrial) -> Result<FrozenTrial> {
+    fn create_trial(&self, study: i64, template: &FrozenTrial, limit: usize) -> Result<FrozenTrial> {
         let mut state = self.lock()?;
         let id = state.places.len() as i64;
-        let table = &mut state.study(study)?.1;
+        let (record, table) = state.study(study)?;
         let number = table.len();
+        if number >= limit {
+            return Err(Error::Full { study: record.name.clone(), limit });
+        }
         let mut trial = FrozenTrial { id, number, ..template.clone() };
         if trial.state != TrialState::Waiting {
             trial.started = trial.started.or_else(|| Some(now()));
@@ -104,6 +108,17 @@ impl Storage for Memory {
             table.apply(number, &Change::State { state: TrialState::Running, value: None, at: now() });
         }
         Ok(waiting)
+    }
+
+    fn take_over(&self, trial: i64, silence: Duration, worker: &str) -> Result<bool> {
+        let mut state = self.lock()?;
+        let (table, number) = state.trial(trial)?;
+        let silent = table.get(number).is_some_and(|trial| is_silent(trial, silence));
+        if silent {
+            table.apply(number, &Change::SystemAttr { key: WORKER, value: &worker.into() });
+            table.apply(number, &Change::SystemAttr { key: HEARTBEAT, value: &heartbeat() });
+        }
+        Ok(silent)
     }
 
     fn sync(&self, study: i64, snapshot: &mut Snapshot) -> Result<()> {

@@ -1,6 +1,7 @@
--- The tables of Optuna 4.8, schema version 12, revision v3.2.0.a.
+-- The tables of Optuna 3.2 to 5.0, schema version 12, revision v3.2.0.a. Each database has its own names for what is in
+-- braces.
 CREATE TABLE IF NOT EXISTS studies (
-    study_id INTEGER NOT NULL,
+    study_id {ID} NOT NULL,
     study_name VARCHAR(512) NOT NULL,
     PRIMARY KEY (study_id)
 );
@@ -13,8 +14,8 @@ CREATE TABLE IF NOT EXISTS version_info (
     CHECK (version_info_id=1)
 );
 CREATE TABLE IF NOT EXISTS study_directions (
-    study_direction_id INTEGER NOT NULL,
-    direction VARCHAR(8) NOT NULL,
+    study_direction_id {ID} NOT NULL,
+    direction {DIRECTION} NOT NULL,
     study_id INTEGER NOT NULL,
     objective INTEGER NOT NULL,
     PRIMARY KEY (study_direction_id),
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS study_directions (
     FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
 CREATE TABLE IF NOT EXISTS study_user_attributes (
-    study_user_attribute_id INTEGER NOT NULL,
+    study_user_attribute_id {ID} NOT NULL,
     study_id INTEGER,
     "key" VARCHAR(512),
     value_json TEXT,
@@ -31,7 +32,7 @@ CREATE TABLE IF NOT EXISTS study_user_attributes (
     FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
 CREATE TABLE IF NOT EXISTS study_system_attributes (
-    study_system_attribute_id INTEGER NOT NULL,
+    study_system_attribute_id {ID} NOT NULL,
     study_id INTEGER,
     "key" VARCHAR(512),
     value_json TEXT,
@@ -40,18 +41,18 @@ CREATE TABLE IF NOT EXISTS study_system_attributes (
     FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
 CREATE TABLE IF NOT EXISTS trials (
-    trial_id INTEGER NOT NULL,
+    trial_id {ID} NOT NULL,
     number INTEGER,
     study_id INTEGER,
-    state VARCHAR(8) NOT NULL,
-    datetime_start DATETIME,
-    datetime_complete DATETIME,
+    state {STATE} NOT NULL,
+    datetime_start {TIME},
+    datetime_complete {TIME},
     PRIMARY KEY (trial_id),
     FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
 CREATE INDEX IF NOT EXISTS ix_trials_study_id ON trials (study_id);
 CREATE TABLE IF NOT EXISTS trial_user_attributes (
-    trial_user_attribute_id INTEGER NOT NULL,
+    trial_user_attribute_id {ID} NOT NULL,
     trial_id INTEGER,
     "key" VARCHAR(512),
     value_json TEXT,
@@ -60,7 +61,7 @@ CREATE TABLE IF NOT EXISTS trial_user_attributes (
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
 CREATE TABLE IF NOT EXISTS trial_system_attributes (
-    trial_system_attribute_id INTEGER NOT NULL,
+    trial_system_attribute_id {ID} NOT NULL,
     trial_id INTEGER,
     "key" VARCHAR(512),
     value_json TEXT,
@@ -69,7 +70,7 @@ CREATE TABLE IF NOT EXISTS trial_system_attributes (
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
 CREATE TABLE IF NOT EXISTS trial_params (
-    param_id INTEGER NOT NULL,
+    param_id {ID} NOT NULL,
     trial_id INTEGER,
     param_name VARCHAR(512),
     param_value FLOAT,
@@ -79,29 +80,29 @@ CREATE TABLE IF NOT EXISTS trial_params (
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
 CREATE TABLE IF NOT EXISTS trial_values (
-    trial_value_id INTEGER NOT NULL,
+    trial_value_id {ID} NOT NULL,
     trial_id INTEGER NOT NULL,
     objective INTEGER NOT NULL,
     value FLOAT,
-    value_type VARCHAR(7) NOT NULL,
+    value_type {VALUE} NOT NULL,
     PRIMARY KEY (trial_value_id),
     UNIQUE (trial_id, objective),
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
 CREATE TABLE IF NOT EXISTS trial_intermediate_values (
-    trial_intermediate_value_id INTEGER NOT NULL,
+    trial_intermediate_value_id {ID} NOT NULL,
     trial_id INTEGER NOT NULL,
     step INTEGER NOT NULL,
     intermediate_value FLOAT,
-    intermediate_value_type VARCHAR(7) NOT NULL,
+    intermediate_value_type {REPORT} NOT NULL,
     PRIMARY KEY (trial_intermediate_value_id),
     UNIQUE (trial_id, step),
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
 );
 CREATE TABLE IF NOT EXISTS trial_heartbeats (
-    trial_heartbeat_id INTEGER NOT NULL,
+    trial_heartbeat_id {ID} NOT NULL,
     trial_id INTEGER NOT NULL,
-    heartbeat DATETIME NOT NULL,
+    heartbeat {TIME} NOT NULL,
     PRIMARY KEY (trial_heartbeat_id),
     UNIQUE (trial_id),
     FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
@@ -110,5 +111,5 @@ CREATE TABLE IF NOT EXISTS alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT OR IGNORE INTO version_info VALUES (1, 12, '4.8.0');
-INSERT OR IGNORE INTO alembic_version VALUES ('v3.2.0.a');
+INSERT INTO version_info VALUES (1, 12, '5.0.0') ON CONFLICT DO NOTHING;
+INSERT INTO alembic_version VALUES ('v3.2.0.a') ON CONFLICT DO NOTHING;

@@ -41,7 +41,7 @@ impl Table {
         self.trials.get(number)
     }
 
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "postgresql", feature = "sqlite"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<FrozenTrial>> {
         self.trials.iter()
     }

@@ -1,7 +1,7 @@
 """Traces of Optuna's samplers: what they propose, told what.
 
-python make_traces.py writes traces/*.json beside this file, in the form that examples/replay.rs reads: with Optuna
-4.8.0 all but those whose names begin with optuna5, which it writes with Optuna 5.0.0.
+python make_traces.py writes traces/*.json beside this file, in the form that examples/replay.rs reads, with Optuna 4.8.0 and
+with 5.0.0. Those of 5.0.0 have names that begin with optuna5. The random sampler's are equal in both.
 """
 
 import json
@@ -89,7 +89,8 @@ def trace(name, sampler, space, n, direction="minimize"):
     (OUT / f"{name}.json").write_text(text)
 
 
-if optuna.__version__.startswith("5."):
+five = optuna.__version__.startswith("5.")
+if five:
     trace("optuna5", {"kind": "tpe", "seed": 31}, MIXED, 90)
     trace("optuna5-tree", {"kind": "tpe", "seed": 32}, TREE, 80, "maximize")
     trace("optuna5-single", {"kind": "tpe", "seed": 33, "multivariate": False}, MIXED, 60)
@@ -98,12 +99,13 @@ else:
     trace("random", {"kind": "random", "seed": 7}, MIXED, 40)
     trace("random-tree", {"kind": "random", "seed": 4294967295}, TREE, 40)
     trace("tpe", {"kind": "tpe", "seed": 11}, MIXED, 90)
-    trace("tpe-maximize", {"kind": "tpe", "seed": 12}, MIXED, 60, "maximize")
-    trace("tpe-tree", {"kind": "tpe", "seed": 13}, TREE, 80)
-    trace("tpe-endpoints", {"kind": "tpe", "seed": 14, "consider_endpoints": True}, MIXED, 50)
-    trace("tpe-no-clip", {"kind": "tpe", "seed": 15, "consider_magic_clip": False, "prior_weight": 0.3}, MIXED, 50)
-    trace("tpe-few", {"kind": "tpe", "seed": 16, "n_startup_trials": 2, "n_ei_candidates": 5}, MIXED, 40)
-    trace("tpe-multivariate", {"kind": "tpe", "seed": 17, "multivariate": True}, MIXED, 60)
-    trace("tpe-multivariate-tree", {"kind": "tpe", "seed": 18, "multivariate": True}, TREE, 60)
-    trace("tpe-group", {"kind": "tpe", "seed": 19, "multivariate": True, "group": True}, TREE, 70)
-    trace("tpe-liar", {"kind": "tpe", "seed": 20, "constant_liar": True}, TREE, 50)
+begin = "optuna5-tpe" if five else "tpe"
+trace(f"{begin}-maximize", {"kind": "tpe", "seed": 12}, MIXED, 60, "maximize")
+trace(f"{begin}-tree", {"kind": "tpe", "seed": 13}, TREE, 80)
+trace(f"{begin}-endpoints", {"kind": "tpe", "seed": 14, "consider_endpoints": True}, MIXED, 50)
+trace(f"{begin}-no-clip", {"kind": "tpe", "seed": 15, "consider_magic_clip": False, "prior_weight": 0.3}, MIXED, 50)
+trace(f"{begin}-few", {"kind": "tpe", "seed": 16, "n_startup_trials": 2, "n_ei_candidates": 5}, MIXED, 40)
+trace(f"{begin}-multivariate", {"kind": "tpe", "seed": 17, "multivariate": True}, MIXED, 60)
+trace(f"{begin}-multivariate-tree", {"kind": "tpe", "seed": 18, "multivariate": True}, TREE, 60)
+trace(f"{begin}-group", {"kind": "tpe", "seed": 19, "multivariate": True, "group": True}, TREE, 70)
+trace(f"{begin}-liar", {"kind": "tpe", "seed": 20, "constant_liar": True}, TREE, 50)

@@ -1,4 +1,4 @@
-"""python read_study.py FILE STUDY prints the trials that Optuna finds in a journal or database, as JSON."""
+"""python read_study.py ADDRESS STUDY prints the trials that Optuna finds in a journal or database, as JSON."""
 
 import json
 import math
@@ -9,8 +9,8 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 warnings.simplefilter("ignore")
-path, name = sys.argv[1:]
-storage = f"sqlite:///{path}" if path.endswith(".db") else optuna.storages.JournalStorage(JournalFileBackend(path))
+address, name = sys.argv[1:]
+storage = address if "://" in address else optuna.storages.JournalStorage(JournalFileBackend(address))
 study = optuna.load_study(study_name=name, storage=storage)
 trials = [
     {

@@ -1,4 +1,4 @@
-"""python work_on_study.py FILE STUDY N runs N trials of a study that others work on too."""
+"""python work_on_study.py ADDRESS STUDY N runs N trials of a study that others work on too."""
 
 import sys
 import time
@@ -9,8 +9,8 @@ from optuna.storages.journal import JournalFileBackend
 
 warnings.simplefilter("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-path, name, n = sys.argv[1:]
-storage = f"sqlite:///{path}" if path.endswith(".db") else optuna.storages.JournalStorage(JournalFileBackend(path))
+address, name, n = sys.argv[1:]
+storage = address if "://" in address else optuna.storages.JournalStorage(JournalFileBackend(address))
 study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.TPESampler(seed=1))
 
 

@@ -4,6 +4,7 @@ mod settings;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -49,8 +50,8 @@ pub struct Args {
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
-    /// Number of trials, those of a stored study included. Three that fail for one reason before any has a value end the
-    /// search
+    /// Number of trials in all: those of a stored study, of all workers and of all commands that share it. Three that fail for
+    /// one reason before any has a value end the search
     #[arg(long, value_parser = values::positive, value_name = "N")]
     trials: usize,
     /// Sampler of settings
@@ -68,14 +69,15 @@ pub struct Args {
     /// Number of parallel workers
     #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     workers: usize,
-    /// File that keeps the study, in Optuna's format: a journal, or with the feature `sqlite` a database
-    /// (sqlite:///study.db). Several processes may share it
-    #[arg(long, value_name = "FILE")]
+    /// What keeps the study, in Optuna's formats: a journal (study.log), a PostgreSQL database
+    /// (postgresql://USER:PASSWORD@HOST:PORT/DATABASE; the password may be in the variable PGPASSWORD instead), or with the
+    /// feature `sqlite` a file (sqlite:///study.db). Several commands may share it, and Python's workers too
+    #[arg(long, value_name = "ADDRESS")]
     storage: Option<String>,
-    /// Name of the study in the file
+    /// Name of the study in the storage
     #[arg(long, default_value = "firstsight", value_name = "NAME")]
     study: String,
-    /// Study in the same file, on the same images, whose trials with a value a new study takes over: after a change of
+    /// Study in the same storage, on the same images, whose trials with a value a new study takes over: after a change of
     /// --model, --epochs or --patience
     #[arg(long, requires = "storage", value_name = "NAME")]
     from_study: Option<String>,
@@ -154,7 +156,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     // What cannot be searched is refused before the images are decoded.
     let builder = builder(args, context)?;
-    let storage = args.storage.as_deref().map(storage::open).transpose()?;
+    let storage = args.storage.as_deref().map(open).transpose()?;
     if let Some(storage) = &storage {
         check(&**storage, args, &Settings::new(args, context.seed, None))?;
     }
@@ -164,13 +166,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
     let study = study(builder, storage, args, context, &splits)?;
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
-    let finished = study.trials()?.iter().filter(of_use).count();
-    if finished > 0 {
-        eprintln!("{} holds {finished} finished trials", args.study);
+    let finished = || Ok::<_, firstsight_hpo::Error>(study.trials()?.iter().filter(of_use).count());
+    let before = finished()?;
+    if before > 0 {
+        eprintln!("{} holds {before} finished trials", args.study);
     }
     let goal = Goal::of(&splits);
     let started = Instant::now();
-    let progress = SearchProgress::new(finished, args.trials);
+    let progress = SearchProgress::new(before, args.trials);
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
             let bar = progress.trial(trial.number(), splits.target().monitor());
@@ -178,14 +181,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
             let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(|a, b| goal.better(a, b));
-            progress.finished(&line(trial, &value, &goal), best);
-            if pressed.load(std::sync::atomic::Ordering::Relaxed) {
-                study.stop();
-            }
+            let known = finished().unwrap_or_default() + usize::from(value.is_ok());
+            progress.finished(&line(trial, &value, &goal), known, best);
             value
         };
-        let ended = study.optimize_parallel(args.workers, args.trials.saturating_sub(finished), objective);
-        (ended, pressed.load(std::sync::atomic::Ordering::Relaxed))
+        let pressed = || pressed.load(Ordering::Relaxed);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Ctrl-C also ends the wait for the trials of other workers.
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    if pressed() {
+                        study.stop();
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+            let ended = study.optimize_total(args.workers, args.trials, objective);
+            over.store(true, Ordering::Relaxed);
+            (ended, pressed())
+        })
     });
     drop(progress);
     // However the search ended, what it has found is shown.
@@ -208,8 +223,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     if interrupted {
         let how = match &args.storage {
-            Some(file) => format!("the same command continues the study in {file}"),
-            None => "the study is lost; `--storage FILE` keeps one".to_owned(),
+            Some(address) => format!("the same command continues the study in {}", storage::shown(address)),
+            None => "the study is lost; `--storage ADDRESS` keeps one".to_owned(),
         };
         return Err(Interrupted(how).into());
     }
@@ -243,6 +258,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         args.reading.typed()
     );
     written
+}
+
+/// The storage of an address. A PostgreSQL address without a password takes that of PGPASSWORD, as PostgreSQL's own programs do,
+/// since other users of a machine can read a command's arguments.
+fn open(address: &str) -> Result<Arc<dyn Storage>> {
+    let server = address.starts_with("postgresql") || address.starts_with("postgres:");
+    let address = match std::env::var("PGPASSWORD") {
+        Ok(password) if server && storage::shown(address) == address => {
+            let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let sign = if address.contains('?') { '&' } else { '?' };
+            &format!("{address}{sign}password={encoded}")
+        }
+        _ => address,
+    };
+    Ok(storage::open(address)?)
 }
 
 /// Refuses an input that no model takes, and says which models it is too small for: their trials fail.
@@ -281,7 +311,7 @@ fn check(storage: &dyn Storage, args: &Args, settings: &Settings) -> Result<()> 
     }
     match Settings::stored(storage, from)? {
         Some(stored) => settings.check_comparable(&stored, from),
-        None => bail!("the file holds no study of this command that is called {from}"),
+        None => bail!("the storage holds no study of this command that is called {from}"),
     }
 }
 
