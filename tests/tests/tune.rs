@@ -171,6 +171,124 @@ fn commands_that_share_a_study_run_as_many_trials_as_were_asked_for() {
     }
 }
 
+#[test]
+fn a_killed_commands_trial_is_gone_on_with_to_the_same_bytes() {
+    let folder = scene();
+    let here = folder.path();
+    let epochs = ["--epochs", "150", "--patience", "150", "--heartbeat", "1", "--json"];
+    let args = |out: &'static str, study: &'static str| {
+        tune("logistic", "2", &[&epochs[..], &["--out", out, "--storage", study]].concat())
+    };
+    let undisturbed = succeeds(here, &args("whole", "whole.log"));
+
+    let mut killed =
+        command(here, &args("torn", "torn.log")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let last = here.join("torn/trials/0/checkpoint/last.safetensors");
+    while !last.exists() {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended before its first epoch");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed.kill().unwrap(); // SIGKILL, where there are signals
+    killed.wait().unwrap();
+    let bytes = |path: &str| std::fs::read(here.join(path)).unwrap();
+    assert!(
+        bytes("torn/trials/0/checkpoint/last.safetensors")
+            != bytes("whole/trials/0/checkpoint/last.safetensors")
+    );
+    let output = cli(here, &args("torn", "torn.log"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("Trial 0 goes on here"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), undisturbed, "the same trials, values and winner");
+    for trial in ["trials/0", "trials/1"] {
+        for file in ["last.safetensors", "best.safetensors"] {
+            let of = |out: &str| bytes(&format!("{out}/{trial}/checkpoint/{file}"));
+            assert!(of("torn") == of("whole"), "{trial}/{file}");
+        }
+    }
+    for file in
+        ["model.safetensors", "config.json", "split.csv", "history.csv", "metrics.json", "predictions.csv"]
+    {
+        assert!(bytes(&format!("torn/best/{file}")) == bytes(&format!("whole/best/{file}")), "{file}");
+    }
+    let said = succeeds(here, &["predict", "--run", "torn/best", "data/across/0.png"]);
+    assert!(said.contains("across"), "{said}");
+    // The same command again has nothing to do.
+    assert_eq!(succeeds(here, &args("torn", "torn.log")), undisturbed);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_stood_still_leaves_its_trial_to_the_other() {
+    let folder = scene();
+    let here = folder.path();
+    let args = |out: &'static str, study: &'static str| {
+        let epochs = ["--epochs", "100", "--patience", "100", "--heartbeat", "1", "--json"];
+        tune("logistic", "2", &[&epochs[..], &["--out", out, "--storage", study]].concat())
+    };
+    let undisturbed = succeeds(here, &args("whole", "whole.log"));
+    let mut still = command(here, &args("two", "two.log"));
+    let still = still.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !here.join("two/trials/0/checkpoint/last.safetensors").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let signal = |name: &str| {
+        let pid = still.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let other = cli(here, &args("two", "two.log"));
+    signal("-CONT");
+    assert!(text(&other.stderr).contains("Trial 0 goes on here"), "{}", text(&other.stderr));
+    let still = still.wait_with_output().unwrap();
+    assert!(text(&still.stderr).contains("taken over by another worker"), "{}", text(&still.stderr));
+    for output in [&other, &still] {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), undisturbed);
+    }
+    for file in [
+        "trials/0/checkpoint/last.safetensors",
+        "trials/1/checkpoint/last.safetensors",
+        "best/model.safetensors",
+    ] {
+        let bytes = |out: &str| std::fs::read(here.join(out).join(file)).unwrap();
+        assert!(bytes("two") == bytes("whole"), "{file}");
+    }
+}
+
+#[test]
+fn a_pruned_trial_is_taken_up_again() {
+    let folder = scene();
+    let here = folder.path();
+    // Losses of a regression differ between any two settings, so some are worse than the median.
+    let rows =
+        (0..16).map(|i| format!("data/{}/{}.png,{}\n", if i < 8 { "across" } else { "down" }, i % 8, i));
+    std::fs::write(here.join("costs.csv"), format!("path,cost\n{}", rows.collect::<String>())).unwrap();
+    let fixed = ["tune", "costs.csv", "--label-column", "cost", "--task", "regression", "--input", "16x16x1"];
+    let more = ["--model", "logistic", "--trials", "14", "--epochs", "12", "--patience", "12"];
+    let kept = ["--out", "out", "--storage", "st.log", "--json"];
+    let args = |more_still: &[&'static str]| [&fixed[..], &more, &kept, more_still].concat();
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&succeeds(here, args)).unwrap() };
+    let document = json(&args(&[]));
+    let trials = document["trials"].as_array().unwrap();
+    let pruned = trials.iter().find(|trial| trial["state"] == "pruned").expect("one is pruned");
+    let number: &'static str = pruned["number"].to_string().leak();
+    let taken_up = args(&["--take-up", number]);
+    let document = json(&taken_up);
+    let trials = document["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 15);
+    assert_eq!((&trials[14]["state"], &trials[14]["params"]), (&Value::from("complete"), &pruned["params"]));
+    let epochs = |n: &str| -> usize {
+        let history =
+            std::fs::read(here.join(format!("out/trials/{n}/checkpoint/last.safetensors"))).unwrap();
+        String::from_utf8_lossy(&history).matches("\\\"train\\\":").count()
+    };
+    assert!(epochs(number) < 12 && epochs("14") == 12, "{} and {}", epochs(number), epochs("14"));
+    // Once is enough; a complete one cannot be.
+    assert_eq!(json(&taken_up)["trials"].as_array().unwrap().len(), 15);
+    refuses(here, &args(&["--take-up", "14"]), &["complete, not pruned"]);
+    refuses(here, &args(&["--take-up", "99"]), &["has 15 trials"]);
+}
+
 /// `cargo test --release --package firstsight-tests --features sqlite --test tune`.
 #[cfg(feature = "sqlite")]
 #[test]

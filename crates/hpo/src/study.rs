@@ -1,6 +1,6 @@
 //! Studies: ask for a trial, tell its outcome, or optimize an objective.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -376,7 +376,20 @@ impl Study {
     ///
     /// Those of the storage.
     pub fn enqueue(&self, params: serde_json::Map<String, Value>) -> Result<usize> {
-        let mut trial = FrozenTrial::new(0, 0, TrialState::Waiting);
+        self.enqueue_with(params, BTreeMap::new())
+    }
+
+    /// [`Study::enqueue`] with attributes, which the objective finds in the trial's record.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub fn enqueue_with(
+        &self,
+        params: serde_json::Map<String, Value>,
+        user_attrs: BTreeMap<String, Value>,
+    ) -> Result<usize> {
+        let mut trial = FrozenTrial { user_attrs, ..FrozenTrial::new(0, 0, TrialState::Waiting) };
         trial.system_attrs.insert("fixed_params".into(), Value::Object(params));
         self.add_trial(&trial)
     }
@@ -462,7 +475,7 @@ impl Study {
                     Draws::Shared => self.sampler.clone(),
                     Draws::Own => Arc::new(Mutex::new(lock(&self.sampler)?.fork(record.number))),
                 };
-                return Ok(Some(Trial::new(self, sampler, record)));
+                return Ok(Some(Trial::taken_over(self, sampler, record)));
             }
         }
         Ok(None)

@@ -250,6 +250,7 @@ pub struct Trial<'s> {
     fixed: BTreeMap<String, Value>,
     /// The parameters that the sampler drew together, drawn when the first one is needed.
     relative: Option<Vec<Param>>,
+    taken_over: bool,
 }
 
 impl<'s> Trial<'s> {
@@ -258,7 +259,16 @@ impl<'s> Trial<'s> {
             Some(Value::Object(map)) => map.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             _ => BTreeMap::new(),
         };
-        Self { study, sampler, record, fixed, relative: None }
+        Self { study, sampler, record, fixed, relative: None, taken_over: false }
+    }
+
+    pub(crate) fn taken_over(study: &'s Study, sampler: SharedSampler, record: FrozenTrial) -> Self {
+        Self { taken_over: true, ..Self::new(study, sampler, record) }
+    }
+
+    /// Whether another worker began it: see [`StudyBuilder::take_over`](crate::StudyBuilder::take_over).
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// The number of the trial in the study, from 0.

@@ -71,12 +71,38 @@ impl RunFolder {
         if !resume {
             let checkpoints =
                 ["last.safetensors", "best.safetensors"].map(|name| run.checkpoint().join(name));
-            let results = [run.weights(), run.split(), run.history(), run.metrics(), run.report()];
-            let answers = [run.predictions(), run.confusion(), run.reject()];
-            for file in checkpoints.iter().chain(&results).chain(&answers) {
+            for file in checkpoints.iter().chain(&run.results()) {
                 files::remove(file)?;
             }
         }
+        Ok(run)
+    }
+
+    /// The folder of a training whose process fell silent, with its checkpoint, if it had one. The folder is replaced by another of its
+    /// name, so that a process that comes back to life in the middle of writing cannot change what is here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a folder that cannot be moved or a checkpoint that cannot be read, [`Error::Write`] for one that cannot be
+    /// written.
+    pub fn take_over(path: &Path) -> Result<Self> {
+        let left = Self { path: path.with_extension("left") };
+        let remove = || match std::fs::remove_dir_all(left.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", left.path())(error))
+            }
+            _ => Ok(()),
+        };
+        // Without a checkpoint, who took it over before may have been killed while copying.
+        if (Self { path: path.to_path_buf() }).has_checkpoint() {
+            remove()?;
+            std::fs::rename(path, left.path()).map_err(Error::io("move", path))?;
+        }
+        let run = Self::reopen(path, false)?;
+        if left.has_checkpoint() {
+            run.copy_checkpoint(&left)?;
+        }
+        remove()?;
         Ok(run)
     }
 
@@ -95,6 +121,38 @@ impl RunFolder {
             SplitRecord::read(&from.split())?.write(&self.split())?;
         }
         Ok(())
+    }
+
+    /// Copies what another run holds but for its checkpoint, for one run of many that is to be found in one place. What that run
+    /// lacks is removed here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Write`] for one that cannot be written.
+    pub fn copy_results(&self, from: &Self) -> Result<()> {
+        let pairs = from.results().into_iter().zip(self.results());
+        for (from, to) in pairs.chain([(from.config(), self.config())]) {
+            match std::fs::read(&from) {
+                Ok(bytes) => files::write(&to, &bytes)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => files::remove(&to)?,
+                Err(error) => return Err(Error::io("read", &from)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a training writes besides its checkpoint and its configuration.
+    fn results(&self) -> [PathBuf; 8] {
+        [
+            self.weights(),
+            self.split(),
+            self.history(),
+            self.metrics(),
+            self.report(),
+            self.predictions(),
+            self.confusion(),
+            self.reject(),
+        ]
     }
 
     /// The folder.

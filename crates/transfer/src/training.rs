@@ -340,8 +340,8 @@ impl Training {
         }
     }
 
-    /// [`Training::settings`], and the images.
-    fn identity(&self, splits: &DecodedSplits) -> Identity {
+    /// The settings and images that a [checkpoint](firstsight_train::callbacks::Checkpoint) must share to be resumed.
+    pub fn identity(&self, splits: &DecodedSplits) -> Identity {
         self.settings(splits.train.classes())
             .with("training images", splits.train.len())
             .with("validation images", splits.val.len())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use firstsight_data::files::write_atomically;
 
-use super::{Callback, EpochEnd};
+use super::{Callback, EpochEnd, TrainBegin};
 use crate::{Epoch, Error, Metrics, Result, StopReason};
 
 /// Writes the history to a CSV file after every epoch: `epoch,loss,accuracy,…,val_loss,val_accuracy,…`.
@@ -36,6 +36,14 @@ impl CsvHistory {
 }
 
 impl Callback for CsvHistory {
+    /// Writes the epochs of a resumed training, which may have no other.
+    fn on_train_begin(&mut self, begin: &TrainBegin<'_>) -> Result<ControlFlow<StopReason>> {
+        if !begin.history.is_empty() {
+            self.write(begin.history)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> Result<ControlFlow<StopReason>> {
         self.write(end.history)?;
         Ok(ControlFlow::Continue(()))

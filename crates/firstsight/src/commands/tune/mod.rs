@@ -1,4 +1,5 @@
 mod earlier;
+mod kept;
 mod settings;
 
 use std::ops::ControlFlow;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use candle_core::Var;
 use firstsight_data::{AugmentationConfig, InputSpec, OnError, Task};
 use firstsight_hpo::{
     Direction, FloatRange, FrozenTrial, Percentile, PercentileConfig, Random, Replay, Stop, Storage, Study,
@@ -16,8 +18,8 @@ use firstsight_hpo::{
 use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
 use firstsight_models::{InputShape, ModelInfo, SaveDtype};
 use firstsight_report::{Report, escape_markup, number};
-use firstsight_train::callbacks::{EarlyStopping, Interrupt, StopOnNan};
-use firstsight_train::{Callback, EpochEnd, Monitor, StopReason};
+use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
+use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
 use firstsight_transfer::{
     DecodedSplits, FileNotes, Interrupted, Runtime, TrainingRecord, files, report_sections,
     training::{Optimization, Training},
@@ -33,9 +35,6 @@ use crate::{
     splitting::SplitArgs,
     values::{self, InputSize},
 };
-
-/// Interval of heartbeats. A worker that is silent for twice as long counts as dead.
-const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Trials that fail for one reason before any has a value end the search: the others would fail too.
 const HOPELESS: usize = 3;
@@ -81,6 +80,16 @@ pub struct Args {
     /// --model, --epochs or --patience
     #[arg(long, requires = "storage", value_name = "NAME")]
     from_study: Option<String>,
+    /// Folder that keeps each trial's checkpoint (DIR/trials/NUMBER) and the winner as a run for `predict` (DIR/best). A trial whose
+    /// worker was killed goes on from its last epoch. Commands that share a study share the folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Pruned trial to go on with from its checkpoint, as a new trial that is not pruned
+    #[arg(long, requires = "out", requires = "storage", value_name = "NUMBER")]
+    take_up: Vec<usize>,
+    /// Seconds between a worker's signs of life. The trial of one that is silent for twice as long goes to another
+    #[arg(long, default_value_t = 60, value_parser = values::positive, value_name = "SECONDS")]
+    heartbeat: usize,
     #[command(flatten)]
     split: SplitArgs,
     #[command(flatten)]
@@ -165,6 +174,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let on_error = args.reading.on_error(OnError::Fail);
     let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
     let study = study(builder, storage, args, context, &splits)?;
+    if let Some(out) = &args.out {
+        kept::take_up(&study, out, &args.take_up)?;
+    }
     let of_use = |trial: &&Arc<FrozenTrial>| matches!(trial.state, TrialState::Complete | TrialState::Pruned);
     let finished = || Ok::<_, firstsight_hpo::Error>(study.trials()?.iter().filter(of_use).count());
     let before = finished()?;
@@ -177,7 +189,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
             let bar = progress.trial(trial.number(), splits.target().monitor());
-            let value = objective(trial, args, context, &splits, Interrupt(pressed.clone()), bar);
+            let value = objective(trial, &study, args, context, &splits, Interrupt(pressed.clone()), bar);
             let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
             let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(|a, b| goal.better(a, b));
@@ -236,12 +248,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             None => bail!("none of {} trials has a value", trials.len()),
         }
     };
+    let winner = plan(&mut Replay::new(&best), args, context.seed)?;
+    let kept = args.out.as_deref().map(|out| kept::winner(out, &winner, best.number, args, &splits, context));
+    let kept = kept.transpose()?;
     if args.json {
         return written;
     }
-    let Training { model, record, .. } = plan(&mut Replay::new(&best), args, context.seed)?;
+    let Training { model, record, .. } = winner;
     println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
     println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
+    if let Some(kept) = kept {
+        let name = context.command.get_name();
+        println!("to use it: {name} predict --run {:?} IMAGE", kept.display());
+        return written;
+    }
     println!(
         "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
          --seed {}{} --epochs {} --patience {}{}{} --out RUN",
@@ -290,12 +310,16 @@ fn check_input(args: &Args, runtime: &Runtime) -> Result<()> {
 fn builder(args: &Args, context: &Context) -> Result<StudyBuilder> {
     let seed = u32::try_from(context.seed)
         .map_err(|_| anyhow!("a sampler's seed is less than 2^32, found {}", context.seed))?;
-    let builder = Study::builder(&args.study).heartbeat(HEARTBEAT);
-    let builder = builder.give_up_after(HOPELESS);
+    let heartbeat = Duration::from_secs(args.heartbeat as u64);
+    // A training follows from its settings, so a trial that is taken over without a checkpoint is the same from its start.
+    let builder = Study::builder(&args.study).heartbeat(heartbeat).take_over().give_up_after(HOPELESS);
+    // Workers do not propose what others are trying. Alone, a worker finds no running trial.
+    let shared = args.workers > 1 || args.storage.is_some();
     let builder = match args.sampler {
         SamplerName::Random => builder.sampler(Random::new(seed)),
-        SamplerName::Tpe => builder
-            .sampler(Tpe::new(TpeConfig { constant_liar: args.workers > 1, ..TpeConfig::optuna4(seed) })?),
+        SamplerName::Tpe => {
+            builder.sampler(Tpe::new(TpeConfig { constant_liar: shared, ..TpeConfig::optuna4(seed) })?)
+        }
     };
     Ok(if args.no_pruning { builder } else { builder.pruner(Percentile::new(PercentileConfig::median())?) })
 }
@@ -383,6 +407,7 @@ impl Goal {
 /// The best epoch's value of a training with the trial's settings.
 fn objective(
     trial: &mut Trial<'_>,
+    study: &Study,
     args: &Args,
     context: &Context,
     splits: &DecodedSplits,
@@ -394,7 +419,13 @@ fn objective(
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let monitor = splits.target().monitor();
     let mut stopping = EarlyStopping::new(monitor.clone(), plan.patience);
-    let mut pruning = Pruning { trial, monitor: monitor.clone(), pruned: false, error: None };
+    let folder = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
+    let checkpoint = folder.map(|run| {
+        Checkpoint::new(&run.checkpoint(), monitor.clone(), plan.identity(splits))
+            .resume(run.has_checkpoint())
+    });
+    let keeps = checkpoint.is_some();
+    let mut pruning = Pruning { trial, monitor: monitor.clone(), checkpoint, pruned: false, error: None };
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
     let history = plan.fit(&network, splits, &context.runtime, callbacks).map_err(failed)?;
@@ -405,6 +436,9 @@ fn objective(
         return Err(Stop::Pruned);
     }
     if history.interrupted() {
+        if keeps {
+            kept::put_back(study, trial)?;
+        }
         return Err(Stop::failed("interrupted"));
     }
     let best = monitor
@@ -413,27 +447,62 @@ fn objective(
     Ok(monitor.value(&history.epochs[best]))
 }
 
-/// Reports each epoch's value to the trial and stops a training that should be pruned.
+/// Reports each epoch's value to the trial, keeps a checkpoint, and stops a training that should be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
     monitor: Monitor,
+    checkpoint: Option<Checkpoint>,
     pruned: bool,
     error: Option<firstsight_hpo::Error>,
 }
 
-impl Callback for Pruning<'_, '_> {
-    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
-        let epoch = end.history.len() - 1;
-        let value = self.monitor.value(&end.history[epoch]);
-        let asked = self.trial.report(value, epoch as u64).and_then(|()| self.trial.should_prune());
-        match asked {
+impl Pruning<'_, '_> {
+    /// Reports epochs that are not reported yet, and asks whether to stop after the last one.
+    fn report(&mut self, history: &[Epoch]) -> firstsight_hpo::Result<bool> {
+        for (step, epoch) in history.iter().enumerate() {
+            let step = step as u64;
+            if !self.trial.record().intermediate.contains_key(&step) {
+                self.trial.report(self.monitor.value(epoch), step)?;
+            }
+        }
+        let last = self.trial.record().last_report().map(|(step, _)| step + 1);
+        // A report may be ahead of the checkpoint that the training goes on from.
+        Ok(last == Some(history.len() as u64)
+            && !kept::is_taken_up(self.trial)
+            && self.trial.should_prune()?)
+    }
+
+    fn flow(&mut self, history: &[Epoch]) -> ControlFlow<StopReason> {
+        match self.report(history) {
             Ok(prune) => self.pruned = prune,
             Err(error) => self.error = Some(error),
         }
-        Ok(match self.pruned || self.error.is_some() {
+        match self.pruned || self.error.is_some() {
             true => ControlFlow::Break(StopReason::Callback("pruned".to_owned())),
             false => ControlFlow::Continue(()),
-        })
+        }
+    }
+}
+
+impl Callback for Pruning<'_, '_> {
+    fn resume(&mut self, vars: &[(String, Var)]) -> firstsight_train::Result<Option<Resume>> {
+        self.checkpoint.as_mut().map_or(Ok(None), |checkpoint| checkpoint.resume(vars))
+    }
+
+    fn on_train_begin(
+        &mut self,
+        begin: &TrainBegin<'_>,
+    ) -> firstsight_train::Result<ControlFlow<StopReason>> {
+        Ok(self.flow(begin.history))
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
+        let flow = self.flow(end.history);
+        // A trial that another worker has by now has that one's checkpoint.
+        if let (Some(checkpoint), None) = (&mut self.checkpoint, &self.error) {
+            let _ = checkpoint.on_epoch_end(end)?;
+        }
+        Ok(flow)
     }
 }
 
@@ -488,6 +557,12 @@ fn page(
     Ok(report)
 }
 
+/// Whether an error says that a trial was taken over or ended by another worker.
+fn is_anothers(error: &(dyn std::error::Error + 'static)) -> bool {
+    use firstsight_hpo::Error::{Finished, Taken};
+    matches!(error.downcast_ref(), Some(Finished { .. } | Taken { .. }))
+}
+
 /// Outcome of a trial in words.
 fn line(trial: &Trial<'_>, value: &Result<f64, Stop>, goal: &Goal) -> String {
     let settings: Vec<String> =
@@ -498,6 +573,7 @@ fn line(trial: &Trial<'_>, value: &Result<f64, Stop>, goal: &Goal) -> String {
             let last = trial.record().last_report().map_or(f64::NAN, |(_, value)| value);
             format!("{} at {last:.4}", TrialState::Pruned)
         }
+        Err(Stop::Abort(error)) if is_anothers(&**error) => "another worker has it by now".to_owned(),
         Err(Stop::Failed(error) | Stop::Abort(error)) => format!("failed: {error}"),
     };
     format!("trial {}: {how} ({})", trial.number(), settings.join(", "))
