@@ -58,6 +58,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         Targets::new()
             .with_default(LevelFilter::WARN)
             .with_target("firstsight_hpo::outcomes", LevelFilter::OFF)
+            .with_target("firstsight_hpo::waiting", LevelFilter::INFO)
     };
     let filter: Targets = filter.unwrap_or_else(usual);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);

@@ -85,6 +85,9 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 /// Target of the events that tell how each trial ended, in Optuna's words: a program that says so itself can turn them off.
 const OUTCOMES: &str = "firstsight_hpo::outcomes";
 
+/// Target of the event that tells that a run has no trial left but waits for those of others.
+const WAITING: &str = "firstsight_hpo::waiting";
+
 /// The system attribute of a trial that failed because its worker fell silent.
 const ABANDONED: &str = "firstsight:abandoned";
 
@@ -671,16 +674,22 @@ impl Study {
         let not_there = |t: &&Arc<FrozenTrial>| {
             failed(t) && (before.contains(&t.number) || t.system_attrs.contains_key(ABANDONED))
         };
+        let said = AtomicBool::new(false);
         self.in_threads(n_workers.max(1), || {
             let limit = total + self.synced()?.trials().iter().filter(not_there).count();
             match self.run_one(Draws::Own, limit, &objective) {
                 Err(Error::Full { .. }) => {
-                    let running = self.heartbeat.is_some()
-                        && !self.storage.stale_trials(self.record.id, Duration::ZERO)?.is_empty();
-                    if running {
+                    let running = match self.heartbeat {
+                        Some(_) => self.storage.stale_trials(self.record.id, Duration::ZERO)?.len(),
+                        None => 0,
+                    };
+                    if running > 0 {
+                        if !said.swap(true, Ordering::Relaxed) {
+                            tracing::info!(target: WAITING, "Waiting for the running trials of other workers: {running}.");
+                        }
                         std::thread::sleep(LOOK);
                     }
-                    Ok(running)
+                    Ok(running > 0)
                 }
                 done => done.map(|()| true),
             }
