@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod add;
 mod attention;
 mod autograd;
 mod batch_norm;
@@ -25,6 +26,7 @@ mod scale;
 mod shape;
 
 pub use self::activation::activate;
+pub use self::add::add;
 pub use self::attention::{attention, self_attention, softmax};
 pub use self::autograd::{backward, no_grad};
 pub use self::batch_norm::{BatchNorm, RunningVariance, batch_norm};

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::autograd::no_grad;
 use crate::cpu;
 use crate::cpu::gemm::PackedRhs;
+use crate::cpu::memory::threads::with_threads_awake;
 
 thread_local! {
     /// The weights of the innermost [`PackedWeights::infer`] in this thread.
@@ -79,7 +80,9 @@ impl PackedWeights {
     /// [`Self::infer`] for the parts 0 to `count` − 1 of some work, on the threads of the pool, where ops need not wake a thread
     /// and wait for it. Returns the parts' results in order.
     pub fn infer_parts<T: Send>(&self, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        (0..count).into_par_iter().with_max_len(1).map(|part| self.infer(|| work(part))).collect()
+        with_threads_awake(|| {
+            (0..count).into_par_iter().with_max_len(1).map(|part| self.infer(|| work(part))).collect()
+        })
     }
 }
 

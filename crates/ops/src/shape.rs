@@ -56,6 +56,12 @@ impl ConvShape {
         Ok(shape)
     }
 
+    /// Whether each output reads all channels of one pixel, the same as its own.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let Conv2dConfig { stride, padding, groups, .. } = self.config;
+        (self.kh, self.kw, groups) == (1, 1, 1) && stride == (1, 1) && padding == Padding2d::none()
+    }
+
     /// Number of inputs per sample.
     pub(crate) fn input_sample_len(&self) -> usize {
         self.c_in * self.h * self.w
@@ -148,6 +154,11 @@ impl PoolShape {
             return Err(Error::Overflow { op: "pool2d", what: "a map" });
         }
         Ok(Self { batch, channels, h, w, oh, ow, config: *config })
+    }
+
+    /// Whether the only window is the whole map.
+    pub(crate) fn is_global(&self) -> bool {
+        self.config.kernel == (self.h, self.w) && self.config.padding == (0, 0)
     }
 
     /// Number of outputs per sample.

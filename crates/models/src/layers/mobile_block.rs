@@ -117,7 +117,7 @@ impl MobileBlock {
                 last.as_ref().map_or(Ok(ys.clone()), |last| last.forward(&ys, train))?
             }
         };
-        if self.residual { ys + xs } else { Ok(ys) }
+        if self.residual { ops::add(&ys, xs) } else { Ok(ys) }
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {

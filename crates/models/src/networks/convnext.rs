@@ -481,7 +481,7 @@ impl Block {
         if let Some(scale) = &self.scale {
             ys = scale.forward_maps(&ys)?;
         }
-        xs + self.drop_path.forward(&ys, train)?
+        ops::add(xs, &self.drop_path.forward(&ys, train)?)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

@@ -456,9 +456,9 @@ impl Block {
         let ys = ys.reshape((batch, windows.count * windows.area, channels))?;
         let ys = ys.index_select(&windows.scatter, 1)?;
         let [first, second] = &self.drop_paths;
-        let xs = (xs + first.forward(&ys, train)?)?;
+        let xs = ops::add(xs, &first.forward(&ys, train)?)?;
         let ys = self.feed_forward.forward(&self.norm2.forward(&xs)?)?;
-        xs + second.forward(&ys, train)?
+        ops::add(&xs, &second.forward(&ys, train)?)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {

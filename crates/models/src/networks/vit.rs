@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_data::InputSpec;
+use firstsight_ops as ops;
 
 use super::photo::{half, imagenet};
 use crate::info::{Build, check_size};
@@ -569,7 +570,7 @@ impl<L> Branch<L> {
             Some(scale) => scale.forward(&ys)?,
             None => ys,
         };
-        xs + self.drop_path.forward(&ys, train)?
+        ops::add(xs, &self.drop_path.forward(&ys, train)?)
     }
 
     fn describe_rest(&self, trace: &mut Trace, block: &str, number: usize) {

@@ -3,15 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::{ConvBlock, ConvLayer, OP, Shortcut};
 use crate::autograd::{self, Slot, is_tracked};
 use crate::batch_norm::BatchNorm;
 use crate::config::Activation;
 use crate::cpu::conv::block::{
-    BlockTail, ConvBnActSpec, ForwardPass, GradSource, InferenceWeights, LayerGrads, LayerParams, NormParams,
-    NormSpec, OutputGrad, PropagatedGrad, RunningStats, SavedActivations,
+    BlockTail, ConvBnActSpec, ExpandDepthwise, ForwardPass, GradSource, InferenceWeights, LayerGrads,
+    LayerParams, NormParams, NormSpec, OutputGrad, PropagatedGrad, RunningStats, SavedActivations,
 };
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};
 use crate::cpu::memory::buffer::{self, Buffer};
@@ -264,21 +263,30 @@ impl Block {
         let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
         let output_len = self.output_shape().elem_count() / batch;
         let sample_len = x.len() / batch;
-        let mut y = buffer::zeros(batch * output_len);
-        let groups = y.par_chunks_mut(together * output_len).zip(x.par_chunks(together * sample_len));
-        groups.for_each(|(y, x)| {
+        let group = |group: usize, y: &mut [f32]| {
+            let x = &x[group * together * sample_len..][..y.len() / output_len * sample_len];
             let samples = x.len() / sample_len;
             let (layers, projection) = weights.split_at(self.n_layers);
             let mut map: Option<Buffer> = None;
-            for (i, (spec, weights)) in self.specs.iter().zip(layers).enumerate() {
+            let layer = |i: usize| (&self.specs[i], &*layers[i]);
+            let mut i = 0;
+            while i < self.n_layers {
                 let from = map.as_deref().map_or(self.input(x), LazyMap::stored);
-                if i + 1 == self.n_layers && self.max_pool.is_none() {
-                    weights.run(spec, from, y);
+                let next = (i + 1 < self.n_layers).then(|| layer(i + 1));
+                let pair = next.and_then(|next| ExpandDepthwise::new(layer(i), next, from));
+                let end = i + if pair.is_some() { 2 } else { 1 };
+                let run = |y: &mut [f32]| match &pair {
+                    Some(pair) => pair.run(y),
+                    None => layers[i].run(&self.specs[i], from, y),
+                };
+                if end == self.n_layers && self.max_pool.is_none() {
+                    run(y);
                 } else {
-                    let mut to = Buffer::dirty(samples * spec.shape.output_sample_len());
-                    weights.run(spec, from, &mut to);
+                    let mut to = Buffer::dirty(samples * self.specs[end - 1].shape.output_sample_len());
+                    run(&mut to);
                     map = Some(to);
                 }
+                i = end;
             }
             if let (Some(pool), Some(map)) = (&self.max_pool, &map) {
                 pool::max_values_into(pool, map, y);
@@ -292,8 +300,8 @@ impl Block {
                 elementwise::par_add(y, &shortcut);
             }
             elementwise::par_activate(y, self.post_activation);
-        });
-        Ok(y)
+        };
+        Ok(buffer::filled_with(batch * output_len, together * output_len, group).0)
     }
 
     /// The forward pass of a layer, as its backward pass reads it.

@@ -5,6 +5,7 @@
 //! not depend on it.
 
 use super::elementwise::{activate_one, derivative_at_input, for_activation};
+use super::simd::Simd;
 use crate::config::Activation;
 
 /// Number of interleaved sums.
@@ -110,20 +111,20 @@ impl Affine {
 
     /// Replaces z by f(scale·z + shift).
     #[inline(always)]
-    pub(crate) fn apply_in_place(self, z: &mut [f32], activation: Activation) {
+    pub(crate) fn apply_in_place<S: Simd>(self, z: &mut [f32], activation: Activation) {
         for_activation!(activation, f => {
             for z in z {
-                *z = activate_one(self.at(*z), f);
+                *z = activate_one::<S>(self.at(*z), f);
             }
         });
     }
 
     /// y = f(scale·z + shift)
     #[inline(always)]
-    pub(crate) fn apply(self, z: &[f32], y: &mut [f32], activation: Activation) {
+    pub(crate) fn apply<S: Simd>(self, z: &[f32], y: &mut [f32], activation: Activation) {
         for_activation!(activation, f => {
             for (y, &z) in y.iter_mut().zip(z) {
-                *y = activate_one(self.at(z), f);
+                *y = activate_one::<S>(self.at(z), f);
             }
         });
     }
@@ -139,7 +140,7 @@ pub(crate) struct BatchNormGrads {
 
 impl BatchNormGrads {
     #[inline(always)]
-    pub(crate) fn add(
+    pub(crate) fn add<S: Simd>(
         &mut self,
         grad: &[f32],
         z: &[f32],
@@ -155,7 +156,7 @@ impl BatchNormGrads {
                 let (zs, last_zs) = z.as_chunks::<RUNS>();
                 for (grads, zs) in grads.iter().zip(zs) {
                     for i in 0..RUNS {
-                        let grad = grad_at(grads[i], affine.at(zs[i]), f);
+                        let grad = grad_at::<S>(grads[i], affine.at(zs[i]), f);
                         sums[i] += grad;
                         products[i] += grad * (zs[i] - moments.mean);
                     }
@@ -166,7 +167,7 @@ impl BatchNormGrads {
                 let (zs, last_zs) = last_zs.as_chunks::<SHORT_RUNS>();
                 for (grads, zs) in grads.iter().zip(zs) {
                     for i in 0..SHORT_RUNS {
-                        let grad = grad_at(grads[i], affine.at(zs[i]), f);
+                        let grad = grad_at::<S>(grads[i], affine.at(zs[i]), f);
                         short[0][i] += grad;
                         short[1][i] += grad * (zs[i] - moments.mean);
                     }
@@ -174,7 +175,7 @@ impl BatchNormGrads {
                 sum += short[0].iter().sum::<f32>();
                 product += short[1].iter().sum::<f32>();
                 for (&grad, &z) in last_grads.iter().zip(last_zs) {
-                    let grad = grad_at(grad, affine.at(z), f);
+                    let grad = grad_at::<S>(grad, affine.at(z), f);
                     sum += grad;
                     product += grad * (z - moments.mean);
                 }
@@ -215,10 +216,10 @@ impl NormInputGrad {
 
     /// Replaces the gradient of y by that of z.
     #[inline(always)]
-    pub(crate) fn apply_in_place(self, grad: &mut [f32], z: &[f32], activation: Activation) {
+    pub(crate) fn apply_in_place<S: Simd>(self, grad: &mut [f32], z: &[f32], activation: Activation) {
         for_activation!(activation, f => {
             for (grad, &z) in grad.iter_mut().zip(z) {
-                let at_norm = grad_at(*grad, self.affine.at(z), f);
+                let at_norm = grad_at::<S>(*grad, self.affine.at(z), f);
                 *grad = self.affine.scale * at_norm + (self.z_factor * z + self.constant);
             }
         });
@@ -227,7 +228,7 @@ impl NormInputGrad {
 
 /// grad·f′(a), and 0 where f′ is 0.
 #[inline(always)]
-fn grad_at(grad: f32, a: f32, activation: Activation) -> f32 {
-    let derivative = derivative_at_input(a, activation);
+fn grad_at<S: Simd>(grad: f32, a: f32, activation: Activation) -> f32 {
+    let derivative = derivative_at_input::<S>(a, activation);
     if derivative == 0.0 { 0.0 } else { grad * derivative }
 }

@@ -64,7 +64,7 @@ pub(crate) use for_activation;
 
 /// f(x). NaN stays NaN.
 #[inline(always)]
-pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
+pub(crate) fn activate_one<S: Simd>(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::Identity => x,
         Activation::Relu => {
@@ -75,13 +75,13 @@ pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
             }
         }
         Activation::Relu6 => relu6(x),
-        Activation::Tanh => tanh(x),
-        Activation::Sigmoid => sigmoids(x).0,
+        Activation::Tanh => tanh::<S>(x),
+        Activation::Sigmoid => sigmoids::<S>(x).0,
         Activation::HardSigmoid => hard_sigmoid(x),
-        Activation::Silu => x * sigmoids(x).0,
+        Activation::Silu => x * sigmoids::<S>(x).0,
         Activation::HardSwish => x * hard_sigmoid(x),
-        Activation::Gelu => x * normal(x).0,
-        Activation::GeluTanh => x * sigmoids(gelu_tanh_argument(x)).0,
+        Activation::Gelu => x * normal::<S>(x).0,
+        Activation::GeluTanh => x * sigmoids::<S>(gelu_tanh_argument(x)).0,
         Activation::LeakyRelu(negative_slope) => {
             if x <= 0.0 {
                 negative_slope as f32 * x
@@ -97,8 +97,8 @@ pub(crate) fn activate_one(x: f32, activation: Activation) -> f32 {
 /// Near 0 it is x + x³·P(x²) with P fitted at Chebyshev nodes; elsewhere 1 − 2 / (e²ˣ + 1), where the
 /// exponential is a power of 2 times a Taylor polynomial.
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
-    tanh_and_derivative(x).0
+fn tanh<S: Simd>(x: f32) -> f32 {
+    tanh_and_derivative::<S>(x).0
 }
 
 #[inline(always)]
@@ -114,21 +114,21 @@ fn hard_sigmoid(x: f32) -> f32 {
 
 /// e^(x + rest) for x up to 1 and a `rest` of at most 1e-3, within 2 ulp; 0 where x < −87.
 #[inline(always)]
-pub(crate) fn exp_of_negative(x: f32, rest: f32) -> f32 {
+pub(crate) fn exp_of_negative<S: Simd>(x: f32, rest: f32) -> f32 {
     // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = S::fused(x, std::f32::consts::LOG2_E, ROUND);
     let powers = shifted - ROUND;
     // ln 2 is split into two parts, of which the first has few bits.
-    let r = (x - powers * 0.693_359_4) - powers * -2.121_944_4e-4 + rest;
+    let r = S::fused(powers, 2.121_944_4e-4, S::fused(powers, -0.693_359_4, x)) + rest;
     // A minimax polynomial.
     let e = 0.001_383_684;
-    let e = e * r + 0.008_374_818;
-    let e = e * r + 0.041_668_225;
-    let e = e * r + 0.166_664_2;
-    let e = e * r + 0.499_999_9;
-    let e = e * r + 1.0;
-    let e = e * r + 1.0;
+    let e = S::fused(e, r, 0.008_374_818);
+    let e = S::fused(e, r, 0.041_668_225);
+    let e = S::fused(e, r, 0.166_664_2);
+    let e = S::fused(e, r, 0.499_999_9);
+    let e = S::fused(e, r, 1.0);
+    let e = S::fused(e, r, 1.0);
     // The last bits of the sum are the integer; a conversion would not be vectorized.
     let e = e * f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { e }
@@ -136,8 +136,8 @@ pub(crate) fn exp_of_negative(x: f32, rest: f32) -> f32 {
 
 /// 1 / (1 + e⁻ˣ) and 1 / (1 + eˣ), each within 4 ulp.
 #[inline(always)]
-fn sigmoids(x: f32) -> (f32, f32) {
-    let e = exp_of_negative(-x.abs(), 0.0);
+fn sigmoids<S: Simd>(x: f32) -> (f32, f32) {
+    let e = exp_of_negative::<S>(-x.abs(), 0.0);
     let larger = 1.0 / (1.0 + e);
     let smaller = e * larger;
     if x >= 0.0 { (larger, smaller) } else { (smaller, larger) }
@@ -148,23 +148,23 @@ fn sigmoids(x: f32) -> (f32, f32) {
 /// With t = |x|, Φ(−t) is e^(−t²/2) times a function that decreases slowly: u times a polynomial in
 /// u = 1 / (1 + 0.35·t), fitted for the least relative error in t from 0 to 14.
 #[inline(always)]
-fn normal(x: f32) -> (f32, f32) {
+fn normal<S: Simd>(x: f32) -> (f32, f32) {
     /// 1 / √(2π)
     const DENSITY_AT_0: f32 = 0.398_942_3;
     let t = x.abs();
     // t² = head² + (t − head)·(t + head), of which the first term is exact.
     let head = f32::from_bits(t.to_bits() & 0xffff_f000);
-    let e = exp_of_negative(-0.5 * head * head, -0.5 * (t - head) * (t + head));
+    let e = exp_of_negative::<S>(-0.5 * head * head, -0.5 * (t - head) * (t + head));
     let u = 1.0 / (1.0 + 0.35 * t);
     let p = -0.029_146_139;
-    let p = p * u + 0.143_972_71;
-    let p = p * u - 0.255_716_32;
-    let p = p * u + 0.159_176_53;
-    let p = p * u - 0.023_111_434;
-    let p = p * u + 0.105_508_67;
-    let p = p * u + 0.119_832_7;
-    let p = p * u + 0.139_861_9;
-    let p = p * u + 0.139_621_4;
+    let p = S::fused(p, u, 0.143_972_71);
+    let p = S::fused(p, u, -0.255_716_32);
+    let p = S::fused(p, u, 0.159_176_53);
+    let p = S::fused(p, u, -0.023_111_434);
+    let p = S::fused(p, u, 0.105_508_67);
+    let p = S::fused(p, u, 0.119_832_7);
+    let p = S::fused(p, u, 0.139_861_9);
+    let p = S::fused(p, u, 0.139_621_4);
     let tail = e * (u * p);
     (if x >= 0.0 { 1.0 - tail } else { tail }, DENSITY_AT_0 * e)
 }
@@ -177,15 +177,15 @@ fn gelu_tanh_argument(x: f32) -> f32 {
 
 /// f′(x), without the cancellation in [`derivative_at_output`] where tanh is near ±1.
 #[inline(always)]
-pub(crate) fn derivative_at_input(x: f32, activation: Activation) -> f32 {
+pub(crate) fn derivative_at_input<S: Simd>(x: f32, activation: Activation) -> f32 {
     match activation {
-        Activation::Tanh => tanh_and_derivative(x).1,
+        Activation::Tanh => tanh_and_derivative::<S>(x).1,
         Activation::Sigmoid => {
-            let (p, q) = sigmoids(x);
+            let (p, q) = sigmoids::<S>(x);
             p * q
         }
         Activation::Silu => {
-            let (p, q) = sigmoids(x);
+            let (p, q) = sigmoids::<S>(x);
             p + x * (p * q)
         }
         Activation::HardSwish => {
@@ -194,20 +194,20 @@ pub(crate) fn derivative_at_input(x: f32, activation: Activation) -> f32 {
             hard_sigmoid(x) + x * if rises { 1.0 / 6.0 } else { 0.0 }
         }
         Activation::Gelu => {
-            let (distribution, density) = normal(x);
+            let (distribution, density) = normal::<S>(x);
             distribution + x * density
         }
         Activation::GeluTanh => {
-            let (p, q) = sigmoids(gelu_tanh_argument(x));
+            let (p, q) = sigmoids::<S>(gelu_tanh_argument(x));
             p + x * (p * q) * (1.595_769 * (1.0 + 0.134_145 * (x * x)))
         }
-        _ => derivative_at_output(activate_one(x, activation), activation),
+        _ => derivative_at_output(activate_one::<S>(x, activation), activation),
     }
 }
 
 /// tanh and its derivative: 4·e²ˣ / (e²ˣ + 1)² except near 0.
 #[inline(always)]
-fn tanh_and_derivative(x: f32) -> (f32, f32) {
+fn tanh_and_derivative<S: Simd>(x: f32) -> (f32, f32) {
     /// Below this, tanh is the polynomial.
     const NEAR: f32 = 0.55;
     /// Beyond this, tanh is ±1 in float32.
@@ -215,26 +215,26 @@ fn tanh_and_derivative(x: f32) -> (f32, f32) {
     let size = x.abs();
     let square = x * x;
     let p = -0.006_615_748_6f32;
-    let p = p * square + 0.021_312_74;
-    let p = p * square - 0.053_910_065;
-    let p = p * square + 0.133_331_18;
-    let p = p * square - 0.333_333_3;
-    let near = x + x * square * p;
+    let p = S::fused(p, square, 0.021_312_74);
+    let p = S::fused(p, square, -0.053_910_065);
+    let p = S::fused(p, square, 0.133_331_18);
+    let p = S::fused(p, square, -0.333_333_3);
+    let near = S::fused(x * square, p, x);
     let doubled = 2.0 * if size < FAR { size } else { FAR };
     // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    let shifted = doubled * std::f32::consts::LOG2_E + ROUND;
+    let shifted = S::fused(doubled, std::f32::consts::LOG2_E, ROUND);
     let powers = shifted - ROUND;
     // ln 2 is split into two parts, of which the first has few bits.
-    let r = (doubled - powers * 0.693_359_4) - powers * -2.121_944_4e-4;
+    let r = S::fused(powers, 2.121_944_4e-4, S::fused(powers, -0.693_359_4, doubled));
     let e = 1.0 / 5040.0;
-    let e = e * r + 1.0 / 720.0;
-    let e = e * r + 1.0 / 120.0;
-    let e = e * r + 1.0 / 24.0;
-    let e = e * r + 1.0 / 6.0;
-    let e = e * r + 0.5;
-    let e = e * r + 1.0;
-    let e = e * r + 1.0;
+    let e = S::fused(e, r, 1.0 / 720.0);
+    let e = S::fused(e, r, 1.0 / 120.0);
+    let e = S::fused(e, r, 1.0 / 24.0);
+    let e = S::fused(e, r, 1.0 / 6.0);
+    let e = S::fused(e, r, 0.5);
+    let e = S::fused(e, r, 1.0);
+    let e = S::fused(e, r, 1.0);
     // The last bits of the sum are the integer; a conversion would not be vectorized.
     let e = e * f32::from_bits((shifted.to_bits() - ROUND.to_bits() + 127) << 23);
     let half = 2.0 / (e + 1.0);
@@ -245,30 +245,61 @@ fn tanh_and_derivative(x: f32) -> (f32, f32) {
 
 /// Applies f in place.
 #[inline(always)]
-pub(crate) fn activate(values: &mut [f32], activation: Activation) {
+pub(crate) fn activate<S: Simd>(values: &mut [f32], activation: Activation) {
     if activation != Activation::Identity {
         // A loop, here and in every kernel: a closure may be compiled on its own, without the
         // kernel's instructions.
         for_activation!(activation, f => {
             for value in values {
-                *value = activate_one(*value, f);
+                *value = activate_one::<S>(*value, f);
             }
         });
     }
 }
 
-/// [`activate`] on all threads.
-pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
-    struct Run<'a>(&'a mut [f32], Activation);
-    impl Kernel for Run<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
-            activate(self.0, self.1);
+/// The range that an activation clamps values to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clamp {
+    low: f32,
+    high: f32,
+}
+
+impl Clamp {
+    pub(crate) const NONE: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY };
+
+    /// The clamp that `activation` amounts to, if it is one.
+    pub(crate) fn of(activation: Activation) -> Option<Self> {
+        match activation {
+            Activation::Identity => Some(Self::NONE),
+            Activation::Relu => Some(Self { low: 0.0, ..Self::NONE }),
+            Activation::Relu6 => Some(Self { low: 0.0, high: 6.0 }),
+            _ => None,
         }
     }
+
+    /// Clamps each lane; NaN stays NaN.
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(self, simd: S, v: S::V) -> S::V {
+        simd.min(simd.splat(self.high), simd.max(simd.splat(self.low), v))
+    }
+}
+
+/// [`activate`] on all threads.
+pub(crate) fn par_activate(values: &mut [f32], activation: Activation) {
     if activation != Activation::Identity {
-        for_each_chunk(values, CHUNK, |_, values| dispatch(Run(values, activation)));
+        for_each_chunk(values, CHUNK, |_, values| dispatch(Activate(values, activation)));
+    }
+}
+
+/// [`activate`] as a kernel.
+pub(crate) struct Activate<'a>(pub(crate) &'a mut [f32], pub(crate) Activation);
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        activate::<S>(self.0, self.1);
     }
 }
 
@@ -282,7 +313,7 @@ impl Kernel for Activated<'_> {
     fn run<S: Simd>(self, _: S) {
         for_activation!(self.2, f => {
             for (to, &x) in self.0.iter_mut().zip(self.1) {
-                *to = activate_one(x, f);
+                *to = activate_one::<S>(x, f);
             }
         });
     }
@@ -362,11 +393,11 @@ pub(crate) fn activation_grad_in_place(grad: &mut [f32], y: &[f32], activation: 
 
 /// Turns the gradient of f(x) into that of `x`, in place.
 #[inline(always)]
-pub(crate) fn input_grad(grad: &mut [f32], x: &[f32], activation: Activation) {
+pub(crate) fn input_grad<S: Simd>(grad: &mut [f32], x: &[f32], activation: Activation) {
     if activation != Activation::Identity {
         for_activation!(activation, f => {
             for (grad, &x) in grad.iter_mut().zip(x) {
-                let derivative = derivative_at_input(x, f);
+                let derivative = derivative_at_input::<S>(x, f);
                 *grad = if derivative == 0.0 { 0.0 } else { *grad * derivative };
             }
         });
@@ -380,7 +411,7 @@ pub(crate) fn par_input_grad(grad: &mut [f32], x: &[f32], activation: Activation
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
-            input_grad(self.0, self.1, self.2);
+            input_grad::<S>(self.0, self.1, self.2);
         }
     }
     if activation != Activation::Identity {
@@ -396,7 +427,7 @@ pub(crate) fn par_gradient_at_input(grad: &[f32], x: &[f32], activation: Activat
         #[inline(always)]
         fn run<S: Simd>(self, _: S) {
             self.0.copy_from_slice(self.1);
-            input_grad(self.0, self.2, self.3);
+            input_grad::<S>(self.0, self.2, self.3);
         }
     }
     filled_with(grad.len(), CHUNK, |index, to| {
@@ -443,6 +474,21 @@ pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
     for_each_chunk(target, CHUNK, |index, target| dispatch(Run(target, chunk(addend, index))));
 }
 
+/// x + y on all threads.
+pub(crate) fn par_sum(x: &[f32], y: &[f32]) -> Vec<f32> {
+    struct Run<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    impl Kernel for Run<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            for ((to, x), y) in self.2.iter_mut().zip(self.0).zip(self.1) {
+                *to = x + y;
+            }
+        }
+    }
+    filled_with(x.len(), CHUNK, |index, to| dispatch(Run(chunk(x, index), chunk(y, index), to))).0
+}
+
 /// The sum of rows of `len` values.
 pub(crate) fn par_sum_rows(values: &[f32], len: usize) -> Vec<f32> {
     struct Run<'a>(&'a [f32], usize);
@@ -467,44 +513,73 @@ fn chunk(values: &[f32], index: usize) -> &[f32] {
     &values[index * CHUNK..values.len().min((index + 1) * CHUNK)]
 }
 
-/// The sum in eight interleaved runs, which does not depend on the vector length.
+/// The sum in 32 interleaved runs, which does not depend on the vector length, and hides the latency of an addition.
 #[inline(always)]
 pub(crate) fn sum(values: &[f32]) -> f32 {
-    let mut runs = [0.0f32; 8];
-    let (eights, rest) = values.as_chunks::<8>();
+    let mut runs = [0.0f32; 32];
+    let (blocks, rest) = values.as_chunks::<32>();
+    for block in blocks {
+        for (run, value) in runs.iter_mut().zip(block) {
+            *run += value;
+        }
+    }
+    let (eights, last) = rest.as_chunks::<8>();
     for eight in eights {
         for (run, value) in runs.iter_mut().zip(eight) {
             *run += value;
         }
     }
-    runs.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    let mut eight = [0.0f32; 8];
+    for runs in runs.as_chunks::<8>().0 {
+        for (sum, run) in eight.iter_mut().zip(runs) {
+            *sum += run;
+        }
+    }
+    eight.iter().sum::<f32>() + last.iter().sum::<f32>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::simd::Plain;
 
-    #[test]
-    fn tanh_is_close_everywhere() {
+    /// A test for plain code and for the best instruction set.
+    macro_rules! on_plain_and_best {
+        ($name:ident, $s:ident => $body:block) => {
+            #[test]
+            fn $name() {
+                struct Run;
+                impl Kernel for Run {
+                    type Output = ();
+                    #[inline(always)]
+                    fn run<$s: Simd>(self, _: $s) $body
+                }
+                Run.run(Plain);
+                dispatch(Run);
+            }
+        };
+    }
+
+    on_plain_and_best!(tanh_is_close_everywhere, S => {
         for i in -200_000..=200_000 {
             let x = i as f32 * 1e-4;
-            let (found, expected) = (f64::from(tanh(x)), f64::from(x).tanh());
+            let (found, expected) = (f64::from(tanh::<S>(x)), f64::from(x).tanh());
             assert!((found - expected).abs() <= 3e-7 * expected.abs(), "tanh({x}): {found} for {expected}");
         }
         for i in -90_000..=90_000 {
             let x = i as f32 * 1e-4;
             let (found, expected) =
-                (derivative_at_input(x, Activation::Tanh), 1.0 / f64::from(x).cosh().powi(2));
+                (derivative_at_input::<S>(x, Activation::Tanh), 1.0 / f64::from(x).cosh().powi(2));
             assert!(
                 (f64::from(found) - expected).abs() <= 2e-6 * expected,
                 "tanh'({x}): {found} for {expected}"
             );
         }
-        assert_eq!(tanh(f32::INFINITY), 1.0);
-        assert_eq!(tanh(f32::NEG_INFINITY), -1.0);
-        assert_eq!(tanh(1e-20), 1e-20);
-        assert!(tanh(f32::NAN).is_nan());
-    }
+        assert_eq!(tanh::<S>(f32::INFINITY), 1.0);
+        assert_eq!(tanh::<S>(f32::NEG_INFINITY), -1.0);
+        assert_eq!(tanh::<S>(1e-20), 1e-20);
+        assert!(tanh::<S>(f32::NAN).is_nan());
+    });
 
     /// The distance of `found` from `expected` in units in the last place of the latter.
     fn ulps(found: f32, expected: f64) -> f64 {
@@ -528,8 +603,7 @@ mod tests {
         (-0.5 * t * t).exp() / ((2.0 * std::f64::consts::PI).sqrt() * fraction)
     }
 
-    #[test]
-    fn exponentials_and_functions_made_of_them_are_within_units_in_the_last_place() {
+    on_plain_and_best!(exponentials_and_functions_made_of_them_are_within_units_in_the_last_place, S => {
         let mut worst = [0.0f64; 6];
         for i in -1_300_000..=1_300_000 {
             let x = i as f32 * 1e-5;
@@ -538,13 +612,13 @@ mod tests {
             let tail = normal_tail(wide.abs());
             let v = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3));
             let found = [
-                (exp_of_negative(-x.abs(), 0.0), (-wide.abs()).exp()),
-                (activate_one(x, Activation::Sigmoid), sigmoid),
-                (activate_one(x, Activation::Silu), wide * sigmoid),
-                (derivative_at_input(x, Activation::Sigmoid), sigmoid * (1.0 - sigmoid)),
-                (activate_one(x, Activation::Gelu), wide * if wide >= 0.0 { 1.0 - tail } else { tail }),
+                (exp_of_negative::<S>(-x.abs(), 0.0), (-wide.abs()).exp()),
+                (activate_one::<S>(x, Activation::Sigmoid), sigmoid),
+                (activate_one::<S>(x, Activation::Silu), wide * sigmoid),
+                (derivative_at_input::<S>(x, Activation::Sigmoid), sigmoid * (1.0 - sigmoid)),
+                (activate_one::<S>(x, Activation::Gelu), wide * if wide >= 0.0 { 1.0 - tail } else { tail }),
                 // The exponential multiplies the rounding of its argument.
-                (activate_one(x, Activation::GeluTanh), wide / (1.0 + (-v).exp())),
+                (activate_one::<S>(x, Activation::GeluTanh), wide / (1.0 + (-v).exp())),
             ];
             for (i, (worst, (found, expected))) in worst.iter_mut().zip(found).enumerate() {
                 let growth = if i == 5 { 1.0 + v.abs() } else { 1.0 };
@@ -558,22 +632,21 @@ mod tests {
             worst.iter().zip(most).all(|(worst, most)| *worst <= most),
             "{worst:?} ulp for at most {most:?}"
         );
-    }
+    });
 
-    #[test]
-    fn derivatives_are_slopes() {
+    on_plain_and_best!(derivatives_are_slopes, S => {
         for activation in [Activation::Sigmoid, Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
             for i in -1100..=1100 {
                 let x = i as f32 * 0.01 + 0.005;
                 let at = |x: f64| {
                     let h = 1.0 / 64.0;
                     let (low, high) = (x as f32 - h, x as f32 + h);
-                    (f64::from(activate_one(high, activation)) - f64::from(activate_one(low, activation)))
+                    (f64::from(activate_one::<S>(high, activation)) - f64::from(activate_one::<S>(low, activation)))
                         / (f64::from(high) - f64::from(low))
                 };
-                let (found, slope) = (f64::from(derivative_at_input(x, activation)), at(f64::from(x)));
+                let (found, slope) = (f64::from(derivative_at_input::<S>(x, activation)), at(f64::from(x)));
                 assert!((found - slope).abs() < 1e-2, "{activation:?} at {x}: {found} for {slope}");
             }
         }
-    }
+    });
 }

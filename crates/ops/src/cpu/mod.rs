@@ -10,7 +10,7 @@
 //! | `conv/dense.rs` | dense convolutions and the gradient of their input, by the planned algorithm |
 //! | `conv/implicit_gemm.rs`, `conv/col2im.rs` | convolution as a matrix product, and the gradients of input and weights |
 //! | `conv/winograd.rs` | 3 × 3 and 5 × 5 convolution with fewer multiplications |
-//! | `conv/depthwise.rs`, `conv/depthwise_3x3.rs`, `conv/depthwise_phases.rs` | depthwise convolution, forward and backward |
+//! | `conv/depthwise.rs`, `conv/depthwise_rows.rs`, `conv/depthwise_phases.rs` | depthwise convolution, forward and backward |
 //! | `conv/max_pool/` | convolution with max pooling as one op, forward and backward |
 //! | `conv/avg_pool.rs`, `conv/batch_lanes.rs` | convolution with average pooling as one op, one sample per vector lane |
 //! | `conv/epilogue.rs`, `conv/padded_input.rs` | inputs of convolutions: normalization applied while reading, padding |

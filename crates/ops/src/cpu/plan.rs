@@ -21,8 +21,10 @@ pub(crate) enum Forward {
 /// The algorithm of a depthwise convolution and its gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Depthwise {
-    /// 3 × 3 kernels with stride 1, row by row ([`super::conv::depthwise_3x3`]).
+    /// 3 × 3 kernels with stride 1, row by row ([`super::conv::depthwise_rows`]).
     Rows3x3,
+    /// Outputs row by row, gradients by the phases of the stride.
+    Rows,
     /// Any kernel, by the phases of the stride ([`super::conv::depthwise`]).
     Phases,
 }
@@ -163,16 +165,19 @@ pub(crate) fn conv_avg_pool(conv: &ConvShape, pool: &PoolShape) -> ConvAvgPool {
 fn depthwise(shape: &ConvShape) -> Depthwise {
     let ConvShape { kh, kw, config, .. } = *shape;
     let Conv2dConfig { stride, dilation, padding: Padding2d { top, bottom, left, right }, .. } = config;
-    let fits = (kh, kw) == (3, 3)
-        && stride == (1, 1)
-        && dilation == (1, 1)
-        && top.max(bottom).max(left).max(right) < 3;
-    if fits { Depthwise::Rows3x3 } else { Depthwise::Phases }
+    let fits = dilation == (1, 1) && top.max(bottom).max(left).max(right) < kh;
+    match ((kh, kw), stride) {
+        ((3, 3), (1, 1)) if fits => Depthwise::Rows3x3,
+        ((3, 3), (2, 2)) | ((5, 5), (1, 1) | (2, 2)) if fits => Depthwise::Rows,
+        _ => Depthwise::Phases,
+    }
 }
 
 fn dense(shape: &ConvShape) -> Dense {
     /// With fewer channels, the transforms cost more than they save.
     const CHANNELS: usize = 16;
+    /// With more filters for each tile of a map, reading them costs more than the transforms save.
+    const FILTERS_PER_TILE: usize = 3072;
     let &ConvShape { batch, c_in, c_out, kh, kw, oh, ow, config, .. } = shape;
     let (tiles_h, tiles_w) = (oh.div_ceil(2), ow.div_ceil(2));
     let form = match (kh, kw) {
@@ -186,7 +191,9 @@ fn dense(shape: &ConvShape) -> Dense {
         && c_in.min(c_out) >= CHANNELS
         && batch * tiles_h * tiles_w >= 2 * CHANNELS
         // Tiles past the edge waste work.
-        && 2 * (4 * tiles_h * tiles_w) <= 3 * oh * ow;
+        && 2 * (4 * tiles_h * tiles_w) <= 3 * oh * ow
+        // The transformed filters, four times the weights, are read for few tiles.
+        && c_in * c_out <= FILTERS_PER_TILE * tiles_h * tiles_w;
     if fits { Dense::Winograd(form) } else { Dense::ImplicitGemm }
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::elementwise;
-use super::memory::buffer::{filled, zeros};
+use super::memory::buffer::{filled, filled_with, zeros};
 use super::memory::scratch::Scratch;
 use crate::config::PadCounting;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
@@ -197,10 +197,19 @@ pub(crate) fn scales(shape: &PoolShape, counting: PadCounting) -> Vec<f32> {
         .collect()
 }
 
+/// Means of whole maps per task.
+const MEANS: usize = 32;
+
 /// The mean of each window.
 pub(crate) fn avg_forward(shape: &PoolShape, x: &[f32], counting: PadCounting) -> Vec<f32> {
     let pixels = shape.oh * shape.ow;
     let (scales, size) = (scales(shape, counting), shape.h * shape.w);
+    if shape.is_global() {
+        return filled_with(x.len() / size, MEANS, |index, out| {
+            dispatch(Means { x: &x[index * MEANS * size..][..out.len() * size], size, out });
+        })
+        .0;
+    }
     filled(shape.batch * shape.channels, pixels, |index, out| {
         dispatch(MeanPlane { shape, scales: &scales, plane: &x[index * size..][..size], out });
     })
@@ -221,6 +230,25 @@ fn visible_outputs(shape: &PoolShape, kx: usize) -> (usize, usize) {
     let first = padding.saturating_sub(kx).div_ceil(stride).min(shape.ow);
     let end = (shape.w + padding).saturating_sub(kx).div_ceil(stride).min(shape.ow);
     (first, end.max(first))
+}
+
+/// The means of planes of `size` values.
+struct Means<'a> {
+    x: &'a [f32],
+    size: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Means<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { x, size, out } = self;
+        for (out, plane) in out.iter_mut().zip(x.chunks_exact(size)) {
+            *out = elementwise::sum(plane) / size as f32;
+        }
+    }
 }
 
 /// The means of one plane: sums over rows first, then over columns.

@@ -23,7 +23,7 @@ pub(crate) fn forward(x: &[f32], size: usize) -> Vec<f32> {
             for (x, y) in self.0.chunks_exact(self.2).zip(self.1.chunks_exact_mut(self.2)) {
                 let max = max(x);
                 for (y, &x) in y.iter_mut().zip(x) {
-                    *y = exp_of_negative(x - max, 0.0);
+                    *y = exp_of_negative::<S>(x - max, 0.0);
                 }
                 let factor = 1.0 / sum(y);
                 for y in y {
@@ -141,7 +141,7 @@ impl<V: Copy> PaddedRow<V> {
     pub(crate) fn exponentials<S: Simd<V = V>>(&mut self, simd: S, values: &mut [f32], largest: f32) {
         for values in values.chunks_exact_mut(S::LANES) {
             for value in values.iter_mut() {
-                *value = exp_of_negative(*value - largest, 0.0);
+                *value = exp_of_negative::<S>(*value - largest, 0.0);
             }
             // SAFETY: the chunk is a whole vector.
             self.runs = simd.add(unsafe { simd.load(values.as_ptr()) }, self.runs);

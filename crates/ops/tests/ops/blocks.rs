@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops::{
     Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, PadCounting, Padding2d, Pool2dConfig,
-    RunningVariance, Shortcut, reference,
+    RunningVariance, Shortcut, add, reference,
 };
 
 type Op = fn(&Tensor, &ConvBlock<'_>, bool) -> Result<Tensor>;
@@ -60,5 +60,60 @@ fn biases_and_average_pooling_are_those_of_single_ops() -> Result<()> {
             assert!(error < 1e-5, "train {train}: tensor {i} is off by {error}");
         }
     }
+    Ok(())
+}
+
+/// [`values`] as float32.
+fn floats(seed: usize, shape: &[usize]) -> Tensor {
+    values(seed, shape).to_dtype(DType::F32).unwrap()
+}
+
+#[test]
+fn strips_of_rows_give_the_bits_of_single_layers() -> Result<()> {
+    let no_pad = Padding2d::none();
+    // Sizes that leave the cache, (channels between, height, width), kernel, stride, padding.
+    let cases = [
+        ((96, 112, 112), 3, 2, Padding2d::symmetric(1, 1)),
+        ((89, 67, 71), 3, 1, Padding2d::symmetric(1, 1)),
+        ((75, 61, 83), 5, 1, Padding2d::symmetric(2, 2)),
+        ((90, 58, 64), 5, 2, Padding2d { top: 1, bottom: 2, left: 1, right: 2 }),
+        ((300, 40, 30), 3, 1, no_pad),
+    ];
+    for ((channels, h, w), side, stride, padding) in cases {
+        let x = floats(1, &[3, 5, h, w]);
+        let (pointwise, bias) = (floats(2, &[channels, 5, 1, 1]), floats(3, &[channels]));
+        let (depthwise, gamma) = (floats(4, &[channels, 1, side, side]), floats(5, &[channels]));
+        let norm = BatchNorm {
+            weight: gamma.clone(),
+            bias: gamma,
+            running_mean: floats(6, &[channels]),
+            running_var: (floats(7, &[channels]).abs()? + 0.5)?,
+            epsilon: 1e-3,
+            momentum: 0.2,
+            running_variance: RunningVariance::Unbiased,
+        };
+        let config =
+            Conv2dConfig { stride: (stride, stride), padding, groups: channels, ..Default::default() };
+        let expand = ConvLayer::new(&pointwise, Conv2dConfig::default()).bias(&bias);
+        let expand = expand.activation(Activation::Relu6);
+        let layer = ConvLayer::new(&depthwise, config).batch_norm(&norm).activation(Activation::Silu);
+        let apart = layer.forward_t(&expand.forward(&x)?, false)?;
+        let together = expand.then(layer).forward_t(&x, false)?;
+        let bits = |y: &Tensor| y.flatten_all()?.to_vec1::<f32>();
+        assert!(bits(&apart)? == bits(&together)?, "{channels} channels, kernel {side}, stride {stride}");
+    }
+    Ok(())
+}
+
+#[test]
+fn both_terms_of_a_sum_get_its_gradient() -> Result<()> {
+    let [x, y] = [1, 2].map(|seed| Var::from_tensor(&floats(seed, &[3, 50_000])).unwrap());
+    let sum = add(&x, &y)?;
+    assert_eq!(sum.to_vec2::<f32>()?, (x.as_tensor() + y.as_tensor())?.to_vec2::<f32>()?);
+    let grads = (sum * floats(3, &[3, 50_000]))?.sum_all()?.backward()?;
+    for term in [&x, &y] {
+        assert_eq!(grads.get(term).unwrap().to_vec2::<f32>()?, floats(3, &[3, 50_000]).to_vec2::<f32>()?);
+    }
+    assert!(add(&x, &y.narrow(0, 0, 2)?).is_err());
     Ok(())
 }

@@ -489,7 +489,7 @@ pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
     let same = |k: usize| (k / 2, k / 2, k / 2, k / 2);
     // (batch, c_in, h, w), (c_out, kernel), stride, pad, groups
     type Row = ((usize, usize, usize, usize), (usize, usize), usize, (usize, usize, usize, usize), usize);
-    let rows: [Row; 20] = [
+    let rows: [Row; 25] = [
         // The lecture's CNN.
         ((4, 1, 80, 60), (16, 3), 1, same(3), 1),
         ((4, 16, 40, 30), (32, 3), 1, same(3), 1),
@@ -516,6 +516,13 @@ pub(crate) fn real_sizes() -> Result<Vec<(String, Generated)>> {
         ((1, 256, 19, 19), (728, 1), 2, (0, 0, 0, 0), 1),
         // Channels that are not a multiple of eight, with TensorFlow's padding.
         ((2, 261, 15, 17), (131, 3), 2, (0, 1, 0, 1), 1),
+        // EfficientNet and MobileNetV3, with TensorFlow's padding and without.
+        ((2, 40, 56, 56), (40, 5), 2, (1, 2, 1, 2), 40),
+        ((1, 75, 33, 29), (75, 5), 2, same(5), 75),
+        ((2, 48, 14, 14), (48, 5), 1, same(5), 48),
+        ((3, 67, 28, 21), (67, 3), 2, (0, 1, 0, 1), 67),
+        // One output more than a tile is wide.
+        ((1, 576, 7, 7), (163, 1), 1, (0, 0, 0, 0), 1),
     ];
     let mut cases = Vec::new();
     for (i, &((b, c, h, w), (o, k), stride, pad, groups)) in rows.iter().enumerate() {

@@ -134,7 +134,7 @@ impl Kernel for BackwardHead<'_> {
                             add(p, &bias[query * keys + column..][..count]);
                         }
                         for p in p.iter_mut() {
-                            *p = exp_of_negative(*p - log_sums[query], 0.0);
+                            *p = exp_of_negative::<S>(*p - log_sums[query], 0.0);
                         }
                         mean += dot(p, &score_grads[at(panel, count)]);
                     }

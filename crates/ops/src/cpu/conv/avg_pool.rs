@@ -120,7 +120,7 @@ impl Kernel for Forward<'_> {
         let mut means = Scratch::dirty(pool.sample_len() * S::LANES);
         let planes = map.chunks_exact_mut(pool.h * pool.w * S::LANES);
         for (plane, means) in planes.zip(means.chunks_exact_mut(pool.oh * pool.ow * S::LANES)) {
-            elementwise::activate(plane, activation);
+            elementwise::activate::<S>(plane, activation);
             for (index, (mean, &scale)) in means.chunks_exact_mut(S::LANES).zip(scales).enumerate() {
                 let mut sum = simd.splat(0.0);
                 for pixels in op.window(index / pool.ow, index % pool.ow) {

@@ -4,6 +4,7 @@
 //! of the next output is one pixel further whatever the stride, so a kernel element is a shift: outputs are computed over
 //! whole rows of a phase in full vectors, and the few that lie in the padding are dropped.
 
+use crate::cpu::elementwise::Clamp;
 use crate::cpu::simd::{Simd, copy};
 use crate::shape::ConvShape;
 
@@ -136,7 +137,7 @@ impl Phases {
         }
     }
 
-    /// Computes `y` (oh, ow) = w ∗ x + bias from the phases of x. `outputs` is a buffer of
+    /// Computes `y` (oh, ow) = clamp(bias + w ∗ x) from the phases of x. `outputs` is a buffer of
     /// [`Phases::outputs_len`].
     #[inline(always)]
     pub(super) fn forward<S: Simd>(
@@ -144,13 +145,13 @@ impl Phases {
         simd: S,
         phases: &[f32],
         weight: &[f32],
-        bias: f32,
+        epilogue: (f32, Clamp),
         outputs: &mut [f32],
         y: &mut [f32],
     ) {
         let offsets = self.offsets.iter().map(|offset| offset.phase * self.phase() + offset.shift);
         let offsets = offsets.zip(weight.iter().copied());
-        correlate(simd, phases, offsets, self.positions(), bias, outputs);
+        correlate(simd, phases, offsets, self.positions(), epilogue, outputs);
         for (from, to) in outputs.chunks(self.cols).zip(y.chunks_exact_mut(self.shape.ow)) {
             copy(simd, &from[..self.shape.ow], to);
         }
@@ -215,7 +216,7 @@ impl Phases {
     }
 }
 
-/// Computes to\[i\] = start + Σ weight · from\[i + offset\] for i below `count`, and for up to a
+/// Computes to\[i\] = clamp(start + Σ weight · from\[i + offset\]) for i below `count`, and for up to a
 /// vector more.
 #[inline(always)]
 fn correlate<S: Simd>(
@@ -223,7 +224,7 @@ fn correlate<S: Simd>(
     from: &[f32],
     offsets: impl Iterator<Item = (usize, f32)> + Clone,
     count: usize,
-    start: f32,
+    (start, clamp): (f32, Clamp),
     to: &mut [f32],
 ) {
     let step = UNROLL * S::LANES;
@@ -243,7 +244,7 @@ fn correlate<S: Simd>(
         }
         for (v, sum) in sums.into_iter().enumerate() {
             // SAFETY: i + step is at most `end`, within `to` as asserted.
-            unsafe { simd.store(to.as_mut_ptr().add(i + v * S::LANES), sum) };
+            unsafe { simd.store(to.as_mut_ptr().add(i + v * S::LANES), clamp.apply(simd, sum)) };
         }
     }
 }
@@ -258,7 +259,7 @@ fn correlate_exactly<S: Simd>(
 ) {
     let step = UNROLL * S::LANES;
     let whole = to.len() - to.len() % step;
-    correlate(simd, from, offsets.clone(), whole, 0.0, to);
+    correlate(simd, from, offsets.clone(), whole, (0.0, Clamp::NONE), to);
     let furthest = offsets.clone().map(|(offset, _)| offset).max().unwrap_or(0);
     assert!(furthest + to.len() <= from.len());
     for i in (whole..to.len()).step_by(S::LANES) {

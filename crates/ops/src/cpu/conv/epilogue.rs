@@ -4,6 +4,7 @@
 use crate::config::Activation;
 use crate::cpu::batch_norm::Affine;
 use crate::cpu::elementwise;
+use crate::cpu::simd::Simd;
 
 /// The operations that a stored map lacks: an affine function of each channel, then the activation.
 #[derive(Debug, Clone, Copy)]
@@ -35,22 +36,22 @@ impl<'a> Epilogue<'a> {
 
     /// Writes the epilogue of `from`, values of one channel, to `to`.
     #[inline(always)]
-    pub(crate) fn apply_from(&self, channel: usize, from: &[f32], to: &mut [f32]) {
+    pub(crate) fn apply_from<S: Simd>(&self, channel: usize, from: &[f32], to: &mut [f32]) {
         match self.affines.get(channel) {
-            Some(affine) => affine.apply(from, to, self.activation),
+            Some(affine) => affine.apply::<S>(from, to, self.activation),
             None => {
                 to.copy_from_slice(from);
-                elementwise::activate(to, self.activation);
+                elementwise::activate::<S>(to, self.activation);
             }
         }
     }
 
     /// Applies the epilogue to values of one channel.
     #[inline(always)]
-    pub(crate) fn apply(&self, channel: usize, values: &mut [f32]) {
+    pub(crate) fn apply<S: Simd>(&self, channel: usize, values: &mut [f32]) {
         match self.affines.get(channel) {
-            Some(affine) => affine.apply_in_place(values, self.activation),
-            None => elementwise::activate(values, self.activation),
+            Some(affine) => affine.apply_in_place::<S>(values, self.activation),
+            None => elementwise::activate::<S>(values, self.activation),
         }
     }
 }

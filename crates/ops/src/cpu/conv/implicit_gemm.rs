@@ -1,5 +1,7 @@
 //! Convolutions as matrix products with the unfolded input, one product per group of channels.
 
+use std::ops::Range;
+
 use super::epilogue::{Epilogue, LazyMap};
 use super::padded_input::PaddedInput;
 use crate::config::Activation;
@@ -28,9 +30,12 @@ impl Windows {
             let x = kx * config.dilation.1;
             c * plane + ky * config.dilation.0 * cols + x % parts * (cols / parts) + x / parts
         };
-        let kernel_offsets = (0..group_in)
-            .flat_map(|c| (0..kh).flat_map(move |ky| (0..kw).map(move |kx| offset(c, ky, kx))))
-            .collect();
+        let mut kernel_offsets = Vec::with_capacity(group_in * kh * kw);
+        for c in 0..group_in {
+            for ky in 0..kh {
+                kernel_offsets.extend((0..kw).map(|kx| offset(c, ky, kx)));
+            }
+        }
         let pixels = if config.stride == (1, 1) && ow == cols {
             PixelLayout::flat(oh * ow, c_in * plane)
         } else {
@@ -92,6 +97,24 @@ impl ImplicitGemm {
                     .epilogue(epilogue.of_channels(index * group_in..(index + 1) * group_in));
             let output = GemmOutput::new(&mut y[outs.start * pixels..], group_out, pixels, flat, batch);
             gemm_into(lhs, &rhs, bias.map(|bias| &bias[outs]), activation, &output);
+        }
+    }
+
+    /// Computes f(w ∗ x + bias) of a pointwise convolution for some pixels of one sample, (C, pixels).
+    pub(super) fn forward_pixels(
+        &self,
+        shape: &ConvShape,
+        x: &[f32],
+        pixels: Range<usize>,
+        (bias, activation): (Option<&[f32]>, Activation),
+        y: &mut [f32],
+    ) {
+        let (size, count) = (shape.h * shape.w, pixels.len());
+        let channels: Vec<usize> = (0..shape.c_in).map(|channel| channel * size).collect();
+        let rhs = Im2colView::new(&x[pixels.start..], &channels, PixelLayout::flat(count, x.len()), 1);
+        let output = GemmOutput::new(y, shape.c_out, count, PixelLayout::flat(count, shape.c_out * count), 1);
+        for lhs in &self.lhs {
+            gemm_into(lhs, &rhs, bias, activation, &output);
         }
     }
 }

@@ -93,7 +93,7 @@ impl Kernel for ApplyEpilogue<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for row in self.rows.chunks_exact_mut(self.cols) {
-            self.epilogue.apply(self.channel, &mut row[self.left..self.left + self.width]);
+            self.epilogue.apply::<S>(self.channel, &mut row[self.left..self.left + self.width]);
         }
     }
 }

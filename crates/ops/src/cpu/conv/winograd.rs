@@ -424,7 +424,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
                         row[2 * k] = values[0][k] + bias;
                         row[2 * k + 1] = values[1][k] + bias;
                     }
-                    elementwise::activate(&mut row, self.activation);
+                    elementwise::activate::<S>(&mut row, self.activation);
                     let to = ((sample * c_out + o) * oh + y + i) * ow + x;
                     // SAFETY: no other task writes these tiles of these filters.
                     unsafe { self.y.write(to, &row[..(2 * len).min(ow - x)]) };

@@ -1,6 +1,7 @@
 //! The innermost loops: one tile of a product, whose sums stay in registers.
 
 use super::pack::{TILE_ROWS, copy, panel_width};
+use crate::cpu::elementwise::Clamp;
 use crate::cpu::simd::Simd;
 
 /// The output of a tile: rows of `cols` values, `row_stride` apart.
@@ -26,13 +27,6 @@ impl TileOutput {
             };
         }
     }
-}
-
-/// The range that an activation clamps values to.
-#[derive(Clone, Copy)]
-pub(super) struct Clamp {
-    pub(super) low: f32,
-    pub(super) high: f32,
 }
 
 /// Operations on a tile's sums before they are stored: y = clamp(accumulated + sum + bias).
@@ -135,7 +129,6 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
     to: TileOutput,
 ) {
     let RowEpilogue { accumulated, row_bias, column_bias, clamp } = epilogue;
-    let (low, high) = (simd.splat(clamp.low), simd.splat(clamp.high));
     let last = to.cols - (N - 1) * S::LANES;
     // SAFETY: by this function's contract.
     unsafe {
@@ -146,15 +139,20 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
                 *bias = simd.load(column_bias.add(v * S::LANES));
             }
         }
-        for (r, sums) in sums.into_iter().enumerate().take(to.rows) {
+        // The number of rows is constant, so that sums stay in registers.
+        for (r, sums) in sums.iter().enumerate() {
+            if r >= to.rows {
+                break;
+            }
             if let Some(row_bias) = row_bias {
                 biases = [simd.splat(*row_bias.add(r)); N];
             }
-            for (v, mut sum) in sums.into_iter().enumerate() {
+            for (v, (&sum, &bias)) in sums.iter().zip(&biases).enumerate() {
+                let mut sum = sum;
                 if let Some(accumulated) = accumulated {
                     sum = simd.add(simd.load(accumulated.add(r * panel_width::<S>() + v * S::LANES)), sum);
                 }
-                let value = simd.min(high, simd.max(low, simd.add(sum, biases[v])));
+                let value = clamp.apply(simd, simd.add(sum, bias));
                 let data = to.data.add(r * to.row_stride + v * S::LANES);
                 if v + 1 < N || last == S::LANES {
                     simd.store(data, value);
@@ -245,6 +243,70 @@ unsafe fn write_sums<S: Simd, const R: usize, const N: usize>(
                 let c = c.add(r * panel_width::<S>() + v * S::LANES);
                 simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
             }
+        }
+    }
+}
+
+/// Computes one column of a·b, or adds it to `c` if `accumulate`: a is [panel][k][`TILE_ROWS`], with the rows of `c`; b's values
+/// for each k are `width` apart. Each sum has the order of [`multiply_tile`]'s, and so the same bits.
+#[inline(always)]
+pub(super) fn multiply_column<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    width: usize,
+    c: &mut [f32],
+    accumulate: bool,
+) {
+    /// Panels at once: enough sums to hide the latency of a multiply-add.
+    const PANELS: usize = 8;
+    let depth = b.len().div_ceil(width);
+    assert!(a.len() == c.len() * depth && S::Eight::LANES == TILE_ROWS && c.len().is_multiple_of(TILE_ROWS));
+    let mut first = 0;
+    macro_rules! panels {
+        ($count:expr) => {
+            while first + $count * TILE_ROWS <= c.len() {
+                // SAFETY: `a` has `depth` rows for each of the panels, `b` a value for each k, and `c` has the panels' rows.
+                unsafe {
+                    let (a, c) = (a.as_ptr().add(first * depth), c.as_mut_ptr().add(first));
+                    column_sums::<S::Eight, { $count }>(simd.eight(), depth, a, (b.as_ptr(), width), c, accumulate);
+                }
+                first += $count * TILE_ROWS;
+            }
+        };
+    }
+    panels!(PANELS);
+    panels!(PANELS / 2);
+    panels!(1);
+}
+
+/// [`multiply_column`] for `P` panels.
+///
+/// # Safety
+/// `a` is valid for reads of `P` panels of `depth` vectors, `b` of `depth` values a step apart, `c` for reads and writes of `P`
+/// vectors.
+#[inline(always)]
+unsafe fn column_sums<E: Simd, const P: usize>(
+    simd: E,
+    depth: usize,
+    a: *const f32,
+    (b, b_step): (*const f32, usize),
+    c: *mut f32,
+    accumulate: bool,
+) {
+    let mut sums = [simd.splat(0.0); P];
+    // SAFETY: by this function's contract.
+    unsafe {
+        for k in 0..depth {
+            let value = simd.splat(*b.add(k * b_step));
+            for (panel, sum) in sums.iter_mut().enumerate() {
+                let rows = simd.load(a.add((panel * depth + k) * TILE_ROWS));
+                *sum = simd.mul_add(rows, value, *sum);
+            }
+        }
+        for (panel, sum) in sums.into_iter().enumerate() {
+            let c = c.add(panel * TILE_ROWS);
+            simd.store(c, if accumulate { simd.add(simd.load(c), sum) } else { sum });
         }
     }
 }

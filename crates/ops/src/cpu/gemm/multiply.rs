@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::microkernel::{
-    Clamp, TileBias, TileEpilogue, TileOutput, multiply_tile, store_strided, store_tile,
+    TileBias, TileEpilogue, TileOutput, multiply_column, multiply_tile, store_strided, store_tile,
 };
 use super::pack::{
     Im2colView, PackedLhs, PixelLayout, Pixels, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_columns,
     panel_width, part,
 };
 use crate::config::Activation;
-use crate::cpu::elementwise;
+use crate::cpu::elementwise::{self, Clamp};
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::map_tasks;
 use crate::cpu::simd::{self, Kernel, Simd, dispatch};
@@ -123,7 +123,11 @@ impl Kernel for GemmTask<'_> {
         let single = longest == lhs.depth;
         let tile = TILE_ROWS * width;
         let mut tiles = Scratch::dirty(if single { tile } else { panels.len() * rhs_panels * tile });
-        let clamp = clamp(activation);
+        let clamp = Clamp::of(activation);
+        // A single last column costs less by itself than as a tile of one vector.
+        let single_column = columns.len() % width == 1;
+        let whole_panels = rhs_panels - usize::from(single_column);
+        let mut column = Scratch::dirty(if single_column { panels.len() * TILE_ROWS } else { 0 });
         // The segments of each panel of columns start here.
         let mut first_out = vec![0; rhs_panels + 1];
         for (i, out) in outs.iter().enumerate() {
@@ -135,7 +139,7 @@ impl Kernel for GemmTask<'_> {
             let lhs_block = lhs.block(&block);
             for (i, panel) in panels.clone().enumerate() {
                 let a = &lhs_block[panel * TILE_ROWS * block.len()..][..TILE_ROWS * block.len()];
-                for j in 0..rhs_panels {
+                for j in 0..whole_panels {
                     let b = &packed[j * block.len() * width..][..block.len() * width];
                     let c = if single { 0 } else { (i * rhs_panels + j) * tile };
                     let c = &mut tiles[c..c + tile];
@@ -161,6 +165,26 @@ impl Kernel for GemmTask<'_> {
                         }
                     }
                 }
+            }
+            if single_column {
+                let len = TILE_ROWS * block.len();
+                let a = &lhs_block[panels.start * len..panels.end * len];
+                let b = &packed[whole_panels * block.len() * width..][..(block.len() - 1) * width + 1];
+                multiply_column(simd, a, b, width, &mut column, block.start > 0);
+            }
+        }
+        if single_column {
+            let rows = panels.start * TILE_ROWS..lhs.rows.min(panels.end * TILE_ROWS);
+            let values = &mut column[..rows.len()];
+            if let Some(bias) = bias {
+                elementwise::add(values, &bias[rows.clone()]);
+            }
+            elementwise::activate::<S>(values, activation);
+            let offset = outs[first_out[whole_panels]].offset;
+            for (row, value) in rows.zip(values) {
+                // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other task has these
+                // rows and columns.
+                unsafe { *output.data.add(row * output.row_stride + offset) = *value };
             }
         }
     }
@@ -201,7 +225,7 @@ impl FinishedTile<'_> {
                     *value += bias;
                 }
             }
-            elementwise::activate(values, activation);
+            elementwise::activate::<S>(values, activation);
             for out in segments {
                 let values = &values[out.column - first_column..][..out.len];
                 // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other
@@ -213,15 +237,4 @@ impl FinishedTile<'_> {
             }
         }
     }
-}
-
-/// The clamp that `activation` amounts to, if it is one.
-pub(super) fn clamp(activation: Activation) -> Option<Clamp> {
-    let (low, high) = match activation {
-        Activation::Identity => (f32::NEG_INFINITY, f32::INFINITY),
-        Activation::Relu => (0.0, f32::INFINITY),
-        Activation::Relu6 => (0.0, 6.0),
-        _ => return None,
-    };
-    Some(Clamp { low, high })
 }

@@ -153,16 +153,24 @@ impl<'a> Im2colView<'a> {
             let later = self.row_offsets.get(row + AHEAD).copied().unwrap_or(row_offset);
             for &Segment { column, offset, len } in segments {
                 let at = (column / width * depth + k) * width + column % width;
-                self.prefetch(simd, later + offset, len);
                 // SAFETY: the segment lies within one row of a panel, which lies in
                 // `into` as asserted; each row at each pixel lies in `data` as
                 // asserted in `new`.
                 unsafe {
                     let (from, to) = (self.data.as_ptr().add(row_offset + offset), into.as_mut_ptr().add(at));
-                    copy(simd, from, self.pixels.step, to, len);
+                    if len == width && self.pixels.step == 1 {
+                        for v in 0..TILE_VECTORS {
+                            let at = v * S::LANES;
+                            simd.prefetch(self.data.as_ptr().wrapping_add(later + offset + at));
+                            simd.store(to.add(at), simd.load(from.add(at)));
+                        }
+                    } else {
+                        self.prefetch(simd, later + offset, len);
+                        copy(simd, from, self.pixels.step, to, len);
+                    }
                 }
                 if epilogue {
-                    self.epilogue.apply(row, &mut into[at..at + len]);
+                    self.epilogue.apply::<S>(row, &mut into[at..at + len]);
                 }
             }
         }
@@ -197,7 +205,7 @@ impl<'a> Im2colView<'a> {
                     }
                 }
                 if !self.epilogue.is_none() {
-                    self.epilogue.apply(first + i, line);
+                    self.epilogue.apply::<S>(first + i, line);
                 }
             }
             let at = first - rows.start;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::microkernel::{TileBias, TileEpilogue, multiply_tile, store_tile};
-use super::multiply::{GemmOutput, clamp};
+use super::multiply::GemmOutput;
 use super::pack::{PackedLhs, PackedRhs, PixelLayout, TILE_ROWS, TILE_VECTORS, blocks, panel_width};
 use crate::config::Activation;
-use crate::cpu::elementwise;
+use crate::cpu::elementwise::{self, Clamp};
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::map_tasks;
 use crate::cpu::simd::{self, Kernel, Simd, dispatch};
@@ -91,7 +91,7 @@ impl Kernel for PackedTask<'_> {
         let tile = TILE_ROWS * width;
         let single = blocks(lhs.depth).count() == 1;
         let mut tiles = Scratch::dirty(if single { tile } else { panels.len() * rhs_panels.len() * tile });
-        let clamp = clamp(activation);
+        let clamp = Clamp::of(activation);
         for block in blocks(lhs.depth) {
             let last = block.end == lhs.depth;
             let (lhs_block, rhs_block) = (lhs.block(&block), rhs.block(&block, width));
@@ -117,7 +117,7 @@ impl Kernel for PackedTask<'_> {
                     }
                     multiply_tile(simd, a, b, c, columns.len().div_ceil(S::LANES), block.start > 0);
                     if last {
-                        finish(c, width, bias, activation);
+                        finish::<S>(c, width, bias, activation);
                         // SAFETY: as above.
                         unsafe { output.tile(rows.clone(), columns).copy_from(simd, c, width) };
                     }
@@ -129,13 +129,13 @@ impl Kernel for PackedTask<'_> {
 
 /// Adds the bias to complete sums, and applies the activation.
 #[inline(always)]
-fn finish(sums: &mut [f32], width: usize, bias: Option<&[f32]>, activation: Activation) {
+fn finish<S: Simd>(sums: &mut [f32], width: usize, bias: Option<&[f32]>, activation: Activation) {
     if let Some(bias) = bias {
         for row in sums.chunks_exact_mut(width) {
             elementwise::add(row, bias);
         }
     }
-    elementwise::activate(sums, activation);
+    elementwise::activate::<S>(sums, activation);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Shared mutable views of buffers for tasks that write disjoint parts.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// The planes of a (B, C, H, W) map, each of `size` values, which tasks write channel by channel.
 #[derive(Clone, Copy)]
@@ -29,12 +30,22 @@ impl<'a> Planes<'a> {
     /// # Safety
     /// No other reference to this plane exists.
     pub(crate) unsafe fn plane(&self, sample: usize, channel: usize) -> &'a mut [f32] {
+        // SAFETY: by this function's contract.
+        unsafe { self.part(sample, channel, 0..self.size) }
+    }
+
+    /// A range of the values of a plane.
+    ///
+    /// # Safety
+    /// No other reference to these values exists.
+    pub(crate) unsafe fn part(&self, sample: usize, channel: usize, range: Range<usize>) -> &'a mut [f32] {
         assert!(sample < self.batch && channel < self.channels);
-        // SAFETY: the plane lies in the slice that was borrowed for 'a; the caller holds the
+        assert!(range.start <= range.end && range.end <= self.size);
+        // SAFETY: the part lies in the slice that was borrowed for 'a; the caller holds the
         // only reference.
         unsafe {
-            let start = self.data.add((sample * self.channels + channel) * self.size);
-            std::slice::from_raw_parts_mut(start, self.size)
+            let plane = self.data.add((sample * self.channels + channel) * self.size);
+            std::slice::from_raw_parts_mut(plane.add(range.start), range.len())
         }
     }
 }

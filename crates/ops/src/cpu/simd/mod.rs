@@ -9,7 +9,7 @@ mod x86;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use self::plain::Plain;
+pub(crate) use self::plain::Plain;
 
 /// A set of vector instructions.
 pub(crate) trait Simd: Copy + Send + Sync {
@@ -17,8 +17,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type V: Copy;
     /// A set of lanes.
     type Mask: Copy;
+    /// The instructions of the same processor for vectors of eight.
+    type Eight: Simd;
     /// Number of lanes of a vector.
     const LANES: usize;
+
+    /// Vectors of eight.
+    fn eight(self) -> Self::Eight;
 
     /// Loads `LANES` values.
     ///
@@ -56,6 +61,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a·b + c of single values, which a loop's vectorized form computes as [`Self::mul_add`] does.
+    fn fused(a: f32, b: f32, c: f32) -> f32;
+    /// The lanes of `a` and then `b` at even places, and those at odd places.
+    fn deinterleave(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// a where a > b, else b; b if either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// a where a < b, else b; b if either is NaN.

@@ -9,7 +9,13 @@ pub(crate) struct Plain;
 impl Simd for Plain {
     type V = [f32; 8];
     type Mask = (usize, usize);
+    type Eight = Self;
     const LANES: usize = 8;
+
+    #[inline(always)]
+    fn eight(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 8] {
@@ -69,6 +75,18 @@ impl Simd for Plain {
         // `f32::mul_add` is a slow call where the target has no fused instruction.
         let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
         std::array::from_fn(|i| if fused { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+    }
+
+    /// In two steps: without an instruction for it, one step is a call.
+    #[inline(always)]
+    fn fused(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: [f32; 8], b: [f32; 8]) -> ([f32; 8], [f32; 8]) {
+        let lane = |i: usize| if i < 8 { a[i] } else { b[i - 8] };
+        (std::array::from_fn(|i| lane(2 * i)), std::array::from_fn(|i| lane(2 * i + 1)))
     }
 
     #[inline(always)]

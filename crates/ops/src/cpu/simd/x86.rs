@@ -3,12 +3,13 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps,
-    _mm256_andnot_si256, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_or_ps,
-    _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps,
-    _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm256_andnot_si256, _mm256_blendv_ps, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cmp_ps,
+    _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_permute4x64_pd,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_ps, _mm256_storeu_ps,
+    _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_permutex2var_ps, _mm512_set1_ps, _mm512_setr_epi32, _mm512_storeu_ps,
 };
 
 use super::{Kernel, Simd, tile_sums};
@@ -44,7 +45,13 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K, simd: Avx2) -> K::Output {
 impl Simd for Avx2 {
     type V = __m256;
     type Mask = __m256i;
+    type Eight = Self;
     const LANES: usize = 8;
+
+    #[inline(always)]
+    fn eight(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
@@ -107,6 +114,24 @@ impl Simd for Avx2 {
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the token proves the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn fused(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: __m256, b: __m256) -> (__m256, __m256) {
+        // SAFETY: the token proves the instructions.
+        unsafe {
+            // Shuffles stay within halves, so they leave pairs in the order 0, 2, 1, 3.
+            let in_order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
+            (
+                in_order(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)),
+                in_order(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)),
+            )
+        }
     }
 
     #[inline(always)]
@@ -268,7 +293,13 @@ pub(super) unsafe fn run512<K: Kernel>(kernel: K, simd: Avx512) -> K::Output {
 impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
+    type Eight = Avx2;
     const LANES: usize = 16;
+
+    #[inline(always)]
+    fn eight(self) -> Avx2 {
+        self.0
+    }
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
@@ -330,6 +361,21 @@ impl Simd for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the token proves the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn fused(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: __m512, b: __m512) -> (__m512, __m512) {
+        // SAFETY: the token proves the instructions.
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
     }
 
     #[inline(always)]

@@ -43,7 +43,7 @@ impl<'a> ForwardPass<'a> {
 
     /// Replaces the gradient of one channel of the layer's output by that of the convolution's output.
     #[inline(always)]
-    fn backward_activation_and_norm<'p>(
+    fn backward_activation_and_norm<'p, S: Simd>(
         &self,
         channel: usize,
         mut plane: impl FnMut(usize) -> &'p mut [f32],
@@ -62,7 +62,7 @@ impl<'a> ForwardPass<'a> {
         };
         let (moments, affine) = (norm.moments[channel], norm.affines[channel]);
         for sample in 0..batch {
-            norm_grads.add(plane(sample), map(sample), affine, moments, spec.activation);
+            norm_grads.add::<S>(plane(sample), map(sample), affine, moments, spec.activation);
         }
         let z_grad = if spec.uses_running_stats() {
             NormInputGrad::of_running_stats(affine)
@@ -70,7 +70,7 @@ impl<'a> ForwardPass<'a> {
             NormInputGrad::through_batch(affine, moments, norm_grads, batch * size)
         };
         for sample in 0..batch {
-            z_grad.apply_in_place(plane(sample), map(sample), spec.activation);
+            z_grad.apply_in_place::<S>(plane(sample), map(sample), spec.activation);
         }
         norm_grads
     }
@@ -237,28 +237,28 @@ impl<'a> Kernel for BackwardChannel<'a> {
         }
         let norm = match passed {
             Some(passed) => passed[channel],
-            None => pass.backward_activation_and_norm(channel, |sample| plane(&grad, sample)),
+            None => pass.backward_activation_and_norm::<S>(channel, |sample| plane(&grad, sample)),
         };
         let mut grads = ChannelGrads { norm, weight: Vec::new(), previous_norm: BatchNormGrads::default() };
         let Some(depthwise) = depthwise else { return grads };
         let weight = &pass.weight[channel * kh * kw..][..kh * kw];
-        let mut runner = depthwise.runner();
+        let mut runner = depthwise.backward_runner();
         let mut scratch = Scratch::dirty(h * w);
         let mut sums = Scratch::zeroed(kh * kw * S::LANES);
         for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
             let values = &values[channel * h * w..][..h * w];
             let grad = &*plane(&grad, sample);
             let weight_grad = wants_weight
-                .then(|| (with_epilogue(x.epilogue, channel, values, &mut scratch), &mut sums[..]));
+                .then(|| (with_epilogue::<S>(x.epilogue, channel, values, &mut scratch), &mut sums[..]));
             let mut input_grad = input_grad.map(|planes| plane(&planes, sample));
             runner.backward(simd, grad, weight, weight_grad, input_grad.as_deref_mut());
             if let (Some(input_grad), None) = (input_grad, &previous) {
-                elementwise::input_grad(input_grad, values, x.epilogue.activation());
+                elementwise::input_grad::<S>(input_grad, values, x.epilogue.activation());
             }
         }
         if let (Some(previous), Some(input_grad)) = (previous, &input_grad) {
             grads.previous_norm =
-                previous.backward_activation_and_norm(channel, |sample| plane(input_grad, sample));
+                previous.backward_activation_and_norm::<S>(channel, |sample| plane(input_grad, sample));
         }
         if wants_weight {
             grads.weight = sums.chunks_exact(S::LANES).map(|sums| sums.iter().sum()).collect();

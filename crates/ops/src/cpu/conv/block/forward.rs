@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::{ConvBnActSpec, InferenceWeights, LayerParams, with_epilogue};
 use crate::config::Activation;
 use crate::cpu::batch_norm::{Affine, Moments};
-use crate::cpu::conv::depthwise::Depthwise;
+use crate::cpu::conv::depthwise::{Depthwise, PlaneRunner};
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};
-use crate::cpu::elementwise;
+use crate::cpu::elementwise::{self, Clamp};
 use crate::cpu::memory::buffer::{Buffer, filled, zeros};
 use crate::cpu::memory::planes::Planes;
 use crate::cpu::memory::scratch::Scratch;
@@ -140,8 +140,8 @@ impl Kernel for ForwardChannel<'_> {
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { planes.plane(sample, channel) };
         if let Some(depthwise) = depthwise {
-            let conv = ChannelConv { shape: &spec.shape, depthwise, channel, x, weight };
-            conv.run(simd, 0.0, Activation::Identity, plane);
+            let conv = ChannelConv { shape: &spec.shape, channel, x, weight };
+            conv.run(simd, &mut depthwise.forward_runner(), (0.0, Clamp::NONE), plane);
         }
         spec.running_moments(channel)
             .unwrap_or_else(|| Moments::of((0..spec.shape.batch).map(|sample| &*plane(sample)), epsilon))
@@ -151,7 +151,6 @@ impl Kernel for ForwardChannel<'_> {
 /// The depthwise convolution of one channel of all samples.
 pub(super) struct ChannelConv<'a> {
     pub(super) shape: &'a ConvShape,
-    pub(super) depthwise: &'a Depthwise,
     pub(super) channel: usize,
     pub(super) x: LazyMap<'a>,
     /// The weights of all channels.
@@ -159,25 +158,23 @@ pub(super) struct ChannelConv<'a> {
 }
 
 impl ChannelConv<'_> {
-    /// Computes f(w ∗ x + bias), writing each sample's plane to `z`.
+    /// Computes clamp(bias + w ∗ x), writing each sample's plane to `z`.
     #[inline(always)]
     pub(super) fn run<'p, S: Simd>(
         self,
         simd: S,
-        bias: f32,
-        activation: Activation,
+        runner: &mut PlaneRunner<'_>,
+        epilogue: (f32, Clamp),
         mut z: impl FnMut(usize) -> &'p mut [f32],
     ) {
-        let Self { shape, depthwise, channel, x, weight } = self;
+        let Self { shape, channel, x, weight } = self;
         let &ConvShape { c_in, h, w, kh, kw, .. } = shape;
         let weight = &weight[channel * kh * kw..][..kh * kw];
-        let mut runner = depthwise.runner();
-        let mut scratch = Scratch::dirty(h * w);
+        let mut scratch = (!x.epilogue.is_none()).then(|| Scratch::dirty(h * w));
         for (sample, values) in x.values.chunks_exact(c_in * h * w).enumerate() {
-            let plane = with_epilogue(x.epilogue, channel, &values[channel * h * w..][..h * w], &mut scratch);
-            let z = z(sample);
-            runner.forward(simd, plane, weight, bias, z);
-            elementwise::activate(z, activation);
+            let scratch = scratch.as_deref_mut().unwrap_or_default();
+            let plane = with_epilogue::<S>(x.epilogue, channel, &values[channel * h * w..][..h * w], scratch);
+            runner.forward(simd, plane, weight, epilogue, z(sample));
         }
     }
 }
@@ -210,21 +207,21 @@ impl Kernel for TailPlane<'_> {
             PlaneInput::InPlace => {}
             PlaneInput::From(from) => {
                 let size = plane.len();
-                from.epilogue.apply_from(channel, &from.values[index * size..][..size], plane);
+                from.epilogue.apply_from::<S>(channel, &from.values[index * size..][..size], plane);
             }
             PlaneInput::Pooled(from, shape, argmax) => {
                 let size = shape.h * shape.w;
                 let mut scratch = Scratch::dirty(size);
                 let values = &from.values[index * size..][..size];
-                let whole = with_epilogue(from.epilogue, channel, values, &mut scratch);
+                let whole = with_epilogue::<S>(from.epilogue, channel, values, &mut scratch);
                 ArgmaxPlane { shape, plane: whole, out: &mut *plane, argmax }.run(simd);
             }
         }
         if let Some(addend) = tail.addend {
             let values = &addend.values[index * plane.len()..][..plane.len()];
             let mut scratch = Scratch::dirty(plane.len());
-            elementwise::add(plane, with_epilogue(addend.epilogue, channel, values, &mut scratch));
+            elementwise::add(plane, with_epilogue::<S>(addend.epilogue, channel, values, &mut scratch));
         }
-        elementwise::activate(plane, tail.activation);
+        elementwise::activate::<S>(plane, tail.activation);
     }
 }

@@ -1,10 +1,12 @@
 //! The layers of a block (convolution, batch normalization, activation) on slices.
 
 mod backward;
+mod expand_depthwise;
 mod forward;
 mod inference;
 
 pub(crate) use self::backward::{ForwardPass, GradSource, LayerGrads, OutputGrad, PropagatedGrad};
+pub(crate) use self::expand_depthwise::ExpandDepthwise;
 pub(crate) use self::forward::{BlockTail, SavedActivations};
 pub(crate) use self::inference::InferenceWeights;
 
@@ -13,6 +15,7 @@ use super::epilogue::Epilogue;
 use crate::config::Activation;
 use crate::cpu::batch_norm::Moments;
 use crate::cpu::plan;
+use crate::cpu::simd::Simd;
 use crate::packed_weights::Packing;
 use crate::shape::ConvShape;
 
@@ -102,7 +105,7 @@ impl ConvBnActSpec {
 
 /// Applies an epilogue to a plane, whose result is in `scratch` unless the epilogue does nothing.
 #[inline(always)]
-fn with_epilogue<'a>(
+fn with_epilogue<'a, S: Simd>(
     epilogue: Epilogue<'_>,
     channel: usize,
     plane: &'a [f32],
@@ -111,6 +114,6 @@ fn with_epilogue<'a>(
     if epilogue.is_none() {
         return plane;
     }
-    epilogue.apply_from(channel, plane, scratch);
+    epilogue.apply_from::<S>(channel, plane, scratch);
     scratch
 }

@@ -214,7 +214,7 @@ impl Kernel for ForwardTask<'_> {
             }
             o += channels;
         }
-        elementwise::activate(out, activation);
+        elementwise::activate::<S>(out, activation);
     }
 }
 
