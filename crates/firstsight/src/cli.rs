@@ -150,7 +150,7 @@ impl Common {
         let mut runtime = Runtime::new(device)
             .device_name(name)
             .available_memory(memory::available)
-            .interrupt(interrupt::install()?)
+            .interrupt(interrupt::install(is_root)?)
             .communicator(communicator)
             .progress(move |event| {
                 if is_root {

@@ -5,14 +5,16 @@ use anyhow::{Context as _, Result};
 use firstsight_transfer::InterruptFlag;
 
 /// Installs the process's Ctrl-C handler, which raises the flag. Where no work heeds it, and for the second time, it ends
-/// the process.
-pub(crate) fn install() -> Result<InterruptFlag> {
+/// the process, and says so if it `speaks`.
+pub(crate) fn install(speaks: bool) -> Result<InterruptFlag> {
     let flag = InterruptFlag::default();
     let handler = flag.clone();
     ctrlc::set_handler(move || {
         let again = handler.is_raised();
         if !handler.raise() || again {
-            eprintln!("interrupted; finished images, features and epochs are kept");
+            if speaks {
+                eprintln!("interrupted; finished images, features and epochs are kept");
+            }
             std::process::exit(130);
         }
     })
