@@ -65,9 +65,9 @@ pub trait Batches {
     /// The number of examples in an epoch.
     fn n_examples(&self) -> usize;
 
-    /// Parts of an epoch's batches. Each batch is cut into `n` shards of consecutive examples, of which the first ones have one
-    /// more where `n` does not divide the examples. Shard s of batch b has number b·n + s. The shards of the numbers `own`, which
-    /// rise, are given in their order.
+    /// Some shards of an epoch's batches. Each batch is cut into `n` shards of consecutive examples; where `n` does not divide
+    /// them, the first shards have one more. Shard s of batch b has the number b·n + s. `own` holds the numbers of the wanted
+    /// shards in ascending order, and they come in that order.
     ///
     /// By default whole batches are made and cut. A source that can make a shard alone does so; [`Loader`](crate::Loader) then
     /// mixes examples within a shard.

@@ -42,7 +42,7 @@ impl CustomOp2 for Add {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sum = elementwise::par_sum(cpu::slice(x, x_layout)?, cpu::slice(y, y_layout)?);
+        let sum = elementwise::par_added(cpu::slice(x, x_layout)?, cpu::slice(y, y_layout)?);
         Ok((CpuStorage::F32(sum), x_layout.shape().clone()))
     }
 

@@ -50,13 +50,16 @@ impl<'a, M: ModuleT> Inference<'a, M> {
 
 fn run_in_pool<M: ModuleT + Sync>(model: &M, packed: &PackedWeights, xs: &Tensor) -> Result<Tensor> {
     const TOGETHER: usize = 8;
+    // The pool's threads would wait for another device.
+    if !xs.device().is_cpu() {
+        return Inference::new(model, packed).forward(xs);
+    }
     let batch = xs.dim(0)?;
-    let together = if xs.device().is_cpu() { TOGETHER } else { batch.max(1) };
     let part = |part: usize| {
-        let first = part * together;
-        Ok(model.forward_t(&xs.narrow(0, first, together.min(batch - first))?, false)?.detach())
+        let first = part * TOGETHER;
+        Ok(model.forward_t(&xs.narrow(0, first, TOGETHER.min(batch - first))?, false)?.detach())
     };
-    let parts = packed.infer_parts(batch.div_ceil(together).max(1), part);
+    let parts = packed.infer_parts(batch.div_ceil(TOGETHER).max(1), part);
     match parts.into_iter().collect::<Result<Vec<Tensor>>>()?.as_slice() {
         [all] => Ok(all.clone()),
         parts => Tensor::cat(parts, 0),

@@ -475,7 +475,7 @@ pub(crate) fn par_add(target: &mut [f32], addend: &[f32]) {
 }
 
 /// x + y on all threads.
-pub(crate) fn par_sum(x: &[f32], y: &[f32]) -> Vec<f32> {
+pub(crate) fn par_added(x: &[f32], y: &[f32]) -> Vec<f32> {
     struct Run<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
     impl Kernel for Run<'_> {
         type Output = ();

@@ -6,7 +6,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `plan.rs` | the choice of an algorithm for every convolution |
-//! | `conv/block/` | convolution, batch normalization and activation: [forward](conv::block), backward, inference |
+//! | `conv/block/` | convolution, batch normalization and activation: [forward](conv::block), backward, inference, and a pointwise and a depthwise layer by strips |
 //! | `conv/dense.rs` | dense convolutions and the gradient of their input, by the planned algorithm |
 //! | `conv/implicit_gemm.rs`, `conv/col2im.rs` | convolution as a matrix product, and the gradients of input and weights |
 //! | `conv/winograd.rs` | 3 × 3 and 5 × 5 convolution with fewer multiplications |

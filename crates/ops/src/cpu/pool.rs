@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::elementwise;
-use super::memory::buffer::{filled, filled_with, zeros};
+use super::memory::buffer::{filled, zeros};
 use super::memory::scratch::Scratch;
+use super::memory::threads::map_tasks;
 use crate::config::PadCounting;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::shape::PoolShape;
@@ -205,10 +206,8 @@ pub(crate) fn avg_forward(shape: &PoolShape, x: &[f32], counting: PadCounting) -
     let pixels = shape.oh * shape.ow;
     let (scales, size) = (scales(shape, counting), shape.h * shape.w);
     if shape.is_global() {
-        return filled_with(x.len() / size, MEANS, |index, out| {
-            dispatch(Means { x: &x[index * MEANS * size..][..out.len() * size], size, out });
-        })
-        .0;
+        let maps: Vec<&[f32]> = x.chunks(MEANS * size).collect();
+        return map_tasks(maps.len(), x.len(), |task| dispatch(Means { x: maps[task], size })).concat();
     }
     filled(shape.batch * shape.channels, pixels, |index, out| {
         dispatch(MeanPlane { shape, scales: &scales, plane: &x[index * size..][..size], out });
@@ -236,18 +235,18 @@ fn visible_outputs(shape: &PoolShape, kx: usize) -> (usize, usize) {
 struct Means<'a> {
     x: &'a [f32],
     size: usize,
-    out: &'a mut [f32],
 }
 
 impl Kernel for Means<'_> {
-    type Output = ();
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { x, size, out } = self;
-        for (out, plane) in out.iter_mut().zip(x.chunks_exact(size)) {
-            *out = elementwise::sum(plane) / size as f32;
+    fn run<S: Simd>(self, _: S) -> Vec<f32> {
+        let mut means = Vec::with_capacity(self.x.len() / self.size);
+        for plane in self.x.chunks_exact(self.size) {
+            means.push(elementwise::sum(plane) / self.size as f32);
         }
+        means
     }
 }
 
