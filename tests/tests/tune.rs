@@ -302,3 +302,92 @@ fn a_study_lives_in_an_sqlite_file() {
     let address = format!("sqlite:///{}", here.join("study.db").display());
     assert_eq!(json(&tune("logistic", "3", &["--storage", &address, "--json"])), again);
 }
+
+#[test]
+fn a_file_states_what_is_searched() {
+    let folder = scene();
+    let here = folder.path();
+    let space = r#"
+learning_rate = { low = 1e-3, high = 1e-1, log = true }
+optimizer = { choices = ["adam", "adamw", "sgd"] }
+momentum = { low = 0.5, high = 0.9, step = 0.1, when = { optimizer = "sgd" } }
+weight_decay = { low = 0.0, high = 0.1, when = { optimizer = "adamw" } }
+schedule = { choices = ["constant", "cosine"] }
+mix = { choices = ["none", "mixup"], when = { model = "small-cnn" } }
+batch_size = 8
+"#;
+    std::fs::write(here.join("space.toml"), space).unwrap();
+    let more = ["--space", "space.toml", "--storage", "st.log", "--json", "--sampler", "random"];
+    let both = ["--model", "small-cnn"];
+    let args = |trials: &'static str, more_still: &[&'static str]| {
+        tune("logistic", trials, &[&more[..], &both, more_still].concat())
+    };
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&succeeds(here, args)).unwrap() };
+    let document = json(&args("24", &["--out", "out", "--report", "page.html"]));
+    let trials = document["trials"].as_array().unwrap();
+    let mut seen = [0; 4];
+    for trial in trials {
+        assert!(["complete", "pruned"].contains(&trial["state"].as_str().unwrap()), "{trial}");
+        let params = &trial["params"];
+        let has = |name: &str| params.get(name).is_some();
+        assert_eq!(has("momentum"), params["optimizer"] == "sgd", "{params}");
+        assert_eq!(has("weight_decay"), params["optimizer"] == "adamw", "{params}");
+        assert_eq!(has("mix"), params["model"] == "small-cnn", "{params}");
+        assert!(has("schedule") && !has("batch_size"), "{params}");
+        let found = [has("momentum"), has("weight_decay"), has("mix"), params["schedule"] == "cosine"];
+        found.iter().zip(&mut seen).for_each(|(found, n)| *n += usize::from(*found));
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+    // The winner is a run of these settings.
+    assert!(succeeds(here, &["predict", "--run", "out/best", "data/down/3.png"]).contains("down"));
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(here.join("out/best/config.json")).unwrap()).unwrap();
+    assert_eq!(config["training"]["batch_size"], 8);
+    assert_eq!(config["training"]["learning_rate"], document["best"]["params"]["learning_rate"]);
+    let page = std::fs::read_to_string(here.join("page.html")).unwrap();
+    assert!(page.contains("floats from 0.5 to 0.9 by 0.1, where `optimizer` is"), "the space is stated");
+
+    // A study goes on with another range, and with no other choices.
+    let change = |from: &str, to: &str| {
+        std::fs::write(here.join("space.toml"), space.replace(from, to)).unwrap();
+    };
+    change("high = 1e-1", "high = 1e-2");
+    assert_eq!(json(&args("25", &[]))["trials"].as_array().unwrap().len(), 25);
+    change("\"adam\", \"adamw\"", "\"adamw\", \"adam\"");
+    refuses(
+        here,
+        &args("26", &[]),
+        &["is about another search", "keeps its choices", "--from-study firstsight"],
+    );
+    change("batch_size = 8", "batch_size = 4");
+    refuses(here, &args("26", &[]), &["`batch_size`", "8, and now as 4", "fixed value"]);
+    let plain = tune("logistic", "26", &[&both[..], &["--storage", "st.log"]].concat());
+    refuses(here, &plain, &["it was begun with --space"]);
+    // What is wrong with the file is said before an image is read.
+    let wrong = [
+        (
+            "optimizer = \"sgd\" } }\nweight",
+            "optimizer = \"rmsprop\" } }\nweight",
+            "line 4, `momentum.when.optimizer`: expected a value of `optimizer`",
+        ),
+        ("mix =", "mixture =", "line 7, `mixture`: expected one of learning_rate, batch_size"),
+        ("low = 1e-3", "low = 0.0", "line 2, `learning_rate.low`: expected a number above 0, found 0.0"),
+        ("model = \"small-cnn\"", "model = \"lenet5\"", "line 7, `mix.when.model`"),
+    ];
+    for (from, to, words) in wrong {
+        change(from, to);
+        let output = cli(here, &args("30", &[]));
+        refused(&output, &["space.toml, ", words]);
+        assert!(!text(&output.stderr).contains("images"), "{}", text(&output.stderr));
+    }
+    let said = refused_file(here);
+    assert!(said.contains("no-such.toml"), "{said}");
+    let help = succeeds(here, &["tune", "--help"]);
+    assert!(help.contains("momentum of sgd: a number of at least 0, below 1 [default: 0.9]"), "{help}");
+}
+
+fn refused_file(here: &Path) -> String {
+    let output = cli(here, &tune("logistic", "2", &["--space", "no-such.toml"]));
+    refused(&output, &["reading the search space"]);
+    text(&output.stderr)
+}

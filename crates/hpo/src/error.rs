@@ -19,6 +19,17 @@ pub enum Error {
         /// The values that break it.
         found: String,
     },
+    /// A file of a search space that states none.
+    #[cfg(feature = "toml")]
+    #[error("{place}: expected {expected}, found {found}")]
+    SpaceFile {
+        /// The file, with its line and the parameter.
+        place: String,
+        /// The expected content.
+        expected: String,
+        /// The content found.
+        found: String,
+    },
     /// A parameter was suggested with incompatible distributions.
     #[error("parameter `{name}` was suggested as {before}, and now as {now}: {rule}")]
     Incompatible {

@@ -5,6 +5,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `space.rs` | ranges, and their [`Distribution`]s |
+//! | `space_file.rs` | spaces that a TOML file states |
 //! | `trial.rs` | [`Suggest`] and its implementors: [`Trial`] samples, [`Replay`] repeats |
 //! | `study.rs` | [`Study`]: ask, tell, optimize, with one worker or several |
 //! | `sampler/` | one file per [`Sampler`]; `tpe/` has the estimators and the history that they are fitted to |
@@ -49,6 +50,8 @@ mod python;
 mod random;
 pub mod sampler;
 mod space;
+#[cfg(feature = "toml")]
+mod space_file;
 pub mod storage;
 mod study;
 mod trial;
@@ -64,6 +67,8 @@ pub use self::random::RandomState;
 pub use self::sampler::tpe::{Bandwidth, Multivariate};
 pub use self::sampler::{Grid, Random, Sampler, StudyView, Tpe, TpeConfig, grid_cost};
 pub use self::space::{Distribution, FloatRange, IntRange};
+#[cfg(feature = "toml")]
+pub use self::space_file::{Known, SearchSpace, Settings, Values};
 #[cfg(feature = "postgresql")]
 pub use self::storage::Postgres;
 #[cfg(feature = "sqlite")]

@@ -100,6 +100,51 @@ pub enum Optimization {
         /// Weight decay.
         decay: f64,
     },
+    /// Another optimizer with a schedule of its own, as a search finds them.
+    Other {
+        /// The optimizer.
+        optimizer: OptimizerKind,
+        /// The share of the steps over which the learning rate rises before it falls along a cosine to 0. It is constant where there
+        /// is none.
+        warmup: Option<f64>,
+    },
+}
+
+/// An optimizer without its learning rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OptimizerKind {
+    /// Adam with Keras's defaults.
+    Adam,
+    /// AdamW with PyTorch's defaults.
+    AdamW {
+        /// Weight decay.
+        decay: f64,
+    },
+    /// Gradient descent with momentum.
+    Sgd {
+        /// μ in [0, 1).
+        momentum: f64,
+    },
+}
+
+impl OptimizerKind {
+    fn config(self, lr: f64) -> OptimizerConfig {
+        match self {
+            Self::Adam => OptimizerConfig::adam_keras(lr),
+            Self::AdamW { decay } => OptimizerConfig::adamw(lr, decay),
+            Self::Sgd { momentum } => OptimizerConfig::sgd(lr, momentum),
+        }
+    }
+}
+
+impl std::fmt::Display for OptimizerKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Adam => f.write_str("Adam"),
+            Self::AdamW { decay } => write!(f, "AdamW of weight decay {decay}"),
+            Self::Sgd { momentum } => write!(f, "SGD of momentum {momentum}"),
+        }
+    }
 }
 
 impl Optimization {
@@ -109,22 +154,30 @@ impl Optimization {
             Self::AdamWCosine { decay } => {
                 (OptimizerConfig::adamw(lr, decay), Schedule::WarmupCosine { warmup: 0.05, floor: 0.01 })
             }
+            Self::Other { optimizer, warmup } => {
+                let cosine = |warmup| Schedule::WarmupCosine { warmup, floor: 0.0 };
+                (optimizer.config(lr), warmup.map_or(Schedule::Constant, cosine))
+            }
         }
     }
 
     /// The optimizer's name.
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Adam => "Adam",
-            Self::AdamWCosine { .. } => "AdamW along a cosine",
+            Self::Adam => "Adam".to_owned(),
+            Self::AdamWCosine { .. } => "AdamW along a cosine".to_owned(),
+            Self::Other { optimizer, warmup: None } => optimizer.to_string(),
+            Self::Other { optimizer, warmup: Some(warmup) } => {
+                format!("{optimizer} along a cosine after a rise over {warmup}")
+            }
         }
     }
 
     /// The optimizer in words, for reports.
     pub fn describe(self, lr: f64) -> String {
         match self {
-            Self::Adam => format!("Adam {lr}"),
             Self::AdamWCosine { decay } => format!("AdamW {lr} falling as a cosine, weight decay {decay}"),
+            Self::Adam | Self::Other { .. } => format!("{} {lr}", self.name()),
         }
     }
 }
@@ -332,8 +385,9 @@ impl Training {
             .with("seed", seed)
             .with("seed of the split", split_seed);
         match self.optimization {
-            Optimization::Adam => identity,
+            Optimization::Adam | Optimization::Other { warmup: None, .. } => identity,
             // A cosine over another number of epochs is another schedule.
+            Optimization::Other { warmup: Some(_), .. } => identity.with("epochs", self.epochs),
             Optimization::AdamWCosine { decay } => {
                 identity.with("weight decay", decay).with("epochs", self.epochs)
             }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use firstsight_hpo::{FrozenTrial, Recast, Storage, Study, TrialState};
 use serde_json::Value;
 
-use super::{Args, SamplerName, plan, settings::Settings};
+use super::{Args, SamplerName, settings::Settings, space::Space};
 
 /// Attributes of a trial that was taken over: the name of its study, and its number there.
 const STUDY: &str = "from_study";
@@ -21,6 +21,7 @@ pub(super) fn take_over(
     from: &str,
     old: &Settings,
     args: &Args,
+    space: &Space,
     seed: u64,
 ) -> Result<()> {
     // Nothing is drawn from this study.
@@ -33,7 +34,7 @@ pub(super) fn take_over(
         .collect();
     let (mut taken, mut left_out) = (Vec::new(), Vec::new());
     for trial in earlier.trials()?.iter().filter(|trial| !known.contains(&(trial.number as u64))) {
-        match adapted(trial, from, old, args, seed) {
+        match adapted(trial, from, old, args, space, seed) {
             Ok(adapted) => {
                 study.add_trial(&adapted).with_context(|| format!("trial {} of {from}", trial.number))?;
                 taken.push(trial.number.to_string());
@@ -60,6 +61,7 @@ fn adapted(
     from: &str,
     old: &Settings,
     args: &Args,
+    space: &Space,
     seed: u64,
 ) -> Result<FrozenTrial, String> {
     if !matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
@@ -75,7 +77,7 @@ fn adapted(
         return Err(format!("its model {model} is not searched"));
     }
     let mut recast = Recast::new(values);
-    plan(&mut recast, args, seed).map_err(|error| error.to_string())?;
+    space.plan(&mut recast, args, seed).map_err(|error| error.to_string())?;
     let mut user_attrs = trial.user_attrs.clone();
     user_attrs.insert(STUDY.to_owned(), from.into());
     user_attrs.insert(NUMBER.to_owned(), trial.number.into());

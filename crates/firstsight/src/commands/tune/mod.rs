@@ -1,6 +1,7 @@
 mod earlier;
 mod kept;
 mod settings;
+mod space;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -10,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use candle_core::Var;
-use firstsight_data::{AugmentationConfig, InputSpec, OnError, Task};
+use firstsight_data::{InputSpec, OnError, Task};
 use firstsight_hpo::{
-    Direction, FloatRange, FrozenTrial, Percentile, PercentileConfig, Random, Replay, Stop, Storage, Study,
-    StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
+    Direction, FrozenTrial, Percentile, PercentileConfig, Random, Stop, Storage, Study, StudyBuilder, Tpe,
+    TpeConfig, Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
-use firstsight_models::{InputShape, ModelInfo, SaveDtype};
+use firstsight_models::{InputShape, ModelInfo};
 use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
 use firstsight_transfer::{
-    DecodedSplits, FileNotes, Interrupted, Runtime, TrainingRecord, files, report_sections,
-    training::{Optimization, Training},
+    DecodedSplits, FileNotes, Interrupted, Runtime, files, report_sections, training::Training,
 };
 use serde::Serialize;
 
 use self::settings::{Data, Settings};
+use self::space::Space;
 use crate::{
     context::Context,
     data::DataArgs,
@@ -40,6 +41,7 @@ use crate::{
 const HOPELESS: usize = 3;
 
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = space::help())]
 pub struct Args {
     #[command(flatten)]
     data: DataArgs,
@@ -49,6 +51,10 @@ pub struct Args {
     /// Input size
     #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
     input: InputSize,
+    /// TOML file that states what is searched [default: a learning rate from 1e-4 to 1e-2 and a batch size of 32 to 256]; the
+    /// parameters are listed below
+    #[arg(long, value_name = "FILE")]
+    space: Option<PathBuf>,
     /// Number of trials in all: those of a stored study, of all workers and of all commands that share it. Three that fail for
     /// one reason before any has a value end the search
     #[arg(long, value_parser = values::positive, value_name = "N")]
@@ -126,54 +132,22 @@ struct TuneJson<'a> {
     files: Option<&'a FileNotes>,
 }
 
-/// The search space: a learning rate, a batch size and, where several are named, the model.
-fn plan(trial: &mut impl Suggest, args: &Args, seed: u64) -> firstsight_hpo::Result<Training> {
-    let learning_rate = trial.float("learning_rate", FloatRange::new(1e-4, 1e-2).log())?;
-    let batch_size = trial.categorical("batch_size", &[32usize, 64, 128, 256])?;
-    let model = match args.model[..] {
-        [only] => only,
-        ref several => {
-            let labelled: Vec<(&str, &'static ModelInfo)> =
-                several.iter().map(|kind| (kind.name, *kind)).collect();
-            trial.one_of("model", &labelled)?
-        }
-    };
-    let InputSize { height, width, channels } = args.input;
-    // Every model sees the same decoded images, each normalized as its own layers want them.
-    let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
-    Ok(Training {
-        model,
-        input: InputSpec { mean, std, ..args.decoded() },
-        epochs: args.epochs,
-        patience: args.patience,
-        optimization: Optimization::Adam,
-        save_dtype: SaveDtype::Float32,
-        record: TrainingRecord {
-            seed,
-            split_seed: args.split.split_seed,
-            batch_size,
-            shards: 1,
-            learning_rate,
-            augmentation: AugmentationConfig::default(),
-        },
-    })
-}
-
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(file) = &args.report {
         files::check_writable(file)?;
     }
     // What cannot be searched is refused before the images are decoded.
+    let space = Space::new(args)?;
     let builder = builder(args, context)?;
     let storage = args.storage.as_deref().map(open).transpose()?;
     if let Some(storage) = &storage {
-        check(&**storage, args, &Settings::new(args, context.seed, None))?;
+        check(&**storage, args, &Settings::new(args, &space, context.seed, None))?;
     }
     check_input(args, &context.runtime)?;
     let folders = args.data.splits(&args.split, &context.runtime)?;
     let on_error = args.reading.on_error(OnError::Fail);
     let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
-    let study = study(builder, storage, args, context, &splits)?;
+    let study = study(builder, storage, args, &space, context, &splits)?;
     if let Some(out) = &args.out {
         kept::take_up(&study, out, &args.take_up)?;
     }
@@ -189,7 +163,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
             let bar = progress.trial(trial.number(), splits.target().monitor());
-            let value = objective(trial, &study, args, context, &splits, Interrupt(pressed.clone()), bar);
+            let work = Work { args, space: &space, context, splits: &splits };
+            let value = objective(trial, &study, work, Interrupt(pressed.clone()), bar);
             let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
             let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(|a, b| goal.better(a, b));
@@ -220,7 +195,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     // A page that cannot be written is told after the result.
     let written = match &args.report {
         None => Ok(()),
-        Some(file) => page(args, context, &splits, &trials, best.as_deref(), started.elapsed())
+        Some(file) => page(args, &space, context, &splits, &trials, best.as_deref(), started.elapsed())
             .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
             .map(|()| eprintln!("{}", file.display())),
     };
@@ -248,7 +223,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             None => bail!("none of {} trials has a value", trials.len()),
         }
     };
-    let winner = plan(&mut Replay::new(&best), args, context.seed)?;
+    let winner = space.replay(&best, args, context.seed)?;
     let kept = args.out.as_deref().map(|out| kept::winner(out, &winner, best.number, args, &splits, context));
     let kept = kept.transpose()?;
     if args.json {
@@ -256,10 +231,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let Training { model, record, .. } = winner;
     println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
-    println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
+    if args.space.is_some() {
+        best.params.iter().for_each(|param| println!("{} = {}", param.name, param.value()));
+    } else {
+        println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
+    }
     if let Some(kept) = kept {
         let name = context.command.get_name();
         println!("to use it: {name} predict --run {:?} IMAGE", kept.display());
+        return written;
+    }
+    if args.space.is_some() {
+        println!("to keep it as a run: the same command with --out DIR");
         return written;
     }
     println!(
@@ -344,13 +327,14 @@ fn study(
     builder: StudyBuilder,
     storage: Option<Arc<dyn Storage>>,
     args: &Args,
+    space: &Space,
     context: &Context,
     splits: &DecodedSplits,
 ) -> Result<Study> {
     let builder = builder.direction(Goal::of(splits).direction);
     let Some(storage) = storage else { return Ok(builder.create()?) };
     let data = Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) };
-    let settings = Settings::new(args, context.seed, Some(data));
+    let settings = Settings::new(args, space, context.seed, Some(data));
     check(&*storage, args, &settings)?;
     let study = builder.shared_storage(storage.clone()).load_or_create()?;
     if Settings::stored(&*storage, &args.study)?.is_none() {
@@ -359,7 +343,7 @@ fn study(
     if let Some(from) = &args.from_study
         && let Some(old) = Settings::stored(&*storage, from)?
     {
-        earlier::take_over(&study, storage, from, &old, args, context.seed)?;
+        earlier::take_over(&study, storage, from, &old, args, space, context.seed)?;
     }
     Ok(study)
 }
@@ -404,17 +388,24 @@ impl Goal {
     }
 }
 
+/// What trials work on.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    args: &'a Args,
+    space: &'a Space,
+    context: &'a Context,
+    splits: &'a DecodedSplits,
+}
+
 /// The best epoch's value of a training with the trial's settings.
 fn objective(
     trial: &mut Trial<'_>,
     study: &Study,
-    args: &Args,
-    context: &Context,
-    splits: &DecodedSplits,
+    Work { args, space, context, splits }: Work<'_>,
     mut interrupt: Interrupt,
     mut bar: TrialProgress,
 ) -> Result<f64, Stop> {
-    let plan = plan(trial, args, context.seed)?;
+    let plan = space.plan(trial, args, context.seed)?;
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let monitor = splits.target().monitor();
@@ -509,6 +500,7 @@ impl Callback for Pruning<'_, '_> {
 /// The search as a report.
 fn page(
     args: &Args,
+    space: &Space,
     context: &Context,
     splits: &DecodedSplits,
     trials: &[Arc<FrozenTrial>],
@@ -538,6 +530,9 @@ fn page(
         ("device", context.runtime.device_name.clone()),
         ("time", format!("{} for the trials of this call", number::duration(time))),
     ]);
+    if args.space.is_some() {
+        report.facts(&space.stated.describe());
+    }
     if let Some(provenance) = &splits.provenance {
         report.facts(&provenance.facts());
     }

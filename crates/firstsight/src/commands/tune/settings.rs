@@ -1,23 +1,26 @@
 //! What a stored study is about, so that its trials are not mixed with those of another search.
 
 use anyhow::{Result, bail};
-use firstsight_hpo::{Storage, Study};
+use firstsight_hpo::{SearchSpace, Storage, Study};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Args;
+use super::{Args, space::Space};
 
 /// Attribute of the study that holds them.
 const ATTRIBUTE: &str = "firstsight";
 
 /// A search without its sampler and length.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) models: Vec<String>,
     input: String,
     epochs: usize,
     patience: usize,
     seed: u64,
+    /// Where a file stated it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    space: Option<SearchSpace>,
     /// Once the images are decoded.
     data: Option<Data>,
 }
@@ -31,13 +34,14 @@ pub(super) struct Data {
 }
 
 impl Settings {
-    pub(super) fn new(args: &Args, seed: u64, data: Option<Data>) -> Self {
+    pub(super) fn new(args: &Args, space: &Space, seed: u64, data: Option<Data>) -> Self {
         Self {
             models: args.model.iter().map(|kind| kind.name.to_owned()).collect(),
             input: args.input.to_string(),
             epochs: args.epochs,
             patience: args.patience,
             seed,
+            space: args.space.as_ref().map(|_| space.stated.clone()),
             data,
         }
     }
@@ -77,6 +81,7 @@ impl Settings {
             epochs: epochs.parse().ok()?,
             patience: patience.parse().ok()?,
             seed: seed.parse().ok()?,
+            space: None,
             data: Some(Data { classes: classes.parse().ok()?, content: content.to_owned() }),
         })
     }
@@ -90,7 +95,14 @@ impl Settings {
             ("--seed", stored.seed.to_string(), self.seed.to_string()),
         ];
         let differ = pairs.into_iter().filter(|(_, there, here)| there != here);
-        differ.map(|(flag, there, here)| format!("{flag} was {there} and is {here}")).collect()
+        let differ = differ.map(|(flag, there, here)| format!("{flag} was {there} and is {here}"));
+        let space = match (&stored.space, &self.space) {
+            (None, None) => None,
+            (Some(there), Some(here)) => here.check_same_study(there).err().map(|error| error.to_string()),
+            (None, Some(_)) => Some("it was begun without --space".to_owned()),
+            (Some(_), None) => Some("it was begun with --space".to_owned()),
+        };
+        differ.chain(space).collect()
     }
 
     /// Why trials of `stored` cannot be compared with this search's: they saw other images.

@@ -1,0 +1,206 @@
+//! What a search varies: its parameters, their defaults, and the training that their values make.
+
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use anyhow::Result;
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix};
+use firstsight_hpo::{Error, FrozenTrial, Known, SearchSpace, Settings, Suggest, Values};
+use firstsight_models::SaveDtype;
+use firstsight_transfer::{
+    TrainingRecord,
+    training::{Optimization, OptimizerKind, Training},
+};
+use serde_json::Value;
+
+use super::Args;
+use crate::values::{self, InputSize};
+
+/// The space of trainings where no file states another.
+const USUAL: &str = "
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+batch_size = { choices = [32, 64, 128, 256] }
+";
+
+/// A search space, and the parameters that it may have.
+pub(super) struct Space {
+    pub(super) stated: SearchSpace,
+    known: Vec<Known>,
+}
+
+/// The parameters of a training from scratch.
+fn of_training() -> Vec<Known> {
+    let row = |name, values, default: Value, about| Known { name, values, default: Some(default), about };
+    let positive = || Values::Floats(Excluded(0.0), Unbounded);
+    let share = || Values::Floats(Included(0.0), Excluded(1.0));
+    let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    vec![
+        row("learning_rate", positive(), 0.001.into(), "learning rate"),
+        row("batch_size", Values::Integers(1, i64::MAX), 128.into(), "batch size"),
+        Known {
+            name: "epochs",
+            values: Values::Integers(1, i64::MAX),
+            default: None,
+            about: "maximum number of epochs [default: --epochs]",
+        },
+        row("optimizer", names(&["adam", "adamw", "sgd"]), "adam".into(), "optimizer"),
+        row("momentum", share(), 0.9.into(), "momentum of sgd"),
+        row("weight_decay", Values::Floats(Included(0.0), Unbounded), 0.01.into(), "weight decay of adamw"),
+        row(
+            "schedule",
+            names(&["constant", "cosine"]),
+            "constant".into(),
+            "learning rate over the steps: constant, or rising to its value and falling along a cosine to 0",
+        ),
+        row(
+            "warmup",
+            share(),
+            0.05.into(),
+            "share of the steps over which the learning rate of cosine rises",
+        ),
+        row(
+            "augment",
+            names(&AugmentationPreset::ALL.map(AugmentationPreset::name)),
+            "none".into(),
+            "random changes of the training images",
+        ),
+        row("mix", names(&["none", "mixup", "cutmix"]), "none".into(), "blending of training images"),
+        row(
+            "mix_alpha",
+            positive(),
+            0.2.into(),
+            "the share of mixup and cutmix is drawn from Beta(alpha, alpha)",
+        ),
+        row("label_smoothing", share(), 0.0.into(), "share of each label that is spread over all classes"),
+    ]
+}
+
+/// The parameters as `tune --help` lists them.
+pub(super) fn help() -> String {
+    let mut text =
+        "Parameters of a space file (`--space`), with what they take and their defaults:\n".to_owned();
+    for Known { name, values, default, about } in of_training() {
+        let default = default.map(|default| format!(" [default: {}]", plain(&default))).unwrap_or_default();
+        text += &format!("  {name:16} {about}: {values}{default}\n");
+    }
+    text += "
+A space file is TOML, a parameter a line:
+  learning_rate = { low = 1e-4, high = 1e-1, log = true }
+  optimizer = { choices = [\"adam\", \"sgd\"] }
+  momentum = { low = 0.5, high = 0.95, step = 0.05, when = { optimizer = \"sgd\" } }
+  batch_size = 64
+`when` names values of other parameters, one or an array; `model` is there where --model names several.";
+    text
+}
+
+/// A value without quotes.
+pub(super) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+impl Space {
+    /// The space that the file states, or else the usual one, with the models.
+    pub(super) fn new(args: &Args) -> Result<Self> {
+        let known = of_training();
+        let models = args.model.iter().map(|model| model.name.to_owned()).collect();
+        let given = [("model", models)];
+        let stated = match &args.space {
+            Some(file) => SearchSpace::read(file, &known, &given)?,
+            None => SearchSpace::parse(USUAL, "the usual space", &known, &given)?,
+        };
+        Ok(Self { stated, known })
+    }
+
+    /// The settings of a trial, with the defaults of those that it has not.
+    pub(super) fn settings(&self, trial: &mut impl Suggest) -> firstsight_hpo::Result<Settings> {
+        Ok(self.stated.sample(trial)?.or_defaults(&self.known))
+    }
+
+    /// The training that a trial is.
+    pub(super) fn plan(
+        &self,
+        trial: &mut impl Suggest,
+        args: &Args,
+        seed: u64,
+    ) -> firstsight_hpo::Result<Training> {
+        training(&self.settings(trial)?, args, seed)
+    }
+
+    /// The training that a finished trial was.
+    pub(super) fn replay(
+        &self,
+        trial: &FrozenTrial,
+        args: &Args,
+        seed: u64,
+    ) -> firstsight_hpo::Result<Training> {
+        training(&self.stated.replay(trial)?.or_defaults(&self.known), args, seed)
+    }
+}
+
+/// The value of a parameter, which has one by itself or by default.
+fn there<T>(name: &str, value: Option<T>) -> firstsight_hpo::Result<T> {
+    let place = || "the settings of a trial".to_owned();
+    value.ok_or_else(|| Error::UnknownParam { name: name.to_owned(), place: place(), known: Vec::new() })
+}
+
+fn training(settings: &Settings, args: &Args, seed: u64) -> firstsight_hpo::Result<Training> {
+    let float = |name| there(name, settings.float(name));
+    let text = |name| there(name, settings.text(name));
+    let whole = |name| settings.int(name).and_then(|n| usize::try_from(n).ok());
+    let optimizer = match text("optimizer")? {
+        "adamw" => OptimizerKind::AdamW { decay: float("weight_decay")? },
+        "sgd" => OptimizerKind::Sgd { momentum: float("momentum")? },
+        _ => OptimizerKind::Adam,
+    };
+    let warmup = if text("schedule")? == "cosine" { Some(float("warmup")?) } else { None };
+    let mix = match text("mix")? {
+        "mixup" => Some(Mix::Mixup(float("mix_alpha")?)),
+        "cutmix" => Some(Mix::Cutmix(float("mix_alpha")?)),
+        _ => None,
+    };
+    let model = there("model", settings.text("model").and_then(|name| values::model(name).ok()))?;
+    let InputSize { height, width, channels } = args.input;
+    // Every model sees the same decoded images, each normalized as its own layers want them.
+    let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
+    Ok(Training {
+        model,
+        input: InputSpec { mean, std, ..args.decoded() },
+        epochs: whole("epochs").unwrap_or(args.epochs),
+        patience: args.patience,
+        optimization: match (optimizer, warmup) {
+            (OptimizerKind::Adam, None) => Optimization::Adam,
+            (optimizer, warmup) => Optimization::Other { optimizer, warmup },
+        },
+        save_dtype: SaveDtype::Float32,
+        record: TrainingRecord {
+            seed,
+            split_seed: args.split.split_seed,
+            batch_size: there("batch_size", whole("batch_size"))?,
+            shards: 1,
+            learning_rate: float("learning_rate")?,
+            augmentation: AugmentationConfig {
+                preset: there("augment", text("augment")?.parse().ok())?,
+                mix,
+                label_smoothing: float("label_smoothing")?,
+                crops: Crops::Reduced,
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_program_takes_has_a_default_that_it_takes() {
+        for Known { name, values, default, .. } in of_training() {
+            let Some(default) = default else { continue };
+            let text = format!("{name} = {default}\nbatch_size = {{ low = 1, high = 2 }}");
+            let text =
+                if name == "batch_size" { "batch_size = { choices = [128] }".to_owned() } else { text };
+            let parsed = SearchSpace::parse(&text, name, &of_training(), &[]);
+            assert!(parsed.is_ok(), "{values}: {parsed:?}");
+        }
+        assert!(help().contains("momentum of sgd: a number of at least 0, below 1 [default: 0.9]"));
+    }
+}
