@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use image::{GrayImage, Luma};
 use serde_json::Value;
 
-use common::{cli, command, refused, refuses, succeeds, text};
+use common::{cli, command, photos, refused, refuses, succeeds, text, weights};
 
 /// Two classes of 8 small images: stripes across and down.
 fn scene() -> tempfile::TempDir {
@@ -390,4 +390,118 @@ fn refused_file(here: &Path) -> String {
     let output = cli(here, &tune("logistic", "2", &["--space", "no-such.toml"]));
     refused(&output, &["reading the search space"]);
     text(&output.stderr)
+}
+
+fn tune_photos<'a>(trials: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["tune", "photos", "--weights", "weights", "--trials", trials, "--json"];
+    [&fixed[..], more].concat()
+}
+
+#[test]
+fn fine_tunings_are_searched_and_the_winner_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 15);
+    weights(here, "mobilenetv2_100");
+    let space = r#"
+blocks = { low = 0, high = 3 }
+learning_rate = { low = 1e-4, high = 1e-2, log = true, when = { blocks = [1, 2, 3] } }
+block_rate = { low = 0.1, high = 1.0, log = true, each = "blocks" }
+weight_decay = { choices = [0.0, 0.05] }
+augment = { choices = ["none", "photos"] }
+crop = { choices = ["center", "squash"] }
+epochs = 2
+"#;
+    std::fs::write(here.join("space.toml"), space).unwrap();
+    let kept = ["--space", "space.toml", "--out", "out", "--storage", "st.log", "--report", "page.html"];
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&succeeds(here, args)).unwrap() };
+    let document = json(&tune_photos("6", &kept));
+    let trials = document["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 6);
+    for trial in trials {
+        assert!(["complete", "pruned"].contains(&trial["state"].as_str().unwrap()), "{trial}");
+        let blocks = trial["params"]["blocks"].as_u64().unwrap();
+        let rates = (0..3).filter(|i| trial["params"].get(format!("block_rate_{i}")).is_some()).count();
+        assert_eq!(rates as u64, blocks, "{trial}");
+        assert_eq!(trial["params"].get("learning_rate").is_some(), blocks > 0, "{trial}");
+    }
+    assert!(document["best"]["value"].as_f64().unwrap() >= 0.8, "{document}");
+    assert!(succeeds(here, &["predict", "--run", "out/best", "photos/red/3.png"]).contains("red"));
+    let best = document["best"]["number"].to_string();
+    let metrics = |run: &str| common::json(&here.join(run).join("metrics.json"));
+    assert_eq!(metrics("out/best")["val"]["accuracy"], document["best"]["value"], "trial {best}");
+    let page = std::fs::read_to_string(here.join("page.html")).unwrap();
+    assert!(page.contains("fine-tuning, preset standard") && page.contains("for each of `blocks`"));
+    // The same command again has nothing to do, and its run is the same.
+    let run = |path: &str| std::fs::read(here.join(path)).unwrap();
+    let before = run("out/best/model.safetensors");
+    assert_eq!(json(&tune_photos("6", &kept)), document);
+    assert!(run("out/best/model.safetensors") == before);
+
+    // What does not fit is said before anything is trained.
+    let early = |args: &[&str], words: &[&str]| {
+        let output = cli(here, args);
+        refused(&output, words);
+        assert!(!text(&output.stderr).contains("trial 0"), "{}", text(&output.stderr));
+    };
+    std::fs::write(here.join("deep.toml"), "blocks = { low = 1, high = 99 }").unwrap();
+    early(
+        &tune_photos("1", &["--space", "deep.toml"]),
+        &["deep.toml, line 1, `blocks.high`: expected a whole number from 0 to ", "found 99"],
+    );
+    std::fs::write(here.join("both.toml"), "layer_decay = 0.5\nblock_rate = { low = 0.1, high = 1 }")
+        .unwrap();
+    early(&tune_photos("1", &["--space", "both.toml"]), &["`block_rate` and `layer_decay`"]);
+    std::fs::write(here.join("other.toml"), "optimizer = { choices = ['sgd'] }").unwrap();
+    early(
+        &tune_photos("1", &["--space", "other.toml"]),
+        &["`optimizer`: expected one of blocks, learning_rate"],
+    );
+    early(&tune_photos("1", &["--model", "logistic"]), &["--model", "--weights"]);
+    early(&tune_photos("1", &["--patience", "3"]), &["--patience", "--weights"]);
+    early(&tune_photos("1", &["--weights", "weights"]), &["named twice"]);
+    early(&["tune", "photos", "--trials", "1"], &["--model"]);
+    early(&tune_photos("7", &["--storage", "st.log"]), &["it was begun with --space"]);
+    early(
+        &["tune", "photos", "--model", "logistic", "--trials", "7", "--storage", "st.log"],
+        &["fine-tunings, not trainings from scratch"],
+    );
+}
+
+#[test]
+fn a_killed_fine_tuning_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 15);
+    weights(here, "mobilenetv2_100");
+    // One way to crop, few blocks, and many epochs to be killed in.
+    std::fs::write(here.join("space.toml"), "blocks = { low = 2, high = 3 }\ncrop = 'center'\nepochs = 60")
+        .unwrap();
+    let args = |out: &'static str, study: &'static str| {
+        let kept =
+            ["--space", "space.toml", "--heartbeat", "1", "--no-pruning", "--out", out, "--storage", study];
+        tune_photos("2", &kept)
+    };
+    let undisturbed = succeeds(here, &args("whole", "whole.log"));
+    let mut killed =
+        command(here, &args("torn", "torn.log")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let last = here.join("torn/trials/0/checkpoint/last.safetensors");
+    while !last.exists() {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended before its first epoch");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let bytes = |path: &str| std::fs::read(here.join(path)).unwrap();
+    let (torn, whole) =
+        ("torn/trials/0/checkpoint/last.safetensors", "whole/trials/0/checkpoint/last.safetensors");
+    assert!(bytes(torn) != bytes(whole), "it was killed before it ended");
+    let output = cli(here, &args("torn", "torn.log"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("Trial 0 goes on here"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), undisturbed, "the same trials, values and winner");
+    assert!(bytes(torn) == bytes(whole));
+    for file in ["model.safetensors", "config.json", "split.csv", "history.csv", "predictions.csv"] {
+        assert!(bytes(&format!("torn/best/{file}")) == bytes(&format!("whole/best/{file}")), "{file}");
+    }
 }

@@ -81,7 +81,7 @@ pub enum Command {
     Predict(commands::predict::Args),
     /// Visualize what a network's layers respond to
     Visualize(commands::visualize::Args),
-    /// Search for a good learning rate, batch size and model
+    /// Search settings of a training or a fine-tuning
     Tune(commands::tune::Args),
     /// Count, measure and make data sets
     #[command(subcommand)]

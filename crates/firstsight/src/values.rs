@@ -152,6 +152,15 @@ pub(crate) enum Backbone {
     Repository(String),
 }
 
+impl std::fmt::Display for Backbone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Model(model) => model.name,
+            Self::Repository(id) => id,
+        })
+    }
+}
+
 /// A model's name, timm's name of weights (`resnet50.a1_in1k`), which is that of their repository, or a repository.
 pub(crate) fn backbone(text: &str) -> Result<Backbone, firstsight_models::Error> {
     if text.contains('/') {

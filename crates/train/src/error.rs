@@ -103,6 +103,9 @@ pub enum Error {
     /// Processes cannot reach each other.
     #[error("the processes cannot reach each other: {0}")]
     Communication(String),
+    /// An error of a callback that is none of the above.
+    #[error(transparent)]
+    Callback(Box<dyn std::error::Error + Send + Sync>),
     /// There are no examples to train on or to evaluate.
     #[error("there are no {0} examples")]
     Empty(&'static str),

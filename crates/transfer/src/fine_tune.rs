@@ -21,6 +21,37 @@ pub enum BatchNormMode {
     Train,
 }
 
+/// The learning rates of blocks, relative to that of the last layer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockRates {
+    /// This factor from each block to the one before it (Howard and Ruder 2018, section 3.2).
+    Decay(f64),
+    /// A factor for each block, from the last one, which is the last layer, back. The last factor also holds for all blocks before.
+    Factors(Vec<f64>),
+}
+
+impl BlockRates {
+    /// The factor of the block that lies `distance` blocks before the last one.
+    fn factor(&self, distance: usize) -> f64 {
+        match self {
+            Self::Decay(decay) => decay.powi(distance as i32),
+            Self::Factors(factors) => factors.get(distance).or(factors.last()).copied().unwrap_or(1.0),
+        }
+    }
+}
+
+impl std::fmt::Display for BlockRates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Decay(decay) => write!(f, "{decay} times as much for each block before it"),
+            Self::Factors(factors) => {
+                let factors: Vec<String> = factors.iter().map(f64::to_string).collect();
+                write!(f, "{} times as much for the blocks from it back", factors.join(", "))
+            }
+        }
+    }
+}
+
 /// The settings of fine-tuning the upper blocks of a network.
 #[derive(Debug, Clone)]
 pub struct FineTuneConfig {
@@ -30,8 +61,8 @@ pub struct FineTuneConfig {
     pub epochs: usize,
     /// AdamW's learning rate for the last layer.
     pub lr: f64,
-    /// Factor of the learning rate from each block to the one before it (Howard and Ruder 2018, section 3.2).
-    pub layer_decay: f64,
+    /// Learning rates of the blocks, relative to the last layer's.
+    pub block_rates: BlockRates,
     /// AdamW's weight decay; not on norms and biases.
     pub weight_decay: f64,
     /// Learning rate schedule.
@@ -72,7 +103,7 @@ impl FineTuner {
         let frozen = blocks[..first].to_vec();
         let view = params.frozen(move |name: &str| frozen.iter().any(|block| block.holds(name)));
         let network = ImageClassifier::new(model, network.input(), network.n_classes(), model.init, &view)?;
-        let groups = groups(&blocks, first, params, config.layer_decay);
+        let groups = groups(&blocks, first, params, &config.block_rates);
         Ok(Self { network, groups, blocks, first })
     }
 
@@ -182,7 +213,7 @@ pub(crate) fn block_index(blocks: &[Block], name: &str) -> Result<usize> {
 }
 
 /// Two groups per block: weights, and norms and biases, which do not decay.
-fn groups(blocks: &[Block], first: usize, params: &Params, layer_decay: f64) -> Vec<ParamGroup> {
+fn groups(blocks: &[Block], first: usize, params: &Params, rates: &BlockRates) -> Vec<ParamGroup> {
     let last = blocks.len() - 1;
     let group = |block: &Block, lr_scale: f64, decays: bool| {
         // Scales of norms and all biases have one axis.
@@ -201,7 +232,7 @@ fn groups(blocks: &[Block], first: usize, params: &Params, layer_decay: f64) -> 
         .enumerate()
         .skip(first)
         .flat_map(|(i, block)| {
-            let lr_scale = layer_decay.powi((last - i) as i32);
+            let lr_scale = rates.factor(last - i);
             [group(block, lr_scale, true), group(block, lr_scale, false)]
         })
         .filter(|group| !group.vars.is_empty())

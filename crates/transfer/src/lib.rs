@@ -41,7 +41,7 @@ pub use evaluation::Evaluation;
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{CalibratedFigures, ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
-pub use fine_tune::{BatchNormMode, FineTuneConfig, FineTuner};
+pub use fine_tune::{BatchNormMode, BlockRates, FineTuneConfig, FineTuner};
 pub use fine_tuning::{FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use going_on::GoingOn;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firstsight_models::Block;
 use firstsight_train::{Accuracy, Alone, CrossEntropy, Schedule, TopK};
 
-use crate::{BatchNormMode, FeatureView, FineTuneConfig, HeadConfig};
+use crate::{BatchNormMode, BlockRates, FeatureView, FineTuneConfig, HeadConfig};
 
 /// Amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Preset {
                 unfreeze_from: from(place),
                 epochs,
                 lr,
-                layer_decay: 0.8,
+                block_rates: BlockRates::Decay(0.8),
                 weight_decay: 0.05,
                 schedule: Schedule::WarmupCosine { warmup: 0.1, floor: 0.0 },
                 clip_norm: Some(1.0),

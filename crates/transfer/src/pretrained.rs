@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use firstsight_data::{InputSpec, Reading};
 use firstsight_models::{
-    ForeignFile, ImageClassifier, InputShape, ModelInfo, Params, Renaming, WeightsHeader, registry,
+    Block, ForeignFile, ImageClassifier, InputShape, ModelInfo, Params, Renaming, WeightsHeader, registry,
 };
 
 use crate::hub::is_repository;
@@ -306,6 +306,15 @@ impl Pretrained {
         )?;
         self.load_into(&network)?;
         Ok(network)
+    }
+
+    /// The network's blocks from the input to the last layer: the units of fine-tuning.
+    ///
+    /// # Errors
+    /// [`Error::Models`] for an input that the network cannot take.
+    pub fn blocks(&self) -> Result<Vec<Block>> {
+        let (input, params) = (InputShape::from(&self.input), Params::zeros(&Device::Cpu));
+        Ok(ImageClassifier::new(self.model, input, self.n_classes.max(1), self.model.init, &params)?.blocks())
     }
 
     /// Checks that the weights have a last layer.

@@ -205,7 +205,7 @@ impl Splits {
     /// # Errors
     ///
     /// Those of [`Splits::check_classes`].
-    pub(crate) fn announce(&self, runtime: &Runtime) -> Result<Provenance> {
+    pub fn announce(&self, runtime: &Runtime) -> Result<Provenance> {
         self.check_classes()?;
         let notes = self.notes();
         if self.fold.is_none_or(|(fold, _)| fold == 1) {

@@ -8,8 +8,8 @@ use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Accuracy, Alone, CrossEntropy, Schedule};
 use firstsight_transfer::{
-    BatchNormMode, CrossValidation, Error, FeatureConfig, FeatureView, Features, FineTuneConfig, FineTuner,
-    Head, HeadConfig, Preset, features, fingerprint,
+    BatchNormMode, BlockRates, CrossValidation, Error, FeatureConfig, FeatureView, Features, FineTuneConfig,
+    FineTuner, Head, HeadConfig, Preset, features, fingerprint,
 };
 
 fn noise(n: usize, seed: u32) -> impl Iterator<Item = f32> {
@@ -204,7 +204,7 @@ fn config(unfreeze_from: &str, batch_norm: BatchNormMode) -> FineTuneConfig {
         unfreeze_from: unfreeze_from.to_owned(),
         epochs: 1,
         lr: 1e-3,
-        layer_decay: 0.5,
+        block_rates: BlockRates::Decay(0.5),
         weight_decay: 0.01,
         schedule: Schedule::Constant,
         clip_norm: Some(1.0),

@@ -8,7 +8,9 @@ use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
     Callback, Epoch, FitConfig, Inference, Metrics, OptimizerConfig, PackedWeights, Schedule, evaluate,
 };
-use firstsight_transfer::{BatchNormMode, FeatureView, FineTuneConfig, Pretrained, TransferModel};
+use firstsight_transfer::{
+    BatchNormMode, BlockRates, FeatureView, FineTuneConfig, Pretrained, TransferModel,
+};
 
 use super::task::Task;
 use crate::{Context, Result};
@@ -61,7 +63,7 @@ pub(super) fn transfer(
         unfreeze_from: model.blocks().first().map(|block| block.name.clone()).unwrap_or_default(),
         epochs: epochs.all,
         lr: LOW_RATE,
-        layer_decay: 1.0,
+        block_rates: BlockRates::Decay(1.0),
         weight_decay: 0.0,
         schedule: Schedule::Constant,
         clip_norm: None,

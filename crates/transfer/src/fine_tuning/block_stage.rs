@@ -11,7 +11,7 @@ use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
 use crate::config::batch_setting;
 use crate::going_on::{Beginning, GoingOn, class_names};
 use crate::splits::augmented;
-use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
+use crate::{BatchNormMode, BlockRates, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
@@ -60,6 +60,7 @@ impl FineTuning {
         tuning: &Tuning,
         photos: &DecodedSplits,
         work: &Work<'_>,
+        observer: Option<&mut dyn Callback>,
     ) -> Result<BlockStage> {
         let model = &head.model;
         let unfrozen = model.unfreeze(&tuning.config)?;
@@ -71,7 +72,7 @@ impl FineTuning {
         let beginning = self.beginning(&head.recipe, work, |tuning| {
             vec![self.identity(tuning, model.input.crop_mode, photos, work)]
         })?;
-        let course = self.course(&unfrozen, head, tuning, photos, work, &beginning);
+        let course = self.course(&unfrozen, head, tuning, (photos, observer), work, &beginning);
         let (history, failure, lr_curve) =
             course.unwrap_or_else(|error| (History::default(), Some(error), None));
         let monitor = work.splits.target().monitor();
@@ -107,7 +108,7 @@ impl FineTuning {
         unfrozen: &FineTuner,
         head: &FineTuneResult<E>,
         tuning: &Tuning,
-        photos: &DecodedSplits,
+        (photos, observer): (&DecodedSplits, Option<&mut dyn Callback>),
         work: &Work<'_>,
         beginning: &Beginning,
     ) -> Result<Course> {
@@ -163,6 +164,9 @@ impl FineTuning {
             let (mut stop_on_nan, mut interrupt) = (StopOnNan, Interrupt(flag));
             let mut callbacks: Vec<&mut dyn Callback> =
                 vec![&mut stop_on_nan, &mut recorder, &mut interrupt, &mut stopping];
+            if let Some(observer) = observer {
+                callbacks.push(observer);
+            }
             callbacks.extend(csv.as_mut().map(|csv| csv as &mut dyn Callback));
             callbacks.push(&mut progress);
             callbacks.extend(checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback));
@@ -198,7 +202,8 @@ impl FineTuning {
             BatchNormMode::Eval => "of the pretraining",
             BatchNormMode::Train => "of the new images",
         };
-        self.last_layer_settings(crop, work)
+        let settings = self
+            .last_layer_settings(crop, work)
             .with("first block trained", &config.unfreeze_from)
             .with("epochs", config.epochs)
             .with("batch size", batch_setting(tuning.batch_size, config.shards))
@@ -211,7 +216,19 @@ impl FineTuning {
             )
             .with("batch norm's statistics", statistics)
             .with("classes shown alike", if self.class_balanced { "yes" } else { "no" })
-            .with("augmentation", self.augmentation)
+            .with("augmentation", self.augmentation);
+        // Runs from before these could be set lack them.
+        let settings = match &self.block_rates {
+            Some(BlockRates::Decay(decay)) => settings.with("learning rate from block to block", decay),
+            Some(BlockRates::Factors(factors)) => {
+                settings.with("learning rates of the blocks", format!("{factors:?}"))
+            }
+            None => settings,
+        };
+        match self.weight_decay {
+            Some(decay) => settings.with("weight decay", decay),
+            None => settings,
+        }
     }
 
     /// [`FineTuning::settings`], and the images.

@@ -14,8 +14,7 @@ use firstsight_data::{
     AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix, OnError, Reading, ResizeMode, Task,
 };
 use firstsight_models::{Block, SaveDtype};
-use firstsight_train::{Identity, check_same, check_shards};
-use sha2::{Digest as _, Sha256};
+use firstsight_train::{Callback, Identity, check_same, check_shards};
 
 use self::photos::Fitted;
 pub use self::result::{FineTuneResult, Kept, Seconds};
@@ -25,7 +24,7 @@ use crate::going_on::{Beginning, check_last_layer, check_network};
 use crate::task::check_task;
 use crate::training::{check_batch, evaluation_batch};
 use crate::{
-    BatchNormMode, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
+    BatchNormMode, BlockRates, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
     TaskEvaluation, TransferModel, Tuning,
 };
 
@@ -63,11 +62,19 @@ pub struct FineTuning {
     pub resize_modes: Vec<ResizeMode>,
     /// First block to train after the last layer; the preset's if there is none.
     pub unfreeze_from: Option<String>,
+    /// Number of blocks to train, from the last one, which is the last layer, back: another way to say
+    /// [`unfreeze_from`](Self::unfreeze_from), for any network. More than there are means all; with 0 the last layer is trained
+    /// on features alone, as by the preset quick.
+    pub blocks: Option<usize>,
     /// Maximum number of epochs for the unfrozen blocks; if there is none, the preset's. With 200 training
     /// images or more, it is at least as many as 300 steps take.
     pub epochs: Option<usize>,
     /// Learning rate of the last layer while the blocks are trained; the preset's if there is none.
     pub lr: Option<LearningRate>,
+    /// Learning rates of the blocks, relative to the last layer's; the preset's if there are none.
+    pub block_rates: Option<BlockRates>,
+    /// Weight decay while the blocks are trained; the preset's if there is none.
+    pub weight_decay: Option<f64>,
     /// Batch size while the blocks are trained; the preset's if there is none.
     pub batch_size: Option<usize>,
     /// Number of shards of a batch while the blocks are trained; see [`FitConfig::shards`](firstsight_train::FitConfig::shards).
@@ -131,8 +138,11 @@ impl FineTuning {
             input_size: None,
             resize_modes: vec![ResizeMode::CenterCrop, ResizeMode::Squash],
             unfreeze_from: None,
+            blocks: None,
             epochs: None,
             lr: None,
+            block_rates: None,
+            weight_decay: None,
             batch_size: None,
             shards: 1,
             update_statistics: false,
@@ -197,10 +207,31 @@ impl FineTuning {
         run: Option<(&RunFolder, bool)>,
         runtime: &Runtime,
     ) -> Result<FineTuneResult<E>> {
-        self.fit_work(&Work { pretrained, splits, run, runtime })
+        self.fit_work(&Work { pretrained, splits, run, runtime }, None)
     }
 
-    fn fit_work<E: TaskEvaluation>(&self, work: &Work<'_>) -> Result<FineTuneResult<E>> {
+    /// As [`fit_task`](Self::fit_task), with a callback that observes the training of the blocks and may stop it. It is told of
+    /// each epoch before the run folder has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fit_task`](Self::fit_task).
+    pub fn fit_observed<E: TaskEvaluation>(
+        &self,
+        pretrained: &Pretrained,
+        splits: &Splits,
+        run: Option<(&RunFolder, bool)>,
+        observer: &mut dyn Callback,
+        runtime: &Runtime,
+    ) -> Result<FineTuneResult<E>> {
+        self.fit_work(&Work { pretrained, splits, run, runtime }, Some(observer))
+    }
+
+    fn fit_work<E: TaskEvaluation>(
+        &self,
+        work: &Work<'_>,
+        observer: Option<&mut dyn Callback>,
+    ) -> Result<FineTuneResult<E>> {
         // Whatever settings and data can fail by, they fail by before anything is computed.
         let Work { pretrained, splits, run, runtime } = *work;
         check_task::<E>(splits.train.targets())?;
@@ -217,8 +248,7 @@ impl FineTuning {
             check_network(run, pretrained.model.architecture(), classes)?;
             run.check_split(&provenance.record)?;
         }
-        let images = format!("{:?}", Sha256::digest(format!("{:?}", provenance.record)));
-        check_same(&*runtime.communicator, "the images", &images)?;
+        check_same(&*runtime.communicator, "the images", &provenance.record.fingerprint())?;
         check_same(&*runtime.communicator, "the settings", &format!("{self:?}"))?;
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;
@@ -259,7 +289,7 @@ impl FineTuning {
                 result.save_before_blocks(run)?;
             }
             let started = Instant::now();
-            let blocks = self.train_blocks(&result, tuning, &photos, work)?;
+            let blocks = self.train_blocks(&result, tuning, &photos, work, observer)?;
             result.seconds.tuning = started.elapsed().as_secs_f64();
             result.add_blocks(blocks, target, &photos.train)?;
         }
@@ -295,7 +325,15 @@ impl FineTuning {
 
     /// The preset's recipe for a network of these blocks, with the settings that were changed.
     fn recipe(&self, blocks: &[Block], n_classes: usize, n_train: usize, target: &Target) -> Result<Recipe> {
-        let mut recipe = self.preset.recipe(blocks, self.seed);
+        // A number of blocks asks for their training, whatever the preset.
+        let preset = match (self.preset, self.blocks) {
+            (Preset::Quick, Some(1..)) => Preset::Standard,
+            (preset, _) => preset,
+        };
+        let mut recipe = preset.recipe(blocks, self.seed);
+        if self.blocks == Some(0) {
+            recipe.tuning = None;
+        }
         recipe.head.balanced = self.class_balanced;
         if n_train > MIRRORED_UP_TO {
             recipe.views.truncate(1);
@@ -305,6 +343,16 @@ impl FineTuning {
             (config.loss, config.metrics) = (target.loss(), target.metrics(n_classes));
             if let Some(block) = &self.unfreeze_from {
                 config.unfreeze_from.clone_from(block);
+            }
+            if let Some(n) = self.blocks {
+                let first = blocks.get(blocks.len().saturating_sub(n));
+                config.unfreeze_from = first.map(|block| block.name.clone()).unwrap_or_default();
+            }
+            if let Some(rates) = &self.block_rates {
+                config.block_rates.clone_from(rates);
+            }
+            if let Some(decay) = self.weight_decay {
+                config.weight_decay = decay;
             }
             if let Some(LearningRate::Value(lr)) = self.lr {
                 config.lr = lr;
@@ -338,6 +386,13 @@ impl FineTuning {
         };
         if task != Task::SingleLabel && self.class_balanced {
             return wrong("balanced classes", "one class per image", "images".to_owned());
+        }
+        if let (Some(block), Some(n)) = (&self.unfreeze_from, self.blocks) {
+            return Err(Error::Setting {
+                setting: "the blocks to train",
+                expected: "either the first one or their number".to_owned(),
+                found: format!("{block} and {n}"),
+            });
         }
         self.augmentation.check_crops()?;
         let AugmentationConfig { mix, label_smoothing, .. } = self.augmentation;

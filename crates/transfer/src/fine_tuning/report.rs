@@ -7,7 +7,7 @@ use firstsight_train::Metrics;
 
 use super::{FineTuneResult, Kept};
 use crate::report_sections;
-use crate::{Preset, Result, Split, TaskEvaluation};
+use crate::{Result, Split, TaskEvaluation};
 
 impl<E: TaskEvaluation> FineTuneResult<E> {
     /// The report of the run.
@@ -46,7 +46,7 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     let seen = result.seen.iter().find(|seen| seen.split == split).map(|seen| escape_markup(&seen.part()));
     let part = if let Some(seen) = &seen {
         seen
-    } else if result.test.is_none() && result.settings.preset != Preset::Quick {
+    } else if result.test.is_none() && result.recipe.tuning.is_some() {
         "which chose the epoch and played no other part in training"
     } else {
         "which played no part in training"
@@ -122,13 +122,13 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
     let config = &tuning.config;
     section.text(&format!(
         "Then the network from {} up was trained on for {} of at most {} epochs, which took {:.1} s: AdamW at a rate of \
-         {:.1e} for the last layer and {} times as much for each block before it, batches of {}, images changed by `{}`. {}",
+         {:.1e} for the last layer and {}, batches of {}, images changed by `{}`. {}",
         escape_markup(&config.unfreeze_from),
         result.history.epochs.len(),
         config.epochs,
         seconds.tuning,
         config.lr,
-        config.layer_decay,
+        config.block_rates,
         tuning.batch_size,
         result.settings.augmentation,
         if result.settings.update_statistics {

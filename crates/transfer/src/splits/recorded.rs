@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firstsight_data::{ImageFolder, Labels};
+use sha2::{Digest as _, Sha256};
 
 use super::contents::images;
 use super::{Contents, Split, Splits, label, relative};
@@ -42,6 +43,15 @@ impl SplitRecord {
             all.extend(rows(split, folder, &splits.root, &splits.contents));
         }
         Self { rows: all }
+    }
+
+    /// A hash of the files' content, their labels and their splits, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for row in &self.rows {
+            hash.update(format!("{row:?}"));
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads a file.

@@ -7,7 +7,11 @@ use anyhow::{Context as _, Result};
 use firstsight_hpo::{FrozenTrial, Recast, Storage, Study, TrialState};
 use serde_json::Value;
 
-use super::{Args, SamplerName, settings::Settings, space::Space};
+use super::{
+    Args, SamplerName,
+    settings::Settings,
+    space::{Space, plain},
+};
 
 /// Attributes of a trial that was taken over: the name of its study, and its number there.
 const STUDY: &str = "from_study";
@@ -22,7 +26,6 @@ pub(super) fn take_over(
     old: &Settings,
     args: &Args,
     space: &Space,
-    seed: u64,
 ) -> Result<()> {
     // Nothing is drawn from this study.
     let earlier = Study::builder(from).seed(0).shared_storage(storage).load()?;
@@ -34,7 +37,7 @@ pub(super) fn take_over(
         .collect();
     let (mut taken, mut left_out) = (Vec::new(), Vec::new());
     for trial in earlier.trials()?.iter().filter(|trial| !known.contains(&(trial.number as u64))) {
-        match adapted(trial, from, old, args, space, seed) {
+        match adapted(trial, from, old, args, space) {
             Ok(adapted) => {
                 study.add_trial(&adapted).with_context(|| format!("trial {} of {from}", trial.number))?;
                 taken.push(trial.number.to_string());
@@ -62,22 +65,22 @@ fn adapted(
     old: &Settings,
     args: &Args,
     space: &Space,
-    seed: u64,
 ) -> Result<FrozenTrial, String> {
     if !matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
         return Err(trial.state.to_string());
     }
     let mut values = trial.params_json();
+    let name = if args.is_fine_tuning() { "backbone" } else { "model" };
     // A search with one model alone doesn't name it.
-    if let ([only], false) = (&old.models[..], values.contains_key("model")) {
-        values.insert("model".to_owned(), Value::String(only.clone()));
+    if let ([only], false) = (&old.models[..], values.contains_key(name)) {
+        values.insert(name.to_owned(), Value::String(only.clone()));
     }
-    let model = values.get("model").and_then(Value::as_str).unwrap_or_default();
-    if !args.model.iter().any(|kind| kind.name == model) {
-        return Err(format!("its model {model} is not searched"));
+    let model = values.get(name).unwrap_or(&Value::Null);
+    if !space.stated.choices(name).is_some_and(|searched| searched.contains(model)) {
+        return Err(format!("its {name} {} is not searched", plain(model)));
     }
     let mut recast = Recast::new(values);
-    space.plan(&mut recast, args, seed).map_err(|error| error.to_string())?;
+    space.settings(&mut recast).map_err(|error| error.to_string())?;
     let mut user_attrs = trial.user_attrs.clone();
     user_attrs.insert(STUDY.to_owned(), from.into());
     user_attrs.insert(NUMBER.to_owned(), trial.number.into());

@@ -13,8 +13,7 @@ use firstsight_transfer::{
 };
 use serde_json::Value;
 
-use super::Args;
-use crate::context::Context;
+use super::{Subject, Work, space::training};
 
 /// Attribute of a trial that goes on from another's checkpoint: that one's number.
 const CONTINUES: &str = "continues";
@@ -90,19 +89,22 @@ pub(super) fn take_up(study: &Study, out: &Path, numbers: &[usize]) -> Result<()
 
 /// Makes the winner's folder a run, from its checkpoint or, where that is not there, by the same training again, and copies it to
 /// `best`.
-pub(super) fn winner(
-    out: &Path,
-    plan: &Training,
-    number: usize,
-    args: &Args,
-    splits: &DecodedSplits,
-    context: &Context,
-) -> Result<PathBuf> {
-    let run = RunFolder::reopen(&path(out, number), true)?;
-    match splits.target().task() {
-        Task::SingleLabel => complete::<Evaluation>(&run, plan, args, splits, context)?,
-        Task::MultiLabel => complete::<LabelsEvaluation>(&run, plan, args, splits, context)?,
-        Task::Regression => complete::<ValueEvaluation>(&run, plan, args, splits, context)?,
+pub(super) fn winner(out: &Path, best: &FrozenTrial, work: Work<'_>) -> Result<PathBuf> {
+    let Work { args, space, context, subject } = work;
+    let run = RunFolder::reopen(&path(out, best.number), true)?;
+    let settings = space.replay(best)?;
+    match subject {
+        Subject::FineTunings(tunings) => {
+            tunings.complete(&run, &tunings.plan(&settings, args, context.seed)?, context)?;
+        }
+        Subject::Trainings(splits) => {
+            let plan = &training(&settings, args, context.seed)?;
+            match splits.target().task() {
+                Task::SingleLabel => complete::<Evaluation>(&run, plan, splits, work)?,
+                Task::MultiLabel => complete::<LabelsEvaluation>(&run, plan, splits, work)?,
+                Task::Regression => complete::<ValueEvaluation>(&run, plan, splits, work)?,
+            }
+        }
     }
     let best = RunFolder::reopen(&out.join("best"), true)?;
     best.copy_results(&run)?;
@@ -112,9 +114,8 @@ pub(super) fn winner(
 fn complete<E: TaskEvaluation>(
     run: &RunFolder,
     plan: &Training,
-    args: &Args,
     splits: &DecodedSplits,
-    context: &Context,
+    Work { args, context, .. }: Work<'_>,
 ) -> Result<()> {
     let trained = plan.run_task::<E>(splits, run, run.has_checkpoint(), &context.runtime)?;
     let source = escape_markup(&args.data.path().display().to_string());

@@ -1,10 +1,11 @@
 mod earlier;
+mod fine_tuning;
 mod kept;
 mod settings;
 mod space;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,19 +23,21 @@ use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
 use firstsight_transfer::{
-    DecodedSplits, FileNotes, Interrupted, Runtime, files, report_sections, training::Training,
+    DecodedSplits, FileNotes, Interrupted, Preset, Provenance, Runtime, Splits, Target, files,
+    report_sections, training::Training,
 };
 use serde::Serialize;
 
+use self::fine_tuning::{Backbones, FineTunings};
 use self::settings::{Data, Settings};
-use self::space::Space;
+use self::space::{Space, plain, training};
 use crate::{
     context::Context,
     data::DataArgs,
     progress::{SearchProgress, TrialProgress},
     reading::ReadingArgs,
     splitting::SplitArgs,
-    values::{self, InputSize},
+    values::{self, Backbone, InputSize},
 };
 
 /// Trials that fail for one reason before any has a value end the search: the others would fail too.
@@ -45,14 +48,25 @@ const HOPELESS: usize = 3;
 pub struct Args {
     #[command(flatten)]
     data: DataArgs,
-    /// Model to train; several make it part of the search
-    #[arg(long, required = true, value_parser = values::model, value_name = "MODEL")]
+    /// Model to train from scratch; several make it part of the search
+    #[arg(long, required_unless_present_any = ["backbone", "weights"], conflicts_with_all = ["backbone", "weights"],
+        value_parser = values::model, value_name = "MODEL")]
     model: Vec<&'static ModelInfo>,
-    /// Input size
-    #[arg(long, default_value = "80x60x1", value_name = "HxWxC")]
-    input: InputSize,
-    /// TOML file that states what is searched [default: a learning rate from 1e-4 to 1e-2 and a batch size of 32 to 256]; the
-    /// parameters are listed below
+    /// Pretrained network to fine-tune, as `fine-tune --backbone` takes it; several make it part of the search
+    #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
+    backbone: Vec<Backbone>,
+    /// Pretrained weights to fine-tune, as `fine-tune --weights` takes them; several make them part of the search
+    #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
+    weights: Vec<String>,
+    /// What fine-tunings do where the search says nothing else [default: standard]
+    #[arg(long, conflicts_with = "model", value_name = "PRESET")]
+    preset: Option<Preset>,
+    /// Input size [default: 80x60x1; of fine-tunings that of the weights]
+    #[arg(long, value_name = "HxWxC")]
+    input: Option<InputSize>,
+    /// TOML file that states what is searched [default: a learning rate from 1e-4 to 1e-2 and a batch size of 32 to 256; of
+    /// fine-tunings a learning rate from 2e-5 to 2e-3, the number of blocks to train and the decay of the rate from block to
+    /// block]; `--help` lists the parameters
     #[arg(long, value_name = "FILE")]
     space: Option<PathBuf>,
     /// Number of trials in all: those of a stored study, of all workers and of all commands that share it. Three that fail for
@@ -65,12 +79,12 @@ pub struct Args {
     /// Disable pruning of trials that are worse than the median of those before
     #[arg(long)]
     no_pruning: bool,
-    /// Maximum number of epochs per trial
-    #[arg(long, default_value_t = 20, value_parser = values::positive, value_name = "N")]
-    epochs: usize,
-    /// Epochs without a better one, by the validation images, after which a trial stops
-    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "N")]
-    patience: usize,
+    /// Maximum number of epochs per trial [default: 20; of fine-tunings the preset's]
+    #[arg(long, value_parser = values::positive, value_name = "N")]
+    epochs: Option<usize>,
+    /// Epochs without a better one, by the validation images, after which a training stops [default: 5]
+    #[arg(long, conflicts_with_all = ["backbone", "weights"], value_parser = values::positive, value_name = "N")]
+    patience: Option<usize>,
     /// Number of parallel workers
     #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     workers: usize,
@@ -109,9 +123,32 @@ pub struct Args {
 }
 
 impl Args {
+    fn is_fine_tuning(&self) -> bool {
+        self.model.is_empty()
+    }
+
+    fn preset(&self) -> Preset {
+        self.preset.unwrap_or(Preset::Standard)
+    }
+
+    /// The input of trainings.
+    fn input(&self) -> InputSize {
+        self.input.unwrap_or(InputSize { height: 80, width: 60, channels: 1 })
+    }
+
+    /// The number of epochs of trainings.
+    fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(20)
+    }
+
+    /// The patience of trainings.
+    fn patience(&self) -> usize {
+        self.patience.unwrap_or(5)
+    }
+
     /// The input that images are decoded for, whatever the model.
     fn decoded(&self) -> InputSpec {
-        let InputSize { height, width, channels } = self.input;
+        let InputSize { height, width, channels } = self.input();
         InputSpec { reading: self.reading.reading(), ..InputSpec::bytes(channels, height, width) }
     }
 }
@@ -137,17 +174,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         files::check_writable(file)?;
     }
     // What cannot be searched is refused before the images are decoded.
-    let space = Space::new(args)?;
+    let (runtime, fine_tunes) = (&context.runtime, args.is_fine_tuning());
+    let backbones = if fine_tunes { Some(Backbones::locate(args, runtime)?) } else { None };
+    let space = Space::new(args, backbones.as_ref())?;
     let builder = builder(args, context)?;
     let storage = args.storage.as_deref().map(open).transpose()?;
     if let Some(storage) = &storage {
         check(&**storage, args, &Settings::new(args, &space, context.seed, None))?;
     }
-    check_input(args, &context.runtime)?;
-    let folders = args.data.splits(&args.split, &context.runtime)?;
-    let on_error = args.reading.on_error(OnError::Fail);
-    let splits = DecodedSplits::decode(&folders, &args.decoded(), on_error, &context.runtime)?;
-    let study = study(builder, storage, args, &space, context, &splits)?;
+    if !fine_tunes {
+        check_input(args, runtime)?;
+    }
+    let splits = args.data.splits(&args.split, runtime)?;
+    let subject = Subject::new(splits, backbones, args, runtime)?;
+    let work = Work { args, space: &space, context, subject: &subject };
+    let study = study(builder, storage, work)?;
     if let Some(out) = &args.out {
         kept::take_up(&study, out, &args.take_up)?;
     }
@@ -157,13 +198,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if before > 0 {
         eprintln!("{} holds {before} finished trials", args.study);
     }
-    let goal = Goal::of(&splits);
+    let goal = Goal::of(&subject.target());
     let started = Instant::now();
     let progress = SearchProgress::new(before, args.trials);
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
         let objective = |trial: &mut Trial<'_>| {
-            let bar = progress.trial(trial.number(), splits.target().monitor());
-            let work = Work { args, space: &space, context, splits: &splits };
+            let bar = progress.trial(trial.number(), subject.target().monitor());
             let value = objective(trial, &study, work, Interrupt(pressed.clone()), bar);
             let value = value.map_err(|stop| explained(trial, stop));
             let best = study.best_trial().ok().and_then(|best| best.value);
@@ -195,7 +235,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     // A page that cannot be written is told after the result.
     let written = match &args.report {
         None => Ok(()),
-        Some(file) => page(args, &space, context, &splits, &trials, best.as_deref(), started.elapsed())
+        Some(file) => page(work, &trials, best.as_deref(), started.elapsed())
             .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
             .map(|()| eprintln!("{}", file.display())),
     };
@@ -204,7 +244,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             study: args.study.clone(),
             best: best.as_deref().map(TrialJson::from),
             trials: trials.iter().map(|trial| (&**trial).into()).collect(),
-            files: splits.provenance.as_ref().map(|provenance| &provenance.files),
+            files: subject.provenance().map(|provenance| &provenance.files),
         };
         println!("{}", serde_json::to_string_pretty(&document)?);
     }
@@ -223,43 +263,33 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             None => bail!("none of {} trials has a value", trials.len()),
         }
     };
-    let winner = space.replay(&best, args, context.seed)?;
-    let kept = args.out.as_deref().map(|out| kept::winner(out, &winner, best.number, args, &splits, context));
+    let kept = args.out.as_deref().map(|out| kept::winner(out, &best, work));
     let kept = kept.transpose()?;
     if args.json {
         return written;
     }
-    let Training { model, record, .. } = winner;
     println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
-    if args.space.is_some() {
-        best.params.iter().for_each(|param| println!("{} = {}", param.name, param.value()));
+    let settings = space.replay(&best)?;
+    let usual = if fine_tunes || args.space.is_some() {
+        None
     } else {
-        println!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
+        Some(training(&settings, args, context.seed)?)
+    };
+    match &usual {
+        Some(Training { model, record, .. }) => {
+            println!(
+                "learning rate {}, batch size {}, model {model}",
+                record.learning_rate, record.batch_size
+            );
+        }
+        None => best.params.iter().for_each(|param| println!("{} = {}", param.name, param.value())),
     }
-    if let Some(kept) = kept {
-        let name = context.command.get_name();
-        println!("to use it: {name} predict --run {:?} IMAGE", kept.display());
-        return written;
+    let name = context.command.get_name();
+    match (kept, usual) {
+        (Some(kept), _) => println!("to use it: {name} predict --run {:?} IMAGE", kept.display()),
+        (None, Some(training)) => println!("to train it: {}", train_command(args, &training, context)),
+        (None, None) => println!("to keep it as a run: the same command with --out DIR"),
     }
-    if args.space.is_some() {
-        println!("to keep it as a run: the same command with --out DIR");
-        return written;
-    }
-    println!(
-        "to train it: {} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} \
-         --seed {}{} --epochs {} --patience {}{}{} --out RUN",
-        context.command.get_name(),
-        args.data.path(),
-        args.input,
-        record.learning_rate,
-        record.batch_size,
-        record.seed,
-        args.split.as_flags(),
-        args.epochs,
-        args.patience,
-        args.data.typed(),
-        args.reading.typed()
-    );
     written
 }
 
@@ -326,15 +356,11 @@ fn check(storage: &dyn Storage, args: &Args, settings: &Settings) -> Result<()> 
 fn study(
     builder: StudyBuilder,
     storage: Option<Arc<dyn Storage>>,
-    args: &Args,
-    space: &Space,
-    context: &Context,
-    splits: &DecodedSplits,
+    Work { args, space, context, subject }: Work<'_>,
 ) -> Result<Study> {
-    let builder = builder.direction(Goal::of(splits).direction);
+    let builder = builder.direction(Goal::of(&subject.target()).direction);
     let Some(storage) = storage else { return Ok(builder.create()?) };
-    let data = Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) };
-    let settings = Settings::new(args, space, context.seed, Some(data));
+    let settings = Settings::new(args, space, context.seed, Some(subject.data()));
     check(&*storage, args, &settings)?;
     let study = builder.shared_storage(storage.clone()).load_or_create()?;
     if Settings::stored(&*storage, &args.study)?.is_none() {
@@ -343,9 +369,77 @@ fn study(
     if let Some(from) = &args.from_study
         && let Some(old) = Settings::stored(&*storage, from)?
     {
-        earlier::take_over(&study, storage, from, &old, args, space, context.seed)?;
+        earlier::take_over(&study, storage, from, &old, args, space)?;
     }
     Ok(study)
+}
+
+/// What trials train, on what.
+enum Subject {
+    Trainings(Box<DecodedSplits>),
+    FineTunings(Box<FineTunings>),
+}
+
+impl Subject {
+    /// Decoded images for trainings. Each fine-tuning decodes them for its own input.
+    fn new(splits: Splits, backbones: Option<Backbones>, args: &Args, runtime: &Runtime) -> Result<Self> {
+        let Some(backbones) = backbones else {
+            let on_error = args.reading.on_error(OnError::Fail);
+            let decoded = DecodedSplits::decode(&splits, &args.decoded(), on_error, runtime)?;
+            return Ok(Self::Trainings(Box::new(decoded)));
+        };
+        let provenance = splits.announce(runtime)?;
+        Ok(Self::FineTunings(Box::new(FineTunings { splits, provenance, backbones })))
+    }
+
+    fn target(&self) -> Target {
+        match self {
+            Self::Trainings(splits) => splits.target(),
+            Self::FineTunings(tunings) => tunings.splits.target(),
+        }
+    }
+
+    /// What identifies the images.
+    fn data(&self) -> Data {
+        match self {
+            Self::Trainings(splits) => {
+                Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) }
+            }
+            Self::FineTunings(tunings) => Data {
+                classes: tunings.splits.train.classes().len(),
+                content: tunings.provenance.record.fingerprint(),
+            },
+        }
+    }
+
+    fn provenance(&self) -> Option<&Provenance> {
+        match self {
+            Self::Trainings(splits) => splits.provenance.as_ref(),
+            Self::FineTunings(tunings) => Some(&tunings.provenance),
+        }
+    }
+
+    fn root(&self) -> &Path {
+        match self {
+            Self::Trainings(splits) => &splits.root,
+            Self::FineTunings(tunings) => &tunings.splits.root,
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        match self {
+            Self::Trainings(splits) => splits.train.classes(),
+            Self::FineTunings(tunings) => tunings.splits.train.classes(),
+        }
+    }
+
+    /// The numbers of training and of validation images.
+    fn counts(&self) -> (usize, usize) {
+        match self {
+            Self::Trainings(splits) => (splits.train.len(), splits.val.len()),
+            Self::FineTunings(tunings) => (tunings.splits.train.len(), tunings.splits.val.len()),
+        }
+    }
 }
 
 /// A failure without the backtrace that candle appends to its messages, kept with the trial.
@@ -366,8 +460,7 @@ struct Goal {
 }
 
 impl Goal {
-    fn of(splits: &DecodedSplits) -> Self {
-        let target = splits.target();
+    fn of(target: &Target) -> Self {
         let maximize = target.monitor().maximize();
         Self {
             direction: if maximize { Direction::Maximize } else { Direction::Minimize },
@@ -394,18 +487,39 @@ struct Work<'a> {
     args: &'a Args,
     space: &'a Space,
     context: &'a Context,
-    splits: &'a DecodedSplits,
+    subject: &'a Subject,
 }
 
-/// The best epoch's value of a training with the trial's settings.
+/// The value of a trial.
 fn objective(
     trial: &mut Trial<'_>,
     study: &Study,
-    Work { args, space, context, splits }: Work<'_>,
-    mut interrupt: Interrupt,
-    mut bar: TrialProgress,
+    work: Work<'_>,
+    interrupt: Interrupt,
+    bar: TrialProgress,
 ) -> Result<f64, Stop> {
-    let plan = space.plan(trial, args, context.seed)?;
+    let Work { args, space, context, subject } = work;
+    let settings = space.settings(trial)?;
+    match subject {
+        Subject::Trainings(splits) => {
+            let plan = training(&settings, args, context.seed)?;
+            train(trial, study, &plan, (splits, work), (interrupt, bar))
+        }
+        Subject::FineTunings(tunings) => {
+            let plan = tunings.plan(&settings, args, context.seed)?;
+            tunings.objective(trial, study, &plan, work, bar)
+        }
+    }
+}
+
+/// The best epoch's value of a training.
+fn train(
+    trial: &mut Trial<'_>,
+    study: &Study,
+    plan: &Training,
+    (splits, Work { args, context, .. }): (&DecodedSplits, Work<'_>),
+    (mut interrupt, mut bar): (Interrupt, TrialProgress),
+) -> Result<f64, Stop> {
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let monitor = splits.target().monitor();
@@ -497,25 +611,49 @@ impl Callback for Pruning<'_, '_> {
     }
 }
 
+/// The command that trains a search's winner, where no file states what was searched.
+fn train_command(args: &Args, Training { model, record, .. }: &Training, context: &Context) -> String {
+    format!(
+        "{} train --data {:?} --model {model} --input {} --learning-rate {} --batch-size {} --seed {}{} --epochs {} \
+         --patience {}{}{} --out RUN",
+        context.command.get_name(),
+        args.data.path(),
+        args.input(),
+        record.learning_rate,
+        record.batch_size,
+        record.seed,
+        args.split.as_flags(),
+        args.epochs(),
+        args.patience(),
+        args.data.typed(),
+        args.reading.typed()
+    )
+}
+
 /// The search as a report.
 fn page(
-    args: &Args,
-    space: &Space,
-    context: &Context,
-    splits: &DecodedSplits,
+    Work { args, space, context, subject }: Work<'_>,
     trials: &[Arc<FrozenTrial>],
     best: Option<&FrozenTrial>,
     time: Duration,
 ) -> Result<Report> {
-    let goal = Goal::of(splits);
+    let target = subject.target();
+    let goal = Goal::of(&target);
     let source = escape_markup(&args.data.path().display().to_string());
-    let models: Vec<&str> = args.model.iter().map(|kind| kind.name).collect();
+    let (n_train, n_val) = subject.counts();
+    let (name, training) = match subject {
+        Subject::Trainings(_) => {
+            ("model", format!("at most {} epochs, patience {}", args.epochs(), args.patience()))
+        }
+        Subject::FineTunings(_) => ("backbone", format!("fine-tuning, preset {}", args.preset().name())),
+    };
+    let models: Vec<String> = space.stated.choices(name).unwrap_or_default().iter().map(plain).collect();
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[
         ("data", args.data.path().display().to_string()),
-        ("images", format!("{} training, {} validation", splits.train.len(), splits.val.len())),
-        report_sections::labels(splits.target().task(), splits.train.classes()),
+        ("images", format!("{n_train} training, {n_val} validation")),
+        report_sections::labels(target.task(), subject.classes()),
         (
             "trials",
             format!(
@@ -525,7 +663,7 @@ fn page(
                 count(TrialState::Failed)
             ),
         ),
-        ("training", format!("at most {} epochs, patience {}", args.epochs, args.patience)),
+        ("training", training),
         ("seed", context.seed.to_string()),
         ("device", context.runtime.device_name.clone()),
         ("time", format!("{} for the trials of this call", number::duration(time))),
@@ -533,7 +671,10 @@ fn page(
     if args.space.is_some() {
         report.facts(&space.stated.describe());
     }
-    if let Some(provenance) = &splits.provenance {
+    if let Subject::FineTunings(tunings) = subject {
+        report.facts(&[("weights", tunings.backbones.origins().join(", "))]);
+    }
+    if let Some(provenance) = subject.provenance() {
         report.facts(&provenance.facts());
     }
     let search = search_report::Search {
@@ -546,8 +687,8 @@ fn page(
         seed: 0,
     };
     search.show(report.section(None, "The trials"), "The search")?;
-    if let Some(provenance) = &splits.provenance {
-        report_sections::files(&mut report, &provenance.files, &splits.root);
+    if let Some(provenance) = subject.provenance() {
+        report_sections::files(&mut report, &provenance.files, subject.root());
     }
     Ok(report)
 }

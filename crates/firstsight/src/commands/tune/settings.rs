@@ -5,7 +5,10 @@ use firstsight_hpo::{SearchSpace, Storage, Study};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Args, space::Space};
+use super::{
+    Args,
+    space::{Space, plain},
+};
 
 /// Attribute of the study that holds them.
 const ATTRIBUTE: &str = "firstsight";
@@ -18,6 +21,9 @@ pub(super) struct Settings {
     epochs: usize,
     patience: usize,
     seed: u64,
+    /// The preset, where the trials are fine-tunings. Then 0 epochs are the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fine_tuning: Option<String>,
     /// Where a file stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     space: Option<SearchSpace>,
@@ -33,13 +39,34 @@ pub(super) struct Data {
     pub(super) content: String,
 }
 
+/// The input size of fine-tunings where none was asked for.
+const OF_THE_WEIGHTS: &str = "the weights' own";
+
+/// The models or backbones that a space has.
+fn models(space: &Space) -> Vec<String> {
+    let of = |name| space.stated.choices(name);
+    of("model").or_else(|| of("backbone")).unwrap_or_default().iter().map(plain).collect()
+}
+
+fn epochs(of: &Settings) -> String {
+    if of.epochs == 0 { "the preset's".to_owned() } else { of.epochs.to_string() }
+}
+
+fn preset(of: &Settings) -> String {
+    of.fine_tuning.clone().unwrap_or_default()
+}
+
 impl Settings {
     pub(super) fn new(args: &Args, space: &Space, seed: u64, data: Option<Data>) -> Self {
         Self {
-            models: args.model.iter().map(|kind| kind.name.to_owned()).collect(),
-            input: args.input.to_string(),
-            epochs: args.epochs,
-            patience: args.patience,
+            models: models(space),
+            input: match (args.is_fine_tuning(), args.input) {
+                (true, None) => OF_THE_WEIGHTS.to_owned(),
+                _ => args.input().to_string(),
+            },
+            epochs: if args.is_fine_tuning() { args.epochs.unwrap_or(0) } else { args.epochs() },
+            patience: if args.is_fine_tuning() { 0 } else { args.patience() },
+            fine_tuning: args.is_fine_tuning().then(|| args.preset().name().to_owned()),
             seed,
             space: args.space.as_ref().map(|_| space.stated.clone()),
             data,
@@ -81,6 +108,7 @@ impl Settings {
             epochs: epochs.parse().ok()?,
             patience: patience.parse().ok()?,
             seed: seed.parse().ok()?,
+            fine_tuning: None,
             space: None,
             data: Some(Data { classes: classes.parse().ok()?, content: content.to_owned() }),
         })
@@ -88,10 +116,12 @@ impl Settings {
 
     /// What differs from `stored`, each with its value there and here.
     fn differences(&self, stored: &Self) -> Vec<String> {
+        let models = if self.fine_tuning.is_some() { "the backbone" } else { "--model" };
         let pairs = [
-            ("--model", stored.models.join(" or "), self.models.join(" or ")),
-            ("--epochs", stored.epochs.to_string(), self.epochs.to_string()),
+            (models, stored.models.join(" or "), self.models.join(" or ")),
+            ("--epochs", epochs(stored), epochs(self)),
             ("--patience", stored.patience.to_string(), self.patience.to_string()),
+            ("--preset", preset(stored), preset(self)),
             ("--seed", stored.seed.to_string(), self.seed.to_string()),
         ];
         let differ = pairs.into_iter().filter(|(_, there, here)| there != here);
@@ -107,6 +137,11 @@ impl Settings {
 
     /// Why trials of `stored` cannot be compared with this search's: they saw other images.
     fn incomparable(&self, stored: &Self) -> Option<String> {
+        if self.fine_tuning.is_some() != stored.fine_tuning.is_some() {
+            let what =
+                |of: &Self| if of.fine_tuning.is_some() { "fine-tunings" } else { "trainings from scratch" };
+            return Some(format!("its trials are {}, not {}", what(stored), what(self)));
+        }
         if self.input != stored.input {
             return Some(format!("--input was {} and is {}", stored.input, self.input));
         }

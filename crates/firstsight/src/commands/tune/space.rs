@@ -2,7 +2,7 @@
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix};
 use firstsight_hpo::{Error, FrozenTrial, Known, SearchSpace, Settings, Suggest, Values};
 use firstsight_models::SaveDtype;
@@ -12,7 +12,7 @@ use firstsight_transfer::{
 };
 use serde_json::Value;
 
-use super::Args;
+use super::{Args, fine_tuning::Backbones};
 use crate::values::{self, InputSize};
 
 /// The space of trainings where no file states another.
@@ -20,6 +20,17 @@ const USUAL: &str = "
 learning_rate = { low = 1e-4, high = 1e-2, log = true }
 batch_size = { choices = [32, 64, 128, 256] }
 ";
+
+/// The space of fine-tunings of networks of up to `blocks` blocks where no file states another.
+fn usual_of_fine_tuning(blocks: usize) -> String {
+    format!(
+        "
+        learning_rate = {{ low = 2e-5, high = 2e-3, log = true }}
+        blocks = {{ low = 1, high = {blocks} }}
+        layer_decay = {{ low = 0.5, high = 1.0 }}
+        "
+    )
+}
 
 /// A search space, and the parameters that it may have.
 pub(super) struct Space {
@@ -74,21 +85,76 @@ fn of_training() -> Vec<Known> {
     ]
 }
 
+/// The parameters of a fine-tuning of networks of up to `blocks` blocks.
+fn of_fine_tuning(blocks: i64) -> Vec<Known> {
+    let row = |name, values, default: Value, about| Known { name, values, default: Some(default), about };
+    let preset = |name, values, about| Known { name, values, default: None, about };
+    let positive = || Values::Floats(Excluded(0.0), Unbounded);
+    let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    vec![
+        preset(
+            "blocks",
+            Values::Integers(0, blocks),
+            "number of blocks to train, counted from the last, which is the last layer; 0 trains that alone, on features",
+        ),
+        preset("learning_rate", positive(), "learning rate of the last layer while the blocks are trained"),
+        preset(
+            "layer_decay",
+            Values::Floats(Excluded(0.0), Included(1.0)),
+            "factor of the learning rate from each block to the one before it",
+        ),
+        preset(
+            "block_rate",
+            positive(),
+            "with each = \"blocks\": factor of the learning rate of each trained block, the last one's first; in place of \
+             layer_decay",
+        ),
+        preset("weight_decay", Values::Floats(Included(0.0), Unbounded), "weight decay of AdamW"),
+        preset("epochs", Values::Integers(1, i64::MAX), "maximum number of epochs for the blocks"),
+        preset("batch_size", Values::Integers(1, i64::MAX), "batch size while the blocks are trained"),
+        row(
+            "augment",
+            names(&AugmentationPreset::ALL.map(AugmentationPreset::name)),
+            "photos".into(),
+            "random changes of the photos while the blocks are trained",
+        ),
+        row("crops_from", names(&["reduced", "full"]), "reduced".into(), "what crops of photos are cut from"),
+        preset(
+            "label_smoothing",
+            Values::Floats(Included(0.0), Excluded(1.0)),
+            "share of each label that is spread over all classes",
+        ),
+        row("crop", names(&["auto", "squash", "center"]), "auto".into(), "how to fit non-square images"),
+        preset("input_size", Values::Integers(16, 2048), "height and width of the input"),
+        row("update_statistics", Values::Flags, false.into(), "let batch norm follow the new images"),
+        row("class_balanced", Values::Flags, false.into(), "show rare classes as often as frequent ones"),
+    ]
+}
+
 /// The parameters as `tune --help` lists them.
 pub(super) fn help() -> String {
-    let mut text =
-        "Parameters of a space file (`--space`), with what they take and their defaults:\n".to_owned();
-    for Known { name, values, default, about } in of_training() {
-        let default = default.map(|default| format!(" [default: {}]", plain(&default))).unwrap_or_default();
-        text += &format!("  {name:16} {about}: {values}{default}\n");
+    let tables = [
+        ("a training (--model)", of_training()),
+        (
+            "a fine-tuning (--backbone, --weights); the others' defaults are the preset's",
+            of_fine_tuning(i64::MAX),
+        ),
+    ];
+    let mut text = String::new();
+    for (of, table) in tables {
+        text += &format!("Parameters of {of}, with what they take and their defaults:\n");
+        for Known { name, values, default, about } in table {
+            let default = default.map(|default| format!(" [default: {}]", plain(&default)));
+            text += &format!("  {name:17} {about}: {values}{}\n", default.unwrap_or_default());
+        }
+        text += "\n";
     }
-    text += "
-A space file is TOML, a parameter a line:
+    text += "A space file is TOML, a parameter a line:
   learning_rate = { low = 1e-4, high = 1e-1, log = true }
   optimizer = { choices = [\"adam\", \"sgd\"] }
   momentum = { low = 0.5, high = 0.95, step = 0.05, when = { optimizer = \"sgd\" } }
   batch_size = 64
-`when` names values of other parameters, one or an array; `model` is there where --model names several.";
+`when` names values of other parameters, one or an array; `model` and `backbone` are those that the command names.";
     text
 }
 
@@ -98,15 +164,28 @@ pub(super) fn plain(value: &Value) -> String {
 }
 
 impl Space {
-    /// The space that the file states, or else the usual one, with the models.
-    pub(super) fn new(args: &Args) -> Result<Self> {
-        let known = of_training();
-        let models = args.model.iter().map(|model| model.name.to_owned()).collect();
-        let given = [("model", models)];
-        let stated = match &args.space {
-            Some(file) => SearchSpace::read(file, &known, &given)?,
-            None => SearchSpace::parse(USUAL, "the usual space", &known, &given)?,
+    /// The space that the file states, or else the usual one, with the models or, for fine-tunings, the backbones.
+    pub(super) fn new(args: &Args, backbones: Option<&Backbones>) -> Result<Self> {
+        let (known, given, usual) = match backbones {
+            Some(backbones) => {
+                let blocks = backbones.most_blocks()?;
+                let given = ("backbone", backbones.labels());
+                (of_fine_tuning(blocks as i64), given, usual_of_fine_tuning(blocks))
+            }
+            None => {
+                let models = args.model.iter().map(|model| model.name.to_owned()).collect();
+                (of_training(), ("model", models), USUAL.to_owned())
+            }
         };
+        let stated = match &args.space {
+            Some(file) => SearchSpace::read(file, &known, &[given])?,
+            None => SearchSpace::parse(&usual, "the usual space", &known, &[given])?,
+        };
+        if stated.has("block_rate") && stated.has("layer_decay") {
+            bail!(
+                "the space has `block_rate` and `layer_decay`: expected one of the two ways to set the blocks' learning rates"
+            );
+        }
         Ok(Self { stated, known })
     }
 
@@ -115,34 +194,20 @@ impl Space {
         Ok(self.stated.sample(trial)?.or_defaults(&self.known))
     }
 
-    /// The training that a trial is.
-    pub(super) fn plan(
-        &self,
-        trial: &mut impl Suggest,
-        args: &Args,
-        seed: u64,
-    ) -> firstsight_hpo::Result<Training> {
-        training(&self.settings(trial)?, args, seed)
-    }
-
-    /// The training that a finished trial was.
-    pub(super) fn replay(
-        &self,
-        trial: &FrozenTrial,
-        args: &Args,
-        seed: u64,
-    ) -> firstsight_hpo::Result<Training> {
-        training(&self.stated.replay(trial)?.or_defaults(&self.known), args, seed)
+    /// The settings that a finished trial had.
+    pub(super) fn replay(&self, trial: &FrozenTrial) -> firstsight_hpo::Result<Settings> {
+        Ok(self.stated.replay(trial)?.or_defaults(&self.known))
     }
 }
 
 /// The value of a parameter, which has one by itself or by default.
-fn there<T>(name: &str, value: Option<T>) -> firstsight_hpo::Result<T> {
+pub(super) fn there<T>(name: &str, value: Option<T>) -> firstsight_hpo::Result<T> {
     let place = || "the settings of a trial".to_owned();
     value.ok_or_else(|| Error::UnknownParam { name: name.to_owned(), place: place(), known: Vec::new() })
 }
 
-fn training(settings: &Settings, args: &Args, seed: u64) -> firstsight_hpo::Result<Training> {
+/// The training of these settings.
+pub(super) fn training(settings: &Settings, args: &Args, seed: u64) -> firstsight_hpo::Result<Training> {
     let float = |name| there(name, settings.float(name));
     let text = |name| there(name, settings.text(name));
     let whole = |name| settings.int(name).and_then(|n| usize::try_from(n).ok());
@@ -158,14 +223,14 @@ fn training(settings: &Settings, args: &Args, seed: u64) -> firstsight_hpo::Resu
         _ => None,
     };
     let model = there("model", settings.text("model").and_then(|name| values::model(name).ok()))?;
-    let InputSize { height, width, channels } = args.input;
+    let InputSize { height, width, channels } = args.input();
     // Every model sees the same decoded images, each normalized as its own layers want them.
     let InputSpec { mean, std, .. } = model.input_spec(channels, height, width);
     Ok(Training {
         model,
         input: InputSpec { mean, std, ..args.decoded() },
-        epochs: whole("epochs").unwrap_or(args.epochs),
-        patience: args.patience,
+        epochs: whole("epochs").unwrap_or(args.epochs()),
+        patience: args.patience(),
         optimization: match (optimizer, warmup) {
             (OptimizerKind::Adam, None) => Optimization::Adam,
             (optimizer, warmup) => Optimization::Other { optimizer, warmup },
