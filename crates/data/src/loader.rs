@@ -231,7 +231,7 @@ impl Source {
                 None => self.data.image(i)?,
                 Some((augmenter, images)) => augmenter.apply(&images.image(i)?, epoch, i).into(),
             };
-            input.iter_mut().zip(self.normalized(&image)).for_each(|(input, value)| *input = value);
+            self.normalize(&image, input);
             Ok(())
         };
         if self.change.is_some() || self.data.is_decoded_on_use() {
@@ -246,12 +246,14 @@ impl Source {
         Ok(BatchValues { inputs, labels, n: indices.len() })
     }
 
-    /// An image's values, channels first.
-    fn normalized(&self, image: &[u8]) -> impl Iterator<Item = f32> {
+    /// Writes an image's values, channels first.
+    fn normalize(&self, image: &[u8], input: &mut [f32]) {
         let channels = self.tables.len();
-        self.tables.iter().enumerate().flat_map(move |(channel, table)| {
-            image[channel..].iter().step_by(channels).map(|&byte| table[usize::from(byte)])
-        })
+        let planes = input.chunks_exact_mut(image.len() / channels).zip(&self.tables);
+        for (channel, (plane, table)) in planes.enumerate() {
+            let bytes = image[channel..].iter().step_by(channels);
+            plane.iter_mut().zip(bytes).for_each(|(value, &byte)| *value = table[usize::from(byte)]);
+        }
     }
 
     fn batch(&self, values: BatchValues, device: &Device) -> Result<Batch> {

@@ -2,8 +2,7 @@
 
 use super::random::Random;
 use crate::decode_settings::{ColorMode, Interpolation};
-use crate::raster::Raster;
-use crate::resize::scale;
+use crate::resize::{View, scale};
 
 /// A part of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +51,8 @@ pub(super) fn resized(
     (height, width): (usize, usize),
     interpolation: Interpolation,
 ) -> Vec<u8> {
-    let rows = pixels.chunks_exact(source_width * channels).skip(part.top).take(part.height);
-    let data = rows.flat_map(|row| &row[part.left * channels..][..part.width * channels]).copied().collect();
+    let (stride, start) = (source_width * channels, (part.top * source_width + part.left) * channels);
     let color = if channels == 1 { ColorMode::Gray } else { ColorMode::Rgb };
-    scale(
-        Raster { width: part.width as u32, height: part.height as u32, color, data },
-        width,
-        height,
-        interpolation,
-    )
+    let view = View { data: &pixels[start..], stride, width: part.width, height: part.height };
+    scale(view, color, width, height, interpolation)
 }

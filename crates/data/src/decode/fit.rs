@@ -67,5 +67,5 @@ pub(super) fn resize(
     };
     let columns = span(plan.scaled.0, plan.corner.0, settings.width)?;
     let rows = span(plan.scaled.1, plan.corner.1, settings.height)?;
-    Ok(scale_part(source, columns, rows, settings.interpolation))
+    Ok(scale_part(&source, columns, rows, settings.interpolation))
 }
