@@ -56,9 +56,14 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Whether this thread is outside of [`no_grad`].
+pub(crate) fn records_grads() -> bool {
+    !NO_GRAD.get()
+}
+
 /// Whether a gradient of `tensor` may be asked for.
 pub(crate) fn is_tracked(tensor: &Tensor) -> bool {
-    tensor.track_op() && !NO_GRAD.get()
+    tensor.track_op() && records_grads()
 }
 
 /// Applies `op`, recorded if its argument is tracked.

@@ -32,7 +32,7 @@ pub use self::autograd::{backward, no_grad};
 pub use self::batch_norm::{BatchNorm, RunningVariance, batch_norm};
 pub use self::config::{Activation, Conv2dConfig, PadCounting, Padding, Padding2d, Pool2dConfig, Rounding};
 pub use self::conv::conv2d;
-pub use self::conv_block::{ConvBlock, ConvLayer, Shortcut};
+pub use self::conv_block::{ChannelScales, ConvBlock, ConvLayer, Shortcut};
 pub use self::cpu::memory::buffer::release_buffers;
 pub use self::cpu::simd::{Instructions, instructions, limit_instructions};
 pub use self::dropout::dropout;

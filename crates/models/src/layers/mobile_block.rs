@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
-use firstsight_ops::{self as ops, Activation, Conv2dConfig, Padding, Shortcut};
+use firstsight_ops::{self as ops, Activation, ChannelScales, Conv2dConfig, Padding, Shortcut};
 
 use super::{ConvNorm, ConvSpec, NormConfig, block};
 use crate::summary::{LayerKind, Trace};
@@ -103,21 +103,16 @@ impl MobileBlock {
 
     pub(crate) fn forward(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         let (_, _, height, width) = xs.dims4()?;
-        let size = (height, width);
-        let first = self.first.iter().map(ConvNorm::link);
-        let ys = match (&self.squeeze, &self.last) {
-            (None, Some(last)) => {
-                let (block, _) = block(size, first.chain([last.link()]))?;
-                let shortcut = if self.residual { Shortcut::Identity } else { Shortcut::None };
-                return block.shortcut(shortcut).forward_t(xs, train);
-            }
-            (squeeze, last) => {
-                let ys = block(size, first)?.0.forward_t(xs, train)?;
-                let ys = squeeze.as_ref().map_or(Ok(ys.clone()), |squeeze| squeeze.forward(&ys))?;
-                last.as_ref().map_or(Ok(ys.clone()), |last| last.forward(&ys, train))?
-            }
+        let (mut block, size) = block((height, width), self.first.iter().map(ConvNorm::link))?;
+        if let Some(squeeze) = &self.squeeze {
+            block = block.excite(squeeze);
+        }
+        let Some(last) = &self.last else {
+            let ys = block.forward_t(xs, train)?;
+            return if self.residual { ops::add(&ys, xs) } else { Ok(ys) };
         };
-        if self.residual { ops::add(&ys, xs) } else { Ok(ys) }
+        let shortcut = if self.residual { Shortcut::Identity } else { Shortcut::None };
+        block.then(last.link().layer(size)).shortcut(shortcut).forward_t(xs, train)
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
@@ -151,11 +146,6 @@ impl SqueezeExcite {
         Ok(Self { name: vb.prefix(), reduce, expand })
     }
 
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let scales = self.expand.forward(&self.reduce.forward(&ops::global_avg_pool2d(xs)?)?)?;
-        ops::scale_channels(xs, &scales.unsqueeze(2)?.unsqueeze(3)?)
-    }
-
     fn describe(&self, trace: &mut Trace) -> Result<()> {
         let maps = trace.shape();
         let (channels, _, _) = maps.map()?;
@@ -165,6 +155,12 @@ impl SqueezeExcite {
         trace.branch_from(maps);
         trace.keep(&self.name, LayerKind::Other("Multiply"));
         Ok(())
+    }
+}
+
+impl ChannelScales for SqueezeExcite {
+    fn scales(&self, means: &Tensor) -> Result<Tensor> {
+        self.expand.forward(&self.reduce.forward(means)?)
     }
 }
 

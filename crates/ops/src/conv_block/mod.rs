@@ -5,13 +5,13 @@ mod op;
 use candle_core::{Result, Tensor};
 
 use self::op::Block;
-use crate::autograd::is_tracked;
+use crate::autograd::{is_tracked, records_grads};
 use crate::batch_norm::BatchNorm;
 use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
-use crate::pool::{avg_pool2d, max_pool2d};
+use crate::pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 use crate::shape::{ConvShape, PoolShape};
-use crate::{activate, conv, cpu, reference};
+use crate::{activate, add, conv, cpu, reference, scale_channels};
 
 const OP: &str = "conv_block";
 
@@ -139,8 +139,8 @@ impl<'a> ConvLayer<'a> {
 /// Convolutions one after the other, then pooling, a shortcut and an activation, as one op.
 ///
 /// MobileNetV2's inverted residuals, Xception's modules and residual blocks (He et al. 2016) are such blocks. The output is
-/// f(pool(layers(g(x))) + shortcut(x)), where every part but the first layer is optional. Output and gradients are those
-/// of single ops, up to rounding. As one op,
+/// f(pool(layers(g(x))) + shortcut(x)), where every part but the first layer is optional; [`Self::excite`] scales channels between
+/// the layers. Output and gradients are those of single ops, up to rounding. As one op,
 ///
 /// - maps between the layers are not recorded for autograd, which would make several more passes over each;
 /// - normalized maps are not written: the next layer normalizes the convolution's output as it reads it;
@@ -177,9 +177,28 @@ pub struct ConvBlock<'a> {
     pub(crate) pre_activation: Activation,
     pub(crate) first: ConvLayer<'a>,
     pub(crate) rest: Vec<ConvLayer<'a>>,
+    excitation: Option<Excitation<'a>>,
     pub(crate) pool: Pooling,
     pub(crate) shortcut: Shortcut<'a>,
     pub(crate) post_activation: Activation,
+}
+
+/// The scales of channels in squeeze-and-excitation (Hu et al. 2018), computed from the channels' means.
+pub trait ChannelScales: std::fmt::Debug + Sync {
+    /// The scales (B, C) for `means` (B, C).
+    ///
+    /// # Errors
+    ///
+    /// Those of the layers that compute them.
+    fn scales(&self, means: &Tensor) -> Result<Tensor>;
+}
+
+/// Scaled channels between the layers of a block.
+#[derive(Debug, Clone, Copy)]
+struct Excitation<'a> {
+    /// Number of layers before it.
+    after: usize,
+    scales: &'a dyn ChannelScales,
 }
 
 /// The pooling of a block.
@@ -208,6 +227,7 @@ impl<'a> ConvBlock<'a> {
             pre_activation: Activation::Identity,
             first,
             rest: Vec::new(),
+            excitation: None,
             pool: Pooling::None,
             shortcut: Shortcut::None,
             post_activation: Activation::Identity,
@@ -217,6 +237,14 @@ impl<'a> ConvBlock<'a> {
     /// Appends a layer.
     pub fn then(mut self, layer: ConvLayer<'a>) -> Self {
         self.rest.push(layer);
+        self
+    }
+
+    /// Multiplies each channel of the output of the last layer so far by its scale, instead of any scales set before.
+    ///
+    /// Within [`crate::no_grad`], the next layer applies them as it reads that output. Else, the block runs as two.
+    pub fn excite(mut self, scales: &'a dyn ChannelScales) -> Self {
+        self.excitation = Some(Excitation { after: 1 + self.rest.len(), scales });
         self
     }
 
@@ -266,14 +294,20 @@ impl<'a> ConvBlock<'a> {
         if !cpu::has_kernels(&[x]) || !tensors.all(|tensor| cpu::has_kernels(&[tensor])) {
             return reference::conv_block(x, self, train);
         }
-        if self.runs_separately(x) {
+        let separate = self.runs_separately(x);
+        if let Some(Excitation { after, .. }) = self.excitation
+            && (separate || train || records_grads() || after > self.rest.len())
+        {
+            return self.with_separate_excitation(after, x, train);
+        }
+        if separate {
             return self.separate(x, train);
         }
         match (self.as_conv(), self.pool) {
             (Some(layer), Pooling::None) => conv::conv(x, layer),
             (Some(layer), Pooling::Max(config)) => conv::conv_max_pool(x, layer, &config),
             (Some(layer), Pooling::Avg(config, counting)) => conv::conv_avg_pool(x, layer, &config, counting),
-            (None, Pooling::Avg(config, counting)) => self.with_separate_tail(x, &config, counting, train),
+            (None, Pooling::Avg(..)) => self.with_separate_tail(x, train),
             (None, _) => Block::new(self, x.dims(), max_pool, train)?.apply(x, self),
         }
     }
@@ -290,6 +324,7 @@ impl<'a> ConvBlock<'a> {
     /// The only layer, if the block is a plain convolution with or without pooling.
     fn as_conv(&self) -> Option<&ConvLayer<'a>> {
         let plain = self.rest.is_empty()
+            && self.excitation.is_none()
             && self.first.norm.is_none()
             && self.pre_activation == Activation::Identity
             && self.post_activation == Activation::Identity
@@ -318,38 +353,55 @@ impl<'a> ConvBlock<'a> {
         for next in &self.rest {
             y = layer(&y, next)?;
         }
-        y = match &self.pool {
-            Pooling::None => y,
-            Pooling::Max(config) => max_pool2d(&y, config)?,
-            Pooling::Avg(config, counting) => avg_pool2d(&y, config, *counting)?,
-        };
-        y = match &self.shortcut {
-            Shortcut::None => y,
-            Shortcut::Identity => (y + x)?,
-            Shortcut::Projection(projection) => (y + layer(x, projection)?)?,
-        };
-        activate(&y, self.post_activation)
+        self.tail(y, x, train)
     }
 
-    /// Runs the layers as one op, and then average pooling, shortcut and activation as ops of their own.
-    fn with_separate_tail(
-        &self,
-        x: &Tensor,
-        config: &Pool2dConfig,
-        counting: PadCounting,
-        train: bool,
-    ) -> Result<Tensor> {
+    /// Runs the layers as one op, and then pooling, shortcut and activation as ops of their own.
+    fn with_separate_tail(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let layers = Self {
             pool: Pooling::None,
             shortcut: Shortcut::None,
             post_activation: Activation::Identity,
             ..self.clone()
         };
-        let y = avg_pool2d(&layers.forward_t(x, train)?, config, counting)?;
-        let y = match self.shortcut {
+        self.tail(layers.forward_t(x, train)?, x, train)
+    }
+
+    /// Runs the layers before and behind scaled channels as blocks of their own, and the rest as [`Self::tail`].
+    fn with_separate_excitation(&self, after: usize, x: &Tensor, train: bool) -> Result<Tensor> {
+        let (before, behind) = self.rest.split_at(after - 1);
+        let chain =
+            |first: ConvLayer<'a>, rest: &[ConvLayer<'a>]| Self { rest: rest.to_vec(), ..Self::new(first) };
+        let before = chain(self.first, before).pre_activation(self.pre_activation);
+        let mut y = self.excited(before.forward_t(x, train)?, after)?;
+        if let [first, rest @ ..] = behind {
+            y = chain(*first, rest).forward_t(&y, train)?;
+        }
+        self.tail(y, x, train)
+    }
+
+    /// `y`, the output of the first `layers` layers, with its channels scaled if that is their place.
+    pub(crate) fn excited(&self, y: Tensor, layers: usize) -> Result<Tensor> {
+        match self.excitation {
+            Some(Excitation { after, scales }) if after == layers => {
+                let scales = scales.scales(&global_avg_pool2d(&y)?)?;
+                scale_channels(&y, &scales.unsqueeze(2)?.unsqueeze(3)?)
+            }
+            _ => Ok(y),
+        }
+    }
+
+    /// Pooling, shortcut and activation as ops of their own, behind the layers' output `y`.
+    fn tail(&self, y: Tensor, x: &Tensor, train: bool) -> Result<Tensor> {
+        let y = match &self.pool {
+            Pooling::None => y,
+            Pooling::Max(config) => max_pool2d(&y, config)?,
+            Pooling::Avg(config, counting) => avg_pool2d(&y, config, *counting)?,
+        };
+        let y = match &self.shortcut {
             Shortcut::None => y,
-            Shortcut::Identity => (y + x)?,
-            Shortcut::Projection(layer) => (y + layer.forward_t(x, train)?)?,
+            Shortcut::Identity => add(&y, x)?,
+            Shortcut::Projection(layer) => add(&y, &layer.forward_t(x, train)?)?,
         };
         activate(&y, self.post_activation)
     }

@@ -2,37 +2,31 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
-use super::{ConvBlock, ConvLayer, OP, Shortcut};
-use crate::autograd::{self, Slot, is_tracked};
+use super::{ConvBlock, ConvLayer, Excitation, OP, Shortcut};
+use crate::autograd::{self, Slot, is_tracked, no_grad};
 use crate::batch_norm::BatchNorm;
 use crate::config::Activation;
+use crate::cpu::batch_norm::Affine;
 use crate::cpu::conv::block::{
     BlockTail, ConvBnActSpec, ExpandDepthwise, ForwardPass, GradSource, InferenceWeights, LayerGrads,
-    LayerParams, NormParams, NormSpec, OutputGrad, PropagatedGrad, RunningStats, SavedActivations,
+    LayerParams, NormParams, NormSpec, OutputGrad, PropagatedGrad, SavedActivations,
 };
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};
 use crate::cpu::memory::buffer::{self, Buffer};
+use crate::cpu::scale::par_scale;
 use crate::cpu::{self, elementwise, pool};
-use crate::error::Error;
+use crate::error::{Error, expect_shape};
 use crate::packed_weights;
-use crate::shape::PoolShape;
+use crate::shape::{ConvShape, PoolShape};
 
 impl ConvLayer<'_> {
     /// The layer's kernels for an input of shape `x`.
     fn spec(&self, x: &[usize], train: bool) -> Result<ConvBnActSpec> {
         let shape = self.shape(x)?;
-        let norm = match self.norm {
-            Some(norm) if BatchNorm::by_batch(shape.batch * shape.oh * shape.ow, train) => {
-                Some(NormSpec { epsilon: norm.epsilon, running: None })
-            }
-            Some(norm) => {
-                let (mean, var) = (norm.running_mean.to_vec1()?, norm.running_var.to_vec1()?);
-                Some(NormSpec { epsilon: norm.epsilon, running: Some(RunningStats { mean, var }) })
-            }
-            None => None,
-        };
+        let by_batch = BatchNorm::by_batch(shape.batch * shape.oh * shape.ow, train);
+        let norm = self.norm.map(|norm| NormSpec { epsilon: norm.epsilon, by_batch });
         Ok(ConvBnActSpec::new(shape, norm, self.activation))
     }
 }
@@ -47,28 +41,31 @@ struct LayerTensors {
 enum Shift {
     None,
     Bias(Tensor),
-    BatchNorm { gamma: Tensor, beta: Tensor },
+    BatchNorm { gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor },
 }
 
 impl LayerTensors {
     fn new(layer: &ConvLayer<'_>) -> Result<Self> {
         let shift = match (layer.norm, layer.bias) {
-            (Some(norm), _) => {
-                Shift::BatchNorm { gamma: norm.weight.contiguous()?, beta: norm.bias.contiguous()? }
-            }
+            (Some(norm), _) => Shift::BatchNorm {
+                gamma: norm.weight.contiguous()?,
+                beta: norm.bias.contiguous()?,
+                mean: norm.running_mean.contiguous()?,
+                var: norm.running_var.contiguous()?,
+            },
             (None, Some(bias)) => Shift::Bias(bias.contiguous()?),
             (None, None) => Shift::None,
         };
         Ok(Self { weight: layer.weight.contiguous()?, shift })
     }
 
-    /// The tensors in a fixed order: the weight, then γ and β or the bias.
+    /// The parameters in a fixed order: the weight, then γ and β or the bias.
     // A vector, since valgrind reports a false positive for a chain of iterators.
     fn all(&self) -> Vec<&Tensor> {
         match &self.shift {
             Shift::None => vec![&self.weight],
             Shift::Bias(bias) => vec![&self.weight, bias],
-            Shift::BatchNorm { gamma, beta } => vec![&self.weight, gamma, beta],
+            Shift::BatchNorm { gamma, beta, .. } => vec![&self.weight, gamma, beta],
         }
     }
 
@@ -76,7 +73,9 @@ impl LayerTensors {
         let (bias, norm) = match &self.shift {
             Shift::None => (None, None),
             Shift::Bias(bias) => (Some(cpu::data(bias)), None),
-            Shift::BatchNorm { gamma, beta } => (None, Some((cpu::data(gamma), cpu::data(beta)))),
+            Shift::BatchNorm { gamma, beta, mean, var } => {
+                (None, Some([gamma, beta, mean, var].map(cpu::data)))
+            }
         };
         LockedTensors { weight: cpu::data(&self.weight), bias, norm }
     }
@@ -115,7 +114,8 @@ impl LayerTensors {
 struct LockedTensors<'a> {
     weight: cpu::Data<'a>,
     bias: Option<cpu::Data<'a>>,
-    norm: Option<(cpu::Data<'a>, cpu::Data<'a>)>,
+    /// γ, β, running mean and variance.
+    norm: Option<[cpu::Data<'a>; 4]>,
 }
 
 impl LockedTensors<'_> {
@@ -125,7 +125,12 @@ impl LockedTensors<'_> {
             None => None,
         };
         let norm = match &self.norm {
-            Some((gamma, beta)) => Some(NormParams { gamma: gamma.slice()?, beta: beta.slice()? }),
+            Some([gamma, beta, mean, var]) => Some(NormParams {
+                gamma: gamma.slice()?,
+                beta: beta.slice()?,
+                mean: mean.slice()?,
+                var: var.slice()?,
+            }),
             None => None,
         };
         Ok(LayerParams { weight: self.weight.slice()?, bias, norm })
@@ -263,16 +268,23 @@ impl Block {
         let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
         let output_len = self.output_shape().elem_count() / batch;
         let sample_len = x.len() / batch;
-        let group = |group: usize, y: &mut [f32]| {
+        let group = |group: usize, y: &mut [f32]| -> Result<()> {
             let x = &x[group * together * sample_len..][..y.len() / output_len * sample_len];
             let samples = x.len() / sample_len;
             let (layers, projection) = weights.split_at(self.n_layers);
             let mut map: Option<Buffer> = None;
+            let mut scales: Vec<Affine> = Vec::new();
             let layer = |i: usize| (&self.specs[i], &*layers[i]);
+            let excited = |end: usize| block.excitation.filter(|excitation| excitation.after == end);
             let mut i = 0;
             while i < self.n_layers {
-                let from = map.as_deref().map_or(self.input(x), LazyMap::stored);
-                let next = (i + 1 < self.n_layers).then(|| layer(i + 1));
+                let from = match map.as_deref() {
+                    Some(values) => {
+                        LazyMap { values, epilogue: Epilogue::new(&scales, Activation::Identity) }
+                    }
+                    None => self.input(x),
+                };
+                let next = (i + 1 < self.n_layers && excited(i + 1).is_none()).then(|| layer(i + 1));
                 let pair = next.and_then(|next| ExpandDepthwise::new(layer(i), next, from));
                 let end = i + if pair.is_some() { 2 } else { 1 };
                 let run = |y: &mut [f32]| match &pair {
@@ -284,6 +296,10 @@ impl Block {
                 } else {
                     let mut to = Buffer::dirty(samples * self.specs[end - 1].shape.output_sample_len());
                     run(&mut to);
+                    scales = match excited(end) {
+                        Some(excitation) => excitation.run(&mut to, &self.specs[end - 1].shape)?,
+                        None => Vec::new(),
+                    };
                     map = Some(to);
                 }
                 i = end;
@@ -300,8 +316,11 @@ impl Block {
                 elementwise::par_add(y, &shortcut);
             }
             elementwise::par_activate(y, self.post_activation);
+            Ok(())
         };
-        Ok(buffer::filled_with(batch * output_len, together * output_len, group).0)
+        let (y, done) = buffer::filled_with(batch * output_len, together * output_len, group);
+        done.into_iter().collect::<Result<()>>()?;
+        Ok(y)
     }
 
     /// The forward pass of a layer, as its backward pass reads it.
@@ -393,6 +412,24 @@ impl Block {
             }
             GradSource::NextLayer(_) | GradSource::Output(_) => Ok(None),
         }
+    }
+}
+
+impl Excitation<'_> {
+    /// Scales the channels of several samples' `maps`, of an output of `shape`. Those of a single sample are left as they are:
+    /// their scales are returned, for the next layer to apply.
+    fn run(&self, maps: &mut [f32], shape: &ConvShape) -> Result<Vec<Affine>> {
+        let (channels, plane) = (shape.c_out, shape.oh * shape.ow);
+        let samples = maps.len() / (channels * plane);
+        let means = Tensor::from_vec(pool::means(maps, plane), (samples, channels), &Device::Cpu)?;
+        let scales = no_grad(|| self.scales.scales(&means))?.contiguous()?;
+        expect_shape(OP, "scales", &scales, &[samples, channels])?;
+        let data = cpu::data(&scales);
+        if samples == 1 {
+            return Ok(data.slice()?.iter().map(|&scale| Affine { scale, shift: 0.0 }).collect());
+        }
+        par_scale(maps, data.slice()?);
+        Ok(Vec::new())
     }
 }
 

@@ -62,6 +62,9 @@ macro_rules! for_activation {
 }
 pub(crate) use for_activation;
 
+/// e⁻⁸⁷ is near the smallest normal number.
+const SMALL: f32 = 87.0;
+
 /// f(x). NaN stays NaN.
 #[inline(always)]
 pub(crate) fn activate_one<S: Simd>(x: f32, activation: Activation) -> f32 {
@@ -76,12 +79,14 @@ pub(crate) fn activate_one<S: Simd>(x: f32, activation: Activation) -> f32 {
         }
         Activation::Relu6 => relu6(x),
         Activation::Tanh => tanh::<S>(x),
-        Activation::Sigmoid => sigmoids::<S>(x).0,
+        Activation::Sigmoid => times_sigmoid::<S>(1.0, x),
         Activation::HardSigmoid => hard_sigmoid(x),
-        Activation::Silu => x * sigmoids::<S>(x).0,
+        Activation::Silu => times_sigmoid::<S>(if x < -SMALL { -SMALL } else { x }, x),
         Activation::HardSwish => x * hard_sigmoid(x),
         Activation::Gelu => x * normal::<S>(x).0,
-        Activation::GeluTanh => x * sigmoids::<S>(gelu_tanh_argument(x)).0,
+        Activation::GeluTanh => {
+            times_sigmoid::<S>(if x < -SMALL { -SMALL } else { x }, gelu_tanh_argument(x))
+        }
         Activation::LeakyRelu(negative_slope) => {
             if x <= 0.0 {
                 negative_slope as f32 * x
@@ -115,6 +120,12 @@ fn hard_sigmoid(x: f32) -> f32 {
 /// e^(x + rest) for x up to 1 and a `rest` of at most 1e-3, within 2 ulp; 0 where x < −87.
 #[inline(always)]
 pub(crate) fn exp_of_negative<S: Simd>(x: f32, rest: f32) -> f32 {
+    if x < -SMALL { 0.0 } else { exp::<S>(x, rest) }
+}
+
+/// e^(x + rest) for x in [−87, 87] and a `rest` of at most 1e-3, within 2 ulp. NaN stays NaN.
+#[inline(always)]
+fn exp<S: Simd>(x: f32, rest: f32) -> f32 {
     // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let shifted = S::fused(x, std::f32::consts::LOG2_E, ROUND);
@@ -130,8 +141,15 @@ pub(crate) fn exp_of_negative<S: Simd>(x: f32, rest: f32) -> f32 {
     let e = S::fused(e, r, 1.0);
     let e = S::fused(e, r, 1.0);
     // The last bits of the sum are the integer; a conversion would not be vectorized.
-    let e = e * f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
-    if x < -87.0 { 0.0 } else { e }
+    e * f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23)
+}
+
+/// x / (1 + e⁻ᵛ) within 4 ulp for v from −87 on; below, with v = −87. NaN stays NaN.
+#[inline(always)]
+fn times_sigmoid<S: Simd>(x: f32, v: f32) -> f32 {
+    let v = if v < -SMALL { -SMALL } else { v };
+    let v = if v > SMALL { SMALL } else { v };
+    x / (1.0 + exp::<S>(-v, 0.0))
 }
 
 /// 1 / (1 + e⁻ˣ) and 1 / (1 + eˣ), each within 4 ulp.

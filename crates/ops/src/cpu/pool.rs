@@ -198,20 +198,24 @@ pub(crate) fn scales(shape: &PoolShape, counting: PadCounting) -> Vec<f32> {
         .collect()
 }
 
-/// Means of whole maps per task.
-const MEANS: usize = 32;
-
 /// The mean of each window.
 pub(crate) fn avg_forward(shape: &PoolShape, x: &[f32], counting: PadCounting) -> Vec<f32> {
     let pixels = shape.oh * shape.ow;
     let (scales, size) = (scales(shape, counting), shape.h * shape.w);
     if shape.is_global() {
-        let maps: Vec<&[f32]> = x.chunks(MEANS * size).collect();
-        return map_tasks(maps.len(), x.len(), |task| dispatch(Means { x: maps[task], size })).concat();
+        return means(x, size);
     }
     filled(shape.batch * shape.channels, pixels, |index, out| {
         dispatch(MeanPlane { shape, scales: &scales, plane: &x[index * size..][..size], out });
     })
+}
+
+/// The mean of each plane of `size` values.
+pub(crate) fn means(x: &[f32], size: usize) -> Vec<f32> {
+    /// Planes per task.
+    const PLANES: usize = 32;
+    let maps: Vec<&[f32]> = x.chunks(PLANES * size).collect();
+    map_tasks(maps.len(), x.len(), |task| dispatch(Means { x: maps[task], size })).concat()
 }
 
 /// The gradient of the input: each mean's gradient, divided among the pixels of its window.

@@ -1,6 +1,7 @@
 //! Products of planes and one factor each, and their gradients.
 
 use super::memory::buffer::filled_with;
+use super::memory::threads::for_each_chunk;
 use super::simd::{Kernel, Simd, dispatch};
 use super::softmax::dot;
 
@@ -58,6 +59,15 @@ impl Scales {
         }
         (x_grad, total.into_iter().map(|total| total as f32).collect())
     }
+}
+
+/// Multiplies maps in place: `maps` [factor][plane] by `factors`, on all threads.
+pub(crate) fn par_scale(maps: &mut [f32], factors: &[f32]) {
+    let plane = maps.len() / factors.len();
+    for_each_chunk(maps, plane, |index, values| {
+        let factor = factors[index];
+        values.iter_mut().for_each(|value| *value *= factor);
+    });
 }
 
 struct Product<'a> {

@@ -119,9 +119,9 @@ fn overwrite(target: &Tensor, values: &Tensor) -> Result<()> {
 
 /// [`ConvBlock::forward_t`] as one op after the other.
 pub fn conv_block(x: &Tensor, block: &ConvBlock<'_>, train: bool) -> Result<Tensor> {
-    let mut y = conv_layer(&activate(x, block.pre_activation)?, &block.first, train)?;
-    for layer in &block.rest {
-        y = conv_layer(&y, layer, train)?;
+    let mut y = activate(x, block.pre_activation)?;
+    for (i, layer) in std::iter::once(&block.first).chain(&block.rest).enumerate() {
+        y = block.excited(conv_layer(&y, layer, train)?, i + 1)?;
     }
     y = match &block.pool {
         Pooling::None => y,

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, PadCounting, Padding2d, Pool2dConfig,
-    RunningVariance, Shortcut, add, reference,
+    Activation, BatchNorm, ChannelScales, Conv2dConfig, ConvBlock, ConvLayer, PadCounting, Padding2d,
+    Pool2dConfig, RunningVariance, Shortcut, add, conv2d, linear, no_grad, reference,
 };
 
 type Op = fn(&Tensor, &ConvBlock<'_>, bool) -> Result<Tensor>;
@@ -101,6 +101,61 @@ fn strips_of_rows_give_the_bits_of_single_layers() -> Result<()> {
         let together = expand.then(layer).forward_t(&x, false)?;
         let bits = |y: &Tensor| y.flatten_all()?.to_vec1::<f32>();
         assert!(bits(&apart)? == bits(&together)?, "{channels} channels, kernel {side}, stride {stride}");
+    }
+    Ok(())
+}
+
+fn assert_close(found: &Tensor, expected: &Tensor) {
+    let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap();
+    let size = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(difference.to_scalar::<f32>().unwrap() <= 1e-6 * size, "{difference} for values up to {size}");
+}
+
+/// Squeeze-and-excitation with one linear layer.
+#[derive(Debug)]
+struct Scales(Tensor);
+
+impl ChannelScales for Scales {
+    fn scales(&self, means: &Tensor) -> Result<Tensor> {
+        linear(means, &self.0.to_dtype(means.dtype())?, None, Activation::Sigmoid)
+    }
+}
+
+#[test]
+fn scaled_channels_are_those_of_single_ops() -> Result<()> {
+    let scales = Scales(floats(3, &[6, 6]));
+    let depthwise = Conv2dConfig { padding: Padding2d::symmetric(1, 1), groups: 6, ..Default::default() };
+    let (first, last) = (floats(1, &[6, 1, 3, 3]), floats(2, &[4, 6, 1, 1]));
+    // One sample is scaled by the next layer, several before it.
+    for batch in [1, 5] {
+        let x = floats(batch, &[batch, 6, 7, 9]);
+        let layer = ConvLayer::new(&first, depthwise).activation(Activation::Silu);
+        let block = ConvBlock::new(layer).excite(&scales);
+        let y = block.forward(&x)?;
+        let expected = layer.forward(&x)?;
+        let factors = scales.scales(&expected.mean((2, 3))?)?;
+        let expected = expected.broadcast_mul(&factors.unsqueeze(2)?.unsqueeze(3)?)?;
+        assert_close(&y, &expected);
+
+        let block = block.then(ConvLayer::new(&last, Conv2dConfig::default()));
+        let expected = conv2d(&expected, &last, None, &Conv2dConfig::default(), Activation::Identity)?;
+        assert_close(&block.forward(&x)?, &expected);
+        assert_close(&no_grad(|| block.forward(&x))?, &expected);
+        assert_close(&reference::conv_block(&x, &block, false)?, &expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn scales_of_another_shape_are_refused() -> Result<()> {
+    let scales = Scales(floats(3, &[5, 6]));
+    let (first, last) = (floats(1, &[6, 3, 1, 1]), floats(2, &[4, 6, 1, 1]));
+    let first = ConvLayer::new(&first, Conv2dConfig::default());
+    let block = ConvBlock::new(first).excite(&scales).then(ConvLayer::new(&last, Conv2dConfig::default()));
+    let x = floats(1, &[2, 3, 4, 4]);
+    for found in [block.forward(&x), no_grad(|| block.forward(&x))] {
+        let message = found.unwrap_err().to_string();
+        assert!(message.contains("scales") && message.contains(", 5"), "{message}");
     }
     Ok(())
 }

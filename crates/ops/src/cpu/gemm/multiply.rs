@@ -160,7 +160,7 @@ impl Kernel for GemmTask<'_> {
                     } else {
                         multiply_tile(simd, a, b, c, used.div_ceil(S::LANES), block.start > 0);
                         if last {
-                            let tile = FinishedTile { panel, first_column: j * width, used, segments: outs };
+                            let tile = FinishedTile { panel, first_column: j * width, segments: outs };
                             tile.store(simd, c, lhs.rows, bias, activation, output);
                         }
                     }
@@ -195,8 +195,6 @@ struct FinishedTile<'a> {
     /// Index of its panel of rows.
     panel: usize,
     first_column: usize,
-    /// Number of its columns.
-    used: usize,
     /// Positions of those columns in the output.
     segments: &'a [Segment],
 }
@@ -213,19 +211,24 @@ impl FinishedTile<'_> {
         activation: Activation,
         output: &GemmOutput<'_>,
     ) {
-        let Self { panel, first_column, used, segments } = self;
-        for (r, values) in
-            sums.chunks_exact_mut(panel_width::<S>()).enumerate().take(rows - panel * TILE_ROWS)
-        {
-            let row = panel * TILE_ROWS + r;
-            let values = &mut values[..used];
-            if let Some(bias) = bias {
-                let bias = bias[row];
-                for value in values.iter_mut() {
-                    *value += bias;
+        let Self { panel, first_column, segments } = self;
+        let width = panel_width::<S>();
+        let rows = panel * TILE_ROWS..rows.min((panel + 1) * TILE_ROWS);
+        let sums = &mut sums[..rows.len() * width];
+        if let Some(bias) = bias {
+            for (values, &bias) in sums.chunks_exact_mut(width).zip(&bias[rows.clone()]) {
+                for vector in values.chunks_exact_mut(S::LANES) {
+                    // SAFETY: a vector has as many values as the registers.
+                    unsafe {
+                        let sum = simd.add(simd.load(vector.as_ptr()), simd.splat(bias));
+                        simd.store(vector.as_mut_ptr(), sum);
+                    }
                 }
             }
-            elementwise::activate::<S>(values, activation);
+        }
+        // All rows in one loop: exponentials of successive vectors overlap.
+        elementwise::activate::<S>(sums, activation);
+        for (row, values) in rows.zip(sums.chunks_exact(width)) {
             for out in segments {
                 let values = &values[out.column - first_column..][..out.len];
                 // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other

@@ -70,6 +70,11 @@ pub(crate) fn filled_with<T: Send>(
     len: usize,
     fill: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
+    if total > 0 && total <= len {
+        let mut values = zeros(total);
+        let result = fill(0, &mut values);
+        return (values, vec![result]);
+    }
     let mut values = Vec::with_capacity(total);
     let fill_chunk = |(index, chunk): (usize, &mut [MaybeUninit<f32>])| {
         chunk.fill(MaybeUninit::new(0.0));

@@ -13,7 +13,7 @@ pub(crate) struct Planes<'a> {
     _borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: the only access is `plane`, whose callers ensure that no two threads hold one plane.
+// SAFETY: all access is by methods whose callers ensure that no two threads hold the same values.
 unsafe impl Send for Planes<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Planes<'_> {}
@@ -32,6 +32,19 @@ impl<'a> Planes<'a> {
     pub(crate) unsafe fn plane(&self, sample: usize, channel: usize) -> &'a mut [f32] {
         // SAFETY: by this function's contract.
         unsafe { self.part(sample, channel, 0..self.size) }
+    }
+
+    /// The planes of some channels of one sample.
+    ///
+    /// # Safety
+    /// No other reference to these planes exists.
+    pub(crate) unsafe fn planes(&self, sample: usize, channels: Range<usize>) -> &'a mut [f32] {
+        assert!(sample < self.batch && channels.start <= channels.end && channels.end <= self.channels);
+        // SAFETY: the planes lie in the slice that was borrowed for 'a; the caller holds the only reference.
+        unsafe {
+            let first = self.data.add((sample * self.channels + channels.start) * self.size);
+            std::slice::from_raw_parts_mut(first, channels.len() * self.size)
+        }
     }
 
     /// A range of the values of a plane.

@@ -63,7 +63,7 @@ impl ConvBnActSpec {
     /// Runs the layer on a batch.
     pub(crate) fn forward(&self, x: LazyMap<'_>, params: LayerParams<'_>) -> SavedActivations {
         let mut map = Buffer::dirty(self.shape.output_len());
-        let Some((norm, norm_params)) = self.norm.as_ref().zip(params.norm) else {
+        let Some((norm, norm_params)) = self.norm.zip(params.norm) else {
             InferenceWeights::without_norm(self, params.weight, params.bias).run(self, x, &mut map);
             return SavedActivations { map: Some(map), norm: None };
         };
@@ -78,7 +78,8 @@ impl ConvBnActSpec {
             let depthwise = depthwise.as_ref();
             let weight = params.weight;
             let epsilon = norm.epsilon;
-            dispatch(ForwardChannel { spec: self, depthwise, channel, x, weight, epsilon, planes })
+            let running = self.running_moments(norm_params, channel);
+            dispatch(ForwardChannel { spec: self, depthwise, channel, x, weight, epsilon, running, planes })
         };
         let moments: Vec<Moments> = (0..channels).into_par_iter().map(channel).collect();
         let scaled = moments.iter().zip(norm_params.gamma).zip(norm_params.beta);
@@ -128,6 +129,8 @@ struct ForwardChannel<'a> {
     x: LazyMap<'a>,
     weight: &'a [f32],
     epsilon: f64,
+    /// The moments to normalize by; those of the batch if there are none.
+    running: Option<Moments>,
     planes: Planes<'a>,
 }
 
@@ -136,15 +139,14 @@ impl Kernel for ForwardChannel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Moments {
-        let Self { spec, depthwise, channel, x, weight, epsilon, planes } = self;
+        let Self { spec, depthwise, channel, x, weight, epsilon, running, planes } = self;
         // SAFETY: this task alone has the channel, and takes each plane once at a time.
         let plane = |sample| unsafe { planes.plane(sample, channel) };
         if let Some(depthwise) = depthwise {
             let conv = ChannelConv { shape: &spec.shape, channel, x, weight };
             conv.run(simd, &mut depthwise.forward_runner(), (0.0, Clamp::NONE), plane);
         }
-        spec.running_moments(channel)
-            .unwrap_or_else(|| Moments::of((0..spec.shape.batch).map(|sample| &*plane(sample)), epsilon))
+        running.unwrap_or_else(|| Moments::of((0..spec.shape.batch).map(|sample| &*plane(sample)), epsilon))
     }
 }
 

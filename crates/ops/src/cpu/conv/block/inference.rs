@@ -34,7 +34,7 @@ impl InferenceWeights {
         }
         let norm = params.norm?;
         let affine = |channel| {
-            let moments = spec.running_moments(channel)?;
+            let moments = spec.running_moments(norm, channel)?;
             Some(Affine::new(moments, norm.gamma[channel], norm.beta[channel]))
         };
         let affines: Vec<Affine> = (0..spec.shape.c_out).map(affine).collect::<Option<_>>()?;
@@ -105,7 +105,7 @@ impl DepthwiseLayer<'_> {
         let clamp = Clamp::of(spec.activation);
         let bias = |channel: usize| bias.map_or(0.0, |bias| bias[channel]);
         let samples = 0..x.values.len() / spec.shape.input_sample_len();
-        let all = samples.flat_map(|sample| channels.clone().map(move |channel| (sample, channel)));
+        let all = samples.clone().flat_map(|sample| channels.clone().map(move |channel| (sample, channel)));
         match DepthwiseRows::of(algorithm, &spec.shape) {
             Some(rows) if x.epilogue.is_none() => {
                 let (size, area) = (spec.shape.h * spec.shape.w, spec.shape.kh * spec.shape.kw);
@@ -129,8 +129,9 @@ impl DepthwiseLayer<'_> {
         }
         if clamp.is_none() {
             // Not before: a load waits for the stores that it overlaps.
-            for (sample, channel) in all {
-                dispatch(Activate(plane(sample, channel), spec.activation));
+            for sample in samples {
+                // SAFETY: as above.
+                dispatch(Activate(unsafe { y.planes(sample, channels.clone()) }, spec.activation));
             }
         }
     }

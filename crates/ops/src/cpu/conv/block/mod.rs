@@ -29,18 +29,11 @@ pub(crate) struct ConvBnActSpec {
 }
 
 /// The settings of a layer's batch normalization.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct NormSpec {
     pub(crate) epsilon: f64,
-    /// The statistics to normalize by; the batch's own if there are none.
-    pub(crate) running: Option<RunningStats>,
-}
-
-/// Running statistics, one value per channel.
-#[derive(Debug, Clone)]
-pub(crate) struct RunningStats {
-    pub(crate) mean: Vec<f32>,
-    pub(crate) var: Vec<f32>,
+    /// Whether to normalize by the batch's own statistics, and not by running ones.
+    pub(crate) by_batch: bool,
 }
 
 /// The parameters of a layer.
@@ -52,11 +45,13 @@ pub(crate) struct LayerParams<'a> {
     pub(crate) norm: Option<NormParams<'a>>,
 }
 
-/// The scale and shift of a batch normalization.
+/// The scale and shift of a batch normalization, and its running statistics, one value per channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NormParams<'a> {
     pub(crate) gamma: &'a [f32],
     pub(crate) beta: &'a [f32],
+    pub(crate) mean: &'a [f32],
+    pub(crate) var: &'a [f32],
 }
 
 impl ConvBnActSpec {
@@ -88,18 +83,17 @@ impl ConvBnActSpec {
 
     /// Whether the layer normalizes by the batch's own mean and variance.
     pub(crate) fn normalizes_by_batch(&self) -> bool {
-        self.norm.as_ref().is_some_and(|norm| norm.running.is_none())
+        self.norm.is_some_and(|norm| norm.by_batch)
     }
 
     fn uses_running_stats(&self) -> bool {
-        self.norm.as_ref().is_some_and(|norm| norm.running.is_some())
+        self.norm.is_some_and(|norm| !norm.by_batch)
     }
 
     /// The running moments of a channel, if the layer normalizes by them.
-    fn running_moments(&self, channel: usize) -> Option<Moments> {
-        let norm = self.norm.as_ref()?;
-        let RunningStats { mean, var } = norm.running.as_ref()?;
-        Some(Moments::new(mean[channel], var[channel], norm.epsilon))
+    fn running_moments(&self, params: NormParams<'_>, channel: usize) -> Option<Moments> {
+        let norm = self.norm.filter(|norm| !norm.by_batch)?;
+        Some(Moments::new(params.mean[channel], params.var[channel], norm.epsilon))
     }
 }
 
