@@ -505,3 +505,111 @@ fn a_killed_fine_tuning_goes_on_to_the_same_bytes() {
         assert!(bytes(&format!("torn/best/{file}")) == bytes(&format!("whole/best/{file}")), "{file}");
     }
 }
+
+#[test]
+fn several_objectives_have_a_front_of_runs() {
+    let folder = scene();
+    let here = folder.path();
+    let objectives = ["--objective", "accuracy", "--objective", "parameters"];
+    let stored = ["--model", "small-cnn", "--storage", "st.log", "--out", "out", "--report", "page.html"];
+    let args = |trials: &'static str, more: &[&'static str]| {
+        tune("logistic", trials, &[&objectives[..], &stored, more].concat())
+    };
+    let document: Value = serde_json::from_str(&succeeds(here, &args("12", &["--json"]))).unwrap();
+    assert!(document["best"].is_null());
+    assert_eq!(document["objectives"], serde_json::json!(["validation accuracy", "parameters"]));
+    let trials = document["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 12);
+    let values = |trial: &Value| [0, 1].map(|k| trial["values"][k].as_f64().unwrap());
+    for trial in trials {
+        assert_eq!(trial["state"], "complete", "nothing is pruned: {trial}");
+        if trial["params"]["model"] == "logistic" {
+            assert_eq!(values(trial)[1], (16 * 16 * 2 + 2) as f64);
+        }
+    }
+    let front = document["front"].as_array().unwrap();
+    for trial in trials {
+        let [accuracy, parameters] = values(trial);
+        let beats = |other: &Value| {
+            let [a, p] = values(other);
+            a >= accuracy && p <= parameters && (a, p) != (accuracy, parameters)
+        };
+        assert_eq!(front.contains(trial), !trials.iter().any(beats), "{trial}");
+    }
+    let kept = || -> Vec<String> {
+        let runs = std::fs::read_dir(here.join("out/front")).unwrap();
+        let mut names: Vec<String> =
+            runs.map(|run| run.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort_by_key(|name| name.parse::<usize>().unwrap());
+        names
+    };
+    assert_eq!(kept(), front.iter().map(|trial| trial["number"].to_string()).collect::<Vec<_>>());
+    for number in kept() {
+        let run = format!("out/front/{number}");
+        assert_eq!(
+            common::json(&here.join(&run).join("metrics.json"))["val"]["accuracy"],
+            trials[number.parse::<usize>().unwrap()]["values"][0]
+        );
+        succeeds(here, &["predict", "--run", &run, "data/down/3.png"]);
+    }
+    let page = std::fs::read_to_string(here.join("page.html")).unwrap();
+    assert!(page.contains("Pareto front") && page.contains("By parameters"), "the page shows the front");
+
+    // More trials may change the front; what is no longer on it goes.
+    std::fs::create_dir_all(here.join("out/front/999")).unwrap();
+    let said = succeeds(here, &args("13", &[]));
+    assert!(!kept().contains(&"999".to_owned()));
+    assert!(said.contains(&format!("Pareto front: {} trials", kept().len())), "{said}");
+    assert!(said.contains(", 514 parameters (learning_rate "), "{said}");
+    assert!(said.contains("to use one: "), "{said}");
+    // The objectives are part of a study.
+    let others = tune("logistic", "14", &["--model", "small-cnn", "--storage", "st.log"]);
+    refuses(here, &others, &["--objective was accuracy, parameters and is accuracy"]);
+    let from = ["--study", "new", "--from-study", "firstsight"];
+    let others =
+        tune("logistic", "14", &[&["--model", "small-cnn", "--storage", "st.log"][..], &from].concat());
+    refuses(here, &others, &["cannot be compared", "--objective was"]);
+    refuses(here, &tune("logistic", "1", &["--objective", "speed"]), &["speed", "latency"]);
+}
+
+#[test]
+fn one_objective_may_be_another_than_accuracy() {
+    let folder = scene();
+    let here = folder.path();
+    let both = ["--model", "small-cnn", "--sampler", "random", "--json"];
+    let best = |objective: &'static str| -> Value {
+        let args = tune("logistic", "6", &[&both[..], &["--objective", objective]].concat());
+        let document: Value = serde_json::from_str(&succeeds(here, &args)).unwrap();
+        let values = document["trials"].as_array().unwrap().iter().map(|t| t["value"].as_f64().unwrap());
+        assert_eq!(document["best"]["value"].as_f64(), values.reduce(f64::min), "{objective}");
+        document["best"].clone()
+    };
+    let size = best("size");
+    assert_eq!(size["params"]["model"], "logistic");
+    assert_eq!(size["value"].as_f64().unwrap(), 514.0 * 4.0 / 1e6);
+    assert!(best("latency")["value"].as_f64().unwrap() > 0.0);
+    assert!(best("loss")["value"].as_f64().unwrap() < 1.0);
+}
+
+#[test]
+fn fine_tunings_have_several_objectives_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 15);
+    weights(here, "mobilenetv2_100");
+    std::fs::write(
+        here.join("space.toml"),
+        "blocks = 0\ninput_size = { choices = [32, 64] }\ncrop = 'center'",
+    )
+    .unwrap();
+    let more = ["--space", "space.toml", "--objective", "accuracy", "--objective", "latency", "--out", "out"];
+    let document: Value = serde_json::from_str(&succeeds(here, &tune_photos("4", &more))).unwrap();
+    let trials = document["trials"].as_array().unwrap();
+    assert!(trials.iter().all(|trial| trial["values"][1].as_f64().unwrap() > 0.0), "{document}");
+    for trial in document["front"].as_array().unwrap() {
+        let run = format!("out/front/{}", trial["number"]);
+        let side = &common::json(&here.join(&run).join("config.json"))["pretrained_cfg"]["input_size"][1];
+        assert_eq!(side, &trial["params"]["input_size"]);
+        assert!(succeeds(here, &["predict", "--run", &run, "photos/red/3.png"]).contains("red"));
+    }
+}

@@ -138,12 +138,12 @@ impl SearchProgress {
         }
     }
 
-    /// Says how a trial went, how many of the study are over, and what the best one has reached.
-    pub(crate) fn finished(&self, line: &str, done: usize, best: Option<f64>) {
+    /// Says how a trial went, how many of the study are over, and what the best ones have reached.
+    pub(crate) fn finished(&self, line: &str, done: usize, best: Option<String>) {
         self.bars.suspend(|| eprintln!("{line}"));
         self.trials.set_position(done as u64);
         if let Some(best) = best {
-            self.trials.set_message(format!("best {best:.4}"));
+            self.trials.set_message(best);
         }
     }
 }

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{n} {:.4} {:.4} {:?}",
         all.as_secs_f64(),
         (all - before).as_secs_f64(),
-        study.best_trial()?.value
+        study.best_trial()?.value()
     );
     Ok(())
 }

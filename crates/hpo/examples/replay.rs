@@ -18,7 +18,11 @@ pub(crate) struct Trace {
     /// The release that made it; 4.8 unless it says so.
     optuna: Option<String>,
     sampler: SamplerSpec,
-    direction: String,
+    #[serde(default)]
+    direction: Option<String>,
+    /// Of several objectives.
+    #[serde(default)]
+    directions: Vec<String>,
     space: Vec<ParamSpec>,
     trials: Vec<TrialSpec>,
 }
@@ -79,6 +83,8 @@ struct When {
 struct TrialSpec {
     state: String,
     value: Option<f64>,
+    /// Of several objectives.
+    values: Option<Vec<f64>>,
     #[serde(default)]
     intermediate: Vec<(u64, f64)>,
 }
@@ -86,11 +92,12 @@ struct TrialSpec {
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: replay TRACE.json")?;
     let trace: Trace = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    println!("{}", json!({ "trials": replay(&trace)? }));
+    println!("{}", json!({ "trials": replay(&trace)?.0 }));
     Ok(())
 }
 
-pub(crate) fn replay(trace: &Trace) -> Result<Vec<Value>, Box<dyn Error>> {
+/// The proposals, and the numbers of the best trials.
+pub(crate) fn replay(trace: &Trace) -> Result<(Vec<Value>, Vec<usize>), Box<dyn Error>> {
     let study = study(trace)?;
     let mut trials = Vec::new();
     for told in &trace.trials {
@@ -101,21 +108,24 @@ pub(crate) fn replay(trace: &Trace) -> Result<Vec<Value>, Box<dyn Error>> {
         }
         study.tell(&trial, outcome(told)?)?;
     }
-    Ok(trials)
+    let best = study.best_trials()?.iter().map(|trial| trial.number).collect();
+    Ok((trials, best))
 }
 
 fn study(trace: &Trace) -> Result<Study, Box<dyn Error>> {
-    let direction = match trace.direction.as_str() {
-        "minimize" => Direction::Minimize,
-        "maximize" => Direction::Maximize,
-        other => return Err(format!("`direction` must be minimize or maximize, but is {other}").into()),
+    let direction = |name: &String| match name.as_str() {
+        "minimize" => Ok(Direction::Minimize),
+        "maximize" => Ok(Direction::Maximize),
+        other => Err(format!("a direction must be minimize or maximize, but is {other}")),
     };
+    let directions = trace.direction.iter().chain(&trace.directions).map(direction);
+    let directions: Vec<Direction> = directions.collect::<Result<_, _>>()?;
     let sampler: Box<dyn Sampler> = match trace.sampler.kind.as_str() {
         "random" => Box::new(Random::new(trace.sampler.seed)),
         "tpe" => Box::new(Tpe::new(tpe(trace))?),
         other => return Err(format!("the sampler's `kind` must be random or tpe, but is {other}").into()),
     };
-    Ok(Study::builder("replay").direction(direction).sampler(sampler).create()?)
+    Ok(Study::builder("replay").directions(directions).sampler(sampler).create()?)
 }
 
 fn tpe(trace: &Trace) -> TpeConfig {
@@ -170,10 +180,11 @@ fn ask(trial: &mut Trial<'_>, space: &[ParamSpec]) -> Result<Map<String, Value>,
 }
 
 fn outcome(told: &TrialSpec) -> Result<Outcome, Box<dyn Error>> {
-    match (told.state.as_str(), told.value) {
-        ("complete", Some(value)) => Ok(Outcome::Complete(value)),
+    let values = told.values.clone().or(told.value.map(|value| vec![value]));
+    match (told.state.as_str(), values) {
+        ("complete", Some(values)) => Ok(Outcome::Complete(values)),
         ("pruned", _) => Ok(Outcome::Pruned),
         ("failed", _) => Ok(Outcome::Failed),
-        (state, value) => Err(format!("a trial cannot be {state} with value {value:?}").into()),
+        (state, values) => Err(format!("a trial cannot be {state} with values {values:?}").into()),
     }
 }

@@ -25,6 +25,6 @@ fn main() -> firstsight_hpo::Result<()> {
     })?;
     let best = study.best_trial()?;
     let (lr, widths) = space(&mut Replay::new(&best))?;
-    println!("trial {}: lr {lr:.5}, widths {widths:?}, loss {:?}", best.number, best.value);
+    println!("trial {}: lr {lr:.5}, widths {widths:?}, loss {:?}", best.number, best.value());
     Ok(())
 }

@@ -110,6 +110,16 @@ pub enum Error {
         /// The study's name.
         study: String,
     },
+    /// Something that has a meaning for one objective alone.
+    #[error("study `{study}` has {n} objectives: {what} needs one")]
+    OneObjective {
+        /// The study's name.
+        study: String,
+        /// The number of its objectives.
+        n: usize,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A finished trial cannot change.
     #[error("trial {number} is already {state} and cannot be updated")]
     Finished {

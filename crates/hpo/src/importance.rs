@@ -113,7 +113,7 @@ impl Table {
     fn of(trials: &[Arc<FrozenTrial>]) -> Result<Self> {
         let complete: Vec<_> = trials
             .iter()
-            .filter(|t| t.state == TrialState::Complete && t.value.is_some_and(f64::is_finite))
+            .filter(|t| t.state == TrialState::Complete && t.value().is_some_and(f64::is_finite))
             .collect();
         if complete.len() < 2 {
             return Err(few("two or more complete trials", complete.len()));
@@ -126,7 +126,7 @@ impl Table {
         let mut table = Self {
             params: Vec::new(),
             rows: vec![Vec::new(); complete.len()],
-            values: complete.iter().filter_map(|t| t.value).collect(),
+            values: complete.iter().filter_map(|t| t.value()).collect(),
             bounds: Vec::new(),
         };
         for param in shared {

@@ -11,6 +11,7 @@
 //! | `sampler/` | one file per [`Sampler`]; `tpe/` has the estimators and the history that they are fitted to |
 //! | `pruner/` | one file per [`Pruner`] |
 //! | `storage/` | one file per [`Storage`]: memory, journal, SQLite, PostgreSQL; `rdb.rs` is what the last two share |
+//! | `pareto.rs` | several objectives: ranks, hypervolumes, subsets |
 //! | `random.rs`, `math.rs` | NumPy's random numbers and its rounding |
 //! | `importance.rs`, `plots.rs`, `average.rs` | analysis of a study |
 //!
@@ -36,6 +37,10 @@
 //! bandwidth of Optuna 5.0, and proposes what that does (112 studies of the same kinds, and the traces beside the tests). Random
 //! and grid search, the pruners and the storages' schema are the same in both.
 //!
+//! Studies of several objectives agree the same way: 16 traces beside the tests, of two, three and four objectives by both releases (1,620
+//! trials), come out. Of 2 objectives and up to 15 trials on a front, hypervolumes have NumPy's last bit; beyond, NumPy's scalar products
+//! depend on its BLAS and the processor, and hypervolumes agree to some 1e-15, which decides between trials that add equal volumes alone.
+//!
 //! [`Tpe`]'s proposals are decided by fast estimates of the densities wherever those suffice, which is almost
 //! always, and otherwise worked out operation by operation.
 
@@ -44,6 +49,7 @@ mod decimal;
 mod error;
 mod importance;
 mod math;
+mod pareto;
 pub mod plots;
 pub mod pruner;
 mod python;

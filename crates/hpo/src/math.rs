@@ -69,6 +69,20 @@ pub(crate) fn erfc(x: f64) -> f64 {
 /// The most numbers that NumPy sorts in a network, which decides where equal ones end up.
 pub(crate) const NETWORK: usize = 256;
 
+/// The index of the first greatest number, or of the first NaN.
+pub(crate) fn argmax(x: &[f64]) -> usize {
+    let mut best = 0;
+    for (i, &v) in x.iter().enumerate() {
+        if v.is_nan() {
+            return i;
+        }
+        if v > x[best] {
+            best = i;
+        }
+    }
+    best
+}
+
 /// `numpy.argsort` of at most 256 numbers, ties included: a bitonic network in which equal neighbors never
 /// change places.
 ///

@@ -26,7 +26,7 @@ pub struct HistoryPoint {
 /// let study = Study::builder("doc").sampler(Random::new(1)).create()?;
 /// study.optimize(20, |trial| Ok(trial.float("x", 0.0..=1.0)?))?;
 /// let history = plots::history(&study.trials()?, study.direction());
-/// assert_eq!(Some(history[19].best), study.best_trial()?.value);
+/// assert_eq!(Some(history[19].best), study.best_trial()?.value());
 /// # Ok::<(), firstsight_hpo::Error>(())
 /// ```
 pub fn history(trials: &[Arc<FrozenTrial>], direction: Direction) -> Vec<HistoryPoint> {
@@ -83,7 +83,16 @@ pub fn parallel_coordinates(trials: &[Arc<FrozenTrial>]) -> ParallelCoordinates 
     ParallelCoordinates { names, lines }
 }
 
+/// The trials as if this objective, counted from 0, were the only one, for the plots and importances of a study of several.
+pub fn of_objective(trials: &[Arc<FrozenTrial>], objective: usize) -> Vec<Arc<FrozenTrial>> {
+    let of = |trial: &Arc<FrozenTrial>| {
+        let values = trial.values.get(objective).copied().into_iter().collect();
+        Arc::new(FrozenTrial { values, ..(**trial).clone() })
+    };
+    trials.iter().map(of).collect()
+}
+
 fn complete(trials: &[Arc<FrozenTrial>]) -> impl Iterator<Item = (&FrozenTrial, f64)> {
     let complete = trials.iter().filter(|t| t.state == TrialState::Complete);
-    complete.filter_map(|t| t.value.map(|value| (&**t, value)))
+    complete.filter_map(|t| t.value().map(|value| (&**t, value)))
 }

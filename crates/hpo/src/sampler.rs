@@ -21,10 +21,32 @@ use crate::trial::{FrozenTrial, Param};
 pub struct StudyView<'a> {
     /// The study's name.
     pub name: &'a str,
-    /// The direction of the optimization.
-    pub direction: Direction,
+    /// The direction of each objective, one or more.
+    pub directions: &'a [Direction],
     /// Every trial, by number.
     pub trials: &'a [Arc<FrozenTrial>],
+}
+
+impl StudyView<'_> {
+    /// The direction of the first objective, which usually is the only one.
+    pub fn direction(&self) -> Direction {
+        self.directions.first().copied().unwrap_or_default()
+    }
+
+    /// Whether there are several objectives.
+    pub fn has_many_objectives(&self) -> bool {
+        self.directions.len() > 1
+    }
+
+    /// The values of a trial with their signs changed, if needed, so that smaller is better.
+    pub fn losses(&self, trial: &FrozenTrial) -> Vec<f64> {
+        losses(trial, self.directions)
+    }
+}
+
+/// The values of a trial with their signs changed, if needed, so that smaller is better.
+pub(crate) fn losses(trial: &FrozenTrial, directions: &[Direction]) -> Vec<f64> {
+    trial.values.iter().zip(directions).map(|(&value, direction)| direction.loss(value)).collect()
 }
 
 /// System attributes to attach to a trial.

@@ -72,8 +72,8 @@ pub enum Change<'a> {
     State {
         /// The new state.
         state: TrialState,
-        /// The objective's value, if the trial ended with one.
-        value: Option<f64>,
+        /// The objectives' values, if the trial ended with some.
+        values: &'a [f64],
         /// Local time.
         at: NaiveDateTime,
     },
@@ -96,9 +96,11 @@ impl Change<'_> {
             Self::SystemAttr { key, value } => {
                 trial.system_attrs.insert(key.into(), value.clone());
             }
-            Self::State { state, value, at } => {
+            Self::State { state, values, at } => {
                 trial.state = state;
-                trial.value = value.or(trial.value);
+                if !values.is_empty() {
+                    trial.values = values.to_vec();
+                }
                 if state == TrialState::Running {
                     trial.started = Some(at);
                 } else if state.is_finished() {
@@ -116,20 +118,20 @@ pub struct StudyRecord {
     pub id: i64,
     /// The study's name.
     pub name: String,
-    /// The direction of the optimization.
-    pub direction: Direction,
+    /// The direction of each objective, one or more.
+    pub directions: Vec<Direction>,
     /// Attributes attached by the user.
     pub user_attrs: std::collections::BTreeMap<String, Value>,
 }
 
 /// A storage of studies. Several threads may use it at once, and with the file storages several processes.
 pub trait Storage: Send + Sync {
-    /// Creates a study.
+    /// Creates a study of one or more objectives.
     ///
     /// # Errors
     ///
     /// [`crate::Error::StudyExists`] if the name is taken.
-    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord>;
+    fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord>;
 
     /// All studies.
     fn studies(&self) -> Result<Vec<StudyRecord>>;
@@ -188,8 +190,8 @@ fn is_silent(trial: &FrozenTrial, silence: Duration) -> bool {
 /// The methods of [`Storage`], handed on to what a storage wraps.
 macro_rules! handed_on {
     ($self:ident => $inner:expr) => {
-        fn create_study(&$self, name: &str, direction: Direction) -> Result<StudyRecord> {
-            $inner.create_study(name, direction)
+        fn create_study(&$self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
+            $inner.create_study(name, directions)
         }
         fn studies(&$self) -> Result<Vec<StudyRecord>> {
             $inner.studies()

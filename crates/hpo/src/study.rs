@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::pareto;
 use crate::pruner::{NeverPrune, Pruner};
 use crate::python;
-use crate::sampler::{Attrs, Sampler, StudyView, Tpe, TpeConfig};
+use crate::sampler::{Attrs, Sampler, StudyView, Tpe, TpeConfig, losses};
 use crate::space::Distribution;
 use crate::storage::{
     Change, HEARTBEAT, Memory, Snapshot, Storage, StudyRecord, WORKER, heartbeat, now, worker_name,
@@ -40,10 +41,10 @@ impl Direction {
 }
 
 /// The end of a trial.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Complete, with the objective's value.
-    Complete(f64),
+    /// Complete, with the value of each objective.
+    Complete(Vec<f64>),
     /// Pruned; its last intermediate value, if any, becomes its value.
     Pruned,
     /// Failed, without a value.
@@ -52,7 +53,19 @@ pub enum Outcome {
 
 impl From<f64> for Outcome {
     fn from(value: f64) -> Self {
-        Self::Complete(value)
+        Self::Complete(vec![value])
+    }
+}
+
+impl From<Vec<f64>> for Outcome {
+    fn from(values: Vec<f64>) -> Self {
+        Self::Complete(values)
+    }
+}
+
+impl<const N: usize> From<[f64; N]> for Outcome {
+    fn from(values: [f64; N]) -> Self {
+        Self::Complete(values.to_vec())
     }
 }
 
@@ -99,7 +112,7 @@ pub(crate) type SharedSampler = Arc<Mutex<Box<dyn Sampler>>>;
 /// Builder of a [`Study`]; see [`Study::builder`].
 pub struct StudyBuilder {
     name: String,
-    direction: Direction,
+    directions: Vec<Direction>,
     storage: Arc<dyn Storage>,
     sampler: Option<Box<dyn Sampler>>,
     seed: Option<u32>,
@@ -112,7 +125,26 @@ pub struct StudyBuilder {
 impl StudyBuilder {
     /// The direction; [`Direction::Minimize`] unless this is called.
     pub fn direction(self, direction: Direction) -> Self {
-        Self { direction, ..self }
+        self.directions([direction])
+    }
+
+    /// The directions of several objectives, whose values a trial ends with in this order.
+    ///
+    /// ```
+    /// use firstsight_hpo::{Direction, Study, Suggest};
+    /// let study = Study::builder("two").directions([Direction::Maximize, Direction::Minimize]).seed(1).create()?;
+    /// study.optimize(30, |trial| {
+    ///     let width = trial.int("width", 1..=100)? as f64;
+    ///     let (accuracy, seconds) = (1.0 - 1.0 / width, (width - 3.0).abs() / 1000.0);
+    ///     Ok([accuracy, seconds])
+    /// })?;
+    /// for trial in study.best_trials()? {
+    ///     println!("width {}: {:?}", trial.params[0].value(), trial.values);
+    /// }
+    /// # Ok::<(), firstsight_hpo::Error>(())
+    /// ```
+    pub fn directions(self, directions: impl IntoIterator<Item = Direction>) -> Self {
+        Self { directions: directions.into_iter().collect(), ..self }
     }
 
     /// The seed of the default sampler, [`Tpe`] with the settings of Optuna 4.
@@ -168,14 +200,15 @@ impl StudyBuilder {
     /// # Errors
     ///
     /// [`Error::StudyExists`] if the storage has one of that name; [`Error::InvalidSetting`] without a
-    /// sampler and without a seed.
+    /// sampler and without a seed, and without a direction.
     pub fn create(self) -> Result<Study> {
-        let record = self.storage.create_study(&self.name, self.direction)?;
+        self.check_directions()?;
+        let record = self.storage.create_study(&self.name, &self.directions)?;
         tracing::info!("A new study created with name: {}", self.name);
         self.open(record)
     }
 
-    /// The study of that name that the storage holds. Its direction is the stored one.
+    /// The study of that name that the storage holds. Its directions are the stored ones.
     ///
     /// # Errors
     ///
@@ -196,11 +229,22 @@ impl StudyBuilder {
     ///
     /// Those of the storage.
     pub fn load_or_create(self) -> Result<Study> {
-        let record = match self.storage.create_study(&self.name, self.direction) {
+        self.check_directions()?;
+        let record = match self.storage.create_study(&self.name, &self.directions) {
             Err(Error::StudyExists { .. }) => return self.load(),
             created => created?,
         };
         self.open(record)
+    }
+
+    fn check_directions(&self) -> Result<()> {
+        match self.directions.is_empty() {
+            true => {
+                let rule = "one direction or more";
+                Err(Error::InvalidSetting { what: "directions", rule, found: "none".into() })
+            }
+            false => Ok(()),
+        }
     }
 
     fn open(self, record: StudyRecord) -> Result<Study> {
@@ -237,7 +281,7 @@ impl StudyBuilder {
 ///     let x = trial.float("x", -5.0..=5.0)?;
 ///     Ok((x - 2.0).powi(2))
 /// })?;
-/// assert!(study.best_trial()?.value.unwrap() < 0.1);
+/// assert!(study.best_trial()?.value().unwrap() < 0.1);
 ///
 /// // The same by hand.
 /// let mut trial = study.ask()?;
@@ -284,7 +328,7 @@ impl Study {
     pub fn builder(name: &str) -> StudyBuilder {
         StudyBuilder {
             name: name.into(),
-            direction: Direction::Minimize,
+            directions: vec![Direction::Minimize],
             storage: Arc::new(Memory::new()),
             sampler: None,
             seed: None,
@@ -300,9 +344,21 @@ impl Study {
         &self.record.name
     }
 
-    /// The direction of the optimization.
+    /// The direction of the first objective, which usually is the only one.
     pub fn direction(&self) -> Direction {
-        self.record.direction
+        self.record.directions.first().copied().unwrap_or_default()
+    }
+
+    /// The direction of each objective.
+    pub fn directions(&self) -> &[Direction] {
+        &self.record.directions
+    }
+
+    pub(crate) fn check_one_objective(&self, what: &'static str) -> Result<()> {
+        match self.directions().len() {
+            0 | 1 => Ok(()),
+            n => Err(Error::OneObjective { study: self.name().into(), n, what }),
+        }
     }
 
     /// The storage of the study.
@@ -334,9 +390,28 @@ impl Study {
     ///
     /// # Errors
     ///
-    /// [`Error::NoCompleteTrial`] if there is none.
+    /// [`Error::NoCompleteTrial`] if there is none, [`Error::OneObjective`] in a study of several.
     pub fn best_trial(&self) -> Result<Arc<FrozenTrial>> {
+        self.check_one_objective("the best trial")?;
         self.find_best()?.ok_or_else(|| Error::NoCompleteTrial { study: self.name().into() })
+    }
+
+    /// The Pareto front: the complete trials to which no other is preferable, being at least as good in each objective and better in
+    /// one. With one objective, all that share the best value.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub fn best_trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
+        let trials = self.trials()?;
+        let n = self.directions().len();
+        let complete: Vec<_> = trials
+            .into_iter()
+            .filter(|trial| trial.state == TrialState::Complete && trial.values.len() == n)
+            .collect();
+        let rows: Vec<_> = complete.iter().map(|trial| losses(trial, self.directions())).collect();
+        let on_front = pareto::front(&rows);
+        Ok(complete.into_iter().zip(on_front).filter(|(_, on)| *on).map(|(trial, _)| trial).collect())
     }
 
     fn find_best(&self) -> Result<Option<Arc<FrozenTrial>>> {
@@ -346,7 +421,7 @@ impl Study {
         let mut look = std::mem::take(&mut best.open);
         look.extend(best.looked_at..trials.len());
         best.looked_at = trials.len();
-        let loss = |number: usize| trials[number].value.map(|v| self.direction().loss(v));
+        let loss = |number: usize| trials[number].value().map(|v| self.direction().loss(v));
         for number in look {
             match trials[number].state {
                 TrialState::Complete => {
@@ -369,7 +444,7 @@ impl Study {
     }
 
     fn view<'a>(&'a self, snapshot: &'a Snapshot) -> StudyView<'a> {
-        StudyView { name: &self.record.name, direction: self.record.direction, trials: snapshot.trials() }
+        StudyView { name: &self.record.name, directions: &self.record.directions, trials: snapshot.trials() }
     }
 
     /// Enqueues a trial with these parameters; the next [`Study::ask`] returns it. Other parameters are
@@ -495,7 +570,7 @@ impl Study {
         }
     }
 
-    /// Ends a trial and returns its final state, which is failed if the value is NaN or infinite.
+    /// Ends a trial and returns its final state, which is failed if a value is NaN or infinite, or there are not as many as objectives.
     ///
     /// # Errors
     ///
@@ -518,24 +593,35 @@ impl Study {
     }
 
     fn finish(&self, record: &FrozenTrial, outcome: Outcome) -> Result<TrialState> {
-        let finite = |value: f64| Some(value).filter(|v| v.is_finite());
-        let (state, value) = match outcome {
-            Outcome::Complete(value) => match finite(value) {
-                Some(value) => (TrialState::Complete, Some(value)),
-                None => {
+        let n = self.directions().len();
+        let (state, values) = match outcome {
+            Outcome::Complete(values) => match values.len() == n && values.iter().all(|v| v.is_finite()) {
+                true => (TrialState::Complete, values),
+                false => {
+                    let expected = match n {
+                        1 => "a finite value".to_owned(),
+                        n => format!("{n} finite values"),
+                    };
+                    let found = match values[..] {
+                        [value] => value.to_string(),
+                        _ => format!("{values:?}"),
+                    };
                     tracing::warn!(
                         target: OUTCOMES,
-                        "Trial {} failed: expected a finite value, found {value}.",
+                        "Trial {} failed: expected {expected}, found {found}.",
                         record.number
                     );
-                    (TrialState::Failed, None)
+                    (TrialState::Failed, Vec::new())
                 }
             },
-            Outcome::Pruned => (TrialState::Pruned, record.last_report().and_then(|(_, v)| finite(v))),
-            Outcome::Failed => (TrialState::Failed, None),
+            Outcome::Pruned => {
+                let last = record.last_report().map(|(_, value)| value);
+                (TrialState::Pruned, last.filter(|value| value.is_finite()).into_iter().collect())
+            }
+            Outcome::Failed => (TrialState::Failed, Vec::new()),
         };
         self.check_worker(record)?;
-        self.storage.update(record.id, &Change::State { state, value, at: now() })?;
+        self.storage.update(record.id, &Change::State { state, values: &values, at: now() })?;
         let stop = {
             let snapshot = self.synced()?;
             lock(&self.sampler)?.after_trial(&self.view(&snapshot), record)?
@@ -554,16 +640,24 @@ impl Study {
         }
         let trial = self.synced()?.trials()[number].clone();
         let params = python::dict(trial.params.iter().map(|p| (&*p.name, p.value())));
-        match (trial.state, trial.value) {
-            (TrialState::Complete, Some(value)) => {
+        match (trial.state, &trial.values[..]) {
+            (TrialState::Complete, &[value]) => {
                 let value = python::float(value);
                 let mut line =
                     format!("Trial {number} finished with value: {value} and parameters: {params}.");
                 if let Some(best) = self.find_best()? {
-                    let value = best.value.map(python::float).unwrap_or_default();
+                    let value = best.value().map(python::float).unwrap_or_default();
                     let _ = write!(line, " Best is trial {} with value: {value}.", best.number);
                 }
                 tracing::info!(target: OUTCOMES, "{line}");
+            }
+            (TrialState::Complete, values) => {
+                let values: Vec<String> = values.iter().copied().map(python::float).collect();
+                tracing::info!(
+                    target: OUTCOMES,
+                    "Trial {number} finished with values: [{}] and parameters: {params}.",
+                    values.join(", ")
+                );
             }
             (TrialState::Pruned, _) => tracing::info!(target: OUTCOMES, "Trial {number} pruned."),
             (state, _) => {
@@ -590,7 +684,7 @@ impl Study {
 
     fn fail_silent(&self, trial: &FrozenTrial, silence: Duration) -> Result<bool> {
         let mark = Change::SystemAttr { key: ABANDONED, value: &Value::Bool(true) };
-        let failure = Change::State { state: TrialState::Failed, value: None, at: now() };
+        let failure = Change::State { state: TrialState::Failed, values: &[], at: now() };
         let done =
             self.storage.update(trial.id, &mark).and_then(|()| self.storage.update(trial.id, &failure));
         match done {
@@ -613,15 +707,16 @@ impl Study {
         Ok(())
     }
 
-    /// Runs the objective for `n_trials` trials, or until [`Study::stop`].
+    /// Runs the objective for `n_trials` trials, or until [`Study::stop`]. It returns a value, or as many as there are objectives.
     ///
     /// # Errors
     ///
     /// [`Error::Objective`] if the objective returns [`Stop::Abort`], which any error becomes through `?`;
     /// [`Error::GaveUp`], if that was [asked for](StudyBuilder::give_up_after); those of the storage.
-    pub fn optimize<F>(&self, n_trials: usize, mut objective: F) -> Result<()>
+    pub fn optimize<F, V>(&self, n_trials: usize, mut objective: F) -> Result<()>
     where
-        F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
+        F: FnMut(&mut Trial<'_>) -> std::result::Result<V, Stop>,
+        V: Into<Outcome>,
     {
         self.begin()?;
         for _ in 0..n_trials {
@@ -642,9 +737,10 @@ impl Study {
     /// # Errors
     ///
     /// As [`Study::optimize`]; the first error is returned once the running trials are over.
-    pub fn optimize_parallel<F>(&self, n_workers: usize, n_trials: usize, objective: F) -> Result<()>
+    pub fn optimize_parallel<F, V>(&self, n_workers: usize, n_trials: usize, objective: F) -> Result<()>
     where
-        F: Fn(&mut Trial<'_>) -> std::result::Result<f64, Stop> + Sync,
+        F: Fn(&mut Trial<'_>) -> std::result::Result<V, Stop> + Sync,
+        V: Into<Outcome>,
     {
         self.begin()?;
         let taken = AtomicUsize::new(0);
@@ -664,9 +760,10 @@ impl Study {
     /// # Errors
     ///
     /// As [`Study::optimize_parallel`].
-    pub fn optimize_total<F>(&self, n_workers: usize, total: usize, objective: F) -> Result<()>
+    pub fn optimize_total<F, V>(&self, n_workers: usize, total: usize, objective: F) -> Result<()>
     where
-        F: Fn(&mut Trial<'_>) -> std::result::Result<f64, Stop> + Sync,
+        F: Fn(&mut Trial<'_>) -> std::result::Result<V, Stop> + Sync,
+        V: Into<Outcome>,
     {
         self.begin()?;
         let failed = |t: &&Arc<FrozenTrial>| t.state == TrialState::Failed;
@@ -724,18 +821,19 @@ impl Study {
         }
     }
 
-    fn run_one<F>(&self, draws: Draws, limit: usize, mut objective: F) -> Result<()>
+    fn run_one<F, V>(&self, draws: Draws, limit: usize, mut objective: F) -> Result<()>
     where
-        F: FnMut(&mut Trial<'_>) -> std::result::Result<f64, Stop>,
+        F: FnMut(&mut Trial<'_>) -> std::result::Result<V, Stop>,
+        V: Into<Outcome>,
     {
         let mut trial = match self.adopt(draws)? {
             Some(trial) => trial,
             None => self.ask_from(draws, limit)?,
         };
         let number = trial.number();
-        let result = self.alive(trial.record().id, || objective(&mut trial))?;
+        let result = self.alive(trial.record().id, || objective(&mut trial).map(Into::into))?;
         let outcome = match &result {
-            Ok(value) => Outcome::Complete(*value),
+            Ok(outcome) => outcome.clone(),
             Err(Stop::Pruned) => Outcome::Pruned,
             Err(Stop::Failed(error)) => {
                 tracing::warn!(
@@ -759,7 +857,10 @@ impl Study {
             told => told?,
         };
         match result {
-            Ok(value) if state == TrialState::Failed => self.count_failure(format!("the value is {value}")),
+            Ok(Outcome::Complete(values)) if state == TrialState::Failed => {
+                let values: Vec<String> = values.iter().map(f64::to_string).collect();
+                self.count_failure(format!("the value is {}", values.join(", ")))
+            }
             Err(Stop::Failed(error)) => self.count_failure(error.to_string()),
             Err(Stop::Abort(source)) => Err(Error::Objective { number, source }),
             _ => Ok(()),

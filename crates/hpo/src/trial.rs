@@ -73,8 +73,8 @@ pub struct FrozenTrial {
     pub number: usize,
     /// The state.
     pub state: TrialState,
-    /// The objective's value; of a pruned trial, the last intermediate one.
-    pub value: Option<f64>,
+    /// The objectives' values, none for a trial that has not ended with some; of a pruned trial, the last intermediate one.
+    pub values: Vec<f64>,
     /// The parameters, in the order in which they were suggested.
     pub params: Vec<Param>,
     /// The reported values by step.
@@ -96,7 +96,7 @@ impl FrozenTrial {
             id,
             number,
             state,
-            value: None,
+            values: Vec::new(),
             params: Vec::new(),
             intermediate: BTreeMap::new(),
             user_attrs: BTreeMap::new(),
@@ -104,6 +104,11 @@ impl FrozenTrial {
             started: None,
             completed: None,
         }
+    }
+
+    /// The value of the first objective, which usually is the only one.
+    pub fn value(&self) -> Option<f64> {
+        self.values.first().copied()
     }
 
     /// A parameter by name.
@@ -146,7 +151,7 @@ impl FrozenTrial {
 /// })?;
 /// let best = study.best_trial()?;
 /// let winner = space(&mut Replay::new(&best))?;
-/// assert_eq!(best.value, Some((winner.rate.log10() + 3.0).abs() + winner.layers as f64));
+/// assert_eq!(best.value(), Some((winner.rate.log10() + 3.0).abs() + winner.layers as f64));
 /// # Ok::<(), firstsight_hpo::Error>(())
 /// ```
 pub trait Suggest {
@@ -196,7 +201,7 @@ pub trait Suggest {
 ///     space(&mut recast, &["alexnet", "cnn", "lenet"])?;
 ///     new.add_trial(&FrozenTrial { params: recast.into_params(), ..(*trial).clone() })?;
 /// }
-/// assert_eq!(new.best_trial()?.value, old.best_trial()?.value);
+/// assert_eq!(new.best_trial()?.values, old.best_trial()?.values);
 /// # Ok::<(), firstsight_hpo::Error>(())
 /// ```
 #[derive(Debug)]
@@ -285,8 +290,10 @@ impl<'s> Trial<'s> {
     ///
     /// # Errors
     ///
-    /// [`Error::Finished`] or [`Error::Taken`] if another worker has ended the trial or taken it over; those of the storage.
+    /// [`Error::Finished`] or [`Error::Taken`] if another worker has ended the trial or taken it over; [`Error::OneObjective`] in a study
+    /// of several; those of the storage.
     pub fn report(&mut self, value: f64, step: u64) -> Result<()> {
+        self.study.check_one_objective("reported values")?;
         if self.record.intermediate.contains_key(&step) {
             tracing::warn!(
                 "Trial {} has a value for step {step} already; this one is ignored.",
@@ -298,12 +305,22 @@ impl<'s> Trial<'s> {
         self.update(Change::Report { step, value })
     }
 
+    /// Finds out whether the trial is still this worker's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`] if another worker has taken it over; those of the storage.
+    pub fn check_worker(&self) -> Result<()> {
+        self.study.check_worker(&self.record)
+    }
+
     /// Whether the study's pruner would stop this trial now.
     ///
     /// # Errors
     ///
-    /// Those of the storage.
+    /// [`Error::OneObjective`] in a study of several; those of the storage.
     pub fn should_prune(&mut self) -> Result<bool> {
+        self.study.check_one_objective("pruning")?;
         let (prune, changes) = self.study.prune(&self.record)?;
         for (key, value) in changes {
             self.update(Change::SystemAttr { key: &key, value: &value })?;

@@ -17,7 +17,7 @@ fn failures_for_one_reason_end_a_run_without_a_value() {
         let error = study
             .optimize_parallel(workers, 50, |trial| {
                 let x = trial.int("x", 1..=1000)?;
-                Err(Stop::failed(format!("a batch of {x} images does not fit")))
+                Err::<f64, _>(Stop::failed(format!("a batch of {x} images does not fit")))
             })
             .unwrap_err();
         assert!(matches!(error, Error::GaveUp { failed: 3, .. }), "{error}");
@@ -25,7 +25,7 @@ fn failures_for_one_reason_end_a_run_without_a_value() {
         assert!(said.contains("3 trials failed") && said.contains("images does not fit"), "{said}");
         assert!((3..=4).contains(&states(&study).len()), "{workers} workers");
         // The next run counts anew.
-        assert!(study.optimize(2, |_| Err(Stop::failed("no"))).is_ok());
+        assert!(study.optimize(2, |_| Err::<f64, _>(Stop::failed("no"))).is_ok());
     }
 }
 
@@ -48,8 +48,10 @@ fn a_run_goes_on_after_a_value_or_with_other_reasons_or_unasked() {
         .unwrap();
     assert_eq!(states(&study).len(), 10);
     let study = builder().create().unwrap();
-    study.optimize(6, |trial| Err(Stop::failed(["one", "two", "three"][trial.number() % 3]))).unwrap();
+    study
+        .optimize(6, |trial| Err::<f64, _>(Stop::failed(["one", "two", "three"][trial.number() % 3])))
+        .unwrap();
     let unasked = Study::builder("x").sampler(Random::new(1)).create().unwrap();
-    unasked.optimize(6, |_| Err(Stop::failed("one reason"))).unwrap();
+    unasked.optimize(6, |_| Err::<f64, _>(Stop::failed("one reason"))).unwrap();
     assert_eq!(states(&unasked).len(), 6);
 }

@@ -128,9 +128,12 @@ fn a_lost_connection_is_made_anew() {
     assert_eq!(trials.len(), 60);
     for (number, trial) in trials.iter().enumerate() {
         assert_eq!((trial.number, trial.state), (number, TrialState::Complete));
-        assert_eq!(trial.value, trial.param("x").map(|x| x.internal));
+        assert_eq!(trial.value(), trial.param("x").map(|x| x.internal));
     }
-    assert!(matches!(study.storage().create_study("s", Direction::Minimize), Err(Error::StudyExists { .. })));
+    assert!(matches!(
+        study.storage().create_study("s", &[Direction::Minimize]),
+        Err(Error::StudyExists { .. })
+    ));
 }
 
 /// Tells a worker of the load test the storage, and the file in which it notes the trials that it begins.

@@ -1,7 +1,7 @@
 //! One suite that every sampler passes, and TPE's worth.
 
 use firstsight_hpo::{
-    Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Outcome, Random,
+    Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Random,
     RandomState, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial, TrialState, param_importances,
 };
 use serde_json::{Map, Value, json};
@@ -102,7 +102,49 @@ fn a_replay_repeats_every_trial() {
     for (name, sampler) in samplers() {
         for trial in run(sampler, 40).trials().unwrap().iter().filter(|t| t.state == TrialState::Complete) {
             let config = space(&mut Replay::new(trial)).unwrap();
-            assert_eq!(trial.value, Some(merit(&config)), "{name}, trial {}", trial.number);
+            assert_eq!(trial.value(), Some(merit(&config)), "{name}, trial {}", trial.number);
+        }
+    }
+}
+
+/// Two objectives that contradict each other.
+fn two(config: &Config) -> [f64; 2] {
+    let merit = merit(config);
+    [merit, (merit - 1.0).abs()]
+}
+
+#[test]
+fn several_objectives_are_searched() {
+    for ((name, sampler), (_, same)) in samplers().into_iter().zip(samplers()) {
+        let run = |sampler: Box<dyn Sampler>| {
+            let study = Study::builder("many").sampler(sampler);
+            let study = study.directions([Direction::Minimize, Direction::Maximize]).create().unwrap();
+            study
+                .optimize(60, |trial| match trial.number() % 10 {
+                    3 => {
+                        space(trial)?;
+                        Err(Stop::Pruned)
+                    }
+                    7 => Err(Stop::failed("on purpose")),
+                    _ => Ok(two(&space(trial)?)),
+                })
+                .unwrap();
+            study
+        };
+        let study = run(sampler);
+        assert_eq!(params(&study), params(&run(same)), "{name}");
+        let complete = |t: &&std::sync::Arc<firstsight_hpo::FrozenTrial>| t.state == TrialState::Complete;
+        let trials = study.trials().unwrap();
+        assert_eq!(trials.iter().filter(complete).count(), 48, "{name}");
+        let front = study.best_trials().unwrap();
+        assert!(!front.is_empty(), "{name}");
+        for trial in trials.iter().filter(complete) {
+            assert_eq!(trial.values, two(&space(&mut Replay::new(trial)).unwrap()), "{name}");
+            let beats = |other: &[f64]| {
+                other[0] <= trial.values[0] && other[1] >= trial.values[1] && *other != trial.values[..]
+            };
+            let on_front = front.iter().any(|t| t.number == trial.number);
+            assert_eq!(on_front, !trials.iter().any(|t| complete(&t) && beats(&t.values)), "{name}");
         }
     }
 }
@@ -181,7 +223,7 @@ fn one_value_draws_nothing() {
                     Ok(trial.float("x", 0.0..=1.0)?)
                 })
                 .unwrap();
-            study.trials().unwrap().iter().map(|t| t.value).collect::<Vec<_>>()
+            study.trials().unwrap().iter().map(|t| t.value()).collect::<Vec<_>>()
         };
         assert_eq!(found(one, true), found(two, false), "{name}");
     }
@@ -359,7 +401,7 @@ fn best(objective: Objective, sampler: impl Sampler + 'static, seed: u32) -> f64
     let mut rng = RandomState::new(seed + 1000);
     let study = Study::builder("worth").sampler(sampler).create().unwrap();
     study.optimize(100, |trial| Ok(objective(trial, &mut rng)?)).unwrap();
-    study.best_trial().unwrap().value.unwrap()
+    study.best_trial().unwrap().value().unwrap()
 }
 
 fn best_of_tpe(objective: Objective, seed: u32) -> f64 {
@@ -454,5 +496,5 @@ fn maximising_is_minimising_upside_down() {
     assert_eq!(found(Direction::Minimize, 1.0), found(Direction::Maximize, -1.0));
     let study = Study::builder("s").direction(Direction::Maximize).sampler(Random::new(1)).create().unwrap();
     let trial = study.ask().unwrap();
-    assert_eq!(study.tell(&trial, Outcome::Complete(3.0)).unwrap(), TrialState::Complete);
+    assert_eq!(study.tell(&trial, 3.0).unwrap(), TrialState::Complete);
 }

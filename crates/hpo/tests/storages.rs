@@ -75,7 +75,7 @@ fn text(trials: &[Arc<FrozenTrial>]) -> String {
             let params: Vec<_> =
                 t.params.iter().map(|p| (&p.name, p.internal, p.distribution.to_string())).collect();
             let rest = (&t.intermediate, &t.user_attrs, &t.system_attrs);
-            format!("{} {:?} {:?} {params:?} {rest:?}\n", t.number, t.state, t.value)
+            format!("{} {:?} {:?} {params:?} {rest:?}\n", t.number, t.state, t.values)
         })
         .collect()
 }
@@ -92,7 +92,7 @@ fn what_is_told_is_kept() {
         let states: Vec<_> = trials.iter().map(|t| t.state as i64).collect();
         assert_eq!(states, [1, 1, 2, 3, 1, 1, 0], "{name}");
         assert_eq!(trials[0].param("x").unwrap().internal, 0.5, "{name}");
-        assert_eq!(trials[2].value, Some(trials[2].intermediate[&2]), "{name}");
+        assert_eq!(trials[2].value(), Some(trials[2].intermediate[&2]), "{name}");
         assert!(trials[1].intermediate[&1].is_nan(), "{name}");
     });
 }
@@ -116,6 +116,81 @@ thread_local! {
     static SEEN: std::cell::RefCell<Vec<(String, String)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
+const DIRECTIONS: [Direction; 3] = [Direction::Minimize, Direction::Maximize, Direction::Minimize];
+
+fn study_of_many(storage: &Arc<dyn Storage>) -> Study {
+    let builder = Study::builder("many").sampler(Random::new(1)).storage(storage.clone());
+    builder.directions(DIRECTIONS).load_or_create().unwrap()
+}
+
+fn objectives(trial: &mut Trial<'_>) -> Result<Vec<f64>, Stop> {
+    let x = trial.float("x", 0.0..=1.0)?;
+    match trial.number() {
+        2 => Err(Stop::Pruned),
+        3 => Ok(vec![x, f64::INFINITY, x]),
+        4 => Ok(vec![x, x]),
+        _ => Ok(vec![x, x * x, -x]),
+    }
+}
+
+#[test]
+fn the_values_of_several_objectives_are_kept() {
+    every_storage(|name, storage| {
+        let _other = study(&storage);
+        let s = study_of_many(&storage);
+        s.optimize(6, objectives).unwrap();
+        let mut elsewhere = FrozenTrial::new(0, 0, TrialState::Complete);
+        elsewhere.values = vec![f64::NEG_INFINITY, 2.0, 0.25];
+        s.add_trial(&elsewhere).unwrap();
+        // Another object sees the same.
+        let again = study_of_many(&storage);
+        assert_eq!(again.directions(), DIRECTIONS, "{name}");
+        let trials = again.trials().unwrap();
+        assert_eq!(text(&trials), text(&s.trials().unwrap()), "{name}");
+        let states: Vec<_> = trials.iter().map(|t| t.state as i64).collect();
+        assert_eq!(states, [1, 1, 2, 3, 3, 1, 1], "{name}");
+        for trial in &trials[..6] {
+            let x = trial.param("x").unwrap().internal;
+            match trial.state {
+                TrialState::Complete => assert_eq!(trial.values, [x, x * x, -x], "{name}"),
+                _ => assert_eq!(trial.values, [0.0; 0], "{name}"),
+            }
+        }
+        assert_eq!(trials[6].values, elsewhere.values, "{name}");
+        // What has a meaning for one objective alone is refused.
+        let refused = |error: Error| matches!(error, Error::OneObjective { n: 3, .. });
+        assert!(refused(s.best_trial().unwrap_err()), "{name}");
+        let mut running = s.ask().unwrap();
+        assert!(refused(running.report(1.0, 0).unwrap_err()), "{name}");
+        assert!(refused(running.should_prune().unwrap_err()), "{name}");
+        assert_eq!(s.tell(&running, [0.1, 0.2, 0.3]).unwrap(), TrialState::Complete, "{name}");
+        assert_eq!(study_of_many(&storage).trials().unwrap()[7].values, [0.1, 0.2, 0.3], "{name}");
+        let none = Study::builder("none").seed(1).storage(storage).directions([]).create();
+        assert!(matches!(none, Err(Error::InvalidSetting { .. })), "{name}");
+    });
+}
+
+#[test]
+fn the_best_trials_are_the_pareto_front() {
+    every_storage(|name, storage| {
+        let s = Study::builder("front").seed(1).storage(storage);
+        let s = s.directions([Direction::Minimize, Direction::Maximize]).create().unwrap();
+        assert!(s.best_trials().unwrap().is_empty(), "{name}");
+        for values in [[1.0, 1.0], [2.0, 3.0], [2.0, 2.0], [0.5, 0.0], [1.0, 1.0], [3.0, 3.0]] {
+            let trial = s.ask().unwrap();
+            s.tell(&trial, values).unwrap();
+        }
+        let numbers: Vec<_> = s.best_trials().unwrap().iter().map(|t| t.number).collect();
+        assert_eq!(numbers, [0, 1, 3, 4], "{name}: equal ones are all there");
+    });
+    let one = Study::builder("one").seed(1).create().unwrap();
+    for value in [2.0, 1.0, 1.0] {
+        let trial = one.ask().unwrap();
+        one.tell(&trial, value).unwrap();
+    }
+    assert_eq!(one.best_trials().unwrap().iter().map(|t| t.number).collect::<Vec<_>>(), [1, 2]);
+}
+
 #[test]
 fn two_studies_of_one_name_are_refused() {
     every_storage(|name, storage| {
@@ -136,7 +211,7 @@ fn a_finished_trial_does_not_change() {
         s.tell(&trial, 1.0).unwrap();
         assert!(matches!(s.tell(&trial, 2.0), Err(Error::Finished { number: 0, .. })), "{name}");
         assert!(matches!(trial.float("x", 0.0..=1.0), Err(Error::Finished { .. })), "{name}");
-        assert_eq!(s.best_trial().unwrap().value, Some(1.0), "{name}");
+        assert_eq!(s.best_trial().unwrap().value(), Some(1.0), "{name}");
     });
 }
 
@@ -190,7 +265,7 @@ fn waiting_trials_are_claimed_once() {
                 });
             }
         });
-        let mut values: Vec<_> = s.trials().unwrap().iter().map(|t| t.value.unwrap() as i64).collect();
+        let mut values: Vec<_> = s.trials().unwrap().iter().map(|t| t.value().unwrap() as i64).collect();
         values.sort_unstable();
         assert_eq!(values, (0..20).collect::<Vec<_>>(), "{name}");
     });
@@ -258,7 +333,7 @@ fn a_worker_whose_trial_was_ended_takes_its_next_one() {
         // Another error than that one ends the run.
         let error = s.optimize(3, |trial| {
             study(&storage).tell_number(trial.number(), Outcome::Failed)?;
-            Err(Stop::Abort("broken".into()))
+            Err::<f64, _>(Stop::Abort("broken".into()))
         });
         assert!(matches!(error, Err(Error::Objective { number: 3, .. })), "{name}");
     });
@@ -291,7 +366,7 @@ fn a_silent_workers_trial_is_taken_over_once() {
         let mut ran = ran.into_inner().unwrap();
         ran.sort_by_key(|(number, _)| *number);
         assert_eq!(ran, [(0, Some((0, 7.0))), (1, None), (2, None)], "{name}");
-        assert_eq!(silent.trials().unwrap()[0].value, Some(x), "{name}");
+        assert_eq!(silent.trials().unwrap()[0].value(), Some(x), "{name}");
         assert!(
             matches!(lost.report(8.0, 1), Err(Error::Taken { number: 0 } | Error::Finished { .. })),
             "{name}"
@@ -304,7 +379,7 @@ fn a_silent_workers_trial_is_taken_over_once() {
 fn workers_end_with_as_many_trials_as_were_asked_for() {
     every_storage(|name, storage| {
         let s = beating(&storage, Duration::from_secs(60)).load_or_create().unwrap();
-        s.optimize(2, |_| Err(Stop::failed("before"))).unwrap();
+        s.optimize(2, |_| Err::<f64, _>(Stop::failed("before"))).unwrap();
         s.enqueue(Map::from_iter([("x".to_owned(), json!(0.5))])).unwrap();
         let ran = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -391,7 +466,7 @@ fn a_file_of_a_few_letters_is_not_cut_off() {
     let path = dir.path().join("journal.log");
     std::fs::write(&path, "{").unwrap();
     let storage = journal(dir.path());
-    assert!(matches!(storage.create_study("s", Direction::Minimize), Err(Error::Corrupt { .. })));
+    assert!(matches!(storage.create_study("s", &[Direction::Minimize]), Err(Error::Corrupt { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{");
 }
 
@@ -404,7 +479,7 @@ fn check_against_optuna(trials: &[Arc<FrozenTrial>], expected: &[Value]) {
             other => other.to_string().to_uppercase(),
         };
         assert_eq!(state, theirs["state"], "trial {}", ours.number);
-        let value = ours.value.map(|v| if v.is_finite() { json!(v) } else { json!(v.to_string()) });
+        let value = ours.value().map(|v| if v.is_finite() { json!(v) } else { json!(v.to_string()) });
         assert_eq!(json!(value), theirs["value"], "trial {}", ours.number);
         assert_eq!(Value::Object(ours.params_json()), theirs["params"]);
         let reports: Map<_, _> = ours.intermediate.iter().map(|(s, v)| (s.to_string(), json!(v))).collect();
@@ -425,7 +500,7 @@ fn files_that_optuna_wrote_are_read_and_gone_on_with() {
         let studies = storage.studies().unwrap();
         assert_eq!(studies.len(), 2, "{name}");
         assert_eq!(
-            (studies[0].name.as_str(), studies[0].direction),
+            (studies[0].name.as_str(), studies[0].directions[0]),
             ("other", Direction::Maximize),
             "{name}"
         );
@@ -448,6 +523,31 @@ fn files_that_optuna_wrote_are_read_and_gone_on_with() {
             "the waiting trial was taken first"
         );
         assert_eq!(trials[9].param("n").unwrap().internal, 4.0, "{name}");
+    }
+}
+
+#[test]
+fn studies_of_several_objectives_that_optuna_wrote_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, address) in file_addresses(dir.path()) {
+        let golden = if name.ends_with("log") { "values.log" } else { "values.db" };
+        std::fs::copy(format!("tests/goldens/{golden}"), dir.path().join(name)).unwrap();
+        let s = study_of_many(&storage::open(&address).unwrap());
+        assert_eq!(s.directions(), DIRECTIONS, "{name}");
+        let trials = s.trials().unwrap();
+        assert_eq!(trials.len(), 7, "{name}");
+        for trial in &trials {
+            let x = trial.param("x").unwrap().internal;
+            let expected = match trial.number {
+                3 => vec![x, (1.0 - x).powi(2), f64::INFINITY],
+                4 => vec![],
+                6 => vec![0.5; 3],
+                _ => vec![x, (1.0 - x).powi(2), -x],
+            };
+            assert_eq!(trial.values, expected, "{name}, trial {}", trial.number);
+        }
+        s.optimize(1, objectives).unwrap();
+        assert_eq!(s.trials().unwrap().len(), 8, "{name}");
     }
 }
 
@@ -483,6 +583,27 @@ fn optuna_reads_what_we_wrote() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
         check_against_optuna(&s.trials().unwrap(), theirs.as_array().unwrap());
+
+        let many = study_of_many(&storage::open(&address).unwrap());
+        many.optimize(6, objectives).unwrap();
+        let mut elsewhere = FrozenTrial::new(0, 0, TrialState::Complete);
+        elsewhere.values = vec![0.5, f64::NEG_INFINITY, 0.25];
+        many.add_trial(&elsewhere).unwrap();
+        let output = python("read_study.py", &[&address, "many"]).unwrap().output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let ours = many.trials().unwrap();
+        assert_eq!(theirs.as_array().unwrap().len(), ours.len());
+        for (ours, theirs) in ours.iter().zip(theirs.as_array().unwrap()) {
+            let values: Vec<Value> = ours
+                .values
+                .iter()
+                .map(|v| if v.is_finite() { json!(v) } else { json!(v.to_string()) })
+                .collect();
+            assert_eq!(Value::from(values), theirs["values"], "{address}, trial {}", ours.number);
+        }
+        let front: Vec<usize> = many.best_trials().unwrap().iter().map(|t| t.number).collect();
+        assert_eq!(json!(front), theirs[0]["best"], "{address}");
     }
 }
 

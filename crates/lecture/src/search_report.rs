@@ -6,7 +6,7 @@ use firstsight_hpo::{
     Direction, Distribution, Error, ForestConfig, FrozenTrial, TrialState, param_importances, plots,
 };
 use firstsight_report::{
-    Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Scatter, Section, Series, Table,
+    Axis, BarChart, Cell, Column, Figure, ParallelCoordinates, Report, Scatter, Section, Series, Table,
     escape_markup, number,
 };
 use serde::Serialize;
@@ -38,10 +38,13 @@ impl Search<'_> {
     ///
     /// [`crate::Error::Report`] for figures that cannot be drawn.
     pub fn show(&self, section: &mut Section, title: &str) -> Result<()> {
-        section.table(self.table(title));
-        for (reason, numbers) in self.reasons() {
-            section.text(&format!("Failed: {numbers}. {}", escape_markup(&reason)));
-        }
+        section.table(table(self.trials, title, &[self.value], &|trial| self.is_best(trial)));
+        reasons(self.trials, section);
+        self.figures(section)
+    }
+
+    /// Writes the figures.
+    fn figures(&self, section: &mut Section) -> Result<()> {
         if self.complete().is_empty() {
             section.text("No trial is complete, so there is nothing to compare.");
             return Ok(());
@@ -64,64 +67,13 @@ impl Search<'_> {
     /// The complete trials that the figures show.
     fn complete(&self) -> Vec<Arc<FrozenTrial>> {
         let shown = |trial: &&Arc<FrozenTrial>| {
-            trial.state == TrialState::Complete && trial.value.is_some_and(|value| self.shown(value))
+            trial.state == TrialState::Complete && trial.value().is_some_and(|value| self.shown(value))
         };
         self.trials.iter().filter(shown).cloned().collect()
     }
 
     fn is_best(&self, trial: &FrozenTrial) -> bool {
         self.best.is_some_and(|best| best.number == trial.number)
-    }
-
-    /// The reasons why trials failed, each with the numbers of its trials.
-    fn reasons(&self) -> Vec<(String, String)> {
-        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
-        for trial in self.trials {
-            let Some(reason) = failure(trial) else { continue };
-            match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, numbers)) => numbers.push(trial.number.to_string()),
-                None => reasons.push((reason.to_owned(), vec![trial.number.to_string()])),
-            }
-        }
-        reasons
-            .into_iter()
-            .map(|(reason, numbers)| (reason, format!("trial {}", numbers.join(", "))))
-            .collect()
-    }
-
-    /// Names of parameters, in the order in which the trials asked for them.
-    fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for param in self.trials.iter().flat_map(|trial| &trial.params) {
-            if !names.contains(&&*param.name) {
-                names.push(&param.name);
-            }
-        }
-        names
-    }
-
-    fn table(&self, title: &str) -> Table {
-        let names = self.names();
-        let all_complete = self.trials.iter().all(|trial| trial.state == TrialState::Complete);
-        let mut columns = vec![Column::number("trial")];
-        columns.extend(names.iter().map(|&name| Column::number(name)));
-        columns.push(Column::number(self.value));
-        columns.extend((!all_complete).then(|| Column::text("state")));
-        let mut table = Table::new(format!("{title}: every trial, the best one marked"), columns);
-        for trial in self.trials {
-            let mut cells: Vec<Cell> = vec![trial.number.into()];
-            cells.extend(
-                names.iter().map(|name| trial.param(name).map_or(Cell::Missing, |p| cell(&p.value()))),
-            );
-            cells.push(trial.value.into());
-            cells.extend((!all_complete).then(|| trial.state.to_string().into()));
-            if self.is_best(trial) {
-                table.highlighted_row(cells)
-            } else {
-                table.row(cells)
-            };
-        }
-        table
     }
 
     /// The values by trial, and by each parameter that is a number; two in a row.
@@ -143,7 +95,7 @@ impl Search<'_> {
             .series(series("best so far", |point| point.best));
         let caption = format!("The {} of each complete trial, in the order of the trials{note}", self.value);
         let mut figures = vec![Figure::new(by_trial, caption, self.source)];
-        for name in self.names() {
+        for name in param_names(self.trials) {
             let slice = plots::slice(self.trials, name);
             let points: Vec<(f64, f64)> = slice
                 .iter()
@@ -208,7 +160,7 @@ impl Search<'_> {
         if let Some(best) = complete.iter().position(|trial| self.is_best(trial)) {
             chart = chart.mark(best, format!("the best trial, number {}", complete[best].number));
         }
-        let some_lack = names.len() < self.names().len();
+        let some_lack = names.len() < param_names(self.trials).len();
         let which = if some_lack { "the settings that every trial has" } else { "their settings" };
         let caption = format!(
             "The complete trials as lines over {which}; the nearer a trial comes to the best one, the darker its line"
@@ -237,6 +189,157 @@ impl Search<'_> {
     }
 }
 
+/// A search of several objectives.
+pub struct ManySearch<'a> {
+    /// Every trial, by number.
+    pub trials: &'a [Arc<FrozenTrial>],
+    /// The Pareto front.
+    pub front: &'a [Arc<FrozenTrial>],
+    /// The objectives: their names and directions.
+    pub objectives: &'a [(String, Direction)],
+    /// The data, in words.
+    pub source: &'a str,
+    /// Seed of the importances' random forests.
+    pub seed: u32,
+}
+
+impl ManySearch<'_> {
+    /// Writes the table, the trials by each two objectives, and a section with the figures of each objective.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Report`] for figures that cannot be drawn.
+    pub fn show(&self, report: &mut Report, title: &str) -> Result<()> {
+        let section = report.section(None, "The trials");
+        let names: Vec<&str> = self.objectives.iter().map(|(name, _)| name.as_str()).collect();
+        section.table(table(self.trials, title, &names, &|trial| self.is_best(trial)));
+        reasons(self.trials, section);
+        if self.front.is_empty() {
+            section.text("No trial is complete, so there is nothing to compare.");
+            return Ok(());
+        }
+        section.text(&format!(
+            "{} of {} complete trials are marked: the Pareto front. No other trial is better than one of them in one objective \
+             without being worse in another.",
+            self.front.len(),
+            self.trials.iter().filter(|trial| trial.state == TrialState::Complete).count()
+        ));
+        for x in 0..names.len() {
+            for y in 0..x {
+                section.figure(self.pair(x, y));
+            }
+        }
+        for (k, (name, direction)) in self.objectives.iter().enumerate() {
+            let trials = plots::of_objective(self.trials, k);
+            let complete = trials.iter().filter(|trial| trial.state == TrialState::Complete);
+            let loss = |trial: &&Arc<FrozenTrial>| direction.loss(trial.value().unwrap_or(f64::NAN));
+            let best = complete.min_by(|a, b| loss(a).total_cmp(&loss(b))).cloned();
+            let search = Search {
+                trials: &trials,
+                best: best.as_deref(),
+                direction: *direction,
+                value: name,
+                limit: None,
+                source: self.source,
+                seed: self.seed,
+            };
+            search.figures(report.section(None, &format!("By {name}")))?;
+        }
+        Ok(())
+    }
+
+    fn is_best(&self, trial: &FrozenTrial) -> bool {
+        self.front.iter().any(|best| best.number == trial.number)
+    }
+
+    /// The complete trials by two of the objectives.
+    fn pair(&self, x: usize, y: usize) -> Figure {
+        let points = |on_front: bool| {
+            let complete = self.trials.iter().filter(|trial| trial.state == TrialState::Complete);
+            let those = complete.filter(move |trial| self.is_best(trial) == on_front);
+            those.filter_map(move |trial| Some((*trial.values.get(x)?, *trial.values.get(y)?)))
+        };
+        let name = |k: usize| self.objectives[k].0.as_str();
+        let better = |k: usize| match self.objectives[k].1 {
+            Direction::Minimize => "less",
+            Direction::Maximize => "more",
+        };
+        let chart = Scatter::new(name(x), name(y))
+            .series(Series::new("other trials", points(false)))
+            .series(Series::new("Pareto front", points(true)));
+        let caption = format!(
+            "The complete trials by {} ({} is better) and {} ({} is better)",
+            name(x),
+            better(x),
+            name(y),
+            better(y)
+        );
+        Figure::new(chart, caption, self.source)
+    }
+}
+
+/// Says why trials failed, each reason with the numbers of its trials.
+fn reasons(trials: &[Arc<FrozenTrial>], section: &mut Section) {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for trial in trials {
+        let Some(reason) = failure(trial) else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, numbers)) => numbers.push(trial.number.to_string()),
+            None => reasons.push((reason, vec![trial.number.to_string()])),
+        }
+    }
+    for (reason, numbers) in reasons {
+        section.text(&format!("Failed: trial {}. {}", numbers.join(", "), escape_markup(reason)));
+    }
+}
+
+/// Names of parameters, in the order in which the trials asked for them.
+fn param_names(trials: &[Arc<FrozenTrial>]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for param in trials.iter().flat_map(|trial| &trial.params) {
+        if !names.contains(&&*param.name) {
+            names.push(&param.name);
+        }
+    }
+    names
+}
+
+/// Every trial with its parameters and the values of the objectives of these names.
+fn table(
+    trials: &[Arc<FrozenTrial>],
+    title: &str,
+    objectives: &[&str],
+    is_best: &dyn Fn(&FrozenTrial) -> bool,
+) -> Table {
+    let names = param_names(trials);
+    let all_complete = trials.iter().all(|trial| trial.state == TrialState::Complete);
+    let mut columns = vec![Column::number("trial")];
+    // Of several objectives the values come first, which many parameters would push off the page.
+    let many = objectives.len() > 1;
+    let (first, last) = if many { (objectives, &names[..]) } else { (&names[..], objectives) };
+    columns.extend(first.iter().chain(last).map(|&name| Column::number(name)));
+    columns.extend((!all_complete).then(|| Column::text("state")));
+    let marked = if many { "the best ones" } else { "the best one" };
+    let mut table = Table::new(format!("{title}: every trial, {marked} marked"), columns);
+    for trial in trials {
+        let mut cells: Vec<Cell> = vec![trial.number.into()];
+        let params = names.iter().map(|name| trial.param(name).map_or(Cell::Missing, |p| cell(&p.value())));
+        let values = (0..objectives.len()).map(|k| Cell::from(trial.values.get(k).copied()));
+        if many {
+            cells.extend(values.chain(params));
+        } else {
+            cells.extend(params.chain(values));
+        }
+        cells.extend((!all_complete).then(|| trial.state.to_string().into()));
+        if is_best(trial) {
+            table.highlighted_row(cells)
+        } else {
+            table.row(cells)
+        };
+    }
+    table
+}
+
 /// A parameter's value in a table.
 fn cell(value: &serde_json::Value) -> Cell {
     match value.as_f64() {
@@ -263,8 +366,11 @@ fn failure(trial: &FrozenTrial) -> Option<&str> {
 pub struct TrialJson {
     number: usize,
     state: String,
-    /// Value of the objective.
+    /// Value of the objective; of several, the first.
     value: Option<f64>,
+    /// Values of several objectives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<f64>,
     params: serde_json::Map<String, serde_json::Value>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,8 +379,9 @@ pub struct TrialJson {
 
 impl From<&FrozenTrial> for TrialJson {
     fn from(trial: &FrozenTrial) -> Self {
-        let (number, value) = (trial.number, trial.value);
+        let (number, value) = (trial.number, trial.value());
+        let values = if trial.values.len() > 1 { trial.values.clone() } else { Vec::new() };
         let error = failure(trial).map(str::to_owned);
-        Self { number, state: trial.state.to_string(), value, params: trial.params_json(), error }
+        Self { number, state: trial.state.to_string(), value, values, params: trial.params_json(), error }
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn write(
     show(section, &TPE, &tpe, &housing)?;
     grid(section, &random)?;
     let metrics = |search: &Search| BestJson {
-        best_value: search.best.value.unwrap_or(f64::NAN),
+        best_value: search.best.value().unwrap_or(f64::NAN),
         best_trial: search.best.number,
         best_params: search.best.params_json(),
         rebuilt_value: search.rebuilt,
@@ -246,12 +246,12 @@ fn show(section: &mut Section, reference: &Reference, search: &Search, housing: 
         best: Some(&search.best),
         direction: Direction::Minimize,
         value: "validation loss",
-        limit: search.best.value.map(|best| FAR * best),
+        limit: search.best.value().map(|best| FAR * best),
         source: &housing.source,
         seed: SEED,
     };
     pages.show(section, title)?;
-    let best = search.best.value.unwrap_or(f64::NAN);
+    let best = search.best.value().unwrap_or(f64::NAN);
     section.text(&format!(
         "The best of {TRIALS} trials is number {}, with a validation loss of **{}**, after {:.1} s of search. Rebuilt from \
          the trial's own record ({:?} units, rate {:.6}), it gets {}, {}; its test loss is {}. Under {SEEDS} other seeds the same \

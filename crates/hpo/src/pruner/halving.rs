@@ -140,6 +140,6 @@ fn rung_key(rung: u32) -> String {
 
 impl Pruner for SuccessiveHalving {
     fn prune(&self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(bool, Attrs)> {
-        Ok(self.judge(study.direction, study.trials.iter().map(|t| &**t), trial))
+        Ok(self.judge(study.direction(), study.trials.iter().map(|t| &**t), trial))
     }
 }

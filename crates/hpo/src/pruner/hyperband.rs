@@ -121,7 +121,7 @@ impl Pruner for Hyperband {
         let id = bracket_of(study.name, trial.number, brackets);
         let peers = study.trials.iter().map(|t| &**t);
         let peers = peers.filter(|t| bracket_of(study.name, t.number, brackets) == id);
-        Ok(brackets[id].pruner.judge(study.direction, peers, trial))
+        Ok(brackets[id].pruner.judge(study.direction(), peers, trial))
     }
 }
 

@@ -27,7 +27,7 @@ impl Patient {
 
 impl Pruner for Patient {
     fn prune(&self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(bool, Attrs)> {
-        let losses: Vec<f64> = trial.intermediate.values().map(|&v| study.direction.loss(v)).collect();
+        let losses: Vec<f64> = trial.intermediate.values().map(|&v| study.direction().loss(v)).collect();
         let Some(split) = losses.len().checked_sub(self.patience + 1).filter(|&split| split > 0) else {
             return Ok((false, Vec::new()));
         };

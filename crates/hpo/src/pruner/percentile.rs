@@ -74,7 +74,7 @@ impl Percentile {
         {
             return false;
         }
-        let losses = trial.intermediate.values().map(|&v| study.direction.loss(v)).filter(|v| !v.is_nan());
+        let losses = trial.intermediate.values().map(|&v| study.direction().loss(v)).filter(|v| !v.is_nan());
         let Some(best) = losses.reduce(f64::min) else { return true };
         let mut others: Vec<f64> = complete().filter_map(|t| t.intermediate.get(&step).copied()).collect();
         if others.len() < self.0.n_min_trials {
@@ -82,7 +82,7 @@ impl Percentile {
         }
         others.retain(|v| !v.is_nan());
         // The percentile is taken of the values themselves, so that it rounds as NumPy's does.
-        let (rank, sign) = match study.direction {
+        let (rank, sign) = match study.direction() {
             Direction::Minimize => (self.0.percentile, 1.0),
             Direction::Maximize => (100.0 - self.0.percentile, -1.0),
         };

@@ -1,11 +1,13 @@
 //! The tree-structured Parzen estimator.
 //!
-//! Proposal for proposal that of Optuna 4.8's `TPESampler` for one objective. References: Bergstra et al.,
+//! Proposal for proposal that of Optuna's `TPESampler`, for one objective and for several. References: Bergstra et al.,
 //! Algorithms for hyper-parameter optimization, NIPS 2011; Watanabe, Tree-structured Parzen estimator:
-//! understanding its algorithm components, arXiv:2304.11127.
+//! understanding its algorithm components, arXiv:2304.11127; Ozaki et al., Multiobjective tree-structured Parzen estimator,
+//! JAIR 73 (2022).
 //!
 //! Past trials are split into the best few and the rest; a mixture is fitted to each; some candidates are
-//! drawn from the first, and the one with the greatest ratio of the two densities is proposed.
+//! drawn from the first, and the one with the greatest ratio of the two densities is proposed. Of several objectives the best are those
+//! of the first non-dominated ranks, and of the last of these the ones that add most to the hypervolume.
 
 mod history;
 mod parzen;
@@ -18,7 +20,7 @@ use self::parzen::{Mixture, Shape};
 use super::random::draw;
 use super::{Attrs, Sampler, StudyView, forked_seed};
 use crate::error::{Error, Result};
-use crate::math::linspace;
+use crate::math::{argmax, linspace};
 use crate::random::RandomState;
 use crate::space::Distribution;
 use crate::trial::{FrozenTrial, Param};
@@ -32,6 +34,8 @@ pub enum Multivariate {
     On,
     /// Those that occur together: the space is cut into groups that trials have wholly or not at all.
     Group,
+    /// [`On`](Self::On) for one objective and [`Off`](Self::Off) for several: the default of Optuna 5.
+    OnForOne,
 }
 
 /// The bandwidth of the kernels of numeric parameters.
@@ -56,6 +60,11 @@ pub struct TpeConfig {
     pub n_ei_candidates: usize,
     /// The number of trials, of `n`, that count as good.
     pub gamma: fn(usize) -> usize,
+    /// The same in a study of several objectives.
+    pub gamma_of_many: fn(usize) -> usize,
+    /// Whether good trials of several objectives weigh as much as they add to the hypervolume, as in Optuna 4, or all the same, as in
+    /// Optuna 5.
+    pub hypervolume_weights: bool,
     /// The weights of `n` observations, oldest first.
     pub weights: fn(usize) -> Vec<f64>,
     /// The weight of the prior.
@@ -80,6 +89,8 @@ impl TpeConfig {
             n_startup_trials: 10,
             n_ei_candidates: 24,
             gamma: default_gamma,
+            gamma_of_many: default_gamma,
+            hypervolume_weights: true,
             weights: default_weights,
             prior_weight: 1.0,
             consider_magic_clip: true,
@@ -95,7 +106,9 @@ impl TpeConfig {
     pub fn optuna5(seed: u32) -> Self {
         Self {
             bandwidth: Bandwidth::Optuna5,
-            multivariate: Multivariate::On,
+            gamma_of_many: optuna5_gamma_of_many,
+            hypervolume_weights: false,
+            multivariate: Multivariate::OnForOne,
             constant_liar: true,
             ..Self::optuna4(seed)
         }
@@ -103,13 +116,23 @@ impl TpeConfig {
 
     /// The settings of hyperopt, as Optuna's `hyperopt_parameters` has them.
     pub fn hyperopt(seed: u32) -> Self {
-        Self { n_startup_trials: 20, gamma: hyperopt_gamma, ..Self::optuna4(seed) }
+        Self {
+            n_startup_trials: 20,
+            gamma: hyperopt_gamma,
+            gamma_of_many: hyperopt_gamma,
+            ..Self::optuna4(seed)
+        }
     }
 }
 
 /// min(⌈0.1 n⌉, 25)
 pub fn default_gamma(n: usize) -> usize {
     ((0.1 * n as f64).ceil() as usize).min(25)
+}
+
+/// ⌈0.1 n⌉
+pub fn optuna5_gamma_of_many(n: usize) -> usize {
+    (0.1 * n as f64).ceil() as usize
 }
 
 /// min(⌈0.25 √n⌉, 25)
@@ -168,6 +191,15 @@ impl Tpe {
         })
     }
 
+    /// The parameters that are drawn together in this study.
+    fn together(&self, study: &StudyView<'_>) -> Multivariate {
+        match self.config.multivariate {
+            Multivariate::OnForOne if study.has_many_objectives() => Multivariate::Off,
+            Multivariate::OnForOne => Multivariate::On,
+            other => other,
+        }
+    }
+
     /// The proposal for parameters that are drawn together.
     fn propose(
         &mut self,
@@ -177,19 +209,27 @@ impl Tpe {
     ) -> Vec<f64> {
         let liar = self.config.constant_liar;
         let running = if liar { self.history.running(study, trial.number) } else { Vec::new() };
-        let n_good = (self.config.gamma)(self.history.n_usable());
-        let Columns { good, bad, bad_order } = self.history.columns(study, space, n_good, &running);
+        let many = study.has_many_objectives();
+        let gamma = if many { self.config.gamma_of_many } else { self.config.gamma };
+        let n_good = gamma(self.history.n_usable());
+        let Columns { good, good_weights, bad, bad_order } =
+            self.history.columns(study, space, n_good, &running);
+        let good_weights = match (many, self.config.hypervolume_weights) {
+            (false, _) => None,
+            (true, true) => Some(good_weights),
+            (true, false) => Some(vec![1.0; good_weights.len()]),
+        };
         let shape = Shape {
             prior_weight: self.config.prior_weight,
             magic_clip: self.config.consider_magic_clip,
             consider_endpoints: self.config.consider_endpoints,
-            together: self.config.multivariate != Multivariate::Off,
+            together: self.together(study) != Multivariate::Off,
             bandwidth: self.config.bandwidth,
             weights: self.config.weights,
         };
         let distributions: Vec<&Distribution> = space.iter().map(|(_, d)| *d).collect();
-        let good = Mixture::new(&distributions, &good, None, &shape);
-        let bad = Mixture::new(&distributions, &bad, bad_order, &shape);
+        let good = Mixture::new(&distributions, &good, None, good_weights, &shape);
+        let bad = Mixture::new(&distributions, &bad, bad_order, None, &shape);
         let candidates = good.sample(&mut self.rng, self.config.n_ei_candidates);
         let best = best_candidate(&good, &bad, &candidates);
         candidates.iter().map(|column| column[best]).collect()
@@ -217,27 +257,14 @@ fn best_candidate(good: &Mixture, bad: &Mixture, candidates: &[Vec<f64>]) -> usi
     in_question[argmax(&difference(good.log_pdf(&rows), bad.log_pdf(&rows)))]
 }
 
-/// The index of the first greatest number, or of the first NaN.
-fn argmax(x: &[f64]) -> usize {
-    let mut best = 0;
-    for (i, &v) in x.iter().enumerate() {
-        if v.is_nan() {
-            return i;
-        }
-        if v > x[best] {
-            best = i;
-        }
-    }
-    best
-}
-
 impl Sampler for Tpe {
     fn sample_relative(&mut self, study: &StudyView<'_>, trial: &FrozenTrial) -> Result<(Vec<Param>, Attrs)> {
-        if self.config.multivariate == Multivariate::Off {
+        let together = self.together(study);
+        if together == Multivariate::Off {
             return Ok((Vec::new(), Vec::new()));
         }
         self.history.catch_up(study);
-        let spaces = match self.config.multivariate {
+        let spaces = match together {
             Multivariate::Group => self.groups.spaces(study, &self.history),
             _ => vec![self.history.intersection()],
         };

@@ -312,19 +312,13 @@ impl State {
 
     fn create_study(&mut self, log: &Value) -> Option<Verdict> {
         let name = log.get("study_name")?.as_str()?;
-        let direction =
-            match log.get("directions")?.as_array()?.iter().map(Value::as_i64).collect::<Vec<_>>()[..] {
-                [Some(2)] => Direction::Maximize,
-                // A study of several objectives is listed, and its first direction counts.
-                [Some(2), ..] => Direction::Maximize,
-                _ => Direction::Minimize,
-            };
+        let directions: Vec<Direction> = log.get("directions")?.as_array()?.iter().map(direction).collect();
         if self.studies.iter().flatten().any(|(study, _)| study.name == name) {
             return Some(Verdict::Refused(Error::StudyExists { name: name.into() }));
         }
         let id = self.studies.len();
-        let record =
-            StudyRecord { id: id as i64, name: name.into(), direction, user_attrs: Default::default() };
+        let (name, user_attrs) = (name.into(), Default::default());
+        let record = StudyRecord { id: id as i64, name, directions, user_attrs };
         self.studies.push(Some((record, Table::default())));
         Some(Verdict::StudyCreated(id))
     }
@@ -343,7 +337,9 @@ impl State {
         for (step, value) in object("intermediate_values") {
             trial.intermediate.insert(step.parse().ok()?, python_json::as_float(&value)?);
         }
-        trial.value = log.get("value").and_then(python_json::as_float);
+        // Optuna writes the value of one objective apart.
+        let one = log.get("value").and_then(python_json::as_float);
+        trial.values = one.map_or_else(|| values(log.get("values")), |value| vec![value]);
         trial.user_attrs = object("user_attrs").into_iter().collect();
         trial.system_attrs = object("system_attrs").into_iter().collect();
         trial.started = time(log.get("datetime_start"));
@@ -357,7 +353,7 @@ impl State {
     fn change_trial(&mut self, log: &Value, worker: &str) -> Option<Option<Verdict>> {
         let id = log.get("trial_id")?.as_i64()?;
         let ours = log.get("worker_id")?.as_str()? == worker;
-        let distribution: Distribution;
+        let (distribution, ended_with): (Distribution, Vec<f64>);
         let attr = |key: &str| log.get(key)?.as_object()?.iter().next();
         let change = match log.get("op_code")?.as_i64()? {
             5 => {
@@ -371,9 +367,9 @@ impl State {
             }
             6 => {
                 let state = state(log.get("state"))?;
-                let value = log.get("values").and_then(|v| v.get(0)).and_then(python_json::as_float);
+                ended_with = values(log.get("values"));
                 let at = time(log.get("datetime_start")).or(time(log.get("datetime_complete")));
-                Change::State { state, value, at: at.unwrap_or_default() }
+                Change::State { state, values: &ended_with, at: at.unwrap_or_default() }
             }
             7 => Change::Report {
                 step: log.get("step")?.as_u64()?,
@@ -396,6 +392,22 @@ impl State {
         table.apply(number, &change);
         Some(None)
     }
+}
+
+/// A direction by its number.
+fn direction(number: &Value) -> Direction {
+    if number.as_i64() == Some(2) { Direction::Maximize } else { Direction::Minimize }
+}
+
+/// Values of objectives; none for null.
+fn values(list: Option<&Value>) -> Vec<f64> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(python_json::as_float).collect()
+}
+
+/// Values of objectives as JSON.
+fn list(values: &[f64]) -> String {
+    let values: Vec<String> = values.iter().copied().map(python_json::float).collect();
+    if values.is_empty() { "null".into() } else { format!("[{}]", values.join(",")) }
 }
 
 /// A state by its number; running if none is given.
@@ -436,9 +448,10 @@ fn creation(study: i64, trial: &FrozenTrial) -> String {
     }
     fields
         + &format!(
-            r#","state":{},"value":{},"values":null,"distributions":{},"params":{},"user_attrs":{},"system_attrs":{},"intermediate_values":{{{}}}"#,
+            r#","state":{},"value":{},"values":{},"distributions":{},"params":{},"user_attrs":{},"system_attrs":{},"intermediate_values":{{{}}}"#,
             trial.state as i64,
-            trial.value.map_or("null".into(), python_json::float),
+            if let [value] = trial.values[..] { python_json::float(value) } else { "null".into() },
+            if trial.values.len() > 1 { list(&trial.values) } else { "null".into() },
             by_name(&|p| Value::from(p.distribution.to_json())),
             by_name(&|p| Value::from(p.internal)),
             json!(trial.user_attrs),
@@ -448,15 +461,17 @@ fn creation(study: i64, trial: &FrozenTrial) -> String {
 }
 
 impl Storage for Journal {
-    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
+    fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
         let mut state = self.lock()?;
         self.read(&mut state)?;
         // A name that is taken already need not be written to be refused.
         if state.studies.iter().flatten().any(|(study, _)| study.name == name) {
             return Err(Error::StudyExists { name: name.into() });
         }
-        let direction = if direction == Direction::Maximize { 2 } else { 1 };
-        self.write(&mut state, 0, &format!(r#""study_name":{},"directions":[{direction}]"#, json!(name)))?;
+        let number = |direction: &Direction| if *direction == Direction::Maximize { 2 } else { 1 };
+        let directions: Vec<i64> = directions.iter().map(number).collect();
+        let fields = format!(r#""study_name":{},"directions":{}"#, json!(name), json!(directions));
+        self.write(&mut state, 0, &fields)?;
         match state.verdict.take() {
             Some(Verdict::StudyCreated(id)) => match state.study(id as i64) {
                 Some((record, _)) => Ok(record.clone()),
@@ -506,8 +521,8 @@ impl Storage for Journal {
                     (json!(name), python_json::float(internal), json!(distribution.to_json()));
                 (5, format!(r#""param_name":{name},"param_value_internal":{value},"distribution":{text}"#))
             }
-            Change::State { state, value, at } => {
-                let values = value.map_or("null".into(), |v| format!("[{}]", python_json::float(v)));
+            Change::State { state, values, at } => {
+                let values = list(values);
                 let when = if state == TrialState::Running { "datetime_start" } else { "datetime_complete" };
                 (6, format!(r#""state":{},"values":{values},"{when}":"{}""#, state as i64, at.format(ISO)))
             }

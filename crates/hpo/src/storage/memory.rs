@@ -55,13 +55,14 @@ impl State {
 }
 
 impl Storage for Memory {
-    fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
+    fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
         let mut state = self.lock()?;
         if state.studies.iter().any(|(s, _)| s.name == name) {
             return Err(Error::StudyExists { name: name.into() });
         }
         let id = state.studies.len() as i64;
-        let record = StudyRecord { id, name: name.into(), direction, user_attrs: Default::default() };
+        let (name, directions) = (name.into(), directions.to_vec());
+        let record = StudyRecord { id, name, directions, user_attrs: Default::default() };
         state.studies.push((record.clone(), Table::default()));
         Ok(record)
     }
@@ -105,7 +106,7 @@ impl Storage for Memory {
         let (table, number) = state.trial(trial)?;
         let waiting = table.get(number).is_some_and(|t| t.state == TrialState::Waiting);
         if waiting {
-            table.apply(number, &Change::State { state: TrialState::Running, value: None, at: now() });
+            table.apply(number, &Change::State { state: TrialState::Running, values: &[], at: now() });
         }
         Ok(waiting)
     }

@@ -251,13 +251,13 @@ impl<D: Database> Rdb<D> {
                  ON CONFLICT (trial_id, key) DO UPDATE SET value_json = $3",
                 cells![trial, key, value.to_string()],
             ),
-            Change::State { state, value, at } => {
-                if let Some(value) = value {
+            Change::State { state, values, at } => {
+                for (objective, &value) in values.iter().enumerate() {
                     let (stored, kind) = stored(value);
                     run(
-                        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES ($1, 0, $2, $3) \
-                         ON CONFLICT (trial_id, objective) DO UPDATE SET value = $2, value_type = $3",
-                        cells![trial, stored, kind],
+                        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES ($1, $2, $3, $4) \
+                         ON CONFLICT (trial_id, objective) DO UPDATE SET value = $3, value_type = $4",
+                        cells![trial, objective as i64, stored, kind],
                     )?;
                 }
                 let sql = match state {
@@ -308,7 +308,7 @@ impl<D: Database> Rdb<D> {
              UNION ALL SELECT 1, p.trial_id, p.param_id, p.param_value, p.param_name, p.distribution_json, NULL, NULL \
              FROM trial_params p JOIN wanted w ON w.trial_id = p.trial_id \
              UNION ALL SELECT 2, v.trial_id, v.objective, v.value, CAST(v.value_type AS VARCHAR(512)), NULL, NULL, NULL \
-             FROM trial_values v JOIN wanted w ON w.trial_id = v.trial_id WHERE v.objective = 0 \
+             FROM trial_values v JOIN wanted w ON w.trial_id = v.trial_id \
              UNION ALL SELECT 3, i.trial_id, i.step, i.intermediate_value, \
              CAST(i.intermediate_value_type AS VARCHAR(512)), NULL, NULL, NULL \
              FROM trial_intermediate_values i JOIN wanted w ON w.trial_id = i.trial_id \
@@ -342,7 +342,7 @@ impl<D: Database> Rdb<D> {
                     let name = self.text(word)?.into();
                     trial.params.push(Param { name, distribution, internal: self.float(number)? });
                 }
-                2 => trial.value = Some(self.restored(number, word)?),
+                2 => trial.values.push(self.restored(number, word)?),
                 3 => drop(trial.intermediate.insert(place as u64, self.restored(number, word)?)),
                 4 => drop(trial.user_attrs.insert(self.text(word)?.into(), self.value(text)?)),
                 _ => drop(trial.system_attrs.insert(self.text(word)?.into(), self.value(text)?)),
@@ -410,8 +410,7 @@ impl<D: Database> Rdb<D> {
         }
     }
 
-    pub(super) fn create_study(&self, name: &str, direction: Direction) -> Result<StudyRecord> {
-        let word = if direction == Direction::Maximize { "MAXIMIZE" } else { "MINIMIZE" };
+    pub(super) fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
         let id = self.transaction(
             &mut self.lock()?.db,
             |db| {
@@ -423,8 +422,12 @@ impl<D: Database> Rdb<D> {
                     Some(row) => self.int(&row[0])?,
                     None => return Err(Error::StudyExists { name: name.into() }),
                 };
-                let sql = "INSERT INTO study_directions (direction, study_id, objective) VALUES ($1, $2, 0)";
-                db.rows("creating a study", sql, cells![word, id])?;
+                for (objective, direction) in directions.iter().enumerate() {
+                    let word = if *direction == Direction::Maximize { "MAXIMIZE" } else { "MINIMIZE" };
+                    let sql =
+                        "INSERT INTO study_directions (direction, study_id, objective) VALUES ($1, $2, $3)";
+                    db.rows("creating a study", sql, cells![word, id, objective as i64])?;
+                }
                 Ok(id)
             },
             |db, &id| {
@@ -432,29 +435,35 @@ impl<D: Database> Rdb<D> {
                 Ok(!db.rows("reading studies", sql, cells![id, name])?.is_empty())
             },
         )?;
-        Ok(StudyRecord { id, name: name.into(), direction, user_attrs: Default::default() })
+        let (name, directions) = (name.into(), directions.to_vec());
+        Ok(StudyRecord { id, name, directions, user_attrs: Default::default() })
     }
 
     pub(super) fn studies(&self) -> Result<Vec<StudyRecord>> {
         let mut state = self.lock()?;
         let (studies, attrs) = self.again(&mut state.db, |db| {
             let sql = "SELECT s.study_id, s.study_name, CAST(d.direction AS VARCHAR(512)) FROM studies s JOIN study_directions d \
-                       ON d.study_id = s.study_id AND d.objective = 0 ORDER BY s.study_id";
+                       ON d.study_id = s.study_id ORDER BY s.study_id, d.objective";
             let studies = db.rows("reading studies", sql, &[])?;
             let sql = "SELECT study_id, key, value_json FROM study_user_attributes";
             Ok((studies, db.rows("reading studies", sql, &[])?))
         })?;
-        let mut records = Vec::with_capacity(studies.len());
+        let mut records: Vec<StudyRecord> = Vec::with_capacity(studies.len());
         for row in studies {
             let id = self.int(&row[0])?;
             let direction = match self.text(&row[2])? {
                 "MAXIMIZE" => Direction::Maximize,
                 _ => Direction::Minimize,
             };
+            if let Some(study) = records.last_mut().filter(|study| study.id == id) {
+                study.directions.push(direction);
+                continue;
+            }
             let mine = attrs.iter().filter(|attr| attr[0] == Cell::Int(id));
             let user_attrs = mine.map(|attr| Ok((self.text(&attr[1])?.to_owned(), self.value(&attr[2])?)));
             let user_attrs = user_attrs.collect::<Result<_>>()?;
-            records.push(StudyRecord { id, name: self.text(&row[1])?.into(), direction, user_attrs });
+            let (name, directions) = (self.text(&row[1])?.into(), vec![direction]);
+            records.push(StudyRecord { id, name, directions, user_attrs });
         }
         Ok(records)
     }
@@ -510,11 +519,10 @@ impl<D: Database> Rdb<D> {
                 for (key, value) in &template.system_attrs {
                     self.change(db, id, &Change::SystemAttr { key, value })?;
                 }
-                if let Some(value) = template.value {
+                for (objective, &value) in template.values.iter().enumerate() {
                     let (stored, kind) = stored(value);
-                    let sql =
-                        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES ($1, 0, $2, $3)";
-                    db.rows(doing, sql, cells![id, stored, kind])?;
+                    let sql = "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES ($1, $2, $3, $4)";
+                    db.rows(doing, sql, cells![id, objective as i64, stored, kind])?;
                 }
                 Ok((id, number as usize))
             },
@@ -575,7 +583,7 @@ impl<D: Database> Rdb<D> {
             |db| {
                 let (standing, number, study, _) = self.standing(db, trial, D::FOR_UPDATE)?;
                 if standing == TrialState::Waiting {
-                    let change = Change::State { state: TrialState::Running, value: None, at };
+                    let change = Change::State { state: TrialState::Running, values: &[], at };
                     self.change(db, trial, &change)?;
                 }
                 Ok((standing == TrialState::Waiting, number, study))
@@ -587,7 +595,7 @@ impl<D: Database> Rdb<D> {
         )?;
         match studies.get_mut(&study) {
             Some(table) if claimed => {
-                table.apply(number, &Change::State { state: TrialState::Running, value: None, at });
+                table.apply(number, &Change::State { state: TrialState::Running, values: &[], at });
             }
             _ => drop(versions.remove(&study)),
         }

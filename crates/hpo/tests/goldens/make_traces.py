@@ -89,23 +89,28 @@ def trace(name, sampler, space, n, direction="minimize"):
     (OUT / f"{name}.json").write_text(text)
 
 
-five = optuna.__version__.startswith("5.")
-if five:
-    trace("optuna5", {"kind": "tpe", "seed": 31}, MIXED, 90)
-    trace("optuna5-tree", {"kind": "tpe", "seed": 32}, TREE, 80, "maximize")
-    trace("optuna5-single", {"kind": "tpe", "seed": 33, "multivariate": False}, MIXED, 60)
-    trace("optuna5-group", {"kind": "tpe", "seed": 34, "multivariate": True, "group": True}, TREE, 70)
-else:
-    trace("random", {"kind": "random", "seed": 7}, MIXED, 40)
-    trace("random-tree", {"kind": "random", "seed": 4294967295}, TREE, 40)
-    trace("tpe", {"kind": "tpe", "seed": 11}, MIXED, 90)
-begin = "optuna5-tpe" if five else "tpe"
-trace(f"{begin}-maximize", {"kind": "tpe", "seed": 12}, MIXED, 60, "maximize")
-trace(f"{begin}-tree", {"kind": "tpe", "seed": 13}, TREE, 80)
-trace(f"{begin}-endpoints", {"kind": "tpe", "seed": 14, "consider_endpoints": True}, MIXED, 50)
-trace(f"{begin}-no-clip", {"kind": "tpe", "seed": 15, "consider_magic_clip": False, "prior_weight": 0.3}, MIXED, 50)
-trace(f"{begin}-few", {"kind": "tpe", "seed": 16, "n_startup_trials": 2, "n_ei_candidates": 5}, MIXED, 40)
-trace(f"{begin}-multivariate", {"kind": "tpe", "seed": 17, "multivariate": True}, MIXED, 60)
-trace(f"{begin}-multivariate-tree", {"kind": "tpe", "seed": 18, "multivariate": True}, TREE, 60)
-trace(f"{begin}-group", {"kind": "tpe", "seed": 19, "multivariate": True, "group": True}, TREE, 70)
-trace(f"{begin}-liar", {"kind": "tpe", "seed": 20, "constant_liar": True}, TREE, 50)
+def main():
+    five = optuna.__version__.startswith("5.")
+    if five:
+        trace("optuna5", {"kind": "tpe", "seed": 31}, MIXED, 90)
+        trace("optuna5-tree", {"kind": "tpe", "seed": 32}, TREE, 80, "maximize")
+        trace("optuna5-single", {"kind": "tpe", "seed": 33, "multivariate": False}, MIXED, 60)
+        trace("optuna5-group", {"kind": "tpe", "seed": 34, "multivariate": True, "group": True}, TREE, 70)
+    else:
+        trace("random", {"kind": "random", "seed": 7}, MIXED, 40)
+        trace("random-tree", {"kind": "random", "seed": 4294967295}, TREE, 40)
+        trace("tpe", {"kind": "tpe", "seed": 11}, MIXED, 90)
+    begin = "optuna5-tpe" if five else "tpe"
+    trace(f"{begin}-maximize", {"kind": "tpe", "seed": 12}, MIXED, 60, "maximize")
+    trace(f"{begin}-tree", {"kind": "tpe", "seed": 13}, TREE, 80)
+    trace(f"{begin}-endpoints", {"kind": "tpe", "seed": 14, "consider_endpoints": True}, MIXED, 50)
+    trace(f"{begin}-no-clip", {"kind": "tpe", "seed": 15, "consider_magic_clip": False, "prior_weight": 0.3}, MIXED, 50)
+    trace(f"{begin}-few", {"kind": "tpe", "seed": 16, "n_startup_trials": 2, "n_ei_candidates": 5}, MIXED, 40)
+    trace(f"{begin}-multivariate", {"kind": "tpe", "seed": 17, "multivariate": True}, MIXED, 60)
+    trace(f"{begin}-multivariate-tree", {"kind": "tpe", "seed": 18, "multivariate": True}, TREE, 60)
+    trace(f"{begin}-group", {"kind": "tpe", "seed": 19, "multivariate": True, "group": True}, TREE, 70)
+    trace(f"{begin}-liar", {"kind": "tpe", "seed": 20, "constant_liar": True}, TREE, 50)
+
+
+if __name__ == "__main__":
+    main()

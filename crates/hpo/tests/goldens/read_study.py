@@ -12,10 +12,14 @@ warnings.simplefilter("ignore")
 address, name = sys.argv[1:]
 storage = address if "://" in address else optuna.storages.JournalStorage(JournalFileBackend(address))
 study = optuna.load_study(study_name=name, storage=storage)
+number = lambda v: v if math.isfinite(v) else str(v)
+best = [t.number for t in study.best_trials]
 trials = [
     {
         "state": t.state.name,
-        "value": t.value if t.value is None or math.isfinite(t.value) else str(t.value),
+        "value": None if not t.values else number(t.values[0]),
+        "values": [number(v) for v in t.values or []],
+        "best": best,
         "params": t.params,
         "intermediate": {k: None if math.isnan(v) else v for k, v in t.intermediate_values.items()},
         "user_attrs": t.user_attrs,

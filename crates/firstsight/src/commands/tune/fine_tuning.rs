@@ -58,6 +58,11 @@ impl Backbones {
         self.0.iter().map(|(label, _)| label.clone()).collect()
     }
 
+    /// The names of the networks.
+    pub(super) fn models(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(_, weights)| weights.model.name).collect()
+    }
+
     /// Where their weights come from.
     pub(super) fn origins(&self) -> Vec<String> {
         self.0.iter().map(|(_, weights)| weights.origin.clone()).collect()
@@ -127,7 +132,7 @@ impl FineTunings {
         Ok(Plan { settings, pretrained })
     }
 
-    /// The value of a trial: that of what the fine-tuning keeps.
+    /// The values of a trial: those of what the fine-tuning keeps.
     pub(super) fn objective(
         &self,
         trial: &mut Trial<'_>,
@@ -135,7 +140,7 @@ impl FineTunings {
         plan: &Plan<'_>,
         work: Work<'_>,
         bar: TrialProgress,
-    ) -> Result<f64, Stop> {
+    ) -> Result<Vec<f64>, Stop> {
         match self.splits.target().task() {
             Task::SingleLabel => self.measured::<Evaluation>(trial, study, plan, work, bar),
             Task::MultiLabel => self.measured::<LabelsEvaluation>(trial, study, plan, work, bar),
@@ -148,17 +153,15 @@ impl FineTunings {
         trial: &mut Trial<'_>,
         study: &Study,
         plan: &Plan<'_>,
-        Work { args, context, .. }: Work<'_>,
+        Work { args, context, goal, .. }: Work<'_>,
         bar: TrialProgress,
-    ) -> Result<f64, Stop> {
+    ) -> Result<Vec<f64>, Stop> {
         let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
         let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
         let monitor = self.splits.target().monitor();
-        let pruning =
-            Pruning { trial, monitor: monitor.clone(), checkpoint: None, pruned: false, error: None };
+        let pruning = Pruning::new(trial, goal, &monitor, None);
         let mut observer = Observer { bar, pruning };
-        // What each fine-tuning has to say would drown the search.
-        let runtime = context.runtime.clone().progress(|_| ());
+        let runtime = silent(context);
         let place = run.as_ref().map(|run| (run, run.has_checkpoint()));
         let settings = &plan.settings;
         let result =
@@ -181,7 +184,8 @@ impl FineTunings {
             return Err(Stop::failed("interrupted"));
         }
         let metrics = result.val.metrics();
-        Ok(monitor.value(&Epoch { train: metrics.clone(), val: Some(metrics.clone()) }))
+        let value = monitor.value(&Epoch { train: metrics.clone(), val: Some(metrics.clone()) });
+        goal.measure((value, Some(metrics)), &result.model.network, &context.runtime).map_err(failed)
     }
 
     /// Makes the folder of a trial a run: its fine-tuning is resumed, or done again where there is no checkpoint.
@@ -200,13 +204,19 @@ impl FineTunings {
         context: &Context,
     ) -> Result<()> {
         let place = Some((run, run.has_checkpoint()));
-        let result = plan.settings.fit_task::<E>(plan.pretrained, &self.splits, place, &context.runtime)?;
+        let runtime = silent(context);
+        let result = plan.settings.fit_task::<E>(plan.pretrained, &self.splits, place, &runtime)?;
         result.save_to(run)?;
         match result.failure {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
+}
+
+/// A runtime for fine-tunings, since what each has to say would drown the search.
+fn silent(context: &Context) -> Runtime {
+    context.runtime.clone().progress(|_| ())
 }
 
 /// Shows a fine-tuning's batches and reports its epochs.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use firstsight_data::Task;
@@ -87,14 +88,27 @@ pub(super) fn take_up(study: &Study, out: &Path, numbers: &[usize]) -> Result<()
     Ok(())
 }
 
-/// Makes the winner's folder a run, from its checkpoint or, where that is not there, by the same training again, and copies it to
-/// `best`.
-pub(super) fn winner(out: &Path, best: &FrozenTrial, work: Work<'_>) -> Result<PathBuf> {
-    let Work { args, space, context, subject } = work;
+/// Removes the runs of trials that an earlier call found on the Pareto front and that are not there any more.
+pub(super) fn clear_front(out: &Path, front: &[Arc<FrozenTrial>]) -> Result<()> {
+    let entries = std::fs::read_dir(out.join("front")).into_iter().flatten().flatten();
+    for entry in entries {
+        let number: Option<usize> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if number.is_some_and(|number| front.iter().all(|trial| trial.number != number)) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the trial's folder a run, from its checkpoint or, where that is not there, by the same training again, and copies it to
+/// the folder `to`.
+pub(super) fn winner(out: &Path, best: &FrozenTrial, to: &Path, work: Work<'_>) -> Result<PathBuf> {
+    let Work { args, space, context, subject, .. } = work;
     let run = RunFolder::reopen(&path(out, best.number), true)?;
     let settings = space.replay(best)?;
     match subject {
         Subject::FineTunings(tunings) => {
+            context.runtime.message(&format!("keeping trial {} as a run: {}", best.number, to.display()));
             tunings.complete(&run, &tunings.plan(&settings, args, context.seed)?, context)?;
         }
         Subject::Trainings(splits) => {
@@ -106,7 +120,7 @@ pub(super) fn winner(out: &Path, best: &FrozenTrial, work: Work<'_>) -> Result<P
             }
         }
     }
-    let best = RunFolder::reopen(&out.join("best"), true)?;
+    let best = RunFolder::reopen(to, true)?;
     best.copy_results(&run)?;
     Ok(best.path().to_owned())
 }

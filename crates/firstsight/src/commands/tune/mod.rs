@@ -1,6 +1,7 @@
 mod earlier;
 mod fine_tuning;
 mod kept;
+mod objectives;
 mod settings;
 mod space;
 
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use candle_core::Var;
-use firstsight_data::{InputSpec, OnError, Task};
+use firstsight_data::{InputSpec, OnError};
 use firstsight_hpo::{
-    Direction, FrozenTrial, Percentile, PercentileConfig, Random, Stop, Storage, Study, StudyBuilder, Tpe,
-    TpeConfig, Trial, TrialState, storage,
+    FrozenTrial, Percentile, PercentileConfig, Random, Stop, Storage, Study, StudyBuilder, Tpe, TpeConfig,
+    Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
 use firstsight_models::{InputShape, ModelInfo};
@@ -29,6 +30,7 @@ use firstsight_transfer::{
 use serde::Serialize;
 
 use self::fine_tuning::{Backbones, FineTunings};
+use self::objectives::{Objective, Objectives};
 use self::settings::{Data, Settings};
 use self::space::{Space, plain, training};
 use crate::{
@@ -69,6 +71,10 @@ pub struct Args {
     /// block]; `--help` lists the parameters
     #[arg(long, value_name = "FILE")]
     space: Option<PathBuf>,
+    /// What is searched for; of several, settings to which no others are preferable in all of them: the Pareto front. Trials are pruned
+    /// for accuracy alone
+    #[arg(long, default_value = "accuracy", value_name = "OBJECTIVE")]
+    objective: Vec<Objective>,
     /// Number of trials in all: those of a stored study, of all workers and of all commands that share it. Three that fail for
     /// one reason before any has a value end the search
     #[arg(long, value_parser = values::positive, value_name = "N")]
@@ -162,8 +168,14 @@ enum SamplerName {
 #[derive(Serialize)]
 struct TuneJson<'a> {
     study: String,
-    /// None where no trial is complete.
+    /// None where no trial is complete, and of several objectives.
     best: Option<TrialJson>,
+    /// Of several objectives: what they are, in the order of the values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    objectives: Vec<&'static str>,
+    /// Of several objectives: the Pareto front.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    front: Vec<TrialJson>,
     trials: Vec<TrialJson>,
     #[serde(flatten)]
     files: Option<&'a FileNotes>,
@@ -187,7 +199,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let splits = args.data.splits(&args.split, runtime)?;
     let subject = Subject::new(splits, backbones, args, runtime)?;
-    let work = Work { args, space: &space, context, subject: &subject };
+    let goal = Objectives::new(&args.objective, &subject.target());
+    let work = Work { args, space: &space, context, subject: &subject, goal: &goal };
     let study = study(builder, storage, work)?;
     if let Some(out) = &args.out {
         kept::take_up(&study, out, &args.take_up)?;
@@ -198,7 +211,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if before > 0 {
         eprintln!("{} holds {before} finished trials", args.study);
     }
-    let goal = Goal::of(&subject.target());
     let started = Instant::now();
     let progress = SearchProgress::new(before, args.trials);
     let (ended, interrupted) = context.runtime.interrupt.with_graceful_interrupt(|pressed| {
@@ -206,9 +218,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             let bar = progress.trial(trial.number(), subject.target().monitor());
             let value = objective(trial, &study, work, Interrupt(pressed.clone()), bar);
             let value = value.map_err(|stop| explained(trial, stop));
-            let best = study.best_trial().ok().and_then(|best| best.value);
-            let best = best.into_iter().chain(value.as_ref().ok().copied()).reduce(|a, b| goal.better(a, b));
             let known = finished().unwrap_or_default() + usize::from(value.is_ok());
+            let best = match goal.are_many() {
+                true => study.best_trials().ok().map(|front| format!("front of {}", front.len())),
+                false => {
+                    let best = study.best_trial().ok().and_then(|best| best.value());
+                    let this = value.as_ref().ok().and_then(|values| values.first().copied());
+                    let best = best.into_iter().chain(this).reduce(|a, b| goal.better(a, b));
+                    best.map(|best| format!("best {best:.4}"))
+                }
+            };
             progress.finished(&line(trial, &value, &goal), known, best);
             value
         };
@@ -232,10 +251,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     drop(progress);
     // However the search ended, what it has found is shown.
     let (trials, best) = (study.trials()?, study.best_trial().ok());
+    let front = if goal.are_many() { study.best_trials()? } else { Vec::new() };
     // A page that cannot be written is told after the result.
     let written = match &args.report {
         None => Ok(()),
-        Some(file) => page(work, &trials, best.as_deref(), started.elapsed())
+        Some(file) => page(work, &trials, (best.as_deref(), &front), started.elapsed())
             .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
             .map(|()| eprintln!("{}", file.display())),
     };
@@ -243,6 +263,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         let document = TuneJson {
             study: args.study.clone(),
             best: best.as_deref().map(TrialJson::from),
+            objectives: if goal.are_many() { goal.names() } else { Vec::new() },
+            front: front.iter().map(|trial| (&**trial).into()).collect(),
             trials: trials.iter().map(|trial| (&**trial).into()).collect(),
             files: subject.provenance().map(|provenance| &provenance.files),
         };
@@ -256,6 +278,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Interrupted(how).into());
     }
     ended?;
+    if !front.is_empty() {
+        shown_front(&front, work)?;
+        return written;
+    }
     let Some(best) = best else {
         let last = trials.iter().rev().find_map(|trial| trial.user_attrs.get(FAILURE)?.as_str());
         match last {
@@ -263,12 +289,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             None => bail!("none of {} trials has a value", trials.len()),
         }
     };
-    let kept = args.out.as_deref().map(|out| kept::winner(out, &best, work));
+    let kept = args.out.as_deref().map(|out| kept::winner(out, &best, &out.join("best"), work));
     let kept = kept.transpose()?;
     if args.json {
         return written;
     }
-    println!("best: trial {}, {} {:.4}", best.number, goal.name, best.value.unwrap_or(f64::NAN));
+    println!("best: trial {}, {}", best.number, goal.shown(&best.values));
     let settings = space.replay(&best)?;
     let usual = if fine_tunes || args.space.is_some() {
         None
@@ -291,6 +317,33 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         (None, None) => println!("to keep it as a run: the same command with --out DIR"),
     }
     written
+}
+
+/// Keeps the trials of a Pareto front as runs, where that is asked for, and prints them.
+fn shown_front(front: &[Arc<FrozenTrial>], work: Work<'_>) -> Result<()> {
+    let Work { args, context, goal, .. } = work;
+    let folder = |out: &Path, trial: &FrozenTrial| out.join("front").join(trial.number.to_string());
+    if let Some(out) = &args.out {
+        kept::clear_front(out, front)?;
+        for trial in front {
+            kept::winner(out, trial, &folder(out, trial), work)?;
+        }
+    }
+    if args.json {
+        return Ok(());
+    }
+    println!("Pareto front: {} trials", front.len());
+    for trial in front {
+        println!("trial {}: {} ({})", trial.number, goal.shown(&trial.values), objectives::settings(trial));
+    }
+    let name = context.command.get_name();
+    match (&args.out, front) {
+        (Some(out), [first, ..]) => {
+            println!("to use one: {name} predict --run {:?} IMAGE", folder(out, first).display());
+        }
+        _ => println!("to keep them as runs: the same command with --out DIR"),
+    }
+    Ok(())
 }
 
 /// The storage of an address. A PostgreSQL address without a password takes that of PGPASSWORD, as PostgreSQL's own programs do,
@@ -356,13 +409,21 @@ fn check(storage: &dyn Storage, args: &Args, settings: &Settings) -> Result<()> 
 fn study(
     builder: StudyBuilder,
     storage: Option<Arc<dyn Storage>>,
-    Work { args, space, context, subject }: Work<'_>,
+    Work { args, space, context, subject, goal }: Work<'_>,
 ) -> Result<Study> {
-    let builder = builder.direction(Goal::of(&subject.target()).direction);
+    let builder = builder.directions(goal.directions());
     let Some(storage) = storage else { return Ok(builder.create()?) };
     let settings = Settings::new(args, space, context.seed, Some(subject.data()));
     check(&*storage, args, &settings)?;
     let study = builder.shared_storage(storage.clone()).load_or_create()?;
+    if study.directions() != goal.directions() {
+        bail!(
+            "the study {} is about other objectives: expected directions {:?}, found {:?}; name another with --study",
+            args.study,
+            goal.directions(),
+            study.directions()
+        );
+    }
     if Settings::stored(&*storage, &args.study)?.is_none() {
         settings.store(&study)?;
     }
@@ -453,34 +514,6 @@ fn explained(trial: &mut Trial<'_>, stop: Stop) -> Stop {
     }
 }
 
-/// What is searched for: the measure of the task's trainings.
-struct Goal {
-    direction: Direction,
-    name: &'static str,
-}
-
-impl Goal {
-    fn of(target: &Target) -> Self {
-        let maximize = target.monitor().maximize();
-        Self {
-            direction: if maximize { Direction::Maximize } else { Direction::Minimize },
-            name: match target.task() {
-                Task::SingleLabel => "validation accuracy",
-                Task::MultiLabel => "validation mAP",
-                Task::Regression => "validation loss",
-            },
-        }
-    }
-
-    /// The better of two values.
-    fn better(&self, a: f64, b: f64) -> f64 {
-        match self.direction {
-            Direction::Maximize => a.max(b),
-            Direction::Minimize => a.min(b),
-        }
-    }
-}
-
 /// What trials work on.
 #[derive(Clone, Copy)]
 struct Work<'a> {
@@ -488,17 +521,18 @@ struct Work<'a> {
     space: &'a Space,
     context: &'a Context,
     subject: &'a Subject,
+    goal: &'a Objectives,
 }
 
-/// The value of a trial.
+/// The values of a trial.
 fn objective(
     trial: &mut Trial<'_>,
     study: &Study,
     work: Work<'_>,
     interrupt: Interrupt,
     bar: TrialProgress,
-) -> Result<f64, Stop> {
-    let Work { args, space, context, subject } = work;
+) -> Result<Vec<f64>, Stop> {
+    let Work { args, space, context, subject, .. } = work;
     let settings = space.settings(trial)?;
     match subject {
         Subject::Trainings(splits) => {
@@ -512,14 +546,14 @@ fn objective(
     }
 }
 
-/// The best epoch's value of a training.
+/// The values of a training, by its best epoch.
 fn train(
     trial: &mut Trial<'_>,
     study: &Study,
     plan: &Training,
-    (splits, Work { args, context, .. }): (&DecodedSplits, Work<'_>),
+    (splits, Work { args, context, goal, .. }): (&DecodedSplits, Work<'_>),
     (mut interrupt, mut bar): (Interrupt, TrialProgress),
-) -> Result<f64, Stop> {
+) -> Result<Vec<f64>, Stop> {
     let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let monitor = splits.target().monitor();
@@ -530,7 +564,7 @@ fn train(
             .resume(run.has_checkpoint())
     });
     let keeps = checkpoint.is_some();
-    let mut pruning = Pruning { trial, monitor: monitor.clone(), checkpoint, pruned: false, error: None };
+    let mut pruning = Pruning::new(trial, goal, &monitor, checkpoint);
     let callbacks: &mut [&mut dyn Callback] =
         &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
     let history = plan.fit(&network, splits, &context.runtime, callbacks).map_err(failed)?;
@@ -549,21 +583,36 @@ fn train(
     let best = monitor
         .best(&history.epochs)
         .ok_or_else(|| Stop::failed(format!("no epoch had a {}", monitor.name())))?;
-    Ok(monitor.value(&history.epochs[best]))
+    let best = &history.epochs[best];
+    goal.measure((monitor.value(best), best.val.as_ref()), &network, &context.runtime).map_err(failed)
 }
 
-/// Reports each epoch's value to the trial, keeps a checkpoint, and stops a training that should be pruned.
+/// Reports each epoch's value to the trial, where the search is for it, keeps a checkpoint, and stops a training that should be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
+    reports: bool,
     monitor: Monitor,
     checkpoint: Option<Checkpoint>,
     pruned: bool,
     error: Option<firstsight_hpo::Error>,
 }
 
-impl Pruning<'_, '_> {
+impl<'t, 's> Pruning<'t, 's> {
+    fn new(
+        trial: &'t mut Trial<'s>,
+        goal: &Objectives,
+        monitor: &Monitor,
+        checkpoint: Option<Checkpoint>,
+    ) -> Self {
+        let (reports, monitor) = (goal.follow_epochs(), monitor.clone());
+        Self { trial, reports, monitor, checkpoint, pruned: false, error: None }
+    }
+
     /// Reports epochs that are not reported yet, and asks whether to stop after the last one.
     fn report(&mut self, history: &[Epoch]) -> firstsight_hpo::Result<bool> {
+        if !self.reports {
+            return self.trial.check_worker().map(|()| false);
+        }
         for (step, epoch) in history.iter().enumerate() {
             let step = step as u64;
             if !self.trial.record().intermediate.contains_key(&step) {
@@ -632,22 +681,24 @@ fn train_command(args: &Args, Training { model, record, .. }: &Training, context
 
 /// The search as a report.
 fn page(
-    Work { args, space, context, subject }: Work<'_>,
+    Work { args, space, context, subject, goal }: Work<'_>,
     trials: &[Arc<FrozenTrial>],
-    best: Option<&FrozenTrial>,
+    (best, front): (Option<&FrozenTrial>, &[Arc<FrozenTrial>]),
     time: Duration,
 ) -> Result<Report> {
     let target = subject.target();
-    let goal = Goal::of(&target);
     let source = escape_markup(&args.data.path().display().to_string());
     let (n_train, n_val) = subject.counts();
-    let (name, training) = match subject {
+    let (models, training) = match subject {
         Subject::Trainings(_) => {
-            ("model", format!("at most {} epochs, patience {}", args.epochs(), args.patience()))
+            let models = args.model.iter().map(|model| model.name).collect();
+            (models, format!("at most {} epochs, patience {}", args.epochs(), args.patience()))
         }
-        Subject::FineTunings(_) => ("backbone", format!("fine-tuning, preset {}", args.preset().name())),
+        Subject::FineTunings(tunings) => {
+            (tunings.backbones.models(), format!("fine-tuning, preset {}", args.preset().name()))
+        }
     };
-    let models: Vec<String> = space.stated.choices(name).unwrap_or_default().iter().map(plain).collect();
+    let models: Vec<&str> = models;
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[
@@ -669,7 +720,10 @@ fn page(
         ("time", format!("{} for the trials of this call", number::duration(time))),
     ]);
     if args.space.is_some() {
-        report.facts(&space.stated.describe());
+        // What the command names is in the title.
+        let stated = space.stated.describe().into_iter();
+        let stated: Vec<_> = stated.filter(|(name, _)| !["model", "backbone"].contains(name)).collect();
+        report.facts(&stated);
     }
     if let Subject::FineTunings(tunings) = subject {
         report.facts(&[("weights", tunings.backbones.origins().join(", "))]);
@@ -677,16 +731,24 @@ fn page(
     if let Some(provenance) = subject.provenance() {
         report.facts(&provenance.facts());
     }
-    let search = search_report::Search {
-        trials,
-        best,
-        direction: goal.direction,
-        value: goal.name,
-        limit: None,
-        source: &source,
-        seed: 0,
-    };
-    search.show(report.section(None, "The trials"), "The search")?;
+    let names = goal.names();
+    if goal.are_many() {
+        let objectives: Vec<_> = names.into_iter().map(str::to_owned).zip(goal.directions()).collect();
+        let (objectives, source) = (&objectives[..], source.as_str());
+        let search = search_report::ManySearch { trials, front, objectives, source, seed: 0 };
+        search.show(&mut report, "The search")?;
+    } else {
+        let search = search_report::Search {
+            trials,
+            best,
+            direction: goal.directions().first().copied().unwrap_or_default(),
+            value: names.first().copied().unwrap_or_default(),
+            limit: None,
+            source: &source,
+            seed: 0,
+        };
+        search.show(report.section(None, "The trials"), "The search")?;
+    }
     if let Some(provenance) = subject.provenance() {
         report_sections::files(&mut report, &provenance.files, subject.root());
     }
@@ -700,11 +762,9 @@ fn is_anothers(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Outcome of a trial in words.
-fn line(trial: &Trial<'_>, value: &Result<f64, Stop>, goal: &Goal) -> String {
-    let settings: Vec<String> =
-        trial.record().params.iter().map(|param| format!("{} {}", param.name, param.value())).collect();
-    let how = match value {
-        Ok(value) => format!("{} {value:.4}", goal.name),
+fn line(trial: &Trial<'_>, values: &Result<Vec<f64>, Stop>, goal: &Objectives) -> String {
+    let how = match values {
+        Ok(values) => goal.shown(values),
         Err(Stop::Pruned) => {
             let last = trial.record().last_report().map_or(f64::NAN, |(_, value)| value);
             format!("{} at {last:.4}", TrialState::Pruned)
@@ -712,5 +772,5 @@ fn line(trial: &Trial<'_>, value: &Result<f64, Stop>, goal: &Goal) -> String {
         Err(Stop::Abort(error)) if is_anothers(&**error) => "another worker has it by now".to_owned(),
         Err(Stop::Failed(error) | Stop::Abort(error)) => format!("failed: {error}"),
     };
-    format!("trial {}: {how} ({})", trial.number(), settings.join(", "))
+    format!("trial {}: {how} ({})", trial.number(), objectives::settings(trial.record()))
 }

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     /// The preset, where the trials are fine-tunings. Then 0 epochs are the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fine_tuning: Option<String>,
+    #[serde(default = "accuracy", skip_serializing_if = "is_accuracy")]
+    objectives: Vec<String>,
     /// Where a file stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     space: Option<SearchSpace>,
@@ -48,6 +50,15 @@ fn models(space: &Space) -> Vec<String> {
     of("model").or_else(|| of("backbone")).unwrap_or_default().iter().map(plain).collect()
 }
 
+/// What searches were for before there were objectives.
+fn accuracy() -> Vec<String> {
+    vec!["accuracy".to_owned()]
+}
+
+fn is_accuracy(objectives: &[String]) -> bool {
+    objectives == accuracy()
+}
+
 fn epochs(of: &Settings) -> String {
     if of.epochs == 0 { "the preset's".to_owned() } else { of.epochs.to_string() }
 }
@@ -68,6 +79,7 @@ impl Settings {
             patience: if args.is_fine_tuning() { 0 } else { args.patience() },
             fine_tuning: args.is_fine_tuning().then(|| args.preset().name().to_owned()),
             seed,
+            objectives: args.objective.iter().map(ToString::to_string).collect(),
             space: args.space.as_ref().map(|_| space.stated.clone()),
             data,
         }
@@ -109,6 +121,7 @@ impl Settings {
             patience: patience.parse().ok()?,
             seed: seed.parse().ok()?,
             fine_tuning: None,
+            objectives: accuracy(),
             space: None,
             data: Some(Data { classes: classes.parse().ok()?, content: content.to_owned() }),
         })
@@ -141,6 +154,10 @@ impl Settings {
             let what =
                 |of: &Self| if of.fine_tuning.is_some() { "fine-tunings" } else { "trainings from scratch" };
             return Some(format!("its trials are {}, not {}", what(stored), what(self)));
+        }
+        if self.objectives != stored.objectives {
+            let (there, here) = (stored.objectives.join(", "), self.objectives.join(", "));
+            return Some(format!("--objective was {there} and is {here}"));
         }
         if self.input != stored.input {
             return Some(format!("--input was {} and is {}", stored.input, self.input));

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::RELATIVE;
 use crate::math::np_log;
+use crate::pareto;
 use crate::sampler::StudyView;
 use crate::space::Distribution;
 use crate::study::Direction;
@@ -30,8 +31,18 @@ pub(super) struct History {
     values: HashMap<Arc<str>, Observed>,
     /// The parameters that all usable trials have, with one and the same distribution.
     common: Option<Space>,
-    /// The good trials among so many usable ones, as flags by number.
-    split: (usize, Vec<bool>),
+    split: Split,
+}
+
+/// The good trials.
+#[derive(Clone, Debug, Default)]
+struct Split {
+    /// Among so many usable ones.
+    n: usize,
+    /// Flags by number.
+    is_good: Vec<bool>,
+    /// Of several objectives, what each adds to the hypervolume, by number.
+    weights: BTreeMap<usize, f64>,
 }
 
 /// A parameter's values by trial number; NaN where a trial does not have it.
@@ -82,7 +93,7 @@ impl Rank {
     fn of(trial: &FrozenTrial, direction: Direction) -> Option<Self> {
         let loss = |v: f64| if v.is_nan() { f64::INFINITY } else { direction.loss(v) };
         match trial.state {
-            TrialState::Complete => trial.value.map(|v| Self::Complete(loss(v))),
+            TrialState::Complete => trial.value().map(|v| Self::Complete(loss(v))),
             TrialState::Pruned => Some(Self::Pruned(trial.last_report().map(|(step, v)| (step, loss(v))))),
             _ => None,
         }
@@ -108,6 +119,8 @@ fn float_order(a: f64, b: f64) -> Ordering {
 /// logarithmic.
 pub(super) struct Columns {
     pub(super) good: Vec<Vec<f64>>,
+    /// What each good one adds to the hypervolume of several objectives.
+    pub(super) good_weights: Vec<f64>,
     pub(super) bad: Vec<Vec<f64>>,
     /// The indices of the bad observations of a single parameter, ascending by value, where that is known.
     pub(super) bad_order: Option<Vec<usize>>,
@@ -123,7 +136,7 @@ impl History {
             let trial = &study.trials[number];
             if !trial.state.is_finished() {
                 self.open.push(number);
-            } else if let Some(rank) = Rank::of(trial, study.direction) {
+            } else if let Some(rank) = Rank::of(trial, study.direction()) {
                 self.take_in(trial, rank);
             }
         }
@@ -172,22 +185,22 @@ impl History {
     /// ones. Trials without one of the parameters are passed over.
     pub(super) fn columns(
         &mut self,
-        _study: &StudyView<'_>,
+        study: &StudyView<'_>,
         space: &[(&str, &Distribution)],
         n_good: usize,
         running: &[&FrozenTrial],
     ) -> Columns {
-        self.split(n_good);
+        self.split(study, n_good);
         for (name, distribution) in space {
             if let Some(observed) = self.values.get_mut(*name) {
                 observed.scale(distribution.is_log());
             }
         }
-        let is_good = &self.split.1;
+        let is_good = &self.split.is_good;
         let source = |(name, d): &(&str, &Distribution)| self.values.get(*name).map(|o| o.scaled(d.is_log()));
         let sources: Vec<&[f64]> = space.iter().map(|param| source(param).unwrap_or_default()).collect();
         let empty = || vec![Vec::new(); space.len()];
-        let mut columns = Columns { good: empty(), bad: empty(), bad_order: None };
+        let mut columns = Columns { good: empty(), good_weights: Vec::new(), bad: empty(), bad_order: None };
         let mut bad_places = vec![usize::MAX; self.looked_at];
         let mut row = vec![0.0; space.len()];
         let any_running = !running.is_empty();
@@ -201,6 +214,7 @@ impl History {
             }
             if !row.iter().any(|v| v.is_nan()) {
                 let side = if is_good[number] {
+                    columns.good_weights.push(self.split.weights.get(&number).copied().unwrap_or(1.0));
                     &mut columns.good
                 } else {
                     bad_places[number] = columns.bad[0].len();
@@ -221,8 +235,25 @@ impl History {
     }
 
     /// Marks the `n_good` best usable trials.
-    fn split(&mut self, n_good: usize) {
-        if self.split.0 == self.usable.len() && !self.split.1.is_empty() {
+    fn split(&mut self, study: &StudyView<'_>, n_good: usize) {
+        if self.split.n == self.usable.len() && !self.split.is_good.is_empty() {
+            return;
+        }
+        let mut split =
+            Split { n: self.usable.len(), is_good: vec![false; self.looked_at], weights: BTreeMap::new() };
+        if study.has_many_objectives() {
+            // Those without values, which were pruned, come after all others, in their order.
+            let (complete, pruned): (Vec<_>, Vec<_>) =
+                self.usable.iter().copied().partition(|(_, rank)| matches!(rank, Rank::Complete(_)));
+            let rows: Vec<_> = complete.iter().map(|(n, _)| study.losses(&study.trials[*n])).collect();
+            let mut best = pareto::best(&rows, n_good);
+            best.sort_unstable();
+            let good: Vec<_> = best.iter().map(|&i| rows[i].clone()).collect();
+            let numbers = best.iter().map(|&i| complete[i].0);
+            split.weights = numbers.zip(pareto::weights(&good)).collect();
+            let rest = pruned.iter().take(n_good - best.len()).map(|(number, _)| *number);
+            split.weights.keys().copied().chain(rest).for_each(|number| split.is_good[number] = true);
+            self.split = split;
             return;
         }
         let mut order: Vec<(usize, Rank)> = self.usable.clone();
@@ -230,9 +261,8 @@ impl History {
         if 0 < n_good && n_good < order.len() {
             order.select_nth_unstable_by(n_good - 1, |a, b| a.1.compare(&b.1).then(a.0.cmp(&b.0)));
         }
-        let mut is_good = vec![false; self.looked_at];
-        order[..n_good].iter().for_each(|&(number, _)| is_good[number] = true);
-        self.split = (self.usable.len(), is_good);
+        order[..n_good].iter().for_each(|&(number, _)| split.is_good[number] = true);
+        self.split = split;
     }
 }
 

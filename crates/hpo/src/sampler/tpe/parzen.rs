@@ -60,15 +60,17 @@ impl Mixture {
     /// The estimator of a space from the observations of each of its parameters, in internal form, or the logarithm of
     /// that where the range is logarithmic.
     ///
-    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them.
+    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them. `weights` are
+    /// those of the observations, where they are not the shape's.
     pub(super) fn new(
         space: &[&Distribution],
         observations: &[Vec<f64>],
         sorted: Option<Vec<usize>>,
+        weights: Option<Vec<f64>>,
         shape: &Shape,
     ) -> Self {
         let n = observations.first().map_or(0, Vec::len);
-        let mut weights = if n == 0 { Vec::new() } else { (shape.weights)(n) };
+        let mut weights = if n == 0 { Vec::new() } else { weights.unwrap_or_else(|| (shape.weights)(n)) };
         weights.truncate(n);
         weights.push(if n == 0 { 1.0 } else { shape.prior_weight });
         let total = math::sum(&weights);
