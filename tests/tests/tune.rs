@@ -570,6 +570,11 @@ fn several_objectives_have_a_front_of_runs() {
         tune("logistic", "14", &[&["--model", "small-cnn", "--storage", "st.log"][..], &from].concat());
     refuses(here, &others, &["cannot be compared", "--objective was"]);
     refuses(here, &tune("logistic", "1", &["--objective", "speed"]), &["speed", "latency"]);
+    // Another sampler breeds its trials.
+    let bred = ["--model", "small-cnn", "--sampler", "nsga2", "--json"];
+    let bred = succeeds(here, &tune("logistic", "14", &[&objectives[..], &bred].concat()));
+    let document: Value = serde_json::from_str(&bred).unwrap();
+    assert!(document["trials"].as_array().unwrap().iter().all(|trial| trial["state"] == "complete"));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use firstsight_hpo::{
-    Direction, Distribution, FloatRange, IntRange, Multivariate, Outcome, Random, Sampler, Study, Suggest,
-    Tpe, TpeConfig, Trial,
+    Direction, Distribution, FloatRange, IntRange, Multivariate, Nsga2, Nsga2Config, Outcome, Random,
+    Sampler, Study, Suggest, Tpe, TpeConfig, Trial,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -39,6 +39,10 @@ struct SamplerSpec {
     multivariate: Option<bool>,
     group: Option<bool>,
     constant_liar: Option<bool>,
+    population_size: Option<usize>,
+    crossover_prob: Option<f64>,
+    swapping_prob: Option<f64>,
+    mutation_prob: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -123,9 +127,23 @@ fn study(trace: &Trace) -> Result<Study, Box<dyn Error>> {
     let sampler: Box<dyn Sampler> = match trace.sampler.kind.as_str() {
         "random" => Box::new(Random::new(trace.sampler.seed)),
         "tpe" => Box::new(Tpe::new(tpe(trace))?),
-        other => return Err(format!("the sampler's `kind` must be random or tpe, but is {other}").into()),
+        "nsga2" => Box::new(Nsga2::new(nsga2(&trace.sampler))?),
+        other => {
+            return Err(format!("the sampler's `kind` must be random, tpe or nsga2, but is {other}").into());
+        }
     };
     Ok(Study::builder("replay").directions(directions).sampler(sampler).create()?)
+}
+
+fn nsga2(spec: &SamplerSpec) -> Nsga2Config {
+    let defaults = Nsga2Config::optuna(spec.seed);
+    Nsga2Config {
+        population_size: spec.population_size.unwrap_or(defaults.population_size),
+        crossover_prob: spec.crossover_prob.unwrap_or(defaults.crossover_prob),
+        swapping_prob: spec.swapping_prob.unwrap_or(defaults.swapping_prob),
+        mutation_prob: spec.mutation_prob,
+        ..defaults
+    }
 }
 
 fn tpe(trace: &Trace) -> TpeConfig {

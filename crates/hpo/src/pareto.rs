@@ -61,7 +61,7 @@ pub(crate) fn front(rows: &[Losses]) -> Vec<bool> {
 
 /// The rank of each row: 0 on the front, 1 on the front of the rest, and so on until `n_below` rows have theirs; the others have
 /// the next one.
-fn ranks(rows: &[Losses], n_below: usize) -> Vec<usize> {
+pub(crate) fn ranks(rows: &[Losses], n_below: usize) -> Vec<usize> {
     let Unique { rows: mut rest, place_of, .. } = unique(rows);
     let n_unique = rest.len();
     let n_below = n_below.min(n_unique);

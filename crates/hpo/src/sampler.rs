@@ -1,6 +1,7 @@
 //! Samplers, which propose parameters.
 
 mod grid;
+mod nsga2;
 mod random;
 pub mod tpe;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::grid::{Grid, grid_cost};
+pub use self::nsga2::{Nsga2, Nsga2Config};
 pub use self::random::Random;
 pub use self::tpe::{Tpe, TpeConfig};
 use crate::error::Result;

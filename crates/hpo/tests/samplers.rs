@@ -1,8 +1,9 @@
 //! One suite that every sampler passes, and TPE's worth.
 
 use firstsight_hpo::{
-    Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Random,
-    RandomState, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial, TrialState, param_importances,
+    Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Nsga2,
+    Nsga2Config, Random, RandomState, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial,
+    TrialState, param_importances,
 };
 use serde_json::{Map, Value, json};
 
@@ -18,6 +19,10 @@ fn samplers() -> Vec<(&'static str, Box<dyn Sampler>)> {
         ("tpe, multivariate", tpe(|c| TpeConfig { multivariate: Multivariate::On, ..c })),
         ("tpe, group", tpe(|c| TpeConfig { multivariate: Multivariate::Group, ..c })),
         ("tpe, liar", tpe(|c| TpeConfig { constant_liar: true, multivariate: Multivariate::Group, ..c })),
+        (
+            "nsga2",
+            Box::new(Nsga2::new(Nsga2Config { population_size: 8, ..Nsga2Config::optuna(9) }).unwrap()),
+        ),
         ("tpe, hyperopt", Box::new(Tpe::new(TpeConfig::hyperopt(9)).unwrap())),
     ]
 }

@@ -53,7 +53,7 @@ fn check_folder(folder: &Path) -> (usize, usize, usize) {
 fn the_committed_traces_come_out() {
     let (files, trials, exact) = check_folder(Path::new("tests/goldens/traces"));
     println!("{files} traces, {trials} trials, {exact} of them to the last digit");
-    assert_eq!(files, 41);
+    assert_eq!(files, 47);
 }
 
 #[test]

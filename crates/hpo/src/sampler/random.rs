@@ -80,6 +80,6 @@ pub(crate) fn draw(rng: &mut RandomState, distribution: &Distribution) -> f64 {
 }
 
 /// The float before `x`.
-fn below(x: f64) -> f64 {
+pub(super) fn below(x: f64) -> f64 {
     if x - 1.0 < x { x.next_down() } else { x }
 }

@@ -72,7 +72,8 @@ def values(params, kind):
 
 def trace(name, sampler, space, n, directions, kind):
     args = {k: v for k, v in sampler.items() if k != "kind"}
-    study = optuna.create_study(directions=directions, sampler=optuna.samplers.TPESampler(**args))
+    kind_of = optuna.samplers.NSGAIISampler if sampler["kind"] == "nsga2" else optuna.samplers.TPESampler
+    study = optuna.create_study(directions=directions, sampler=kind_of(**args))
     trials = []
     for i in range(n):
         trial = study.ask()
@@ -122,3 +123,14 @@ trace(f"{begin}-four", {"kind": "tpe", "seed": 45}, MIXED, 60, [MIN, MAX, MAX, M
 trace(f"{begin}-multivariate", {"kind": "tpe", "seed": 46, "multivariate": True}, MIXED, 60, [MIN, MIN], "two")
 trace(f"{begin}-group", {"kind": "tpe", "seed": 47, "multivariate": True, "group": True}, TREE, 70, [MIN, MIN], "two")
 trace(f"{begin}-long", {"kind": "tpe", "seed": 48, "n_ei_candidates": 8}, TREE, 300, [MIN, MIN], "two")
+begin = "optuna5-nsga2" if five else "nsga2"
+trace(begin, {"kind": "nsga2", "seed": 51, "population_size": 12}, MIXED, 120, [MIN, MIN], "two")
+trace(f"{begin}-tree", {"kind": "nsga2", "seed": 52, "population_size": 9, "swapping_prob": 0.3}, TREE, 90, [MAX, MIN], "coarse")
+trace(
+    f"{begin}-three",
+    {"kind": "nsga2", "seed": 53, "population_size": 15, "crossover_prob": 0.5, "mutation_prob": 0.4},
+    MIXED,
+    120,
+    [MIN, MAX, MIN],
+    "three",
+)

@@ -47,6 +47,7 @@ pub(super) fn take_over(
     }
     let use_of_them = match args.sampler {
         SamplerName::Tpe => "TPE learns from them",
+        SamplerName::Nsga2 => "NSGA-II has those of its own generations as parents",
         SamplerName::Random => "the random sampler does not look at them",
     };
     if !taken.is_empty() {

@@ -15,8 +15,8 @@ use anyhow::{Result, anyhow, bail};
 use candle_core::Var;
 use firstsight_data::{InputSpec, OnError};
 use firstsight_hpo::{
-    FrozenTrial, Percentile, PercentileConfig, Random, Stop, Storage, Study, StudyBuilder, Tpe, TpeConfig,
-    Trial, TrialState, storage,
+    FrozenTrial, Nsga2, Nsga2Config, Percentile, PercentileConfig, Random, Stop, Storage, Study,
+    StudyBuilder, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
 use firstsight_models::{InputShape, ModelInfo};
@@ -161,9 +161,16 @@ impl Args {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum SamplerName {
+    /// Each trial by itself
     Random,
+    /// Tree-structured Parzen estimator; of several objectives MOTPE
     Tpe,
+    /// NSGA-II with generations of 10 trials, for several objectives and many trials
+    Nsga2,
 }
+
+/// Trials of a generation of NSGA-II. Optuna's 50 would make most searches of trainings random.
+const POPULATION: usize = 10;
 
 #[derive(Serialize)]
 struct TuneJson<'a> {
@@ -383,6 +390,10 @@ fn builder(args: &Args, context: &Context) -> Result<StudyBuilder> {
     let shared = args.workers > 1 || args.storage.is_some();
     let builder = match args.sampler {
         SamplerName::Random => builder.sampler(Random::new(seed)),
+        SamplerName::Nsga2 => {
+            let config = Nsga2Config { population_size: POPULATION, ..Nsga2Config::optuna(seed) };
+            builder.sampler(Nsga2::new(config)?)
+        }
         SamplerName::Tpe => {
             builder.sampler(Tpe::new(TpeConfig { constant_liar: shared, ..TpeConfig::optuna4(seed) })?)
         }
