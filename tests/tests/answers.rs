@@ -5,6 +5,8 @@ mod common;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
 use serde_json::Value;
 
 use common::{cli, refuses, succeeds, text};
@@ -152,6 +154,24 @@ fn red_and_blue(here: &Path) {
     succeeds(here, &args);
 }
 
+/// The columns' names, then the rows, as a CSV file has them.
+fn parquet_rows(path: &Path) -> Vec<Vec<String>> {
+    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let schema = reader.metadata().file_metadata().schema().clone();
+    let text = |field: &Field| match field {
+        Field::Null => String::new(),
+        Field::Str(text) => text.clone(),
+        Field::Float(value) => value.to_string(),
+        other => panic!("{other}"),
+    };
+    let names = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let rows = reader.get_row_iter(None).unwrap().map(|row| {
+        let row = row.unwrap();
+        row.get_column_iter().map(|(_, field)| text(field)).collect()
+    });
+    std::iter::once(names).chain(rows).collect()
+}
+
 #[test]
 fn every_file_has_a_row_in_order_and_unreadable_ones_say_why() {
     let folder = tempfile::tempdir().unwrap();
@@ -178,6 +198,18 @@ fn every_file_has_a_row_in_order_and_unreadable_ones_say_why() {
         assert_eq!(said.contains(&name), unreadable, "{said}");
     }
     assert!(said.contains("3 of 20"), "{said}");
+
+    let parquet = ["predict", "--run", "run", "--parquet", "rows.parquet", "two"];
+    let output = cli(here, &[&parquet[..], &["--damaged", "refuse"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let table = parquet_rows(&here.join("rows.parquet"));
+    assert_eq!(table.len(), 21);
+    assert_eq!(table[0], rows[0]);
+    for (found, expected) in table[1..].iter().zip(&rows[1..]) {
+        assert_eq!(found[..5], expected[..5]);
+        assert_eq!(found[5].is_empty(), expected[5].is_empty());
+    }
+    refuses(here, &[&parquet[..], &["--resume"]].concat(), &["--resume", "--csv=FILE", "Parquet"]);
 
     let output = cli(here, &["predict", "--run", "run", "--json", "two", "--damaged", "refuse"]);
     assert_eq!(output.status.code(), Some(1));

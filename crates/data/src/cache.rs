@@ -82,14 +82,14 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> u64 {
     number(max_pixels);
     number(folder.len() as u64);
 
-    let stamps: Vec<(u64, u64)> = folder.samples().par_iter().map(|s| stamp(s.container())).collect();
+    let stamps: Vec<(u64, u64)> = folder.samples().par_iter().map(|s| stamp(&s.container())).collect();
     for ((i, sample), (size, modified)) in folder.samples().iter().enumerate().zip(stamps) {
         let class = match folder.labels().get(i) {
             Some(&label) => folder.classes()[label as usize].as_bytes(),
             None => b"",
         };
-        let file =
-            sample.path.strip_prefix(folder.root()).unwrap_or(&sample.path).as_os_str().as_encoded_bytes();
+        let path = sample.path();
+        let file = path.strip_prefix(folder.root()).unwrap_or(&path).as_os_str().as_encoded_bytes();
         for name in [class, file] {
             hash.write(&(name.len() as u64).to_le_bytes());
             hash.write(name);

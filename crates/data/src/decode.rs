@@ -105,7 +105,7 @@ pub fn decoding_memory(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> 
 
 /// Width and height from the header, of the upright image where `exif` is applied.
 pub(crate) fn read_dimensions(sample: &Sample, exif: Exif) -> Result<(u32, u32)> {
-    let (path, bytes) = (&sample.path, sample.read()?);
+    let (path, bytes) = (&sample.path(), sample.read()?);
     let file = Sound::new(path, &bytes, &Reading::viewer())?;
     let read = || Ok(file.orientation(exif).size(file.dimensions()?));
     guard::guarded(read).map_err(|failure| failure.on(path, file.format, u64::MAX))

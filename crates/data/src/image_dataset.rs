@@ -8,7 +8,7 @@ mod store;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 #[cfg(feature = "decode")]
@@ -67,7 +67,7 @@ trait Source: fmt::Debug + Send + Sync {
     fn checksum(&self, index: usize) -> u64;
 
     /// Its file.
-    fn path(&self, _index: usize) -> Option<&Path> {
+    fn path(&self, _index: usize) -> Option<PathBuf> {
         None
     }
 
@@ -234,7 +234,7 @@ impl ImageDataset {
     /// # Panics
     ///
     /// If `i` is not less than [`len`](Self::len).
-    pub fn path(&self, i: usize) -> Option<&Path> {
+    pub fn path(&self, i: usize) -> Option<PathBuf> {
         self.source.path(self.indices[i])
     }
 

@@ -116,47 +116,51 @@ pub struct NearPair {
 /// picture with many copies a few pairs are given that connect them all.
 ///
 /// The search is by multi-index hashing (Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", 2012):
-/// two hashes of 64 bits that differ in 11 at most differ in 2 at most in one of their four parts. The time is nearly
-/// proportional to the number of pictures.
+/// two hashes of 64 bits that differ in 11 at most differ in 2 at most in one of their four parts. Up to some hundred thousand
+/// pictures the time is nearly proportional to their number, beyond that to its square: a hash is compared with 1 in 120 of all.
 pub fn near_pairs(hashes: &[ImageHash]) -> Vec<NearPair> {
     let flips = flips(LOW_DISTANCE / PARTS);
-    let indexes: Vec<PartIndex> =
-        (0..PARTS).into_par_iter().map(|part| PartIndex::new(hashes, part)).collect();
-    let near = |first: usize| {
-        let hash = &hashes[first];
-        let mut pairs = Vec::new();
-        if hash.detail < ImageHash::LEAST_DETAIL {
-            return pairs;
-        }
-        for index in &indexes {
-            for flip in &flips {
-                for &second in index.bucket(hash.part(index.part) ^ flip) {
+    let mut all: Vec<NearPair> = Vec::new();
+    // One part of the index is in memory at a time.
+    for part in 0..PARTS {
+        let index = PartIndex::new(hashes, part);
+        let near = |first: usize| {
+            let hash = &hashes[first];
+            let mut pairs = Vec::new();
+            let flips = if hash.detail < ImageHash::LEAST_DETAIL { &[] } else { &flips[..] };
+            for (lows, pictures) in flips.iter().map(|flip| index.bucket(hash.part(part) ^ flip)) {
+                for (low, &second) in lows.iter().zip(pictures) {
                     let second = second as usize;
-                    let other = &hashes[second];
-                    if second <= first || (hash.low ^ other.low).count_ones() > LOW_DISTANCE {
+                    if (hash.low ^ low).count_ones() > LOW_DISTANCE || second <= first {
                         continue;
                     }
-                    let distance = hash.distance(other);
+                    let distance = hash.distance(&hashes[second]);
                     if distance <= ImageHash::NEAR {
                         pairs.push(NearPair { first, second, distance });
                     }
                 }
             }
             pairs.sort_unstable();
-            pairs.dedup();
             pairs.truncate(PAIRS_OF_ONE);
-        }
-        pairs
-    };
-    (0..hashes.len()).into_par_iter().flat_map_iter(near).collect()
+            pairs
+        };
+        all.par_extend((0..hashes.len()).into_par_iter().flat_map_iter(near));
+    }
+    all.par_sort_unstable();
+    all.dedup();
+    all.chunk_by(|a, b| a.first == b.first)
+        .flat_map(|of_one| of_one.iter().take(PAIRS_OF_ONE))
+        .copied()
+        .collect()
 }
 
 /// The pictures of each value of one part of the index.
 struct PartIndex {
-    part: u32,
     /// Where the pictures of each value begin.
     starts: Vec<u32>,
     pictures: Vec<u32>,
+    /// Their whole indexes, which lie side by side: nearly all of them are too far away.
+    lows: Vec<u64>,
 }
 
 impl PartIndex {
@@ -176,12 +180,14 @@ impl PartIndex {
             pictures[*place as usize] = picture;
             *place += 1;
         }
-        Self { part, starts, pictures }
+        let lows = pictures.iter().map(|&picture| hashes[picture as usize].low).collect();
+        Self { starts, pictures, lows }
     }
 
-    fn bucket(&self, value: u16) -> &[u32] {
+    fn bucket(&self, value: u16) -> (&[u64], &[u32]) {
         let value = usize::from(value);
-        &self.pictures[self.starts[value] as usize..self.starts[value + 1] as usize]
+        let range = self.starts[value] as usize..self.starts[value + 1] as usize;
+        (&self.lows[range.clone()], &self.pictures[range])
     }
 }
 

@@ -71,6 +71,8 @@ mod labels;
 mod mapped;
 mod normalize;
 mod numpy_random;
+#[cfg(feature = "decode")]
+mod parquet_table;
 mod raster;
 mod reading;
 mod resize;
@@ -105,6 +107,8 @@ pub use loader::{Loader, LoaderConfig};
 #[cfg(feature = "decode")]
 pub use mnist::Mnist;
 pub use normalize::Normalize;
+#[cfg(feature = "decode")]
+pub use parquet_table::{ParquetColumn, ParquetTable};
 pub use reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 #[cfg(feature = "decode")]
 pub use sample::Sample;

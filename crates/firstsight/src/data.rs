@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::{DatasetFolder, ScanOptions, SkipReason, Skipped, Task};
+use firstsight_data::{DatasetFolder, Sample, ScanOptions, SkipReason, Skipped, Task};
 use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
 use crate::{
@@ -148,9 +148,9 @@ impl DataArgs {
         let holds_run = |folder: &PathBuf| {
             run == *folder || (*folder != data && folder.starts_with(&data) && run.starts_with(folder))
         };
-        let folders: BTreeSet<&Path> =
-            work.images().filter_map(|sample| sample.container().parent()).collect();
-        let folders = folders.into_iter().map(real).chain([data.clone()]);
+        let folder = |sample: &Sample| Some(sample.container().parent()?.to_owned());
+        let folders: BTreeSet<PathBuf> = work.images().filter_map(folder).collect();
+        let folders = folders.iter().map(|folder| real(folder)).chain([data.clone()]);
         match folders.into_iter().find(holds_run) {
             None => Ok(out),
             Some(folder) => bail!(

@@ -283,7 +283,7 @@ impl Classifier {
             Some(processes) => {
                 let all = gather(processes, self.rows(own, of_images).and_then(|rows| to_bytes(&rows)))?;
                 let is_root = rank == 0;
-                let paths = round.into_iter().map(|sample| sample.path.to_path_buf());
+                let paths = round.into_iter().map(|sample| sample.path());
                 let rows: Vec<_> =
                     all.iter().map(|rows| from_bytes(rows)).collect::<Result<Vec<_>>>()?.concat();
                 let rows =
@@ -301,9 +301,9 @@ impl Classifier {
         let within = |sample: &Sample, limit: u64| {
             let bytes = sample.read()?;
             // What isn't known to be too large is decoded: that tells what is wrong with it.
-            match decoding_memory(&sample.path, &bytes, &settings).unwrap_or(0) {
+            match decoding_memory(&sample.path(), &bytes, &settings).unwrap_or(0) {
                 needed if needed > limit => Ok(Err(needed)),
-                _ => decode_bytes(&sample.path, &bytes, &settings).map(Ok),
+                _ => decode_bytes(&sample.path(), &bytes, &settings).map(Ok),
             }
         };
         let side_by_side: Vec<_> = batch.par_iter().map(|sample| within(sample, share)).collect();
@@ -313,7 +313,7 @@ impl Classifier {
             Ok(Err(_)) => {
                 let available = available();
                 let too_large = |needed| {
-                    let path = sample.path.to_path_buf();
+                    let path = sample.path();
                     firstsight_data::Error::DecodingMemory { path, needed, available }
                 };
                 within(sample, available)?.map_err(too_large)
@@ -348,7 +348,7 @@ impl Classifier {
                 },
                 Err(error) => Err(error),
             };
-            rows.push((sample.path.to_path_buf(), row));
+            rows.push((sample.path(), row));
         }
         Ok(rows)
     }

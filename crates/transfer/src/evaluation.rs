@@ -44,7 +44,7 @@ impl Evaluation {
     /// The file of image `i` relative to the data's folder `root`, if the images are files.
     pub fn path(&self, i: usize, root: &Path) -> Option<String> {
         let path = self.images.path(i)?;
-        Some(path.strip_prefix(root).unwrap_or(path).display().to_string())
+        Some(path.strip_prefix(root).unwrap_or(&path).display().to_string())
     }
 
     /// The probabilities at the temperature, if there is one.

@@ -158,7 +158,7 @@ impl Kept<'_> {
     }
 
     fn row(&mut self, image: &[u8], row: Vec<u8>, is_error: bool) -> Result<()> {
-        let expected = self.images.get(self.rows).map(|sample| sample.path.display().to_string());
+        let expected = self.images.get(self.rows).map(|sample| sample.path().display().to_string());
         if expected.as_deref().map(str::as_bytes) != Some(image) {
             let (number, found) = (self.rows + 1, String::from_utf8_lossy(image));
             let expected = expected.unwrap_or_else(|| "no more rows".to_owned());

@@ -181,7 +181,7 @@ fn folds_hold_each_image_once_and_leave_test_images_alone() {
     let mut seen = Vec::new();
     for fold in &folds {
         let names = |folder: &firstsight_data::ImageFolder| -> BTreeSet<_> {
-            folder.samples().iter().map(|sample| sample.path.clone()).collect()
+            folder.samples().iter().map(|sample| sample.path()).collect()
         };
         assert!(names(&fold.train).is_disjoint(&names(&fold.val)));
         assert_eq!(fold.train.len() + fold.val.len(), 26);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,7 +112,7 @@ impl ImageDataset {
             // A file that can't be opened now may be opened tomorrow, with the same time.
             let can_be_opened = |index: &usize| {
                 let path = folder.samples()[*index].container();
-                refuse_special(path).is_ok() && File::open(path).is_ok()
+                refuse_special(&path).is_ok() && File::open(&path).is_ok()
             };
             let is_lasting = outcome.excluded.iter().all(|(index, _)| can_be_opened(index));
             let images = if is_lasting { writer.finish(&outcome) } else { None };
@@ -153,7 +153,7 @@ impl ImageDataset {
             classes: folder.classes().into(),
             excluded: excluded
                 .into_iter()
-                .map(|(index, reason)| (folder.samples()[index].path.to_path_buf(), reason))
+                .map(|(index, reason)| (folder.samples()[index].path(), reason))
                 .collect(),
             notes: Arc::new(notes.into_iter().collect()),
         }
@@ -190,8 +190,8 @@ impl<P: Source> Source for Named<P> {
         self.pixels.checksum(index)
     }
 
-    fn path(&self, index: usize) -> Option<&Path> {
-        Some(&self.samples[index].path)
+    fn path(&self, index: usize) -> Option<PathBuf> {
+        Some(self.samples[index].path())
     }
 }
 
@@ -210,11 +210,12 @@ fn on_use(folder: &ImageFolder, settings: &DecodeSettings, checksums: Vec<u64>) 
 
 impl Source for OnUse {
     fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        let Sample { path, .. } = &self.samples[index];
-        let pixels = decode_bytes(path, &self.samples[index].read()?, &self.settings)?.pixels;
+        let sample = &self.samples[index];
+        let path = sample.path();
+        let pixels = decode_bytes(&path, &sample.read()?, &self.settings)?.pixels;
         match checksum(&pixels) == self.checksums[index] {
             true => Ok(pixels.into()),
-            false => Err(Error::Changed { path: path.to_path_buf() }),
+            false => Err(Error::Changed { path }),
         }
     }
 
@@ -222,8 +223,8 @@ impl Source for OnUse {
         self.checksums[index]
     }
 
-    fn path(&self, index: usize) -> Option<&Path> {
-        Some(&self.samples[index].path)
+    fn path(&self, index: usize) -> Option<PathBuf> {
+        Some(self.samples[index].path())
     }
 
     fn is_decoded_on_use(&self) -> bool {
@@ -259,7 +260,7 @@ fn decode_all(
     let finished = AtomicUsize::new(0);
     let decode = |(target, index): (&mut [u8], usize)| -> Result<Decoded> {
         let sample = &folder.samples()[index];
-        let decoded = sample.read().and_then(|bytes| decode_bytes(&sample.path, &bytes, settings));
+        let decoded = sample.read().and_then(|bytes| decode_bytes(&sample.path(), &bytes, settings));
         let (mut note, mut error) = (None, None);
         match decoded {
             Ok(image) => {
@@ -297,7 +298,7 @@ fn decode_all(
         keep(pixels);
     }
     if settings.on_error == OnError::Fail && !outcome.excluded.is_empty() {
-        let path = |index: usize| folder.samples()[index].path.to_path_buf();
+        let path = |index: usize| folder.samples()[index].path();
         let files = outcome.excluded.into_iter().map(|(index, reason)| (path(index), reason)).collect();
         return Err(Error::Unreadable { files, total });
     }

@@ -15,7 +15,7 @@ use crate::decode;
 use crate::error::{Error, Result};
 use crate::labels::{Labels, Task};
 use crate::reading::Exif;
-use crate::sample::Sample;
+use crate::sample::{Sample, Samples};
 use crate::split::train_test_split;
 
 /// The images of a folder of class folders, as names and labels without pixels.
@@ -101,7 +101,7 @@ impl ImageFolder {
         }
         skipped.sort();
 
-        let (mut names, mut samples, mut labels) = (vec![], vec![], vec![]);
+        let (mut names, mut samples, mut labels) = (vec![], Samples::default(), vec![]);
         let (mut notes, mut empty_classes) = (vec![], vec![]);
         for (class, Class { folders, images }) in classes {
             if images.is_empty() {
@@ -116,7 +116,7 @@ impl ImageFolder {
                 ));
             }
             labels.resize(labels.len() + images.len(), names.len() as u32);
-            samples.extend(images.into_iter().map(Sample::file));
+            images.iter().for_each(|path| samples.file(path));
             names.push(class);
         }
         if names.is_empty() {
@@ -129,7 +129,7 @@ impl ImageFolder {
             let found = if found.is_empty() { "nothing".to_owned() } else { found };
             return Err(Error::NoClasses { path: root.to_owned(), found });
         }
-        let (classes, samples, labels) = (names.into(), samples.into(), Labels::Class(labels));
+        let (classes, samples, labels) = (names.into(), samples.finish().collect(), Labels::Class(labels));
         Ok(Self { root: root.to_owned(), classes, samples, labels, skipped, empty_classes, notes })
     }
 
@@ -212,7 +212,7 @@ impl ImageFolder {
         skipped.extend(
             left_out
                 .into_iter()
-                .map(|i| Skipped { path: samples[i].path.to_path_buf(), reason: SkipReason::UnknownClass }),
+                .map(|i| Skipped { path: samples[i].path(), reason: SkipReason::UnknownClass }),
         );
         skipped.sort();
         if let Some(kept) = kept {

@@ -7,7 +7,7 @@ use super::skipped::{counted, summary};
 use super::walk::{Tree, Walker};
 use super::{ScanOptions, Skipped};
 use crate::error::{Error, Result};
-use crate::sample::Sample;
+use crate::sample::{Sample, Samples};
 
 /// Images without labels, as [`scan_images`] finds them.
 #[derive(Debug, Clone)]
@@ -90,7 +90,9 @@ pub fn scan_images_with(named: &[PathBuf], options: &ScanOptions) -> Result<Foun
             return Err(Error::NoImages { path: path.clone(), found });
         }
         found.remarks.extend(summary(path, images.len(), &skipped));
-        found.samples.extend(images.into_iter().map(Sample::file));
+        let mut samples = Samples::default();
+        images.iter().for_each(|path| samples.file(path));
+        found.samples.extend(samples.finish());
         found.skipped.extend(skipped);
     }
     Ok(found)

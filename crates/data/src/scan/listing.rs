@@ -16,7 +16,7 @@ use super::{DatasetFolder, ImageFolder, ScanOptions, Skipped, parquet, shards, t
 use crate::decode::stand_in;
 use crate::error::{Error, Result};
 use crate::labels::{Labels, Task};
-use crate::sample::{Sample, refuse_special};
+use crate::sample::{Sample, Samples, refuse_special};
 
 /// An image, what is said of it, and where.
 pub(super) struct Entry {
@@ -25,8 +25,8 @@ pub(super) struct Entry {
     pub(super) labels: Arc<[String]>,
     /// All training images where nothing is said.
     pub(super) split: Option<&'static str>,
-    /// The file, and the line or row in it.
-    pub(super) place: (Arc<Path>, u64),
+    /// The line or row in the file that names it.
+    pub(super) line: u64,
 }
 
 /// Images in the order in which they are named.
@@ -101,12 +101,17 @@ impl Listing {
         let has_splits = list(root)?
             .iter()
             .any(|(name, path)| path.is_dir() && name.to_str().is_some_and(|name| split_of(name).is_some()));
-        let (place, labels): (Arc<Path>, Arc<[String]>) = (root.into(), [String::new()].into());
-        let entries = images.into_iter().map(|path| Entry {
-            split: path.parent().filter(|_| has_splits).and_then(|folder| split_of_folder(root, folder)),
-            sample: Sample::file(path),
+        let labels: Arc<[String]> = [String::new()].into();
+        let mut samples = Samples::default();
+        images.iter().for_each(|path| samples.file(path));
+        let split = |path: &PathBuf| {
+            path.parent().filter(|_| has_splits).and_then(|folder| split_of_folder(root, folder))
+        };
+        let entries = samples.finish().zip(&images).map(|(sample, path)| Entry {
+            sample,
             labels: labels.clone(),
-            place: (place.clone(), 0),
+            split: split(path),
+            line: 0,
         });
         Ok(Self {
             path: root.to_owned(),
@@ -127,7 +132,8 @@ impl Listing {
         })?;
         let mut unmatched = Vec::new();
         for entry in &mut self.entries {
-            let below = entry.sample.path.strip_prefix(&self.root).unwrap_or(&entry.sample.path);
+            let path = entry.sample.path();
+            let below = path.strip_prefix(&self.root).unwrap_or(&path);
             let below = below.to_string_lossy().replace('\\', "/");
             let name = below.rsplit('/').next().unwrap_or(&below);
             let found =
@@ -211,9 +217,10 @@ impl Listing {
             }
         };
         let (names, labels) = found.map_err(|error| {
-            let (path, line) = &self.entries[error.row].place;
+            let Entry { sample, line, .. } = &self.entries[error.row];
+            let container = sample.container();
             Error::Csv {
-                path: path.to_path_buf(),
+                path: if container == sample.path() { self.path.clone() } else { container },
                 line: *line,
                 column: self.columns[error.column].clone(),
                 expected: error.expected.to_owned(),

@@ -14,7 +14,7 @@ use super::ScanOptions;
 use super::listing::{Entry, Listing, split_of_path};
 use super::table::LABEL;
 use crate::error::{Error, Result};
-use crate::sample::{ParquetFile, Row, Sample, Stored};
+use crate::sample::{ParquetFile, Row, Samples, Stored};
 
 /// Usual names of a column of images.
 const IMAGE: [&str; 5] = ["image", "img", "images", "picture", "photo"];
@@ -95,9 +95,8 @@ fn rows(
         Type::group_type_builder(schema.name()).with_fields(projected).build().map_err(unreadable)?;
 
     let split = split_of_path(root, path);
-    let place: Arc<Path> = path.into();
     let mut columns: Option<Arc<[String]>> = None;
-    let mut entries = Vec::new();
+    let (mut samples, mut said) = (Samples::default(), Vec::new());
     for group in 0..metadata.num_row_groups() {
         let reader = file.reader.get_row_group(group).map_err(unreadable)?;
         let found = reader.get_row_iter(Some(projection.clone())).map_err(unreadable)?;
@@ -119,19 +118,20 @@ fn rows(
             }
             let columns =
                 columns.get_or_insert_with(|| titles.iter().map(|&title| title.clone()).collect()).clone();
-            let number = entries.len() as u64 + 1;
+            let number = said.len() as u64 + 1;
             let labels = columns.iter().zip(&cells).find(|(title, _)| **title == label);
             let labels = [labels.map(|(_, cell)| cell.clone()).unwrap_or_default()].into();
             let shown = match name.as_deref().and_then(|name| Path::new(name).file_name()?.to_str()) {
                 Some(name) => path.join(format!("{number}-{name}")),
                 None => path.join(number.to_string()),
             };
-            let sample = Sample::stored(shown, Stored { file: file.clone(), column, group, row });
-            let sample = sample.with_row(Row { columns, cells: cells.into() });
-            entries.push(Entry { sample, labels, split, place: (place.clone(), number) });
+            samples.stored(&shown, &Stored { file: file.clone(), column, group, row });
+            samples.row(Row { columns, cells: cells.into() });
+            said.push((labels, number));
         }
     }
-    Ok((entries, label, classes))
+    let entry = |(sample, (labels, line))| Entry { sample, labels, split, line };
+    Ok((samples.finish().zip(said).map(entry).collect(), label, classes))
 }
 
 /// The part of a column that holds the bytes of images: nothing for the column itself, or `bytes`.

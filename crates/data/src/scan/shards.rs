@@ -13,7 +13,7 @@ use super::sniff::{START, judge, never_counts};
 use super::table::{LABEL, cell};
 use super::{ScanOptions, SkipReason, Skipped};
 use crate::error::{Error, Result};
-use crate::sample::{Row, Sample};
+use crate::sample::{Row, Samples};
 
 /// Files beside the shards that name the classes, one a line.
 const CLASSES: [&str; 3] = ["classes.txt", "classnames.txt", "labels.txt"];
@@ -26,10 +26,17 @@ pub(super) fn is_archive(path: &Path) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|end| name.ends_with(end))
 }
 
+/// Where a member's content is in its archive.
+struct Part {
+    name: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
 /// The members of one key.
 #[derive(Default)]
 struct Group {
-    image: Option<Sample>,
+    image: Option<Part>,
     /// Text by the end of its member's name.
     texts: BTreeMap<String, String>,
 }
@@ -66,10 +73,10 @@ fn images(
     let (groups, skipped) = members(archive)?;
     let split = split_of_path(root, archive);
     let file: Arc<Path> = archive.into();
-    let (mut entries, mut known, mut columns) = (Vec::new(), HashMap::new(), Arc::<[String]>::from([]));
-    for ((_, Group { image, texts }), place) in groups.into_iter().zip(1..) {
-        let Some(sample) = image else { continue };
-        let inside = sample.path.strip_prefix(archive).unwrap_or(&sample.path);
+    let (mut samples, mut said) = (Samples::default(), Vec::new());
+    let (mut known, mut columns) = (HashMap::new(), Arc::<[String]>::from([]));
+    for (Group { image, texts }, line) in groups.into_iter().zip(1..) {
+        let Some(Part { name: inside, offset, length }) = image else { continue };
         let label = label(&texts, options).map(|text| named(classes, text));
         let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
         let label = label.or_else(folder).unwrap_or_default();
@@ -81,17 +88,17 @@ fn images(
         if !texts.keys().eq(&*columns) {
             columns = texts.keys().cloned().collect();
         }
-        let sample = match texts.is_empty() {
-            true => sample,
-            false => sample.with_row(Row { columns: columns.clone(), cells: texts.into_values().collect() }),
-        };
-        let (labels, place) = (labels.clone(), (file.clone(), place));
-        entries.push(Entry { sample, labels, split, place });
+        samples.part(&archive.join(&inside), &file, offset, length);
+        if !texts.is_empty() {
+            samples.row(Row { columns: columns.clone(), cells: texts.into_values().collect() });
+        }
+        said.push((labels.clone(), split, line));
     }
-    Ok((entries, skipped))
+    let entry = |(sample, (labels, split, line))| Entry { sample, labels, split, line };
+    Ok((samples.finish().zip(said).map(entry).collect(), skipped))
 }
 
-type Members = (Vec<(String, Group)>, Vec<Skipped>);
+type Members = (Vec<Group>, Vec<Skipped>);
 
 fn members(path: &Path) -> Result<Members> {
     let io = || Error::io("read", path);
@@ -116,8 +123,7 @@ fn members(path: &Path) -> Result<Members> {
         expected: "a tar archive".to_owned(),
         found: error.to_string(),
     };
-    let file: Arc<Path> = path.into();
-    let mut order: BTreeMap<String, usize> = BTreeMap::new();
+    let mut order: HashMap<String, usize> = HashMap::new();
     let (mut groups, mut skipped): Members = (Vec::new(), Vec::new());
     let mut archive = tar::Archive::new(BufReader::new(File::open(path).map_err(io())?));
     for member in archive.entries_with_seek().map_err(wrong)? {
@@ -140,15 +146,15 @@ fn members(path: &Path) -> Result<Members> {
         let (offset, length) = (member.raw_file_position(), member.size());
         let mut start = Vec::new();
         (&mut member).take(START).read_to_end(&mut start).map_err(wrong)?;
-        let at = *order.entry(key.clone()).or_insert_with(|| {
-            groups.push((key, Group::default()));
+        let at = *order.entry(key).or_insert_with(|| {
+            groups.push(Group::default());
             groups.len() - 1
         });
-        let group = &mut groups[at].1;
+        let group = &mut groups[at];
         let reason = judge(&name, &start);
         if reason.is_none() {
             match group.image {
-                None => group.image = Some(Sample::part(shown, file.clone(), offset, length)),
+                None => group.image = Some(Part { name, offset, length }),
                 // Another picture of the same key, such as a mask.
                 Some(_) => skipped.push(Skipped { path: shown, reason: SkipReason::Second }),
             }

@@ -11,7 +11,7 @@ use super::listing::{Entry, Listing, split_of};
 use super::walk::list;
 use crate::error::{Error, Result};
 use crate::image_name::{EXTENSIONS, is_image_name};
-use crate::sample::{Row, Sample};
+use crate::sample::{Row, Samples};
 
 /// Usual names of columns, in lower case.
 const PATH: [&str; 12] = [
@@ -88,11 +88,11 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
         (None, _) => PathBuf::from("."),
     };
 
-    let file: Arc<Path> = path.into();
-    let mut entries = Vec::with_capacity(rows.len());
+    let mut samples = Samples::default();
+    let mut said = Vec::with_capacity(rows.len());
     let mut undecided = 0;
     for (line, row) in rows {
-        let named = row.cells[path_column].clone();
+        let named = &row.cells[path_column];
         if named.is_empty() {
             return Err(wrong(path, line, &columns[path_column], "the path of an image", ""));
         }
@@ -108,11 +108,15 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
             }
         };
         let labels = label_columns.iter().map(|&column| row.cells[column].clone()).collect();
-        let sample = Sample::file(resolved(&root, &named)).with_row(row);
-        entries.push(Entry { sample, labels, split, place: (file.clone(), line) });
+        samples.file(&resolved(&root, named));
+        samples.row(row);
+        said.push((labels, split, line));
     }
-    if !entries.is_empty() && !entries.iter().any(|entry| entry.sample.path.exists()) {
-        let first = entries[0].sample.path.display();
+    let entry = |(sample, (labels, split, line))| Entry { sample, labels, split, line };
+    let mut entries: Vec<Entry> = samples.finish().zip(said).map(entry).collect();
+    if !entries.is_empty() && !entries.iter().any(|entry| entry.sample.path().exists()) {
+        let first = entries[0].sample.path();
+        let first = first.display();
         let found = format!("no file at any of its {} paths, such as {first}", entries.len());
         return Err(Error::NoImages { path: path.to_owned(), found });
     }
@@ -138,19 +142,20 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
 ///
 /// [`Error::Csv`] for other labels, naming both lines.
 fn join_repeated(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<String>> {
-    let mut first: HashMap<(&Path, Option<&str>), &Entry> = HashMap::new();
+    let mut first: HashMap<(PathBuf, Option<&str>), &Entry> = HashMap::new();
     let mut repeated = Vec::new();
     for (i, entry) in entries.iter().enumerate() {
-        let Entry { sample, labels, split, place: (_, line) } = entry;
-        let Some(known) = first.get(&(&*sample.path, *split)) else {
-            first.insert((&sample.path, *split), entry);
+        let Entry { sample, labels, split, line } = entry;
+        let image = (sample.path(), *split);
+        let Some(known) = first.get(&image) else {
+            first.insert(image, entry);
             continue;
         };
-        let earlier = known.place.1;
+        let earlier = known.line;
         if known.labels == *labels {
             repeated.push((i, *line, earlier));
         } else if labels.iter().any(|label| !label.is_empty()) {
-            let image = sample.path.display();
+            let image = image.0.display();
             let expected = format!("the labels of line {earlier} for {image}, {}", known.labels.join(", "));
             return Err(wrong(path, *line, "", &expected, &labels.join(", ")));
         }

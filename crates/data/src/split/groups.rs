@@ -1,8 +1,5 @@
 //! Examples that must stay together.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-
 /// The group of each example. A split puts all examples of a group on one side.
 ///
 /// # Examples
@@ -25,15 +22,22 @@ pub struct Groups {
 
 impl Groups {
     /// Examples with equal keys are a group.
-    pub fn new<K: Eq + Hash>(keys: impl IntoIterator<Item = K>) -> Self {
-        let keys = keys.into_iter();
-        let mut known = HashMap::with_capacity(keys.size_hint().0);
-        let number = |key| {
-            let next = known.len();
-            *known.entry(key).or_insert(next)
-        };
-        let numbers = keys.map(number).collect();
-        Self { numbers, count: known.len() }
+    pub fn new<K: Ord>(keys: impl IntoIterator<Item = K>) -> Self {
+        let keys: Vec<K> = keys.into_iter().collect();
+        // Sorted, which takes less memory than a table of the keys.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by(|&a, &b| keys[a].cmp(&keys[b]).then(a.cmp(&b)));
+        let mut numbers = vec![0; keys.len()];
+        for group in order.chunk_by(|&a, &b| keys[a] == keys[b]) {
+            group.iter().for_each(|&i| numbers[i] = group[0]);
+        }
+        let mut count = 0;
+        for i in 0..numbers.len() {
+            let first = numbers[i];
+            numbers[i] = if first == i { count } else { numbers[first] };
+            count += usize::from(first == i);
+        }
+        Self { numbers, count }
     }
 
     /// `n` examples, each a group of its own.

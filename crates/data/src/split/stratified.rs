@@ -158,13 +158,12 @@ impl Dealing<'_> {
         for group in strata.chunk_by(|a, b| a.0 == b.0) {
             let start = units.classes.len();
             for &(_, class) in group {
-                let class = class as usize;
                 match units.classes[start..].iter_mut().find(|(known, _)| *known == class) {
                     Some((_, n)) => *n += 1,
                     None => units.classes.push((class, 1)),
                 }
             }
-            units.starts.push(units.classes.len());
+            units.starts.push(units.classes.len() as u32);
         }
         units
     }
@@ -210,8 +209,8 @@ impl Dealing<'_> {
 /// The classes of each group with their numbers of examples.
 struct Units {
     /// Where the classes of each group begin, and where the last ones end.
-    starts: Vec<usize>,
-    classes: Vec<(usize, usize)>,
+    starts: Vec<u32>,
+    classes: Vec<(u32, u32)>,
 }
 
 impl Units {
@@ -221,10 +220,10 @@ impl Units {
 }
 
 impl std::ops::Index<usize> for Units {
-    type Output = [(usize, usize)];
+    type Output = [(u32, u32)];
 
     fn index(&self, group: usize) -> &Self::Output {
-        &self.classes[self.starts[group]..self.starts[group + 1]]
+        &self.classes[self.starts[group] as usize..self.starts[group + 1] as usize]
     }
 }
 
@@ -259,9 +258,10 @@ struct Counts<'a> {
 impl<'a> Counts<'a> {
     fn new(units: &Units, dealing: &Dealing<'a>) -> Self {
         let Dealing { shares, training_first, .. } = *dealing;
-        let classes = units.classes.iter().map(|(class, _)| class + 1).max().unwrap_or(0);
+        let classes = units.classes.iter().map(|(class, _)| class + 1).max().unwrap_or(0) as usize;
         let (mut total, mut n_groups) = (vec![0; classes + 1], vec![0; classes]);
         for &(class, n) in &units.classes {
+            let (class, n) = (class as usize, n as usize);
             n_groups[class] += 1;
             total[class] += n;
             total[classes] += n;
@@ -276,30 +276,30 @@ impl<'a> Counts<'a> {
         }
     }
 
-    fn add(&mut self, unit: &[(usize, usize)], part: usize) {
+    fn add(&mut self, unit: &[(u32, u32)], part: usize) {
         let all = self.n_groups.len();
         for &(class, n) in unit {
-            self.n[class][part] += n;
-            self.n[all][part] += n;
+            self.n[class as usize][part] += n as usize;
+            self.n[all][part] += n as usize;
         }
     }
 
-    fn remove(&mut self, unit: &[(usize, usize)], part: usize) {
+    fn remove(&mut self, unit: &[(u32, u32)], part: usize) {
         let all = self.n_groups.len();
         for &(class, n) in unit {
-            self.n[class][part] -= n;
-            self.n[all][part] -= n;
+            self.n[class as usize][part] -= n as usize;
+            self.n[all][part] -= n as usize;
         }
     }
 
     /// What the statistic grows by with a group in a part.
-    fn statistic_with(&self, unit: &[(usize, usize)], part: usize) -> f64 {
-        let growth = |class: usize, n: usize| {
-            let (before, n) = (self.n[class][part] as f64, n as f64);
+    fn statistic_with(&self, unit: &[(u32, u32)], part: usize) -> f64 {
+        let growth = |class: usize, n: u32| {
+            let (before, n) = (self.n[class][part] as f64, f64::from(n));
             (2.0 * before * n + n * n) / (self.shares[part] * self.total[class] as f64)
         };
         let all = unit.iter().map(|(_, n)| n).sum();
-        let classes: f64 = unit.iter().map(|&(class, n)| growth(class, n)).sum();
+        let classes: f64 = unit.iter().map(|&(class, n)| growth(class as usize, n)).sum();
         classes + WEIGHT_OF_SIZE * growth(self.n_groups.len(), all)
     }
 
@@ -328,8 +328,8 @@ impl<'a> Counts<'a> {
     }
 
     /// The part of the cost that moving a group changes.
-    fn cost_of(&self, unit: &[(usize, usize)]) -> Cost {
-        self.cost_of_classes(unit.iter().map(|(class, _)| *class))
+    fn cost_of(&self, unit: &[(u32, u32)]) -> Cost {
+        self.cost_of_classes(unit.iter().map(|(class, _)| *class as usize))
     }
 
     fn cost(&self) -> Cost {

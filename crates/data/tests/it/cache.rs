@@ -36,7 +36,7 @@ fn pixels(decoded: &ImageDataset) -> Vec<Cow<'_, [u8]>> {
     (0..decoded.len()).map(|i| decoded.image(i).unwrap()).collect()
 }
 
-fn paths(decoded: &ImageDataset) -> Vec<&Path> {
+fn paths(decoded: &ImageDataset) -> Vec<PathBuf> {
     (0..decoded.len()).map(|i| decoded.path(i).unwrap()).collect()
 }
 

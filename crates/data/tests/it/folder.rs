@@ -22,7 +22,8 @@ fn classes_and_files_are_sorted_by_code_point() {
     ]);
     let folder = ImageFolder::scan(root.path()).unwrap();
     assert_eq!(folder.classes(), ["Z", "a", "ä b", "東", "ﬁ", "𠮷"]);
-    let names: Vec<_> = folder.samples().iter().map(|s| s.path.strip_prefix(root.path()).unwrap()).collect();
+    let names: Vec<_> =
+        folder.samples().iter().map(|s| s.path().strip_prefix(root.path()).unwrap().to_owned()).collect();
     let names: Vec<_> = names.iter().map(|name| name.to_str().unwrap()).collect();
     assert_eq!(
         names,
@@ -371,8 +372,11 @@ fn images_without_labels_are_the_same_files() {
     fs::write(path("named.txt"), "").unwrap();
     let named = [path("named.txt"), path("in"), path("in/b"), path("in/3.png"), path("named.txt")];
     let found = scan_images(&named).unwrap();
-    let names: Vec<_> =
-        found.samples.iter().map(|s| s.path.strip_prefix(root.path()).unwrap().to_str().unwrap()).collect();
+    let names: Vec<_> = found
+        .samples
+        .iter()
+        .map(|s| s.path().strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned())
+        .collect();
     // Files as often as they are named, folders once.
     assert_eq!(
         names,
@@ -447,7 +451,7 @@ fn every_picture_that_is_not_read_is_an_image_without_labels() {
     assert_eq!(found.samples.len(), 7);
     let settings = firstsight_data::DecodeSettings::gray(4, 4);
     let read = |sample: &firstsight_data::Sample| {
-        firstsight_data::decode_bytes(&sample.path, &sample.read().unwrap(), &settings).is_ok()
+        firstsight_data::decode_bytes(&sample.path(), &sample.read().unwrap(), &settings).is_ok()
     };
     assert_eq!(found.samples.iter().filter(|sample| read(sample)).count(), 1);
 }

@@ -14,8 +14,12 @@ fn none() -> ScanOptions {
     ScanOptions::default()
 }
 
-fn names(folder: &ImageFolder) -> Vec<&str> {
-    folder.samples().iter().map(|sample| sample.path.file_name().unwrap().to_str().unwrap()).collect()
+fn names(folder: &ImageFolder) -> Vec<String> {
+    folder
+        .samples()
+        .iter()
+        .map(|sample| sample.path().file_name().unwrap().to_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The gray of each image.
@@ -57,7 +61,7 @@ fn a_table_names_images_labels_and_splits() {
     let data = DatasetFolder::scan_with(&table, &options).unwrap();
     assert_eq!(
         (names(data.train.as_ref().unwrap()), data.classes()),
-        (vec!["2.png", "1.png"], &["cat", "dog"].map(str::to_owned)[..])
+        (["2.png", "1.png"].map(str::to_owned).to_vec(), &["cat", "dog"].map(str::to_owned)[..])
     );
     assert!(data.val.is_none() && data.test.is_none());
     // The same images without their labels.
@@ -149,7 +153,7 @@ fn a_table_may_name_images_without_the_ends_of_their_names() {
     let images = root.path().join("train");
     let options = ScanOptions { images: Some(images), label_columns: vec!["breed".into()], ..none() };
     let train = DatasetFolder::scan_with(&path, &options).unwrap().train.unwrap();
-    assert_eq!((names(&train), train.classes()), (vec!["ab12.png"], &["pug".to_owned()][..]));
+    assert_eq!((names(&train), train.classes()), (vec!["ab12.png".to_owned()], &["pug".to_owned()][..]));
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn parquet_files_have_images_and_the_names_of_their_classes() {
     assert_eq!(train.labels(), [0, 1, 0, 1, 0, 1, 0, 1, 1]);
     assert_eq!(grays(&train), (0..9).collect::<Vec<u8>>());
     assert_eq!((test.labels(), grays(&test)), (&[1, 0][..], vec![20, 21]));
-    assert_eq!((names(&train)[8], train.samples()[8].cell("nest")), ("9-8.png", Some("e")));
+    assert_eq!((&*names(&train)[8], train.samples()[8].cell("nest")), ("9-8.png", Some("e")));
     // One image at a time, from any row.
     let last = train.subset(&[8, 3]);
     assert_eq!(grays(&last), [8, 3]);
@@ -287,7 +291,7 @@ fn shards_are_read_without_unpacking() {
     let (train, val) = (data.train.as_ref().unwrap(), data.val.as_ref().unwrap());
     assert_eq!((train.labels(), grays(train)), (&[0, 1, 0, 1][..], vec![0, 1, 99, 3]));
     assert_eq!((val.labels(), grays(val)), (&[1][..], vec![4]));
-    let name = &train.samples()[0].path;
+    let name = train.samples()[0].path();
     assert!(name.ends_with("animals-train-000000.tar/a/0000.png"), "{}", name.display());
     assert!(train.samples()[0].cell("json").unwrap().contains("nest"));
     assert!(data.remarks().is_empty(), "{:?}", data.remarks());

@@ -44,6 +44,9 @@ pub struct Args {
     /// Print JSON lines, or write them to a file: the rows of --json
     #[arg(long, conflicts_with_all = ["json", "csv"], num_args = 0..=1, require_equals = true, default_missing_value = STDOUT, value_name = "FILE")]
     jsonl: Option<PathBuf>,
+    /// Write a Parquet file: the columns of --csv, probabilities as numbers, null where a cell is empty
+    #[arg(long, conflicts_with_all = ["json", "csv", "jsonl"], value_name = "FILE")]
+    parquet: Option<PathBuf>,
     /// Go on with the file of --csv or --jsonl after an interruption: the rows that it has are kept
     #[arg(long)]
     resume: bool,
@@ -60,10 +63,16 @@ const STDOUT: &str = "-";
 impl Args {
     /// The file that rows are written to, if it is not standard output.
     fn file(&self) -> Option<&Path> {
-        self.csv.as_deref().or(self.jsonl.as_deref()).filter(|file| *file != Path::new(STDOUT))
+        let lines = self.csv.as_deref().or(self.jsonl.as_deref()).filter(|file| *file != Path::new(STDOUT));
+        lines.or(self.parquet.as_deref())
     }
 
     fn check(&self) -> Result<()> {
+        if self.resume && self.parquet.is_some() {
+            bail!(
+                "--resume goes on with --csv=FILE or --jsonl=FILE: a Parquet file ends with its index, so no row can be added"
+            );
+        }
         if self.resume && self.file().is_none() {
             bail!("--resume needs the file to go on with: --csv=FILE or --jsonl=FILE");
         }
@@ -107,10 +116,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             anyhow::Ok(())
         })
     });
-    if let Some(rows) = &rows {
-        rows.end();
-    }
-    done?;
+    let ended = rows.map_or(Ok(()), Rows::end);
+    done.and(ended)?;
     if is_root { tally.end() } else { Ok(()) }
 }
 
@@ -123,6 +130,7 @@ struct Tally {
     unreadable: usize,
     /// The file of the rows, if there is one.
     file: Option<PathBuf>,
+    can_resume: bool,
 }
 
 impl Tally {
@@ -133,7 +141,14 @@ impl Tally {
         context.runtime.communicator.broadcast(&mut first)?;
         let n = first.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte));
         let on_error = args.network.reading.on_error(OnError::Skip);
-        Ok(Self { on_error, n, total, unreadable, file: args.file().map(Path::to_path_buf) })
+        Ok(Self {
+            on_error,
+            n,
+            total,
+            unreadable,
+            file: args.file().map(Path::to_path_buf),
+            can_resume: args.parquet.is_none(),
+        })
     }
 
     /// Does the work until Ctrl-C; where rows go to a file, with reports of the number of images.
@@ -157,7 +172,10 @@ impl Tally {
             let n = self.n;
             return Err(Interrupted(match &self.file {
                 None => format!("the answers for {n} images are printed"),
-                Some(file) => format!("{} has the rows so far: --resume goes on with them", file.display()),
+                Some(file) if self.can_resume => {
+                    format!("{} has the rows so far: --resume goes on with them", file.display())
+                }
+                Some(file) => format!("{} has the rows so far", file.display()),
             })
             .into());
         }
@@ -229,15 +247,18 @@ impl Rows {
             let output = Output::begin(args, RowFormat::JsonLines, classifier, images)?;
             return Ok(Self::JsonLines { output, reject });
         }
-        if args.csv.is_none() {
+        if args.csv.is_none() && args.parquet.is_none() {
             return Ok(Self::Text);
         }
         let top = args.top.min(classifier.label_names.len());
         let labels = (1..=top).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
         let rejected = reject.then(|| "rejected".to_owned());
         let header = std::iter::once("image".to_owned()).chain(labels).chain(rejected);
-        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
-        let output = Output::begin(args, RowFormat::Csv(header), classifier, images)?;
+        let header: Vec<String> = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        let output = match &args.parquet {
+            Some(path) => Output::parquet(path, &header, |name| name.starts_with("probability_"), images)?,
+            None => Output::begin(args, RowFormat::Csv(header), classifier, images)?,
+        };
         Ok(Self::Csv { output, top, reject })
     }
 
@@ -258,9 +279,14 @@ impl Rows {
         Ok(())
     }
 
-    fn end(&self) {
-        if let Self::Json { rows, .. } = self {
-            rows.end();
+    fn end(self) -> Result<()> {
+        match self {
+            Self::Text => Ok(()),
+            Self::Json { rows, .. } => {
+                rows.end();
+                Ok(())
+            }
+            Self::Csv { output, .. } | Self::JsonLines { output, .. } => output.end(),
         }
     }
 }

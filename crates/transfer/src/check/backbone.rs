@@ -86,7 +86,7 @@ fn forward(
 ) -> Result<Vec<Vec<f32>>> {
     let decode = |(_, i): &(String, usize)| -> Result<Vec<u8>> {
         let sample = &images[*i].sample;
-        Ok(decode_bytes(&sample.path, &sample.read()?, settings)?.pixels)
+        Ok(decode_bytes(&sample.path(), &sample.read()?, settings)?.pixels)
     };
     let pixels = chunk.par_iter().map(decode).collect::<Result<Vec<_>>>()?.concat();
     let size = (settings.height, settings.width, settings.color.channels());

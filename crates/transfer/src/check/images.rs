@@ -58,7 +58,7 @@ impl CheckedImage {
 
     /// The file, for people.
     pub fn path(&self) -> String {
-        self.sample.path.display().to_string()
+        self.sample.path().display().to_string()
     }
 
     /// The image, with its thumbnail where it could be decoded.
@@ -123,7 +123,7 @@ impl<'a> Places<'a> {
 }
 
 fn decode(sample: &Sample, bytes: &[u8], reading: Reading) -> firstsight_data::Result<DecodedImage> {
-    decode_bytes(&sample.path, bytes, &DecodeSettings { reading, ..ImageHash::decode_settings() })
+    decode_bytes(&sample.path(), bytes, &DecodeSettings { reading, ..ImageHash::decode_settings() })
 }
 
 fn thumbnail(image: &DecodedImage) -> Vec<u8> {

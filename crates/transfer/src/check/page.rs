@@ -319,7 +319,7 @@ impl CheckResult {
             interpolation: Interpolation::Bilinear,
             ..DecodeSettings::rgb(height, width)
         };
-        let decoded = decode_bytes(&image.sample.path, &image.sample.read().ok()?, &settings).ok()?;
+        let decoded = decode_bytes(&image.sample.path(), &image.sample.read().ok()?, &settings).ok()?;
         Some(Shown { height, width, pixels: decoded.pixels })
     }
 }

@@ -1,7 +1,7 @@
 //! The first part: a last layer on the features of the frozen network.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{Module, Tensor};
@@ -230,8 +230,9 @@ fn completed(
     images: &ImageDataset,
     compute: impl FnOnce(&ImageDataset) -> Result<Features>,
 ) -> Result<Features> {
-    let row_of: HashMap<&Path, usize> = (0..of.len()).filter_map(|row| Some((of.path(row)?, row))).collect();
-    let known_row = |i: usize| row_of.get(images.path(i)?).copied();
+    let row_of: HashMap<PathBuf, usize> =
+        (0..of.len()).filter_map(|row| Some((of.path(row)?, row))).collect();
+    let known_row = |i: usize| row_of.get(&images.path(i)?).copied();
     let rest: Vec<usize> = (0..images.len()).filter(|&i| known_row(i).is_none()).collect();
     let mut rows = known.rows.clone();
     if !rest.is_empty() {

@@ -24,7 +24,7 @@ impl Seen {
         }
         let record = SplitRecord::read(&run.split())?;
         let trained: HashSet<ContentHash> =
-            record.rows.iter().filter(|row| row.split == Split::Train).filter_map(|row| row.sha256).collect();
+            record.rows().filter(|row| row.split == Split::Train).filter_map(|row| row.sha256).collect();
         let seen = |(split, images): (Split, &firstsight_data::ImageFolder)| {
             let known = |sample| splits.contents.get(sample).is_some_and(|hash| trained.contains(&hash));
             let n = images.samples().iter().filter(|sample| known(sample)).count();

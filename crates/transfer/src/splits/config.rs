@@ -168,7 +168,7 @@ impl GroupBy {
             return match nameless.next() {
                 None => Ok(groups),
                 Some((first, _)) => {
-                    let (n, first) = (1 + nameless.count(), super::relative(root, &first.path));
+                    let (n, first) = (1 + nameless.count(), super::relative(root, &first.path()));
                     let found = format!("{n} of {} that are empty (first: {first})", folder.len());
                     Err(error(&format!("a group for each image in column {:?}", self.0), found))
                 }
@@ -179,7 +179,7 @@ impl GroupBy {
         let mut names = Vec::with_capacity(folder.len());
         let mut unmatched = Vec::new();
         for sample in folder.samples() {
-            let path = super::relative(root, &sample.path);
+            let path = super::relative(root, &sample.path());
             let file = path.rsplit('/').next().unwrap_or(&path);
             let found = pattern.captures(file).or_else(|| pattern.captures(&path));
             match found.and_then(|found| found.get(1).or_else(|| found.get(0)).map(|m| m.as_str().to_owned()))

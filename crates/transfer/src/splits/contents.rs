@@ -1,16 +1,18 @@
 //! What is in the files: hashes, by which equal images are found wherever they lie.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight_data::{DatasetFolder, ImageFolder, Sample};
+use fnv::FnvHasher;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use super::known_hashes::{KnownHashes, Stamp};
+use super::known_hashes::{Hashed, KnownHashes, Stamp};
 use super::{Split, label, relative};
 use crate::Runtime;
 
@@ -57,8 +59,8 @@ impl FromStr for ContentHash {
 /// The content hashes of images. A file that cannot be read has none; decoding says why.
 #[derive(Debug, Clone, Default)]
 pub struct Contents(
-    /// By path.
-    Arc<Vec<(Arc<Path>, ContentHash)>>,
+    /// By the hash of the path.
+    Arc<Vec<(u64, ContentHash)>>,
 );
 
 impl Contents {
@@ -71,29 +73,37 @@ impl Contents {
         let finished = AtomicUsize::new(0);
         let hashed = runtime.counted("reading files", |report| {
             let hash = |sample: &&Sample| {
-                let path = &sample.path;
-                let stamp = Stamp::of(sample.container());
-                let hash = known.as_ref().and_then(|known| known.get(path, stamp));
+                let stamp = Stamp::of(&sample.container());
+                let hash = known.as_ref().and_then(|known| known.get(&sample.path(), stamp));
                 let hash = hash.or_else(|| Some(ContentHash::of(&sample.read().ok()?)));
                 report(finished.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
-                hash.map(|hash| (path.clone(), stamp, hash))
+                hash.map(|hash| (stamp, hash))
             };
             Ok::<_, std::convert::Infallible>(samples.par_iter().map(hash).collect())
         });
-        let hashed: Vec<Option<_>> = hashed.unwrap_or_default();
+        let hashed: Vec<Option<Hashed>> = hashed.unwrap_or_default();
         if let Some(known) = known {
-            known.write(&hashed);
+            known.write(&samples, &hashed);
         }
-        let mut contents: Vec<_> = hashed.into_iter().flatten().map(|(path, _, hash)| (path, hash)).collect();
-        contents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        contents.shrink_to_fit();
+        let mut contents = Vec::with_capacity(hashed.len());
+        let pairs = samples.iter().zip(hashed);
+        contents.extend(pairs.filter_map(|(sample, hashed)| Some((key(sample), hashed?.1))));
+        contents.sort_unstable();
         Self(Arc::new(contents))
     }
 
     /// The hash of an image.
     pub fn get(&self, sample: &Sample) -> Option<ContentHash> {
-        self.0.binary_search_by(|(path, _)| path.cmp(&sample.path)).ok().map(|at| self.0[at].1)
+        let path = key(sample);
+        self.0.binary_search_by_key(&path, |(path, _)| *path).ok().map(|at| self.0[at].1)
     }
+}
+
+/// The hash of an image's path.
+fn key(sample: &Sample) -> u64 {
+    let mut hash = FnvHasher::default();
+    hash.write(sample.path().as_os_str().as_encoded_bytes());
+    hash.finish()
 }
 
 /// Images of equal content where there should be none.
@@ -154,7 +164,7 @@ impl Duplicates {
         across.sort_unstable();
         conflicting.sort_unstable();
         let split = |(part, _): Place| parts[part as usize].0;
-        let file = |(part, i): Place| parts[part as usize].1.samples()[i as usize].path.to_path_buf();
+        let file = |(part, i): Place| parts[part as usize].1.samples()[i as usize].path();
         let across = across.into_iter().map(|(image, first)| Across {
             split: split(image),
             file: file(image),

@@ -43,7 +43,7 @@ impl FileNotes {
             reason: reason.to_owned(),
         };
         self.unreadable.extend(images.excluded().iter().map(|(path, reason)| note(path, reason)));
-        let repaired = |i: usize| Some(note(images.path(i)?, images.note(i)?));
+        let repaired = |i: usize| Some(note(&images.path(i)?, images.note(i)?));
         self.repaired.extend((0..images.len()).filter_map(repaired));
         self
     }

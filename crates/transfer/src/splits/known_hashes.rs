@@ -2,10 +2,9 @@
 
 use std::hash::Hasher as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use firstsight_data::CacheFolder;
+use firstsight_data::{CacheFolder, Sample};
 use fnv::FnvHasher;
 
 use super::ContentHash;
@@ -33,8 +32,8 @@ impl Stamp {
     }
 }
 
-/// An image with its file's size and time, and its hash.
-pub(super) type Hashed = (Arc<Path>, Option<Stamp>, ContentHash);
+/// The size and time of an image's file, and the image's hash.
+pub(super) type Hashed = (Option<Stamp>, ContentHash);
 
 /// About how many bytes a row has besides its path.
 const ROW: usize = 100;
@@ -73,14 +72,17 @@ impl<'a> KnownHashes<'a> {
         (Some(known) == stamp).then_some(hash)
     }
 
-    /// Keeps the hashes in place of those before, if there is any new one.
-    pub(super) fn write(self, hashes: &[Option<Hashed>]) {
-        let all = || hashes.iter().flatten();
-        if all().all(|(path, stamp, _)| self.get(path, *stamp).is_some()) {
+    /// Keeps the hashes of images in place of those before, if there is any new one.
+    pub(super) fn write(self, images: &[&Sample], hashes: &[Option<Hashed>]) {
+        let all = || images.iter().zip(hashes).filter_map(|(image, hashed)| Some((image, (*hashed)?)));
+        if all().all(|(image, (stamp, _))| self.get(&image.path(), stamp).is_some()) {
             return;
         }
-        let settled =
-            || all().filter_map(|(path, stamp, hash)| Some((path, stamp.filter(|s| s.is_settled())?, hash)));
+        let settled = || {
+            all().filter_map(|(image, (stamp, hash))| {
+                Some((image.path(), stamp.filter(|stamp| stamp.is_settled())?, hash))
+            })
+        };
         let bytes: usize = settled().map(|(path, ..)| path.as_os_str().len() + ROW).sum();
         if bytes == 0 {
             return;
@@ -88,7 +90,7 @@ impl<'a> KnownHashes<'a> {
         self.cache.write(&self.name, bytes as u64, |file| {
             let mut writer = csv::Writer::from_writer(file);
             for (path, stamp, hash) in settled() {
-                let row = (text(path), stamp.bytes, stamp.changed, hash.to_string());
+                let row = (text(&path), stamp.bytes, stamp.changed, hash.to_string());
                 writer.serialize(row).map_err(std::io::Error::other)?;
             }
             writer.flush()

@@ -1,35 +1,44 @@
 //! `split.csv` of a run: which file was in which split, so that what was set aside stays set aside.
 
+use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-
-use firstsight_data::{ImageFolder, Labels};
-use sha2::{Digest as _, Sha256};
 
 use super::contents::images;
-use super::{Contents, Split, Splits, label, relative};
+use super::{Split, Splits, label, relative};
 use crate::{ContentHash, Error, Result, files};
 
 const HEADER: [&str; 4] = ["file", "sha256", "label", "split"];
 
-/// The images of a training by split.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The images of a training by split: one row for each image, training, validation, test.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SplitRecord {
-    /// One row for each image: training, validation, test.
-    pub rows: Vec<RecordedImage>,
+    rows: Vec<Row>,
+    /// The rows' files, one after the other.
+    files: String,
+    /// By first appearance.
+    labels: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    /// Where its file ends, and the next one's begins.
+    file_end: usize,
+    sha256: Option<ContentHash>,
+    label: u32,
+    split: Split,
 }
 
 /// An image of a training.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedImage {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedImage<'a> {
     /// The file, relative to the data set's folder, with `/` between folders.
-    pub file: Box<str>,
+    pub file: &'a str,
     /// Hash of its content; none for a file that could not be read.
     pub sha256: Option<ContentHash>,
     /// The name of its class.
-    pub label: Arc<str>,
+    pub label: &'a str,
     /// The split that it was in.
     pub split: Split,
 }
@@ -38,17 +47,63 @@ impl SplitRecord {
     /// The images of splits.
     pub fn new(splits: &Splits) -> Self {
         let parts = splits.parts();
-        let mut all = Vec::with_capacity(parts.iter().map(|(_, folder)| folder.len()).sum());
+        let (mut record, mut labels) = (Self::default(), HashMap::new());
+        record.rows.reserve_exact(parts.iter().map(|(_, folder)| folder.len()).sum());
         for (split, folder) in parts {
-            all.extend(rows(split, folder, &splits.root, &splits.contents));
+            for (i, sample) in folder.samples().iter().enumerate() {
+                let (file, sha256) = (relative(&splits.root, &sample.path()), splits.contents.get(sample));
+                let label = label(folder, i);
+                record.push(RecordedImage { file: &file, sha256, label: &label, split }, &mut labels);
+            }
         }
-        Self { rows: all }
+        record.files.shrink_to_fit();
+        record
+    }
+
+    /// Adds a row; `labels` has the numbers of those that there are.
+    fn push(&mut self, image: RecordedImage<'_>, labels: &mut HashMap<String, u32>) {
+        let RecordedImage { file, sha256, label, split } = image;
+        let number = labels.get(label).copied().unwrap_or_else(|| {
+            self.labels.push(label.to_owned());
+            let number = labels.len() as u32;
+            labels.insert(label.to_owned(), number);
+            number
+        });
+        self.files.push_str(file);
+        self.rows.push(Row { file_end: self.files.len(), sha256, label: number, split });
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The image in a row.
+    ///
+    /// # Panics
+    ///
+    /// If `row` is not less than [`len`](Self::len).
+    pub fn row(&self, row: usize) -> RecordedImage<'_> {
+        let start = row.checked_sub(1).map_or(0, |before| self.rows[before].file_end);
+        let Row { file_end, sha256, label, split } = self.rows[row];
+        let label = &self.labels[label as usize];
+        RecordedImage { file: &self.files[start..file_end], sha256, label, split }
+    }
+
+    /// The images, row by row.
+    pub fn rows(&self) -> impl Iterator<Item = RecordedImage<'_>> {
+        (0..self.len()).map(|row| self.row(row))
     }
 
     /// A hash of the files' content, their labels and their splits, in hexadecimal.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        for row in &self.rows {
+        for row in self.rows() {
             hash.update(format!("{row:?}"));
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -66,7 +121,7 @@ impl SplitRecord {
             reason: format!("line {line}: expected {}, found {found}", HEADER.join(",")),
         };
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
-        let (mut rows, mut labels) = (Vec::new(), HashMap::<String, Arc<str>>::new());
+        let (mut rows, mut labels) = (Self::default(), HashMap::new());
         for (line, record) in (1..).zip(reader.records()) {
             let record = record.map_err(|e| unusable(line, e.to_string()))?;
             let fields: Vec<&str> = record.iter().collect();
@@ -78,23 +133,16 @@ impl SplitRecord {
             }
             let found = || unusable(line, format!("{:?}", fields.join(",")));
             let &[file, sha256, label, split] = fields.as_slice() else { return Err(found()) };
-            rows.push(RecordedImage {
-                file: file.into(),
-                sha256: if sha256.is_empty() { None } else { Some(sha256.parse().map_err(|()| found())?) },
-                label: labels
-                    .entry(label.to_owned())
-                    .or_insert_with_key(|label| label.as_str().into())
-                    .clone(),
-                split: [Split::Train, Split::Val, Split::Test]
-                    .into_iter()
-                    .find(|known| known.name() == split)
-                    .ok_or_else(found)?,
-            });
+            let sha256 = if sha256.is_empty() { None } else { Some(sha256.parse().map_err(|()| found())?) };
+            let split =
+                [Split::Train, Split::Val, Split::Test].into_iter().find(|known| known.name() == split);
+            let split = split.ok_or_else(found)?;
+            rows.push(RecordedImage { file, sha256, label, split }, &mut labels);
         }
         // Every training has images.
         match rows.is_empty() {
             true => Err(unusable(2, "the end of the file".to_owned())),
-            false => Ok(Self { rows }),
+            false => Ok(rows),
         }
     }
 
@@ -107,9 +155,9 @@ impl SplitRecord {
         let write = |file: &mut dyn Write| -> io::Result<()> {
             let mut writer = csv::Writer::from_writer(file);
             writer.write_record(HEADER)?;
-            for row in &self.rows {
+            for row in self.rows() {
                 let sha256 = row.sha256.map(|hash| hash.to_string()).unwrap_or_default();
-                writer.write_record([&*row.file, &*sha256, &*row.label, row.split.name()])?;
+                writer.write_record([row.file, &sha256, row.label, row.split.name()])?;
             }
             writer.flush()
         };
@@ -121,23 +169,23 @@ impl SplitRecord {
         if self == now {
             return None;
         }
-        let before: HashMap<&str, &RecordedImage> = self.rows.iter().map(|row| (&*row.file, row)).collect();
-        let after: HashMap<&str, &RecordedImage> = now.rows.iter().map(|row| (&*row.file, row)).collect();
-        let present: HashSet<ContentHash> = now.rows.iter().filter_map(|row| row.sha256).collect();
-        let gone: Vec<&RecordedImage> =
-            self.rows.iter().filter(|row| !after.contains_key(&*row.file)).collect();
-        let is_here = |row: &&&RecordedImage| row.sha256.is_some_and(|hash| present.contains(&hash));
-        let moved: Vec<&RecordedImage> = gone.iter().filter(is_here).copied().collect();
+        let before: HashMap<&str, RecordedImage<'_>> = self.rows().map(|row| (row.file, row)).collect();
+        let after: HashSet<&str> = now.rows().map(|row| row.file).collect();
+        let present: HashSet<ContentHash> = now.rows().filter_map(|row| row.sha256).collect();
+        let gone: Vec<RecordedImage<'_>> = self.rows().filter(|row| !after.contains(row.file)).collect();
+        let is_here = |row: &RecordedImage<'_>| row.sha256.is_some_and(|hash| present.contains(&hash));
+        let moved: Vec<RecordedImage<'_>> = gone.iter().filter(|row| is_here(row)).copied().collect();
         let moved_contents: HashSet<ContentHash> = moved.iter().filter_map(|row| row.sha256).collect();
-        let is_moved = |row: &RecordedImage| row.sha256.is_some_and(|hash| moved_contents.contains(&hash));
-        let new = now.rows.iter().filter(|row| !before.contains_key(&*row.file) && !is_moved(row));
-        let differing = |differs: fn(&RecordedImage, &RecordedImage) -> bool| {
-            let differs = |row: &&RecordedImage| before.get(&*row.file).is_some_and(|old| differs(old, row));
-            listed(now.rows.iter().filter(differs))
+        let is_moved =
+            |row: &RecordedImage<'_>| row.sha256.is_some_and(|hash| moved_contents.contains(&hash));
+        let new = now.rows().filter(|row| !before.contains_key(row.file) && !is_moved(row));
+        let differing = |differs: fn(&RecordedImage<'_>, &RecordedImage<'_>) -> bool| {
+            let differs = |row: &RecordedImage<'_>| before.get(row.file).is_some_and(|old| differs(old, row));
+            listed(now.rows().filter(differs))
         };
         let kinds = [
             ("added", listed(new)),
-            ("removed", listed(gone.iter().filter(|row| !is_here(row)).copied())),
+            ("removed", listed(gone.iter().copied().filter(|row| !is_here(row)))),
             ("moved or renamed", listed(moved.iter().copied())),
             ("changed", differing(|old, row| old.sha256 != row.sha256)),
             ("with another label", differing(|old, row| old.label != row.label)),
@@ -159,29 +207,9 @@ impl SplitRecord {
 }
 
 /// How many rows there are, and the first one's file.
-fn listed<'a>(rows: impl Iterator<Item = &'a RecordedImage>) -> Option<(usize, &'a str)> {
+fn listed<'a>(rows: impl Iterator<Item = RecordedImage<'a>>) -> Option<(usize, &'a str)> {
     rows.fold(None, |listed, row| match listed {
-        None => Some((1, &*row.file)),
+        None => Some((1, row.file)),
         Some((n, first)) => Some((n + 1, first)),
     })
-}
-
-fn rows(
-    split: Split,
-    folder: &ImageFolder,
-    root: &Path,
-    contents: &Contents,
-) -> impl Iterator<Item = RecordedImage> {
-    // Images of a class share its name.
-    let classes: Vec<Arc<str>> = folder.classes().iter().map(|class| class.as_str().into()).collect();
-    let row = move |(i, sample): (usize, &firstsight_data::Sample)| RecordedImage {
-        file: relative(root, &sample.path).into(),
-        sha256: contents.get(sample),
-        label: match folder.targets() {
-            Labels::Class(labels) => classes[labels[i] as usize].clone(),
-            Labels::MultiLabel(_) | Labels::Value(_) => label(folder, i).into(),
-        },
-        split,
-    };
-    folder.samples().iter().enumerate().map(row)
 }

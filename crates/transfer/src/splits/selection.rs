@@ -131,7 +131,7 @@ impl<'a> Candidates<'a> {
     }
 
     fn file(&self, i: usize) -> String {
-        relative(self.root, &self.images.samples()[i].path)
+        relative(self.root, &self.images.samples()[i].path())
     }
 
     fn indices(&self, of: impl Fn(usize) -> bool) -> Vec<usize> {
@@ -157,7 +157,7 @@ impl<'a> Candidates<'a> {
         let trained: HashSet<ContentHash> =
             of_split(record, Split::Train).filter_map(|row| row.sha256).collect();
         let is_trained = |i: usize| hashes[i].is_some_and(|hash| trained.contains(&hash));
-        if 2 * n_found >= record.rows.len() || 2 * n_found >= self.images.len() {
+        if 2 * n_found >= record.len() || 2 * n_found >= self.images.len() {
             found.claim_changed(self, record);
             self.of_the_runs_folder(record, &found, wanted, is_trained)
         } else {
@@ -180,7 +180,7 @@ impl<'a> Candidates<'a> {
         };
         let mut notes: Vec<String> = self.leak(&indices, is_trained).into_iter().collect();
         let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&*self.file(i)));
-        if 2 * namesakes.len() >= record.rows.len() {
+        if 2 * namesakes.len() >= record.len() {
             notes.push(format!(
                 "{} the same names as the run's with other contents: they are taken for other images",
                 images_have(namesakes.len())
@@ -216,8 +216,8 @@ impl<'a> Candidates<'a> {
             if indices.is_empty() {
                 return Err(self.nothing(found, record, split));
             }
-            let is_gone = |row: &&RecordedImage| !found.claimed.contains(&*row.file);
-            let gone: Vec<&RecordedImage> = of_split(record, split).filter(is_gone).collect();
+            let is_gone = |row: &RecordedImage<'_>| !found.claimed.contains(row.file);
+            let gone: Vec<RecordedImage<'_>> = of_split(record, split).filter(is_gone).collect();
             missing = gone.len();
             if let Some(first) = gone.first() {
                 notes.push(format!(
@@ -244,7 +244,7 @@ impl<'a> Candidates<'a> {
     fn of_recorded(&self, found: &Found<'_>, record: &SplitRecord, split: Split) -> Vec<usize> {
         let later = split == Split::Test && of_split(record, Split::Test).next().is_none();
         let is_in = |i: usize| match found.row_of[i] {
-            Some(row) => record.rows[row].split == split,
+            Some(row) => record.row(row).split == split,
             None => later && self.parts[i] == Split::Test && !found.is_known[i],
         };
         self.indices(is_in)
@@ -269,7 +269,7 @@ impl<'a> Candidates<'a> {
         let changed: Vec<usize> =
             rows().filter(|(_, row)| found.changed.contains(row)).map(|(i, _)| i).collect();
         let relabeled: Vec<usize> = rows()
-            .filter(|(i, row)| *record.rows[*row].label != *label(&self.images, *i))
+            .filter(|(i, row)| record.row(*row).label != label(&self.images, *i))
             .map(|(i, _)| i)
             .collect();
         let mut notes = Vec::new();
@@ -441,14 +441,14 @@ enum Pass {
 impl<'a> Found<'a> {
     /// Finds rows by content: first where the file is the same too, then where the split is, then anywhere.
     fn new(candidates: &Candidates<'_>, record: &'a SplitRecord, hashes: &[Option<ContentHash>]) -> Self {
-        let by_hash = record.rows.iter().enumerate().filter_map(|(row, image)| Some((image.sha256?, row)));
+        let by_hash = record.rows().enumerate().filter_map(|(row, image)| Some((image.sha256?, row)));
         let mut by_hash: Vec<(ContentHash, usize)> = by_hash.collect();
         by_hash.sort_unstable();
         let rows_of = |hash: ContentHash| {
             let start = by_hash.partition_point(|(other, _)| *other < hash);
             by_hash[start..].iter().take_while(move |(other, _)| *other == hash).map(|(_, row)| *row)
         };
-        let by_file = record.rows.iter().enumerate().map(|(row, image)| (&*image.file, row)).collect();
+        let by_file = record.rows().enumerate().map(|(row, image)| (image.file, row)).collect();
         let n = candidates.images.len();
         let mut found = Self {
             row_of: vec![None; n],
@@ -463,14 +463,14 @@ impl<'a> Found<'a> {
         for pass in [Pass::File, Pass::Split, Pass::Anywhere] {
             for (i, hash) in hashes.iter().enumerate() {
                 let (Some(hash), None) = (*hash, found.row_of[i]) else { continue };
-                let fits = |row: &RecordedImage| match pass {
-                    Pass::File => *row.file == *candidates.file(i),
+                let fits = |row: RecordedImage<'_>| match pass {
+                    Pass::File => row.file == candidates.file(i),
                     Pass::Split => row.split == candidates.parts[i],
                     Pass::Anywhere => true,
                 };
                 let free = |row: &usize| {
-                    let row = &record.rows[*row];
-                    !found.claimed.contains(&*row.file) && fits(row)
+                    let row = record.row(*row);
+                    !found.claimed.contains(row.file) && fits(row)
                 };
                 if let Some(row) = rows_of(hash).find(free) {
                     found.claim(i, row, record);
@@ -495,12 +495,12 @@ impl<'a> Found<'a> {
 
     fn claim(&mut self, i: usize, row: usize, record: &'a SplitRecord) {
         self.row_of[i] = Some(row);
-        self.claimed.insert(&record.rows[row].file);
+        self.claimed.insert(record.row(row).file);
     }
 }
 
-fn of_split(record: &SplitRecord, split: Split) -> impl Iterator<Item = &RecordedImage> {
-    record.rows.iter().filter(move |row| row.split == split)
+fn of_split(record: &SplitRecord, split: Split) -> impl Iterator<Item = RecordedImage<'_>> {
+    record.rows().filter(move |row| row.split == split)
 }
 
 /// `1 validation image`, `40 training images`.

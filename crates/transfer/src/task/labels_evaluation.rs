@@ -105,7 +105,7 @@ impl LabelsEvaluation {
             let (truth, said) = (self.predictions.labels(i), self.has(i));
             let pairs = || truth.iter().copied().zip(said.iter().copied());
             table.row([
-                path.strip_prefix(root).unwrap_or(path).display().to_string().into(),
+                path.strip_prefix(root).unwrap_or(&path).display().to_string().into(),
                 labels(&mut truth.iter().copied()).into(),
                 labels(&mut pairs().map(|(truth, said)| truth && !said)).into(),
                 labels(&mut pairs().map(|(truth, said)| said && !truth)).into(),

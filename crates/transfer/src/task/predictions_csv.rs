@@ -1,6 +1,6 @@
 //! `predictions.csv` of several labels and of numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::TaskEvaluation;
 use crate::{Result, files};
@@ -19,7 +19,7 @@ pub(super) fn write<'a, E: TaskEvaluation>(
     writer.write_record(front.into_iter().chain(header)).map_err(unwritable)?;
     for (split, measured) in splits {
         let images = measured.images();
-        let relative = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+        let relative = |file: PathBuf| file.strip_prefix(root).unwrap_or(&file).display().to_string();
         for i in 0..images.len() {
             let file = images.path(i).map_or_else(|| i.to_string(), relative);
             let cells = [file, (*split).to_owned()].into_iter().chain(row(measured, i));

@@ -174,7 +174,7 @@ impl TaskEvaluation for ValueEvaluation {
             let label = format!("{} → {}", short(self.truths[i]), short(self.predictions[i]));
             let tile = Tile::new(picture(&self.images, i)?, label);
             Ok(match self.images.path(i) {
-                Some(path) => tile.source(path.strip_prefix(root).unwrap_or(path).display().to_string()),
+                Some(path) => tile.source(path.strip_prefix(root).unwrap_or(&path).display().to_string()),
                 None => tile,
             })
         };

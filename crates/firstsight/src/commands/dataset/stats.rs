@@ -202,7 +202,7 @@ fn split_stats(split: &'static str, folder: &ImageFolder) -> SplitStats {
                 widths.push(width);
             }
             Err(error) => unreadable
-                .push(FileNote { path: sample.path.display().to_string(), reason: error.to_string() }),
+                .push(FileNote { path: sample.path().display().to_string(), reason: error.to_string() }),
         }
     }
     let values = Values::of(folder);

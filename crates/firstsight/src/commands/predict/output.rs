@@ -1,9 +1,10 @@
 //! Where rows go: to standard output, or to a file that can be gone on with.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
-use firstsight_data::Sample;
+use firstsight_data::{ParquetColumn, ParquetTable, Sample};
 use firstsight_transfer::training::evaluation_batch;
 use firstsight_transfer::{Classifier, RowFile, RowFormat, csv_row, files};
 use serde::Serialize;
@@ -11,8 +12,14 @@ use serde::Serialize;
 use super::Args;
 
 pub(super) struct Output {
-    file: Option<RowFile>,
+    sink: Sink,
     images: usize,
+}
+
+enum Sink {
+    Stdout,
+    Lines(RowFile),
+    Parquet(Box<ParquetTable>),
 }
 
 impl Output {
@@ -23,32 +30,51 @@ impl Output {
         classifier: &Classifier,
         images: &[Sample],
     ) -> Result<Self> {
-        let file = match (args.file(), args.resume) {
-            (None, _) => None,
+        let sink = match (args.file(), args.resume) {
+            (None, _) => Sink::Stdout,
             (Some(path), resume) => {
                 files::check_writable(path)?;
                 let batch = evaluation_batch(&classifier.input);
-                Some(match resume {
+                Sink::Lines(match resume {
                     true => RowFile::resume(path, &format, images, batch)?,
                     false => RowFile::create(path, &format)?,
                 })
             }
         };
-        let mut output = Self { file, images: images.len() };
-        if let (RowFormat::Csv(header), None) = (format, &output.file) {
+        let mut output = Self { sink, images: images.len() };
+        if let (RowFormat::Csv(header), Sink::Stdout) = (format, &output.sink) {
             output.row(&csv_row(header)?)?;
         }
         Ok(output)
     }
 
+    /// A Parquet file of the rows that a CSV file would have.
+    pub(super) fn parquet(
+        path: &Path,
+        header: &[String],
+        is_number: impl Fn(&str) -> bool,
+        images: &[Sample],
+    ) -> Result<Self> {
+        let kind = |name| if is_number(name) { ParquetColumn::Float } else { ParquetColumn::Text };
+        let columns: Vec<(&str, ParquetColumn)> = header.iter().map(|name| (&**name, kind(name))).collect();
+        let table = ParquetTable::create(path, &columns)?;
+        Ok(Self { sink: Sink::Parquet(Box::new(table)), images: images.len() })
+    }
+
     /// Images before the first that is answered, all images, and those of the first that could not be read.
     pub(super) fn begun(&self) -> (usize, usize, usize) {
-        let file = self.file.as_ref();
-        (file.map_or(0, RowFile::next_image), self.images, file.map_or(0, RowFile::unreadable))
+        let (next, unreadable) = match &self.sink {
+            Sink::Lines(file) => (file.next_image(), file.unreadable()),
+            Sink::Stdout | Sink::Parquet(_) => (0, 0),
+        };
+        (next, self.images, unreadable)
     }
 
     pub(super) fn csv(&mut self, cells: impl IntoIterator<Item = String>) -> Result<()> {
-        self.row(&csv_row(cells)?)
+        match &mut self.sink {
+            Sink::Parquet(table) => Ok(table.push(cells)?),
+            Sink::Stdout | Sink::Lines(_) => self.row(&csv_row(cells)?),
+        }
     }
 
     pub(super) fn json(&mut self, row: &impl Serialize) -> Result<()> {
@@ -58,14 +84,24 @@ impl Output {
     }
 
     fn row(&mut self, row: &[u8]) -> Result<()> {
-        match &mut self.file {
-            Some(file) => file.push(row)?,
-            None => {
+        match &mut self.sink {
+            Sink::Lines(file) => file.push(row)?,
+            Sink::Stdout => {
                 let mut out = std::io::stdout().lock();
                 out.write_all(row)?;
                 out.flush()?;
             }
+            // Its rows are cells.
+            Sink::Parquet(_) => {}
         }
         Ok(())
+    }
+
+    /// Completes the file.
+    pub(super) fn end(self) -> Result<()> {
+        match self.sink {
+            Sink::Parquet(table) => Ok(table.finish()?),
+            Sink::Stdout | Sink::Lines(_) => Ok(()),
+        }
     }
 }

@@ -43,10 +43,8 @@ pub(super) fn run(
             anyhow::Ok(())
         })
     });
-    if let Some(rows) = &rows {
-        rows.end();
-    }
-    done?;
+    let ended = rows.map_or(Ok(()), Rows::end);
+    done.and(ended)?;
     if is_root { tally.end() } else { Ok(()) }
 }
 
@@ -89,15 +87,20 @@ impl Rows {
         if args.jsonl.is_some() {
             return Ok(Self::JsonLines(Output::begin(args, RowFormat::JsonLines, classifier, images)?));
         }
-        if args.csv.is_none() {
+        if args.csv.is_none() && args.parquet.is_none() {
             return Ok(Self::Text);
         }
         let labels = (classifier.target.task() == Task::MultiLabel).then(|| "labels".to_owned());
         let header: Vec<String> = labels.into_iter().chain(classifier.label_names.iter().cloned()).collect();
         let n = header.len();
         let header = std::iter::once("image".to_owned()).chain(header);
-        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
-        Ok(Self::Csv(Output::begin(args, RowFormat::Csv(header), classifier, images)?, n))
+        let header: Vec<String> = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        let is_number = |name: &str| classifier.label_names.iter().any(|label| label == name);
+        let output = match &args.parquet {
+            Some(path) => Output::parquet(path, &header, is_number, images)?,
+            None => Output::begin(args, RowFormat::Csv(header), classifier, images)?,
+        };
+        Ok(Self::Csv(output, n))
     }
 
     fn output(&self) -> Option<&Output> {
@@ -124,9 +127,14 @@ impl Rows {
         Ok(())
     }
 
-    fn end(&self) {
-        if let Self::Json(rows) = self {
-            rows.end();
+    fn end(self) -> Result<()> {
+        match self {
+            Self::Text => Ok(()),
+            Self::Json(rows) => {
+                rows.end();
+                Ok(())
+            }
+            Self::Csv(output, _) | Self::JsonLines(output) => output.end(),
         }
     }
 }
