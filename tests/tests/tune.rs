@@ -380,6 +380,18 @@ batch_size = 8
         refused(&output, &["space.toml, ", words]);
         assert!(!text(&output.stderr).contains("images"), "{}", text(&output.stderr));
     }
+    // What has no meaning for the task is refused too.
+    let rows = (0..8).map(|i| format!("data/across/{i}.png,{i}\ndata/down/{i}.png,{i}\n"));
+    std::fs::write(here.join("costs.csv"), format!("path,cost\n{}", rows.collect::<String>())).unwrap();
+    std::fs::write(here.join("smooth.toml"), "label_smoothing = { low = 0.0, high = 0.2 }").unwrap();
+    let costs =
+        ["tune", "costs.csv", "--label-column", "cost", "--task", "regression", "--model", "logistic"];
+    let smooth = ["--trials", "1", "--space", "smooth.toml"];
+    refuses(
+        here,
+        &[&costs[..], &smooth].concat(),
+        &["`label_smoothing` above 0", "no meaning for regression"],
+    );
     let said = refused_file(here);
     assert!(said.contains("no-such.toml"), "{said}");
     let help = succeeds(here, &["tune", "--help"]);
@@ -449,8 +461,13 @@ epochs = 2
         &tune_photos("1", &["--space", "deep.toml"]),
         &["deep.toml, line 1, `blocks.high`: expected a whole number from 0 to ", "found 99"],
     );
-    std::fs::write(here.join("both.toml"), "layer_decay = 0.5\nblock_rate = { low = 0.1, high = 1 }")
-        .unwrap();
+    let both = "blocks = 2\nlayer_decay = 0.5\nblock_rate = { low = 0.1, high = 1, each = 'blocks' }";
+    std::fs::write(here.join("both.toml"), both).unwrap();
+    std::fs::write(here.join("once.toml"), both.replace(", each = 'blocks'", "")).unwrap();
+    early(
+        &tune_photos("1", &["--space", "once.toml"]),
+        &["line 3, `block_rate`: expected each = \"blocks\""],
+    );
     early(&tune_photos("1", &["--space", "both.toml"]), &["`block_rate` and `layer_decay`"]);
     std::fs::write(here.join("other.toml"), "optimizer = { choices = ['sgd'] }").unwrap();
     early(
@@ -570,6 +587,7 @@ fn several_objectives_have_a_front_of_runs() {
         tune("logistic", "14", &[&["--model", "small-cnn", "--storage", "st.log"][..], &from].concat());
     refuses(here, &others, &["cannot be compared", "--objective was"]);
     refuses(here, &tune("logistic", "1", &["--objective", "speed"]), &["speed", "latency"]);
+    refuses(here, &tune("logistic", "1", &["--objective", "size", "--objective", "size"]), &["given twice"]);
     // Another sampler breeds its trials.
     let bred = ["--model", "small-cnn", "--sampler", "nsga2", "--json"];
     let bred = succeeds(here, &tune("logistic", "14", &[&objectives[..], &bred].concat()));

@@ -21,6 +21,8 @@ pub struct Known {
     pub name: &'static str,
     /// The values that the program takes.
     pub values: Values,
+    /// The parameter that says how many of it there are, for one that is there several times.
+    pub each: Option<&'static str>,
     /// Its value where no file states it; none where that follows from something else.
     pub default: Option<Value>,
     /// What it is, in a line.
@@ -101,13 +103,13 @@ impl std::fmt::Display for Values {
 /// use std::ops::Bound::{Excluded, Included};
 /// use firstsight_hpo::{Known, Random, SearchSpace, Study, Values};
 ///
-/// let known = |name, values| Known { name, values, default: None, about: "" };
+/// let known = |name, values| Known { name, values, each: None, default: None, about: "" };
 /// let known = [
 ///     known("rate", Values::Floats(Excluded(0.0), Included(1.0))),
 ///     known("optimizer", Values::Names(vec!["adam".into(), "sgd".into()])),
 ///     known("momentum", Values::Floats(Included(0.0), Excluded(1.0))),
 ///     known("layers", Values::Integers(1, 9)),
-///     known("width", Values::Integers(1, 4096)),
+///     Known { each: Some("layers"), ..known("width", Values::Integers(1, 4096)) },
 /// ];
 /// let text = r#"
 ///     rate = { low = 1e-5, high = 1e-1, log = true }
@@ -315,6 +317,19 @@ impl SearchSpace {
         }
     }
 
+    /// The largest value that the parameter can have, of numbers.
+    pub fn largest(&self, name: &str) -> Option<f64> {
+        let param = self.params.iter().find(|param| param.name == name)?;
+        match &param.values {
+            Stated::Fixed(value) => value.as_f64(),
+            Stated::Searched(Distribution::Float { high, .. }) => Some(*high),
+            Stated::Searched(Distribution::Int { high, .. }) => Some(*high as f64),
+            Stated::Searched(Distribution::Categorical { choices }) => {
+                choices.iter().filter_map(Value::as_f64).reduce(f64::max)
+            }
+        }
+    }
+
     /// Each parameter with its values in words.
     pub fn describe(&self) -> Vec<(&str, String)> {
         self.params.iter().map(|param| (&*param.name, param.to_string())).collect()
@@ -467,7 +482,9 @@ impl Source<'_> {
                 let expected = format!("{}, or a table such as {{ choices = […] }}", known.values);
                 return Err(self.error(at, name, expected, "an array"));
             }
-            return Ok(declared(Stated::Fixed(self.taken(known, name, value)?), Vec::new(), None));
+            let fixed = Stated::Fixed(self.taken(known, name, value)?);
+            self.check_each(known, at, None)?;
+            return Ok(declared(fixed, Vec::new(), None));
         };
         let mut entries: Vec<Item<'_>> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
@@ -487,7 +504,18 @@ impl Source<'_> {
                 return Err(self.error(value.span().start, &format!("{name}.each"), expected, shown(other)));
             }
         };
+        self.check_each(known, at, each.as_deref())?;
         Ok(declared(values, when, each))
+    }
+
+    /// Checks that a parameter is there as many times as the program takes it.
+    fn check_each(&self, known: &Known, at: usize, each: Option<&str>) -> Result<()> {
+        if each == known.each {
+            return Ok(());
+        }
+        let named =
+            |each: Option<&str>| each.map_or("no `each`".to_owned(), |each| format!("each = \"{each}\""));
+        Err(self.error(at, known.name, named(known.each), named(each)))
     }
 
     /// A range, choices or a fixed value.

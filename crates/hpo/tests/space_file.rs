@@ -7,7 +7,7 @@ use firstsight_hpo::{Known, Random, SearchSpace, Study, Values};
 use serde_json::Value;
 
 fn known() -> Vec<Known> {
-    let known = |name, values| Known { name, values, default: None, about: "" };
+    let known = |name, values| Known { name, values, each: None, default: None, about: "" };
     let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
     vec![
         known("rate", Values::Floats(Excluded(0.0), Unbounded)),
@@ -15,7 +15,7 @@ fn known() -> Vec<Known> {
         known("optimizer", names(&["adam", "sgd"])),
         known("momentum", Values::Floats(Included(0.0), Excluded(1.0))),
         known("layers", Values::Integers(0, 9)),
-        known("width", Values::Integers(1, 4096)),
+        Known { each: Some("layers"), ..known("width", Values::Integers(1, 4096)) },
         known("balanced", Values::Flags),
     ]
 }
@@ -64,6 +64,8 @@ fn conditional_parameters_are_there_when_their_conditions_hold() {
     assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
     let best = study.best_trial().unwrap();
     assert_eq!(space.replay(&best).unwrap().float("rate"), best.value());
+    let largest = ["rate", "decay", "layers", "width", "balanced", "none"].map(|name| space.largest(name));
+    assert_eq!(largest, [Some(0.1), Some(0.01), Some(3.0), Some(64.0), None, None]);
     // What is stored with a study is read back.
     let stored: SearchSpace = serde_json::from_str(&serde_json::to_string(&space).unwrap()).unwrap();
     assert_eq!(stored, space);
@@ -81,7 +83,7 @@ fn what_is_given_besides_is_part_of_the_space() {
 
 #[test]
 fn what_is_wrong_is_said_in_a_line_with_place_expected_and_found() {
-    let wrong: [(&str, &[&str]); 29] = [
+    let wrong: [(&str, &[&str]); 34] = [
         ("rate = ", &["space.toml, line 1: expected TOML"]),
         ("decay = 0.1\nrate = 1e-3\nrate = 2", &["line 3", "duplicate"]),
         (
@@ -142,8 +144,22 @@ fn what_is_wrong_is_said_in_a_line_with_place_expected_and_found() {
             &["a parameter of choices or whole numbers"],
         ),
         (
-            "rate = { low = 1, high = 2 }\nwidth = { low = 1, high = 2, each = 'rate' }",
-            &["`width.each`: expected a parameter of whole numbers of at least 0, found `rate`"],
+            "layers = { low = 1, high = 2 }\nwidth = { low = 1, high = 2, each = 'rate' }",
+            &["line 2, `width`: expected each = \"layers\", found each = \"rate\""],
+        ),
+        (
+            "layers = 2\nwidth = { low = 1, high = 2 }",
+            &["`width`: expected each = \"layers\", found no `each`"],
+        ),
+        ("layers = 2\nwidth = 16", &["line 2, `width`: expected each = \"layers\", found no `each`"]),
+        ("layers = 2\nrate = { low = 1, high = 2, each = 'layers' }", &["`rate`: expected no `each`"]),
+        (
+            "layers = 2\nwidth = { low = 1, high = 2, each = 3 }",
+            &["`width.each`: expected the name of a parameter"],
+        ),
+        (
+            "width = { low = 1, high = 2, each = 'layers' }",
+            &["`width.each`: expected a parameter of this space: width, found `layers`"],
         ),
         ("rate = 1\ndecay = 0.1", &["a parameter with a range or choices, found none"]),
     ];

@@ -461,6 +461,25 @@ fn a_torn_line_is_cut_off() {
 }
 
 #[test]
+fn a_journals_times_may_have_a_zone() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = study(&journal(dir.path()));
+    let path = dir.path().join("journal.log");
+    let with_zone = |time: &str| {
+        let line = format!(r#"{{"op_code":4,"worker_id":"optuna5","study_id":0,"datetime_start":"{time}"}}"#);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
+        s.trials().unwrap().last().unwrap().started.unwrap()
+    };
+    let utc = with_zone("2026-01-02T03:04:05.000006+00:00");
+    assert_eq!(utc, with_zone("2026-01-02T04:04:05.000006+01:00"), "the same moment");
+    let plain = with_zone("2026-01-02T03:04:05.000006");
+    assert_eq!(plain.to_string(), "2026-01-02 03:04:05.000006", "local time already");
+    let offset = chrono::TimeZone::from_utc_datetime(&chrono::Local, &plain).naive_local();
+    assert_eq!(utc, offset);
+}
+
+#[test]
 fn a_file_of_a_few_letters_is_not_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.log");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, Local, NaiveDateTime};
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
@@ -422,8 +422,11 @@ fn state(value: Option<&Value>) -> Option<TrialState> {
     })
 }
 
+/// Local time: Optuna 4 writes it without a zone, Optuna 5 as UTC with one.
 fn time(value: Option<&Value>) -> Option<NaiveDateTime> {
-    value?.as_str()?.parse().ok()
+    let text = value?.as_str()?;
+    let zoned = || Some(DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Local).naive_local());
+    text.parse().ok().or_else(zoned)
 }
 
 /// The fields of the operation that creates a trial with this content.

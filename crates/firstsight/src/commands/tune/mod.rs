@@ -2,8 +2,10 @@ mod earlier;
 mod fine_tuning;
 mod kept;
 mod objectives;
+mod page;
 mod settings;
 mod space;
+mod subject;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,26 +15,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use candle_core::Var;
-use firstsight_data::{InputSpec, OnError};
+use firstsight_data::InputSpec;
 use firstsight_hpo::{
     FrozenTrial, Nsga2, Nsga2Config, Percentile, PercentileConfig, Random, Stop, Storage, Study,
     StudyBuilder, Tpe, TpeConfig, Trial, TrialState, storage,
 };
-use firstsight_lecture::search_report::{self, FAILURE, TrialJson};
+use firstsight_lecture::search_report::{FAILURE, TrialJson};
 use firstsight_models::{InputShape, ModelInfo};
-use firstsight_report::{Report, escape_markup, number};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
 use firstsight_transfer::{
-    DecodedSplits, FileNotes, Interrupted, Preset, Provenance, Runtime, Splits, Target, files,
-    report_sections, training::Training,
+    DecodedSplits, FileNotes, Interrupted, Preset, Runtime, files, training::Training,
 };
 use serde::Serialize;
 
-use self::fine_tuning::{Backbones, FineTunings};
+use self::fine_tuning::Backbones;
 use self::objectives::{Objective, Objectives};
-use self::settings::{Data, Settings};
+use self::page::page;
+use self::settings::Settings;
 use self::space::{Space, plain, training};
+use self::subject::Subject;
 use crate::{
     context::Context,
     data::DataArgs,
@@ -193,6 +195,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         files::check_writable(file)?;
     }
     // What cannot be searched is refused before the images are decoded.
+    for (i, objective) in args.objective.iter().enumerate() {
+        if args.objective[..i].contains(objective) {
+            bail!("--objective {objective} is given twice: each objective once");
+        }
+    }
     let (runtime, fine_tunes) = (&context.runtime, args.is_fine_tuning());
     let backbones = if fine_tunes { Some(Backbones::locate(args, runtime)?) } else { None };
     let space = Space::new(args, backbones.as_ref())?;
@@ -205,6 +212,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         check_input(args, runtime)?;
     }
     let splits = args.data.splits(&args.split, runtime)?;
+    space.check_task(splits.target().task())?;
     let subject = Subject::new(splits, backbones, args, runtime)?;
     let goal = Objectives::new(&args.objective, &subject.target());
     let work = Work { args, space: &space, context, subject: &subject, goal: &goal };
@@ -286,7 +294,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     ended?;
     if !front.is_empty() {
-        shown_front(&front, work)?;
+        keep_front(&front, work)?;
         return written;
     }
     let Some(best) = best else {
@@ -327,7 +335,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Keeps the trials of a Pareto front as runs, where that is asked for, and prints them.
-fn shown_front(front: &[Arc<FrozenTrial>], work: Work<'_>) -> Result<()> {
+fn keep_front(front: &[Arc<FrozenTrial>], work: Work<'_>) -> Result<()> {
     let Work { args, context, goal, .. } = work;
     let folder = |out: &Path, trial: &FrozenTrial| out.join("front").join(trial.number.to_string());
     if let Some(out) = &args.out {
@@ -444,74 +452,6 @@ fn study(
         earlier::take_over(&study, storage, from, &old, args, space)?;
     }
     Ok(study)
-}
-
-/// What trials train, on what.
-enum Subject {
-    Trainings(Box<DecodedSplits>),
-    FineTunings(Box<FineTunings>),
-}
-
-impl Subject {
-    /// Decoded images for trainings. Each fine-tuning decodes them for its own input.
-    fn new(splits: Splits, backbones: Option<Backbones>, args: &Args, runtime: &Runtime) -> Result<Self> {
-        let Some(backbones) = backbones else {
-            let on_error = args.reading.on_error(OnError::Fail);
-            let decoded = DecodedSplits::decode(&splits, &args.decoded(), on_error, runtime)?;
-            return Ok(Self::Trainings(Box::new(decoded)));
-        };
-        let provenance = splits.announce(runtime)?;
-        Ok(Self::FineTunings(Box::new(FineTunings { splits, provenance, backbones })))
-    }
-
-    fn target(&self) -> Target {
-        match self {
-            Self::Trainings(splits) => splits.target(),
-            Self::FineTunings(tunings) => tunings.splits.target(),
-        }
-    }
-
-    /// What identifies the images.
-    fn data(&self) -> Data {
-        match self {
-            Self::Trainings(splits) => {
-                Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) }
-            }
-            Self::FineTunings(tunings) => Data {
-                classes: tunings.splits.train.classes().len(),
-                content: tunings.provenance.record.fingerprint(),
-            },
-        }
-    }
-
-    fn provenance(&self) -> Option<&Provenance> {
-        match self {
-            Self::Trainings(splits) => splits.provenance.as_ref(),
-            Self::FineTunings(tunings) => Some(&tunings.provenance),
-        }
-    }
-
-    fn root(&self) -> &Path {
-        match self {
-            Self::Trainings(splits) => &splits.root,
-            Self::FineTunings(tunings) => &tunings.splits.root,
-        }
-    }
-
-    fn classes(&self) -> &[String] {
-        match self {
-            Self::Trainings(splits) => splits.train.classes(),
-            Self::FineTunings(tunings) => tunings.splits.train.classes(),
-        }
-    }
-
-    /// The numbers of training and of validation images.
-    fn counts(&self) -> (usize, usize) {
-        match self {
-            Self::Trainings(splits) => (splits.train.len(), splits.val.len()),
-            Self::FineTunings(tunings) => (tunings.splits.train.len(), tunings.splits.val.len()),
-        }
-    }
 }
 
 /// A failure without the backtrace that candle appends to its messages, kept with the trial.
@@ -632,9 +572,12 @@ impl<'t, 's> Pruning<'t, 's> {
         }
         let last = self.trial.record().last_report().map(|(step, _)| step + 1);
         // A report may be ahead of the checkpoint that the training goes on from.
-        Ok(last == Some(history.len() as u64)
+        let prune = last == Some(history.len() as u64)
             && !kept::is_taken_up(self.trial)
-            && self.trial.should_prune()?)
+            && self.trial.should_prune()?;
+        // This process may have stood still while a report was stored, and the checkpoint be another worker's by now.
+        self.trial.check_worker()?;
+        Ok(prune)
     }
 
     fn flow(&mut self, history: &[Epoch]) -> ControlFlow<StopReason> {
@@ -688,82 +631,6 @@ fn train_command(args: &Args, Training { model, record, .. }: &Training, context
         args.data.typed(),
         args.reading.typed()
     )
-}
-
-/// The search as a report.
-fn page(
-    Work { args, space, context, subject, goal }: Work<'_>,
-    trials: &[Arc<FrozenTrial>],
-    (best, front): (Option<&FrozenTrial>, &[Arc<FrozenTrial>]),
-    time: Duration,
-) -> Result<Report> {
-    let target = subject.target();
-    let source = escape_markup(&args.data.path().display().to_string());
-    let (n_train, n_val) = subject.counts();
-    let (models, training) = match subject {
-        Subject::Trainings(_) => {
-            let models = args.model.iter().map(|model| model.name).collect();
-            (models, format!("at most {} epochs, patience {}", args.epochs(), args.patience()))
-        }
-        Subject::FineTunings(tunings) => {
-            (tunings.backbones.models(), format!("fine-tuning, preset {}", args.preset().name()))
-        }
-    };
-    let models: Vec<&str> = models;
-    let count = |state| trials.iter().filter(|trial| trial.state == state).count();
-    let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
-    report.facts(&[
-        ("data", args.data.path().display().to_string()),
-        ("images", format!("{n_train} training, {n_val} validation")),
-        report_sections::labels(target.task(), subject.classes()),
-        (
-            "trials",
-            format!(
-                "{} complete, {} pruned, {} failed",
-                count(TrialState::Complete),
-                count(TrialState::Pruned),
-                count(TrialState::Failed)
-            ),
-        ),
-        ("training", training),
-        ("seed", context.seed.to_string()),
-        ("device", context.runtime.device_name.clone()),
-        ("time", format!("{} for the trials of this call", number::duration(time))),
-    ]);
-    if args.space.is_some() {
-        // What the command names is in the title.
-        let stated = space.stated.describe().into_iter();
-        let stated: Vec<_> = stated.filter(|(name, _)| !["model", "backbone"].contains(name)).collect();
-        report.facts(&stated);
-    }
-    if let Subject::FineTunings(tunings) = subject {
-        report.facts(&[("weights", tunings.backbones.origins().join(", "))]);
-    }
-    if let Some(provenance) = subject.provenance() {
-        report.facts(&provenance.facts());
-    }
-    let names = goal.names();
-    if goal.are_many() {
-        let objectives: Vec<_> = names.into_iter().map(str::to_owned).zip(goal.directions()).collect();
-        let (objectives, source) = (&objectives[..], source.as_str());
-        let search = search_report::ManySearch { trials, front, objectives, source, seed: 0 };
-        search.show(&mut report, "The search")?;
-    } else {
-        let search = search_report::Search {
-            trials,
-            best,
-            direction: goal.directions().first().copied().unwrap_or_default(),
-            value: names.first().copied().unwrap_or_default(),
-            limit: None,
-            source: &source,
-            seed: 0,
-        };
-        search.show(report.section(None, "The trials"), "The search")?;
-    }
-    if let Some(provenance) = subject.provenance() {
-        report_sections::files(&mut report, &provenance.files, subject.root());
-    }
-    Ok(report)
 }
 
 /// Whether an error says that a trial was taken over or ended by another worker.

@@ -3,7 +3,7 @@
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use anyhow::{Result, bail};
-use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix};
+use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, InputSpec, Mix, Task};
 use firstsight_hpo::{Error, FrozenTrial, Known, SearchSpace, Settings, Suggest, Values};
 use firstsight_models::SaveDtype;
 use firstsight_transfer::{
@@ -40,7 +40,13 @@ pub(super) struct Space {
 
 /// The parameters of a training from scratch.
 fn of_training() -> Vec<Known> {
-    let row = |name, values, default: Value, about| Known { name, values, default: Some(default), about };
+    let row = |name, values, default: Value, about| Known {
+        name,
+        values,
+        each: None,
+        default: Some(default),
+        about,
+    };
     let positive = || Values::Floats(Excluded(0.0), Unbounded);
     let share = || Values::Floats(Included(0.0), Excluded(1.0));
     let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
@@ -50,6 +56,7 @@ fn of_training() -> Vec<Known> {
         Known {
             name: "epochs",
             values: Values::Integers(1, i64::MAX),
+            each: None,
             default: None,
             about: "maximum number of epochs [default: --epochs]",
         },
@@ -87,8 +94,14 @@ fn of_training() -> Vec<Known> {
 
 /// The parameters of a fine-tuning of networks of up to `blocks` blocks.
 fn of_fine_tuning(blocks: i64) -> Vec<Known> {
-    let row = |name, values, default: Value, about| Known { name, values, default: Some(default), about };
-    let preset = |name, values, about| Known { name, values, default: None, about };
+    let row = |name, values, default: Value, about| Known {
+        name,
+        values,
+        each: None,
+        default: Some(default),
+        about,
+    };
+    let preset = |name, values, about| Known { name, values, each: None, default: None, about };
     let positive = || Values::Floats(Excluded(0.0), Unbounded);
     let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
     vec![
@@ -103,12 +116,15 @@ fn of_fine_tuning(blocks: i64) -> Vec<Known> {
             Values::Floats(Excluded(0.0), Included(1.0)),
             "factor of the learning rate from each block to the one before it",
         ),
-        preset(
-            "block_rate",
-            positive(),
-            "with each = \"blocks\": factor of the learning rate of each trained block, the last one's first; in place of \
-             layer_decay",
-        ),
+        Known {
+            each: Some("blocks"),
+            ..preset(
+                "block_rate",
+                positive(),
+                "with each = \"blocks\": factor of the learning rate of each trained block, the last one's first; in place of \
+                 layer_decay",
+            )
+        },
         preset("weight_decay", Values::Floats(Included(0.0), Unbounded), "weight decay of AdamW"),
         preset("epochs", Values::Integers(1, i64::MAX), "maximum number of epochs for the blocks"),
         preset("batch_size", Values::Integers(1, i64::MAX), "batch size while the blocks are trained"),
@@ -143,7 +159,7 @@ pub(super) fn help() -> String {
     let mut text = String::new();
     for (of, table) in tables {
         text += &format!("Parameters of {of}, with what they take and their defaults:\n");
-        for Known { name, values, default, about } in table {
+        for Known { name, values, default, about, .. } in table {
             let default = default.map(|default| format!(" [default: {}]", plain(&default)));
             text += &format!("  {name:17} {about}: {values}{}\n", default.unwrap_or_default());
         }
@@ -187,6 +203,24 @@ impl Space {
             );
         }
         Ok(Self { stated, known })
+    }
+
+    /// Refuses what has no meaning for a task, before an image is read.
+    pub(super) fn check_task(&self, task: Task) -> Result<()> {
+        let has = |name: &str, value: &Value| {
+            self.stated.choices(name).is_some_and(|choices| choices.contains(value))
+        };
+        let single = task == Task::SingleLabel;
+        let wrong = if has("class_balanced", &Value::Bool(true)) && !single {
+            "`class_balanced` = true"
+        } else if has("mix", &"cutmix".into()) && task == Task::Regression {
+            "`mix` = \"cutmix\""
+        } else if self.stated.largest("label_smoothing") > Some(0.0) && task == Task::Regression {
+            "`label_smoothing` above 0"
+        } else {
+            return Ok(());
+        };
+        bail!("{wrong} in the search space has no meaning for {task}: leave it out")
     }
 
     /// The settings of a trial, with the defaults of those that it has not.
