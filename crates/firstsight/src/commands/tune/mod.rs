@@ -347,7 +347,8 @@ fn keep_front(front: &[Arc<FrozenTrial>], work: Work<'_>) -> Result<()> {
     if args.json {
         return Ok(());
     }
-    println!("Pareto front: {} trials", front.len());
+    let trials = if front.len() == 1 { "trial" } else { "trials" };
+    println!("Pareto front: {} {trials}", front.len());
     for trial in front {
         println!("trial {}: {} ({})", trial.number, goal.shown(&trial.values), objectives::settings(trial));
     }

@@ -24,7 +24,10 @@ pub(super) fn page(
     let (models, training) = match subject {
         Subject::Trainings(_) => {
             let models = args.model.iter().map(|model| model.name).collect();
-            (models, format!("at most {} epochs, patience {}", args.epochs(), args.patience()))
+            let patience = format!("patience {}", args.patience());
+            // A space may say how many epochs.
+            let stated = space.stated.has("epochs");
+            (models, if stated { patience } else { format!("at most {} epochs, {patience}", args.epochs()) })
         }
         Subject::FineTunings(tunings) => {
             (tunings.backbones.models(), format!("fine-tuning, preset {}", args.preset().name()))
@@ -54,8 +57,8 @@ pub(super) fn page(
     if args.space.is_some() {
         // What the command names is in the title.
         let stated = space.stated.describe().into_iter();
-        let stated: Vec<_> = stated.filter(|(name, _)| !["model", "backbone"].contains(name)).collect();
-        report.facts(&stated);
+        let stated = stated.filter(|(name, _)| !["model", "backbone"].contains(name));
+        report.facts(&stated.map(|(name, values)| (name, values.replace('`', ""))).collect::<Vec<_>>());
     }
     if let Subject::FineTunings(tunings) = subject {
         report.facts(&[("weights", tunings.backbones.origins().join(", "))]);
