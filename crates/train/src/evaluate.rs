@@ -68,6 +68,7 @@ pub fn evaluate_and_predict(
 ) -> Result<(Metrics, Predictions)> {
     let (mut meter, mut predictions) = (Meter::new(metrics), Predictions::empty());
     for_each_output(model, batches, |outputs, labels| {
+        predictions.reserve(batches.n_examples(), outputs)?;
         check_finite(outputs, &mut predictions.len())?;
         meter.add(mean(loss, outputs, labels)?, outputs, labels)?;
         predictions.add(outputs, labels)
@@ -173,6 +174,15 @@ impl Predictions {
         Self { probabilities: Vec::new(), labels: Vec::new(), n_classes: 0 }
     }
 
+    /// Makes room for `n` examples with outputs such as these: growing step by step takes up to three times the memory.
+    fn reserve(&mut self, n: usize, outputs: &Tensor) -> Result<()> {
+        if self.is_empty() {
+            self.labels.reserve_exact(n);
+            self.probabilities.reserve_exact(n * outputs.dim(1)?);
+        }
+        Ok(())
+    }
+
     /// Adds a batch.
     fn add(&mut self, logits: &Tensor, labels: &Tensor) -> Result<()> {
         let probabilities = candle_nn::ops::softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
@@ -244,6 +254,7 @@ impl Predictions {
 pub fn predict(model: &impl ModuleT, batches: &dyn Batches) -> Result<Predictions> {
     let mut predictions = Predictions::empty();
     for_each_output(model, batches, |logits, labels| {
+        predictions.reserve(batches.n_examples(), logits)?;
         check_finite(logits, &mut predictions.len())?;
         predictions.add(logits, labels)
     })?;
