@@ -171,6 +171,18 @@ fn commands_that_share_a_study_run_as_many_trials_as_were_asked_for() {
     }
 }
 
+/// Kills a search that writes to `torn`, in its first trial.
+fn kill_after_an_epoch(here: &Path, args: &[&str]) {
+    let mut killed = command(here, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let last = here.join("torn/trials/0/checkpoint/last.safetensors");
+    while !last.exists() {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended before its first epoch");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed.kill().unwrap(); // SIGKILL, where there are signals
+    killed.wait().unwrap();
+}
+
 #[test]
 fn a_killed_commands_trial_is_gone_on_with_to_the_same_bytes() {
     let folder = scene();
@@ -181,15 +193,7 @@ fn a_killed_commands_trial_is_gone_on_with_to_the_same_bytes() {
     };
     let undisturbed = succeeds(here, &args("whole", "whole.log"));
 
-    let mut killed =
-        command(here, &args("torn", "torn.log")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let last = here.join("torn/trials/0/checkpoint/last.safetensors");
-    while !last.exists() {
-        assert!(killed.try_wait().unwrap().is_none(), "it ended before its first epoch");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    killed.kill().unwrap(); // SIGKILL, where there are signals
-    killed.wait().unwrap();
+    kill_after_an_epoch(here, &args("torn", "torn.log"));
     let bytes = |path: &str| std::fs::read(here.join(path)).unwrap();
     assert!(
         bytes("torn/trials/0/checkpoint/last.safetensors")
@@ -500,15 +504,7 @@ fn a_killed_fine_tuning_goes_on_to_the_same_bytes() {
         tune_photos("2", &kept)
     };
     let undisturbed = succeeds(here, &args("whole", "whole.log"));
-    let mut killed =
-        command(here, &args("torn", "torn.log")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let last = here.join("torn/trials/0/checkpoint/last.safetensors");
-    while !last.exists() {
-        assert!(killed.try_wait().unwrap().is_none(), "it ended before its first epoch");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    kill_after_an_epoch(here, &args("torn", "torn.log"));
     let bytes = |path: &str| std::fs::read(here.join(path)).unwrap();
     let (torn, whole) =
         ("torn/trials/0/checkpoint/last.safetensors", "whole/trials/0/checkpoint/last.safetensors");

@@ -134,6 +134,11 @@ fn subset(rows: &[Losses], size: usize, point: &[f64]) -> Vec<usize> {
     chosen.into_iter().map(|i| first[i]).collect()
 }
 
+/// The part of row `a` that row `b` covers too: the worse of both in each objective.
+fn cut(a: &[f64], b: &[f64]) -> Losses {
+    a.iter().zip(b).map(|(a, b)| a.max(*b)).collect()
+}
+
 /// The product of the differences, from the first objective on.
 fn volume(point: &[f64], row: &[f64]) -> f64 {
     let mut edges = point.iter().zip(row).map(|(p, x)| p - x);
@@ -182,7 +187,6 @@ fn update_gains(gains: &mut [f64], candidates: &[&Losses], chosen: &[Losses], po
         gains.fill(f64::INFINITY);
         return;
     }
-    let cut = |a: &[f64], b: &[f64]| -> Losses { a.iter().zip(b).map(|(a, b)| a.max(*b)).collect() };
     let alone: Vec<f64> = candidates.iter().map(|row| volume(point, row)).collect();
     let Some(last) = chosen.last() else { return };
     for ((gain, row), alone) in gains.iter_mut().zip(candidates).zip(&alone) {
@@ -293,10 +297,7 @@ fn volume_nd(rows: &[Losses], point: &[f64]) -> f64 {
             let alone: Vec<f64> = rows.iter().map(|row| volume(point, row)).collect();
             let last = alone.len() - 1;
             let exclusive = |i: usize| {
-                let cuts: Vec<Losses> = rows[i + 1..]
-                    .iter()
-                    .map(|row| row.iter().zip(&rows[i]).map(|(a, b)| b.max(*a)).collect())
-                    .collect();
+                let cuts: Vec<Losses> = rows[i + 1..].iter().map(|row| cut(&rows[i], row)).collect();
                 alone[i] - volume_of_cuts(cuts, point)
             };
             alone[last] + (0..last).map(exclusive).fold(0.0, |total, volume| total + volume)
@@ -335,9 +336,8 @@ pub(crate) fn weights(rows: &[Losses]) -> Vec<f64> {
         gains[place] = if point.len() <= 3 {
             total - hypervolume(&others.cloned().collect::<Vec<_>>(), &point, true)
         } else {
-            let cut =
-                |row: &Losses| -> Losses { row.iter().zip(&solutions[k]).map(|(a, b)| a.max(*b)).collect() };
-            volume(&point, &solutions[k]) - hypervolume(&others.map(cut).collect::<Vec<_>>(), &point, false)
+            let cuts: Vec<Losses> = others.map(|row| cut(row, &solutions[k])).collect();
+            volume(&point, &solutions[k]) - hypervolume(&cuts, &point, false)
         };
     }
     let greatest = gains.iter().copied().fold(f64::NEG_INFINITY, f64::max).max(EPS);

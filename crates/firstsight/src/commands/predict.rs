@@ -254,11 +254,9 @@ impl Rows {
         let labels = (1..=top).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
         let rejected = reject.then(|| "rejected".to_owned());
         let header = std::iter::once("image".to_owned()).chain(labels).chain(rejected);
-        let header: Vec<String> = header.chain(["error".to_owned(), "note".to_owned()]).collect();
-        let output = match &args.parquet {
-            Some(path) => Output::parquet(path, &header, |name| name.starts_with("probability_"), images)?,
-            None => Output::begin(args, RowFormat::Csv(header), classifier, images)?,
-        };
+        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        let is_number = |name: &str| name.starts_with("probability_");
+        let output = Output::table(args, header, is_number, classifier, images)?;
         Ok(Self::Csv { output, top, reject })
     }
 

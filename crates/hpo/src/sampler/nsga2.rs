@@ -118,6 +118,7 @@ impl Nsga2 {
         let mut sorted = elite.clone();
         sorted.sort_unstable();
         self.parents.insert(generation, sorted);
+        // As in Optuna, the trial that selects them has them in the order of selection, and the later ones ascending.
         elite
     }
 

@@ -212,13 +212,10 @@ impl Tpe {
         let many = study.has_many_objectives();
         let gamma = if many { self.config.gamma_of_many } else { self.config.gamma };
         let n_good = gamma(self.history.n_usable());
+        let choice = (n_good, self.config.hypervolume_weights);
         let Columns { good, good_weights, bad, bad_order } =
-            self.history.columns(study, space, n_good, &running);
-        let good_weights = match (many, self.config.hypervolume_weights) {
-            (false, _) => None,
-            (true, true) => Some(good_weights),
-            (true, false) => Some(vec![1.0; good_weights.len()]),
-        };
+            self.history.columns(study, space, choice, &running);
+        let good_weights = many.then_some(good_weights);
         let shape = Shape {
             prior_weight: self.config.prior_weight,
             magic_clip: self.config.consider_magic_clip,

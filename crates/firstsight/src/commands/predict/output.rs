@@ -1,7 +1,6 @@
 //! Where rows go: to standard output, or to a file that can be gone on with.
 
 use std::io::Write as _;
-use std::path::Path;
 
 use anyhow::Result;
 use firstsight_data::{ParquetColumn, ParquetTable, Sample};
@@ -48,13 +47,17 @@ impl Output {
         Ok(output)
     }
 
-    /// A Parquet file of the rows that a CSV file would have.
-    pub(super) fn parquet(
-        path: &Path,
-        header: &[String],
+    /// Rows of cells, as CSV or in a Parquet file, where the columns that `is_number` names hold numbers.
+    pub(super) fn table(
+        args: &Args,
+        header: Vec<String>,
         is_number: impl Fn(&str) -> bool,
+        classifier: &Classifier,
         images: &[Sample],
     ) -> Result<Self> {
+        let Some(path) = &args.parquet else {
+            return Self::begin(args, RowFormat::Csv(header), classifier, images);
+        };
         let kind = |name| if is_number(name) { ParquetColumn::Float } else { ParquetColumn::Text };
         let columns: Vec<(&str, ParquetColumn)> = header.iter().map(|name| (&**name, kind(name))).collect();
         let table = ParquetTable::create(path, &columns)?;

@@ -94,13 +94,9 @@ impl Rows {
         let header: Vec<String> = labels.into_iter().chain(classifier.label_names.iter().cloned()).collect();
         let n = header.len();
         let header = std::iter::once("image".to_owned()).chain(header);
-        let header: Vec<String> = header.chain(["error".to_owned(), "note".to_owned()]).collect();
+        let header = header.chain(["error".to_owned(), "note".to_owned()]).collect();
         let is_number = |name: &str| classifier.label_names.iter().any(|label| label == name);
-        let output = match &args.parquet {
-            Some(path) => Output::parquet(path, &header, is_number, images)?,
-            None => Output::begin(args, RowFormat::Csv(header), classifier, images)?,
-        };
-        Ok(Self::Csv(output, n))
+        Ok(Self::Csv(Output::table(args, header, is_number, classifier, images)?, n))
     }
 
     fn output(&self) -> Option<&Output> {

@@ -38,112 +38,139 @@ pub(super) struct Space {
     known: Vec<Known>,
 }
 
+/// A parameter whose default is elsewhere: an argument of the command, or the preset's.
+fn param(name: &'static str, values: Values, about: &'static str) -> Known {
+    Known { name, values, each: None, default: None, about }
+}
+
+fn with_default(name: &'static str, values: Values, default: Value, about: &'static str) -> Known {
+    Known { default: Some(default), ..param(name, values, about) }
+}
+
+fn positive() -> Values {
+    Values::Floats(Excluded(0.0), Unbounded)
+}
+
+fn names(names: &[&str]) -> Values {
+    Values::Names(names.iter().map(|name| (*name).to_owned()).collect())
+}
+
 /// The parameters of a training from scratch.
 fn of_training() -> Vec<Known> {
-    let row = |name, values, default: Value, about| Known {
-        name,
-        values,
-        each: None,
-        default: Some(default),
-        about,
-    };
-    let positive = || Values::Floats(Excluded(0.0), Unbounded);
     let share = || Values::Floats(Included(0.0), Excluded(1.0));
-    let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
     vec![
-        row("learning_rate", positive(), 0.001.into(), "learning rate"),
-        row("batch_size", Values::Integers(1, i64::MAX), 128.into(), "batch size"),
-        Known {
-            name: "epochs",
-            values: Values::Integers(1, i64::MAX),
-            each: None,
-            default: None,
-            about: "maximum number of epochs [default: --epochs]",
-        },
-        row("optimizer", names(&["adam", "adamw", "sgd"]), "adam".into(), "optimizer"),
-        row("momentum", share(), 0.9.into(), "momentum of sgd"),
-        row("weight_decay", Values::Floats(Included(0.0), Unbounded), 0.01.into(), "weight decay of adamw"),
-        row(
+        with_default("learning_rate", positive(), 0.001.into(), "learning rate"),
+        with_default("batch_size", Values::Integers(1, i64::MAX), 128.into(), "batch size"),
+        param("epochs", Values::Integers(1, i64::MAX), "maximum number of epochs [default: --epochs]"),
+        with_default("optimizer", names(&["adam", "adamw", "sgd"]), "adam".into(), "optimizer"),
+        with_default("momentum", share(), 0.9.into(), "momentum of sgd"),
+        with_default(
+            "weight_decay",
+            Values::Floats(Included(0.0), Unbounded),
+            0.01.into(),
+            "weight decay of adamw",
+        ),
+        with_default(
             "schedule",
             names(&["constant", "cosine"]),
             "constant".into(),
             "learning rate over the steps: constant, or rising to its value and falling along a cosine to 0",
         ),
-        row(
+        with_default(
             "warmup",
             share(),
             0.05.into(),
             "share of the steps over which the learning rate of cosine rises",
         ),
-        row(
+        with_default(
             "augment",
             names(&AugmentationPreset::ALL.map(AugmentationPreset::name)),
             "none".into(),
             "random changes of the training images",
         ),
-        row("mix", names(&["none", "mixup", "cutmix"]), "none".into(), "blending of training images"),
-        row(
+        with_default(
+            "mix",
+            names(&["none", "mixup", "cutmix"]),
+            "none".into(),
+            "blending of training images",
+        ),
+        with_default(
             "mix_alpha",
             positive(),
             0.2.into(),
             "the share of mixup and cutmix is drawn from Beta(alpha, alpha)",
         ),
-        row("label_smoothing", share(), 0.0.into(), "share of each label that is spread over all classes"),
+        with_default(
+            "label_smoothing",
+            share(),
+            0.0.into(),
+            "share of each label that is spread over all classes",
+        ),
     ]
 }
 
 /// The parameters of a fine-tuning of networks of up to `blocks` blocks.
 fn of_fine_tuning(blocks: i64) -> Vec<Known> {
-    let row = |name, values, default: Value, about| Known {
-        name,
-        values,
-        each: None,
-        default: Some(default),
-        about,
-    };
-    let preset = |name, values, about| Known { name, values, each: None, default: None, about };
-    let positive = || Values::Floats(Excluded(0.0), Unbounded);
-    let names = |names: &[&str]| Values::Names(names.iter().map(|name| (*name).to_owned()).collect());
     vec![
-        preset(
+        param(
             "blocks",
             Values::Integers(0, blocks),
             "number of blocks to train, counted from the last, which is the last layer; 0 trains that alone, on features",
         ),
-        preset("learning_rate", positive(), "learning rate of the last layer while the blocks are trained"),
-        preset(
+        param("learning_rate", positive(), "learning rate of the last layer while the blocks are trained"),
+        param(
             "layer_decay",
             Values::Floats(Excluded(0.0), Included(1.0)),
             "factor of the learning rate from each block to the one before it",
         ),
         Known {
             each: Some("blocks"),
-            ..preset(
+            ..param(
                 "block_rate",
                 positive(),
                 "with each = \"blocks\": factor of the learning rate of each trained block, the last one's first; in place of \
                  layer_decay",
             )
         },
-        preset("weight_decay", Values::Floats(Included(0.0), Unbounded), "weight decay of AdamW"),
-        preset("epochs", Values::Integers(1, i64::MAX), "maximum number of epochs for the blocks"),
-        preset("batch_size", Values::Integers(1, i64::MAX), "batch size while the blocks are trained"),
-        row(
+        param("weight_decay", Values::Floats(Included(0.0), Unbounded), "weight decay of AdamW"),
+        param("epochs", Values::Integers(1, i64::MAX), "maximum number of epochs for the blocks"),
+        param("batch_size", Values::Integers(1, i64::MAX), "batch size while the blocks are trained"),
+        with_default(
             "augment",
             names(&AugmentationPreset::ALL.map(AugmentationPreset::name)),
             "photos".into(),
             "random changes of the photos while the blocks are trained",
         ),
-        row("crops_from", names(&["reduced", "full"]), "reduced".into(), "what crops of photos are cut from"),
-        preset(
+        with_default(
+            "crops_from",
+            names(&["reduced", "full"]),
+            "reduced".into(),
+            "what crops of photos are cut from",
+        ),
+        param(
             "label_smoothing",
             Values::Floats(Included(0.0), Excluded(1.0)),
             "share of each label that is spread over all classes",
         ),
-        row("crop", names(&["auto", "squash", "center"]), "auto".into(), "how to fit non-square images"),
-        preset("input_size", Values::Integers(16, 2048), "height and width of the input"),
-        row("update_statistics", Values::Flags, false.into(), "let batch norm follow the new images"),
-        row("class_balanced", Values::Flags, false.into(), "show rare classes as often as frequent ones"),
+        with_default(
+            "crop",
+            names(&["auto", "squash", "center"]),
+            "auto".into(),
+            "how to fit non-square images",
+        ),
+        param("input_size", Values::Integers(16, 2048), "height and width of the input"),
+        with_default(
+            "update_statistics",
+            Values::Flags,
+            false.into(),
+            "let batch norm follow the new images",
+        ),
+        with_default(
+            "class_balanced",
+            Values::Flags,
+            false.into(),
+            "show rare classes as often as frequent ones",
+        ),
     ]
 }
 

@@ -41,7 +41,7 @@ struct Split {
     n: usize,
     /// Flags by number.
     is_good: Vec<bool>,
-    /// Of several objectives, what each adds to the hypervolume, by number.
+    /// Of several objectives, the weight of each that has values, by number.
     weights: BTreeMap<usize, f64>,
 }
 
@@ -119,7 +119,7 @@ fn float_order(a: f64, b: f64) -> Ordering {
 /// logarithmic.
 pub(super) struct Columns {
     pub(super) good: Vec<Vec<f64>>,
-    /// What each good one adds to the hypervolume of several objectives.
+    /// The weight of each good one.
     pub(super) good_weights: Vec<f64>,
     pub(super) bad: Vec<Vec<f64>>,
     /// The indices of the bad observations of a single parameter, ascending by value, where that is known.
@@ -182,15 +182,16 @@ impl History {
     }
 
     /// The observations of a space among the `n_good` best trials, and among the others and the running
-    /// ones. Trials without one of the parameters are passed over.
+    /// ones. Trials without one of the parameters are passed over. With `by_hypervolume` good trials of several objectives weigh as
+    /// much as they add to it, else all the same.
     pub(super) fn columns(
         &mut self,
         study: &StudyView<'_>,
         space: &[(&str, &Distribution)],
-        n_good: usize,
+        (n_good, by_hypervolume): (usize, bool),
         running: &[&FrozenTrial],
     ) -> Columns {
-        self.split(study, n_good);
+        self.split(study, n_good, by_hypervolume);
         for (name, distribution) in space {
             if let Some(observed) = self.values.get_mut(*name) {
                 observed.scale(distribution.is_log());
@@ -235,7 +236,7 @@ impl History {
     }
 
     /// Marks the `n_good` best usable trials.
-    fn split(&mut self, study: &StudyView<'_>, n_good: usize) {
+    fn split(&mut self, study: &StudyView<'_>, n_good: usize, by_hypervolume: bool) {
         if self.split.n == self.usable.len() && !self.split.is_good.is_empty() {
             return;
         }
@@ -248,9 +249,12 @@ impl History {
             let rows: Vec<_> = complete.iter().map(|(n, _)| study.losses(&study.trials[*n])).collect();
             let mut best = pareto::best(&rows, n_good);
             best.sort_unstable();
-            let good: Vec<_> = best.iter().map(|&i| rows[i].clone()).collect();
-            let numbers = best.iter().map(|&i| complete[i].0);
-            split.weights = numbers.zip(pareto::weights(&good)).collect();
+            let weights = if by_hypervolume {
+                pareto::weights(&best.iter().map(|&i| rows[i].clone()).collect::<Vec<_>>())
+            } else {
+                vec![1.0; best.len()]
+            };
+            split.weights = best.iter().map(|&i| complete[i].0).zip(weights).collect();
             let rest = pruned.iter().take(n_good - best.len()).map(|(number, _)| *number);
             split.weights.keys().copied().chain(rest).for_each(|number| split.is_good[number] = true);
             self.split = split;
