@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The arrows of the house, and no others.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("firstsight-ops", &[]),
     ("firstsight-data", &[]),
     ("firstsight-hpo", &[]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         "firstsight-transfer",
         &["firstsight-models", "firstsight-train", "firstsight-data", "firstsight-report"],
     ),
+    ("firstsight-serve", &["firstsight-data", "firstsight-transfer"]),
     (
         "firstsight-lecture",
         &[
@@ -47,6 +48,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "firstsight-transfer",
             "firstsight-report",
             "firstsight-handwriting",
+            "firstsight-serve",
             "firstsight-lecture",
         ],
     ),

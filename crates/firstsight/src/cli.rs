@@ -79,6 +79,8 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
+    /// Answer over HTTP with a run's network
+    Serve(commands::serve::Args),
     /// Visualize what a network's layers respond to
     Visualize(commands::visualize::Args),
     /// Search settings of a training or a fine-tuning
@@ -116,6 +118,7 @@ impl Command {
             Self::FineTune(args) => commands::fine_tune::run(args, context),
             Self::Evaluate(args) => commands::evaluate::run(args, context),
             Self::Predict(args) => commands::predict::run(args, context),
+            Self::Serve(args) => commands::serve::run(args, context),
             Self::Visualize(args) => commands::visualize::run(args, context),
             Self::Tune(args) => commands::tune::run(args, context),
             Self::Dataset(args) => commands::dataset::run(args, context),

@@ -83,6 +83,9 @@ pub struct Answer {
     pub note: Option<String>,
 }
 
+/// An image file, decoded by a classifier's [`input`](Classifier::input), or the error of reading it.
+pub type DecodedFile = (PathBuf, Result<DecodedImage, firstsight_data::Error>);
+
 /// What is said of an image and what was done to its file, or the error of reading it.
 type Decoded<A> = Result<(A, Option<String>), firstsight_data::Error>;
 
@@ -197,16 +200,7 @@ impl Classifier {
         options: &PredictOptions,
         mut on_row: impl FnMut(Row) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.target != Target::Class {
-            return Err(E::from(self.other_task()));
-        }
-        if let Some(temperature) = self.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
-            return Err(E::from(Error::Setting {
-                setting: "the temperature",
-                expected: "a number above 0".to_owned(),
-                found: temperature.to_string(),
-            }));
-        }
+        self.check_class_task()?;
         let mut images = images.into_iter();
         while let Some(rows) = self.next_rows(&mut images, |images| self.probabilities(images, options))? {
             for row in self.answers(rows, options) {
@@ -231,26 +225,74 @@ impl Classifier {
         if self.target == Target::Class {
             return Err(E::from(self.other_task()));
         }
-        let of_images = |images: &ImageDataset| {
-            let network = Inference::in_pool(&self.network, &self.packed);
-            let Outputs { values, n_outputs, .. } =
-                outputs(&network, &in_order(images, &self.input, &self.device)?)?;
-            Ok(values.chunks_exact(n_outputs).map(<[f32]>::to_vec).collect())
-        };
         let mut images = images.into_iter();
-        while let Some(rows) = self.next_rows(&mut images, of_images)? {
-            for (image, decoded) in rows {
-                let (answer, note) = match decoded {
-                    Ok((row, note)) => {
-                        let answer = TaskAnswer::of(&self.target, &self.label_names, &row);
-                        (Ok(answer.ok_or_else(|| self.other_task())?), note)
-                    }
-                    Err(error) => (Err(error), None),
-                };
-                on_row(TaskRow { image, answer, note })?;
+        while let Some(rows) = self.next_rows(&mut images, |images| self.outputs(images))? {
+            for row in self.task_answers(rows)? {
+                on_row(row)?;
             }
         }
         Ok(())
+    }
+
+    /// Answers for images that were decoded before, by the settings of [`input`](Self::input), in their order: one pass of the
+    /// network. For programs that decode elsewhere, such as a service.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict_images`](Self::predict_images).
+    pub fn predict_decoded(&self, images: Vec<DecodedFile>, options: &PredictOptions) -> Result<Vec<Row>> {
+        self.check_class_task()?;
+        let rows = self.rows_of(images, |images| self.probabilities(images, options))?;
+        Ok(self.answers(rows, options))
+    }
+
+    /// As [`predict_decoded`](Self::predict_decoded), for a network of several labels or of numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict_task`](Self::predict_task).
+    pub fn predict_decoded_task(&self, images: Vec<DecodedFile>) -> Result<Vec<TaskRow>> {
+        if self.target == Target::Class {
+            return Err(self.other_task());
+        }
+        self.task_answers(self.rows_of(images, |images| self.outputs(images))?)
+    }
+
+    fn check_class_task(&self) -> Result<()> {
+        if self.target != Target::Class {
+            return Err(self.other_task());
+        }
+        match self.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+            None => Ok(()),
+            Some(temperature) => Err(Error::Setting {
+                setting: "the temperature",
+                expected: "a number above 0".to_owned(),
+                found: temperature.to_string(),
+            }),
+        }
+    }
+
+    /// The network's own outputs for each image.
+    fn outputs(&self, images: &ImageDataset) -> Result<Vec<Vec<f32>>> {
+        let network = Inference::in_pool(&self.network, &self.packed);
+        let Outputs { values, n_outputs, .. } =
+            outputs(&network, &in_order(images, &self.input, &self.device)?)?;
+        Ok(values.chunks_exact(n_outputs).map(<[f32]>::to_vec).collect())
+    }
+
+    /// The answers by [`outputs`](Self::outputs).
+    fn task_answers(&self, rows: Vec<Numbered>) -> Result<Vec<TaskRow>> {
+        let row = |(image, decoded): Numbered| {
+            let (answer, note) = match decoded {
+                Ok((row, note)) => {
+                    let answer = TaskAnswer::of(&self.target, &self.label_names, &row);
+                    (Ok(answer.ok_or_else(|| self.other_task())?), note)
+                }
+                Err(error) => (Err(error), None),
+            };
+            Ok(TaskRow { image, answer, note })
+        };
+        rows.into_iter().map(row).collect()
     }
 
     fn other_task(&self) -> Error {
@@ -322,16 +364,25 @@ impl Classifier {
         batch.iter().zip(side_by_side).map(alone).collect()
     }
 
-    /// Decodes a batch, lets `answers` say something of each image that could be read, and puts it beside the file.
+    /// Decodes a batch for [`rows_of`](Self::rows_of).
     fn rows<A>(
         &self,
         batch: Vec<Sample>,
         answers: impl FnOnce(&ImageDataset) -> Result<Vec<A>>,
     ) -> Result<Vec<(PathBuf, Decoded<A>)>> {
-        let mut decoded = self.decoded(&batch);
+        let decoded = self.decoded(&batch);
+        self.rows_of(batch.iter().map(Sample::path).zip(decoded).collect(), answers)
+    }
+
+    /// Lets `answers` say something of each image that could be read, and puts it beside the file.
+    fn rows_of<A>(
+        &self,
+        mut decoded: Vec<DecodedFile>,
+        answers: impl FnOnce(&ImageDataset) -> Result<Vec<A>>,
+    ) -> Result<Vec<(PathBuf, Decoded<A>)>> {
         let mut pixels = Vec::new();
         let mut n = 0;
-        for image in decoded.iter_mut().flatten() {
+        for image in decoded.iter_mut().filter_map(|(_, image)| image.as_mut().ok()) {
             pixels.append(&mut image.pixels);
             n += 1;
         }
@@ -339,8 +390,8 @@ impl Classifier {
         let (unknown, size) = (vec![0; n], (height, width, channels));
         let images = ImageDataset::from_pixels(pixels, size, unknown, self.label_names.clone())?;
         let mut answers = if n > 0 { answers(&images)? } else { Vec::new() }.into_iter();
-        let mut rows = Vec::with_capacity(batch.len());
-        for (sample, decoded) in batch.into_iter().zip(decoded) {
+        let mut rows = Vec::with_capacity(decoded.len());
+        for (path, decoded) in decoded {
             let row = match decoded {
                 Ok(decoded) => match answers.next() {
                     Some(answer) => Ok((answer, decoded.note)),
@@ -348,7 +399,7 @@ impl Classifier {
                 },
                 Err(error) => Err(error),
             };
-            rows.push((sample.path(), row));
+            rows.push((path, row));
         }
         Ok(rows)
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answer_json;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
 pub mod check;
@@ -33,8 +34,9 @@ pub mod task;
 pub mod training;
 mod transfer_model;
 
+pub use answer_json::{AnswerJson, TaskAnswerJson};
 pub use class_means::ClassMeans;
-pub use classifier::{Answer, Classifier, PredictOptions, Prediction, Row};
+pub use classifier::{Answer, Classifier, DecodedFile, PredictOptions, Prediction, Row};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
 pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, Tally, cross_validate};
 pub use error::{Error, Result, Smaller};

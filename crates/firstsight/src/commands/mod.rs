@@ -8,6 +8,7 @@ pub(crate) mod fine_tune;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod reproduce_lecture;
+pub(crate) mod serve;
 pub(crate) mod summary;
 pub(crate) mod train;
 pub(crate) mod tune;

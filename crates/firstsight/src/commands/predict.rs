@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_data::{OnError, Sample, scan_images_with};
-use firstsight_transfer::{Classifier, Interrupted, PredictOptions, Row, RowFormat, Target, Thresholds};
+use firstsight_transfer::{
+    AnswerJson, Classifier, Interrupted, PredictOptions, Row, RowFormat, Target, Thresholds,
+};
 
 use self::json_rows::JsonRows;
 use self::output::Output;
 use crate::{
     context::Context,
     data::{self, TableArgs},
-    json::AnswerJson,
     network::NetworkArgs,
     reading::SomeUnreadable,
     values,

@@ -3,8 +3,7 @@
 use anyhow::{Result, bail};
 use firstsight_data::{Sample, Task};
 use firstsight_transfer::task::{LabelAnswer, TaskAnswer, TaskRow};
-use firstsight_transfer::{Classifier, RowFormat};
-use serde::Serialize;
+use firstsight_transfer::{Classifier, RowFormat, TaskAnswerJson};
 
 use super::json_rows::JsonRows;
 use super::output::Output;
@@ -46,29 +45,6 @@ pub(super) fn run(
     let ended = rows.map_or(Ok(()), Rows::end);
     done.and(ended)?;
     if is_root { tally.end() } else { Ok(()) }
-}
-
-/// An image with its answer.
-#[derive(Serialize)]
-struct RowJson<'a> {
-    image: String,
-    #[serde(flatten)]
-    answer: Option<&'a TaskAnswer>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repaired: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-impl<'a> From<&'a TaskRow> for RowJson<'a> {
-    fn from(row: &'a TaskRow) -> Self {
-        Self {
-            image: row.image.display().to_string(),
-            answer: row.answer.as_ref().ok(),
-            repaired: row.note.as_deref(),
-            error: row.answer.as_ref().err().map(ToString::to_string),
-        }
-    }
 }
 
 /// The rows as they are printed.
@@ -117,8 +93,8 @@ impl Rows {
                 let image = row.image.display().to_string();
                 output.csv(std::iter::once(image).chain(cells).chain([error, note]))?;
             }
-            Self::JsonLines(output) => output.json(&RowJson::from(row))?,
-            Self::Json(rows) => rows.print(&RowJson::from(row))?,
+            Self::JsonLines(output) => output.json(&TaskAnswerJson::from(row))?,
+            Self::Json(rows) => rows.print(&TaskAnswerJson::from(row))?,
         }
         Ok(())
     }

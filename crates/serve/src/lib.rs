@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod access;
+mod batches;
+mod decoding;
+mod error;
+mod limits;
+mod metrics;
+mod multipart;
+mod predict;
+mod reply;
+mod request;
+mod server;
+mod service;
+
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use server::{ServeConfig, Server};
+
+/// The OpenAPI document of the service, as `GET /openapi.json` answers it.
+pub const OPENAPI: &str = include_str!("../assets/openapi.json");
