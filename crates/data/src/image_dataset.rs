@@ -45,8 +45,8 @@ pub struct ImageDataset {
     /// Height, width, channels.
     size: (usize, usize, usize),
     /// Index of each image in `source`.
-    indices: Arc<[usize]>,
-    labels: Labels,
+    indices: Arc<[u32]>,
+    labels: Arc<Labels>,
     classes: Arc<[String]>,
     excluded: Arc<[(PathBuf, String)]>,
     /// By index in `source`.
@@ -146,8 +146,8 @@ impl ImageDataset {
         Self {
             source,
             size,
-            indices: (0..labels.len()).collect(),
-            labels,
+            indices: (0..labels.len() as u32).collect(),
+            labels: labels.into(),
             classes: classes.into(),
             excluded: [].into(),
             notes: Arc::default(),
@@ -180,7 +180,7 @@ impl ImageDataset {
     ///
     /// If `i` is not less than [`len`](Self::len).
     pub fn image(&self, i: usize) -> Result<Cow<'_, [u8]>> {
-        self.source.image(self.indices[i])
+        self.source.image(self.indices[i] as usize)
     }
 
     /// The XXH64 of one image's pixels, equal for equal images.
@@ -189,7 +189,7 @@ impl ImageDataset {
     ///
     /// If `i` is not less than [`len`](Self::len).
     pub fn checksum(&self, i: usize) -> u64 {
-        self.source.checksum(self.indices[i])
+        self.source.checksum(self.indices[i] as usize)
     }
 
     /// Whether each use of an image decodes its file, since memory and the cache do not hold all of them.
@@ -221,7 +221,7 @@ impl ImageDataset {
             ));
         }
         labels.check(classes.len())?;
-        Ok(Self { labels, classes: classes.into(), ..self })
+        Ok(Self { labels: labels.into(), classes: classes.into(), ..self })
     }
 
     /// The names of the classes, by label; for numbers, the one name of what they are.
@@ -235,7 +235,7 @@ impl ImageDataset {
     ///
     /// If `i` is not less than [`len`](Self::len).
     pub fn path(&self, i: usize) -> Option<PathBuf> {
-        self.source.path(self.indices[i])
+        self.source.path(self.indices[i] as usize)
     }
 
     /// The files that could not be decoded, each with the reason.
@@ -249,7 +249,7 @@ impl ImageDataset {
     ///
     /// If `i` is not less than [`len`](Self::len).
     pub fn note(&self, i: usize) -> Option<&str> {
-        self.notes.get(&self.indices[i]).map(String::as_str)
+        self.notes.get(&(self.indices[i] as usize)).map(String::as_str)
     }
 
     /// The images at `indices`, in this order, with the same classes; the pixels are shared.
@@ -260,7 +260,7 @@ impl ImageDataset {
     pub fn subset(&self, indices: &[usize]) -> Self {
         Self {
             indices: indices.iter().map(|&i| self.indices[i]).collect(),
-            labels: self.labels.subset(indices),
+            labels: self.labels.subset(indices).into(),
             ..self.clone()
         }
     }
@@ -270,7 +270,7 @@ impl ImageDataset {
     /// The images are grouped by class; see [`balanced`](crate::balanced). Images that do not have one class each are
     /// left as they are.
     pub fn balanced(&self) -> Self {
-        match &self.labels {
+        match &*self.labels {
             Labels::Class(labels) => self.subset(&balanced(labels)),
             Labels::MultiLabel(_) | Labels::Value(_) => self.clone(),
         }

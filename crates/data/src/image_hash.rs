@@ -46,9 +46,10 @@ const PAIRS_OF_ONE: usize = 16;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageHash {
-    /// The 8 × 8 lowest frequencies, compared with their own median: Zauner's pHash, the index of the search.
-    low: u64,
-    bits: [u64; 4],
+    /// The 8 × 8 lowest frequencies, compared with their own median: Zauner's pHash, the index of the search. In bytes, as the
+    /// other bits, since words would take room for their alignment.
+    low: [u8; 8],
+    bits: [[u8; 8]; 4],
     detail: u8,
 }
 
@@ -82,12 +83,14 @@ impl ImageHash {
         let low = std::array::from_fn(|i| frequencies[i / LOW * FREQUENCIES + i % LOW]);
         let [low] = above_median::<{ LOW * LOW }, 1>(low);
         let bits = above_median::<{ FREQUENCIES * FREQUENCIES }, 4>(frequencies);
-        Ok(Self { low, bits, detail: detail(&gray) })
+        Ok(Self { low: low.to_le_bytes(), bits: bits.map(u64::to_le_bytes), detail: detail(&gray) })
     }
 
     /// The number of bits that differ, from 0 to 256. Two unrelated pictures are about 128 apart.
     pub fn distance(&self, other: &Self) -> u32 {
-        self.bits.iter().zip(&other.bits).map(|(a, b)| (a ^ b).count_ones()).sum()
+        let differing =
+            |(a, b): (&[u8; 8], &[u8; 8])| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)).count_ones();
+        self.bits.iter().zip(&other.bits).map(differing).sum()
     }
 
     /// How much there is to see, from 0 for one color to 100: PDQ's quality, the sum of gradients. Below
@@ -96,8 +99,12 @@ impl ImageHash {
         self.detail
     }
 
+    fn low(&self) -> u64 {
+        u64::from_le_bytes(self.low)
+    }
+
     fn part(&self, part: u32) -> u16 {
-        (self.low >> (part * PART_BITS)) as u16
+        (self.low() >> (part * PART_BITS)) as u16
     }
 }
 
@@ -119,22 +126,30 @@ pub struct NearPair {
 /// two hashes of 64 bits that differ in 11 at most differ in 2 at most in one of their four parts. Up to some hundred thousand
 /// pictures the time is nearly proportional to their number, beyond that to its square: a hash is compared with 1 in 120 of all.
 pub fn near_pairs(hashes: &[ImageHash]) -> Vec<NearPair> {
+    near_pairs_of(hashes.len(), |picture| Some(&hashes[picture]))
+}
+
+/// As [`near_pairs`], of `n` pictures whose hashes lie elsewhere. Those without one are near none.
+pub fn near_pairs_of<'a>(n: usize, hash: impl Fn(usize) -> Option<&'a ImageHash> + Sync) -> Vec<NearPair> {
+    let detailed = |picture| hash(picture).filter(|hash| hash.detail >= ImageHash::LEAST_DETAIL);
     let flips = flips(LOW_DISTANCE / PARTS);
     let mut all: Vec<NearPair> = Vec::new();
     // One part of the index is in memory at a time.
     for part in 0..PARTS {
-        let index = PartIndex::new(hashes, part);
-        let near = |first: usize| {
-            let hash = &hashes[first];
+        let index = PartIndex::new(n, detailed, part);
+        let near = |&first: &u32| {
             let mut pairs = Vec::new();
-            let flips = if hash.detail < ImageHash::LEAST_DETAIL { &[] } else { &flips[..] };
-            for (lows, pictures) in flips.iter().map(|flip| index.bucket(hash.part(part) ^ flip)) {
+            let first = first as usize;
+            let Some(of_first) = detailed(first) else { return pairs };
+            let low_of_first = of_first.low();
+            for (lows, pictures) in flips.iter().map(|flip| index.bucket(of_first.part(part) ^ flip)) {
                 for (low, &second) in lows.iter().zip(pictures) {
                     let second = second as usize;
-                    if (hash.low ^ low).count_ones() > LOW_DISTANCE || second <= first {
+                    if (low_of_first ^ low).count_ones() > LOW_DISTANCE || second <= first {
                         continue;
                     }
-                    let distance = hash.distance(&hashes[second]);
+                    let Some(of_second) = detailed(second) else { continue };
+                    let distance = of_first.distance(of_second);
                     if distance <= ImageHash::NEAR {
                         pairs.push(NearPair { first, second, distance });
                     }
@@ -144,7 +159,8 @@ pub fn near_pairs(hashes: &[ImageHash]) -> Vec<NearPair> {
             pairs.truncate(PAIRS_OF_ONE);
             pairs
         };
-        all.par_extend((0..hashes.len()).into_par_iter().flat_map_iter(near));
+        // In the order of the index: pictures of one value are compared with the same others, which are then in the processor's cache.
+        all.par_extend(index.pictures.par_iter().flat_map_iter(near));
     }
     all.par_sort_unstable();
     all.dedup();
@@ -164,23 +180,24 @@ struct PartIndex {
 }
 
 impl PartIndex {
-    fn new(hashes: &[ImageHash], part: u32) -> Self {
-        let detailed = || (0u32..).zip(hashes).filter(|(_, hash)| hash.detail >= ImageHash::LEAST_DETAIL);
+    fn new<'a>(n: usize, hash: impl Fn(usize) -> Option<&'a ImageHash>, part: u32) -> Self {
+        let hashed = || (0..n).filter_map(|picture| Some((picture, hash(picture)?)));
         let mut starts = vec![0u32; (1 << PART_BITS) + 1];
-        for (_, hash) in detailed() {
+        for (_, hash) in hashed() {
             starts[usize::from(hash.part(part)) + 1] += 1;
         }
         for value in 1..starts.len() {
             starts[value] += starts[value - 1];
         }
         let mut next = starts.clone();
-        let mut pictures = vec![0; starts.last().copied().unwrap_or(0) as usize];
-        for (picture, hash) in detailed() {
+        let n = starts.last().copied().unwrap_or(0) as usize;
+        let (mut pictures, mut lows) = (vec![0; n], vec![0; n]);
+        for (picture, hash) in hashed() {
             let place = &mut next[usize::from(hash.part(part))];
-            pictures[*place as usize] = picture;
+            pictures[*place as usize] = picture as u32;
+            lows[*place as usize] = hash.low();
             *place += 1;
         }
-        let lows = pictures.iter().map(|&picture| hashes[picture as usize].low).collect();
         Self { starts, pictures, lows }
     }
 

@@ -96,7 +96,7 @@ pub use image_dataset::{DecodeOptions, PixelStore};
 #[cfg(feature = "decode")]
 pub use image_facts::{Colors, ImageFacts};
 #[cfg(feature = "decode")]
-pub use image_hash::{ImageHash, NearPair, near_pairs};
+pub use image_hash::{ImageHash, NearPair, near_pairs, near_pairs_of};
 pub use image_name::is_image_name;
 pub use input_spec::{IMAGENET_MEAN, IMAGENET_STD, InputSpec};
 #[cfg(feature = "decode")]

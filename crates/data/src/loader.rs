@@ -1,5 +1,6 @@
 //! Batches of decoded images.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -168,18 +169,21 @@ impl Batches for Loader {
         own: Vec<usize>,
     ) -> Box<dyn Iterator<Item = Result<Shard>> + '_> {
         let order = self.sampling.indices(self.n_examples(), epoch);
-        let batches: Vec<&[usize]> = order.chunks(self.source.batch_size).collect();
+        let size = self.source.batch_size;
         let shard = |number: usize| {
-            let batch = batches.get(number / n)?;
-            Some((batch[cut(batch.len(), n, number % n)].to_vec(), batch.len()))
+            let start = number / n * size;
+            let of = order.len().saturating_sub(start).min(size);
+            let Range { start: from, end: to } = cut(of, n, number % n);
+            (of > 0).then_some((start + from..start + to, of))
         };
-        let (mut parts, sizes): (Vec<Vec<usize>>, Vec<usize>) = own.into_iter().map_while(shard).unzip();
-        let is_empty: Vec<bool> = parts.iter().map(Vec::is_empty).collect();
+        let (mut parts, sizes): (Vec<Range<usize>>, Vec<usize>) = own.into_iter().map_while(shard).unzip();
+        let is_empty: Vec<bool> = parts.iter().map(Range::is_empty).collect();
         parts.retain(|part| !part.is_empty());
         let expected = parts.len();
         // Parts of batches are smaller, so more of them wait.
-        let prefetch = self.prefetch * expected.div_ceil(batches.len().max(1));
-        let mut values = Values::start(self.source.clone(), epoch, parts, prefetch);
+        let prefetch = self.prefetch * expected.div_ceil(self.n_batches().max(1));
+        let epoch = Arc::new(Epoch { source: self.source.clone(), epoch, order, parts });
+        let mut values = Values::start(epoch, prefetch);
         let (mut found, mut stopped) = (0, false);
         Box::new(is_empty.into_iter().zip(sizes).map_while(move |(is_empty, of)| {
             if stopped {
@@ -269,25 +273,39 @@ impl Source {
     }
 }
 
-/// The values of batches or parts of them, in order, prepared by this thread or ahead by another.
+/// The batches of an epoch or parts of them.
+struct Epoch {
+    source: Arc<Source>,
+    epoch: usize,
+    order: Vec<usize>,
+    /// Where in the order each part is.
+    parts: Vec<Range<usize>>,
+}
+
+impl Epoch {
+    fn values(&self, part: usize) -> Option<Result<BatchValues>> {
+        let part = self.parts.get(part)?;
+        Some(self.source.values(self.epoch, &self.order[part.clone()]))
+    }
+}
+
+/// The values of an epoch's parts, in order, prepared by this thread or ahead by another.
 enum Values {
-    Here { source: Arc<Source>, epoch: usize, parts: std::vec::IntoIter<Vec<usize>> },
+    Here { epoch: Arc<Epoch>, part: usize },
     Ahead { receiver: Option<Receiver<Result<BatchValues>>>, worker: Option<JoinHandle<()>> },
 }
 
 impl Values {
-    /// Each part is the indices of its examples.
-    fn start(source: Arc<Source>, epoch: usize, parts: Vec<Vec<usize>>, prefetch: usize) -> Self {
+    fn start(epoch: Arc<Epoch>, prefetch: usize) -> Self {
         let Some(waiting) = prefetch.checked_sub(1) else {
-            return Self::Here { source, epoch, parts: parts.into_iter() };
+            return Self::Here { epoch, part: 0 };
         };
         // The worker holds one more batch.
         let (sender, receiver) = sync_channel(waiting);
         let worker = {
-            let (source, parts) = (source.clone(), parts.clone());
+            let epoch = epoch.clone();
             let work = move || {
-                for indices in parts {
-                    let values = source.values(epoch, &indices);
+                for values in (0..).map_while(|part| epoch.values(part)) {
                     let is_last = values.is_err();
                     if sender.send(values).is_err() || is_last {
                         return;
@@ -300,14 +318,17 @@ impl Values {
             Ok(worker) => Self::Ahead { receiver: Some(receiver), worker: Some(worker) },
             Err(error) => {
                 tracing::warn!(%error, "cannot start a thread to prepare batches; preparing them in place");
-                Self::Here { source, epoch, parts: parts.into_iter() }
+                Self::Here { epoch, part: 0 }
             }
         }
     }
 
     fn next(&mut self) -> Option<Result<BatchValues>> {
         match self {
-            Self::Here { source, epoch, parts } => Some(source.values(*epoch, &parts.next()?)),
+            Self::Here { epoch, part } => {
+                *part += 1;
+                epoch.values(*part - 1)
+            }
             Self::Ahead { receiver, .. } => receiver.as_ref()?.recv().ok(),
         }
     }

@@ -8,6 +8,7 @@ use firstsight_data::{DatasetFolder, Sample, ScanOptions, SkipReason, Skipped, T
 use firstsight_transfer::{Error, RunFolder, Runtime, Splits};
 
 use crate::{
+    process::return_freed_memory,
     splitting::{SplitArgs, Work},
     values,
 };
@@ -133,7 +134,9 @@ impl DataArgs {
         if dataset.val.is_some() {
             split.check_given(&dataset.path)?;
         }
-        Ok(Splits::new(&root, dataset, split.config(), runtime)?)
+        let splits = Splits::new(&root, dataset, split.config(), runtime)?;
+        return_freed_memory();
+        Ok(splits)
     }
 
     /// The flags about labels as they were typed.
@@ -212,6 +215,7 @@ fn announced(dataset: DatasetFolder, runtime: &Runtime) -> Result<DatasetFolder>
     for skipped in dataset.left_out() {
         tracing::info!(path = %skipped.path.display(), reason = %skipped.reason, "left out");
     }
+    return_freed_memory();
     Ok(dataset)
 }
 

@@ -15,6 +15,16 @@ pub(crate) fn tune_glibc_malloc() {
     }
 }
 
+/// Gives freed memory back to the system, which glibc's allocator keeps otherwise. Making the lists of many images takes more memory
+/// than the lists themselves.
+pub(crate) fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim takes the allocator's locks, and touches free blocks alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Shortens the busy waiting of candle's own threads, which would otherwise occupy a core for a millisecond after each
 /// operation. An existing setting of candle's variable wins.
 pub(crate) fn limit_candle_spin() {

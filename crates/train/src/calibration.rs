@@ -1,6 +1,9 @@
 //! Calibration of probabilities: how far they may be trusted, and temperature scaling.
 
+use std::borrow::Cow;
+
 use crate::Predictions;
+use crate::metric::argmax;
 
 /// The predictions whose confidence lies in one interval. Confidence is the probability of the predicted class.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,12 +27,40 @@ const SENSIBLE: f64 = 5.0;
 /// Folds of the cross-validation of a temperature.
 const FOLDS: usize = 5;
 
-impl Predictions {
+/// Predictions at a temperature. Nothing is kept: each row is computed when it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Calibrated<'a> {
+    predictions: &'a Predictions,
+    temperature: Option<f64>,
+}
+
+impl<'a> Calibrated<'a> {
+    /// The probabilities of example `i`: softmax(z / T) of the logits z.
+    pub fn row(&self, i: usize) -> Cow<'a, [f32]> {
+        let row = self.predictions.row(i);
+        match self.temperature {
+            Some(t) => scaled(row, 1.0 / t).into_iter().map(|p| p as f32).collect(),
+            None => row.into(),
+        }
+    }
+
+    /// The most probable class of example `i`, with its probability.
+    pub fn top(&self, i: usize) -> (u32, f32) {
+        let row = self.row(i);
+        let class = argmax(&row);
+        (class as u32, row[class])
+    }
+
+    /// The probability of the label of example `i`.
+    pub fn of_label(&self, i: usize) -> f32 {
+        self.row(i)[self.predictions.labels[i] as usize]
+    }
+
     /// The reliability diagram: predictions by confidence in `bins` intervals of equal width (Guo et al. 2017,
     /// section 2).
     pub fn reliability(&self, bins: usize) -> Vec<ConfidenceBin> {
         let mut sums = vec![(0usize, 0.0, 0usize); bins];
-        for (i, &label) in self.labels.iter().enumerate() {
+        for (i, &label) in self.predictions.labels.iter().enumerate() {
             let (class, confidence) = self.top(i);
             let bin = ((f64::from(confidence) * bins as f64).ceil() as usize).clamp(1, bins) - 1;
             let (n, confidences, right) = &mut sums[bin];
@@ -51,13 +82,41 @@ impl Predictions {
     }
 
     /// The expected calibration error: Σ n_b / n · |accuracy_b − confidence_b| over the intervals of
-    /// [`Predictions::reliability`] (Guo et al. 2017, equation 3). 0 without predictions.
+    /// [`Calibrated::reliability`] (Guo et al. 2017, equation 3). 0 without predictions.
     pub fn expected_calibration_error(&self, bins: usize) -> f64 {
         let gap = |bin: ConfidenceBin| match (bin.accuracy, bin.confidence) {
             (Some(accuracy), Some(confidence)) => bin.n as f64 * (accuracy - confidence).abs(),
             _ => 0.0,
         };
-        self.reliability(bins).into_iter().map(gap).sum::<f64>() / (self.len().max(1)) as f64
+        self.reliability(bins).into_iter().map(gap).sum::<f64>() / (self.predictions.len().max(1)) as f64
+    }
+
+    /// Mean cross-entropy: −ln of the probability of each example's label.
+    pub fn cross_entropy(&self) -> f64 {
+        let n = self.predictions.len();
+        (0..n).map(|i| -log(self.of_label(i))).sum::<f64>() / n as f64
+    }
+}
+
+impl Predictions {
+    /// The predictions at a temperature, or as they are.
+    pub fn calibrated(&self, temperature: Option<f64>) -> Calibrated<'_> {
+        Calibrated { predictions: self, temperature }
+    }
+
+    /// [`Calibrated::reliability`] of the predictions as they are.
+    pub fn reliability(&self, bins: usize) -> Vec<ConfidenceBin> {
+        self.calibrated(None).reliability(bins)
+    }
+
+    /// [`Calibrated::expected_calibration_error`] of the predictions as they are.
+    pub fn expected_calibration_error(&self, bins: usize) -> f64 {
+        self.calibrated(None).expected_calibration_error(bins)
+    }
+
+    /// [`Calibrated::cross_entropy`] of the predictions as they are.
+    pub fn cross_entropy(&self) -> f64 {
+        self.calibrated(None).cross_entropy()
     }
 
     /// The temperature T that makes the probabilities softmax(z / T) of the logits z most likely for the labels: the one of
@@ -77,14 +136,18 @@ impl Predictions {
     /// assert!((confidence - 0.75).abs() < 1e-3);
     /// ```
     pub fn best_temperature(&self) -> Option<f64> {
-        let all_right = self.labels.iter().enumerate().all(|(i, &label)| self.top(i).0 == label);
-        if all_right {
+        self.best_temperature_of(0..self.len())
+    }
+
+    fn best_temperature_of(&self, examples: impl Iterator<Item = usize> + Clone) -> Option<f64> {
+        let is_right = |i: usize| self.top(i).0 == self.labels[i];
+        if examples.clone().all(is_right) {
             return None;
         }
         // The cross-entropy is convex in 1 / T: Newton's method, within bounds that close in on the zero of its slope.
         let (mut low, mut high, mut inverse) = (1.0 / HOTTEST, HOTTEST, 1.0);
         for _ in 0..100 {
-            let (slope, curvature) = self.slope(inverse);
+            let (slope, curvature) = self.slope(inverse, examples.clone());
             if slope > 0.0 {
                 high = inverse;
             } else {
@@ -112,11 +175,13 @@ impl Predictions {
         order.sort_by_key(|&i| self.labels[i]);
         let mut gains = Vec::with_capacity(order.len());
         for fold in 0..FOLDS {
-            let (held, rest): (Vec<(usize, usize)>, Vec<_>) =
-                order.iter().copied().enumerate().partition(|(rank, _)| rank % FOLDS == fold);
+            let side = |held: bool| {
+                let ranked = order.iter().enumerate();
+                ranked.filter(move |(rank, _)| (rank % FOLDS == fold) == held).map(|(_, &i)| i)
+            };
             // Without a mistake the lowest temperature is the best.
-            let t = sensible(self.at(&rest).best_temperature().unwrap_or(0.0));
-            for (_, i) in held {
+            let t = sensible(self.best_temperature_of(side(false)).unwrap_or(0.0));
+            for i in side(true) {
                 let (row, label) = (self.row(i), self.labels[i] as usize);
                 gains.push(
                     scaled(row, 1.0 / t)[label].max(f64::MIN_POSITIVE).ln() - scaled(row, 1.0)[label].ln(),
@@ -129,20 +194,11 @@ impl Predictions {
         (mean > 2.0 * (variance / n).sqrt()).then(|| sensible(best))
     }
 
-    /// The examples at the second of these places.
-    fn at(&self, places: &[(usize, usize)]) -> Self {
-        Self {
-            probabilities: places.iter().flat_map(|&(_, i)| self.row(i)).copied().collect(),
-            labels: places.iter().map(|&(_, i)| self.labels[i]).collect(),
-            n_classes: self.n_classes,
-        }
-    }
-
-    /// First and second derivative of the cross-entropy's sum with respect to 1 / T.
-    fn slope(&self, inverse: f64) -> (f64, f64) {
+    /// First and second derivative of the cross-entropy's sum over examples with respect to 1 / T.
+    fn slope(&self, inverse: f64, examples: impl Iterator<Item = usize>) -> (f64, f64) {
         let (mut slope, mut curvature) = (0.0, 0.0);
-        for (i, &label) in self.labels.iter().enumerate() {
-            let row = self.row(i);
+        for i in examples {
+            let (row, label) = (self.row(i), self.labels[i]);
             let scaled = scaled(row, inverse);
             let (mut mean, mut square) = (0.0, 0.0);
             for (p, &q) in scaled.iter().zip(row) {
@@ -159,15 +215,12 @@ impl Predictions {
     /// The probabilities at temperature `t`: softmax(z / t) of the logits z.
     #[must_use]
     pub fn with_temperature(&self, t: f64) -> Self {
-        let probabilities = self.probabilities.chunks_exact(self.n_classes.max(1));
-        let probabilities = probabilities.flat_map(|row| scaled(row, 1.0 / t)).map(|p| p as f32).collect();
-        Self { probabilities, ..self.clone() }
-    }
-
-    /// Mean cross-entropy: −ln of the probability of each example's label.
-    pub fn cross_entropy(&self) -> f64 {
-        let of = |(i, label): (usize, &u32)| -log(self.row(i)[*label as usize]);
-        self.labels.iter().enumerate().map(of).sum::<f64>() / self.len() as f64
+        let mut scaled = self.clone();
+        for i in 0..self.len() {
+            scaled.probabilities[i * self.n_classes..][..self.n_classes]
+                .copy_from_slice(&self.calibrated(Some(t)).row(i));
+        }
+        scaled
     }
 }
 

@@ -21,7 +21,7 @@ mod optim;
 mod schedule;
 mod sharding;
 
-pub use calibration::ConfidenceBin;
+pub use calibration::{Calibrated, ConfidenceBin};
 pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainEnd};
 pub use class_figures::{ClassFigures, MacroAverages};
 #[cfg(feature = "mpi")]

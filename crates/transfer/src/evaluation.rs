@@ -1,11 +1,10 @@
 //! Images with what a network makes of them.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use firstsight_data::{ImageDataset, InputSpec};
 use firstsight_models::ImageClassifier;
-use firstsight_train::{Metrics, Predictions};
+use firstsight_train::{Calibrated, Metrics, Predictions};
 
 use crate::task::{Target, TaskEvaluation as _};
 use crate::{ClassMeans, EvaluationFigures, Figures, Rejection, Result, Runtime, Thresholds};
@@ -48,11 +47,8 @@ impl Evaluation {
     }
 
     /// The probabilities at the temperature, if there is one.
-    pub fn calibrated(&self) -> Cow<'_, Predictions> {
-        match self.temperature {
-            Some(temperature) => Cow::Owned(self.predictions.with_temperature(temperature)),
-            None => Cow::Borrowed(&self.predictions),
-        }
+    pub fn calibrated(&self) -> Calibrated<'_> {
+        self.predictions.calibrated(self.temperature)
     }
 
     /// Loss and accuracy.
@@ -69,6 +65,6 @@ impl Evaluation {
     pub fn rejections(&self, thresholds: &Thresholds) -> Vec<Option<Rejection>> {
         let calibrated = self.calibrated();
         let distance = |i: usize| self.distances.as_ref().map(|distances| distances[i]);
-        (0..calibrated.len()).map(|i| thresholds.judge(calibrated.row(i), distance(i))).collect()
+        (0..self.predictions.len()).map(|i| thresholds.judge(&calibrated.row(i), distance(i))).collect()
     }
 }

@@ -18,16 +18,16 @@ pub fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Evaluation)
         let mut table = csv::Writer::from_writer(file);
         table.write_record(columns)?;
         for (split, measured) in splits {
-            let (classes, predictions) = (measured.images.classes(), measured.calibrated());
-            for (i, &label) in predictions.labels.iter().enumerate() {
-                let (class, probability) = predictions.top(i);
+            let (classes, calibrated) = (measured.images.classes(), measured.calibrated());
+            for (i, &label) in measured.predictions.labels.iter().enumerate() {
+                let (class, probability) = calibrated.top(i);
                 table.write_record([
                     measured.path(i, root).unwrap_or_else(|| i.to_string()).as_str(),
                     split,
                     &classes[label as usize],
                     &classes[class as usize],
                     &probability.to_string(),
-                    &predictions.row(i)[label as usize].to_string(),
+                    &calibrated.of_label(i).to_string(),
                     measured.images.note(i).unwrap_or_default(),
                 ])?;
             }

@@ -71,8 +71,8 @@ impl Reject {
     /// What validation images say. `None` without images.
     pub fn new(val: &Evaluation, means: Option<ClassMeans>) -> Option<Self> {
         let calibrated = val.calibrated();
-        let improbability = |(i, &label): (usize, &u32)| 1.0 - calibrated.row(i)[label as usize];
-        let improbabilities = sorted(calibrated.labels.iter().enumerate().map(improbability).collect());
+        let improbability = |i| 1.0 - calibrated.of_label(i);
+        let improbabilities = sorted((0..val.predictions.len()).map(improbability).collect());
         let distances = sorted(val.distances.clone().unwrap_or_default());
         let means = means.filter(|_| !distances.is_empty());
         (!improbabilities.is_empty()).then_some(Self { means, improbabilities, distances })

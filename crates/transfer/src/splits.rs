@@ -212,8 +212,7 @@ impl Splits {
             notes.iter().for_each(|note| runtime.message(note));
         }
         let files = FileNotes::of_skipped(&self.skipped);
-        let options = self.options.clone();
-        Ok(Provenance { record: SplitRecord::new(self), split: self.describe(), notes, files, options })
+        Ok(Provenance { splits: self.clone(), split: self.describe(), notes, files })
     }
 
     /// What a user should know of the data, each a sentence: classes without validation images, images that are in two
@@ -303,16 +302,14 @@ impl Split {
 /// Where a training's images came from, for its run folder and its report.
 #[derive(Debug, Clone)]
 pub struct Provenance {
-    /// The files of each split.
-    pub record: SplitRecord,
+    /// The files of each split, and how labels and images were found.
+    pub splits: Splits,
     /// How validation images came about: see [`Splits::describe`].
     pub split: String,
     /// What there is to say of the data: see [`Splits::notes`].
     pub notes: Vec<String>,
     /// Files that are not read, or not as they are.
     pub files: FileNotes,
-    /// How labels and images were found.
-    pub options: ScanOptions,
 }
 
 impl Provenance {

@@ -281,9 +281,9 @@ impl Training {
     ) -> Result<Trained<E>> {
         check_task::<E>(splits.train.targets())?;
         let started = Instant::now();
-        let record = splits.provenance.as_ref().map(|provenance| &provenance.record);
-        if let (Some(record), true) = (record, resume) {
-            run.check_split(record)?;
+        let images = splits.provenance.as_ref().map(|provenance| &provenance.splits);
+        if let (Some(images), true) = (images, resume) {
+            run.check_split(&SplitRecord::new(images))?;
         }
         let device = &runtime.device;
         let target = splits.target();
@@ -305,8 +305,8 @@ impl Training {
         let mut checkpoint =
             beginning.checkpoint(run, identity, monitor(), RestartFrom::Best).writes(is_root);
         if is_root {
-            if let Some(record) = record {
-                record.write(&run.split())?;
+            if let Some(images) = images {
+                images.write_record(&run.split())?;
             }
             self.config(splits, &network, target.clone()).write(&run.config())?;
         }
@@ -412,7 +412,7 @@ impl Training {
             target,
             pretrained_cfg: self.input.clone(),
             training: Some(self.record),
-            options: splits.provenance.as_ref().map(|found| found.options.clone()).unwrap_or_default(),
+            options: splits.provenance.as_ref().map(|found| found.splits.options.clone()).unwrap_or_default(),
             temperature: None,
             reject: None,
         }

@@ -1,6 +1,7 @@
 //! A folder decoded in parallel, to a mapped file, to memory, or whenever an image is used.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -140,16 +141,17 @@ impl ImageDataset {
         source: impl FnOnce(Vec<u64>) -> Arc<dyn Source>,
     ) -> Self {
         let Outcome { checksums, excluded, notes } = outcome;
-        let mut is_excluded = vec![false; folder.len()];
-        for (index, _) in &excluded {
-            is_excluded[*index] = true;
-        }
-        let indices: Vec<usize> = (0..folder.len()).filter(|&i| !is_excluded[i]).collect();
+        let left_out: BTreeSet<usize> = excluded.iter().map(|(index, _)| *index).collect();
+        let indices = (0..folder.len()).filter(|i| !left_out.contains(i));
+        let labels = match excluded.is_empty() {
+            true => folder.shared_targets(),
+            false => folder.targets().subset(&indices.clone().collect::<Vec<_>>()).into(),
+        };
         Self {
             source: source(checksums),
             size: (height, width, channels),
-            labels: folder.targets().subset(&indices),
-            indices: indices.into(),
+            labels,
+            indices: indices.map(|i| i as u32).collect(),
             classes: folder.classes().into(),
             excluded: excluded
                 .into_iter()

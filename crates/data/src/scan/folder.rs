@@ -55,7 +55,7 @@ pub struct ImageFolder {
     classes: Arc<[String]>,
     samples: Arc<[Sample]>,
     /// One for each sample.
-    labels: Labels,
+    labels: Arc<Labels>,
     skipped: Vec<Skipped>,
     empty_classes: Vec<(String, PathBuf)>,
     notes: Vec<String>,
@@ -129,7 +129,8 @@ impl ImageFolder {
             let found = if found.is_empty() { "nothing".to_owned() } else { found };
             return Err(Error::NoClasses { path: root.to_owned(), found });
         }
-        let (classes, samples, labels) = (names.into(), samples.finish().collect(), Labels::Class(labels));
+        let (classes, samples) = (names.into(), samples.finish().collect());
+        let labels = Labels::Class(labels).into();
         Ok(Self { root: root.to_owned(), classes, samples, labels, skipped, empty_classes, notes })
     }
 
@@ -140,6 +141,7 @@ impl ImageFolder {
         samples: Arc<[Sample]>,
         labels: Labels,
     ) -> Self {
+        let labels = labels.into();
         Self { root, classes, samples, labels, skipped: vec![], empty_classes: vec![], notes: vec![] }
     }
 
@@ -198,7 +200,7 @@ impl ImageFolder {
             .filter(|(_, to)| to.is_none())
             .map(|(class, _)| class.clone())
             .collect();
-        let of = |i: usize| match &self.labels {
+        let of = |i: usize| match &*self.labels {
             Labels::Class(labels) => to_known[labels[i] as usize].is_some(),
             Labels::MultiLabel(labels) => labels[i].iter().all(|label| to_known[*label as usize].is_some()),
             Labels::Value(_) => true,
@@ -217,9 +219,12 @@ impl ImageFolder {
         skipped.sort();
         if let Some(kept) = kept {
             samples = kept.iter().map(|&i| samples[i].clone()).collect();
-            labels = labels.subset(&kept);
+            labels = labels.subset(&kept).into();
         }
-        let labels = labels.renumbered(|label| to_known[label as usize].unwrap_or_default());
+        if to_known.iter().zip(0..).any(|(known, label)| *known != Some(label)) {
+            let labels_of = Arc::unwrap_or_clone(labels);
+            labels = labels_of.renumbered(|label| to_known[label as usize].unwrap_or_default()).into();
+        }
         (Self { root, classes: classes.into(), samples, labels, skipped, empty_classes, notes }, unknown)
     }
 
@@ -272,6 +277,10 @@ impl ImageFolder {
         &self.labels
     }
 
+    pub(crate) fn shared_targets(&self) -> Arc<Labels> {
+        self.labels.clone()
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
@@ -299,7 +308,7 @@ impl ImageFolder {
     /// If an index is not less than [`len`](Self::len).
     pub fn subset(&self, indices: &[usize]) -> Self {
         let samples = indices.iter().map(|&i| self.samples[i].clone()).collect();
-        Self { samples, labels: self.labels.subset(indices), ..self.clone() }
+        Self { samples, labels: self.labels.subset(indices).into(), ..self.clone() }
     }
 
     /// These images, then those of another split of the same data set.
@@ -312,7 +321,7 @@ impl ImageFolder {
             return Err(Error::invalid("classes", self.classes.join(", "), other.classes.join(", ")));
         }
         self.samples = self.samples.iter().chain(&*other.samples).cloned().collect();
-        self.labels = self.labels.joined(&other.labels)?;
+        self.labels = Arc::unwrap_or_clone(self.labels).joined(&other.labels)?.into();
         self.skipped.extend(other.skipped.iter().cloned());
         Ok(self)
     }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     context::Context,
     data::{self, LabelArgs},
+    process::return_freed_memory,
     reading::{ReadingArgs, SomeUnreadable},
     values,
 };
@@ -89,6 +90,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let labels = args.labels.of_task(config.target.task());
     let dataset = data::scan_as_recorded(path, &labels, &config.options, &context.runtime)?;
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
+    return_freed_memory();
     data::say(&selection.notes, &context.runtime);
     let task = format!("{} images", selection.measured.name());
     let reading = args.reading.over(config.pretrained_cfg.reading);

@@ -3,7 +3,8 @@
 use firstsight_data::{DatasetFolder, ImageFolder, Task};
 
 use super::finding::{Finding, FindingKind};
-use super::images::CheckedImage;
+use super::images::{CheckedImage, parts};
+use crate::Split;
 use crate::splits::alike;
 
 /// Images of a class below which little can be learned, and less be measured.
@@ -19,7 +20,7 @@ pub(super) fn find(data: &DatasetFolder, images: &[CheckedImage]) -> Vec<Finding
         return findings;
     }
     unfit(first, &mut findings);
-    for (split, folder) in data.splits() {
+    for (split, folder) in parts(data) {
         sizes(split, folder, images, &mut findings);
     }
     findings
@@ -42,20 +43,21 @@ fn unfit(folder: &ImageFolder, findings: &mut Vec<Finding>) {
     }
 }
 
-fn sizes(split: &'static str, folder: &ImageFolder, images: &[CheckedImage], findings: &mut Vec<Finding>) {
+fn sizes(split: Split, folder: &ImageFolder, images: &[CheckedImage], findings: &mut Vec<Finding>) {
     let classes = folder.classes();
     let of_split = images.iter().filter(|image| image.split == split).enumerate();
     let sound: Vec<usize> = of_split.filter(|(_, image)| image.is_sound()).map(|(i, _)| i).collect();
     let counts = folder.targets().subset(&sound).counts(classes.len());
     for (class, &n) in classes.iter().zip(&counts) {
-        let reason = match (split, n) {
-            (_, 0) => format!("{class} has no image in {split}"),
+        let name = split.name();
+        let reason = match (name, n) {
+            (_, 0) => format!("{class} has no image in {name}"),
             ("train", 1) => format!("{class} has one image in train: nothing can be set aside"),
             ("train", 2..FEW) => format!("{class} has {n} images in train"),
             _ => continue,
         };
         let finding = Finding::new(FindingKind::SmallClass, reason).of_class(class).score(n as f64);
-        findings.push(Finding { split: Some(split), ..finding });
+        findings.push(Finding { split: Some(name), ..finding });
     }
     let extremes =
         (0..counts.len()).min_by_key(|&c| counts[c]).zip((0..counts.len()).max_by_key(|&c| counts[c]));
@@ -64,10 +66,14 @@ fn sizes(split: &'static str, folder: &ImageFolder, images: &[CheckedImage], fin
     {
         let ratio = counts[most] as f64 / counts[least].max(1) as f64;
         let reason = format!(
-            "{split} has {} images of {} and {} of {}",
-            counts[most], classes[most], counts[least], classes[least]
+            "{} has {} images of {} and {} of {}",
+            split.name(),
+            counts[most],
+            classes[most],
+            counts[least],
+            classes[least]
         );
         let finding = Finding::new(FindingKind::Imbalance, reason).of_class(&classes[least]).score(ratio);
-        findings.push(Finding { split: Some(split), ..finding });
+        findings.push(Finding { split: Some(split.name()), ..finding });
     }
 }

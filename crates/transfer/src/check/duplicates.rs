@@ -1,20 +1,13 @@
 //! Files of equal content, and pictures that look alike.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
-use firstsight_data::{Groups, ImageHash, near_pairs};
+use firstsight_data::{Groups, near_pairs_of};
 
 use super::finding::{Finding, FindingKind, Suggestion};
 use super::images::CheckedImage;
-use crate::ContentHash;
-
-/// Images that show the same.
-#[derive(Debug, Clone)]
-pub(super) struct Duplicates {
-    pub(super) findings: Vec<Finding>,
-    /// For each image, a number that images of the same content or look share.
-    pub(super) groups: Groups,
-}
+use crate::Split;
 
 /// Two images that show the same.
 #[derive(Debug, Clone, Copy)]
@@ -28,70 +21,59 @@ pub(super) struct Pair {
 }
 
 /// Images of equal content: for each the image that stands for them.
-pub(super) fn exact(images: &[CheckedImage]) -> Vec<usize> {
-    let mut first: HashMap<ContentHash, usize> = HashMap::new();
-    let mut standing: Vec<usize> = (0..images.len()).collect();
-    for (i, image) in images.iter().enumerate().filter(|(_, image)| image.is_sound()) {
-        if let Some(content) = image.content {
-            let kept = first.entry(content).or_insert(i);
-            if is_kept_over(images, i, *kept) {
-                *kept = i;
-            }
-        }
-    }
-    for (i, image) in images.iter().enumerate().filter(|(_, image)| image.is_sound()) {
-        if let Some(kept) = image.content.and_then(|content| first.get(&content)) {
-            standing[i] = *kept;
-        }
+pub(super) fn exact(images: &[CheckedImage]) -> Vec<u32> {
+    let n = images.len() as u32;
+    let content = |i: u32| images[i as usize].content;
+    let mut by_content: Vec<u32> =
+        (0..n).filter(|&i| images[i as usize].is_sound() && content(i).is_some()).collect();
+    by_content.sort_unstable_by_key(|&i| content(i));
+    let mut standing: Vec<u32> = (0..n).collect();
+    for equal in by_content.chunk_by(|&a, &b| content(a) == content(b)) {
+        let kept = equal.iter().copied().min_by_key(|&i| rank(images, i as usize));
+        equal.iter().for_each(|&i| standing[i as usize] = kept.unwrap_or(i));
     }
     standing
 }
 
 /// Pairs of images that look alike but differ in content.
-pub(super) fn near(images: &[CheckedImage], standing: &[usize]) -> Vec<Pair> {
-    let distinct: Vec<(usize, ImageHash)> = images
-        .iter()
-        .enumerate()
-        .filter(|&(i, _)| standing[i] == i)
-        .filter_map(|(i, image)| Some((i, image.look.as_ref().ok()?.hash)))
-        .collect();
-    let hashes: Vec<ImageHash> = distinct.iter().map(|(_, hash)| *hash).collect();
-    let pairs = near_pairs(&hashes).into_iter();
+pub(super) fn near(images: &[CheckedImage], standing: &[u32]) -> Vec<Pair> {
+    let hash = |i: usize| match &images[i].look {
+        Ok(look) if standing[i] as usize == i => Some(&look.hash),
+        _ => None,
+    };
+    let pairs = near_pairs_of(images.len(), hash).into_iter();
     pairs
         .map(|pair| Pair {
-            first: distinct[pair.first].0,
-            second: distinct[pair.second].0,
+            first: pair.first,
+            second: pair.second,
             distance: pair.distance,
             similarity: None,
         })
         .collect()
 }
 
-/// Whether of two images that show the same the first is to be kept: one for testing rather than for training, since what was
+/// Of images that show the same the one of the least rank is to be kept: one for testing rather than for training, since what was
 /// measured stays comparable; the larger one; the earlier one.
-fn is_kept_over(images: &[CheckedImage], a: usize, b: usize) -> bool {
-    let rank = |i: usize| {
-        let image = &images[i];
-        let split = ["test", "val", "train"].iter().position(|split| *split == image.split);
-        let area = image.facts.map_or(0, |facts| u64::from(facts.width) * u64::from(facts.height));
-        (split, std::cmp::Reverse(area), i)
-    };
-    rank(a) < rank(b)
+fn rank(images: &[CheckedImage], i: usize) -> (Option<usize>, Reverse<u64>, usize) {
+    let image = &images[i];
+    let split = [Split::Test, Split::Val, Split::Train].iter().position(|split| *split == image.split);
+    let area = image.facts.map_or(0, |facts| u64::from(facts.width) * u64::from(facts.height));
+    (split, Reverse(area), i)
 }
 
 /// The findings: one for each image that is not the one to keep, with the one that it is most like.
 pub(super) fn findings(
     images: &[CheckedImage],
-    standing: &[usize],
+    standing: &[u32],
     near: &[Pair],
     of: impl Fn(usize, FindingKind, String) -> Finding,
-) -> Duplicates {
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let compared = |i: usize, other: usize, kind: FindingKind, reason: &str| {
         let theirs = of(other, kind, String::new());
         let place = match (images[i].split, images[other].split) {
             (here, there) if here == there => String::new(),
-            (here, there) => format!(": one is in {here}, the other in {there}"),
+            (here, there) => format!(": one is in {}, the other in {}", here.name(), there.name()),
         };
         Finding {
             other: theirs.path,
@@ -101,16 +83,20 @@ pub(super) fn findings(
             ..of(i, kind, format!("{reason}{place}"))
         }
     };
-    let label = |i: usize| &images[i].target;
+    let label = |i: usize| images[i].target;
+    let standing = || standing.iter().map(|&kept| kept as usize).enumerate();
+    let with_copies: HashSet<usize> =
+        standing().filter(|(i, kept)| kept != i).map(|(_, kept)| kept).collect();
+    let copies = || standing().filter(|(_, kept)| with_copies.contains(kept));
     // Of files of one content under several labels, each is named with one that has another label.
     let mut with_label: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (i, &kept) in standing.iter().enumerate() {
+    for (i, kept) in copies() {
         let known = with_label.entry(kept).or_default();
         if known.iter().all(|&other| label(other) != label(i)) {
             known.push(i);
         }
     }
-    for (i, &kept) in standing.iter().enumerate() {
+    for (i, kept) in copies() {
         let other =
             with_label.get(&kept).and_then(|known| known.iter().find(|&&other| label(other) != label(i)));
         if let Some(&other) = other {
@@ -128,7 +114,8 @@ pub(super) fn findings(
     for &pair in near {
         let conflict = label(pair.first) != label(pair.second);
         let known = if conflict { &mut nearest_conflict } else { &mut nearest };
-        let lesser = if is_kept_over(images, pair.first, pair.second) { pair.second } else { pair.first };
+        let lesser =
+            if rank(images, pair.first) < rank(images, pair.second) { pair.second } else { pair.first };
         let kept = known.entry(lesser).or_insert(pair);
         if pair.distance < kept.distance {
             *kept = pair;
@@ -146,7 +133,7 @@ pub(super) fn findings(
         let fix = if finding.is_across_splits() { Suggestion::Remove } else { Suggestion::Look };
         findings.push(finding.suggest(fix).score(f64::from(pair.distance)));
     }
-    Duplicates { findings, groups: groups(standing, near) }
+    findings
 }
 
 /// How a pair was found that the hash does not find.
@@ -154,19 +141,19 @@ fn by_features(pair: &Pair) -> String {
     pair.similarity.map(|similarity| format!(" (feature similarity {similarity:.3})")).unwrap_or_default()
 }
 
-/// Images connected by equal content or by likeness.
-fn groups(standing: &[usize], near: &[Pair]) -> Groups {
-    fn find(parent: &mut [usize], mut i: usize) -> usize {
-        while parent[i] != i {
-            parent[i] = parent[parent[i]];
-            i = parent[i];
+/// For each image, a number that images share which are connected by equal content or by likeness.
+pub(super) fn groups(standing: &[u32], near: &[Pair]) -> Groups {
+    fn find(parent: &mut [u32], mut i: u32) -> u32 {
+        while parent[i as usize] != i {
+            parent[i as usize] = parent[parent[i as usize] as usize];
+            i = parent[i as usize];
         }
         i
     }
     let mut parent = standing.to_vec();
     for pair in near {
-        let (a, b) = (find(&mut parent, pair.first), find(&mut parent, pair.second));
-        parent[a.max(b)] = a.min(b);
+        let (a, b) = (find(&mut parent, pair.first as u32), find(&mut parent, pair.second as u32));
+        parent[a.max(b) as usize] = a.min(b);
     }
-    Groups::new((0..parent.len()).map(|i| find(&mut parent, i)))
+    Groups::new((0..parent.len() as u32).map(|i| find(&mut parent, i)))
 }

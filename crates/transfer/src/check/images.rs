@@ -1,6 +1,6 @@
 //! The one pass over all files: each is read, hashed and decoded once.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight_data::{
@@ -10,7 +10,8 @@ use firstsight_data::{
 use rayon::prelude::*;
 
 use super::finding::{Finding, FindingKind, Suggestion};
-use crate::{ContentHash, Error, Result, Runtime};
+use crate::splits::label;
+use crate::{ContentHash, Error, Result, Runtime, Split};
 
 /// Side of the thumbnails that the small network sees.
 pub(super) const THUMBNAIL: usize = 32;
@@ -18,17 +19,17 @@ pub(super) const THUMBNAIL: usize = 32;
 /// Images that are read before their thumbnails are kept.
 const CHUNK: usize = 2048;
 
-/// What is kept of an image after it was read: some 300 bytes.
+/// What is kept of an image after it was read: some 150 bytes, and its entry in the index of files.
 #[derive(Debug, Clone)]
 pub struct CheckedImage {
     /// The file.
     pub sample: Sample,
-    /// Its split: `train`, `val` or `test`.
-    pub split: &'static str,
+    /// Its split.
+    pub split: Split,
     /// Its class, where images have one each.
     pub label: Option<u32>,
-    /// Its label in words: a class, several, or a number.
-    pub target: Arc<str>,
+    /// Its label in words, by index among [`CheckResult::targets`](super::CheckResult::targets).
+    pub target: u32,
     /// Size of the file.
     pub bytes: u64,
     /// The hash of its content; none where it cannot be read.
@@ -36,7 +37,7 @@ pub struct CheckedImage {
     /// What its header says.
     pub facts: Option<ImageFacts>,
     /// The decoded image, or why there is none.
-    pub look: Result<Look, String>,
+    pub look: Result<Look, Box<str>>,
 }
 
 /// What is kept of a decoded image.
@@ -46,8 +47,6 @@ pub struct Look {
     pub hash: ImageHash,
     /// Whether there are pixels that are not opaque.
     pub transparent: bool,
-    /// What was repaired.
-    pub note: Option<Box<str>>,
 }
 
 impl CheckedImage {
@@ -61,64 +60,47 @@ impl CheckedImage {
         self.sample.path().display().to_string()
     }
 
-    /// The image, with its thumbnail where it could be decoded.
-    fn read(place: Place<'_>, reading: Reading) -> (Self, Option<Vec<u8>>) {
-        let Place { sample, split, label, target } = place;
-        let unread = |reason| Self {
+    /// The image, its pixels where it could be decoded, and what was repaired.
+    fn read(sample: &Sample, split: Split, reading: Reading) -> (Self, Option<DecodedImage>) {
+        let unread = |reason: String| Self {
             sample: sample.clone(),
             split,
-            label,
-            target,
+            label: None,
+            target: 0,
             bytes: 0,
             content: None,
             facts: None,
-            look: Err(reason),
+            look: Err(reason.into()),
         };
         let bytes = match sample.read() {
             Ok(bytes) => bytes,
             Err(error) => return (unread(error.to_string()), None),
         };
         let facts = ImageFacts::read(&bytes);
-        let (look, thumbnail) = match Look::of(sample, &bytes, facts, reading) {
-            Ok((look, thumbnail)) => (Ok(look), Some(thumbnail)),
-            Err(error) => (Err(error.to_string()), None),
+        let (look, decoded) = match Look::of(sample, &bytes, facts, reading) {
+            Ok((look, decoded)) => (Ok(look), Some(decoded)),
+            Err(error) => (Err(error.to_string().into()), None),
         };
         let (content, length) = (Some(ContentHash::of(&bytes)), bytes.len() as u64);
-        (Self { bytes: length, content, facts, look, ..unread(String::new()) }, thumbnail)
+        (Self { bytes: length, content, facts, look, ..unread(String::new()) }, decoded)
     }
 }
 
-/// Where an image is, and what is known of it.
-struct Place<'a> {
-    sample: &'a Sample,
-    split: &'static str,
-    label: Option<u32>,
-    target: Arc<str>,
+/// Labels in words, each once.
+#[derive(Default)]
+struct Targets {
+    texts: Vec<String>,
+    numbers: HashMap<String, u32>,
 }
 
-/// Makes the places of a folder's images, which share the names of their classes.
-struct Places<'a> {
-    split: &'static str,
-    folder: &'a ImageFolder,
-    classes: Vec<Arc<str>>,
-}
-
-impl<'a> Places<'a> {
-    fn new(split: &'static str, folder: &'a ImageFolder) -> Self {
-        let classes = folder.classes().iter().map(|class| class.as_str().into()).collect();
-        Self { split, folder, classes }
-    }
-
-    fn place(&self, i: usize) -> Place<'a> {
-        let (label, target) = match self.folder.targets() {
-            Labels::Class(labels) => (Some(labels[i]), self.classes[labels[i] as usize].clone()),
-            Labels::MultiLabel(labels) => {
-                let names = labels[i].iter().map(|&class| &*self.classes[class as usize]);
-                (None, names.collect::<Vec<_>>().join("|").into())
-            }
-            Labels::Value(values) => (None, values[i].to_string().into()),
-        };
-        Place { sample: &self.folder.samples()[i], split: self.split, label, target }
+impl Targets {
+    /// The number of a label's words.
+    fn number(&mut self, text: String) -> u32 {
+        let texts = &mut self.texts;
+        *self.numbers.entry(text).or_insert_with_key(|text| {
+            texts.push(text.clone());
+            texts.len() as u32 - 1
+        })
     }
 }
 
@@ -131,13 +113,13 @@ fn thumbnail(image: &DecodedImage) -> Vec<u8> {
 }
 
 impl Look {
-    /// What there is to keep of an image, and its thumbnail, 32 × 32 RGB.
+    /// What there is to keep of an image, and its pixels.
     fn of(
         sample: &Sample,
         bytes: &[u8],
         facts: Option<ImageFacts>,
         reading: Reading,
-    ) -> firstsight_data::Result<(Self, Vec<u8>)> {
+    ) -> firstsight_data::Result<(Self, DecodedImage)> {
         let image = decode(sample, bytes, reading)?;
         let transparent = match facts {
             // Transparency matters where it makes a difference.
@@ -147,9 +129,7 @@ impl Look {
             }
             _ => false,
         };
-        let thumbnail = thumbnail(&image);
-        let (hash, note) = (ImageHash::new(&image.pixels)?, image.note.map(Into::into));
-        Ok((Self { hash, transparent, note }, thumbnail))
+        Ok((Self { hash: ImageHash::new(&image.pixels)?, transparent }, image))
     }
 }
 
@@ -169,14 +149,24 @@ fn halved(pixels: &[u8], width: usize) -> Vec<u8> {
     half
 }
 
-/// Reads and decodes every image of every split, in parallel. The thumbnails are kept if they are `wanted`, black ones of images
-/// that could not be decoded.
+/// What came of reading a data set.
+pub(super) struct Checked {
+    pub(super) images: Vec<CheckedImage>,
+    /// The labels in words.
+    pub(super) targets: Vec<String>,
+    /// Images that were repaired, with what was.
+    pub(super) notes: BTreeMap<usize, String>,
+    /// Where they are wanted; black ones of images that could not be decoded.
+    pub(super) thumbnails: Option<ImageDataset>,
+}
+
+/// Reads and decodes every image of every split, in parallel. The thumbnails are kept if they are `wanted`.
 pub(super) fn read(
     data: &DatasetFolder,
     reading: Reading,
     wanted: bool,
     runtime: &Runtime,
-) -> Result<(Vec<CheckedImage>, Option<ImageDataset>)> {
+) -> Result<Checked> {
     let total = data.splits().map(|(_, folder)| folder.len()).sum();
     let size = (THUMBNAIL, THUMBNAIL, 3);
     let mut store = match wanted && total > 0 {
@@ -185,27 +175,30 @@ pub(super) fn read(
     };
     let black = vec![0; THUMBNAIL * THUMBNAIL * 3];
     let finished = AtomicUsize::new(0);
-    let images: Vec<CheckedImage> = runtime.counted("images", |report| {
-        let mut images = Vec::with_capacity(total);
-        for (split, folder) in data.splits() {
-            let places = Places::new(split, folder);
+    let (mut images, mut targets, mut notes) =
+        (Vec::with_capacity(total), Targets::default(), BTreeMap::new());
+    runtime.counted("images", |report| {
+        for (split, folder) in parts(data) {
             let read = |i: usize| {
-                let read = CheckedImage::read(places.place(i), reading);
+                let (image, decoded) = CheckedImage::read(&folder.samples()[i], split, reading);
+                let shown = decoded.as_ref().filter(|_| wanted).map(thumbnail);
                 report(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
-                read
+                (image, shown, decoded.and_then(|decoded| decoded.note))
             };
             for start in (0..folder.len()).step_by(CHUNK) {
                 let chunk = start..folder.len().min(start + CHUNK);
-                let read: Vec<_> = chunk.into_par_iter().map(read).collect();
-                for (image, thumbnail) in read {
-                    images.push(image);
+                let read: Vec<_> = chunk.clone().into_par_iter().map(read).collect();
+                for (i, (image, shown, note)) in chunk.zip(read) {
+                    notes.extend(note.map(|note| (images.len(), note)));
+                    let target = targets.number(label(folder, i));
+                    images.push(CheckedImage { label: folder.labels().get(i).copied(), target, ..image });
                     if let Some(store) = &mut store {
-                        store.push(thumbnail.as_ref().unwrap_or(&black));
+                        store.push(shown.as_ref().unwrap_or(&black));
                     }
                 }
             }
         }
-        Ok::<_, Error>(images)
+        Ok::<_, Error>(())
     })?;
     let thumbnails = |store: PixelStore| {
         let samples: Vec<Sample> = images.iter().map(|image| image.sample.clone()).collect();
@@ -213,12 +206,19 @@ pub(super) fn read(
         store.finish(Labels::Class(vec![0; total]), vec![String::new()], again)
     };
     let thumbnails = store.map(thumbnails).transpose()?;
-    Ok((images, thumbnails))
+    Ok(Checked { images, targets: targets.texts, notes, thumbnails })
+}
+
+/// The images of each split.
+pub(super) fn parts(data: &DatasetFolder) -> impl Iterator<Item = (Split, &ImageFolder)> {
+    let parts = [(Split::Train, &data.train), (Split::Val, &data.val), (Split::Test, &data.test)];
+    parts.into_iter().filter_map(|(split, folder)| Some((split, folder.as_ref()?)))
 }
 
 /// The findings about single files.
 pub(super) fn findings(
     images: &[CheckedImage],
+    notes: &BTreeMap<usize, String>,
     of: impl Fn(usize, FindingKind, String) -> Finding,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -227,11 +227,11 @@ pub(super) fn findings(
         let look = match &image.look {
             Ok(look) => look,
             Err(reason) => {
-                findings.push(of(i, FindingKind::Broken, reason.clone()).suggest(Suggestion::Remove));
+                findings.push(of(i, FindingKind::Broken, reason.to_string()).suggest(Suggestion::Remove));
                 continue;
             }
         };
-        if let Some(note) = &look.note {
+        if let Some(note) = notes.get(&i) {
             findings
                 .push(of(i, FindingKind::Repaired, note.replace("repaired: ", "")).suggest(Suggestion::Look));
         }

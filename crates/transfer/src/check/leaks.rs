@@ -1,6 +1,7 @@
 //! Properties of files, rather than of what they show, that tell classes apart: a network learns those instead.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use firstsight_data::{Colors, ImageFacts};
 use serde::Serialize;
@@ -34,17 +35,11 @@ pub struct LeakTable {
 
 /// The findings and their tables.
 pub(super) fn find(images: &[CheckedImage], classes: &[String]) -> (Vec<Finding>, Vec<LeakTable>) {
-    let sound: Vec<(usize, &CheckedImage)> = images
-        .iter()
-        .filter(|image| image.is_sound())
-        .filter_map(|image| Some((image.label? as usize, image)))
-        .collect();
     let (mut findings, mut tables) = (Vec::new(), Vec::new());
     for property in PROPERTIES {
-        let values = (property.value)(&sound.iter().map(|(_, image)| *image).collect::<Vec<_>>());
-        let labeled: Vec<(usize, String)> =
-            sound.iter().zip(values).filter_map(|((label, _), value)| Some((*label, value?))).collect();
-        let Some(table) = table(property.name, &labeled, classes.len()) else { continue };
+        let value = (property.value)(images);
+        let valued = || labeled(images).filter_map(|(label, image)| Some((label, value(image)?)));
+        let Some(table) = table(property.name, valued, classes.len()) else { continue };
         let exclusive = exclusive(property, &table, classes);
         let strong = table.strength >= STRONG;
         if strong && exclusive.is_empty() {
@@ -60,57 +55,82 @@ pub(super) fn find(images: &[CheckedImage], classes: &[String]) -> (Vec<Finding>
     (findings, tables)
 }
 
+/// The images that can be read and have a class, with it.
+fn labeled(images: &[CheckedImage]) -> impl Iterator<Item = (usize, &CheckedImage)> {
+    let sound = images.iter().filter(|image| image.is_sound());
+    sound.filter_map(|image| Some((image.label? as usize, image)))
+}
+
 struct Property {
     name: &'static str,
-    /// The value of each image.
-    value: fn(&[&CheckedImage]) -> Vec<Option<String>>,
+    /// What gives the value of an image, among all of them.
+    value: fn(&[CheckedImage]) -> Values,
     /// `have transparency`: what images of a value do, after "the images of class x".
     words: fn(&str) -> String,
+}
+
+type Values = Box<dyn Fn(&CheckedImage) -> Option<Value>>;
+
+/// A value of a property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    Word(&'static str),
+    Number(u8),
+    Size(u32, u32),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) => f.write_str(word),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Size(width, height) => write!(f, "{width}×{height}"),
+        }
+    }
 }
 
 const PROPERTIES: &[Property] = &[
     Property {
         name: "format",
-        value: |images| of_facts(images, |facts| facts.format.to_owned()),
+        value: |_| of_facts(|facts| Value::Word(facts.format)),
         words: |v| format!("are {v}"),
     },
     Property {
         name: "colors",
-        value: |images| of_facts(images, |facts| colors(facts).to_owned()),
+        value: |_| of_facts(|facts| Value::Word(colors(facts))),
         words: |v| format!("are in {v}"),
     },
     Property {
         name: "transparency",
-        value: |images| {
-            let word = |image: &&CheckedImage| image.look.as_ref().is_ok_and(|look| look.transparent);
-            let value = |transparent| if transparent { "transparency" } else { "no transparency" };
-            images.iter().map(|image| Some(value(word(image)).to_owned())).collect()
+        value: |_| {
+            Box::new(|image| {
+                let transparent = image.look.as_ref().is_ok_and(|look| look.transparent);
+                Some(Value::Word(if transparent { "transparency" } else { "no transparency" }))
+            })
         },
         words: |v| format!("have {v}"),
     },
     Property {
         name: "bits of a channel",
-        value: |images| of_facts(images, |facts| facts.bits.to_string()),
+        value: |_| of_facts(|facts| Value::Number(facts.bits)),
         words: |v| format!("have {v} bits a channel"),
     },
     Property {
         name: "EXIF orientation",
-        value: |images| {
-            of_facts(images, |facts| if facts.orientation == 1 { "upright" } else { "turned" }.to_owned())
-        },
+        value: |_| of_facts(|facts| Value::Word(if facts.orientation == 1 { "upright" } else { "turned" })),
         words: |v| format!("are {v} by their EXIF data"),
     },
     Property {
         name: "shape",
-        value: |images| of_facts(images, |facts| shape(facts).to_owned()),
+        value: |_| of_facts(|facts| Value::Word(shape(facts))),
         words: |v| format!("are of {v} shape"),
     },
     Property {
         name: "size",
-        value: |images| {
-            of_facts(images, |facts| {
+        value: |_| {
+            of_facts(|facts| {
                 let (width, height) = facts.shown();
-                format!("{width}×{height}")
+                Value::Size(width, height)
             })
         },
         words: |v| format!("are of {v} pixels"),
@@ -137,8 +157,8 @@ const PROPERTIES: &[Property] = &[
     },
 ];
 
-fn of_facts(images: &[&CheckedImage], value: impl Fn(&ImageFacts) -> String) -> Vec<Option<String>> {
-    images.iter().map(|image| image.facts.as_ref().map(&value)).collect()
+fn of_facts(value: fn(&ImageFacts) -> Value) -> Values {
+    Box::new(move |image| image.facts.as_ref().map(value))
 }
 
 fn colors(facts: &ImageFacts) -> &'static str {
@@ -160,37 +180,41 @@ fn shape(facts: &ImageFacts) -> &'static str {
 }
 
 /// The quarter of the images in which each value lies.
-fn quarters(images: &[&CheckedImage], value: impl Fn(&CheckedImage) -> Option<f64>) -> Vec<Option<String>> {
-    let values: Vec<Option<f64>> = images.iter().map(|image| value(image)).collect();
-    let mut sorted: Vec<f64> = values.iter().copied().flatten().collect();
-    sorted.sort_by(f64::total_cmp);
+fn quarters(images: &[CheckedImage], value: fn(&CheckedImage) -> Option<f64>) -> Values {
+    let mut sorted: Vec<f64> = labeled(images).filter_map(|(_, image)| value(image)).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
     let limits = [1, 2, 3].map(|quarter| sorted.get(sorted.len() * quarter / 4).copied().unwrap_or(0.0));
-    let name = |value: f64| {
+    Box::new(move |image| {
+        let value = value(image)?;
         let quarter = limits.iter().filter(|&&limit| value >= limit).count();
-        ["lowest quarter", "second quarter", "third quarter", "highest quarter"][quarter].to_owned()
-    };
-    values.into_iter().map(|value| value.map(name)).collect()
+        Some(Value::Word(["lowest quarter", "second quarter", "third quarter", "highest quarter"][quarter]))
+    })
 }
 
 /// The counts, with rare values taken together; `None` where all images share one value.
-fn table(property: &'static str, labeled: &[(usize, String)], n_classes: usize) -> Option<LeakTable> {
-    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, value) in labeled {
+fn table<I: Iterator<Item = (usize, Value)>>(
+    property: &'static str,
+    valued: impl Fn() -> I,
+    n_classes: usize,
+) -> Option<LeakTable> {
+    let mut totals: BTreeMap<Value, usize> = BTreeMap::new();
+    for (_, value) in valued() {
         *totals.entry(value).or_default() += 1;
     }
-    let mut values: Vec<(&str, usize)> = totals.into_iter().collect();
-    values.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let mut values: Vec<(Value, String, usize)> =
+        totals.into_iter().map(|(value, n)| (value, value.to_string(), n)).collect();
+    values.sort_by(|a, b| b.2.cmp(&a.2).then(a.1.cmp(&b.1)));
     let many = values.len() > VALUES;
     values.truncate(if many { VALUES - 1 } else { VALUES });
-    let mut names: Vec<String> = values.iter().map(|(value, _)| (*value).to_owned()).collect();
-    let place: BTreeMap<&str, usize> = values.iter().map(|(value, _)| *value).zip(0..).collect();
+    let place: BTreeMap<Value, usize> = values.iter().map(|(value, ..)| *value).zip(0..).collect();
+    let mut names: Vec<String> = values.into_iter().map(|(_, name, _)| name).collect();
     if many {
         names.push("other".to_owned());
     }
     let mut counts = vec![vec![0; names.len()]; n_classes];
-    for (label, value) in labeled {
-        let column = place.get(value.as_str()).copied().unwrap_or(names.len() - 1);
-        counts[*label][column] += 1;
+    for (label, value) in valued() {
+        let column = place.get(&value).copied().unwrap_or(names.len() - 1);
+        counts[label][column] += 1;
     }
     let strength = strength(&counts)?;
     Some(LeakTable { property, values: names, counts, strength })

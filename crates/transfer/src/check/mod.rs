@@ -31,6 +31,7 @@ pub use tables::{CheckDocument, Fix};
 use crate::{Pretrained, Result, Runtime};
 use backbone::BackboneFeatures;
 use duplicates::Pair;
+use images::Checked;
 
 /// The least accuracy of networks that name wrong labels: of those that are less often right most suspicions are mistakes.
 const TRUSTED: f64 = 0.75;
@@ -101,6 +102,8 @@ pub struct CheckResult {
     pub classes: Vec<String>,
     /// Every image of every split.
     pub images: Vec<CheckedImage>,
+    /// The images' labels in words, each once: a class, several, or a number.
+    pub targets: Vec<String>,
     /// The findings, by kind; within a kind, those across splits first, then by score.
     pub findings: Vec<Finding>,
     /// The properties of files that tell classes apart.
@@ -139,25 +142,26 @@ impl LabelSearch {
 impl DataCheck {
     /// Reads every image once and looks for everything that [`FindingKind`] names.
     ///
-    /// Memory holds some 300 bytes for each image, and its features where there are weights.
+    /// Memory holds some 200 bytes for each image, and its features where there are weights.
     ///
     /// # Errors
     ///
     /// Those of loading weights and of training; a file that cannot be read is a finding.
     pub fn run(&self, data: &DatasetFolder, runtime: &Runtime) -> Result<CheckResult> {
         let classes = data.classes().to_vec();
-        let (images, thumbnails) = images::read(data, self.reading, self.looker == Looker::Small, runtime)?;
+        let Checked { images, targets, notes, thumbnails } =
+            images::read(data, self.reading, self.looker == Looker::Small, runtime)?;
         let of = |i: usize, kind: FindingKind, reason: String| {
             let image: &CheckedImage = &images[i];
             Finding {
                 path: Some(image.path()),
-                split: Some(image.split),
-                class: Some(image.target.to_string()),
+                split: Some(image.split.name()),
+                class: Some(targets[image.target as usize].clone()),
                 image: Some(i),
                 ..Finding::new(kind, reason)
             }
         };
-        let mut findings = images::findings(&images, of);
+        let mut findings = images::findings(&images, &notes, of);
         findings.extend(left_out(data));
         findings.extend(classes::find(data, &images));
         let (leaking, leaks) = leaks::find(&images, &classes);
@@ -176,22 +180,22 @@ impl DataCheck {
             findings.extend(outliers);
             near.extend(alike);
         }
-        let duplicates = duplicates::findings(&images, &standing, &near, of);
-        findings.extend(duplicates.findings);
+        findings.extend(duplicates::findings(&images, &standing, &near, of));
 
+        let groups = || duplicates::groups(&standing, &near);
         let out_of_fold = match (features, &thumbnails) {
             (Some(BackboneFeatures { images: among, rows }), _) => probabilities::by_features(
                 &images,
                 &among,
                 &rows,
                 classes.len(),
-                &duplicates.groups,
+                &groups(),
                 self.seed,
                 runtime,
             )?,
             (None, Some(thumbnails)) => {
-                let groups = &duplicates.groups;
-                probabilities::by_small_network(&images, thumbnails, &classes, groups, self.seed, runtime)?
+                let groups = groups();
+                probabilities::by_small_network(&images, thumbnails, &classes, &groups, self.seed, runtime)?
             }
             (None, None) => None,
         };
@@ -217,6 +221,7 @@ impl DataCheck {
             remarks: data.remarks(),
             reading: self.reading,
             images,
+            targets,
         })
     }
 
@@ -274,13 +279,13 @@ impl DataCheck {
 /// Outliers, and pairs of images whose features are nearly the same.
 fn compare(
     features: &BackboneFeatures,
-    standing: &[usize],
+    standing: &[u32],
     of: impl Fn(usize, FindingKind, String) -> Finding,
     runtime: &Runtime,
 ) -> Result<(Vec<Finding>, Vec<Pair>)> {
     // Copies would be each other's neighbors.
     let distinct: Vec<usize> = (0..features.images.len())
-        .filter(|&row| standing[features.images[row]] == features.images[row])
+        .filter(|&row| standing[features.images[row]] as usize == features.images[row])
         .collect();
     if distinct.len() < 2 {
         return Ok((Vec::new(), Vec::new()));
@@ -375,8 +380,8 @@ impl CheckResult {
         let mut splits: Vec<(&'static str, usize)> = Vec::new();
         for image in &self.images {
             match splits.last_mut() {
-                Some((split, n)) if *split == image.split => *n += 1,
-                _ => splits.push((image.split, 1)),
+                Some((split, n)) if *split == image.split.name() => *n += 1,
+                _ => splits.push((image.split.name(), 1)),
             }
         }
         splits

@@ -269,7 +269,7 @@ impl CheckResult {
         let splits = self.splits();
         let count = |split: &str, class: usize| {
             let of = |image: &&super::CheckedImage| {
-                image.split == split && image.label == Some(class as u32) && image.is_sound()
+                image.split.name() == split && image.label == Some(class as u32) && image.is_sound()
             };
             self.images.iter().filter(of).count()
         };

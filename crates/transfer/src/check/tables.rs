@@ -1,13 +1,14 @@
 //! The findings as CSV, as JSON and as a list of what to do.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use firstsight_data::Task;
 use serde::Serialize;
 
 use super::{CheckResult, Finding, FindingKind, LabelSearch, LeakTable, Suggestion};
-use crate::{Error, Result, files};
+use crate::{Result, files};
 
 /// The document of `--json`.
 #[derive(Debug, Serialize)]
@@ -56,7 +57,7 @@ impl CheckResult {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`].
+    /// [`Error::Write`](crate::Error::Write).
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         let header = [
             "kind",
@@ -93,14 +94,14 @@ impl CheckResult {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`].
+    /// [`Error::Write`](crate::Error::Write).
     pub fn write_probabilities(&self, path: &Path) -> Result<()> {
         let header: Vec<&str> =
             ["path", "label"].into_iter().chain(self.classes.iter().map(String::as_str)).collect();
         let rows = self.labels.predictions.iter().flat_map(|predictions| {
             self.labels.images.iter().enumerate().map(|(row, &image)| {
                 let image = &self.images[image];
-                let mut cells = vec![image.path(), image.target.to_string()];
+                let mut cells = vec![image.path(), self.targets[image.target as usize].clone()];
                 cells.extend(predictions.row(row).iter().map(f32::to_string));
                 cells
             })
@@ -139,7 +140,7 @@ impl CheckResult {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`].
+    /// [`Error::Write`](crate::Error::Write).
     pub fn write_fix_list(&self, path: &Path) -> Result<()> {
         let rows = self.fixes().into_iter().map(|fix| {
             let (action, class) = match fix.suggestion {
@@ -159,13 +160,13 @@ fn one_line(text: &str) -> String {
 }
 
 fn write(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let unwritten = |e: csv::Error| Error::io("write", path)(e.into());
-    writer.write_record(header).map_err(unwritten)?;
-    for row in rows {
-        writer.write_record(row).map_err(unwritten)?;
-    }
-    let bytes =
-        writer.into_inner().map_err(|e| Error::io("write", path)(std::io::Error::other(e.to_string())))?;
-    Ok(files::write(path, &bytes)?)
+    let write = |file: &mut dyn Write| -> io::Result<()> {
+        let mut writer = csv::Writer::from_writer(file);
+        writer.write_record(header)?;
+        for row in rows {
+            writer.write_record(row)?;
+        }
+        writer.flush()
+    };
+    Ok(files::write_with(path, write)?)
 }

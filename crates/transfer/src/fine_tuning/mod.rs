@@ -24,8 +24,8 @@ use crate::going_on::{Beginning, check_last_layer, check_network};
 use crate::task::check_task;
 use crate::training::{check_batch, evaluation_batch};
 use crate::{
-    BatchNormMode, BlockRates, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Splits, Target,
-    TaskEvaluation, TransferModel, Tuning,
+    BatchNormMode, BlockRates, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, SplitRecord,
+    Splits, Target, TaskEvaluation, TransferModel, Tuning,
 };
 
 /// Training images up to which the last layer learns from their mirror images, too. More have variety enough.
@@ -246,9 +246,9 @@ impl FineTuning {
         }
         if let Some((run, true)) = run {
             check_network(run, pretrained.model.architecture(), classes)?;
-            run.check_split(&provenance.record)?;
+            run.check_split(&SplitRecord::new(splits))?;
         }
-        check_same(&*runtime.communicator, "the images", &provenance.record.fingerprint())?;
+        check_same(&*runtime.communicator, "the images", &splits.fingerprint())?;
         check_same(&*runtime.communicator, "the settings", &format!("{self:?}"))?;
         let input = self.input(pretrained);
         let mut model = TransferModel::new(pretrained, input, classes.len(), self.seed, runtime)?;

@@ -48,7 +48,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         if self.recipe.tuning.is_none() || self.history.epochs.is_empty() {
             CsvHistory::new(&run.history()).write(&self.epochs())?;
         }
-        self.provenance.record.write(&run.split())?;
+        self.provenance.splits.write_record(&run.split())?;
         self.config().calibrated(self.val.temperature(), self.reject.as_ref())?.write(&run.config())?;
         self.model.network.save_as(&run.weights(), self.settings.save_dtype)?;
         let test = self.test.iter().map(|test| (Split::Test.name(), test));
@@ -61,7 +61,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
     /// Saves the last layer alone in a run folder that has no better weights, since what follows may fail.
     pub(super) fn save_before_blocks(&self, run: &RunFolder) -> Result<()> {
         match run.weights().exists() && self.model.runtime().is_root() {
-            true => self.provenance.record.write(&run.split()),
+            true => self.provenance.splits.write_record(&run.split()),
             false => self.save_to(run),
         }
     }
@@ -90,7 +90,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
                 learning_rate,
                 augmentation,
             }),
-            options: self.provenance.options.clone(),
+            options: self.provenance.splits.options.clone(),
             temperature: None,
             reject: None,
         }

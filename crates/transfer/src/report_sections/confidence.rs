@@ -1,21 +1,22 @@
 //! Calibration.
 
 use firstsight_report::{BarChart, Figure, Section, number};
-use firstsight_train::Predictions;
+use firstsight_train::Calibrated;
 
 use crate::figures::BINS;
 use crate::{Evaluation, Result};
 
 /// The calibration error and the reliability diagram, before and after temperature scaling.
 pub(super) fn confidence(section: &mut Section, measured: &Evaluation, source: &str) -> Result<()> {
-    let error = |predictions: &Predictions| predictions.expected_calibration_error(BINS);
+    let own = measured.predictions.calibrated(None);
+    let error = |predictions: Calibrated<'_>| predictions.expected_calibration_error(BINS);
     section.text(&format!(
         "On average, confidence and accuracy differ by {:.3} ({BINS} bins): the expected calibration error.",
-        error(&measured.predictions)
+        error(own)
     ));
     let caption = "The reliability diagram: predictions by their confidence, with the share of them that is right. Where \
                    the bars differ, the confidence misleads";
-    let before = reliability(&measured.predictions)?;
+    let before = reliability(own)?;
     let Some(temperature) = measured.temperature else {
         section.text(
             "There is no temperature: it would not help. Learned from four fifths of the validation images it does not clearly \
@@ -26,13 +27,11 @@ pub(super) fn confidence(section: &mut Section, measured: &Evaluation, source: &
         return Ok(());
     };
     let calibrated = measured.calibrated();
-    let figures = |predictions: &Predictions, loss: f64| {
+    let figures = |predictions: Calibrated<'_>, loss: f64| {
         (format!("{:.3}", error(predictions)), number::decimal(loss, 4))
     };
-    let (own, scaled) = (
-        figures(&measured.predictions, measured.metrics.loss),
-        figures(&calibrated, calibrated.cross_entropy()),
-    );
+    let (own, scaled) =
+        (figures(own, measured.metrics.loss), figures(calibrated, calibrated.cross_entropy()));
     let effect = match own == scaled {
         true => "changes neither this nor the loss here".to_owned(),
         false if own.1 == scaled.1 => format!("makes it {}; the loss stays {}", scaled.0, own.1),
@@ -43,7 +42,7 @@ pub(super) fn confidence(section: &mut Section, measured: &Evaluation, source: &
          prediction changes, only its probability. `predict` gives these probabilities; the figures above are those of the \
          network itself.",
     ));
-    let after = reliability(&calibrated)?;
+    let after = reliability(calibrated)?;
     section.figure_row(vec![
         Figure::new(before, caption, source),
         Figure::new(after, format!("The same at temperature {temperature:.2}"), source),
@@ -51,7 +50,7 @@ pub(super) fn confidence(section: &mut Section, measured: &Evaluation, source: &
     Ok(())
 }
 
-fn reliability(predictions: &Predictions) -> Result<BarChart> {
+fn reliability(predictions: Calibrated<'_>) -> Result<BarChart> {
     let bins: Vec<_> = predictions.reliability(BINS).into_iter().filter(|bin| bin.n > 0).collect();
     let names = bins
         .iter()

@@ -20,23 +20,25 @@ pub(crate) const DRAWN_CLASSES: usize = 60;
 pub fn mistakes(section: &mut Section, measured: &Evaluation, root: &Path, source: &str) -> Result<()> {
     let Evaluation { images, predictions, .. } = measured;
     let classes = images.classes();
-    let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
-    let (right, wrong): (Vec<Guess>, Vec<Guess>) = guesses.partition(|g| g.truth == g.class);
-    let (low, high) = wilson_interval(right.len(), predictions.len());
+    let wrong = surest_first(predictions);
+    let n_right = predictions.len() - wrong.len();
+    let (low, high) = wilson_interval(n_right, predictions.len());
     section.text(&format!(
         "{} of {} images are recognized, {} are not. As a sample of all such images, that means that between {} and {} are \
          recognized (95 % confidence).",
-        number::count(right.len() as u64),
+        number::count(n_right as u64),
         number::count(predictions.len() as u64),
         number::count(wrong.len() as u64),
         number::percent(low, 1),
         number::percent(high, 1)
     ));
-    surest_mistakes(section, measured, TILES, root, source)?;
-    list(section, measured, root);
+    pictures(section, measured, &wrong[..TILES.min(wrong.len())], root, source)?;
+    list(section, measured, &wrong, root);
 
-    let histogram = |(of, name): (&Vec<Guess>, &str)| {
-        let values: Vec<f64> = of.iter().map(|g| f64::from(g.confidence)).collect();
+    let histogram = |(is_right, name): (bool, &str)| {
+        let guesses = (0..predictions.len()).map(|i| Guess::new(i, predictions));
+        let of = guesses.filter(|g| (g.truth == g.class) == is_right);
+        let values: Vec<f64> = of.map(|g| f64::from(g.confidence)).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let chart = Histogram::new("confidence", "images")
             .edges((0..=20).map(|i| f64::from(i) / 20.0))
@@ -46,8 +48,9 @@ pub fn mistakes(section: &mut Section, measured: &Evaluation, root: &Path, sourc
         );
         Figure::new(chart, caption, source)
     };
-    let drawn = [(&right, "right"), (&wrong, "wrong")].into_iter().filter(|(of, _)| !of.is_empty());
-    section.figure_row(drawn.map(histogram).collect());
+    let drawn = [(n_right, (true, "right")), (wrong.len(), (false, "wrong"))];
+    let drawn = drawn.into_iter().filter(|(n, _)| *n > 0).map(|(_, of)| histogram(of));
+    section.figure_row(drawn.collect());
 
     if classes.len() <= DRAWN_CLASSES {
         let counts = predictions.confusion();
@@ -72,21 +75,32 @@ pub fn surest_mistakes(
     root: &Path,
     source: &str,
 ) -> Result<()> {
-    let (images, classes) = (&measured.images, measured.images.classes());
     let wrong = surest_first(&measured.predictions);
+    pictures(section, measured, &wrong[..n.min(wrong.len())], root, source)
+}
+
+fn pictures(
+    section: &mut Section,
+    measured: &Evaluation,
+    wrong: &[Guess],
+    root: &Path,
+    source: &str,
+) -> Result<()> {
+    let (images, classes) = (&measured.images, measured.images.classes());
     if wrong.is_empty() {
         return Ok(());
     }
     let tile = |g: &Guess| -> Result<Tile> {
-        let label = format!("{} → {}", classes[g.truth], classes[g.class]);
+        let label = format!("{} → {}", classes[g.truth as usize], classes[g.class as usize]);
         let confidence = number::percent(f64::from(g.confidence), 1);
-        let tile = Tile::new(picture(images, g.index)?, label).sublabel(confidence).mark(Mark::Wrong);
-        Ok(match measured.path(g.index, root) {
+        let tile =
+            Tile::new(picture(images, g.index as usize)?, label).sublabel(confidence).mark(Mark::Wrong);
+        Ok(match measured.path(g.index as usize, root) {
             Some(path) => tile.source(path),
             None => tile,
         })
     };
-    let tiles = wrong.iter().take(n).map(tile).collect::<Result<Vec<_>>>()?;
+    let tiles = wrong.iter().map(tile).collect::<Result<Vec<_>>>()?;
     let caption = format!(
         "The {} mistakes that the network is surest of: true class → predicted class, and the probability that it gives to \
          its prediction",
@@ -97,10 +111,9 @@ pub fn surest_mistakes(
 }
 
 /// Every mistake with its file, where the images are files.
-fn list(section: &mut Section, measured: &Evaluation, root: &Path) {
+fn list(section: &mut Section, measured: &Evaluation, wrong: &[Guess], root: &Path) {
     let (predictions, classes) = (&measured.predictions, measured.images.classes());
-    let wrong = surest_first(predictions);
-    if wrong.first().is_none_or(|guess| measured.images.path(guess.index).is_none()) {
+    if wrong.first().is_none_or(|guess| measured.images.path(guess.index as usize).is_none()) {
         return;
     }
     let columns = [
@@ -120,11 +133,11 @@ fn list(section: &mut Section, measured: &Evaluation, root: &Path) {
     let mut table = Table::new(all, columns);
     for g in wrong.iter().take(LISTED) {
         table.row([
-            measured.path(g.index, root).into(),
-            classes[g.truth].as_str().into(),
-            classes[g.class].as_str().into(),
+            measured.path(g.index as usize, root).into(),
+            classes[g.truth as usize].as_str().into(),
+            classes[g.class as usize].as_str().into(),
             g.confidence.into(),
-            predictions.row(g.index)[g.truth].into(),
+            predictions.row(g.index as usize)[g.truth as usize].into(),
         ]);
     }
     table.folded();
@@ -141,16 +154,16 @@ fn surest_first(predictions: &Predictions) -> Vec<Guess> {
 
 /// A prediction with its true class.
 struct Guess {
-    index: usize,
-    truth: usize,
-    class: usize,
+    index: u32,
+    truth: u32,
+    class: u32,
     confidence: f32,
 }
 
 impl Guess {
     fn new(index: usize, predictions: &Predictions) -> Self {
         let (class, confidence) = predictions.top(index);
-        Self { index, truth: predictions.labels[index] as usize, class: class as usize, confidence }
+        Self { index: index as u32, truth: predictions.labels[index], class, confidence }
     }
 }
 

@@ -94,8 +94,17 @@ impl Contents {
 
     /// The hash of an image.
     pub fn get(&self, sample: &Sample) -> Option<ContentHash> {
+        self.find(sample).map(|at| self.at(at))
+    }
+
+    /// Where the hash of an image is.
+    pub(super) fn find(&self, sample: &Sample) -> Option<u32> {
         let path = key(sample);
-        self.0.binary_search_by_key(&path, |(path, _)| *path).ok().map(|at| self.0[at].1)
+        self.0.binary_search_by_key(&path, |(path, _)| *path).ok().map(|at| at as u32)
+    }
+
+    pub(super) fn at(&self, at: u32) -> ContentHash {
+        self.0[at as usize].1
     }
 }
 

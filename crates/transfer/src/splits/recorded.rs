@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -46,16 +47,13 @@ pub struct RecordedImage<'a> {
 impl SplitRecord {
     /// The images of splits.
     pub fn new(splits: &Splits) -> Self {
-        let parts = splits.parts();
         let (mut record, mut labels) = (Self::default(), HashMap::new());
-        record.rows.reserve_exact(parts.iter().map(|(_, folder)| folder.len()).sum());
-        for (split, folder) in parts {
-            for (i, sample) in folder.samples().iter().enumerate() {
-                let (file, sha256) = (relative(&splits.root, &sample.path()), splits.contents.get(sample));
-                let label = label(folder, i);
-                record.push(RecordedImage { file: &file, sha256, label: &label, split }, &mut labels);
-            }
-        }
+        record.rows.reserve_exact(splits.parts().iter().map(|(_, folder)| folder.len()).sum());
+        let all: Result<(), Infallible> = splits.each_row(|row| {
+            record.push(row, &mut labels);
+            Ok(())
+        });
+        let Ok(()) = all;
         record.files.shrink_to_fit();
         record
     }
@@ -98,15 +96,6 @@ impl SplitRecord {
     /// The images, row by row.
     pub fn rows(&self) -> impl Iterator<Item = RecordedImage<'_>> {
         (0..self.len()).map(|row| self.row(row))
-    }
-
-    /// A hash of the files' content, their labels and their splits, in hexadecimal.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for row in self.rows() {
-            hash.update(format!("{row:?}"));
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads a file.
@@ -152,16 +141,7 @@ impl SplitRecord {
     ///
     /// [`Error::Write`] for a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let write = |file: &mut dyn Write| -> io::Result<()> {
-            let mut writer = csv::Writer::from_writer(file);
-            writer.write_record(HEADER)?;
-            for row in self.rows() {
-                let sha256 = row.sha256.map(|hash| hash.to_string()).unwrap_or_default();
-                writer.write_record([row.file, &sha256, row.label, row.split.name()])?;
-            }
-            writer.flush()
-        };
-        Ok(files::write_with(path, write)?)
+        write(path, |writer| self.rows().try_for_each(|row| writer.row(row)))
     }
 
     /// How other images differ from these, in words; `None` if they are the same.
@@ -203,6 +183,59 @@ impl SplitRecord {
             Some((n, first)) => format!("{} in another split (first: {first})", images(n)),
             None => "another order of the images".to_owned(),
         })
+    }
+}
+
+/// The rows of a [`SplitRecord`] that is not held in memory.
+impl Splits {
+    fn each_row<E>(&self, mut each: impl FnMut(RecordedImage<'_>) -> Result<(), E>) -> Result<(), E> {
+        for (split, folder) in self.parts() {
+            for (i, sample) in folder.samples().iter().enumerate() {
+                let (file, sha256) = (relative(&self.root, &sample.path()), self.contents.get(sample));
+                each(RecordedImage { file: &file, sha256, label: &label(folder, i), split })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the [`SplitRecord`] of these images.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] for a file that cannot be written.
+    pub fn write_record(&self, path: &Path) -> Result<()> {
+        write(path, |writer| self.each_row(|row| writer.row(row)))
+    }
+
+    /// A hash of the files' content, their labels and their splits, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let all: Result<(), Infallible> = self.each_row(|row| {
+            hash.update(format!("{row:?}"));
+            Ok(())
+        });
+        let Ok(()) = all;
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Writes `split.csv` with the rows that `rows` gives.
+fn write(path: &Path, rows: impl FnOnce(&mut Table<'_>) -> io::Result<()>) -> Result<()> {
+    let write = |file: &mut dyn Write| -> io::Result<()> {
+        let mut table = Table(csv::Writer::from_writer(file));
+        table.0.write_record(HEADER)?;
+        rows(&mut table)?;
+        table.0.flush()
+    };
+    Ok(files::write_with(path, write)?)
+}
+
+struct Table<'a>(csv::Writer<&'a mut dyn Write>);
+
+impl Table<'_> {
+    fn row(&mut self, row: RecordedImage<'_>) -> io::Result<()> {
+        let sha256 = row.sha256.map(|hash| hash.to_string()).unwrap_or_default();
+        Ok(self.0.write_record([row.file, &sha256, row.label, row.split.name()])?)
     }
 }
 

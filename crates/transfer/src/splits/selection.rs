@@ -1,6 +1,5 @@
 //! Which images of a data set `evaluate` measures.
 
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use firstsight_data::{DatasetFolder, ImageFolder, Labels};
@@ -150,18 +149,21 @@ impl<'a> Candidates<'a> {
         contents: &Contents,
         wanted: Option<Measured>,
     ) -> Result<Chosen> {
-        let hashes: Vec<Option<ContentHash>> =
-            self.images.samples().iter().map(|sample| contents.get(sample)).collect();
-        let mut found = Found::new(self, record, &hashes);
+        let places: Vec<Option<u32>> =
+            self.images.samples().iter().map(|sample| contents.find(sample)).collect();
+        let hash = |i: usize| places[i].map(|at| contents.at(at));
+        let mut found = Found::new(self, record, hash);
         let n_found = found.row_of.iter().flatten().count();
-        let trained: HashSet<ContentHash> =
-            of_split(record, Split::Train).filter_map(|row| row.sha256).collect();
-        let is_trained = |i: usize| hashes[i].is_some_and(|hash| trained.contains(&hash));
-        if 2 * n_found >= record.len() || 2 * n_found >= self.images.len() {
-            found.claim_changed(self, record);
-            self.of_the_runs_folder(record, &found, wanted, is_trained)
-        } else {
-            Ok(self.of_another_folder(record, &found, wanted, is_trained))
+        let is_near = 2 * n_found >= record.len() || 2 * n_found >= self.images.len();
+        if is_near {
+            found.claim_changed(self);
+        }
+        let is_trained = |i: usize| {
+            hash(i).is_some_and(|hash| found.rows_of(hash).any(|row| record.row(row).split == Split::Train))
+        };
+        match is_near {
+            true => self.of_the_runs_folder(record, &found, wanted, is_trained),
+            false => Ok(self.of_another_folder(record, &found, wanted, is_trained)),
         }
     }
 
@@ -179,7 +181,7 @@ impl<'a> Candidates<'a> {
             Measured::Split(split) => self.own(split),
         };
         let mut notes: Vec<String> = self.leak(&indices, is_trained).into_iter().collect();
-        let namesakes = self.indices(|i| !found.is_known[i] && found.by_file.contains_key(&*self.file(i)));
+        let namesakes = self.indices(|i| !found.is_known[i] && !found.rows_called(&self.file(i)).is_empty());
         if 2 * namesakes.len() >= record.len() {
             notes.push(format!(
                 "{} the same names as the run's with other contents: they are taken for other images",
@@ -216,10 +218,10 @@ impl<'a> Candidates<'a> {
             if indices.is_empty() {
                 return Err(self.nothing(found, record, split));
             }
-            let is_gone = |row: &RecordedImage<'_>| !found.claimed.contains(row.file);
-            let gone: Vec<RecordedImage<'_>> = of_split(record, split).filter(is_gone).collect();
-            missing = gone.len();
-            if let Some(first) = gone.first() {
+            let is_gone = |row: &usize| record.row(*row).split == split && !found.is_claimed[*row];
+            let mut gone = (0..record.len()).filter(is_gone).map(|row| record.row(row));
+            if let Some(first) = gone.next() {
+                missing = 1 + gone.count();
                 notes.push(format!(
                     "{missing} of {} {} missing (first: {})",
                     described(of_split(record, split).count(), split),
@@ -244,7 +246,7 @@ impl<'a> Candidates<'a> {
     fn of_recorded(&self, found: &Found<'_>, record: &SplitRecord, split: Split) -> Vec<usize> {
         let later = split == Split::Test && of_split(record, Split::Test).next().is_none();
         let is_in = |i: usize| match found.row_of[i] {
-            Some(row) => record.row(row).split == split,
+            Some(row) => record.row(row as usize).split == split,
             None => later && self.parts[i] == Split::Test && !found.is_known[i],
         };
         self.indices(is_in)
@@ -265,13 +267,11 @@ impl<'a> Candidates<'a> {
 
     /// What else has changed about the measured images.
     fn differences(&self, found: &Found<'_>, record: &SplitRecord, indices: &[usize]) -> Vec<String> {
-        let rows = || indices.iter().filter_map(|&i| Some((i, found.row_of[i]?)));
-        let changed: Vec<usize> =
-            rows().filter(|(_, row)| found.changed.contains(row)).map(|(i, _)| i).collect();
-        let relabeled: Vec<usize> = rows()
-            .filter(|(i, row)| record.row(*row).label != label(&self.images, *i))
-            .map(|(i, _)| i)
-            .collect();
+        let changed: Vec<usize> = indices.iter().copied().filter(|&i| found.is_changed[i]).collect();
+        let is_relabeled = |i: &usize| {
+            found.row_of[*i].is_some_and(|row| record.row(row as usize).label != label(&self.images, *i))
+        };
+        let relabeled: Vec<usize> = indices.iter().copied().filter(is_relabeled).collect();
         let mut notes = Vec::new();
         if let Some(first) = changed.first() {
             notes.push(format!(
@@ -362,7 +362,11 @@ impl<'a> Candidates<'a> {
     /// The chosen images with the run's classes.
     fn labeled(&self, config: &RunConfig, chosen: Chosen) -> Result<Selection> {
         let Chosen { measured, indices, missing, new, mut notes } = chosen;
-        let subset = self.images.subset(&indices);
+        // The indices ascend: as many as there are images are all.
+        let subset = match indices.len() == self.images.len() {
+            true => self.images.clone(),
+            false => self.images.subset(&indices),
+        };
         if subset.is_empty() {
             return Err(error(
                 &self.dataset.path,
@@ -418,16 +422,18 @@ impl<'a> Candidates<'a> {
 
 /// Which images of a data set are in a record.
 struct Found<'a> {
+    record: &'a SplitRecord,
+    /// Rows by content, and by file; by number among equals.
+    by_hash: Vec<u32>,
+    by_file: Vec<u32>,
+    /// Whether an image was found for each row's file.
+    is_claimed: Vec<bool>,
     /// The row of each image, each row for one image only.
-    row_of: Vec<Option<usize>>,
+    row_of: Vec<Option<u32>>,
     /// Whether the run has seen each image, or another of the same content.
     is_known: Vec<bool>,
-    /// The files of the rows that were found.
-    claimed: HashSet<&'a str>,
-    /// Rows by file.
-    by_file: HashMap<&'a str, usize>,
-    /// Rows whose file has another content now.
-    changed: HashSet<usize>,
+    /// Whether each image is one of a row's file with another content now.
+    is_changed: Vec<bool>,
 }
 
 /// Where a row of the same content may be.
@@ -440,62 +446,77 @@ enum Pass {
 
 impl<'a> Found<'a> {
     /// Finds rows by content: first where the file is the same too, then where the split is, then anywhere.
-    fn new(candidates: &Candidates<'_>, record: &'a SplitRecord, hashes: &[Option<ContentHash>]) -> Self {
-        let by_hash = record.rows().enumerate().filter_map(|(row, image)| Some((image.sha256?, row)));
-        let mut by_hash: Vec<(ContentHash, usize)> = by_hash.collect();
-        by_hash.sort_unstable();
-        let rows_of = |hash: ContentHash| {
-            let start = by_hash.partition_point(|(other, _)| *other < hash);
-            by_hash[start..].iter().take_while(move |(other, _)| *other == hash).map(|(_, row)| *row)
-        };
-        let by_file = record.rows().enumerate().map(|(row, image)| (image.file, row)).collect();
+    fn new(
+        candidates: &Candidates<'_>,
+        record: &'a SplitRecord,
+        hash: impl Fn(usize) -> Option<ContentHash>,
+    ) -> Self {
+        let row = |row: &u32| record.row(*row as usize);
+        let mut by_hash: Vec<u32> = (0..record.len() as u32).filter(|i| row(i).sha256.is_some()).collect();
+        by_hash.sort_unstable_by_key(|i| (row(i).sha256, *i));
+        let mut by_file: Vec<u32> = (0..record.len() as u32).collect();
+        by_file.sort_unstable_by_key(|i| (row(i).file, *i));
         let n = candidates.images.len();
         let mut found = Self {
-            row_of: vec![None; n],
-            is_known: hashes
-                .iter()
-                .map(|hash| hash.is_some_and(|hash| rows_of(hash).next().is_some()))
-                .collect(),
-            claimed: HashSet::new(),
+            record,
+            by_hash,
             by_file,
-            changed: HashSet::new(),
+            is_claimed: vec![false; record.len()],
+            row_of: vec![None; n],
+            is_known: Vec::new(),
+            is_changed: vec![false; n],
         };
+        let is_known = |i| hash(i).is_some_and(|hash| found.rows_of(hash).next().is_some());
+        found.is_known = (0..n).map(is_known).collect();
         for pass in [Pass::File, Pass::Split, Pass::Anywhere] {
-            for (i, hash) in hashes.iter().enumerate() {
-                let (Some(hash), None) = (*hash, found.row_of[i]) else { continue };
+            for i in 0..n {
+                let (Some(hash), None) = (hash(i), found.row_of[i]) else { continue };
                 let fits = |row: RecordedImage<'_>| match pass {
                     Pass::File => row.file == candidates.file(i),
                     Pass::Split => row.split == candidates.parts[i],
                     Pass::Anywhere => true,
                 };
-                let free = |row: &usize| {
-                    let row = record.row(*row);
-                    !found.claimed.contains(row.file) && fits(row)
-                };
-                if let Some(row) = rows_of(hash).find(free) {
-                    found.claim(i, row, record);
+                let is_free = |row: &usize| !found.is_claimed[*row] && fits(record.row(*row));
+                let free = found.rows_of(hash).find(is_free);
+                if let Some(row) = free {
+                    found.claim(i, row);
                 }
             }
         }
         found
     }
 
+    /// The rows of a content, by number.
+    fn rows_of(&self, hash: ContentHash) -> impl Iterator<Item = usize> {
+        let of = |row: u32| self.record.row(row as usize).sha256;
+        let start = self.by_hash.partition_point(|&row| of(row) < Some(hash));
+        let from = self.by_hash[start..].iter().copied();
+        from.take_while(move |&row| of(row) == Some(hash)).map(|row| row as usize)
+    }
+
+    /// The rows of a file, by number: one, but for a table that names it several times.
+    fn rows_called(&self, file: &str) -> &[u32] {
+        let of = |row: u32| self.record.row(row as usize).file;
+        let from = &self.by_file[self.by_file.partition_point(|&row| of(row) < file)..];
+        &from[..from.partition_point(|&row| of(row) == file)]
+    }
+
     /// Finds the rows that are left by their files.
-    fn claim_changed(&mut self, candidates: &Candidates<'_>, record: &'a SplitRecord) {
+    fn claim_changed(&mut self, candidates: &Candidates<'_>) {
         for i in 0..self.row_of.len() {
-            let file = candidates.file(i);
-            let row = self.by_file.get(&*file).copied();
-            if let (false, Some(row), false) = (self.is_known[i], row, self.claimed.contains(&*file)) {
-                self.claim(i, row, record);
-                self.is_known[i] = true;
-                self.changed.insert(row);
+            let row = self.rows_called(&candidates.file(i)).last().map(|&row| row as usize);
+            if let (false, Some(row)) = (self.is_known[i], row.filter(|&row| !self.is_claimed[row])) {
+                self.claim(i, row);
+                (self.is_known[i], self.is_changed[i]) = (true, true);
             }
         }
     }
 
-    fn claim(&mut self, i: usize, row: usize, record: &'a SplitRecord) {
-        self.row_of[i] = Some(row);
-        self.claimed.insert(record.row(row).file);
+    fn claim(&mut self, i: usize, row: usize) {
+        self.row_of[i] = Some(row as u32);
+        for row in self.rows_called(self.record.row(row).file).to_vec() {
+            self.is_claimed[row as usize] = true;
+        }
     }
 }
 

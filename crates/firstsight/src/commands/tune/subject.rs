@@ -46,10 +46,9 @@ impl Subject {
             Self::Trainings(splits) => {
                 Data { classes: splits.n_classes(), content: format!("{:016x}", splits.fingerprint()) }
             }
-            Self::FineTunings(tunings) => Data {
-                classes: tunings.splits.train.classes().len(),
-                content: tunings.provenance.record.fingerprint(),
-            },
+            Self::FineTunings(tunings) => {
+                Data { classes: tunings.splits.train.classes().len(), content: tunings.splits.fingerprint() }
+            }
         }
     }
 
