@@ -22,7 +22,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "firstsight-transfer",
         &["firstsight-models", "firstsight-train", "firstsight-data", "firstsight-report"],
     ),
-    ("firstsight-serve", &["firstsight-data", "firstsight-transfer"]),
+    (
+        "firstsight-serve",
+        &["firstsight-data", "firstsight-insight", "firstsight-transfer", "firstsight-report"],
+    ),
     (
         "firstsight-lecture",
         &[

@@ -79,7 +79,7 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
-    /// Answer over HTTP with a run's network
+    /// Teach a network by examples on a page, or answer over HTTP with a run's
     Serve(commands::serve::Args),
     /// Visualize what a network's layers respond to
     Visualize(commands::visualize::Args),

@@ -43,6 +43,17 @@ pub fn layers(network: &ImageClassifier, xs: &Tensor) -> Result<Vec<Layer>> {
     Ok(found)
 }
 
+/// Of a network's [`layers`], the one where Grad-CAM looks: the last one of maps of at least 7 pixels a side, or else the last
+/// one of maps. After a transformer's last block, the patches' tokens have no effect on the class token.
+pub fn layer_for_evidence<'a>(network: &ImageClassifier, layers: &'a [Layer]) -> Option<&'a Layer> {
+    // The last block and the normalization.
+    let without_effect = if network.backbone().token_grid().is_some() { 2 } else { 0 };
+    let is_map = |layer: &&Layer| matches!(layer.output, InputShape::Map { .. });
+    let maps = || layers.iter().rev().filter(is_map).skip(without_effect);
+    let fine = |layer: &&Layer| matches!(layer.output, InputShape::Map { height, width, .. } if height.min(width) >= 7);
+    maps().find(fine).or_else(|| maps().next())
+}
+
 /// The output of the layer called `name` for images (B, C, H, W) in inference mode: feature maps (B, C', h, w), which the
 /// patches' tokens are too, or features (B, F). Later layers are not run.
 ///

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use candle_core::ModuleT as _;
-use firstsight_insight::{FeatureVisConfig, Parametrization};
+use firstsight_insight::{FeatureVisConfig, Parametrization, layer_for_evidence};
 use firstsight_models::networks::{MOBILENET_V2, SMALL_CNN};
 use firstsight_report::{Figure, Image, Mark, Section, Sheet, Tile, escape_markup, number};
 use firstsight_train::Predictions;
@@ -219,7 +219,7 @@ fn photos(
         show::show_maps(section, &subject, &photo.pixels, layer, 8, &of)?;
     }
     let layers = subject.layers(subject.size())?;
-    let layer = show::layer_for_evidence(&subject, &layers).map(|layer| layer.name.clone());
+    let layer = layer_for_evidence(&subject.network, &layers).map(|layer| layer.name.clone());
     let Some(layer) = layer else { return Ok(true) };
     let logits = subject.network.forward_t(&subject.batch(&[&photo.pixels])?, false)?;
     let class = logits.argmax(1)?.to_vec1::<u32>()?[0] as usize;

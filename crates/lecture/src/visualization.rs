@@ -249,17 +249,6 @@ pub fn evidence(subject: &Subject, cases: &[Evidence<'_>], layer: &str) -> Resul
     Ok(pictures)
 }
 
-/// The last layer of maps, or, before it, the last one of at least 8 pixels a side: where Grad-CAM looks. After a
-/// transformer's last block, the patches' tokens have no effect on the class token.
-pub fn layer_for_evidence<'a>(subject: &Subject, layers: &'a [Layer]) -> Option<&'a Layer> {
-    // The last block and the normalization.
-    let without_effect = if subject.network.backbone().token_grid().is_some() { 2 } else { 0 };
-    let is_map = |layer: &&Layer| matches!(layer.output, InputShape::Map { .. });
-    let maps = || layers.iter().rev().filter(is_map).skip(without_effect);
-    let fine = |layer: &&Layer| matches!(layer.output, InputShape::Map { height, width, .. } if height.min(width) >= 7);
-    maps().find(fine).or_else(|| maps().next())
-}
-
 /// A grayed image under the map, enlarged: the more evidence, the redder.
 fn overlaid(
     image: &[u8],

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use firstsight_data::DecodedImage;
+use firstsight_insight::{grad_cam, layer_for_evidence, layers};
 use firstsight_transfer::{
     AnswerJson, Classifier, DecodedFile, PredictOptions, Result, Target, TaskAnswerJson,
 };
@@ -9,8 +11,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
 
+/// What is asked of the network.
+enum Job {
+    Rows(Images),
+    Evidence(Evidence),
+}
+
+/// An image of which the evidence for a class is asked for.
+struct Evidence {
+    image: DecodedImage,
+    class: usize,
+    /// Gets the map's rows.
+    answer: oneshot::Sender<Option<Vec<Vec<f32>>>>,
+}
+
 /// A request's images.
-struct Job {
+struct Images {
     images: Vec<DecodedFile>,
     top: usize,
     /// Gets a row of JSON for each image; `None` where the network failed.
@@ -31,19 +47,25 @@ impl Network {
         options: PredictOptions,
         batch: usize,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::unbounded_channel();
         let worker = Worker { classifier, options, batch, metrics };
-        let thread =
-            std::thread::Builder::new().name("network".to_owned()).spawn(move || worker.run(waiting))?;
-        Ok((Self { jobs }, thread))
+        std::thread::Builder::new().name("network".to_owned()).spawn(move || worker.run(waiting))?;
+        Ok(Self { jobs })
     }
 
     /// A row of JSON for each image, of the best `top` classes. `None` where the network failed, which is logged.
     pub(crate) async fn rows(&self, images: Vec<DecodedFile>, top: usize) -> Option<Vec<String>> {
         let (answer, rows) = oneshot::channel();
-        self.jobs.send(Job { images, top, answer }).ok()?;
+        self.jobs.send(Job::Rows(Images { images, top, answer })).ok()?;
         rows.await.ok()?
+    }
+
+    /// Grad-CAM's map of the evidence for a class in an image, row by row, the largest value 1. `None` for a network without maps.
+    pub(crate) async fn evidence(&self, image: DecodedImage, class: usize) -> Option<Vec<Vec<f32>>> {
+        let (answer, map) = oneshot::channel();
+        self.jobs.send(Job::Evidence(Evidence { image, class, answer })).ok()?;
+        map.await.ok()?
     }
 }
 
@@ -57,12 +79,16 @@ struct Worker {
 impl Worker {
     fn run(self, mut waiting: mpsc::UnboundedReceiver<Job>) {
         while let Some(first) = waiting.blocking_recv() {
-            let mut n = first.images.len();
-            let mut jobs = vec![first];
-            while n < self.batch {
-                let Ok(job) = waiting.try_recv() else { break };
-                n += job.images.len();
-                jobs.push(job);
+            let (mut jobs, mut n, mut next) = (Vec::new(), 0, Some(first));
+            while let Some(job) = next {
+                match job {
+                    Job::Evidence(asked) => self.answer_evidence(asked),
+                    Job::Rows(images) => {
+                        n += images.images.len();
+                        jobs.push(images);
+                    }
+                }
+                next = if n < self.batch { waiting.try_recv().ok() } else { None };
             }
             // Those who ask have left some.
             jobs.retain(|job| !job.answer.is_closed());
@@ -70,7 +96,12 @@ impl Worker {
         }
     }
 
-    fn answer(&self, mut jobs: Vec<Job>) {
+    fn answer_evidence(&self, Evidence { image, class, answer }: Evidence) {
+        let map = evidence(&self.classifier, &image, class);
+        let _ = answer.send(map.inspect_err(|error| tracing::warn!("no evidence: {error}")).ok().flatten());
+    }
+
+    fn answer(&self, mut jobs: Vec<Images>) {
         let tops: Vec<usize> =
             jobs.iter().flat_map(|job| std::iter::repeat_n(job.top, job.images.len())).collect();
         let sizes: Vec<usize> = jobs.iter().map(|job| job.images.len()).collect();
@@ -113,6 +144,21 @@ impl Worker {
         let json = |(row, &top)| text(&AnswerJson::new(row, &self.classifier, reject).top(top));
         Ok(rows.iter().zip(tops).map(json).collect())
     }
+}
+
+/// Grad-CAM at the layer where the lecture looks, too.
+fn evidence(
+    classifier: &Classifier,
+    image: &DecodedImage,
+    class: usize,
+) -> Result<Option<Vec<Vec<f32>>>, firstsight_insight::Error> {
+    let network = &classifier.network;
+    let xs = classifier.tensor(image).map_err(candle_core::Error::wrap)?;
+    let found = layers(network, &xs)?;
+    let Some(layer) = layer_for_evidence(network, &found) else { return Ok(None) };
+    let map: Vec<Vec<f32>> = grad_cam(network, &xs, &[class], &layer.name)?.get(0)?.to_vec2()?;
+    let largest = map.iter().flatten().fold(f32::MIN_POSITIVE, |most, v| most.max(*v));
+    Ok(Some(map.into_iter().map(|row| row.into_iter().map(|v| v / largest).collect()).collect()))
 }
 
 fn text(row: &impl serde::Serialize) -> String {

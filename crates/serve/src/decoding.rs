@@ -33,6 +33,10 @@ impl Decoding {
         }
     }
 
+    pub(crate) fn settings(&self) -> &DecodeSettings {
+        &self.settings
+    }
+
     /// Images in their order. What isn't begun when this future is dropped never begins.
     pub(crate) async fn decode(&self, images: Vec<(String, Bytes)>) -> Vec<DecodedFile> {
         let mut tasks = JoinSet::new();

@@ -1,7 +1,7 @@
 //! `POST /predict`.
 
 use bytes::Bytes;
-use firstsight_data::Error;
+use firstsight_data::{DecodeSettings, Error, ResizeMode};
 use firstsight_transfer::DecodedFile;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
@@ -13,8 +13,8 @@ use crate::batches::Network;
 use crate::decoding::Decoding;
 use crate::metrics::Metrics;
 use crate::multipart;
-use crate::reply::{Refusal, Reply, document};
-use crate::request::{body, header};
+use crate::reply::{Refusal, Reply, document, json};
+use crate::request::{body, header, query};
 use crate::{Limits, multipart::Part};
 
 /// Answers requests for predictions.
@@ -24,6 +24,11 @@ pub(crate) struct Predictor {
     pub(crate) network: Network,
     /// Number of classes in an answer that states none.
     pub(crate) top: usize,
+    /// The network's name.
+    pub(crate) name: String,
+    pub(crate) task: String,
+    /// The names of its outputs.
+    pub(crate) labels: Vec<String>,
 }
 
 /// How a body holds images.
@@ -44,17 +49,39 @@ impl Predictor {
     ) -> Result<Reply, Refusal> {
         let top = top(parts.uri.query())?.unwrap_or(self.top);
         let kind = kind(header(parts, header::CONTENT_TYPE))?;
-        let full = || {
-            let expected = format!("at most {} requests at a time", limits.queue);
-            Refusal::busy("the queue is full", expected, "one more")
-        };
-        let _turn = queue.try_acquire().map_err(|_| full())?;
+        let _turn = queue.try_acquire().map_err(|_| full(limits))?;
         let images = images(&body(incoming, limits.body, deadline).await?, &kind, limits)?;
-        let late = |_| {
-            let expected = format!("an answer within {} seconds", limits.time.as_secs_f64());
-            Refusal::busy("the request took too long", expected, "a service with more to do")
+        timeout_at(deadline, self.rows(images, top, metrics)).await.map_err(|_| late(limits))?
+    }
+
+    /// Grad-CAM's map of an image for the class that the query names by its place.
+    pub(crate) async fn evidence(
+        &self,
+        parts: &Parts,
+        incoming: &mut Incoming,
+        (limits, queue, _): (&Limits, &Semaphore, &Metrics),
+        deadline: Instant,
+    ) -> Result<Reply, Refusal> {
+        let n = self.labels.len();
+        let class = query(parts, "class").and_then(|class| class.parse().ok()).filter(|class| *class < n);
+        let class = class.ok_or_else(|| {
+            let expected = format!("class=0 to class={}", n.saturating_sub(1));
+            Refusal::new(StatusCode::BAD_REQUEST, "unknown query", expected, parts.uri.query().unwrap_or(""))
+        })?;
+        let _turn = queue.try_acquire().map_err(|_| full(limits))?;
+        let bytes = body(incoming, limits.body, deadline).await?;
+        let mut decoded = self.decoding.decode(vec![("image".to_owned(), bytes)]).await;
+        let image = match decoded.pop() {
+            Some((_, Ok(image))) => image,
+            other => return Err(none_readable(&Vec::from_iter(other))),
         };
-        timeout_at(deadline, self.rows(images, top, metrics)).await.map_err(late)?
+        let map =
+            timeout_at(deadline, self.network.evidence(image, class)).await.map_err(|_| late(limits))?;
+        // The part of the image that the network saw: all of it, or this share of its center.
+        let DecodeSettings { height, width, resize_mode, crop_pct, .. } = self.decoding.settings();
+        let crop = (*resize_mode == ResizeMode::CenterCrop).then_some(crop_pct);
+        let found = map.map(|map| serde_json::json!({"map": map, "size": [height, width], "crop": crop}));
+        Ok(json(StatusCode::OK, &found))
     }
 
     async fn rows(
@@ -81,8 +108,18 @@ impl Predictor {
     }
 }
 
+fn full(limits: &Limits) -> Refusal {
+    let expected = format!("at most {} requests at a time", limits.queue);
+    Refusal::busy("the queue is full", expected, "one more")
+}
+
+fn late(limits: &Limits) -> Refusal {
+    let expected = format!("an answer within {} seconds", limits.time.as_secs_f64());
+    Refusal::busy("the request took too long", expected, "a service with more to do")
+}
+
 /// The refusal of a request whose images are all unreadable.
-fn none_readable(decoded: &[DecodedFile]) -> Refusal {
+pub(crate) fn none_readable(decoded: &[DecodedFile]) -> Refusal {
     let errors: Vec<&Error> = decoded.iter().filter_map(|(_, image)| image.as_ref().err()).collect();
     let is_large =
         |error: &&Error| matches!(error, Error::TooManyPixels { .. } | Error::DecodingMemory { .. });

@@ -72,3 +72,45 @@ pub(crate) async fn discard(parts: &Parts, incoming: &mut Incoming, limit: usize
         }
     }
 }
+
+/// The value of a key of the query.
+pub(crate) fn query(parts: &Parts, key: &str) -> Option<String> {
+    let mut pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| decoded(value))
+}
+
+/// Text whose bytes may be written as `%20`.
+pub(crate) fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte =
+            digits.filter(|digits| !digits.starts_with('+')).and_then(|d| u8::from_str_radix(d, 16).ok());
+        match byte.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decoded;
+
+    #[test]
+    fn percents_are_bytes() {
+        for (text, plain) in
+            [("a%20b", "a b"), ("%C3%A9%2f", "é/"), ("100%", "100%"), ("%zz%+1", "%zz%+1"), ("", "")]
+        {
+            assert_eq!(decoded(text), plain);
+        }
+    }
+}

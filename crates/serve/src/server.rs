@@ -16,11 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::Access;
-use crate::batches::Network;
-use crate::decoding::Decoding;
+use crate::current::Current;
 use crate::metrics::Metrics;
-use crate::predict::Predictor;
-use crate::service::{Health, Service};
+use crate::service::Service;
+use crate::teach::{Teach, Teaching};
 use crate::{Error, Limits, Result};
 
 /// How often a listening service looks whether it is to stop.
@@ -89,7 +88,7 @@ impl Server {
         self.address
     }
 
-    /// Answers requests until the flag is raised; then finishes those in flight, for as long as a request may take.
+    /// Answers requests with a network until the flag is raised; then finishes those in flight, for as long as a request may take.
     ///
     /// # Errors
     ///
@@ -100,18 +99,37 @@ impl Server {
         options: &PredictOptions,
         interrupt: &InterruptFlag,
     ) -> Result<()> {
+        let (metrics, current) = self.network();
+        current.put(classifier, *options)?;
+        self.answer(None, metrics, current, interrupt)
+    }
+
+    /// Shows the page that teaches, and answers with the network that it has taught last, until the flag is raised; then as
+    /// [`serve`](Self::serve). A training that runs is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    pub fn teach(self, teaching: Teaching, interrupt: &InterruptFlag) -> Result<()> {
+        let (metrics, current) = self.network();
+        let teach = Teach::new(teaching, current.clone(), &self.config.limits);
+        self.answer(Some(teach), metrics, current, interrupt)
+    }
+
+    fn network(&self) -> (Arc<Metrics>, Arc<Current>) {
+        let metrics = Arc::new(Metrics::new());
+        (metrics.clone(), Arc::new(Current::new(self.config.limits, metrics)))
+    }
+
+    fn answer(
+        self,
+        teach: Option<Teach>,
+        metrics: Arc<Metrics>,
+        current: Arc<Current>,
+        interrupt: &InterruptFlag,
+    ) -> Result<()> {
         let Self { listener, address, config } = self;
         let limits = config.limits;
-        let metrics = Arc::new(Metrics::new());
-        let health = Health {
-            status: "ok",
-            version: env!("CARGO_PKG_VERSION"),
-            network: classifier.network.info().name.to_owned(),
-            task: classifier.target.task().to_string(),
-            labels: classifier.label_names.clone(),
-        };
-        let decoding = Decoding::new(classifier.input.decode_settings(), limits.decoding_memory);
-        let (network, thread) = Network::start(classifier, *options, limits.batch, metrics.clone())?;
         let service = Service {
             access: Access {
                 names: vec!["localhost".to_owned(), config.host],
@@ -122,14 +140,17 @@ impl Server {
             metrics,
             queue: Semaphore::new(limits.queue),
             connections: Arc::new(Semaphore::new(limits.connections)),
-            predictor: Predictor { decoding, network, top: options.top },
-            health,
+            current,
+            teach,
         };
+        let service = Arc::new(service);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let served = runtime.block_on(answer_all(listener, Arc::new(service), interrupt));
-        // Connections that outlived their time end with it, and so does the network's thread.
+        let served = runtime.block_on(answer_all(listener, service.clone(), interrupt));
+        // Connections that outlived their time end with it.
         drop(runtime);
-        let _ = thread.join();
+        if let Some(teach) = &service.teach {
+            teach.end();
+        }
         served
     }
 }

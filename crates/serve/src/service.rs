@@ -6,31 +6,22 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use serde::Serialize;
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::access::Access;
+use crate::current::Current;
 use crate::metrics::Metrics;
+use crate::page;
 use crate::predict::Predictor;
 use crate::reply::{Refusal, Reply, document, json};
 use crate::request::discard;
+use crate::teach::Teach;
 use crate::{Limits, OPENAPI};
 
 /// How long the rest of a refused body is read.
 const DISCARDING: Duration = Duration::from_secs(2);
-
-/// What a service is, in the answer of `GET /health`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Health {
-    pub(crate) status: &'static str,
-    pub(crate) version: &'static str,
-    /// The network's name.
-    pub(crate) network: String,
-    pub(crate) task: String,
-    /// The names of its outputs.
-    pub(crate) labels: Vec<String>,
-}
 
 /// Answers requests.
 #[derive(Debug)]
@@ -40,8 +31,9 @@ pub(crate) struct Service {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) queue: Semaphore,
     pub(crate) connections: Arc<Semaphore>,
-    pub(crate) predictor: Predictor,
-    pub(crate) health: Health,
+    pub(crate) current: Arc<Current>,
+    /// What the page teaches, if it does.
+    pub(crate) teach: Option<Teach>,
 }
 
 impl Service {
@@ -49,10 +41,8 @@ impl Service {
     pub(crate) async fn respond(&self, request: Request<Incoming>, is_above: bool) -> Reply {
         let started = Instant::now();
         let (parts, mut incoming) = request.into_parts();
-        let known = ["/predict", "/health", "/metrics", "/openapi.json"];
-        let path = known.into_iter().find(|path| *path == parts.uri.path()).unwrap_or("other");
         let answered = match is_above {
-            false => self.answer(path, &parts, &mut incoming, started + self.limits.time).await,
+            false => self.answer(&parts, &mut incoming, started + self.limits.time).await,
             true => {
                 let expected = format!("at most {} connections", self.limits.connections);
                 Err(Refusal::busy("there are too many connections", expected, "one more"))
@@ -67,40 +57,96 @@ impl Service {
                 refusal.reply()
             }
         };
+        let known = ["/predict", "/health", "/metrics", "/openapi.json"];
+        let path = known.into_iter().find(|path| *path == parts.uri.path()).unwrap_or("other");
         self.metrics.request(path, reply.status().as_u16(), started.elapsed());
         reply
     }
 
     async fn answer(
         &self,
-        path: &str,
         parts: &Parts,
         incoming: &mut Incoming,
         deadline: Instant,
     ) -> Result<Reply, Refusal> {
+        let (path, method) = (parts.uri.path(), &parts.method);
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
         self.access.check_site(&parts.uri, &parts.headers)?;
-        if path != "/health" {
-            self.access.check_token(&parts.headers)?;
+        // What says nothing of photos or runs: the page's own files, and whether there is a service.
+        let open = if path == "/health" { Some(self.health()) } else { page::file(path) };
+        if let Some(reply) = open {
+            return if is_read { Ok(reply) } else { Err(Refusal::method("GET, HEAD", method)) };
         }
-        match (path, &parts.method) {
-            ("/predict", &Method::POST) => {
+        self.access.check_token(&parts.headers)?;
+        match path {
+            "/predict" | "/api/evidence" if method == Method::POST => {
+                let predictor = self.predictor()?;
                 let shared = (&self.limits, &self.queue, &*self.metrics);
-                self.predictor.answer(parts, incoming, shared, deadline).await
+                match path {
+                    "/predict" => predictor.answer(parts, incoming, shared, deadline).await,
+                    _ => predictor.evidence(parts, incoming, shared, deadline).await,
+                }
             }
-            ("/predict", method) => Err(Refusal::method("POST", method)),
-            ("other", _) => Err(Refusal::new(
-                StatusCode::NOT_FOUND,
-                "there is no such path",
-                "/predict, /health, /metrics or /openapi.json",
-                parts.uri.path().chars().take(100).collect::<String>(),
-            )),
-            (path, &Method::GET | &Method::HEAD) => Ok(match path {
-                "/health" => json(StatusCode::OK, &self.health),
+            "/predict" | "/api/evidence" => Err(Refusal::method("POST", method)),
+            "/metrics" | "/openapi.json" | "/api/state" if is_read => Ok(match path {
                 "/metrics" => document(StatusCode::OK, "text/plain; version=0.0.4", self.metrics()),
-                _ => document(StatusCode::OK, "application/json", OPENAPI),
+                "/openapi.json" => document(StatusCode::OK, "application/json", OPENAPI),
+                _ => self.state(),
             }),
-            (_, method) => Err(Refusal::method("GET, HEAD", method)),
+            "/metrics" | "/openapi.json" | "/api/state" => Err(Refusal::method("GET, HEAD", method)),
+            _ => {
+                let answered = match &self.teach {
+                    Some(teach) if path.starts_with("/api/") => {
+                        teach.answer(parts, incoming, &self.limits, deadline).await
+                    }
+                    _ => None,
+                };
+                let unknown = || {
+                    Refusal::new(
+                        StatusCode::NOT_FOUND,
+                        "there is no such path",
+                        "/, /predict, /health, /metrics or /openapi.json",
+                        path.chars().take(100).collect::<String>(),
+                    )
+                };
+                answered.unwrap_or_else(|| Err(unknown()))
+            }
         }
+    }
+
+    fn predictor(&self) -> Result<Arc<Predictor>, Refusal> {
+        let none =
+            || Refusal::new(StatusCode::CONFLICT, "there is no network yet", "a training first", "no run");
+        self.current.get().ok_or_else(none)
+    }
+
+    fn health(&self) -> Reply {
+        let version = env!("CARGO_PKG_VERSION");
+        let predictor = self.current.get();
+        let said = match predictor.as_deref() {
+            Some(Predictor { name, task, labels, .. }) => {
+                json!({"status": "ok", "version": version, "network": name, "task": task, "labels": labels})
+            }
+            None => json!({"status": "ok", "version": version, "network": null, "task": null, "labels": []}),
+        };
+        json(StatusCode::OK, &said)
+    }
+
+    /// What the page shows.
+    fn state(&self) -> Reply {
+        let state = match &self.teach {
+            Some(teach) => {
+                let (backbone, training, run) = teach.state();
+                json!({"teaches": true, "backbone": backbone, "training": training, "run": run})
+            }
+            None => {
+                let predictor = self.current.get();
+                let network = predictor.as_ref().map(|predictor| predictor.name.as_str());
+                let labels = predictor.as_ref().map(|predictor| predictor.labels.as_slice());
+                json!({"teaches": false, "backbone": network, "training": {"state": "idle"}, "run": {"labels": labels}})
+            }
+        };
+        json(StatusCode::OK, &state)
     }
 
     fn metrics(&self) -> String {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
-use firstsight_data::{DecodedImage, ImageDataset, InputSpec, Sample, Task, decode_bytes, decoding_memory};
+use candle_core::{Device, Tensor};
+use firstsight_data::{
+    Batches as _, DecodedImage, ImageDataset, InputSpec, Sample, Task, decode_bytes, decoding_memory,
+};
 use firstsight_models::ImageClassifier;
 use firstsight_train::{Inference, Outputs, PackedWeights, Predictions, gather, outputs, predict};
 use rayon::prelude::*;
@@ -244,6 +246,24 @@ impl Classifier {
         self.check_class_task()?;
         let rows = self.rows_of(images, |images| self.probabilities(images, options))?;
         Ok(self.answers(rows, options))
+    }
+
+    /// A decoded image as the network takes it: (1, C, H, W), normalized.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for an image of another size than [`input`](Self::input)'s.
+    pub fn tensor(&self, image: &DecodedImage) -> Result<Tensor> {
+        let (channels, height, width) = self.input.input_size;
+        let (pixels, size) = (image.pixels.clone(), (height, width, channels));
+        let one = ImageDataset::from_pixels(pixels, size, vec![0], self.label_names.clone())?;
+        let found = in_order(&one, &self.input, &self.device)?.epoch(0).next();
+        let batch = found.ok_or_else(|| Error::Setting {
+            setting: "the image",
+            expected: "pixels".to_owned(),
+            found: "none".to_owned(),
+        })?;
+        Ok(batch?.inputs)
     }
 
     /// As [`predict_decoded`](Self::predict_decoded), for a network of several labels or of numbers.

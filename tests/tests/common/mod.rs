@@ -1,6 +1,9 @@
 //! The command line as its users call it. Each test binary uses some of this.
 #![allow(dead_code)]
 
+pub(crate) mod browser;
+pub(crate) mod service;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

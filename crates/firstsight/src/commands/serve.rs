@@ -1,19 +1,25 @@
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use firstsight_serve::{Limits, ServeConfig, Server};
-use firstsight_transfer::{Classifier, PredictOptions, Target, Thresholds};
+use firstsight_serve::{Limits, ServeConfig, Server, Session, Teaching};
+use firstsight_transfer::{Classifier, PredictOptions, RunFolder, Target, Thresholds};
 use rand::TryRngCore as _;
 
-use crate::{context::Context, values};
+use crate::{
+    context::Context,
+    hub,
+    values::{self, Backbone},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run whose network answers
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    /// Run whose network answers; or a folder of class folders to teach with [default: teach in --dir]
+    #[arg(value_name = "RUN or FOLDER")]
+    run: Option<PathBuf>,
+    #[command(flatten)]
+    teach: TeachArgs,
     /// Address to listen at. Beyond loopback a token is needed, and made if none is given
     #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]
     host: String,
@@ -35,6 +41,22 @@ pub struct Args {
     temperature: Option<f64>,
     #[command(flatten)]
     limits: LimitArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Teaching")]
+struct TeachArgs {
+    /// Folder for photos and runs of the page that teaches
+    #[arg(long, default_value = "firstsight-teach", value_name = "DIR")]
+    dir: PathBuf,
+    /// Pretrained network that is fine-tuned: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub
+    /// repository in timm's layout (owner/name) [default: the one that --weights names, or mobilenet-v2]
+    #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
+    backbone: Option<Backbone>,
+    /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
+    /// [default: the published ones, from the hub]
+    #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
+    weights: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,26 +103,77 @@ impl LimitArgs {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let mut classifier = Classifier::open(&args.run, &context.runtime.device)?;
-    let options = PredictOptions { top: args.top, reject: thresholds(args, &classifier)? };
-    classifier.temperature = args.temperature.or(classifier.temperature);
-    if let Some(pixels) = args.limits.max_pixels {
-        classifier.input.reading.max_pixels = pixels;
-    }
     let token = args.token.clone().filter(|token| !token.is_empty());
     let is_made = token.is_none() && !is_loopback(&args.host);
     let token = if is_made { Some(new_token()?) } else { token };
     let limits = args.limits.limits()?;
     let config = ServeConfig { host: args.host.clone(), port: args.port, token: token.clone(), limits };
-    let server = Server::bind(config)?;
-    println!("http://{} answers for {}; Ctrl-C ends it", server.address(), args.run.display());
-    if let Some(token) = token.filter(|_| is_made) {
-        println!("Authorization: Bearer {token}");
-    }
-    std::io::stdout().flush()?;
+    let announce = |server: &Server, what: String| {
+        println!("http://{} {what}; Ctrl-C ends it", server.address());
+        if let Some(token) = token.filter(|_| is_made) {
+            println!("the page: http://HOST:{}/#token={token}", server.address().port());
+            println!("Authorization: Bearer {token}");
+        }
+        std::io::stdout().flush()
+    };
     let interrupt = &context.runtime.interrupt;
-    interrupt.with_graceful_interrupt(|_| server.serve(classifier, &options, interrupt))?;
+    match &args.run {
+        Some(run) if !run.is_dir() || is_run(run) => {
+            let (classifier, options) = network(run, args, context)?;
+            let server = Server::bind(config)?;
+            announce(&server, format!("answers for {}", run.display()))?;
+            interrupt.with_graceful_interrupt(|_| server.serve(classifier, &options, interrupt))?;
+        }
+        photos => {
+            let teaching = args.teaching(photos.as_deref(), context)?;
+            let server = Server::bind(config)?;
+            announce(&server, format!("teaches in {}", args.teach.dir.display()))?;
+            interrupt.with_graceful_interrupt(|_| server.teach(teaching, interrupt))?;
+        }
+    }
     Ok(())
+}
+
+/// Whether a folder is meant as a run, or as one of many.
+fn is_run(folder: &Path) -> bool {
+    RunFolder::open(folder).is_ok() || folder.join("config.json").exists() || folder.join("fold-1").is_dir()
+}
+
+/// The network of a run, and how it answers.
+fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, PredictOptions)> {
+    if args.teach.backbone.is_some() || args.teach.weights.is_some() {
+        bail!("--backbone and --weights are for teaching, and {} is a run", run.display());
+    }
+    let mut classifier = Classifier::open(run, &context.runtime.device)?;
+    let options = PredictOptions { top: args.top, reject: thresholds(args, &classifier)? };
+    classifier.temperature = args.temperature.or(classifier.temperature);
+    if let Some(pixels) = args.limits.max_pixels {
+        classifier.input.reading.max_pixels = pixels;
+    }
+    Ok((classifier, options))
+}
+
+impl Args {
+    /// What the page teaches: in the folder of --dir, or with the photos of another one.
+    fn teaching(&self, photos: Option<&Path>, context: &Context) -> Result<Teaching> {
+        for (is_given, flag) in
+            [(self.reject.is_some(), "--reject"), (self.temperature.is_some(), "--temperature")]
+        {
+            if is_given {
+                bail!(
+                    "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
+                );
+            }
+        }
+        let TeachArgs { dir, backbone, weights } = &self.teach;
+        let session =
+            Session::open(dir, photos).with_context(|| format!("cannot teach in {}", dir.display()))?;
+        let (model, weights) =
+            values::model_and_weights(backbone.as_ref(), weights.as_deref()).map_err(anyhow::Error::msg)?;
+        let runtime = context.runtime.clone();
+        let pretrained = hub::locate_any(model, weights, None, &runtime)?;
+        Ok(Teaching { session, pretrained, runtime, seed: context.seed })
+    }
 }
 
 /// Whether an address or name surely is this machine's alone.

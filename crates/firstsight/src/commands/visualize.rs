@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
 use firstsight_data::decode_image;
-use firstsight_insight::{FeatureVisConfig, Layer};
+use firstsight_insight::{FeatureVisConfig, Layer, layer_for_evidence};
 use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_models::InputShape;
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
@@ -185,7 +185,7 @@ fn image(
     let mut best: Vec<usize> = (0..logits.len()).collect();
     best.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     best.truncate(3);
-    let Some(layer) = show::layer_for_evidence(subject, &layers) else { return Ok(()) };
+    let Some(layer) = layer_for_evidence(&subject.network, &layers) else { return Ok(()) };
     let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: bytes, class }).collect();
     let mut tiles = vec![Tile::new(whole, "the image")];
     for (picture, class) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(best) {
