@@ -217,10 +217,10 @@ impl Trainer {
             result.train.iter().map(|train| (train, true)).chain([(&result.val, false)])
         {
             let classes = evaluation.images.classes();
-            let calibrated = evaluation.calibrated();
-            for i in 0..calibrated.len() {
-                let (row, label) = (calibrated.row(i), calibrated.labels[i] as usize);
-                let Some((best, _)) = calibrated.ranked(i, 1).first().copied() else { continue };
+            let (said, calibrated) = (&evaluation.predictions, evaluation.calibrated());
+            for i in 0..said.len() {
+                let label = said.labels[i] as usize;
+                let Some((best, _)) = said.ranked(i, 1).first().copied() else { continue };
                 let path = evaluation.images.path(i);
                 let photo = path.as_ref().and_then(|path| {
                     let inner = path.strip_prefix(self.session.photos().join(&classes[label])).ok()?;
@@ -231,7 +231,7 @@ impl Trainer {
                         class: classes[label].clone(),
                         photo,
                         taken_for: classes[best].clone(),
-                        probability: row[label],
+                        probability: calibrated.row(i)[label],
                         trained_on,
                     });
                 }
