@@ -271,7 +271,7 @@ mod tests {
         std::fs::write(here.join("secret.png"), "no").unwrap();
         assert_eq!(session.add_class("ants").unwrap(), "ants");
         assert!(matches!(session.add_class("Ants"), Err(Refused::Taken)));
-        assert!(matches!(session.add_class("../.."), Err(Refused::Name)) || session.add_class("..").is_err());
+        assert!(matches!(session.add_class(".."), Err(Refused::Name)));
         let mut png = std::io::Cursor::new(Vec::new());
         image::RgbImage::new(4, 4).write_to(&mut png, image::ImageFormat::Png).unwrap();
         let png = png.into_inner();
