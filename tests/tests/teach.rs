@@ -216,6 +216,50 @@ fn a_person_teaches_two_classes_and_tries_them() {
 }
 
 #[test]
+fn a_run_is_tried_by_those_who_have_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let photos = scene(here);
+    let Some(mut browser) = Browser::start(here) else { return };
+    let service = Service::start(here, &["weights", "--token", "a token"]);
+    browser.open(&format!("http://localhost:{}/", service.port));
+    browser.wait("document.getElementById('said').textContent.includes('needs its token')");
+    browser.open("about:blank");
+    browser.open(&format!("http://localhost:{}/#token=a%20token", service.port));
+    browser.wait("document.getElementById('subtitle').textContent.startsWith('Answers with mobilenet-v2')");
+    assert_eq!(browser.eval("location.hash"), "");
+    assert_eq!(browser.eval("document.getElementById('teach').hidden"), true);
+    browser.screen(1280, 900, "light");
+    browser.choose("#photo", &photos[..1]);
+    browser.wait("document.querySelectorAll('#bars li').length === 10");
+    let said = succeeds(here, &["predict", "--run", "weights", "--json", photos[0].to_str().unwrap()]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        browser.eval("document.getElementById('verdict').textContent"),
+        said[0]["predictions"][0]["label"]
+    );
+    browser.picture("6-run");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_training_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here);
+    let mut service = Service::start(here, &[&["photos"][..], &TEACH].concat());
+    let asked = service.ask("POST", "/api/train", &[], br#"{"preset": "thorough"}"#);
+    assert_eq!(asked.status, 202);
+    while !service.ask("GET", "/api/state", &[], b"").text().contains("epoch") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    service.signal("-INT");
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+    // What it had by then is a run.
+    succeeds(here, &["predict", "--run", "session/run-1", "photos/red/1.png"]);
+}
+
+#[test]
 fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
@@ -244,6 +288,19 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     assert_eq!(state["training"]["state"], "done", "{state}");
     assert!(!state.to_string().contains(here.to_str().unwrap()), "{state}");
     let answer = service.predict("image/png", &photo).json();
+    // Fine-tuning goes on to the blocks, and stops when it is asked to; what it has by then is a run.
+    assert_eq!(ask(&service, "POST", "/api/train", r#"{"preset": "standard"}"#).status, 202);
+    while !ask(&service, "GET", "/api/state", "").text().contains("epoch") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(ask(&service, "POST", "/api/stop", "").status, 200);
+    let state = wait(&service);
+    assert_eq!(
+        (&state["training"]["state"], &state["run"]["name"]),
+        (&"done".into(), &"run-2".into()),
+        "{state}"
+    );
+    std::fs::remove_dir_all(here.join("session/run-2")).unwrap();
     drop(service);
 
     // The last run answers again.

@@ -140,21 +140,16 @@ impl Session {
         found.iter().filter_map(|sample| name(sample.path())).collect()
     }
 
-    /// The folder of a class. Only what is listed is found, so no name leads elsewhere.
+    /// The folder of a class.
     fn class(&self, name: &str) -> Changed<PathBuf> {
-        let entries = std::fs::read_dir(&self.photos)?.flatten();
-        let mut known = entries.filter(|entry| entry.path().is_dir() && !name.starts_with('.'));
-        let found = known.find(|entry| entry.file_name().to_str() == Some(name));
-        found.map(|entry| entry.path()).ok_or(Refused::Unknown("class"))
+        listed(&self.photos, name).filter(|path| path.is_dir()).ok_or(Refused::Unknown("class"))
     }
 
-    /// The file of a photo. Only what is listed is found.
+    /// The file of a photo, whose name may lead through folders below the class's.
     pub(crate) fn photo(&self, class: &str, name: &str) -> Changed<PathBuf> {
         let folder = self.class(class)?;
-        match self.photos_of(class).iter().any(|known| known == name) {
-            true => Ok(folder.join(name)),
-            false => Err(Refused::Unknown("photo")),
-        }
+        let found = name.split('/').try_fold(folder, |folder, part| listed(&folder, part));
+        found.filter(|path| path.is_file()).ok_or(Refused::Unknown("photo"))
     }
 
     pub(crate) fn add_class(&self, name: &str) -> Changed<String> {
@@ -223,6 +218,13 @@ impl Session {
         }
         message
     }
+}
+
+/// What a folder has under a name. Only names that it lists are found, so none leads elsewhere.
+fn listed(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut entries = std::fs::read_dir(folder).ok()?.flatten();
+    let found = entries.find(|entry| entry.file_name().to_str() == Some(name) && !name.starts_with('.'));
+    found.map(|entry| entry.path())
 }
 
 /// A path in a folder that nothing has: `name`, or `name-2` and so on before its ending.
