@@ -18,6 +18,9 @@ use crate::sample::{Row, Samples};
 /// Files beside the shards that name the classes, one a line.
 const CLASSES: [&str; 3] = ["classes.txt", "classnames.txt", "labels.txt"];
 
+/// Archives that are listed at a time: what is made of one on the way takes more memory than its images.
+const AT_A_TIME: usize = 4;
+
 /// Longest text of a label.
 const TEXT: u64 = 1 << 20;
 
@@ -46,8 +49,7 @@ pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> 
     let classes = classes(root)?;
     let read = |archive: &PathBuf| images(root, archive, &classes, options);
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    // A few at a time, since what is made of an archive on the way takes more memory than its images.
-    for archives in archives.chunks(rayon::current_num_threads()) {
+    for archives in archives.chunks(AT_A_TIME) {
         for read in archives.par_iter().map(read).collect::<Vec<Result<_>>>() {
             let (of_archive, left_out) = read?;
             entries.extend(of_archive);
