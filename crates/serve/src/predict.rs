@@ -113,7 +113,7 @@ fn full(limits: &Limits) -> Refusal {
     Refusal::busy("the queue is full", expected, "one more")
 }
 
-fn late(limits: &Limits) -> Refusal {
+pub(crate) fn late(limits: &Limits) -> Refusal {
     let expected = format!("an answer within {} seconds", limits.time.as_secs_f64());
     Refusal::busy("the request took too long", expected, "a service with more to do")
 }

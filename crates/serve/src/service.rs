@@ -8,13 +8,13 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::Access;
 use crate::current::Current;
 use crate::metrics::Metrics;
 use crate::page;
-use crate::predict::Predictor;
+use crate::predict::{Predictor, late};
 use crate::reply::{Refusal, Reply, document, json};
 use crate::request::discard;
 use crate::teach::Teach;
@@ -97,6 +97,9 @@ impl Service {
             _ => {
                 let answered = match &self.teach {
                     Some(teach) if path.starts_with("/api/") => {
+                        // A page asks for many things at a time: they wait, so that memory stays within its limit.
+                        let turn = timeout_at(deadline, self.queue.acquire()).await;
+                        let _turn = turn.map_err(|_| late(&self.limits))?;
                         teach.answer(parts, incoming, &self.limits, deadline).await
                     }
                     _ => None,
@@ -155,7 +158,7 @@ impl Service {
         self.metrics.text(&[
             (
                 "firstsight_queue",
-                "Requests for predictions that are being answered.",
+                "Requests for predictions, or of the page that teaches, that are being answered.",
                 taken(queue, &self.queue),
             ),
             ("firstsight_queue_limit", "Requests that may be.", queue),
