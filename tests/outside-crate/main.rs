@@ -51,8 +51,7 @@ impl Network for Tiny {
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {
         for (name, conv) in [("conv1", &self.conv1), ("conv2", &self.conv2)] {
-            let (n_out, n_in, height, width) = conv.weight().dims4()?;
-            trace.conv(name, &[n_out, n_in, height, width], &Default::default())?;
+            trace.conv(name, conv.weight(), None, &Default::default())?;
         }
         trace.global_pool("pool")
     }

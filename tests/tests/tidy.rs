@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The arrows of the house, and no others.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("firstsight-ops", &[]),
     ("firstsight-data", &[]),
     ("firstsight-hpo", &[]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "firstsight-transfer",
         &["firstsight-models", "firstsight-train", "firstsight-data", "firstsight-report"],
     ),
+    ("firstsight-export", &["firstsight-ops", "firstsight-data", "firstsight-models", "firstsight-transfer"]),
     (
         "firstsight-serve",
         &["firstsight-data", "firstsight-insight", "firstsight-transfer", "firstsight-report"],
@@ -44,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "firstsight",
         &[
             "firstsight-data",
+            "firstsight-export",
             "firstsight-models",
             "firstsight-train",
             "firstsight-hpo",

@@ -81,6 +81,8 @@ pub enum Command {
     Predict(commands::predict::Args),
     /// Teach a network by examples on a page, or answer over HTTP with a run's
     Serve(commands::serve::Args),
+    /// Write a run as an ONNX file, or check one
+    Export(commands::export::Args),
     /// Visualize what a network's layers respond to
     Visualize(commands::visualize::Args),
     /// Search settings of a training or a fine-tuning
@@ -119,6 +121,7 @@ impl Command {
             Self::Evaluate(args) => commands::evaluate::run(args, context),
             Self::Predict(args) => commands::predict::run(args, context),
             Self::Serve(args) => commands::serve::run(args, context),
+            Self::Export(args) => commands::export::run(args, context),
             Self::Visualize(args) => commands::visualize::run(args, context),
             Self::Tune(args) => commands::tune::run(args, context),
             Self::Dataset(args) => commands::dataset::run(args, context),

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Module as _, ModuleT as _, Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, conv2d_no_bias};
+use firstsight_models::graph::Op;
 use firstsight_models::summary::Trace;
 use firstsight_models::{ImageClassifier, InputShape, LayerSpec, ModelInfo, Network, Params, registry};
+use firstsight_ops::Activation;
 
 /// One convolution and global average pooling.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ impl Network for Tiny {
     }
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let (n_out, n_in, height, width) = self.0.weight().dims4()?;
-        trace.conv("conv", &[n_out, n_in, height, width], &Default::default())?;
+        trace.conv("conv", self.0.weight(), None, &Default::default())?;
+        trace.apply("relu", Op::Activation(Activation::Relu));
         trace.global_pool("pool")
     }
 }

@@ -4,6 +4,7 @@ mod blocks;
 mod classifier;
 mod error;
 mod framework;
+pub mod graph;
 mod info;
 pub mod init;
 mod input_shape;

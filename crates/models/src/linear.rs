@@ -61,6 +61,20 @@ impl Linear {
         self.bias.elem_count()
     }
 
+    /// (out, in)
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (out,)
+    pub(crate) fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    pub(crate) fn activation(&self) -> Activation {
+        self.activation
+    }
+
     /// Number of weights and biases.
     pub fn n_params(&self) -> usize {
         self.weight.elem_count() + self.bias.elem_count()

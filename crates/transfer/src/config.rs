@@ -136,18 +136,30 @@ impl RunConfig {
     ///
     /// [`Error::Write`] for a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let unusable = |reason: String| Error::Config { path: path.to_path_buf(), reason };
-        let mut document = serde_json::to_value(self).map_err(|e| unusable(e.to_string()))?;
-        let reading = serde_json::to_value(self.pretrained_cfg.reading);
-        document["reading"] = reading.map_err(|e| unusable(e.to_string()))?;
-        let kind = registry::find(&self.architecture).map_err(|e| unusable(e.to_string()))?;
+        files::write_json(path, &Value::Object(self.document()?))
+    }
+
+    /// The content of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Models`] for an architecture that the registry lacks.
+    pub fn document(&self) -> Result<Map<String, Value>> {
+        let unusable =
+            |e: serde_json::Error| Error::Config { path: "config.json".into(), reason: e.to_string() };
+        let mut document = serde_json::to_value(self).map_err(unusable)?;
+        document["reading"] = serde_json::to_value(self.pretrained_cfg.reading).map_err(unusable)?;
+        let kind = registry::find(&self.architecture)?;
         if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
             let fields = &mut document["pretrained_cfg"];
             fields["num_classes"] = self.num_classes.into();
             fields["first_conv"] = first.into();
             fields["classifier"] = kind.head_name().into();
         }
-        files::write_json(path, &document)
+        match document {
+            Value::Object(document) => Ok(document),
+            _ => Ok(Map::new()),
+        }
     }
 }
 

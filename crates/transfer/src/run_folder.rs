@@ -234,6 +234,12 @@ impl RunFolder {
         self.path.join("metrics.json")
     }
 
+    /// The license of the weights that a fine-tuned run began with, where its `metrics.json` has it.
+    pub fn license(&self) -> Option<String> {
+        let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(self.metrics()).ok()?).ok()?;
+        metrics.get("license")?.as_str().map(str::to_owned)
+    }
+
     /// `predictions.csv`: what the network says of each validation and test image.
     pub fn predictions(&self) -> PathBuf {
         self.path.join("predictions.csv")

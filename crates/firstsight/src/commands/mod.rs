@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod dataset;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod fine_tune;
 pub(crate) mod models;
 pub(crate) mod predict;

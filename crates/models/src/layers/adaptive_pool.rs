@@ -1,4 +1,6 @@
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
+
+use crate::graph::Op;
 
 /// Means over `size` × `size` windows that cover the map: (B, C, H, W) to (B, C, size, size), window i from
 /// ⌊i·H / size⌋ up to ⌈(i + 1)·H / size⌉ (PyTorch's `AdaptiveAvgPool2d`). A map of that size passes unchanged.
@@ -7,20 +9,28 @@ pub(crate) fn adaptive_avg_pool2d(xs: &Tensor, size: usize) -> Result<Tensor> {
     if (h, w) == (size, size) {
         return Ok(xs.clone());
     }
-    let rows = windows(h, size, xs)?;
-    let columns = windows(w, size, xs)?.t()?.contiguous()?;
+    let of = |n| windows(n, size, xs.device())?.to_dtype(xs.dtype());
+    let (rows, columns) = (of(h)?, of(w)?.t()?.contiguous()?);
     let by_column = xs.reshape((b * c * h, w))?.matmul(&columns)?.reshape((b * c, h, size))?;
     rows.broadcast_matmul(&by_column)?.reshape((b, c, size, size))
 }
 
-/// The (size, n) matrix that takes n values to their means over windows.
-fn windows(n: usize, size: usize, like: &Tensor) -> Result<Tensor> {
+/// The operator for maps of `height` × `width`.
+pub(super) fn op((height, width): (usize, usize), size: usize, device: &Device) -> Result<Op> {
+    if (height, width) == (size, size) {
+        return Ok(Op::Identity);
+    }
+    Ok(Op::AdaptiveAvgPool { rows: windows(height, size, device)?, columns: windows(width, size, device)? })
+}
+
+/// The (size, n) matrix that takes n values to their means over windows, in float64.
+fn windows(n: usize, size: usize, device: &Device) -> Result<Tensor> {
     let mut matrix = vec![0f64; size * n];
     for (i, row) in matrix.chunks_exact_mut(n).enumerate() {
         let (start, end) = (i * n / size, ((i + 1) * n).div_ceil(size));
         row[start..end].fill(1.0 / (end - start) as f64);
     }
-    Tensor::from_vec(matrix, (size, n), like.device())?.to_dtype(like.dtype())
+    Tensor::from_vec(matrix, (size, n), device)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use candle_nn::VarBuilder;
 use firstsight_ops::{Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Padding, RunningVariance};
 
 use crate::Init;
-use crate::summary::{LayerKind, Trace};
+use crate::summary::Trace;
 
 /// Settings of batch normalization.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,13 +95,7 @@ impl Conv {
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
         let (_, height, width) = trace.shape().map()?;
-        let &ConvSpec { n_in, n_out, kernel, groups, .. } = &self.spec;
-        trace.conv(
-            &self.name,
-            &[n_out, n_in / groups, kernel, kernel],
-            &self.spec.config((height, width)),
-        )?;
-        Ok(())
+        trace.conv(&self.name, &self.weight, None, &self.spec.config((height, width)))
     }
 }
 
@@ -179,9 +173,9 @@ impl ConvNorm {
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
         self.conv.describe(trace)?;
         let norm = &self.norm.name;
-        trace.batch_norm(norm, self.conv.spec.n_out, self.activation);
+        trace.batch_norm(norm, &self.norm.norm, self.activation);
         if self.activation != Activation::Identity {
-            trace.keep(format!("{norm}.act"), LayerKind::Activation(self.activation));
+            trace.activation(format!("{norm}.act"), self.activation);
         }
         Ok(())
     }

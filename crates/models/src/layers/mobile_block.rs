@@ -6,7 +6,8 @@ use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation, ChannelScales, Conv2dConfig, Padding, Shortcut};
 
 use super::{ConvNorm, ConvSpec, NormConfig, block};
-use crate::summary::{LayerKind, Trace};
+use crate::graph::Op;
+use crate::summary::Trace;
 use crate::{Init, InputShape};
 
 /// Kind of a block, which is also its tensors' names in timm.
@@ -116,6 +117,7 @@ impl MobileBlock {
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
+        let input = trace.place();
         self.first.iter().try_for_each(|layer| layer.describe(trace))?;
         if let Some(squeeze) = &self.squeeze {
             squeeze.describe(trace)?;
@@ -124,7 +126,7 @@ impl MobileBlock {
             last.describe(trace)?;
         }
         if self.residual {
-            trace.keep(format!("{}.add", self.name), LayerKind::Add);
+            trace.add(format!("{}.add", self.name), input);
         }
         Ok(())
     }
@@ -147,13 +149,11 @@ impl SqueezeExcite {
     }
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let maps = trace.shape();
-        let (channels, _, _) = maps.map()?;
-        trace.branch_from(InputShape::Map { channels, height: 1, width: 1 });
+        let maps = trace.place();
+        trace.apply(format!("{}.mean", self.name), Op::GlobalAvgPool);
         self.reduce.describe(trace)?;
         self.expand.describe(trace)?;
-        trace.branch_from(maps);
-        trace.keep(&self.name, LayerKind::Other("Multiply"));
+        trace.scale_channels(&self.name, maps);
         Ok(())
     }
 }
@@ -196,10 +196,13 @@ impl PointwiseLinear {
         ops::linear(xs, &weight, Some(&self.bias), self.activation)
     }
 
-    /// Appends the convolution of maps of one pixel.
+    /// Appends the layer of features, which is listed as a convolution of maps of one pixel.
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let (n_out, n_in, _, _) = self.weight.dims4()?;
-        trace.conv(&self.name, &[n_out, n_in, 1, 1], &Conv2dConfig::default())?.params += n_out;
+        let (_, n_in, _, _) = self.weight.dims4()?;
+        trace.reshape(InputShape::Map { channels: n_in, height: 1, width: 1 });
+        let op = Op::Linear { weight: self.weight.flatten_from(1)?, bias: Some(self.bias.clone()) };
+        trace.conv_by(&self.name, op, &self.weight, Some(&self.bias), &Conv2dConfig::default())?;
+        trace.apply(format!("{}.act", self.name), Op::Activation(self.activation));
         Ok(())
     }
 }

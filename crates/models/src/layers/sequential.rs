@@ -1,11 +1,12 @@
 //! Layers one after the other, built from a table.
 
-use candle_core::{Module as _, ModuleT, Result, Tensor};
+use candle_core::{Device, Module as _, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops as ops;
 use firstsight_ops::{Activation, Conv2dConfig, ConvLayer, PadCounting, Padding, Pool2dConfig};
 
-use super::{Dropout, Rbf, Subsampling, adaptive_avg_pool2d};
+use super::{Dropout, Rbf, Subsampling, adaptive_avg_pool2d, adaptive_pool};
+use crate::graph::Op;
 use crate::summary::{LayerKind, Trace};
 use crate::{Init, InputShape, Linear, NamedLayer};
 
@@ -331,33 +332,35 @@ impl Step {
 
     fn describe(&self, trace: &mut Trace) -> Result<()> {
         let name = self.spec.name;
-        let kind = match &self.run {
-            Run::Conv2d { weight, bias, config, .. } => {
-                let (n_out, n_in, height, width) = weight.dims4()?;
-                trace.conv(name, &[n_out, n_in, height, width], config)?.params += bias.elem_count();
+        let (kind, op) = match &self.run {
+            Run::Conv2d { weight, bias, config, activation } => {
+                trace.conv(name, weight, Some(bias), config)?;
+                trace.apply(format!("{name}.act"), Op::Activation(*activation));
                 return Ok(());
             }
             Run::Dense(linear) => {
-                trace.dense(name, linear.n_in(), linear.n_out());
+                trace.linear(name, linear.weight(), Some(linear.bias()))?;
+                trace.apply(format!("{name}.act"), Op::Activation(linear.activation()));
                 return Ok(());
             }
-            Run::Rescaling(..) => LayerKind::Rescaling,
-            Run::MaxPool2d(_) => LayerKind::MaxPool,
-            Run::AvgPool2d(_) => LayerKind::AvgPool,
-            Run::AdaptiveAvgPool2d(_) => LayerKind::AdaptiveAvgPool,
-            Run::Flatten => LayerKind::Flatten,
-            Run::Dropout(_) => LayerKind::Dropout,
-            Run::Subsampling(_) => LayerKind::Subsampling,
-            Run::Rbf(_) => LayerKind::Rbf,
-        };
-        let entry = trace.push(name, kind, self.output);
-        match &self.run {
-            Run::Subsampling(layer) => {
-                entry.params = layer.n_params();
-                entry.multiply_adds = self.output.count() as u64;
+            Run::Subsampling(layer) => return layer.describe(name, self.output, trace),
+            Run::MaxPool2d(config) => return trace.max_pool(name, config),
+            Run::AvgPool2d(config) => return trace.avg_pool(name, config),
+            Run::Rescaling(scale, offset) => {
+                (LayerKind::Rescaling, Op::Rescaling { scale: *scale, offset: *offset })
             }
-            Run::Rbf(rbf) => entry.multiply_adds = (Rbf::N_IN * rbf.n_out()) as u64,
-            _ => {}
+            Run::AdaptiveAvgPool2d(size) => {
+                let (_, height, width) = trace.shape().map()?;
+                let op = adaptive_pool::op((height, width), *size, &Device::Cpu)?;
+                (LayerKind::AdaptiveAvgPool, op)
+            }
+            Run::Flatten => (LayerKind::Flatten, Op::Flatten),
+            Run::Dropout(_) => (LayerKind::Dropout, Op::Identity),
+            Run::Rbf(rbf) => (LayerKind::Rbf, Op::Rbf { codes: rbf.codes() }),
+        };
+        let entry = trace.push(name, kind, op, self.output);
+        if let Run::Rbf(rbf) = &self.run {
+            entry.multiply_adds = (Rbf::N_IN * rbf.n_out()) as u64;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer};
 
 use super::dropout::mask_seed;
 use crate::Init;
+use crate::graph::Op;
 use crate::summary::{LayerKind, Trace};
 
 /// Layer normalization: `weight` and `bias`, each (C,).
@@ -35,7 +36,7 @@ impl LayerNorm {
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) {
-        trace.layer_norm(&self.name, self.weight.elem_count());
+        trace.layer_norm(&self.name, &self.weight, &self.bias, self.epsilon);
     }
 }
 
@@ -70,10 +71,7 @@ impl Dense {
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let (n_out, n_in) = self.weight.dims2()?;
-        let without = if self.bias.is_some() { 0 } else { n_out };
-        trace.dense(&self.name, n_in, n_out).params -= without;
-        Ok(())
+        trace.linear(&self.name, &self.weight, self.bias.as_ref())
     }
 }
 
@@ -101,7 +99,7 @@ impl FeedForward {
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
         self.first.describe(trace)?;
-        trace.keep(format!("{}.act", self.name), LayerKind::Activation(Activation::Gelu));
+        trace.activation(format!("{}.act", self.name), Activation::Gelu);
         self.second.describe(trace)
     }
 }
@@ -131,13 +129,23 @@ impl Attention {
         self.proj.forward(&ops::self_attention(&qkv, self.heads, bias)?, Activation::Identity)
     }
 
-    /// `n` tokens attend to each other.
-    pub(crate) fn describe(&self, trace: &mut Trace, n: usize) -> Result<()> {
+    /// `n` tokens attend to each other. `bias` (1, heads, n, n) and `mask` (G, 1, n, n) are added to the scores.
+    pub(crate) fn describe(
+        &self,
+        trace: &mut Trace,
+        n: usize,
+        bias: Option<Tensor>,
+        mask: Option<Tensor>,
+    ) -> Result<()> {
         let shape = trace.shape();
         self.qkv.describe(trace)?;
-        trace.branch_from(shape);
+        trace.reshape(shape);
+        let (channels, heads) = (self.proj.weight.dim(0)?, self.heads);
+        let scale = ((channels / heads) as f64).sqrt().recip();
+        let op = Op::SelfAttention { heads, scale, bias, mask };
         // Scores, and sums of values.
-        trace.keep(&self.name, LayerKind::Other("Attention")).multiply_adds = (2 * n * shape.count()) as u64;
+        let multiply_adds = (2 * n * shape.count()) as u64;
+        trace.keep(&self.name, LayerKind::Other("Attention"), op).multiply_adds = multiply_adds;
         self.proj.describe(trace)
     }
 }
@@ -166,7 +174,8 @@ impl LayerScale {
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) {
-        trace.keep(&self.name, LayerKind::Other("LayerScale")).params = self.gamma.elem_count();
+        let op = Op::ChannelAffine { weight: self.gamma.clone(), bias: None };
+        trace.keep(&self.name, LayerKind::Other("LayerScale"), op).params = self.gamma.elem_count();
     }
 }
 
@@ -235,9 +244,7 @@ impl PatchConv {
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) -> Result<()> {
-        let (n_out, n_in, height, width) = self.weight.dims4()?;
-        trace.conv(&self.name, &[n_out, n_in, height, width], &self.config()?)?.params += n_out;
-        Ok(())
+        trace.conv(&self.name, &self.weight, Some(&self.bias), &self.config()?)
     }
 }
 
@@ -252,6 +259,8 @@ pub(crate) struct GlobalResponseNorm {
 }
 
 impl GlobalResponseNorm {
+    const EPSILON: f64 = 1e-6;
+
     pub(crate) fn new(channels: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let zeros = |name| vb.get_with_hints(channels, name, Distribution::Const(0.0));
         Ok(Self { name: vb.prefix(), weight: zeros("weight")?, bias: zeros("bias")? })
@@ -259,10 +268,13 @@ impl GlobalResponseNorm {
 
     /// (B, C, H, W) to the same shape.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        ops::global_response_norm_2d(xs, &self.weight, &self.bias, 1e-6)
+        ops::global_response_norm_2d(xs, &self.weight, &self.bias, Self::EPSILON)
     }
 
     pub(crate) fn describe(&self, trace: &mut Trace) {
-        trace.keep(&self.name, LayerKind::Other("GlobalResponseNorm")).params = 2 * self.weight.elem_count();
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        let op = Op::GlobalResponseNorm { weight, bias, epsilon: Self::EPSILON };
+        trace.keep(&self.name, LayerKind::Other("GlobalResponseNorm"), op).params =
+            2 * self.weight.elem_count();
     }
 }

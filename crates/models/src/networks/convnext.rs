@@ -11,7 +11,7 @@ use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer, Padding2d
 use super::photo::imagenet;
 use crate::info::Build;
 use crate::layers::{DropPath, GlobalResponseNorm, LayerNorm, LayerScale, PatchConv};
-use crate::summary::{LayerKind, Trace};
+use crate::summary::Trace;
 use crate::weights::behind;
 use crate::{
     BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result, Weights,
@@ -435,16 +435,10 @@ impl Conv {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        match *self.weight.dims() {
-            [n_out, n_in, height, width] => {
-                trace.conv(&self.name, &[n_out, n_in, height, width], &self.config())?.params += n_out;
-            }
-            [n_out, n_in] => {
-                trace.dense(&self.name, n_in, n_out);
-            }
-            _ => {}
+        match self.weight.rank() {
+            2 => trace.linear(&self.name, &self.weight, Some(&self.bias)),
+            _ => trace.conv(&self.name, &self.weight, Some(&self.bias), &self.config()),
         }
-        Ok(())
     }
 }
 
@@ -485,10 +479,11 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
+        let input = trace.place();
         self.depthwise.describe(trace)?;
         self.norm.describe(trace);
         self.widen.describe(trace)?;
-        trace.keep(format!("{}.mlp.act", self.name), LayerKind::Activation(Activation::Gelu));
+        trace.activation(format!("{}.mlp.act", self.name), Activation::Gelu);
         if let Some(norm) = &self.response_norm {
             norm.describe(trace);
         }
@@ -496,7 +491,7 @@ impl Block {
         if let Some(scale) = &self.scale {
             scale.describe(trace);
         }
-        trace.keep(format!("{}.add", self.name), LayerKind::Add);
+        trace.add(format!("{}.add", self.name), input);
         Ok(())
     }
 }

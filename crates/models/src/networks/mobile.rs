@@ -4,6 +4,7 @@ use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::VarBuilder;
 use firstsight_ops::{self as ops, Activation, Padding};
 
+use crate::graph::Op;
 use crate::layers::{
     ConvNorm, ConvSpec, MobileBlock, MobileKind, MobileSpec, NormConfig, PointwiseLinear, SqueezeSpec,
 };
@@ -367,10 +368,10 @@ impl Network for MobileNetwork {
             }
             HeadLayer::AfterPool(linear) => {
                 trace.global_pool("global_pool")?;
-                trace.branch_from(pixel(trace.shape()));
                 linear.describe(trace)?;
-                trace.keep("act2", LayerKind::Activation(Activation::HardSwish));
-                trace.push("flatten", LayerKind::Flatten, InputShape::Features(linear.n_out()));
+                trace.keep("act2", LayerKind::Activation(Activation::HardSwish), Op::Identity);
+                let features = InputShape::Features(linear.n_out());
+                trace.push("flatten", LayerKind::Flatten, Op::Identity, features);
                 Ok(())
             }
         }
@@ -379,9 +380,4 @@ impl Network for MobileNetwork {
     fn takes_any_size(&self) -> bool {
         true
     }
-}
-
-/// Features as maps of one pixel.
-fn pixel(features: InputShape) -> InputShape {
-    InputShape::Map { channels: features.count(), height: 1, width: 1 }
 }

@@ -15,7 +15,7 @@ use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig, Roundin
 use super::photo::imagenet;
 use crate::info::{Build, BuildArgs, Weights};
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, block};
-use crate::summary::{LayerKind, Trace};
+use crate::summary::Trace;
 use crate::{
     Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result, Stranger,
 };
@@ -362,19 +362,20 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        let input = trace.shape();
+        let input = trace.place();
         self.layers.iter().try_for_each(|layer| layer.describe(trace))?;
+        let mut other = input;
         if let Some(Projection { pooled, conv }) = &self.shortcut {
+            other = trace.place();
             trace.branch_from(input);
             if *pooled {
-                let (_, height, width) = input.map()?;
-                let pool = avg_pool((height, width));
-                trace.pool(format!("{}.downsample.0", self.name), LayerKind::AvgPool, &pool)?;
+                let (_, height, width) = trace.shape().map()?;
+                trace.avg_pool(format!("{}.downsample.0", self.name), &avg_pool((height, width)))?;
             }
             conv.describe(trace)?;
         }
-        trace.keep(format!("{}.add", self.name), LayerKind::Add);
-        trace.keep(format!("{}.act", self.name), LayerKind::Activation(Activation::Relu));
+        trace.add(format!("{}.add", self.name), other);
+        trace.activation(format!("{}.act", self.name), Activation::Relu);
         Ok(())
     }
 }
@@ -420,7 +421,7 @@ impl Network for ResNet {
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
         self.stem.iter().try_for_each(|conv| conv.describe(trace))?;
-        trace.pool("maxpool", LayerKind::MaxPool, &MAX_POOL)?;
+        trace.max_pool("maxpool", &MAX_POOL)?;
         self.blocks.iter().try_for_each(|block| block.describe(trace))?;
         trace.global_pool("global_pool")
     }

@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, PadCounting, Pool2dConfig, Shortcut};
 
+use crate::graph::Op;
 use crate::layers::{ConvNorm, ConvSpec, NormConfig, Padding, block};
 use crate::summary::{LayerKind, Trace, keras_names};
 use crate::{Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, Result, Stranger};
@@ -49,6 +50,8 @@ pub static RESNET_SMALL: ModelInfo = ModelInfo {
 };
 
 /// Channels of the paper's three stages. The first works at full size, each other at half the size of the one before.
+/// Scale and offset that take bytes to −1 to 1.
+const RESCALING: (f64, f64) = (1.0 / 127.5, -1.0);
 const STAGES: [usize; 3] = [16, 32, 64];
 
 /// Settings of a small residual or plain network.
@@ -171,20 +174,40 @@ impl Block {
 
     /// Every second pixel of the input, and zeros for the new channels.
     fn strided_shortcut(&self, xs: &Tensor) -> CandleResult<Tensor> {
-        let stride = (self.stride, self.stride);
-        let every_second = Pool2dConfig { stride, ..Pool2dConfig::square(1) };
-        let pixels = ops::avg_pool2d(xs, &every_second, PadCounting::Exclude)?;
-        let new = self.second.n_out() - xs.dim(1)?;
-        pixels.pad_with_zeros(1, new / 2, new - new / 2)
+        let pixels = ops::avg_pool2d(xs, &self.every_second(), PadCounting::Exclude)?;
+        let (before, after) = self.new_channels(xs.dim(1)?);
+        pixels.pad_with_zeros(1, before, after)
+    }
+
+    fn every_second(&self) -> Pool2dConfig {
+        Pool2dConfig { stride: (self.stride, self.stride), ..Pool2dConfig::square(1) }
+    }
+
+    /// Channels of zeros before and after those of the input.
+    fn new_channels(&self, n_in: usize) -> (usize, usize) {
+        let new = self.second.n_out() - n_in;
+        (new / 2, new - new / 2)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
+        let input = trace.place();
         self.first.describe(trace)?;
         self.second.describe(trace)?;
-        if self.residual {
-            trace.keep(format!("{}.add", self.name), LayerKind::Add);
-            trace.keep(format!("{}.relu2", self.name), LayerKind::Activation(Activation::Relu));
+        if !self.residual {
+            return Ok(());
         }
+        let output = trace.place();
+        trace.branch_from(input);
+        if self.stride > 1 {
+            let (channels, _, _) = trace.shape().map()?;
+            let (before, after) = self.new_channels(channels);
+            trace.apply(format!("{}.shortcut", self.name), Op::AvgPool(self.every_second()));
+            trace.apply(format!("{}.pad", self.name), Op::PadChannels { before, after });
+        }
+        let shortcut = trace.place();
+        trace.branch_from(output);
+        trace.add(format!("{}.add", self.name), shortcut);
+        trace.activation(format!("{}.relu2", self.name), Activation::Relu);
         Ok(())
     }
 }
@@ -219,7 +242,8 @@ impl Network for SmallResNet {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        trace.keep("rescaling", LayerKind::Rescaling);
+        let (scale, offset) = RESCALING;
+        trace.keep("rescaling", LayerKind::Rescaling, Op::Rescaling { scale, offset });
         self.stem.describe(trace)?;
         self.blocks.iter().try_for_each(|block| block.describe(trace))?;
         trace.global_pool("global_pool")
@@ -232,5 +256,6 @@ impl Network for SmallResNet {
 
 /// Bytes to [−1, 1].
 fn rescaled(xs: &Tensor) -> CandleResult<Tensor> {
-    xs.affine(1.0 / 127.5, -1.0)
+    let (scale, offset) = RESCALING;
+    xs.affine(scale, offset)
 }

@@ -9,6 +9,7 @@ use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation};
 
 use super::photo::imagenet;
+use crate::graph::Op;
 use crate::info::{Build, check_size};
 use crate::layers::{Attention, Dense, DropPath, FeedForward, LayerNorm, PatchConv};
 use crate::summary::{LayerKind, Trace};
@@ -400,11 +401,16 @@ impl Windows {
         })
     }
 
-    /// What is added to the scores, (1 or count, heads, area, area), from `position_biases`.
-    fn bias(&self, position_biases: &Tensor) -> CandleResult<Tensor> {
-        let (area, heads) = (self.area, position_biases.dim(D::Minus1)?);
-        let biases = position_biases.index_select(&self.pairs, 0)?.reshape((area, area, heads))?;
-        let biases = biases.permute((2, 0, 1))?.contiguous()?.unsqueeze(0)?;
+    /// The biases of the pairs of places, (1, heads, area, area), from their table.
+    fn position_biases(&self, table: &Tensor) -> CandleResult<Tensor> {
+        let (area, heads) = (self.area, table.dim(D::Minus1)?);
+        let biases = table.index_select(&self.pairs, 0)?.reshape((area, area, heads))?;
+        biases.permute((2, 0, 1))?.contiguous()?.unsqueeze(0)
+    }
+
+    /// What is added to the scores, (1 or count, heads, area, area).
+    fn bias(&self, table: &Tensor) -> CandleResult<Tensor> {
+        let biases = self.position_biases(table)?;
         match &self.mask {
             Some(mask) => biases.broadcast_add(&mask.to_dtype(biases.dtype())?),
             None => Ok(biases),
@@ -462,15 +468,26 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
+        let input = trace.place();
         self.norm1.describe(trace);
-        let table = trace
-            .keep(format!("{}.attn.relative_position_bias_table", self.name), LayerKind::Other("Parameter"));
+        let table = trace.keep(
+            format!("{}.attn.relative_position_bias_table", self.name),
+            LayerKind::Other("Parameter"),
+            Op::Identity,
+        );
         table.params = self.position_biases.elem_count();
-        self.attention.describe(trace, self.windows.area)?;
-        trace.keep(format!("{}.add1", self.name), LayerKind::Add);
+        let Windows { count, area, gather, padded, scatter, mask, .. } = &self.windows;
+        let to_windows = Op::ToWindows { tokens: gather.clone(), area: *area, padded: *padded };
+        trace.apply(format!("{}.windows", self.name), to_windows);
+        let bias = self.windows.position_biases(&self.position_biases)?;
+        self.attention.describe(trace, *area, Some(bias), mask.clone())?;
+        let from_windows = Op::FromWindows { places: scatter.clone(), n_places: count * area };
+        trace.apply(format!("{}.tokens", self.name), from_windows);
+        trace.add(format!("{}.add1", self.name), input);
+        let sum = trace.place();
         self.norm2.describe(trace);
         self.feed_forward.describe(trace)?;
-        trace.keep(format!("{}.add2", self.name), LayerKind::Add);
+        trace.add(format!("{}.add2", self.name), sum);
         Ok(())
     }
 }
@@ -523,17 +540,16 @@ impl Network for Swin {
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
         self.patches.describe(trace)?;
+        trace.apply("patch_embed.tokens", Op::Tokens);
         self.patch_norm.describe(trace);
         for stage in &self.stages {
             if let Some(merge) = &stage.merge {
                 let (channels, _, _) = trace.shape().map()?;
                 let (height, width) = stage.size;
                 let shape = InputShape::Map { channels: 4 * channels, height, width };
-                trace.push(
-                    format!("{}.downsample.merge", stage.name),
-                    LayerKind::Other("PatchMerging"),
-                    shape,
-                );
+                let (name, kind) =
+                    (format!("{}.downsample.merge", stage.name), LayerKind::Other("PatchMerging"));
+                trace.push(name, kind, Op::MergePatches { size: merge.from }, shape);
                 merge.norm.describe(trace);
                 merge.reduction.describe(trace)?;
             }

@@ -9,6 +9,7 @@ use firstsight_data::InputSpec;
 use firstsight_ops as ops;
 
 use super::photo::{half, imagenet};
+use crate::graph::Op;
 use crate::info::{Build, check_size};
 use crate::layers::{Attention, DropPath, FeedForward, LayerNorm, LayerScale, PatchConv};
 use crate::summary::{LayerKind, Trace};
@@ -547,13 +548,10 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace, n_tokens: usize) -> CandleResult<()> {
-        self.attention.norm.describe(trace);
-        self.attention.layer.describe(trace, n_tokens)?;
-        self.attention.describe_rest(trace, &self.name, 1);
-        self.feed_forward.norm.describe(trace);
-        self.feed_forward.layer.describe(trace)?;
-        self.feed_forward.describe_rest(trace, &self.name, 2);
-        Ok(())
+        self.attention.describe(trace, format!("{}.add1", self.name), |layer, trace| {
+            layer.describe(trace, n_tokens, None, None)
+        })?;
+        self.feed_forward.describe(trace, format!("{}.add2", self.name), FeedForward::describe)
     }
 }
 
@@ -573,11 +571,20 @@ impl<L> Branch<L> {
         ops::add(xs, &self.drop_path.forward(&ys, train)?)
     }
 
-    fn describe_rest(&self, trace: &mut Trace, block: &str, number: usize) {
+    fn describe(
+        &self,
+        trace: &mut Trace,
+        sum: String,
+        f: impl Fn(&L, &mut Trace) -> CandleResult<()>,
+    ) -> CandleResult<()> {
+        let input = trace.place();
+        self.norm.describe(trace);
+        f(&self.layer, trace)?;
         if let Some(scale) = &self.scale {
             scale.describe(trace);
         }
-        trace.keep(format!("{block}.add{number}"), LayerKind::Add);
+        trace.add(sum, input);
+        Ok(())
     }
 }
 
@@ -614,16 +621,25 @@ impl Network for Vit {
         self.patches.describe(trace)?;
         let n_patches = self.grid.height * self.grid.width;
         let tokens = |n_tokens| InputShape::Tokens { n_tokens, channels: self.width };
-        trace.push("patch_embed.flatten", LayerKind::Flatten, tokens(n_patches));
+        trace.push("patch_embed.flatten", LayerKind::Flatten, Op::Tokens, tokens(n_patches));
+        if !self.prefix_positions {
+            trace.apply("pos_embed", Op::AddTokens(self.positions.clone()));
+        }
+        let prefix: Vec<&Tensor> = self.prefix.iter().map(|(_, token)| token).collect();
+        trace.apply("prefix", Op::Prepend(Tensor::cat(&prefix, 1)?));
         let mut n_tokens = n_patches;
         for (name, token) in &self.prefix {
             n_tokens += token.dim(1)?;
-            trace.push(*name, parameter, tokens(n_tokens)).params = token.elem_count();
+            trace.push(*name, parameter, Op::Identity, tokens(n_tokens)).params = token.elem_count();
         }
-        trace.keep("pos_embed", parameter).params = self.positions.elem_count();
+        if self.prefix_positions {
+            trace.apply("pos_embed", Op::AddTokens(self.positions.clone()));
+        }
+        trace.keep("pos_embed", parameter, Op::Identity).params = self.positions.elem_count();
         self.blocks.iter().try_for_each(|block| block.describe(trace, n_tokens))?;
         self.norm.describe(trace);
-        trace.push("class_token", LayerKind::Other("ClassToken"), InputShape::Features(self.width));
+        let features = InputShape::Features(self.width);
+        trace.push("class_token", LayerKind::Other("ClassToken"), Op::FirstToken, features);
         Ok(())
     }
 

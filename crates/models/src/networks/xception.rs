@@ -8,7 +8,7 @@ use firstsight_data::InputSpec;
 use firstsight_ops::{self as ops, Activation, Pool2dConfig, Rounding, Shortcut};
 
 use crate::layers::{Conv, ConvNorm, ConvSpec, Link, NormConfig, Padding, block};
-use crate::summary::{LayerKind, Trace, keras_names};
+use crate::summary::{Trace, keras_names};
 use crate::{
     Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result,
     Stranger, Weights,
@@ -298,21 +298,22 @@ impl Block {
     }
 
     fn describe(&self, trace: &mut Trace, config: &XceptionConfig) -> CandleResult<()> {
-        let input = trace.shape();
+        let input = trace.place();
         if self.relu_first {
-            trace.keep(format!("{}.rep.0", self.name), LayerKind::Activation(Activation::Relu));
+            trace.activation(format!("{}.rep.0", self.name), Activation::Relu);
         }
         self.rep.iter().try_for_each(|separable| separable.describe(trace))?;
         if let Some(shortcut) = &self.shortcut {
-            let (channels, height, width) = trace.shape().map()?;
-            let (height, width) = config.pool((height, width)).output_size((height, width))?;
-            let pooled = InputShape::Map { channels, height, width };
+            let (_, height, width) = trace.shape().map()?;
             let index = 3 * self.rep.len() - usize::from(!self.relu_first);
-            trace.push(format!("{}.rep.{index}", self.name), LayerKind::MaxPool, pooled);
+            trace.max_pool(format!("{}.rep.{index}", self.name), &config.pool((height, width)))?;
+            let pooled = trace.place();
             trace.branch_from(input);
             shortcut.describe(trace)?;
+            trace.add(format!("{}.add", self.name), pooled);
+        } else {
+            trace.add(format!("{}.add", self.name), input);
         }
-        trace.keep(format!("{}.add", self.name), LayerKind::Add);
         Ok(())
     }
 }

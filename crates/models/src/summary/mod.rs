@@ -12,7 +12,7 @@ mod trace;
 
 use std::fmt;
 
-pub use trace::{Entry, LayerKind, Trace};
+pub use trace::{Entry, LayerKind, Place, Trace};
 
 use crate::{InputShape, ModelInfo};
 

@@ -1,9 +1,10 @@
 //! The layers of a network as a walk through it meets them, with shapes and counts.
 
-use candle_core::Result;
-use firstsight_ops::{Activation, Conv2dConfig, Pool2dConfig};
+use candle_core::{Result, Tensor};
+use firstsight_ops::{Activation, BatchNorm, Conv2dConfig, Pool2dConfig};
 
 use crate::InputShape;
+use crate::graph::{Node, NodeId, Op};
 
 /// Kind of a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,18 +131,22 @@ pub struct Entry {
     pub conv: Option<Conv2dConfig>,
 }
 
-/// A walk through a network that computes shapes and counts, and no values.
+/// A walk through a network that records its layers, and its graph of operators. It computes shapes and counts, and no
+/// values.
 ///
-/// A [`Network`](crate::Network) appends its layers in [`describe`](crate::Network::describe).
+/// A [`Network`](crate::Network) appends its layers in [`describe`](crate::Network::describe). Each takes what the one before it
+/// gives, unless [`branch_from`](Trace::branch_from) says otherwise.
 ///
 /// ```
+/// use candle_core::{DType, Device, Tensor};
 /// use firstsight_models::InputShape;
 /// use firstsight_models::summary::{LayerKind, Trace};
 ///
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
 /// let mut trace = Trace::new(InputShape::Map { channels: 3, height: 32, width: 32 });
-/// trace.conv("conv1", &[16, 3, 3, 3], &firstsight_ops::Conv2dConfig::default())?;
+/// trace.conv("conv1", &zeros(&[16, 3, 3, 3])?, None, &firstsight_ops::Conv2dConfig::default())?;
 /// trace.global_pool("pool")?;
-/// trace.dense("fc", 16, 10);
+/// trace.linear("fc", &zeros(&[10, 16])?, Some(&zeros(&[10])?))?;
 /// assert_eq!(trace.shape(), InputShape::Features(10));
 /// assert_eq!(trace.entries().iter().map(|entry| entry.params).sum::<usize>(), 432 + 170);
 /// assert_eq!(trace.entries()[1].kind, LayerKind::Conv);
@@ -149,21 +154,31 @@ pub struct Entry {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Trace {
-    shape: InputShape,
+    place: Place,
     entries: Vec<Entry>,
+    nodes: Vec<Node>,
+}
+
+/// A point of a [`Trace`]: the output of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    node: NodeId,
+    shape: InputShape,
 }
 
 impl Trace {
     /// A walk that begins with an entry for the input.
     pub fn new(input: InputShape) -> Self {
-        let mut trace = Self { shape: input, entries: Vec::new() };
-        trace.keep("input", LayerKind::Input);
+        let images = Node { name: "input".to_owned(), op: Op::Input, inputs: Vec::new(), size: None };
+        let place = Place { node: NodeId(0), shape: input };
+        let mut trace = Self { place, entries: Vec::new(), nodes: vec![images] };
+        trace.entry("input".to_owned(), LayerKind::Input, input);
         trace
     }
 
     /// Input shape of the next layer.
     pub fn shape(&self) -> InputShape {
-        self.shape
+        self.place.shape
     }
 
     /// The layers so far, the input first.
@@ -171,27 +186,94 @@ impl Trace {
         &self.entries
     }
 
-    /// Continues from an earlier `shape`: the next layer begins another branch.
-    pub fn branch_from(&mut self, shape: InputShape) {
-        self.shape = shape;
+    /// The operators so far, the input first. Those of a whole network end with its output.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
     }
 
-    /// Appends a layer with output shape `output` and no parameters. The returned entry takes its counts.
-    pub fn push(&mut self, name: impl Into<String>, kind: LayerKind, output: InputShape) -> &mut Entry {
-        let input = std::mem::replace(&mut self.shape, output);
+    /// The value that the next layer takes.
+    pub fn output(&self) -> NodeId {
+        self.place.node
+    }
+
+    /// The output of the last layer.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Continues from an earlier `place`: the next layer begins another branch.
+    pub fn branch_from(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Lists what follows as of another shape, as frameworks do where an axis of one value comes or goes.
+    pub(crate) fn reshape(&mut self, shape: InputShape) {
+        self.place.shape = shape;
+    }
+
+    /// Appends an operator that has no entry of its own. The shape stays that of the entries.
+    pub fn apply(&mut self, name: impl Into<String>, op: Op) {
+        self.apply_to(name, op, &[self.place.node]);
+    }
+
+    fn apply_to(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) {
+        if matches!(op, Op::Identity | Op::Activation(Activation::Identity)) {
+            return;
+        }
+        let size = self.shape().map().ok().map(|(_, height, width)| (height, width));
+        self.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec(), size });
+        self.place.node = NodeId(self.nodes.len() - 1);
+    }
+
+    fn entry(&mut self, name: String, kind: LayerKind, output: InputShape) -> &mut Entry {
+        let input = std::mem::replace(&mut self.place.shape, output);
         let (params, buffers, multiply_adds) = (0, 0, 0);
-        let name = name.into();
         self.entries.push(Entry { name, kind, input, output, params, buffers, multiply_adds, conv: None });
         let last = self.entries.len() - 1;
         &mut self.entries[last]
     }
 
-    /// Appends a layer whose output has the shape of its input.
-    pub fn keep(&mut self, name: impl Into<String>, kind: LayerKind) -> &mut Entry {
-        self.push(name, kind, self.shape)
+    /// Appends a layer with output shape `output` and no parameters that computes `op`. The returned entry takes its counts.
+    ///
+    /// A layer that [`Op`] lacks is [`Op::Opaque`]: the network can't be exported.
+    pub fn push(
+        &mut self,
+        name: impl Into<String>,
+        kind: LayerKind,
+        op: Op,
+        output: InputShape,
+    ) -> &mut Entry {
+        let name = name.into();
+        self.apply(&name, op);
+        self.entry(name, kind, output)
     }
 
-    /// Appends a convolution without bias. `weight` is the shape of its weight, (O, C / groups, kh, kw).
+    /// Appends a layer whose output has the shape of its input.
+    pub fn keep(&mut self, name: impl Into<String>, kind: LayerKind, op: Op) -> &mut Entry {
+        self.push(name, kind, op, self.shape())
+    }
+
+    /// Appends an activation.
+    pub fn activation(&mut self, name: impl Into<String>, activation: Activation) {
+        self.keep(name, LayerKind::Activation(activation), Op::Activation(activation));
+    }
+
+    /// Appends the sum with the output of an earlier layer, of the same shape.
+    pub fn add(&mut self, name: impl Into<String>, other: Place) {
+        let name = name.into();
+        self.apply_to(&name, Op::Add, &[self.place.node, other.node]);
+        self.entry(name, LayerKind::Add, self.shape());
+    }
+
+    /// Appends the product of the maps at `maps` with a factor for each channel, the output of the last layer.
+    pub fn scale_channels(&mut self, name: impl Into<String>, maps: Place) {
+        let name = name.into();
+        self.apply_to(&name, Op::ScaleChannels, &[maps.node, self.place.node]);
+        self.place.shape = maps.shape;
+        self.entry(name, LayerKind::Other("Multiply"), maps.shape);
+    }
+
+    /// Appends a convolution with `weight` (O, C / groups, kh, kw) and `bias` (O,).
     ///
     /// # Errors
     ///
@@ -199,11 +281,25 @@ impl Trace {
     pub fn conv(
         &mut self,
         name: impl Into<String>,
-        weight: &[usize; 4],
+        weight: &Tensor,
+        bias: Option<&Tensor>,
         config: &Conv2dConfig,
-    ) -> Result<&mut Entry> {
-        let [n_out, per_group, kernel_height, kernel_width] = *weight;
-        let (_, height, width) = self.shape.map()?;
+    ) -> Result<()> {
+        let op = Op::Conv2d { weight: weight.clone(), bias: bias.cloned(), config: *config };
+        self.conv_by(name, op, weight, bias, config)
+    }
+
+    /// Appends a convolution that `op` computes.
+    pub(crate) fn conv_by(
+        &mut self,
+        name: impl Into<String>,
+        op: Op,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        config: &Conv2dConfig,
+    ) -> Result<()> {
+        let (n_out, per_group, kernel_height, kernel_width) = weight.dims4()?;
+        let (_, height, width) = self.shape().map()?;
         let (height, width) = config.output_size((height, width), (kernel_height, kernel_width))?;
         let output = InputShape::Map { channels: n_out, height, width };
         let kind = match config.groups > 1 && per_group == 1 {
@@ -211,28 +307,48 @@ impl Trace {
             false => LayerKind::Conv,
         };
         let per_output = per_group * kernel_height * kernel_width;
-        let entry = self.push(name, kind, output);
-        entry.params = n_out * per_output;
+        let entry = self.push(name, kind, op, output);
+        entry.params = n_out * per_output + bias.map_or(0, Tensor::elem_count);
         entry.multiply_adds = (output.count() * per_output) as u64;
         entry.conv = Some(*config);
-        Ok(entry)
+        Ok(())
     }
 
-    /// Appends batch normalization of `channels` channels, fused with `activation`.
-    pub fn batch_norm(&mut self, name: impl Into<String>, channels: usize, activation: Activation) {
-        let entry = self.keep(name, LayerKind::BatchNorm(activation));
+    /// Appends batch normalization, fused with `activation`, which has an entry of its own behind it.
+    pub fn batch_norm(&mut self, name: impl Into<String>, norm: &BatchNorm, activation: Activation) {
+        let channels = norm.weight.elem_count();
+        let entry = self.keep(name, LayerKind::BatchNorm(activation), Op::BatchNorm(norm.clone()));
         (entry.params, entry.buffers) = (2 * channels, 2 * channels);
     }
 
-    /// Appends a pooling of the kind `kind`.
+    /// Appends max pooling.
     ///
     /// # Errors
     ///
     /// An input that is no feature map or smaller than the window.
-    pub fn pool(&mut self, name: impl Into<String>, kind: LayerKind, config: &Pool2dConfig) -> Result<()> {
-        let (channels, height, width) = self.shape.map()?;
+    pub fn max_pool(&mut self, name: impl Into<String>, config: &Pool2dConfig) -> Result<()> {
+        self.pool(name, LayerKind::MaxPool, Op::MaxPool(*config), config)
+    }
+
+    /// Appends average pooling that leaves out the padding.
+    ///
+    /// # Errors
+    ///
+    /// An input that is no feature map or smaller than the window.
+    pub fn avg_pool(&mut self, name: impl Into<String>, config: &Pool2dConfig) -> Result<()> {
+        self.pool(name, LayerKind::AvgPool, Op::AvgPool(*config), config)
+    }
+
+    fn pool(
+        &mut self,
+        name: impl Into<String>,
+        kind: LayerKind,
+        op: Op,
+        config: &Pool2dConfig,
+    ) -> Result<()> {
+        let (channels, height, width) = self.shape().map()?;
         let (height, width) = config.output_size((height, width))?;
-        self.push(name, kind, InputShape::Map { channels, height, width });
+        self.push(name, kind, op, InputShape::Map { channels, height, width });
         Ok(())
     }
 
@@ -242,14 +358,20 @@ impl Trace {
     ///
     /// An input that is no feature map.
     pub fn global_pool(&mut self, name: impl Into<String>) -> Result<()> {
-        let (channels, _, _) = self.shape.map()?;
-        self.push(name, LayerKind::GlobalAvgPool, InputShape::Features(channels));
+        let (channels, _, _) = self.shape().map()?;
+        self.push(name, LayerKind::GlobalAvgPool, Op::GlobalAvgPool, InputShape::Features(channels));
         Ok(())
     }
 
-    /// Appends a fully connected layer with bias over the features, or over those of each token or pixel.
-    pub fn dense(&mut self, name: impl Into<String>, n_in: usize, n_out: usize) -> &mut Entry {
-        let (output, places) = match self.shape {
+    /// Appends a fully connected layer over the features, or over those of each token or pixel, with `weight` (out, in) and `bias`
+    /// (out,).
+    ///
+    /// # Errors
+    ///
+    /// A weight that is no matrix.
+    pub fn linear(&mut self, name: impl Into<String>, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+        let (n_out, n_in) = weight.dims2()?;
+        let (output, places) = match self.shape() {
             InputShape::Map { height, width, .. } => {
                 (InputShape::Map { channels: n_out, height, width }, height * width)
             }
@@ -258,14 +380,16 @@ impl Trace {
             }
             InputShape::Features(_) => (InputShape::Features(n_out), 1),
         };
-        let entry = self.push(name, LayerKind::Dense, output);
-        entry.params = n_in * n_out + n_out;
+        let op = Op::Linear { weight: weight.clone(), bias: bias.cloned() };
+        let entry = self.push(name, LayerKind::Dense, op, output);
+        entry.params = n_in * n_out + bias.map_or(0, Tensor::elem_count);
         entry.multiply_adds = (places * n_in * n_out) as u64;
-        entry
+        Ok(())
     }
 
-    /// Appends layer normalization over `channels` channels.
-    pub fn layer_norm(&mut self, name: impl Into<String>, channels: usize) {
-        self.keep(name, LayerKind::LayerNorm).params = 2 * channels;
+    /// Appends layer normalization over the channels with `weight` and `bias`, each (C,).
+    pub fn layer_norm(&mut self, name: impl Into<String>, weight: &Tensor, bias: &Tensor, epsilon: f64) {
+        let op = Op::LayerNorm { weight: weight.clone(), bias: bias.clone(), epsilon };
+        self.keep(name, LayerKind::LayerNorm, op).params = weight.elem_count() + bias.elem_count();
     }
 }

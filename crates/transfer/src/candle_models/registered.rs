@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{ModuleT as _, Result as CandleResult, Tensor};
 use firstsight_data::InputSpec;
+use firstsight_models::graph::Op;
 use firstsight_models::summary::{LayerKind, Trace};
 use firstsight_models::{
     BuildArgs, Error, Init, InputShape, LayerSpec, ModelInfo, Network, Result, Weights, is_buffer, registry,
@@ -139,11 +140,8 @@ impl Network for Registered {
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
-        let entry = trace.push(
-            "blocks",
-            LayerKind::Other("MobileNetV4"),
-            InputShape::Features(self.backbone.n_features()),
-        );
+        let features = InputShape::Features(self.backbone.n_features());
+        let entry = trace.push("blocks", LayerKind::Other("MobileNetV4"), Op::Opaque, features);
         (entry.params, entry.buffers) = (self.n_params, self.n_buffers);
         Ok(())
     }

@@ -111,6 +111,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             preset: self.settings.preset.name(),
             ended_by: self.failure.as_ref().map(ToString::to_string),
             weights: &self.pretrained.origin,
+            license: self.pretrained.license,
             epochs,
             best_epoch,
             kept,
@@ -137,6 +138,9 @@ struct MetricsJson<'a, B, F> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by: Option<String>,
     weights: &'a str,
+    /// That of the weights, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<&'a str>,
     epochs: usize,
     best_epoch: Option<usize>,
     kept: &'a str,

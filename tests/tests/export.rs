@@ -1,0 +1,100 @@
+//! `export`: the file, its check, and what it says to bad input.
+
+mod common;
+
+use std::path::Path;
+
+use candle_core::Device;
+use firstsight_models::networks::MOBILENET_V2;
+use firstsight_models::{ImageClassifier, InputShape, Params};
+use image::{Rgb, RgbImage};
+
+use common::{cli, refuses, succeeds, text};
+
+/// A folder with a MobileNetV2 of random weights for three classes, and photos.
+fn scene(folder: &Path) {
+    let run = folder.join("run");
+    std::fs::create_dir_all(&run).unwrap();
+    let params = Params::seeded(5, &Device::Cpu);
+    let input = InputShape::Map { channels: 3, height: 48, width: 40 };
+    ImageClassifier::new(&MOBILENET_V2, input, 3, MOBILENET_V2.init, &params).unwrap();
+    params.save(&run.join("model.safetensors")).unwrap();
+    let config = serde_json::json!({
+        "architecture": "mobilenetv2_100", "label_names": ["ant", "bee", "cat"], "temperature": 1.5,
+        "pretrained_cfg": {"input_size": [3, 48, 40], "interpolation": "bilinear", "crop_pct": 0.875},
+    });
+    std::fs::write(run.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(run.join("metrics.json"), r#"{"license": "Apache-2.0"}"#).unwrap();
+    std::fs::create_dir(folder.join("photos")).unwrap();
+    for i in 0..7u32 {
+        let photo = RgbImage::from_fn(60, 50, |x, y| Rgb([(x * i) as u8, (y * 7) as u8, (x * y) as u8]));
+        photo.save(folder.join(format!("photos/{i}.png"))).unwrap();
+    }
+    std::fs::write(folder.join("photos/broken.png"), b"\x89PNG\r\n").unwrap();
+}
+
+#[test]
+fn a_run_is_exported_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here);
+    let said = succeeds(
+        here,
+        &["export", "run", "--onnx", "ants.onnx", "--calibration", "photos", "--calibration-images", "5"],
+    );
+    for part in [
+        "ants.onnx: mobilenetv2_100 of 3 outputs",
+        "takes images (batch, 48, 40, 3) uint8, gives probabilities (batch, 3) float32",
+        "resized to just cover 55 x 46, bilinear, and cut to 48 x 40 in its center, RGB",
+        "ants.calibration.npy: 5 photos",
+    ] {
+        assert!(said.contains(part), "should say {part:?}: {said}");
+    }
+    let npy = std::fs::read(here.join("ants.calibration.npy")).unwrap();
+    assert!(npy.starts_with(b"\x93NUMPY\x01\x00"));
+    let header = String::from_utf8_lossy(&npy[10..npy.len() - 5 * 48 * 40 * 3]).into_owned();
+    assert!(
+        header.starts_with("{'descr': '|u1', 'fortran_order': False, 'shape': (5, 48, 40, 3, ), }"),
+        "{header}"
+    );
+    assert!(header.ends_with('\n') && (10 + header.len()).is_multiple_of(64));
+
+    let said = succeeds(here, &["export", "--check", "ants.onnx"]);
+    for part in [
+        r#"label_names: ["ant","bee","cat"]"#,
+        "temperature: 1.5",
+        "license: Apache-2.0",
+        "ants.onnx: its own images have the outputs",
+    ] {
+        assert!(said.contains(part), "should say {part:?}: {said}");
+    }
+    let said = succeeds(
+        here,
+        &["export", "run", "--onnx", "logits.onnx", "--input", "float32", "--output", "logits"],
+    );
+    assert!(
+        said.contains("takes images (batch, 3, 48, 40) float32, gives logits (batch, 3) float32"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_exported_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here);
+    refuses(here, &["export", "nowhere", "--onnx", "x.onnx"], &["nowhere"]);
+    refuses(here, &["export", "run"], &["--onnx"]);
+    refuses(here, &["export", "--onnx", "x.onnx"], &["RUN"]);
+    let output = cli(here, &["export", "run", "--onnx", "run/config.json/x.onnx"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot write run/config.json"));
+    refuses(
+        here,
+        &["export", "--check", "run/model.safetensors"],
+        &["run/model.safetensors", "expected an ONNX file"],
+    );
+    refuses(here, &["export", "--check", "nothing.onnx"], &["cannot read nothing.onnx"]);
+    refuses(here, &["export", "run", "--onnx", "x.onnx", "--calibration", "nowhere"], &["nowhere"]);
+    refuses(here, &["export", "run", "--onnx", "x.onnx", "--input", "uint7"], &["uint8-nhwc"]);
+}
