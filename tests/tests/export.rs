@@ -54,7 +54,7 @@ fn a_run_is_exported_and_checked() {
     assert!(npy.starts_with(b"\x93NUMPY\x01\x00"));
     let header = String::from_utf8_lossy(&npy[10..npy.len() - 5 * 48 * 40 * 3]).into_owned();
     assert!(
-        header.starts_with("{'descr': '|u1', 'fortran_order': False, 'shape': (5, 48, 40, 3, ), }"),
+        header.starts_with("{'descr': '|u1', 'fortran_order': False, 'shape': (5, 48, 40, 3), }"),
         "{header}"
     );
     assert!(header.ends_with('\n') && (10 + header.len()).is_multiple_of(64));

@@ -70,6 +70,8 @@ mod labels;
 #[cfg(feature = "decode")]
 mod mapped;
 mod normalize;
+#[cfg(feature = "decode")]
+mod npy;
 mod numpy_random;
 #[cfg(feature = "decode")]
 mod parquet_table;
@@ -108,7 +110,9 @@ pub use loader::{Loader, LoaderConfig};
 pub use mnist::Mnist;
 pub use normalize::Normalize;
 #[cfg(feature = "decode")]
-pub use parquet_table::{ParquetColumn, ParquetTable};
+pub use npy::{NpyRows, NpyValue};
+#[cfg(feature = "decode")]
+pub use parquet_table::{ParquetCell, ParquetColumn, ParquetTable};
 pub use reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 #[cfg(feature = "decode")]
 pub use sample::Sample;

@@ -26,6 +26,23 @@ pub enum ParquetColumn {
     Text,
     /// Numbers of 32 bits.
     Float,
+    /// Lists of numbers of 32 bits.
+    Floats,
+}
+
+/// A cell of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ParquetCell<'a> {
+    /// A text, or a number as text. An empty one is null.
+    Text(&'a str),
+    /// A list of numbers.
+    Floats(&'a [f32]),
+}
+
+impl<'a> From<&'a str> for ParquetCell<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
 }
 
 /// A Parquet file that is written row by row. Rows are written in groups of 8192, compressed by Snappy; the file is there once it is
@@ -54,7 +71,8 @@ pub struct ParquetTable {
     rows: usize,
 }
 
-/// The cells of a column since the last row group. Values are those that are there; a level is 1 for those, else 0.
+/// The cells of a column since the last row group. Values are those that are there. A level is 1 for those, else 0; of lists
+/// it is 2 for a value, 1 for a list without any, and 0 for no list.
 struct Column {
     name: String,
     values: Values,
@@ -64,6 +82,8 @@ struct Column {
 enum Values {
     Text(Vec<ByteArray>),
     Float(Vec<f32>),
+    /// With a 0 for the first value of each list, and a 1 for the others.
+    Floats(Vec<f32>, Vec<i16>),
 }
 
 impl ParquetTable {
@@ -77,16 +97,7 @@ impl ParquetTable {
         if let Some((name, _)) = columns.iter().find(|(name, _)| !names.insert(name.as_ref())) {
             return Err(Error::invalid("columns of a Parquet file", "different names", name.as_ref()));
         }
-        let fields = columns.iter().map(|(name, kind)| {
-            let (physical, logical) = match kind {
-                ParquetColumn::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-                ParquetColumn::Float => (Physical::FLOAT, None),
-            };
-            let field = Type::primitive_type_builder(name.as_ref(), physical)
-                .with_logical_type(logical)
-                .with_repetition(Repetition::OPTIONAL);
-            field.build().map(Arc::new)
-        });
+        let fields = columns.iter().map(|(name, kind)| field(name.as_ref(), *kind).map(Arc::new));
         let begin = || -> Result<_, ParquetError> {
             let fields = fields.collect::<Result<Vec<_>, _>>()?;
             let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
@@ -100,6 +111,7 @@ impl ParquetTable {
             values: match kind {
                 ParquetColumn::Text => Values::Text(Vec::new()),
                 ParquetColumn::Float => Values::Float(Vec::new()),
+                ParquetColumn::Floats => Values::Floats(Vec::new(), Vec::new()),
             },
             levels: Vec::new(),
         });
@@ -110,12 +122,12 @@ impl ParquetTable {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Invalid`] for another number of cells than columns, or text in a column of numbers.
-    pub fn push<C: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = C>) -> Result<()> {
+    /// [`Error::Io`]; [`Error::Invalid`] for another number of cells than columns, or a cell that is not of its column's kind.
+    pub fn push<'a, C: Into<ParquetCell<'a>>>(&mut self, cells: impl IntoIterator<Item = C>) -> Result<()> {
         let (mut cells, n) = (cells.into_iter(), self.columns.len());
         for (i, column) in self.columns.iter_mut().enumerate() {
             let cell = cells.next().ok_or_else(|| Error::invalid("cells of a row", n.to_string(), i))?;
-            column.push(cell.as_ref())?;
+            column.push(cell.into())?;
         }
         let more = cells.count();
         if more > 0 {
@@ -140,6 +152,11 @@ impl ParquetTable {
                     Values::Float(values) => {
                         writer.typed::<FloatType>().write_batch(values, levels, None)?;
                         values.clear();
+                    }
+                    Values::Floats(values, repeated) => {
+                        writer.typed::<FloatType>().write_batch(values, levels, Some(repeated))?;
+                        values.clear();
+                        repeated.clear();
                     }
                 }
                 column.levels.clear();
@@ -166,19 +183,62 @@ impl ParquetTable {
     }
 }
 
+/// A column of the file.
+fn field(name: &str, kind: ParquetColumn) -> Result<Type, ParquetError> {
+    let of = |name, physical, logical, repetition| {
+        let field = Type::primitive_type_builder(name, physical).with_logical_type(logical);
+        field.with_repetition(repetition).build()
+    };
+    match kind {
+        ParquetColumn::Text => {
+            of(name, Physical::BYTE_ARRAY, Some(LogicalType::String), Repetition::OPTIONAL)
+        }
+        ParquetColumn::Float => of(name, Physical::FLOAT, None, Repetition::OPTIONAL),
+        // Three levels, as the format's page on lists says.
+        ParquetColumn::Floats => {
+            let element = of("element", Physical::FLOAT, None, Repetition::REQUIRED)?;
+            let list = Type::group_type_builder("list").with_repetition(Repetition::REPEATED);
+            let list = list.with_fields(vec![Arc::new(element)]).build()?;
+            let field = Type::group_type_builder(name).with_repetition(Repetition::OPTIONAL);
+            field.with_logical_type(Some(LogicalType::List)).with_fields(vec![Arc::new(list)]).build()
+        }
+    }
+}
+
 impl Column {
-    fn push(&mut self, cell: &str) -> Result<()> {
-        self.levels.push(i16::from(!cell.is_empty()));
-        match &mut self.values {
-            _ if cell.is_empty() => {}
-            Values::Text(values) => values.push(cell.into()),
-            Values::Float(values) => {
-                let wrong = |_| Error::Invalid {
-                    name: "cell of a row",
-                    expected: format!("a number in column {}", self.name),
-                    found: cell.to_owned(),
-                };
-                values.push(cell.parse().map_err(wrong)?);
+    fn push(&mut self, cell: ParquetCell<'_>) -> Result<()> {
+        let wrong = |name: &str, expected: &str, found: String| Error::Invalid {
+            name: "cell of a row",
+            expected: format!("{expected} in column {name}"),
+            found,
+        };
+        match (&mut self.values, cell) {
+            (Values::Floats(values, repeated), ParquetCell::Floats(cell)) => {
+                values.extend(cell);
+                // A list without values has one place of its own.
+                let places = cell.len().max(1);
+                self.levels.extend(std::iter::repeat_n(if cell.is_empty() { 1 } else { 2 }, places));
+                repeated.extend((0..places).map(|i| i16::from(i > 0)));
+            }
+            (Values::Floats(_, repeated), ParquetCell::Text("")) => {
+                self.levels.push(0);
+                repeated.push(0);
+            }
+            (_, ParquetCell::Text("")) => self.levels.push(0),
+            (Values::Text(values), ParquetCell::Text(cell)) => {
+                values.push(cell.into());
+                self.levels.push(1);
+            }
+            (Values::Float(values), ParquetCell::Text(cell)) => {
+                let value = cell.parse().map_err(|_| wrong(&self.name, "a number", cell.to_owned()))?;
+                values.push(value);
+                self.levels.push(1);
+            }
+            (Values::Floats(..), ParquetCell::Text(cell)) => {
+                return Err(wrong(&self.name, "a list of numbers", cell.to_owned()));
+            }
+            (_, ParquetCell::Floats(cell)) => {
+                return Err(wrong(&self.name, "one cell", format!("a list of {} numbers", cell.len())));
             }
         }
         Ok(())
@@ -207,7 +267,7 @@ mod tests {
             let p = if i.is_multiple_of(3) { String::new() } else { (1.0 / i as f32).to_string() };
             [format!("käfer/{i}.jpg"), p, if i == 9000 { "odd" } else { "" }.to_owned()]
         };
-        (0..2 * GROUP + 5).try_for_each(|i| table.push(row(i))).unwrap();
+        (0..2 * GROUP + 5).try_for_each(|i| table.push(row(i).iter().map(String::as_str))).unwrap();
         assert!(!path.exists());
         table.finish().unwrap();
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
@@ -227,6 +287,37 @@ mod tests {
             n += 1;
         }
         assert_eq!(n, 2 * GROUP + 5);
+    }
+
+    #[test]
+    fn lists_come_back_in_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let columns = [("image", ParquetColumn::Text), ("features", ParquetColumn::Floats)];
+        let mut table = ParquetTable::create(&path, &columns).unwrap();
+        let list = |i: usize| (0..i % 4).map(|j| (i + j) as f32).collect::<Vec<_>>();
+        for i in 0..GROUP + 7 {
+            let (name, list) = (i.to_string(), list(i));
+            let cell = if i % 5 == 0 { ParquetCell::Text("") } else { ParquetCell::Floats(&list) };
+            table.push([ParquetCell::Text(&name), cell]).unwrap();
+        }
+        table.finish().unwrap();
+        let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+        for (i, found) in reader.get_row_iter(None).unwrap().enumerate() {
+            let found = found.unwrap();
+            let fields: Vec<&Field> = found.get_column_iter().map(|(_, field)| field).collect();
+            let expected: Vec<Field> = list(i).into_iter().map(Field::Float).collect();
+            match (fields[1], i % 5 == 0) {
+                (Field::Null, true) => {}
+                (Field::ListInternal(found), false) => assert_eq!(found.elements(), expected),
+                (other, _) => panic!("{i}: {other}"),
+            }
+        }
+        let mut table = ParquetTable::create(&path, &columns).unwrap();
+        let error = table.push(["1", "2"]).unwrap_err().to_string();
+        assert!(error.contains("a list of numbers in column features"), "{error}");
+        let error = table.push([ParquetCell::Floats(&[])]).unwrap_err().to_string();
+        assert!(error.contains("one cell in column image"), "{error}");
     }
 
     #[test]

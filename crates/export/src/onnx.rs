@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use candle_core::{D, DType, Device, ModuleT as _, Tensor};
-use firstsight_data::{InputSpec, OnError, Sample, decode_bytes};
+use candle_core::{D, DType, Device, ModuleT as _, Tensor, WithDType};
+use firstsight_data::{InputSpec, NpyRows, NpyValue, OnError, Sample, decode_bytes};
 use firstsight_models::ImageClassifier;
 use firstsight_ops::no_grad;
 use firstsight_transfer::{RunConfig, Target};
@@ -117,40 +117,55 @@ impl Onnx {
 }
 
 impl OnnxInput {
-    /// Photos as inputs of a file, (N, …), such as those that calibrate a quantization. With [`OnError::Skip`], the errors of those
-    /// that cannot be read are the second part.
+    /// Writes photos as inputs of a file to an `.npy` file, (N, …), such as those that calibrate a quantization. With
+    /// [`OnError::Skip`], the result has the errors of those that cannot be read.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] for a photo that cannot be read, with [`OnError::Skip`] where none can.
-    pub fn photos<'a>(
+    /// [`Error::Data`] for a photo that cannot be read, with [`OnError::Skip`] where none can, and for a file that cannot be
+    /// written.
+    pub fn save_photos<'a>(
         self,
         photos: impl IntoIterator<Item = &'a Sample>,
         spec: &InputSpec,
         on_error: OnError,
-    ) -> Result<(Tensor, Vec<firstsight_data::Error>)> {
-        let settings = spec.decode_settings();
-        let (mut pixels, mut skipped, mut n) = (Vec::new(), Vec::new(), 0);
+        path: &Path,
+    ) -> Result<Vec<firstsight_data::Error>> {
+        match self.data_type() {
+            DataType::Uint8 => self.save_photos_as::<u8>(photos, spec, on_error, path),
+            _ => self.save_photos_as::<f32>(photos, spec, on_error, path),
+        }
+    }
+
+    fn save_photos_as<'a, T: NpyValue + WithDType>(
+        self,
+        photos: impl IntoIterator<Item = &'a Sample>,
+        spec: &InputSpec,
+        on_error: OnError,
+        path: &Path,
+    ) -> Result<Vec<firstsight_data::Error>> {
+        let (settings, (channels, height, width)) = (spec.decode_settings(), spec.input_size);
+        let mut rows = NpyRows::<T>::create(path, &self.shape(spec))?;
+        let mut skipped = Vec::new();
         for photo in photos {
-            let decoded = photo.read().and_then(|bytes| decode_bytes(&photo.path(), &bytes, &settings));
-            match decoded {
+            match photo.read().and_then(|bytes| decode_bytes(&photo.path(), &bytes, &settings)) {
                 Ok(image) => {
-                    pixels.extend(image.pixels);
-                    n += 1;
+                    let last = Tensor::from_vec(image.pixels, (1, height, width, channels), &Device::Cpu)?;
+                    let input = self.of_bytes(&last.permute((0, 3, 1, 2))?.contiguous()?, spec)?;
+                    rows.push(&input.flatten_all()?.to_vec1::<T>()?)?;
                 }
                 Err(error) if on_error == OnError::Skip => skipped.push(error),
                 Err(error) => return Err(error.into()),
             }
         }
-        // None at all is the first one's error.
-        if n == 0
+        // None at all is the last one's error.
+        if rows.n_rows() == 0
             && let Some(error) = skipped.pop()
         {
             return Err(error.into());
         }
-        let (channels, height, width) = spec.input_size;
-        let last = Tensor::from_vec(pixels, (n, height, width, channels), &Device::Cpu)?;
-        Ok((self.of_bytes(&last.permute((0, 3, 1, 2))?.contiguous()?, spec)?, skipped))
+        rows.finish()?;
+        Ok(skipped)
     }
 
     /// Bytes (B, C, H, W) as an input.

@@ -233,13 +233,19 @@ fn photos_become_inputs() {
     let broken = folder.path().join("2.png");
     std::fs::write(&broken, b"\x89PNG\r\n").unwrap();
     let photos = [Sample::file(&photo), Sample::file(&broken), Sample::file(&photo)];
-    let (inputs, skipped) = OnnxInput::BytesLast.photos(&photos, &spec(), OnError::Skip).unwrap();
-    assert_eq!((inputs.dims(), inputs.dtype(), skipped.len()), ([2, 40, 36, 3].as_slice(), DType::U8, 1));
-    let (inputs, _) = OnnxInput::Normalized.photos(&photos[..1], &spec(), OnError::Fail).unwrap();
-    assert_eq!((inputs.dims(), inputs.dtype()), ([1, 3, 40, 36].as_slice(), DType::F32));
-    assert!(matches!(OnnxInput::Normalized.photos(&photos, &spec(), OnError::Fail), Err(Error::Data(_))));
-    assert!(matches!(
-        OnnxInput::Normalized.photos(&photos[1..2], &spec(), OnError::Skip),
-        Err(Error::Data(_))
-    ));
+    let path = folder.path().join("photos.npy");
+    let save =
+        |input: OnnxInput, photos: &[Sample], on_error| input.save_photos(photos, &spec(), on_error, &path);
+    assert_eq!(save(OnnxInput::BytesLast, &photos, OnError::Skip).unwrap().len(), 1);
+    let images = Tensor::read_npy(&path).unwrap();
+    assert_eq!((images.dims(), images.dtype()), ([2, 40, 36, 3].as_slice(), DType::U8));
+    assert_eq!(save(OnnxInput::Normalized, &photos[..1], OnError::Fail).unwrap().len(), 0);
+    let normalized = Tensor::read_npy(&path).unwrap();
+    assert_eq!((normalized.dims(), normalized.dtype()), ([1, 3, 40, 36].as_slice(), DType::F32));
+    let first = |images: &Tensor| images.get(0).unwrap().flatten_all().unwrap();
+    let (byte, value) =
+        (first(&images).to_vec1::<u8>().unwrap()[1], first(&normalized).to_vec1::<f32>().unwrap()[40 * 36]);
+    assert!((value - (f32::from(byte) / 255.0 - 0.5) / 0.3).abs() < 1e-6, "{byte} {value}");
+    assert!(matches!(save(OnnxInput::Normalized, &photos, OnError::Fail), Err(Error::Data(_))));
+    assert!(matches!(save(OnnxInput::Normalized, &photos[1..2], OnError::Skip), Err(Error::Data(_))));
 }

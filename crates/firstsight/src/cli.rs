@@ -81,6 +81,8 @@ pub enum Command {
     Predict(commands::predict::Args),
     /// Teach a network by examples on a page, or answer over HTTP with a run's
     Serve(commands::serve::Args),
+    /// Write the features of images, for other programs
+    Embed(commands::embed::Args),
     /// Write a run as an ONNX file, or check one
     Export(commands::export::Args),
     /// Visualize what a network's layers respond to
@@ -121,6 +123,7 @@ impl Command {
             Self::Evaluate(args) => commands::evaluate::run(args, context),
             Self::Predict(args) => commands::predict::run(args, context),
             Self::Serve(args) => commands::serve::run(args, context),
+            Self::Embed(args) => commands::embed::run(args, context),
             Self::Export(args) => commands::export::run(args, context),
             Self::Visualize(args) => commands::visualize::run(args, context),
             Self::Tune(args) => commands::tune::run(args, context),

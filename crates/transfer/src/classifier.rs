@@ -36,8 +36,8 @@ pub struct Classifier {
     /// What a run knows about images of none of its classes.
     pub reject: Option<Reject>,
     /// Of the network, between predictions.
-    packed: PackedWeights,
-    device: Device,
+    pub(crate) packed: PackedWeights,
+    pub(crate) device: Device,
     runtime: Option<Runtime>,
 }
 
@@ -89,7 +89,7 @@ pub struct Answer {
 pub type DecodedFile = (PathBuf, Result<DecodedImage, firstsight_data::Error>);
 
 /// What is said of an image and what was done to its file, or the error of reading it.
-type Decoded<A> = Result<(A, Option<String>), firstsight_data::Error>;
+pub(crate) type Decoded<A> = Result<(A, Option<String>), firstsight_data::Error>;
 
 impl Classifier {
     /// The network of a run.
@@ -329,7 +329,7 @@ impl Classifier {
 
     /// What the network gives for each of the next images: a batch of them, or one for each of several processes, of which the
     /// first gets all. `None` after the last.
-    fn next_rows(
+    pub(crate) fn next_rows(
         &self,
         images: &mut impl Iterator<Item = Sample>,
         of_images: impl FnOnce(&ImageDataset) -> Result<Vec<Vec<f32>>>,
@@ -468,7 +468,7 @@ impl Classifier {
 }
 
 /// An image with what the network gives for it, and what was done to its file, or the error of reading it.
-type Numbered = (PathBuf, Decoded<Vec<f32>>);
+pub(crate) type Numbered = (PathBuf, Decoded<Vec<f32>>);
 
 /// A row from another process: numbers, or their bits, and what was done to the file, or the error of reading it.
 type Said<N> = Result<(Vec<N>, Option<String>), String>;

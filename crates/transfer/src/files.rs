@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
 use firstsight_data::files::{write_atomically, write_atomically_with};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -46,32 +45,6 @@ pub fn write_with(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     write_atomically_with(path, write).map_err(WriteError::new(path))
-}
-
-/// Writes a tensor of u8 or, in any other type, of float32 as NumPy's `.npy`, version 1.0.
-///
-/// # Errors
-///
-/// [`Error::Write`] for a file that cannot be written.
-pub fn write_npy(path: &Path, array: &Tensor) -> Result<()> {
-    let shape: String = array.dims().iter().map(|n| format!("{n}, ")).collect();
-    let (descr, data) = match array.dtype() {
-        DType::U8 => ("|u1", array.flatten_all()?.to_vec1::<u8>()?),
-        _ => {
-            let values = array.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            ("<f4", values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        }
-    };
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
-    // The data begin at a multiple of 64: magic, version and length take 10 bytes, the newline one.
-    let padded = (header.len() + 11).next_multiple_of(64) - 11;
-    header = format!("{header:padded$}\n");
-    Ok(write_with(path, |writer| {
-        writer.write_all(b"\x93NUMPY\x01\x00")?;
-        writer.write_all(&(header.len() as u16).to_le_bytes())?;
-        writer.write_all(header.as_bytes())?;
-        writer.write_all(&data)
-    })?)
 }
 
 /// Writes a value as indented JSON with a final newline.

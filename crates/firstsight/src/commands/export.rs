@@ -140,12 +140,11 @@ fn calibrate(
     let input = InputSpec { reading, ..config.pretrained_cfg.clone() };
     let n = photos.len().min(args.calibration_images);
     let chosen = (0..n).map(|i| &photos[i * photos.len() / n]);
-    let (inputs, skipped) = settings.input.photos(chosen, &input, args.reading.on_error(OnError::Skip))?;
+    let skipped = settings.input.save_photos(chosen, &input, args.reading.on_error(OnError::Skip), file)?;
     for error in &skipped {
         tracing::warn!("left out: {error}");
     }
-    files::write_npy(file, &inputs)?;
-    println!("{}: {} photos as the file takes them", file.display(), inputs.dim(0)?);
+    println!("{}: {} photos as the file takes them", file.display(), n - skipped.len());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod dataset;
+pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod fine_tune;

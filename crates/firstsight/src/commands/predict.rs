@@ -1,4 +1,5 @@
 mod json_rows;
+mod like;
 mod output;
 mod task;
 
@@ -51,6 +52,10 @@ pub struct Args {
     /// Go on with the file of --csv or --jsonl after an interruption: the rows that it has are kept
     #[arg(long)]
     resume: bool,
+    /// Rank the images by how like they are to this photo, or to the nearest of several, and print the first --top: search without
+    /// training, by the angle between features (may be repeated; a folder stands for its photos)
+    #[arg(long, conflicts_with_all = ["reject", "temperature", "csv", "jsonl", "parquet", "resume"], value_name = "PHOTO")]
+    like: Vec<PathBuf>,
     #[command(flatten)]
     table: TableArgs,
     /// Image files, folders, tables, Parquet files or tar shards of images
@@ -97,6 +102,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     classifier.temperature = args.temperature.or(classifier.temperature);
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
+    if !args.like.is_empty() {
+        return like::run(args, &classifier, found.samples, context);
+    }
     if classifier.target != Target::Class {
         return task::run(args, &classifier, found.samples, context);
     }

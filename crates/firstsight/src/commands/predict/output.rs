@@ -75,7 +75,10 @@ impl Output {
 
     pub(super) fn csv(&mut self, cells: impl IntoIterator<Item = String>) -> Result<()> {
         match &mut self.sink {
-            Sink::Parquet(table) => Ok(table.push(cells)?),
+            Sink::Parquet(table) => {
+                let cells: Vec<String> = cells.into_iter().collect();
+                Ok(table.push(cells.iter().map(String::as_str))?)
+            }
             Sink::Stdout | Sink::Lines(_) => self.row(&csv_row(cells)?),
         }
     }

@@ -1,0 +1,162 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use firstsight_data::{NpyRows, OnError, ParquetCell, ParquetColumn, ParquetTable, Sample, scan_images_with};
+use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, RowFile, RowFormat, csv_row, files};
+
+use crate::{
+    context::Context,
+    data::{self, TableArgs},
+    network::NetworkArgs,
+    reading::SomeUnreadable,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// File for the features, FILE.npy or FILE.parquet. An .npy file has the rows of the images that could be read, and beside it
+    /// FILE.csv their names; a Parquet file has every image, its features as a list
+    #[arg(long, value_parser = format, value_name = "FILE")]
+    out: Out,
+    #[command(flatten)]
+    table: TableArgs,
+    /// Image files, folders, tables, Parquet files or tar shards of images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+/// A file, by the end of its name.
+#[derive(Debug, Clone)]
+enum Out {
+    Npy(PathBuf),
+    Parquet(PathBuf),
+}
+
+fn format(text: &str) -> Result<Out, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("npy") => Ok(Out::Npy(path)),
+        Some("parquet") => Ok(Out::Parquet(path)),
+        _ => Err(format!("'{text}' should end in .npy or .parquet")),
+    }
+}
+
+impl Out {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Npy(path) | Self::Parquet(path) => path,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    files::check_writable(args.out.path())?;
+    let classifier = args.network.open(context)?;
+    let found = scan_images_with(&args.images, &args.table.options())?;
+    data::say(&found.remarks, &context.runtime);
+    let mut file = File::create(&args.out, &classifier)?;
+    let on_error = args.network.reading.on_error(OnError::Skip);
+    let unreadable = embed(&classifier, found.samples, on_error, context, |row| file.push(row))?;
+    file.finish()?;
+    unreadable
+}
+
+/// Gives each image's features to `on_row`. The result is an error where the work could not be done; the inner one, where some images
+/// could not be read.
+pub(super) fn embed(
+    classifier: &Classifier,
+    images: Vec<Sample>,
+    on_error: OnError,
+    context: &Context,
+    mut on_row: impl FnMut(&EmbeddingRow) -> Result<()>,
+) -> Result<Result<()>> {
+    let (runtime, total) = (&context.runtime, images.len());
+    let (mut n, mut unreadable) = (0, 0);
+    runtime.interrupt.with_graceful_interrupt(|_| {
+        runtime.counted("images", |report| {
+            classifier.embed_images(images, |row| {
+                if runtime.interrupt.is_raised() {
+                    return Err(Interrupted(format!(
+                        "{n} of {total} images are done, and nothing is written"
+                    ))
+                    .into());
+                }
+                if let Err(error) = &row.features {
+                    if on_error == OnError::Fail {
+                        bail!("{error}: --on-error skip leaves it out");
+                    }
+                    unreadable += 1;
+                    runtime.message(&format!("not read: {error}"));
+                }
+                on_row(&row)?;
+                n += 1;
+                report(n, total);
+                Ok(())
+            })
+        })
+    })?;
+    if unreadable == n {
+        bail!("none of {n} files could be read as an image");
+    }
+    Ok(SomeUnreadable::check(unreadable, n))
+}
+
+/// The file of features.
+enum File {
+    Npy { rows: Box<NpyRows<f32>>, names: RowFile },
+    Parquet(Box<ParquetTable>),
+}
+
+impl File {
+    fn create(out: &Out, classifier: &Classifier) -> Result<Self> {
+        Ok(match out {
+            Out::Npy(path) => Self::Npy {
+                rows: Box::new(NpyRows::create(path, &[classifier.network.n_features()])?),
+                names: RowFile::create(
+                    &path.with_extension("csv"),
+                    &RowFormat::Csv(vec!["image".to_owned(), "note".to_owned()]),
+                )?,
+            },
+            Out::Parquet(path) => {
+                let columns = [
+                    ("image", ParquetColumn::Text),
+                    ("features", ParquetColumn::Floats),
+                    ("error", ParquetColumn::Text),
+                    ("note", ParquetColumn::Text),
+                ];
+                Self::Parquet(Box::new(ParquetTable::create(path, &columns)?))
+            }
+        })
+    }
+
+    fn push(&mut self, row: &EmbeddingRow) -> Result<()> {
+        let image = row.image.to_string_lossy();
+        let note = row.note.as_deref().unwrap_or_default();
+        match (self, &row.features) {
+            (Self::Npy { rows, names }, Ok(features)) => {
+                rows.push(features)?;
+                names.push(&csv_row([image.into_owned(), note.to_owned()])?)?;
+            }
+            (Self::Npy { .. }, Err(_)) => {}
+            (Self::Parquet(table), features) => {
+                let error = features.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                let features = match features {
+                    Ok(features) => ParquetCell::Floats(features),
+                    Err(_) => ParquetCell::Text(""),
+                };
+                let cells =
+                    [ParquetCell::Text(&image), features, ParquetCell::Text(&error), ParquetCell::Text(note)];
+                table.push(cells)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Npy { rows, .. } => Ok(rows.finish()?),
+            Self::Parquet(table) => Ok(table.finish()?),
+        }
+    }
+}
