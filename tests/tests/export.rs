@@ -9,7 +9,7 @@ use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params};
 use image::{Rgb, RgbImage};
 
-use common::{cli, refuses, succeeds, text};
+use common::{cli, command, refused, refuses, succeeds, text};
 
 /// A folder with a MobileNetV2 of random weights for three classes, and photos.
 fn scene(folder: &Path) {
@@ -97,4 +97,63 @@ fn what_cannot_be_exported_is_said() {
     refuses(here, &["export", "--check", "nothing.onnx"], &["cannot read nothing.onnx"]);
     refuses(here, &["export", "run", "--onnx", "x.onnx", "--calibration", "nowhere"], &["nowhere"]);
     refuses(here, &["export", "run", "--onnx", "x.onnx", "--input", "uint7"], &["uint8-nhwc"]);
+}
+
+#[test]
+fn a_run_for_the_hub_is_written_to_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    scene(here);
+    let config = serde_json::json!({
+        "architecture": "mobilenetv2_100", "label_names": ["ant", "bee | <b>", "cat"], "temperature": 1.5,
+        "data": {"images": "/home/me/secret"},
+        "pretrained_cfg": {"input_size": [3, 48, 40], "interpolation": "bilinear", "crop_pct": 0.875},
+    });
+    std::fs::write(here.join("run/config.json"), config.to_string()).unwrap();
+    let metrics = serde_json::json!({
+        "preset": "quick", "weights": "timm/mobilenetv2_100.ra_in1k", "license": "Apache-2.0", "epochs": 0, "best_epoch": null,
+        "kept": "last layer",
+        "val": {
+            "accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 60, "macro_f1": 0.88,
+            "per_class": [{"n": 20, "precision": 0.875, "recall": 1.0}],
+        },
+        "test": null,
+    });
+    std::fs::write(here.join("run/metrics.json"), metrics.to_string()).unwrap();
+    let args = ["export", "run", "--hub", "me/ants", "--dry-run", "out", "--onnx", "ants.onnx"];
+    let said = succeeds(here, &args);
+    assert!(
+        said.contains(
+            "out has what me/ants would get: README.md, config.json, model.safetensors, model.onnx"
+        ),
+        "{said}"
+    );
+    let read = |name: &str| std::fs::read(here.join(name)).unwrap();
+    assert_eq!(read("out/model.safetensors"), read("run/model.safetensors"));
+    assert_eq!(read("out/model.onnx"), read("ants.onnx"));
+    let config = String::from_utf8(read("out/config.json")).unwrap();
+    assert!(config.contains("label_names") && !config.contains("secret"), "{config}");
+    let card = String::from_utf8(read("out/README.md")).unwrap();
+    for part in [
+        "---\n",
+        "library_name: \"timm\"",
+        "license: \"apache-2.0\"",
+        "base_model: \"timm/mobilenetv2_100.ra_in1k\"",
+        "# ants",
+        "says which of 3 classes an image shows",
+        "| ant | 20 | 0.875 | 1.000 |",
+        r"| bee \| &lt;b&gt; | – | – | – |",
+        "Measured on 60 validation images",
+        "| accuracy | 0.9000 | 0.8000 to 0.9500 |",
+        "softmax(z / 1.5000)",
+        "firstsight predict --pretrained me/ants photo.jpg",
+        "hf-hub:me/ants",
+        "`model.onnx`",
+    ] {
+        assert!(card.contains(part), "should say {part:?}: {card}");
+    }
+    let output =
+        command(here, &["export", "run", "--hub", "me/ants"]).env_remove("HF_TOKEN").output().unwrap();
+    refused(&output, &["me/ants", "HF_TOKEN"]);
+    refuses(here, &["export", "run", "--hub", "ants"], &["owner/name"]);
 }

@@ -32,9 +32,11 @@ impl Terminal {
                 shown.clear();
                 eprintln!("{task}: {total} in {seconds:.1} s");
             }
-            Event::Download(HubProgress { file, received, total }) => {
+            Event::Download(HubProgress { file, received, total })
+            | Event::Upload(HubProgress { file, received, total }) => {
                 if shown.task != file {
-                    eprintln!("fetching {file}");
+                    let verb = if matches!(event, Event::Upload(_)) { "sending" } else { "fetching" };
+                    eprintln!("{verb} {file}");
                 }
                 shown.bar(file, BYTES_BAR).at(received as usize, total.unwrap_or(received) as usize);
             }

@@ -3,6 +3,7 @@
 mod answer_json;
 #[cfg(feature = "candle-transformers")]
 pub mod candle_models;
+mod card;
 pub mod check;
 mod class_means;
 mod classifier;
@@ -36,6 +37,7 @@ pub mod training;
 mod transfer_model;
 
 pub use answer_json::{AnswerJson, TaskAnswerJson};
+pub use card::{CardSettings, model_card, published_files};
 pub use class_means::ClassMeans;
 pub use classifier::{Answer, Classifier, DecodedFile, PredictOptions, Prediction, Row};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
@@ -51,7 +53,10 @@ pub use fine_tuning::{FineTuneResult, FineTuning, Kept, LearningRate, Seconds};
 pub use frozen::Frozen;
 pub use going_on::GoingOn;
 pub use head::{CrossValidation, Head, HeadConfig};
-pub use hub::{Authorities, Hub, HubConfig, HubError, HubFile, HubProgress, WebFile};
+pub use hub::{
+    Authorities, Hub, HubCommit, HubConfig, HubContent, HubError, HubFile, HubProgress, HubPush, HubUpload,
+    WebFile,
+};
 pub use imagenet::imagenet_classes;
 pub use measures::{latency, weight_bytes};
 pub use predictions_csv::{write_confusion, write_predictions};

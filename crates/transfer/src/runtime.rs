@@ -39,6 +39,8 @@ pub enum Event<'a> {
     },
     /// Bytes of a download have arrived.
     Download(HubProgress<'a>),
+    /// Bytes of an upload are on their way.
+    Upload(HubProgress<'a>),
     /// A training begins.
     TrainBegin {
         /// The training.

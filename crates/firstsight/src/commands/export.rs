@@ -1,13 +1,16 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use firstsight_data::{InputSpec, OnError, ResizeMode, Sample};
 use firstsight_export::{Onnx, OnnxInput, OnnxOutput, OnnxRunner, OnnxSettings};
+use firstsight_models::ImageClassifier;
 use firstsight_report::number;
-use firstsight_transfer::{RunConfig, RunFolder, files};
+use firstsight_transfer::{
+    CardSettings, Event, Hub, HubContent, HubPush, HubUpload, RunConfig, RunFolder, files, published_files,
+};
 
-use crate::{context::Context, reading::ReadingArgs, values};
+use crate::{context::Context, hub, reading::ReadingArgs, values};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -15,8 +18,18 @@ pub struct Args {
     #[arg(value_name = "RUN", required_unless_present = "check")]
     run: Option<PathBuf>,
     /// Write the network as an ONNX file, which is then run on images that it holds
-    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["check", "hub"])]
     onnx: Option<PathBuf>,
+    /// Write the run to a repository of the Hugging Face hub, which is created where there is none, with a model card; HF_TOKEN must be
+    /// allowed to. With --onnx, the file is there as model.onnx
+    #[arg(long, value_parser = repository, value_name = "OWNER/NAME")]
+    hub: Option<String>,
+    /// A repository that is created can be seen by everybody
+    #[arg(long, requires = "hub")]
+    public: bool,
+    /// Write what the repository would get to a folder instead
+    #[arg(long, requires = "hub", value_name = "DIR")]
+    dry_run: Option<PathBuf>,
     /// What the file takes
     #[arg(long, value_enum, default_value_t = Input::Uint8Nhwc, value_name = "NAME")]
     input: Input,
@@ -28,7 +41,7 @@ pub struct Args {
     license: Option<String>,
     /// Photos that are written as inputs of the file to FILE.calibration.npy, for quantization: a folder, a table, Parquet files or tar
     /// shards
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", requires = "onnx")]
     calibration: Option<PathBuf>,
     /// Most photos for calibration
     #[arg(long, default_value_t = 200, value_parser = values::positive, value_name = "N", requires = "calibration")]
@@ -36,8 +49,16 @@ pub struct Args {
     #[command(flatten)]
     reading: ReadingArgs,
     /// Run an ONNX file that was exported on the images that it holds, and say what it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "onnx", "input", "output", "license", "calibration"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "onnx", "hub", "input", "output", "license", "calibration"])]
     check: Option<PathBuf>,
+}
+
+fn repository(text: &str) -> Result<String, String> {
+    let (owner, name) = text.split_once('/').ok_or_else(|| format!("'{text}' should be owner/name"))?;
+    match owner.is_empty() || name.is_empty() || name.contains('/') {
+        true => Err(format!("'{text}' should be owner/name")),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,30 +100,75 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    match (&args.check, &args.run, &args.onnx) {
-        (Some(file), ..) => check(file),
-        (None, Some(run), Some(file)) => export(run, file, args, context),
-        _ => bail!("expected a run and a file: export RUN --onnx FILE"),
+    if let Some(file) = &args.check {
+        return check(file);
     }
-}
-
-fn export(run: &Path, file: &Path, args: &Args, context: &Context) -> Result<()> {
+    let Some(run) = &args.run else { bail!("expected a run: export RUN --onnx FILE") };
     let folder = RunFolder::open(run)?;
-    files::check_writable(file)?;
-    let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
     // Outputs for the check are computed where everybody has them.
     let (network, config) = folder.load(&Device::Cpu)?;
     let settings = args.settings(&folder);
-    let onnx = Onnx::new(&network, &config, &settings)?;
+    if let Some(file) = &args.onnx {
+        files::check_writable(file)?;
+        let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
+        export(&network, &config, &settings, file)?;
+        if let Some(photos) = photos {
+            calibrate(&photos, &file.with_extension("calibration.npy"), &config, &settings, args)?;
+        }
+    }
+    match &args.hub {
+        Some(repository) => publish(repository, &folder, &config, &settings, args, context),
+        None => Ok(()),
+    }
+}
+
+fn export(network: &ImageClassifier, config: &RunConfig, settings: &OnnxSettings, file: &Path) -> Result<()> {
+    let onnx = Onnx::new(network, config, settings)?;
     let largest = onnx.save_and_check(file)?;
     let bytes = number::bytes(std::fs::metadata(file)?.len());
     println!("{}: {} of {} outputs, {bytes}", file.display(), config.architecture, config.num_classes);
     println!("takes {}, gives {}", onnx.input(), onnx.output());
-    println!("{}", resizing(&config));
+    println!("{}", resizing(config));
     println!("rten, another runtime, gives the same for the images in the file: within {largest:.0e}");
-    if let Some(photos) = photos {
-        calibrate(&photos, &file.with_extension("calibration.npy"), &config, &settings, args)?;
+    Ok(())
+}
+
+/// Writes the run to the hub, or what would be written to a folder.
+fn publish(
+    repository: &str,
+    folder: &RunFolder,
+    config: &RunConfig,
+    settings: &OnnxSettings,
+    args: &Args,
+    context: &Context,
+) -> Result<()> {
+    let license = settings.license.as_deref();
+    let card = CardSettings { repository, license, has_onnx: args.onnx.is_some() };
+    let mut uploads = published_files(folder, config, &card)?;
+    if let Some(onnx) = &args.onnx {
+        uploads.push(HubUpload { path: "model.onnx".to_owned(), content: HubContent::File(onnx.clone()) });
     }
+    if let Some(out) = &args.dry_run {
+        files::create_dir(out)?;
+        for HubUpload { path, content } in &uploads {
+            let bytes = match content {
+                HubContent::Bytes(bytes) => bytes.clone(),
+                HubContent::File(file) => {
+                    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
+                }
+            };
+            files::write(&out.join(path), &bytes)?;
+        }
+        let names: Vec<&str> = uploads.iter().map(|upload| upload.path.as_str()).collect();
+        println!("{} has what {repository} would get: {}", out.display(), names.join(", "));
+        return Ok(());
+    }
+    let hub = Hub::new(hub::config()?)?;
+    let push =
+        HubPush { repository, private: !args.public, files: &uploads, message: "Upload a run of Firstsight" };
+    let runtime = &context.runtime;
+    let done = hub.push(&push, &mut |progress| runtime.report(&Event::Upload(progress)))?;
+    println!("{} has the run in commit {}; {} were sent", done.url, done.commit, number::bytes(done.sent));
     Ok(())
 }
 

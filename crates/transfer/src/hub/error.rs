@@ -25,6 +25,18 @@ pub enum HubError {
         /// The cache.
         cache: PathBuf,
     },
+    /// A repository cannot be written without a token.
+    #[error("writing to {repository} needs a token of the hub: set HF_TOKEN to one that may write")]
+    Token {
+        /// The repository.
+        repository: String,
+    },
+    /// A repository cannot be written without the network.
+    #[error("{repository} cannot be written: the hub is switched off (HF_HUB_OFFLINE)")]
+    PushOffline {
+        /// The repository.
+        repository: String,
+    },
     /// The host could not be reached.
     #[error("{url} can't be reached: {reason}")]
     Unreachable {

@@ -11,6 +11,8 @@ use ureq::tls::TlsConfig;
 use super::{HubConfig, HubError};
 
 const MAX_REDIRECTS: usize = 10;
+/// The longest silence after a document or a file was sent.
+const SLOW: Duration = Duration::from_secs(120);
 
 /// A request that did not bring what was asked for.
 pub(super) enum Failure {
@@ -119,13 +121,63 @@ impl Http {
         {
             request = request.header("Range", format!("bytes={from}-"));
         }
-        if let Some(token) = &self.token
-            && uri.authority() == self.endpoint.authority()
-            && uri.scheme() == self.endpoint.scheme()
-        {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        if let Some((name, value)) = self.bearer(uri) {
+            request = request.header(name, value);
         }
         request.call()
+    }
+
+    /// Sends a document and returns the answer's body.
+    pub(super) fn post(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        kind: &str,
+        accept: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let uri = parsed(url)?;
+        let mut request = self.agent.post(&uri).header("Content-Type", kind).header("Accept", accept);
+        for (name, value) in
+            headers.iter().map(|(name, value)| (name.as_str(), value.clone())).chain(self.bearer(&uri))
+        {
+            request = request.header(name, value);
+        }
+        // A commit of large files takes the hub some time.
+        let request = request.config().timeout_recv_response(Some(SLOW)).build();
+        let mut response = self.sent(&uri, request.send(body))?;
+        let read = response.body_mut().with_config().limit(1 << 26).read_to_vec();
+        read.map_err(|e| self.unreachable(&uri, &e))
+    }
+
+    /// Sends the bytes of a file to an address that is signed for it, and returns the ETag that they have there.
+    pub(super) fn put(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        length: u64,
+        body: &mut dyn std::io::Read,
+    ) -> Result<Option<String>, Failure> {
+        let uri = parsed(url)?;
+        let mut request = self.agent.put(&uri).header("Content-Length", length);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.config().timeout_recv_response(Some(SLOW)).build();
+        let response = self.sent(&uri, request.send(ureq::SendBody::from_reader(&mut { body })))?;
+        Ok(text(response.headers(), "etag"))
+    }
+
+    fn sent(&self, uri: &Uri, sent: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+        let response = sent.map_err(|e| self.unreachable(uri, &e))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(uri, response)) }
+    }
+
+    /// The token, for the hub alone.
+    fn bearer(&self, uri: &Uri) -> Option<(&'static str, String)> {
+        let is_hub = uri.authority() == self.endpoint.authority() && uri.scheme() == self.endpoint.scheme();
+        let token = self.token.as_ref().filter(|_| is_hub)?;
+        Some(("Authorization", format!("Bearer {token}")))
     }
 
     fn unreachable(&self, uri: &Uri, error: &ureq::Error) -> Failure {
@@ -185,6 +237,11 @@ impl Http {
         };
         Failure::Final(error)
     }
+}
+
+fn parsed(url: &str) -> Result<Uri, Failure> {
+    let not_a_hub = |reason: String| HubError::NotAHub { url: url.to_owned(), reason };
+    url.parse().map_err(|e: ureq::http::uri::InvalidUri| Failure::Final(not_a_hub(e.to_string())))
 }
 
 pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -8,6 +8,7 @@ mod cache;
 mod download;
 mod error;
 mod http;
+mod push;
 mod web;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use self::cache::CachedRepo;
 use self::download::{Expected, download};
 pub use self::error::HubError;
 use self::http::{Failure, Http, Method, Reply, text};
+pub use self::push::{HubCommit, HubContent, HubPush, HubUpload};
 pub use self::web::WebFile;
 
 /// Connection settings and cache folder of the Hub. Nothing is read from the environment: the caller does that.

@@ -2,6 +2,7 @@
 //! goes on.
 
 mod certificates;
+mod push;
 mod python;
 mod server;
 mod tls;
