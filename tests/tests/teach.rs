@@ -163,6 +163,8 @@ fn a_person_teaches_two_classes_and_tries_them() {
     browser.eval("document.getElementById('bars').replaceChildren()");
     browser.click("#live");
     browser.wait("document.querySelectorAll('#bars li').length === 2");
+    // What the fake camera shows is far from both.
+    browser.wait("document.getElementById('verdict').textContent.startsWith('none of these')");
     browser.picture("5-live");
     browser.click("#live");
     browser.wait("document.getElementById('video').hidden");
@@ -343,6 +345,9 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
             RgbImage::from_fn(8, 8, pixel).save(here.join(format!("split/{split}/{class}/1.png"))).unwrap();
         }
     }
+    let inside = ["serve", "photos", "--dir", "photos/session", "--weights", "weights"];
+    refuses(here, &inside, &["photos/session", "would be a class"]);
+    assert!(!here.join("photos/session").exists());
     refuses(
         here,
         &[&["serve", "split"][..], &TEACH].concat(),

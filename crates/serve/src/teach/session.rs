@@ -72,7 +72,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] for a folder that cannot be made, [`Error::Setting`] for photos that are not in class folders.
+    /// [`Error::Io`] for a folder that cannot be made, [`Error::Setting`] for photos that are not in class folders, or that have `folder`
+    /// among them.
     pub fn open(folder: &Path, photos: Option<&Path>) -> Result<Self> {
         let photos = match photos {
             None => folder.join("photos"),
@@ -85,6 +86,13 @@ impl Session {
                 let dataset = DatasetFolder::scan(photos).map_err(|error| refused(error.to_string()))?;
                 if dataset.val.is_some() || dataset.test.is_some() || dataset.root != photos {
                     return Err(refused(format!("{}, which has splits", photos.display())));
+                }
+                if std::path::absolute(folder)?.starts_with(std::path::absolute(photos)?) {
+                    return Err(Error::Setting {
+                        setting: "the folder of runs",
+                        expected: "outside of the photos, where it would be a class".to_owned(),
+                        found: folder.display().to_string(),
+                    });
                 }
                 photos.to_path_buf()
             }
