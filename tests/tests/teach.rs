@@ -170,13 +170,18 @@ fn a_person_teaches_two_classes_and_tries_them() {
     browser.wait("document.getElementById('video').hidden");
 
     // The exported run is the one of the session.
-    browser.click("#zip");
-    let file = here.join("downloads/run-2.zip");
-    let started = std::time::Instant::now();
-    while !file.exists() {
-        assert!(started.elapsed().as_secs() < 20, "nothing was downloaded");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let mut downloaded = |button: &str, name: &str| {
+        browser.click(button);
+        let (file, started) = (here.join("downloads").join(name), std::time::Instant::now());
+        while !file.exists() {
+            assert!(started.elapsed().as_secs() < 20, "{name} was not downloaded");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        file
+    };
+    let file = downloaded("#zip", "run-2.zip");
+    let onnx = downloaded("#onnx", "run-2.onnx");
+    succeeds(here, &["export", "--check", onnx.to_str().unwrap()]);
     zip::ZipArchive::new(std::fs::File::open(&file).unwrap())
         .unwrap()
         .extract(here.join("unzipped"))
@@ -207,6 +212,7 @@ fn a_person_teaches_two_classes_and_tries_them() {
         "start",
         "deeper",
         "zip",
+        "onnx",
         "report",
         "live",
     ] {

@@ -25,7 +25,13 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("firstsight-export", &["firstsight-ops", "firstsight-data", "firstsight-models", "firstsight-transfer"]),
     (
         "firstsight-serve",
-        &["firstsight-data", "firstsight-insight", "firstsight-transfer", "firstsight-report"],
+        &[
+            "firstsight-data",
+            "firstsight-export",
+            "firstsight-insight",
+            "firstsight-transfer",
+            "firstsight-report",
+        ],
     ),
     (
         "firstsight-lecture",

@@ -610,6 +610,7 @@ async function begin() {
   $("start").addEventListener("click", train);
   $("stop").addEventListener("click", () => tried(() => ask("POST", "/api/stop")));
   $("zip").addEventListener("click", () => download("/api/run.zip", `${page.state.run.name}.zip`));
+  $("onnx").addEventListener("click", () => download("/api/run.onnx", `${page.state.run.name}.onnx`));
   $("report").addEventListener("click", () => download("/api/report.html", `${page.state.run.name}.html`));
   $("live").addEventListener("click", toggleLive);
   $("photo").addEventListener("change", (event) => {

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use candle_core::Device;
 use firstsight_data::{DecodeSettings, Interpolation, Reading, ResizeMode};
+use firstsight_export::{Onnx, OnnxInput, OnnxOutput, OnnxSettings};
 use firstsight_report::Image;
 use firstsight_transfer::{Preset, Pretrained, RunFolder, Runtime};
 use hyper::body::Incoming;
@@ -151,11 +153,14 @@ impl Teach {
                 Ok(json_reply(StatusCode::OK, &json!({})))
             }
             ["train" | "stop"] => Err(Refusal::method("POST", method)),
-            ["run.zip"] if method == Method::GET => self.export(zipped).await,
-            ["report.html"] if method == Method::GET => {
+            ["run.zip" | "run.onnx" | "report.html"] if method != Method::GET => {
+                Err(Refusal::method("GET", method))
+            }
+            ["run.zip"] => self.export(zipped).await,
+            ["run.onnx"] => self.export(onnx).await,
+            ["report.html"] => {
                 self.export(|run| Ok(("text/html; charset=utf-8", std::fs::read(run.report())?))).await
             }
-            ["run.zip" | "report.html"] => Err(Refusal::method("GET", method)),
             _ => return None,
         };
         Some(reply)
@@ -253,14 +258,14 @@ impl Teach {
 
     async fn export(
         &self,
-        write: impl FnOnce(&RunFolder) -> std::io::Result<(&'static str, Vec<u8>)> + Send + 'static,
+        write: impl FnOnce(&RunFolder) -> Result<(&'static str, Vec<u8>), Refused> + Send + 'static,
     ) -> Result<Reply, Refusal> {
         let (_, run) = self.trainer.now();
         let none = || Refusal::new(StatusCode::NOT_FOUND, "there is no run yet", "a training first", "none");
         let path = run.ok_or_else(none)?.path;
         let read = self.blocking(move |_| {
             let run = RunFolder::open(&path).map_err(|_| Refused::Unknown("run"))?;
-            Ok(write(&run)?)
+            write(&run)
         });
         let (kind, bytes) = read.await?;
         Ok(document(StatusCode::OK, kind, bytes))
@@ -282,13 +287,14 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Unknown(_) => (StatusCode::NOT_FOUND, "a name of GET /api/classes"),
         Refused::Taken => (StatusCode::CONFLICT, "another name"),
         Refused::Name => (StatusCode::BAD_REQUEST, "a name of letters and digits"),
+        Refused::Onnx(_) => (StatusCode::UNPROCESSABLE_ENTITY, "a network of layers that ONNX has"),
         Refused::Io(_) => (StatusCode::INSUFFICIENT_STORAGE, "a folder that can be written"),
     };
     Refusal::new(status, "that cannot be done", expected, refused.to_string())
 }
 
 /// A run folder without its checkpoint as a zip file, each file as it is.
-fn zipped(run: &RunFolder) -> std::io::Result<(&'static str, Vec<u8>)> {
+fn zipped(run: &RunFolder) -> Result<(&'static str, Vec<u8>), Refused> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let stored = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Stored)
@@ -302,8 +308,18 @@ fn zipped(run: &RunFolder) -> std::io::Result<(&'static str, Vec<u8>)> {
     files.sort();
     for file in files {
         let name = folder.join(file.file_name().unwrap_or_default());
-        zip.start_file(name.to_string_lossy().replace('\\', "/"), stored)?;
+        zip.start_file(name.to_string_lossy().replace('\\', "/"), stored).map_err(std::io::Error::other)?;
         zip.write_all(&std::fs::read(&file)?)?;
     }
-    Ok(("application/zip", zip.finish()?.into_inner()))
+    Ok(("application/zip", zip.finish().map_err(std::io::Error::other)?.into_inner()))
+}
+
+/// A run's network as an ONNX file of photos' bytes, which gives the run's answers.
+fn onnx(run: &RunFolder) -> Result<(&'static str, Vec<u8>), Refused> {
+    let settings = OnnxSettings { input: OnnxInput::BytesLast, output: OnnxOutput::Answers, license: None };
+    let (network, config) = run.load(&Device::Cpu).map_err(|_| Refused::Unknown("run"))?;
+    match Onnx::new(&network, &config, &settings) {
+        Ok(onnx) => Ok(("application/octet-stream", onnx.to_bytes())),
+        Err(error) => Err(Refused::Onnx(error.to_string())),
+    }
 }

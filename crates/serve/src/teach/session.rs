@@ -55,6 +55,8 @@ pub(crate) enum Refused {
     Taken,
     #[error("that is no name for a folder")]
     Name,
+    #[error("{0}")]
+    Onnx(String),
     #[error("the disk refused: {0}")]
     Io(std::io::ErrorKind),
 }
