@@ -77,6 +77,8 @@ pub enum Command {
     FineTune(commands::fine_tune::Args),
     /// Measure a run: loss, accuracy, precision, recall, F1, confusions, calibration
     Evaluate(commands::evaluate::Args),
+    /// Show runs beside each other: figures, whether they differ by more than chance, curves
+    Compare(commands::compare::Args),
     /// Label images with probabilities
     Predict(commands::predict::Args),
     /// Teach a network by examples on a page, or answer over HTTP with a run's
@@ -121,6 +123,7 @@ impl Command {
             Self::Train(args) => commands::train::run(args, context),
             Self::FineTune(args) => commands::fine_tune::run(args, context),
             Self::Evaluate(args) => commands::evaluate::run(args, context),
+            Self::Compare(args) => commands::compare::run(args),
             Self::Predict(args) => commands::predict::run(args, context),
             Self::Serve(args) => commands::serve::run(args, context),
             Self::Embed(args) => commands::embed::run(args, context),

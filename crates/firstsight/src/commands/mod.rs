@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod cache;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod dataset;
 pub(crate) mod embed;
