@@ -16,11 +16,14 @@ class Photos(CalibrationDataReader):
         return None if batch is None else {"images": batch}
 
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 source, out = map(Path, sys.argv[1:])
+photos = Photos(source.with_suffix(".calibration.npy"))
 prepared = out.with_suffix(".prepared.onnx")
 quant_pre_process(source, prepared)
 quantize_static(
-    prepared, out, Photos(source.with_suffix(".calibration.npy")),
+    prepared, out, photos,
     quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
 )
 prepared.unlink()

@@ -132,7 +132,19 @@ fn wrong_arguments_are_said() {
     refuses(here, &["embed", "--run", "run", "photos", "--out", "all.txt"], &["all.txt", ".npy or .parquet"]);
     refuses(here, &["embed", "photos", "--out", "all.npy"], &["--run"]);
     refuses(here, &["embed", "--run", "run", "photos/broken.png", "--out", "all.npy"], &["none of 1 files"]);
-    assert!(!here.join("all.npy").exists());
+    assert!(!here.join("all.npy").exists() && !here.join("all.csv").exists());
+    std::fs::write(here.join("table.csv"), "path,label\nphotos/1.png,ant\n").unwrap();
+    refuses(
+        here,
+        &["embed", "--run", "run", "table.csv", "--out", "table.npy"],
+        &["table.csv is read by this command"],
+    );
+    refuses(
+        here,
+        &["predict", "--run", "run", "table.csv", "--csv=table.csv"],
+        &["table.csv is read by this command"],
+    );
+    assert!(std::fs::read_to_string(here.join("table.csv")).unwrap().starts_with("path,label"));
     refuses(here, &["predict", "--run", "run", "--like", "photos/broken.png", "photos"], &["broken.png"]);
     refuses(here, &["predict", "--run", "run", "--like", "nowhere.png", "photos"], &["nowhere.png"]);
     refuses(here, &["predict", "--run", "run", "--like", "photos/1.png", "--reject", "photos"], &["--like"]);

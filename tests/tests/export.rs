@@ -86,6 +86,16 @@ fn what_cannot_be_exported_is_said() {
     refuses(here, &["export", "nowhere", "--onnx", "x.onnx"], &["nowhere"]);
     refuses(here, &["export", "run"], &["--onnx"]);
     refuses(here, &["export", "--onnx", "x.onnx"], &["RUN"]);
+    let weights = std::fs::read(here.join("run/model.safetensors")).unwrap();
+    refuses(
+        here,
+        &["export", "run", "--onnx", "run/model.safetensors"],
+        &["run/model.safetensors", "another file"],
+    );
+    assert_eq!(std::fs::read(here.join("run/model.safetensors")).unwrap(), weights);
+    refuses(here, &["export", "run", "--onnx", "photos"], &["photos is no regular file"]);
+    refuses(here, &["export", "run", "--onnx", "x.onnx", "--dry-run", "card"], &["--hub"]);
+    refuses(here, &["export", "run", "--hub", "me/x y", "--dry-run", "card"], &["owner/name"]);
     let output = cli(here, &["export", "run", "--onnx", "run/config.json/x.onnx"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("cannot write run/config.json"));

@@ -39,7 +39,7 @@ impl OnnxRunner {
         let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
         let file = |found: String| Error::File { path: path.to_path_buf(), found };
         let model = proto::Model::decode(bytes.as_slice())
-            .map_err(|_| file("a file of another format".to_owned()))?;
+            .map_err(|_| file("a file of another format, or a part of one".to_owned()))?;
         let pair = |property: proto::Property| Some((property.key?, property.value?));
         let metadata: Vec<(String, String)> = model.metadata_props.into_iter().filter_map(pair).collect();
         let Some((_, check)) = metadata.iter().find(|(key, _)| key == SelfCheck::KEY) else {

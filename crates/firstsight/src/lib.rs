@@ -11,6 +11,7 @@ mod interrupt;
 mod json;
 mod memory;
 mod network;
+mod output;
 mod process;
 mod processes;
 mod progress;

@@ -10,6 +10,7 @@ const AT_ONCE = 4;
 /** The longer side of camera frames that are sent, in pixels. */
 const FRAME = 640;
 /** Bars at most. */
+const HINT = "Two classes or more, some ten photos each. Drop, paste or choose photos, or use the camera.";
 const BARS = 10;
 
 /** What the page shows: the service's state, its classes, and what is asked of the camera. */
@@ -122,6 +123,9 @@ function showClasses() {
   const ready = page.classes.length >= 2 && page.classes.every((shown) => shown.photos.length >= 2);
   $("start").disabled = !ready || page.state.training.state === "running";
   $("hint").hidden = ready;
+  const few = page.classes.filter((shown) => shown.photos.length < 2).map((shown) => shown.name);
+  $("hint").textContent =
+    page.classes.length >= 2 && few.length > 0 ? `Some ten photos each, at least two: ${few.join(", ")} has fewer.` : HINT;
 }
 
 function newCard(name) {
@@ -478,8 +482,13 @@ async function download(path, name) {
 
 // Trying.
 
+/** The photo that is shown, if it is one. */
+let shownPhoto = null;
+
 async function tryPhoto(file) {
   await stopLive();
+  shownPhoto = file;
+  showAnswer({});
   await tried(async () => {
     const bitmap = await createImageBitmap(file).catch(() => null);
     $("picture").hidden = !bitmap;
@@ -613,6 +622,9 @@ async function begin() {
   $("onnx").addEventListener("click", () => download("/api/run.onnx", `${page.state.run.name}.onnx`));
   $("report").addEventListener("click", () => download("/api/report.html", `${page.state.run.name}.html`));
   $("live").addEventListener("click", toggleLive);
+  $("evidence").addEventListener("change", () => {
+    if (shownPhoto && !$("picture").hidden) tryPhoto(shownPhoto);
+  });
   $("photo").addEventListener("change", (event) => {
     if (event.target.files.length > 0) tryPhoto(event.target.files[0]);
     event.target.value = "";

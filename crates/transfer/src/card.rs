@@ -287,13 +287,15 @@ impl Card<'_> {
     fn training(&self) -> String {
         let mut said = Vec::new();
         for (key, name) in [("preset", "preset"), ("epochs", "epochs"), ("kept", "kept")] {
-            if let Some(value) = self.metrics.get(key).filter(|value| !value.is_null()) {
+            // A last layer that was fitted by itself has no epochs.
+            let found = self.metrics.get(key).filter(|value| !value.is_null() && **value != json!(0));
+            if let Some(value) = found {
                 let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 said.push(format!("- {name}: {}\n", escaped(&value)));
             }
         }
         if let Some(training) = &self.config.training {
-            said.push(format!("- seed: {}\n- batch size: {}\n", training.seed, training.batch_size));
+            said.push(format!("- seed: {}\n", training.seed));
         }
         let (channels, height, width) = self.config.pretrained_cfg.input_size;
         said.push(format!("- input: {channels} × {height} × {width}\n"));

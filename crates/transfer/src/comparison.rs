@@ -193,7 +193,7 @@ impl Comparison {
         let numbers = shown.iter().map(|(_, name, _)| Column::number(*name));
         let rest = ["epochs", "weights"].map(Column::number);
         let mut table = Table::new(format!("The runs, on {part}"), columns.chain(numbers).chain(rest));
-        let best = self.best();
+        let best = self.best().filter(|_| self.same_images);
         for (i, (run, name)) in self.runs.iter().zip(&names).enumerate() {
             let figure = |(key, _, places): &&(&str, &str, usize)| -> Cell {
                 run.figures.get(*key).map(|value| number::decimal(*value, *places)).into()
@@ -210,7 +210,7 @@ impl Comparison {
         }
         let section = report.section(None, "Figures");
         section.table(table);
-        if let Some(best) = best.filter(|_| self.same_images) {
+        if let Some(best) = best {
             section.table(self.differences(&names, best));
             section.text(
                 "p is the probability that two runs that are equally good differ as much on these images (McNemar's exact test). Above 0.05 the difference \

@@ -57,7 +57,7 @@ pub use going_on::GoingOn;
 pub use head::{CrossValidation, Head, HeadConfig};
 pub use hub::{
     Authorities, Hub, HubCommit, HubConfig, HubContent, HubError, HubFile, HubProgress, HubPush, HubUpload,
-    WebFile,
+    WebFile, is_repository,
 };
 pub use imagenet::imagenet_classes;
 pub use measures::{latency, weight_bytes};

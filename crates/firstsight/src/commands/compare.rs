@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_transfer::{Comparison, files};
 
+use crate::output;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Runs to compare, two or more
@@ -17,6 +19,8 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let inputs: Vec<PathBuf> = args.runs.iter().map(|run| run.join("report.html")).collect();
+    output::check_apart(&args.out, &inputs)?;
     files::check_writable(&args.out)?;
     let comparison = Comparison::open(&args.runs)?;
     comparison.report().write(&args.out)?;

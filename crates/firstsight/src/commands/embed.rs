@@ -2,12 +2,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_data::{NpyRows, OnError, ParquetCell, ParquetColumn, ParquetTable, Sample, scan_images_with};
-use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, RowFile, RowFormat, csv_row, files};
+use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, csv_row, files};
 
 use crate::{
     context::Context,
     data::{self, TableArgs},
     network::NetworkArgs,
+    output,
     reading::SomeUnreadable,
 };
 
@@ -35,7 +36,8 @@ enum Out {
 
 fn format(text: &str) -> Result<Out, String> {
     let path = PathBuf::from(text);
-    match path.extension().and_then(|end| end.to_str()) {
+    let end = path.extension().map(|end| end.to_string_lossy().to_lowercase());
+    match end.as_deref() {
         Some("npy") => Ok(Out::Npy(path)),
         Some("parquet") => Ok(Out::Parquet(path)),
         _ => Err(format!("'{text}' should end in .npy or .parquet")),
@@ -51,6 +53,10 @@ impl Out {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let names = args.out.path().with_extension("csv");
+    for file in [args.out.path(), &names] {
+        output::check_apart(file, &args.images)?;
+    }
     files::check_writable(args.out.path())?;
     let classifier = args.network.open(context)?;
     let found = scan_images_with(&args.images, &args.table.options())?;
@@ -104,7 +110,7 @@ pub(super) fn embed(
 
 /// The file of features.
 enum File {
-    Npy { rows: Box<NpyRows<f32>>, names: RowFile },
+    Npy { rows: Box<NpyRows<f32>>, names: Vec<u8>, path: PathBuf },
     Parquet(Box<ParquetTable>),
 }
 
@@ -113,10 +119,8 @@ impl File {
         Ok(match out {
             Out::Npy(path) => Self::Npy {
                 rows: Box::new(NpyRows::create(path, &[classifier.network.n_features()])?),
-                names: RowFile::create(
-                    &path.with_extension("csv"),
-                    &RowFormat::Csv(vec!["image".to_owned(), "note".to_owned()]),
-                )?,
+                names: csv_row(["image", "note"].map(str::to_owned))?,
+                path: path.with_extension("csv"),
             },
             Out::Parquet(path) => {
                 let columns = [
@@ -134,9 +138,9 @@ impl File {
         let image = row.image.to_string_lossy();
         let note = row.note.as_deref().unwrap_or_default();
         match (self, &row.features) {
-            (Self::Npy { rows, names }, Ok(features)) => {
+            (Self::Npy { rows, names, .. }, Ok(features)) => {
                 rows.push(features)?;
-                names.push(&csv_row([image.into_owned(), note.to_owned()])?)?;
+                names.extend(csv_row([image.into_owned(), note.to_owned()])?);
             }
             (Self::Npy { .. }, Err(_)) => {}
             (Self::Parquet(table), features) => {
@@ -155,7 +159,10 @@ impl File {
 
     fn finish(self) -> Result<()> {
         match self {
-            Self::Npy { rows, .. } => Ok(rows.finish()?),
+            Self::Npy { rows, names, path } => {
+                rows.finish()?;
+                Ok(files::write(&path, &names)?)
+            }
             Self::Parquet(table) => Ok(table.finish()?),
         }
     }

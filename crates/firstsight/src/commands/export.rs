@@ -7,18 +7,19 @@ use firstsight_export::{Onnx, OnnxInput, OnnxOutput, OnnxRunner, OnnxSettings};
 use firstsight_models::ImageClassifier;
 use firstsight_report::number;
 use firstsight_transfer::{
-    CardSettings, Event, Hub, HubContent, HubPush, HubUpload, RunConfig, RunFolder, files, published_files,
+    CardSettings, Event, Hub, HubContent, HubPush, HubUpload, RunConfig, RunFolder, files, is_repository,
+    published_files,
 };
 
-use crate::{context::Context, hub, reading::ReadingArgs, values};
+use crate::{context::Context, hub, output, reading::ReadingArgs, values};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run to export, or a folder with a network's config.json and model.safetensors
-    #[arg(value_name = "RUN", required_unless_present = "check")]
+    #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
     /// Write the network as an ONNX file, which is then run on images that it holds
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["check", "hub"])]
+    #[arg(long, value_name = "FILE", value_parser = clap::value_parser!(PathBuf))]
     onnx: Option<PathBuf>,
     /// Write the run to a repository of the Hugging Face hub, which is created where there is none, with a model card; HF_TOKEN must be
     /// allowed to. With --onnx, the file is there as model.onnx
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, requires = "hub")]
     public: bool,
     /// Write what the repository would get to a folder instead
-    #[arg(long, requires = "hub", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     dry_run: Option<PathBuf>,
     /// What the file takes
     #[arg(long, value_enum, default_value_t = Input::Uint8Nhwc, value_name = "NAME")]
@@ -54,10 +55,9 @@ pub struct Args {
 }
 
 fn repository(text: &str) -> Result<String, String> {
-    let (owner, name) = text.split_once('/').ok_or_else(|| format!("'{text}' should be owner/name"))?;
-    match owner.is_empty() || name.is_empty() || name.contains('/') {
-        true => Err(format!("'{text}' should be owner/name")),
-        false => Ok(text.to_owned()),
+    match is_repository(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("'{text}' should be owner/name, of letters, digits, '-', '_' and '.'")),
     }
 }
 
@@ -103,14 +103,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(file) = &args.check {
         return check(file);
     }
-    let Some(run) = &args.run else { bail!("expected a run: export RUN --onnx FILE") };
+    let Some(run) = args.run.as_ref().filter(|_| args.onnx.is_some() || args.hub.is_some()) else {
+        bail!("expected export RUN --onnx FILE, export RUN --hub OWNER/NAME or export --check FILE");
+    };
     let folder = RunFolder::open(run)?;
+    if let Some(file) = &args.onnx {
+        output::check_apart(
+            file,
+            &[run.join("config.json"), folder.weights(), folder.reject(), folder.metrics()],
+        )?;
+        files::check_writable(file)?;
+    }
+    let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
     // Outputs for the check are computed where everybody has them.
     let (network, config) = folder.load(&Device::Cpu)?;
     let settings = args.settings(&folder);
     if let Some(file) = &args.onnx {
-        files::check_writable(file)?;
-        let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
         export(&network, &config, &settings, file)?;
         if let Some(photos) = photos {
             calibrate(&photos, &file.with_extension("calibration.npy"), &config, &settings, args)?;
@@ -118,6 +126,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     match &args.hub {
         Some(repository) => publish(repository, &folder, &config, &settings, args, context),
+        None if args.dry_run.is_some() => bail!("--dry-run DIR is for --hub OWNER/NAME"),
         None => Ok(()),
     }
 }
@@ -173,6 +182,9 @@ fn publish(
 }
 
 fn photos(data: &Path, context: &Context) -> Result<Vec<Sample>> {
+    if !data.exists() {
+        bail!("cannot read {}: there is no such file or folder", data.display());
+    }
     let found = firstsight_data::scan_images(&[data.to_path_buf()])?;
     crate::data::say(&found.remarks, &context.runtime);
     Ok(found.samples)

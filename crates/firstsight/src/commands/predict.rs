@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     data::{self, TableArgs},
     network::NetworkArgs,
+    output as output_file,
     reading::SomeUnreadable,
     values,
 };
@@ -98,6 +99,9 @@ impl Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     args.check()?;
+    if let Some(file) = args.file().filter(|file| file.is_file()) {
+        output_file::check_apart(file, &args.images)?;
+    }
     let mut classifier = args.network.open(context)?;
     classifier.temperature = args.temperature.or(classifier.temperature);
     let found = scan_images_with(&args.images, &args.table.options())?;

@@ -308,7 +308,7 @@ fn check(file: &HubFile<'_>) -> Result<(), HubError> {
 }
 
 /// Whether `text` may be a repository's name, `owner/name`.
-pub(crate) fn is_repository(text: &str) -> bool {
+pub fn is_repository(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let part = |s: &str| {
         let ends = |c: &str| s.starts_with(c) || s.ends_with(c);

@@ -28,7 +28,7 @@ pub(super) fn run(
     let mut queries = Vec::new();
     // A photo that is asked for must be readable.
     let photos = scan_images(&args.like)?.samples;
-    embed(classifier, photos, OnError::Fail, context, |row| {
+    embed(classifier, photos, OnError::Skip, context, |row| {
         queries.extend(row.features.as_ref().ok().cloned());
         Ok(())
     })??;
