@@ -10,7 +10,7 @@ const AT_ONCE = 4;
 /** The longer side of camera frames that are sent, in pixels. */
 const FRAME = 640;
 /** Bars at most. */
-const HINT = "Two classes or more, some ten photos each. Drop, paste or choose photos, or use the camera.";
+const HINT = $("hint").textContent;
 const BARS = 10;
 
 /** What the page shows: the service's state, its classes, and what is asked of the camera. */
@@ -125,7 +125,7 @@ function showClasses() {
   $("hint").hidden = ready;
   const few = page.classes.filter((shown) => shown.photos.length < 2).map((shown) => shown.name);
   $("hint").textContent =
-    page.classes.length >= 2 && few.length > 0 ? `Some ten photos each, at least two: ${few.join(", ")} has fewer.` : HINT;
+    page.classes.length >= 2 && few.length > 0 ? `Some ten photos each. Fewer than two: ${few.join(", ")}.` : HINT;
 }
 
 function newCard(name) {

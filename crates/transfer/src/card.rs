@@ -54,12 +54,7 @@ pub fn published_files(
 ///
 /// [`crate::Error::Io`], [`crate::Error::Config`] for a run without figures.
 pub fn model_card(run: &RunFolder, config: &RunConfig, settings: &CardSettings<'_>) -> Result<String> {
-    let path = run.metrics();
-    let text = std::fs::read_to_string(&path).map_err(crate::Error::io("read", &path))?;
-    let metrics: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|e| crate::Error::Config { path: path.clone(), reason: e.to_string() })?;
-    let card = Card { config, metrics, settings };
-    Ok(card.text())
+    Ok(Card { config, metrics: run.read_metrics()?, settings }.text())
 }
 
 struct Card<'a> {

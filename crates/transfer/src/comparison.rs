@@ -7,7 +7,7 @@ use firstsight_report::{Cell, Column, Figure, LineChart, Report, Series, Table, 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, RunFolder};
+use crate::{Error, Result, RunFolder, files};
 
 /// Runs that are compared.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -87,16 +87,16 @@ impl Difference {
 type History = Vec<(String, Vec<(f64, f64)>)>;
 
 /// The figures that are shown, in their order.
-const FIGURES: [(&str, &str, usize); 9] = [
-    ("accuracy", "accuracy", 4),
-    ("macro_f1", "macro F1", 4),
-    ("balanced_accuracy", "balanced accuracy", 4),
-    ("mean_average_precision", "mean average precision", 4),
-    ("loss", "loss", 4),
-    ("expected_calibration_error", "calibration error", 4),
-    ("mean_absolute_error", "mean absolute error", 4),
-    ("root_mean_squared_error", "root mean squared error", 4),
-    ("r2", "R²", 4),
+const FIGURES: [(&str, &str); 9] = [
+    ("accuracy", "accuracy"),
+    ("macro_f1", "macro F1"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("mean_average_precision", "mean average precision"),
+    ("loss", "loss"),
+    ("expected_calibration_error", "calibration error"),
+    ("mean_absolute_error", "mean absolute error"),
+    ("root_mean_squared_error", "root mean squared error"),
+    ("r2", "R²"),
 ];
 
 impl Comparison {
@@ -116,14 +116,14 @@ impl Comparison {
             return Err(setting("at least two", runs.len().to_string()));
         }
         let folders = runs.iter().map(|run| RunFolder::open(run)).collect::<Result<Vec<_>>>()?;
-        let documents = folders.iter().map(|run| object(&run.metrics())).collect::<Result<Vec<_>>>()?;
+        let documents = folders.iter().map(RunFolder::read_metrics).collect::<Result<Vec<_>>>()?;
         let has =
             |split: &str| documents.iter().all(|metrics| metrics.get(split).is_some_and(Value::is_object));
         let split = if has("test") { "test" } else { "val" };
         let mut compared = Vec::with_capacity(runs.len());
         let mut tasks = Vec::with_capacity(runs.len());
         for (run, metrics) in folders.iter().zip(&documents) {
-            let config = object(&run.config())?;
+            let config = files::read_object(&run.config())?;
             let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             tasks.push(text("problem_type"));
             compared.push(ComparedRun::read(run, text("architecture"), metrics, split)?);
@@ -187,16 +187,16 @@ impl Comparison {
 
         let shown: Vec<_> = FIGURES
             .iter()
-            .filter(|(key, ..)| self.runs.iter().any(|run| run.figures.contains_key(*key)))
+            .filter(|(key, _)| self.runs.iter().any(|run| run.figures.contains_key(*key)))
             .collect();
         let columns = ["run", "network"].map(Column::text).into_iter();
-        let numbers = shown.iter().map(|(_, name, _)| Column::number(*name));
+        let numbers = shown.iter().map(|(_, name)| Column::number(*name));
         let rest = ["epochs", "weights"].map(Column::number);
         let mut table = Table::new(format!("The runs, on {part}"), columns.chain(numbers).chain(rest));
         let best = self.best().filter(|_| self.same_images);
         for (i, (run, name)) in self.runs.iter().zip(&names).enumerate() {
-            let figure = |(key, _, places): &&(&str, &str, usize)| -> Cell {
-                run.figures.get(*key).map(|value| number::decimal(*value, *places)).into()
+            let figure = |(key, _): &&(&str, &str)| -> Cell {
+                run.figures.get(*key).map(|value| number::decimal(*value, 4)).into()
             };
             let cells = [name.clone().into(), run.architecture.clone().into()].into_iter();
             let ends: [Cell; 2] =
@@ -304,11 +304,6 @@ impl ComparedRun {
             answers: answers(&run.predictions(), split)?,
         })
     }
-}
-
-fn object(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })
 }
 
 /// The rows of a CSV file with its header, or none where there is no file.

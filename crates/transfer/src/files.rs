@@ -47,6 +47,12 @@ pub fn write_with(
     write_atomically_with(path, write).map_err(WriteError::new(path))
 }
 
+/// The JSON object that a file holds.
+pub(crate) fn read_object(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    serde_json::from_str(&text).map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })
+}
+
 /// Writes a value as indented JSON with a final newline.
 ///
 /// # Errors

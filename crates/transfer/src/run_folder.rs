@@ -236,8 +236,12 @@ impl RunFolder {
 
     /// The license of the weights that a fine-tuned run began with, where its `metrics.json` has it.
     pub fn license(&self) -> Option<String> {
-        let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(self.metrics()).ok()?).ok()?;
-        metrics.get("license")?.as_str().map(str::to_owned)
+        self.read_metrics().ok()?.get("license")?.as_str().map(str::to_owned)
+    }
+
+    /// The content of `metrics.json`.
+    pub(crate) fn read_metrics(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
+        files::read_object(&self.metrics())
     }
 
     /// `predictions.csv`: what the network says of each validation and test image.

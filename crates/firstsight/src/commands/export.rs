@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
     /// Write the network as an ONNX file, which is then run on images that it holds
-    #[arg(long, value_name = "FILE", value_parser = clap::value_parser!(PathBuf))]
+    #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
     /// Write the run to a repository of the Hugging Face hub, which is created where there is none, with a model card; HF_TOKEN must be
     /// allowed to. With --onnx, the file is there as model.onnx
@@ -106,12 +106,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let Some(run) = args.run.as_ref().filter(|_| args.onnx.is_some() || args.hub.is_some()) else {
         bail!("expected export RUN --onnx FILE, export RUN --hub OWNER/NAME or export --check FILE");
     };
+    if args.hub.is_none() && args.dry_run.is_some() {
+        bail!("--dry-run DIR is for --hub OWNER/NAME");
+    }
     let folder = RunFolder::open(run)?;
     if let Some(file) = &args.onnx {
-        output::check_apart(
-            file,
-            &[run.join("config.json"), folder.weights(), folder.reject(), folder.metrics()],
-        )?;
+        output::check_apart(file, &[folder.config(), folder.weights(), folder.reject(), folder.metrics()])?;
         files::check_writable(file)?;
     }
     let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
@@ -125,8 +125,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     }
     match &args.hub {
-        Some(repository) => publish(repository, &folder, &config, &settings, args, context),
-        None if args.dry_run.is_some() => bail!("--dry-run DIR is for --hub OWNER/NAME"),
+        Some(repository) => {
+            let license = settings.license.as_deref();
+            let card = CardSettings { repository, license, has_onnx: args.onnx.is_some() };
+            publish(published_files(&folder, &config, &card)?, repository, args, context)
+        }
         None => Ok(()),
     }
 }
@@ -142,18 +145,8 @@ fn export(network: &ImageClassifier, config: &RunConfig, settings: &OnnxSettings
     Ok(())
 }
 
-/// Writes the run to the hub, or what would be written to a folder.
-fn publish(
-    repository: &str,
-    folder: &RunFolder,
-    config: &RunConfig,
-    settings: &OnnxSettings,
-    args: &Args,
-    context: &Context,
-) -> Result<()> {
-    let license = settings.license.as_deref();
-    let card = CardSettings { repository, license, has_onnx: args.onnx.is_some() };
-    let mut uploads = published_files(folder, config, &card)?;
+/// Writes files of a run to the hub, or to a folder.
+fn publish(mut uploads: Vec<HubUpload>, repository: &str, args: &Args, context: &Context) -> Result<()> {
     if let Some(onnx) = &args.onnx {
         uploads.push(HubUpload { path: "model.onnx".to_owned(), content: HubContent::File(onnx.clone()) });
     }

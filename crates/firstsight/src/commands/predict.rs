@@ -14,29 +14,20 @@ use firstsight_transfer::{
 use self::json_rows::JsonRows;
 use self::output::Output;
 use crate::{
+    answers::AnswerArgs,
     context::Context,
     data::{self, TableArgs},
     network::NetworkArgs,
     output as output_file,
     reading::SomeUnreadable,
-    values,
 };
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Number of top labels per image
-    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
-    top: usize,
-    /// Answer 'none of these' for images that are none of the run's classes, such that this share of images of the classes
-    /// is accepted [default: 0.95]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_name = "COVERAGE")]
-    reject: Option<f64>,
-    /// Temperature of the probabilities; 1 gives the network's own [default: the run's, from its validation images; 1 where
-    /// none helps]
-    #[arg(long, value_parser = values::rate, value_name = "T")]
-    temperature: Option<f64>,
+    #[command(flatten)]
+    answers: AnswerArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -103,7 +94,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         output_file::check_apart(file, &args.images)?;
     }
     let mut classifier = args.network.open(context)?;
-    classifier.temperature = args.temperature.or(classifier.temperature);
+    classifier.temperature = args.answers.temperature.or(classifier.temperature);
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
     if !args.like.is_empty() {
@@ -117,7 +108,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let is_root = context.runtime.is_root();
     let mut rows = is_root.then(|| Rows::begin(args, &classifier, &found.samples)).transpose()?;
     let mut tally = Tally::begin(args, rows.as_ref().and_then(Rows::output), context)?;
-    let options = PredictOptions { top: args.top, reject };
+    let options = PredictOptions { top: args.answers.top, reject };
     let rest = found.samples.into_iter().skip(tally.n);
     let done = tally.watched(args, context, |tally, report| {
         classifier.predict_images(rest, &options, |row| {
@@ -214,20 +205,14 @@ impl Tally {
 
 /// The thresholds of `--reject`, and what they promise.
 fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result<Option<Thresholds>> {
-    let Some(coverage) = args.reject else { return Ok(None) };
-    if let [first, ..] = &args.images[..]
+    if args.answers.reject.is_some()
+        && let [first, ..] = &args.images[..]
         && !first.exists()
         && first.to_str().is_some_and(|text| text.parse::<f64>().is_ok())
     {
         bail!("{} is no image: a coverage is written --reject={}", first.display(), first.display());
     }
-    let Some(reject) = &classifier.reject else {
-        bail!(
-            "--reject needs what a run learned from its validation images, and {} has no reject.safetensors: train it again",
-            classifier.origin
-        );
-    };
-    let thresholds = reject.thresholds(coverage)?;
+    let Some((coverage, thresholds)) = args.answers.thresholds(classifier)? else { return Ok(None) };
     let (images, accepted) = (thresholds.images, thresholds.coverage);
     if accepted < coverage {
         context.runtime.message(&format!(
@@ -252,7 +237,7 @@ enum Rows {
 
 impl Rows {
     fn begin(args: &Args, classifier: &Classifier, images: &[Sample]) -> Result<Self> {
-        let reject = args.reject.is_some();
+        let reject = args.answers.reject.is_some();
         if args.json {
             return Ok(Self::Json { rows: JsonRows::begin(), reject });
         }
@@ -263,7 +248,7 @@ impl Rows {
         if args.csv.is_none() && args.parquet.is_none() {
             return Ok(Self::Text);
         }
-        let top = args.top.min(classifier.label_names.len());
+        let top = args.answers.top.min(classifier.label_names.len());
         let labels = (1..=top).flat_map(|i| [format!("label_{i}"), format!("probability_{i}")]);
         let rejected = reject.then(|| "rejected".to_owned());
         let header = std::iter::once("image".to_owned()).chain(labels).chain(rejected);

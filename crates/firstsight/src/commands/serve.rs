@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use firstsight_serve::{Limits, ServeConfig, Server, Session, Teaching};
-use firstsight_transfer::{Classifier, PredictOptions, RunFolder, Target, Thresholds};
+use firstsight_transfer::{Classifier, PredictOptions, RunFolder};
 use rand::TryRngCore as _;
 
 use crate::{
+    answers::AnswerArgs,
     context::Context,
     hub,
     values::{self, Backbone},
@@ -29,16 +30,8 @@ pub struct Args {
     /// Token that each request must have: Authorization: Bearer TOKEN
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Number of top labels per image, where a request states none
-    #[arg(long, default_value_t = 5, value_parser = values::positive, value_name = "K")]
-    top: usize,
-    /// Answer 'none of these' for images that are none of the run's classes, such that this share of images of the classes
-    /// is accepted [default: 0.95]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_name = "COVERAGE")]
-    reject: Option<f64>,
-    /// Temperature of the probabilities; 1 gives the network's own [default: the run's]
-    #[arg(long, value_parser = values::rate, value_name = "T")]
-    temperature: Option<f64>,
+    #[command(flatten)]
+    answers: AnswerArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -145,8 +138,10 @@ fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, Pr
         bail!("--backbone and --weights are for teaching, and {} is a run", run.display());
     }
     let mut classifier = Classifier::open(run, &context.runtime.device)?;
-    let options = PredictOptions { top: args.top, reject: thresholds(args, &classifier)? };
-    classifier.temperature = args.temperature.or(classifier.temperature);
+    args.answers.check_task(&classifier)?;
+    let reject = args.answers.thresholds(&classifier)?.map(|(_, thresholds)| thresholds);
+    let options = PredictOptions { top: args.answers.top, reject };
+    classifier.temperature = args.answers.temperature.or(classifier.temperature);
     if let Some(pixels) = args.limits.max_pixels {
         classifier.input.reading.max_pixels = pixels;
     }
@@ -156,14 +151,10 @@ fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, Pr
 impl Args {
     /// What the page teaches: in the folder of --dir, or with the photos of another one.
     fn teaching(&self, photos: Option<&Path>, context: &Context) -> Result<Teaching> {
-        for (is_given, flag) in
-            [(self.reject.is_some(), "--reject"), (self.temperature.is_some(), "--temperature")]
-        {
-            if is_given {
-                bail!(
-                    "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
-                );
-            }
+        if let Some(flag) = self.answers.for_classes().next() {
+            bail!(
+                "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
+            );
         }
         let TeachArgs { dir, backbone, weights } = &self.teach;
         let session =
@@ -186,18 +177,4 @@ fn new_token() -> Result<String> {
     let mut bytes = [0u8; 16];
     rand::rngs::OsRng.try_fill_bytes(&mut bytes).context("the system has no random numbers for a token")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn thresholds(args: &Args, classifier: &Classifier) -> Result<Option<Thresholds>> {
-    if (args.reject.is_some() || args.temperature.is_some()) && classifier.target != Target::Class {
-        bail!("--reject and --temperature are for one class per image, and {} is not", classifier.origin);
-    }
-    let Some(coverage) = args.reject else { return Ok(None) };
-    let Some(reject) = &classifier.reject else {
-        bail!(
-            "--reject needs what a run learned from its validation images, and {} has no reject.safetensors: train it again",
-            classifier.origin
-        );
-    };
-    Ok(Some(reject.thresholds(coverage)?))
 }

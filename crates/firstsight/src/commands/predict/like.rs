@@ -41,9 +41,9 @@ pub(super) fn run(
         let similarity = likeness.of(features);
         // The first of equals stays first.
         let place = best.partition_point(|other| other.similarity >= similarity);
-        if place < args.top {
+        if place < args.answers.top {
             best.insert(place, Similar { image: row.image.clone(), similarity });
-            best.truncate(args.top);
+            best.truncate(args.answers.top);
         }
         Ok(())
     })?;

@@ -1,6 +1,6 @@
 //! Answers of several labels and of numbers.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use firstsight_data::{Sample, Task};
 use firstsight_transfer::task::{LabelAnswer, TaskAnswer, TaskRow};
 use firstsight_transfer::{Classifier, RowFormat, TaskAnswerJson};
@@ -17,17 +17,7 @@ pub(super) fn run(
     images: Vec<Sample>,
     context: &Context,
 ) -> Result<()> {
-    for (is_given, flag) in
-        [(args.reject.is_some(), "--reject"), (args.temperature.is_some(), "--temperature")]
-    {
-        if is_given {
-            bail!(
-                "{flag} is for one class per image, and {} is for {}",
-                classifier.origin,
-                classifier.target.task()
-            );
-        }
-    }
+    args.answers.check_task(classifier)?;
     let is_root = context.runtime.is_root();
     let mut rows = is_root.then(|| Rows::begin(args, classifier, &images)).transpose()?;
     let mut tally = Tally::begin(args, rows.as_ref().and_then(Rows::output), context)?;
