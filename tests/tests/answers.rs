@@ -366,6 +366,8 @@ fn an_image_of_no_class_is_none_of_these() {
         said.contains(&format!("{n} validation images support a coverage of at most {most:.4}, not 0.999")),
         "{said}"
     );
+    let least = format!(" {:.1} to ", 100.0 * 0.025f64.powf(1.0 / n));
+    assert!(said.contains(&least) && said.contains("95 % interval"), "{least}: {said}");
     let below = format!("--reject={}", most - 0.001);
     let output = cli(here, &["predict", "--run", "run", &below, "others/green/000.png"]);
     assert!(!text(&output.stderr).contains("support a coverage of"), "{}", text(&output.stderr));

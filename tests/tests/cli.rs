@@ -249,6 +249,13 @@ fn arguments_that_make_no_sense_are_refused_with_the_rule() {
     refuses(here, &["summary", "small-cnn", "--input", "8x60x1"], &["8x60", "16x16"]);
     refuses(here, &["summary", "small-cnn", "--input", "80x60x2"], &["1 (gray) or 3 (RGB)"]);
     refuses(here, &["summary", "small-cnn", "--classes", "0"], &["at least 1"]);
+    for (command, flag, rule) in [
+        ("fine-tune", "--lr", "above 0"),
+        ("tune", "--epochs", "at least 1"),
+        ("predict", "--temperature", "above 0"),
+    ] {
+        refuses(here, &[command, flag, "-1"], &[rule, "'-1'"]);
+    }
     refuses(here, &["summary", "small-cnn", "--device", "tpu"], &["cpu, cuda, metal"]);
     refuses(here, &["trian"], &["train"]);
     refuses(here, &["train", "--data", "nowhere", "--model", "logistic", "--out", "run"], &["nowhere"]);

@@ -153,7 +153,7 @@ fn a_run_for_the_hub_is_written_to_a_folder() {
         "says which of 3 classes an image shows",
         "| ant | 20 | 0.875 | 1.000 |",
         r"| bee \| &lt;b&gt; | – | – | – |",
-        "Measured on 60 validation images",
+        "Measured on 60 validation images, which played no part in training",
         "| accuracy | 0.9000 | 0.8000 to 0.9500 |",
         "softmax(z / 1.5000)",
         "firstsight predict --pretrained me/ants photo.jpg",
@@ -162,6 +162,12 @@ fn a_run_for_the_hub_is_written_to_a_folder() {
     ] {
         assert!(card.contains(part), "should say {part:?}: {card}");
     }
+    let mut metrics = metrics;
+    metrics["epochs"] = 6.into();
+    std::fs::write(here.join("run/metrics.json"), metrics.to_string()).unwrap();
+    succeeds(here, &["export", "run", "--hub", "me/ants", "--dry-run", "tuned"]);
+    let card = std::fs::read_to_string(here.join("tuned/README.md")).unwrap();
+    assert!(card.contains("validation images, which chose the epoch that is kept"), "{card}");
     let output =
         command(here, &["export", "run", "--hub", "me/ants"]).env_remove("HF_TOKEN").output().unwrap();
     refused(&output, &["me/ants", "HF_TOKEN"]);

@@ -10,7 +10,7 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{command, json, photos, refused, succeeds, text, weights};
+use common::{command, json, photos, refused, refuses, succeeds, text, weights};
 
 fn fine_tune<'a>(preset: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = ["fine-tune", "--data", "photos", "--backbone", "mobilenet-v2", "--weights", "weights"];
@@ -210,6 +210,30 @@ fn a_standard_run_is_resumed_exactly() {
         fine_tune("standard", "run", &settings).into_iter().chain(["--resume"]).collect();
     succeeds(here, &resumed);
     assert!(before == std::fs::read(here.join("run/model.safetensors")).unwrap());
+}
+
+/// The last layer alone has no epochs: what only the training of blocks has is refused, or trains them.
+#[test]
+fn quick_takes_no_settings_of_blocks_unless_they_are_named() {
+    let folder = scene();
+    let here = folder.path();
+    for (flags, named) in [
+        (&["--epochs", "2"][..], "epochs"),
+        (&["--lr", "1e-3"], "a learning rate"),
+        (&["--batch-size", "8"], "a batch size"),
+        (&["--shards", "2"], "shards"),
+        (&["--augment", "none"], "augmentation"),
+        (&["--crops-from", "full"], "augmentation"),
+        (&["--label-smoothing", "0.2"], "label smoothing"),
+        (&["--update-statistics"], "batch norm"),
+    ] {
+        refuses(here, &fine_tune("quick", "run", flags), &["standard or thorough", named, "quick"]);
+        assert!(!here.join("run").exists());
+    }
+    let args =
+        fine_tune("quick", "run", &["--unfreeze-from", "classifier", "--epochs", "2", "--crop", "center"]);
+    succeeds(here, &args);
+    assert_eq!(json(&here.join("run/metrics.json"))["epochs"], 2);
 }
 
 #[test]

@@ -295,6 +295,7 @@ fn a_service_that_cannot_start_says_why() {
     refuses(here, &["serve", "run", "--port", &port], &[&port, "in use", "--port 0"]);
     refuses(here, &["serve", "run", "--host", "no such host", "--port", "0"], &["no such host"]);
     refuses(here, &["serve", "run", "--queue", "0"], &["--queue"]);
+    refuses(here, &["serve", "run", "--dir", "session"], &["--dir is for teaching", "run is a run"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use common::browser::Browser;
 use common::service::{Service, assert_near};
-use common::{photos, refuses, succeeds, weights};
+use common::{cli, photos, refused, refuses, succeeds, text, weights};
 
 const TEACH: [&str; 6] = ["--dir", "session", "--backbone", "mobilenet-v2", "--weights", "weights"];
 
@@ -83,9 +83,13 @@ fn a_person_teaches_two_classes_and_tries_them() {
     browser.wait("document.querySelectorAll('[data-name=red] li').length === 13");
     assert!(here.join("session/removed/red/a photo-2.png").exists());
     // What is no photo is refused, and the class can be renamed.
-    std::fs::write(here.join("notes.png"), "text").unwrap();
-    browser.choose("[data-name=red] .files", &[here.join("notes.png")]);
-    browser.wait("document.getElementById('said').textContent.includes('1 of 1 were not taken')");
+    let notes = ["notes.png", "more.png"].map(|name| here.join(name));
+    notes.iter().for_each(|path| std::fs::write(path, "text").unwrap());
+    browser.choose("[data-name=red] .files", &notes);
+    let said = "document.getElementById('said').textContent";
+    browser.wait(&format!(
+        "{said}.includes('2 of 2 were not taken') && {said}.includes('notes.png') && {said}.includes('more.png')"
+    ));
     browser.click("[data-name=red] .rename");
     browser.type_text("deep red");
     browser.press("Enter");
@@ -353,6 +357,10 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     }
     let inside = ["serve", "photos", "--dir", "photos/session", "--weights", "weights"];
     refuses(here, &inside, &["photos/session", "would be a class"]);
+    std::fs::create_dir(here.join("empty")).unwrap();
+    let empty = cli(here, &["serve", "empty", "--weights", "weights"]);
+    refused(&empty, &["expected one folder of images per class in empty, found"]);
+    assert!(!text(&empty.stderr).contains("found expected"), "{}", text(&empty.stderr));
     assert!(!here.join("photos/session").exists());
     refuses(
         here,

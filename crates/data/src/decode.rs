@@ -164,7 +164,7 @@ impl<'a> Sound<'a> {
                 (None, Some(format)) => format!("a file that is named {format} (convert it to JPEG or PNG)"),
                 (None, None) => {
                     let start = bytes[..bytes.len().min(12)].escape_ascii();
-                    format!("a file that begins with {:?}", start.to_string())
+                    format!("a file that begins with \"{start}\"")
                 }
             },
         };

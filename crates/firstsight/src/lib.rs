@@ -49,7 +49,8 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
-    let command = cli::Args::<C>::command().name(program.name).bin_name(program.name);
+    let command = with_negative_numbers(cli::Args::<C>::command());
+    let command = command.name(program.name).bin_name(program.name);
     let args = match cli::Args::<C>::from_arg_matches(&command.clone().get_matches()) {
         Ok(args) => args,
         Err(error) => error.exit(),
@@ -76,6 +77,16 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&*context.runtime.communicator, &error),
     }
+}
+
+/// A command whose options take negative numbers, so that the message is about the number, not about an unknown option.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| match arg.get_action().takes_values() && !arg.is_positional() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// The error and its causes, each once: a library's message may contain its cause's.

@@ -20,7 +20,7 @@ pub(crate) struct SplitArgs {
     #[arg(long, default_value_t = 123, value_name = "N")]
     pub(crate) split_seed: u32,
     /// Share of each class that is set aside where the folder has no validation images [default: 0.2]
-    #[arg(long, value_parser = values::inner_share, allow_negative_numbers = true, value_name = "SHARE")]
+    #[arg(long, value_parser = values::inner_share, value_name = "SHARE")]
     validation_share: Option<f64>,
     /// Keep the images of a group on one side: a column of the table, or a regular expression of the file name whose first
     /// group names it, such as '^(p[0-9]+)_' for p17_left.jpg

@@ -7,6 +7,8 @@ const $ = (id) => document.getElementById(id);
 const SHOWN = 60;
 /** Photos that are sent at the same time. */
 const AT_ONCE = 4;
+/** Refused photos that are named. */
+const NAMED = 10;
 /** The longer side of camera frames that are sent, in pixels. */
 const FRAME = 640;
 /** Bars at most. */
@@ -276,8 +278,11 @@ async function addPhotos(name, files) {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, send));
   await tried(refreshClasses);
-  if (refused.length > 0) say(`${refused.length} of ${photos.length} were not taken. ${refused[0]}`, true);
-  else say(`${photos.length} photos for ${name}.`);
+  if (refused.length > 0) {
+    const more = refused.length > NAMED ? `\nand ${refused.length - NAMED} more` : "";
+    const named = refused.slice(0, NAMED).join("\n") + more;
+    say(`${refused.length} of ${photos.length} were not taken:\n${named}`, true);
+  } else say(`${photos.length === 1 ? "1 photo" : `${photos.length} photos`} for ${name}.`);
 }
 
 // What is dropped and pasted.

@@ -18,6 +18,10 @@ pub enum Error {
         found: String,
     },
 
+    /// Photos that cannot be taught with.
+    #[error("no page can teach with these photos: {0}")]
+    Photos(#[from] firstsight_data::Error),
+
     /// An address at which no service can listen.
     #[error("cannot listen at {address}: {reason}")]
     Address {

@@ -3,6 +3,7 @@
 use firstsight_models::registry;
 use serde_json::{Map, Value, json};
 
+use crate::figures::SHOWN;
 use crate::{HubContent, HubUpload, Result, RunConfig, RunFolder, Target, files};
 
 /// What a card says that a run does not know.
@@ -97,19 +98,8 @@ impl Card<'_> {
 
     /// The figures that are shown, with their names in words and in the metadata.
     fn figures(&self) -> Vec<(&'static str, &'static str, f64)> {
-        const KNOWN: [(&str, &str); 9] = [
-            ("accuracy", "accuracy"),
-            ("macro_f1", "F1, mean of the classes"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("mean_average_precision", "mean average precision"),
-            ("exact_match", "images with all labels right"),
-            ("mean_absolute_error", "mean absolute error"),
-            ("root_mean_squared_error", "root mean squared error"),
-            ("r2", "R²"),
-            ("expected_calibration_error", "expected calibration error"),
-        ];
         let Some((_, figures)) = self.held_out() else { return Vec::new() };
-        KNOWN.iter().filter_map(|(key, name)| Some((*key, *name, figures.get(*key)?.as_f64()?))).collect()
+        SHOWN.iter().filter_map(|(key, name)| Some((*key, *name, figures.get(*key)?.as_f64()?))).collect()
     }
 
     fn has_timm(&self) -> bool {
@@ -229,9 +219,12 @@ impl Card<'_> {
             })
             .collect();
         let n = figures.get("n").and_then(Value::as_u64).unwrap_or_default();
+        // A last layer that was fitted by itself, on features, has no epochs, and its settings are the training images' choice.
+        let has_epochs = self.metrics.get("epochs").is_some_and(|epochs| *epochs != json!(0));
         let seen = match part {
             "test" => "which played no part in training",
-            _ => "which may have chosen settings, so new photos can do a little worse",
+            _ if has_epochs => "which chose the epoch that is kept, so new photos can do a little worse",
+            _ => "which played no part in training but for the temperature",
         };
         format!(
             "## Results\n\nMeasured on {n} {part} images, {seen}. Intervals are of 95 %, by Wilson's method.\n\n\

@@ -7,6 +7,7 @@ use firstsight_report::{Cell, Column, Figure, LineChart, Report, Series, Table, 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::figures::SHOWN;
 use crate::{Error, Result, RunFolder, files};
 
 /// Runs that are compared.
@@ -85,19 +86,6 @@ impl Difference {
 
 /// The columns of `history.csv` but for the epoch.
 type History = Vec<(String, Vec<(f64, f64)>)>;
-
-/// The figures that are shown, in their order.
-const FIGURES: [(&str, &str); 9] = [
-    ("accuracy", "accuracy"),
-    ("macro_f1", "macro F1"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("mean_average_precision", "mean average precision"),
-    ("loss", "loss"),
-    ("expected_calibration_error", "calibration error"),
-    ("mean_absolute_error", "mean absolute error"),
-    ("root_mean_squared_error", "root mean squared error"),
-    ("r2", "R²"),
-];
 
 impl Comparison {
     /// Reads the files of runs.
@@ -185,7 +173,7 @@ impl Comparison {
         });
         let source = "metrics.json, history.csv and predictions.csv of each run";
 
-        let shown: Vec<_> = FIGURES
+        let shown: Vec<_> = SHOWN
             .iter()
             .filter(|(key, _)| self.runs.iter().any(|run| run.figures.contains_key(*key)))
             .collect();

@@ -8,6 +8,20 @@ use crate::Evaluation;
 /// Intervals of confidence for the calibration error and the reliability diagram.
 pub(crate) const BINS: usize = 10;
 
+/// The figures of a split in `metrics.json` that pages and cards show, in their order, with their names in words.
+pub(crate) const SHOWN: [(&str, &str); 10] = [
+    ("accuracy", "accuracy"),
+    ("macro_f1", "macro F1"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("mean_average_precision", "mean average precision"),
+    ("exact_match", "images with all labels right"),
+    ("loss", "loss"),
+    ("expected_calibration_error", "calibration error"),
+    ("mean_absolute_error", "mean absolute error"),
+    ("root_mean_squared_error", "root mean squared error"),
+    ("r2", "R²"),
+];
+
 /// Loss and accuracy over a split.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Figures {

@@ -34,7 +34,8 @@ pub struct Reject {
 /// The thresholds for a coverage.
 ///
 /// Of images like the validation images, at least the share [`coverage`](Self::coverage) keeps both: the true class is among
-/// [`Thresholds::set`], and the image isn't far from all classes. So at most the rest is rejected wrongly.
+/// [`Thresholds::set`], and the image isn't far from all classes. So at most the rest is rejected wrongly. That is the mean over
+/// sets of as many validation images; [`interval`](Self::interval) says by how much this one may be off.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// The share of images of the classes that are accepted, at least.
@@ -161,6 +162,33 @@ impl Reject {
 }
 
 impl Thresholds {
+    /// The 95 % interval of the share of new images that is accepted. Over sets of n validation images, of which l are rejected,
+    /// that share has the distribution Beta(n + 1 − l, l) (Vovk 2012; Angelopoulos and Bates 2021, section 3.2), or lies above it
+    /// where images are rejected by both scores.
+    pub fn interval(&self) -> (f64, f64) {
+        let n = self.images;
+        let rejected = (((n + 1) as f64 * (1.0 - self.coverage) + 1e-9) as usize).clamp(1, n.max(1));
+        // P(share ≤ x) is the probability that of n images less than l are above the x-quantile of their scores.
+        let below = |x: f64| {
+            let mut log = n as f64 * x.ln();
+            let mut sum = 0.0;
+            for k in 0..rejected {
+                sum += log.exp();
+                log += ((n - k) as f64 / (k + 1) as f64).ln() + (1.0 - x).ln() - x.ln();
+            }
+            sum
+        };
+        let quantile = |p: f64| {
+            let (mut low, mut high) = (0.0, 1.0);
+            for _ in 0..50 {
+                let middle = f64::midpoint(low, high);
+                if below(middle) < p { low = middle } else { high = middle }
+            }
+            high
+        };
+        (quantile(0.025), quantile(0.975))
+    }
+
     /// The classes that are probable enough, the most probable first: of images of the classes, at least the share
     /// [`coverage`](Self::coverage) have their true class in it.
     pub fn set(&self, probabilities: &[f32]) -> Vec<usize> {
@@ -226,6 +254,20 @@ mod tests {
         assert!((t.coverage - 0.9).abs() < 1e-12, "{t:?}");
         assert!(reject(9, false).thresholds(1.0).is_err());
         assert!(reject(9, false).thresholds(f64::NAN).is_err());
+    }
+
+    /// scipy.stats.beta.ppf([0.025, 0.975], n + 1 - l, l).
+    #[test]
+    fn the_interval_is_that_of_the_beta_distribution() {
+        for (n, coverage, low, high) in [
+            (6, 0.95, 0.5407419, 0.9957893),
+            (153, 0.95, 0.9166005, 0.9814103),
+            (153, 0.8, 0.7392636, 0.8636237),
+            (4000, 0.95, 0.9430508, 0.9565482),
+        ] {
+            let found = reject(n, true).thresholds(coverage).unwrap().interval();
+            assert!((found.0 - low).abs() < 1e-6 && (found.1 - high).abs() < 1e-6, "{n}: {found:?}");
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn dimensions_come_from_the_headers_and_name_a_bad_file() {
     );
 
     let bad = root.path().join("a/0.png");
-    fs::write(&bad, "text").unwrap();
+    fs::write(&bad, "te\nxt").unwrap();
     let error = ImageFolder::scan(root.path()).unwrap().dimensions(Exif::Ignore).unwrap_err();
     assert!(matches!(&error, Error::NotAnImage { path, .. } if *path == bad), "{error}");
 }
@@ -216,7 +216,7 @@ fn unreadable_images_fail_or_are_excluded_and_listed() {
     let root = folder(&[("a/1.png", 10), ("a/3.png", 30), ("b/1.png", 40)]);
     let bad = [root.path().join("a/2.png"), root.path().join("b/0.png")];
     for path in &bad {
-        fs::write(path, "text").unwrap();
+        fs::write(path, "te\nxt").unwrap();
     }
     let folder = ImageFolder::scan(root.path()).unwrap();
     let fail = settings(4, 5, ColorMode::Gray);
@@ -239,5 +239,5 @@ fn unreadable_images_fail_or_are_excluded_and_listed() {
     assert_eq!(decoded.path(1).unwrap(), root.path().join("a/3.png"));
     let listed: Vec<_> = decoded.excluded().iter().map(|(path, _)| path.clone()).collect();
     assert_eq!(listed, bad);
-    assert!(decoded.excluded()[0].1.contains("begins with \"text\""), "{}", decoded.excluded()[0].1);
+    assert!(decoded.excluded()[0].1.contains("begins with \"te\\nxt\""), "{}", decoded.excluded()[0].1);
 }

@@ -29,7 +29,7 @@ pub struct Args {
     /// [default: the published ones, from the hub]
     #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
     weights: Option<String>,
-    /// Amount of work. quick: the last layer; standard: also the upper third; thorough: nearly all, for longer
+    /// Amount of work. quick: the last layer, unless --unfreeze-from names blocks; standard: also the upper third; thorough: nearly all, for longer
     #[arg(long, default_value = "standard", value_name = "PRESET")]
     preset: Preset,
     /// Input size [default: that of the weights]
@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long = "crops-from", value_parser = values::crops(), default_value = "reduced", value_name = "SIZE")]
     crops: Crops,
     /// Share of each label that is spread over all classes while the blocks are trained [default: 0.1; 0 for regression]
-    #[arg(long, value_parser = values::share, allow_negative_numbers = true, value_name = "SHARE")]
+    #[arg(long, value_parser = values::share, value_name = "SHARE")]
     label_smoothing: Option<f64>,
     /// Let batch norm follow the new images instead of keeping the pretraining's statistics
     #[arg(long)]

@@ -203,7 +203,7 @@ impl Tally {
     }
 }
 
-/// The thresholds of `--reject`, and what they promise.
+/// The thresholds of `--reject`.
 fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result<Option<Thresholds>> {
     if args.answers.reject.is_some()
         && let [first, ..] = &args.images[..]
@@ -212,19 +212,7 @@ fn thresholds(args: &Args, classifier: &Classifier, context: &Context) -> Result
     {
         bail!("{} is no image: a coverage is written --reject={}", first.display(), first.display());
     }
-    let Some((coverage, thresholds)) = args.answers.thresholds(classifier)? else { return Ok(None) };
-    let (images, accepted) = (thresholds.images, thresholds.coverage);
-    if accepted < coverage {
-        context.runtime.message(&format!(
-            "{images} validation images support a coverage of at most {:.4}, not {coverage}: more of them are needed",
-            (accepted * 1e4).floor() / 1e4
-        ));
-    }
-    context.runtime.message(&format!(
-        "of new images of the run's classes, at least {:.1} % are accepted, by {images} validation images",
-        100.0 * accepted
-    ));
-    Ok(Some(thresholds))
+    args.answers.thresholds(classifier, &context.runtime)
 }
 
 /// The rows as they are printed.

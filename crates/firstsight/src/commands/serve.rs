@@ -39,9 +39,9 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Teaching")]
 struct TeachArgs {
-    /// Folder for photos and runs of the page that teaches
-    #[arg(long, default_value = "firstsight-teach", value_name = "DIR")]
-    dir: PathBuf,
+    /// Folder for photos and runs of the page that teaches [default: firstsight-teach]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Pretrained network that is fine-tuned: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub
     /// repository in timm's layout (owner/name) [default: the one that --weights names, or mobilenet-v2]
     #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
@@ -118,9 +118,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             interrupt.with_graceful_interrupt(|_| server.serve(classifier, &options, interrupt))?;
         }
         photos => {
-            let teaching = args.teaching(photos.as_deref(), context)?;
+            let dir = args.teach.dir.as_deref().unwrap_or(Path::new("firstsight-teach"));
+            let teaching = args.teaching(dir, photos.as_deref(), context)?;
             let server = Server::bind(config)?;
-            announce(&server, format!("teaches in {}", args.teach.dir.display()))?;
+            announce(&server, format!("teaches in {}", dir.display()))?;
             interrupt.with_graceful_interrupt(|_| server.teach(teaching, interrupt))?;
         }
     }
@@ -134,12 +135,15 @@ fn is_run(folder: &Path) -> bool {
 
 /// The network of a run, and how it answers.
 fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, PredictOptions)> {
-    if args.teach.backbone.is_some() || args.teach.weights.is_some() {
-        bail!("--backbone and --weights are for teaching, and {} is a run", run.display());
+    let TeachArgs { dir, backbone, weights } = &args.teach;
+    let given =
+        [(dir.is_some(), "--dir"), (backbone.is_some(), "--backbone"), (weights.is_some(), "--weights")];
+    if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
+        bail!("{flag} is for teaching, and {} is a run", run.display());
     }
     let mut classifier = Classifier::open(run, &context.runtime.device)?;
     args.answers.check_task(&classifier)?;
-    let reject = args.answers.thresholds(&classifier)?.map(|(_, thresholds)| thresholds);
+    let reject = args.answers.thresholds(&classifier, &context.runtime)?;
     let options = PredictOptions { top: args.answers.top, reject };
     classifier.temperature = args.answers.temperature.or(classifier.temperature);
     if let Some(pixels) = args.limits.max_pixels {
@@ -149,14 +153,14 @@ fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, Pr
 }
 
 impl Args {
-    /// What the page teaches: in the folder of --dir, or with the photos of another one.
-    fn teaching(&self, photos: Option<&Path>, context: &Context) -> Result<Teaching> {
+    /// What the page teaches: with the photos of a folder, or of another one.
+    fn teaching(&self, dir: &Path, photos: Option<&Path>, context: &Context) -> Result<Teaching> {
         if let Some(flag) = self.answers.for_classes().next() {
             bail!(
                 "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
             );
         }
-        let TeachArgs { dir, backbone, weights } = &self.teach;
+        let TeachArgs { backbone, weights, .. } = &self.teach;
         let session =
             Session::open(dir, photos).with_context(|| format!("cannot teach in {}", dir.display()))?;
         let (model, weights) =

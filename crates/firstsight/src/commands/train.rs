@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
     shards: usize,
     /// Learning rate of Adam
-    #[arg(long, visible_alias = "lr", default_value_t = 0.001, value_parser = values::rate, allow_negative_numbers = true, value_name = "RATE")]
+    #[arg(long, visible_alias = "lr", default_value_t = 0.001, value_parser = values::rate, value_name = "RATE")]
     learning_rate: f64,
     /// Epochs without a better validation accuracy (several labels: mean average precision; numbers: loss) after which
     /// training stops

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, alias = "painting", value_enum, default_value_t = Parametrization::Frequencies, value_name = "NAME")]
     parametrization: Parametrization,
     /// Weight of the total variation penalty
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_name = "WEIGHT")]
+    #[arg(long, default_value_t = 0.0, value_name = "WEIGHT")]
     total_variation: f64,
     /// Height and width of the pictures, for networks that take any size [default: 160, or the network's input if smaller]
     #[arg(long, value_parser = values::positive, value_name = "PIXELS")]

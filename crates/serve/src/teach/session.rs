@@ -74,20 +74,19 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] for a folder that cannot be made, [`Error::Setting`] for photos that are not in class folders, or that have `folder`
-    /// among them.
+    /// [`Error::Io`] for a folder that cannot be made, [`Error::Photos`] for photos that are not in class folders,
+    /// [`Error::Setting`] for those that have splits or `folder` among them.
     pub fn open(folder: &Path, photos: Option<&Path>) -> Result<Self> {
         let photos = match photos {
             None => folder.join("photos"),
             Some(photos) => {
-                let refused = |found: String| Error::Setting {
-                    setting: "the photos",
-                    expected: "a folder of one folder of images for each class".to_owned(),
-                    found,
-                };
-                let dataset = DatasetFolder::scan(photos).map_err(|error| refused(error.to_string()))?;
+                let dataset = DatasetFolder::scan(photos)?;
                 if dataset.val.is_some() || dataset.test.is_some() || dataset.root != photos {
-                    return Err(refused(format!("{}, which has splits", photos.display())));
+                    return Err(Error::Setting {
+                        setting: "the photos",
+                        expected: "a folder of one folder of images for each class".to_owned(),
+                        found: format!("{}, which has splits", photos.display()),
+                    });
                 }
                 if std::path::absolute(folder)?.starts_with(std::path::absolute(photos)?) {
                     return Err(Error::Setting {

@@ -60,7 +60,8 @@ pub struct FineTuning {
     pub input_size: Option<(usize, usize)>,
     /// Ways to fit non-square photos; of several, cross-validation chooses one.
     pub resize_modes: Vec<ResizeMode>,
-    /// First block to train after the last layer; the preset's if there is none.
+    /// First block to train after the last layer; the preset's if there is none. With the preset quick, blocks are trained as by
+    /// standard.
     pub unfreeze_from: Option<String>,
     /// Number of blocks to train, from the last one, which is the last layer, back: another way to say
     /// [`unfreeze_from`](Self::unfreeze_from), for any network. More than there are means all; with 0 the last layer is trained
@@ -325,10 +326,10 @@ impl FineTuning {
 
     /// The preset's recipe for a network of these blocks, with the settings that were changed.
     fn recipe(&self, blocks: &[Block], n_classes: usize, n_train: usize, target: &Target) -> Result<Recipe> {
-        // A number of blocks asks for their training, whatever the preset.
-        let preset = match (self.preset, self.blocks) {
-            (Preset::Quick, Some(1..)) => Preset::Standard,
-            (preset, _) => preset,
+        // Blocks that are named or counted are trained, whatever the preset.
+        let preset = match (self.preset, self.blocks, &self.unfreeze_from) {
+            (Preset::Quick, Some(1..), _) | (Preset::Quick, None, Some(_)) => Preset::Standard,
+            (preset, ..) => preset,
         };
         let mut recipe = preset.recipe(blocks, self.seed);
         if self.blocks == Some(0) {
@@ -394,6 +395,7 @@ impl FineTuning {
                 found: format!("{block} and {n}"),
             });
         }
+        self.check_last_layer_alone()?;
         self.augmentation.check_crops()?;
         let AugmentationConfig { mix, label_smoothing, .. } = self.augmentation;
         if task == Task::Regression && label_smoothing > 0.0 {
@@ -407,5 +409,40 @@ impl FineTuning {
             (Task::Regression, Some(Mix::Cutmix(_))) => wrong("mix", "mixup or none", "cutmix".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for settings of the training of blocks beside a preset that has none.
+    fn check_last_layer_alone(&self) -> Result<()> {
+        if self.preset != Preset::Quick || self.unfreeze_from.is_some() || self.blocks.is_some() {
+            return Ok(());
+        }
+        let usual = Self::preset(self.preset, self.seed).augmentation;
+        let AugmentationConfig { label_smoothing, .. } = self.augmentation;
+        let given = [
+            (self.epochs.is_some(), "epochs"),
+            (self.lr.is_some(), "a learning rate"),
+            (self.block_rates.is_some(), "rates of blocks"),
+            (self.weight_decay.is_some(), "weight decay"),
+            (self.batch_size.is_some(), "a batch size"),
+            (self.shards != 1, "shards"),
+            (self.update_statistics, "batch norm that follows the images"),
+            (AugmentationConfig { label_smoothing, ..usual } != self.augmentation, "augmentation"),
+            (label_smoothing != 0.0 && label_smoothing != usual.label_smoothing, "label smoothing"),
+        ];
+        let given: Vec<&str> =
+            given.into_iter().filter(|(is_given, _)| *is_given).map(|(_, name)| name).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            setting: "the preset",
+            expected: format!(
+                "standard or thorough with {}, which only the training of blocks has, unless the first block to train is named",
+                given.join(", ")
+            ),
+            found: "quick, which trains the last layer alone".to_owned(),
+        })
     }
 }

@@ -17,14 +17,17 @@ pub(super) fn none_of_these(
         .largest_distance
         .map(|distance| format!("whose features are farther than {distance:.3} from those of every class"));
     let when: Vec<String> = improbable.into_iter().chain(far).collect();
+    let (low, high) = thresholds.interval();
     section.text(&format!(
         "With `predict --reject`, an image {} is answered with 'none of \
-         these'. The {} validation images set these thresholds so that at least {} of new images of the classes are \
-         accepted, with their true class among those of that probability (split conformal prediction); `--reject=0.8` asks \
-         for another share.",
+         these'. The {} validation images set these thresholds so that about {} of new images of the classes are \
+         accepted, with their true class among those of that probability (split conformal prediction; 95 % interval {} to {}); \
+         `--reject=0.8` asks for another share.",
         when.join(", or "),
         number::count(thresholds.images as u64),
         number::percent(thresholds.coverage, 1),
+        number::percent(low, 1),
+        number::percent(high, 1),
     ));
     let rejections = measured.rejections(thresholds);
     let of = |reason: Rejection| rejections.iter().filter(|found| **found == Some(reason)).count();
