@@ -1,5 +1,7 @@
 //! Firstsight inside a clone: every command of `firstsight`, and those for developers. `cargo xtask help` lists them.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 
 use std::path::PathBuf;

@@ -178,6 +178,8 @@ pub enum Error {
         files: Vec<(PathBuf, String)>,
         /// The number of files, readable or not.
         total: usize,
+        /// The operating system's error for the first file that it did not give, if there is one.
+        source: Option<std::io::Error>,
     },
 
     /// A setting or argument is invalid.

@@ -13,7 +13,7 @@ pub(crate) fn install(speaks: bool) -> Result<InterruptFlag> {
         let again = handler.is_raised();
         if !handler.raise() || again {
             if speaks {
-                eprintln!("interrupted; what was finished is kept");
+                log!("interrupted; what was finished is kept");
             }
             std::process::exit(130);
         }

@@ -1,4 +1,9 @@
 #![doc = include_str!("../README.md")]
+// Output may be full or closed, which `println!` and `eprintln!` answer by a panic: `stdio` has the ways to print.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+pub mod stdio;
 
 mod answers;
 mod augmentation;
@@ -7,6 +12,7 @@ mod commands;
 mod context;
 mod data;
 pub mod device;
+mod exit;
 mod hub;
 mod interrupt;
 mod json;
@@ -25,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Subcommand};
 use firstsight_train::{Alone, Communicator};
-use firstsight_transfer::{Interrupted, Smaller, WriteError};
+use firstsight_transfer::Smaller;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -34,26 +40,25 @@ pub use context::Context;
 
 /// Runs the command `firstsight`: reads the arguments, runs a command and says how it went.
 ///
-/// The exit code is 0, 2 for bad input, 1 for files left out because they could not be read, for classes that `dataset check` finds
-/// unfit or for output that could not be written, 130 after Ctrl-C.
+/// The exit code is 0 where the work is done, 1 where the machine failed it, 2 for wrong arguments or data, 130 after Ctrl-C.
 pub fn main() -> ExitCode {
     main_with::<Command>(&Program::INSTALLED, |command, context| command.run(context))
 }
 
 /// Runs a program whose commands are `C`, as [`main`] does with [`Command`].
 pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context) -> Result<()>) -> ExitCode {
-    process::reset_sigpipe();
     process::tune_glibc_malloc();
     process::limit_candle_spin();
     if let Err(error) = firstsight_transfer::register_networks() {
-        eprintln!("error: {error}");
+        log!("error: {error}");
         return ExitCode::FAILURE;
     }
     let command = with_negative_numbers(cli::Args::<C>::command());
     let command = command.name(program.name).bin_name(program.name);
-    let args = match cli::Args::<C>::from_arg_matches(&command.clone().get_matches()) {
+    let parsed = command.clone().try_get_matches().and_then(|found| cli::Args::<C>::from_arg_matches(&found));
+    let args = match parsed {
         Ok(args) => args,
-        Err(error) => error.exit(),
+        Err(error) => return without_work(&error),
     };
     let filter = std::env::var("RUST_LOG").ok().and_then(|directives| directives.parse().ok());
     // `tune` itself says how each trial ended.
@@ -64,16 +69,17 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
             .with_target("firstsight_hpo::waiting", LevelFilter::INFO)
     };
     let filter: Targets = filter.unwrap_or_else(usual);
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt::layer().with_writer(|| stdio::Log).with_target(false);
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
     let end = |communicator: &dyn Communicator, error: &anyhow::Error| {
-        processes::end_all(communicator, &describe(error), exit_code(error))
+        let (code, speaks) = exit::code(error);
+        processes::end_all(communicator, speaks.then(|| describe(error)).as_deref(), code)
     };
     let context = match args.common.context(program, command) {
         Ok(context) => context,
         Err(error) => return end(&Alone, &error),
     };
-    match run(&args.command, &context) {
+    match run(&args.command, &context).and_then(|()| Ok(stdio::check_said()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&*context.runtime.communicator, &error),
     }
@@ -87,6 +93,23 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
             false => arg,
         })
         .mut_subcommands(with_negative_numbers)
+}
+
+/// Prints help or the version, or what is wrong with the arguments.
+fn without_work(parsed: &clap::Error) -> ExitCode {
+    let text = parsed.render();
+    if parsed.use_stderr() {
+        log!("{}", text.to_string().trim_end());
+        return ExitCode::from(2);
+    }
+    let Err(error) = stdio::write(text.to_string().as_bytes()).map_err(anyhow::Error::from) else {
+        return ExitCode::SUCCESS;
+    };
+    let (code, speaks) = exit::code(&error);
+    if speaks {
+        log!("error: {error}");
+    }
+    ExitCode::from(code)
 }
 
 /// The error and its causes, each once: a library's message may contain its cause's.
@@ -107,25 +130,4 @@ fn describe(error: &anyhow::Error) -> String {
         Some(Smaller::DataSet) | None => "",
     });
     text
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<Interrupted>()) {
-        130
-    } else if error.is::<reading::SomeUnreadable>()
-        || error.is::<reading::UnfitClasses>()
-        || error.chain().any(is_about_output)
-    {
-        1
-    } else {
-        2
-    }
-}
-
-/// Whether the cause is an output that cannot be written: a full or read-only disk, a quota.
-fn is_about_output(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
-    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    cause.is::<WriteError>()
-        || matches!(kind, Some(FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WriteZero))
 }

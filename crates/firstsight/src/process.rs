@@ -34,12 +34,3 @@ pub(crate) fn limit_candle_spin() {
         unsafe { std::env::set_var(SPINS, "100") };
     }
 }
-
-/// Lets a closed pipe end the process silently, as for other Unix programs (`… --json | head`).
-pub(crate) fn reset_sigpipe() {
-    #[cfg(unix)]
-    // SAFETY: the default action is sound for any signal; no other thread runs yet.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-    }
-}

@@ -37,19 +37,21 @@ pub(crate) fn communicator() -> Result<Arc<dyn Communicator>> {
     Ok(Arc::new(firstsight_train::Alone))
 }
 
-/// Says what went wrong in one of several processes, and ends them all with the exit code.
-pub(crate) fn end_all(communicator: &dyn Communicator, error: &str, code: u8) -> ExitCode {
+/// Says what went wrong in one of several processes, if there is something to say, and ends them all with the exit code.
+pub(crate) fn end_all(communicator: &dyn Communicator, error: Option<&str>, code: u8) -> ExitCode {
     if communicator.size() == 1 {
-        eprintln!("error: {error}");
+        if let Some(error) = error {
+            log!("error: {error}");
+        }
         return ExitCode::from(code);
     }
     // What is wrong in all processes, the first one says.
     if communicator.rank() > 0 {
         std::thread::sleep(Duration::from_secs(2));
     }
-    // In one piece, since others print too.
-    let line = format!("error: process {} of {}: {error}\n", communicator.rank(), communicator.size());
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(error) = error {
+        log!("error: process {} of {}: {error}", communicator.rank(), communicator.size());
+    }
     let _ = std::io::stdout().flush();
     communicator.abort(i32::from(code))
 }

@@ -30,20 +30,20 @@ impl Terminal {
             Event::Count { task, done, total } => shown.bar(task, BAR).at(done, total),
             Event::Counted { task, total, seconds } => {
                 shown.clear();
-                eprintln!("{task}: {total} in {seconds:.1} s");
+                log!("{task}: {total} in {seconds:.1} s");
             }
             Event::Download(HubProgress { file, received, total })
             | Event::Upload(HubProgress { file, received, total }) => {
                 if shown.task != file {
                     let verb = if matches!(event, Event::Upload(_)) { "sending" } else { "fetching" };
-                    eprintln!("{verb} {file}");
+                    log!("{verb} {file}");
                 }
                 shown.bar(file, BYTES_BAR).at(received as usize, total.unwrap_or(received) as usize);
             }
             Event::TrainBegin { task, resumed, .. } => {
                 shown.clear();
                 if resumed > 0 {
-                    eprintln!("{task}: resuming after epoch {resumed}");
+                    log!("{task}: resuming after epoch {resumed}");
                 }
             }
             Event::BatchEnd { task, epoch, epochs, batch, n_batches, loss } => {
@@ -61,9 +61,9 @@ impl Terminal {
                 match &history.stopped {
                     None => {}
                     Some(StopReason::Callback(reason)) => {
-                        eprintln!("{task}: stopped after epoch {n}: {reason}");
+                        log!("{task}: stopped after epoch {n}: {reason}");
                     }
-                    Some(StopReason::Interrupted) => eprintln!("{task}: interrupted after epoch {n}"),
+                    Some(StopReason::Interrupted) => log!("{task}: interrupted after epoch {n}"),
                 }
             }
             Event::Message(text) => shown.say(text),
@@ -85,8 +85,8 @@ impl Shown {
     /// Prints a line above the bar.
     fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| log!("{line}")),
+            None => log!("{line}"),
         }
     }
 
@@ -142,7 +142,7 @@ impl SearchProgress {
 
     /// Says how a trial went, how many of the study are over, and what the best ones have reached.
     pub(crate) fn finished(&self, line: &str, done: usize, best: Option<String>) {
-        self.bars.suspend(|| eprintln!("{line}"));
+        self.bars.suspend(|| log!("{line}"));
         self.trials.set_position(done as u64);
         if let Some(best) = best {
             self.trials.set_message(best);

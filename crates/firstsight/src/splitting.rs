@@ -144,9 +144,9 @@ impl Work {
 }
 
 fn print(result: &CrossValidated, out: &Path) {
-    println!("{} folds, mean and standard deviation:", result.folds.len());
+    say!("{} folds, mean and standard deviation:", result.folds.len());
     for (name, Spread { mean, standard_deviation }) in &result.figures {
-        println!("{name:10} {mean:.4} ± {standard_deviation:.4}");
+        say!("{name:10} {mean:.4} ± {standard_deviation:.4}");
     }
     if let Some(pooled) = result.pooled {
         let unknown_is_nan = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
@@ -170,7 +170,7 @@ fn print(result: &CrossValidated, out: &Path) {
                 ),
             ),
         };
-        println!("all {n} images, each by the run that was not trained on it: {figures}");
+        say!("all {n} images, each by the run that was not trained on it: {figures}");
     }
-    println!("{}", out.join("cross-validation.json").display());
+    say!("{}", out.join("cross-validation.json").display());
 }

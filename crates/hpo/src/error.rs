@@ -229,3 +229,36 @@ pub enum Error {
         what: &'static str,
     },
 }
+
+impl Error {
+    /// Whether the machine or a server refused to store or to read, rather than a setting or data being wrong.
+    #[must_use]
+    pub fn is_about_the_machine(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { source, .. } => {
+                use rusqlite::ErrorCode::{
+                    CannotOpen, DatabaseBusy, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure,
+                };
+                matches!(
+                    source.sqlite_error_code(),
+                    Some(
+                        CannotOpen | DatabaseBusy | DiskFull | PermissionDenied | ReadOnly | SystemIoFailure
+                    )
+                )
+            }
+            #[cfg(feature = "postgresql")]
+            Self::Postgres { error, .. } => match error.code() {
+                // Classes of SQLSTATE: connection, resources, operator's intervention, system.
+                Some(code) => ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class)),
+                None => {
+                    error.is_closed()
+                        || std::error::Error::source(&**error)
+                            .is_some_and(|cause| cause.is::<std::io::Error>())
+                }
+            },
+            _ => false,
+        }
+    }
+}

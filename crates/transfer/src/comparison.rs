@@ -299,9 +299,9 @@ fn table(path: &Path) -> Result<Option<(csv::StringRecord, Vec<csv::StringRecord
     if !path.is_file() {
         return Ok(None);
     }
-    let unreadable = |e: csv::Error| Error::Config { path: path.to_path_buf(), reason: e.to_string() };
-    let mut reader = csv::Reader::from_path(path).map_err(unreadable)?;
-    let header = reader.headers().map_err(unreadable)?.clone();
+    let unreadable = Error::csv(path);
+    let mut reader = csv::Reader::from_path(path).map_err(&unreadable)?;
+    let header = reader.headers().map_err(&unreadable)?.clone();
     Ok(Some((header, reader.records().collect::<Result<_, _>>().map_err(unreadable)?)))
 }
 

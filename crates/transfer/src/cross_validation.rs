@@ -244,15 +244,15 @@ fn pool_predictions(folder: &Path, result: &CrossValidated) -> Result<()> {
         if !of_run.exists() {
             return Ok(());
         }
-        let unreadable = |e: csv::Error| Error::io("read", &of_run)(std::io::Error::other(e));
-        let mut reader = csv::Reader::from_path(&of_run).map_err(unreadable)?;
-        let header = reader.headers().map_err(unreadable)?.clone();
+        let unreadable = Error::csv(&of_run);
+        let mut reader = csv::Reader::from_path(&of_run).map_err(&unreadable)?;
+        let header = reader.headers().map_err(&unreadable)?.clone();
         if i == 0 {
             pooled.write_record(std::iter::once("run").chain(&header)).map_err(unusable)?;
         }
         let split = header.iter().position(|column| column == "split");
         for row in reader.records() {
-            let row = row.map_err(unreadable)?;
+            let row = row.map_err(&unreadable)?;
             if split.is_none_or(|split| &row[split] == Split::Val.name()) {
                 pooled.write_record(std::iter::once(&*fold.run).chain(&row)).map_err(unusable)?;
             }

@@ -201,6 +201,17 @@ impl Error {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
+
+    /// For `map_err`: a CSV file that cannot be read, or is none.
+    pub(crate) fn csv(path: &Path) -> impl Fn(csv::Error) -> Self {
+        move |error| {
+            let reason = error.to_string();
+            match error.into_kind() {
+                csv::ErrorKind::Io(source) => Self::Io { action: "read", path: path.to_path_buf(), source },
+                _ => Self::Config { path: path.to_path_buf(), reason },
+            }
+        }
+    }
 }
 
 /// The result of this crate's functions.

@@ -570,6 +570,7 @@ pub(crate) fn decode_together<const N: usize>(
     runtime: &Runtime,
 ) -> Result<[Option<ImageDataset>; N]> {
     let (mut unreadable, mut seen): (Vec<(PathBuf, String)>, usize) = (Vec::new(), 0);
+    let mut refused = None;
     let mut decoded = [const { None }; N];
     for ((folder, task), decoded) in folders.into_iter().zip(&mut decoded) {
         let Some(folder) = folder else { continue };
@@ -581,6 +582,7 @@ pub(crate) fn decode_together<const N: usize>(
                 if !unreadable.iter().any(|(path, _)| *path == denied.path) {
                     let reason = format!("cannot list {}: {}", denied.path.display(), denied.reason);
                     unreadable.push((denied.path.clone(), reason));
+                    refused = Some(std::io::ErrorKind::PermissionDenied.into());
                     seen += 1;
                 }
             }
@@ -588,7 +590,10 @@ pub(crate) fn decode_together<const N: usize>(
         match decode(folder, task, settings, runtime) {
             Ok(images) => *decoded = Some(images),
             Err(Error::Data(error)) => match *error {
-                firstsight_data::Error::Unreadable { files, .. } => unreadable.extend(files),
+                firstsight_data::Error::Unreadable { files, source, .. } => {
+                    unreadable.extend(files);
+                    refused = refused.or(source);
+                }
                 error => return Err(error.into()),
             },
             Err(error) => return Err(error),
@@ -596,7 +601,9 @@ pub(crate) fn decode_together<const N: usize>(
     }
     match unreadable.is_empty() {
         true => Ok(decoded),
-        false => Err(firstsight_data::Error::Unreadable { files: unreadable, total: seen }.into()),
+        false => {
+            Err(firstsight_data::Error::Unreadable { files: unreadable, total: seen, source: refused }.into())
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use firstsight::{Context, values};
+use firstsight::{Context, out, values};
 use firstsight_ops::{Instructions, limit_instructions};
 use serde::Serialize;
 
@@ -57,10 +57,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let peak = Peak::measure(threads);
     if !args.json {
         let Peak { gflops, gigabytes } = peak;
-        println!(
+        out!(
             "peak of {threads} threads: {gflops:.0} GFLOP/s in multiply-adds, {gigabytes:.1} GB/s in a triad"
-        );
-        println!("{HEADER}");
+        )?;
+        out!("{HEADER}")?;
     }
     let mut timings = Vec::new();
     for (item, mode) in args.selected() {
@@ -78,12 +78,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         let outcome = comparison.run(args.python.as_deref(), context)?;
         let timing = Timing::new(&comparison, work, peak, outcome);
         if !args.json {
-            println!("{timing}");
+            out!("{timing}")?;
         }
         timings.push(timing);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&timings)?);
+        out!("{}", serde_json::to_string_pretty(&timings)?)?;
     }
     Ok(())
 }

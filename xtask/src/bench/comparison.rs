@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use firstsight::Context;
+use firstsight::{Context, log};
 use firstsight_ops::Instructions;
 use serde::Serialize;
 
@@ -112,7 +112,7 @@ impl Comparison {
                 Ok(ms) => scouted.push(VariantTiming { how, ms }),
                 Err(error) => {
                     let error: anyhow::Error = error;
-                    eprintln!("item {}, {}: left out: {error:#}", self.item.name(), self.mode.name());
+                    log!("item {}, {}: left out: {error:#}", self.item.name(), self.mode.name());
                     last = Some(error);
                 }
             }

@@ -263,7 +263,7 @@ fn decode_all(
     let decode = |(target, index): (&mut [u8], usize)| -> Result<Decoded> {
         let sample = &folder.samples()[index];
         let decoded = sample.read().and_then(|bytes| decode_bytes(&sample.path(), &bytes, settings));
-        let (mut note, mut error) = (None, None);
+        let (mut note, mut error, mut denied) = (None, None, None);
         match decoded {
             Ok(image) => {
                 target.copy_from_slice(&image.pixels);
@@ -277,13 +277,16 @@ fn decode_all(
             ) => {
                 target.fill(0);
                 error = Some(reason.to_string());
+                if let Error::Io { source, .. } = reason {
+                    denied = Some(source);
+                }
             }
             Err(error) => return Err(error),
         }
         progress(finished.fetch_add(1, Ordering::Relaxed) + 1, total);
-        Ok(Decoded { checksum: checksum(target), note, error })
+        Ok(Decoded { checksum: checksum(target), note, error, denied })
     };
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut denied) = (Outcome::default(), None);
     outcome.checksums.reserve_exact(total);
     for start in (0..total).step_by(at_a_time) {
         let end = total.min(start + at_a_time);
@@ -292,7 +295,8 @@ fn decode_all(
         let decoded: Vec<Result<Decoded>> =
             pixels.par_chunks_exact_mut(bytes).zip(start..end).map(decode).collect();
         for (index, decoded) in (start..).zip(decoded) {
-            let Decoded { checksum, note, error } = decoded?;
+            let Decoded { checksum, note, error, denied: cause } = decoded?;
+            denied = denied.or(cause);
             outcome.checksums.push(checksum);
             outcome.excluded.extend(error.map(|reason| (index, reason)));
             outcome.notes.extend(note.map(|note| (index, note)));
@@ -302,7 +306,7 @@ fn decode_all(
     if settings.on_error == OnError::Fail && !outcome.excluded.is_empty() {
         let path = |index: usize| folder.samples()[index].path();
         let files = outcome.excluded.into_iter().map(|(index, reason)| (path(index), reason)).collect();
-        return Err(Error::Unreadable { files, total });
+        return Err(Error::Unreadable { files, total, source: denied });
     }
     Ok(outcome)
 }
@@ -312,4 +316,6 @@ struct Decoded {
     checksum: u64,
     note: Option<String>,
     error: Option<String>,
+    /// The operating system's error, where it is the reason.
+    denied: Option<std::io::Error>,
 }

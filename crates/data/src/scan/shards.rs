@@ -120,10 +120,13 @@ fn members(path: &Path) -> Result<Members> {
             found: format!("{packed}, in which no image can be found without unpacking the whole"),
         });
     }
-    let wrong = |error: std::io::Error| Error::Archive {
-        path: path.to_owned(),
-        expected: "a tar archive".to_owned(),
-        found: error.to_string(),
+    let wrong = |error: std::io::Error| match error.raw_os_error() {
+        Some(_) => Error::io("read", path)(error),
+        None => Error::Archive {
+            path: path.to_owned(),
+            expected: "a tar archive".to_owned(),
+            found: error.to_string(),
+        },
     };
     let mut order: HashMap<String, usize> = HashMap::new();
     let (mut groups, mut skipped): Members = (Vec::new(), Vec::new());

@@ -222,7 +222,7 @@ fn unreadable_images_fail_or_are_excluded_and_listed() {
     let fail = settings(4, 5, ColorMode::Gray);
     let error = ImageDataset::decode(&folder, &fail).unwrap_err();
     match &error {
-        Error::Unreadable { files, total: 5 } => {
+        Error::Unreadable { files, total: 5, .. } => {
             assert_eq!(
                 files.iter().map(|(path, _)| path).collect::<Vec<_>>(),
                 bad.iter().collect::<Vec<_>>()

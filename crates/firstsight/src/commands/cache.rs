@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let folder = cache.path().display();
     if let Some(Action::Clear) = args.action {
         let (files, bytes) = cache.clear().with_context(|| format!("cannot clear {folder}"))?;
-        println!("removed {files} files, {}, from {folder}", values::size(bytes));
+        out!("removed {files} files, {}, from {folder}", values::size(bytes))?;
         return Ok(());
     }
     let files = cache.files().with_context(|| format!("cannot list {folder}"))?;
@@ -32,14 +32,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         let document = serde_json::json!({
             "folder": cache.path(), "bytes": total, "limit": cache.size_limit(), "files": list.collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        out!("{}", serde_json::to_string_pretty(&document)?)?;
         return Ok(());
     }
     let limit = cache.size_limit().map(|limit| format!(" of at most {}", values::size(limit)));
-    println!("{folder}: {} files, {}{}", files.len(), values::size(total), limit.unwrap_or_default());
+    out!("{folder}: {} files, {}{}", files.len(), values::size(total), limit.unwrap_or_default())?;
     for file in &files {
         let name = file.path.file_name().unwrap_or_default().display().to_string();
-        println!("{}\t{name}", values::size(file.bytes));
+        out!("{}\t{name}", values::size(file.bytes))?;
     }
     Ok(())
 }

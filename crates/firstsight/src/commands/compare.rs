@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let comparison = Comparison::open(&args.runs)?;
     comparison.report().write(&args.out)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        out!("{}", serde_json::to_string_pretty(&comparison)?)?;
         return Ok(());
     }
     let names = comparison.names();
@@ -35,11 +35,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .into_iter()
             .filter_map(|key| Some(format!("  {} {:.4}", key.replace('_', " "), run.figures.get(key)?)));
         let difference = run.against_best.map(|difference| format!("  p {}", difference.p_in_words()));
-        println!("{name:width$}{}{}", figures.collect::<String>(), difference.unwrap_or_default());
+        out!("{name:width$}{}{}", figures.collect::<String>(), difference.unwrap_or_default())?;
     }
     if !comparison.same_images {
-        println!("the runs are not known to be measured on the same images");
+        out!("the runs are not known to be measured on the same images")?;
     }
-    println!("{} has the page", args.out.display());
+    out!("{} has the page", args.out.display())?;
     Ok(())
 }

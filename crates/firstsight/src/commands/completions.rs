@@ -1,9 +1,7 @@
-use std::io::Write as _;
-
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap_complete::Shell;
 
-use crate::context::Context;
+use crate::{context::Context, stdio};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -15,14 +13,17 @@ pub struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let mut command = context.command.clone();
     let name = command.get_name().to_owned();
+    if name.contains(' ') {
+        bail!("a shell completes one word: expected the installed command, found `{name}`");
+    }
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    Ok(stdio::write(&script)?)
 }
 
 /// Prints the page in roff, for `man`.
 pub(crate) fn man(context: &Context) -> Result<()> {
     let mut page = Vec::new();
     clap_mangen::Man::new(context.command.clone()).render(&mut page)?;
-    Ok(std::io::stdout().write_all(&page)?)
+    Ok(stdio::write(&page)?)
 }

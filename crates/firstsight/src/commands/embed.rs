@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use firstsight_data::{NpyRows, OnError, ParquetCell, ParquetColumn, ParquetTable, Sample, scan_images_with};
 use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, csv_row, files};
 
 use crate::{
     context::Context,
     data::{self, TableArgs},
+    exit,
     network::NetworkArgs,
     output,
     reading::SomeUnreadable,
@@ -78,7 +79,7 @@ pub(super) fn embed(
     mut on_row: impl FnMut(&EmbeddingRow) -> Result<()>,
 ) -> Result<Result<()>> {
     let (runtime, total) = (&context.runtime, images.len());
-    let (mut n, mut unreadable) = (0, 0);
+    let (mut n, mut unreadable, mut refused) = (0, 0, None);
     runtime.interrupt.with_graceful_interrupt(|_| {
         runtime.counted("images", |report| {
             classifier.embed_images(images, |row| {
@@ -89,8 +90,10 @@ pub(super) fn embed(
                     .into());
                 }
                 if let Err(error) = &row.features {
+                    refused = refused.take().or_else(|| exit::system_error(error));
                     if on_error == OnError::Fail {
-                        bail!("{error}: --on-error skip leaves it out");
+                        let said = format!("{error}: --on-error skip leaves it out");
+                        return Err(exit::caused(said, refused.take()));
                     }
                     unreadable += 1;
                     runtime.message(&format!("not read: {error}"));
@@ -103,7 +106,7 @@ pub(super) fn embed(
         })
     })?;
     if unreadable == n {
-        bail!("none of {n} files could be read as an image");
+        return Err(exit::caused(format!("none of {n} files could be read as an image"), refused));
     }
     Ok(SomeUnreadable::check(unreadable, n))
 }

@@ -14,6 +14,7 @@ use crate::{
     data::{self, LabelArgs},
     process::return_freed_memory,
     reading::{ReadingArgs, SomeUnreadable},
+    stdio::OutputError,
     values,
 };
 
@@ -135,8 +136,8 @@ impl Measuring<'_> {
             E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
         }
         if !args.json {
-            println!("{}: {} images", selection.title, measured.images().len());
-            measured.print();
+            out!("{}: {} images", selection.title, measured.images().len())?;
+            measured.print()?;
             return Ok(());
         }
         let document = EvaluateJson {
@@ -148,43 +149,45 @@ impl Measuring<'_> {
             n_unreadable: files.unreadable.len(),
             files,
         };
-        println!("{}", files::json(&document)?);
+        out!("{}", files::json(&document)?)?;
         Ok(())
     }
 }
 
 /// Figures as they are printed, by task.
 trait Print: TaskEvaluation {
-    fn print(&self);
+    fn print(&self) -> Result<(), OutputError>;
 }
 
 impl Print for Evaluation {
-    fn print(&self) {
-        print(&self.figures());
+    fn print(&self) -> Result<(), OutputError> {
+        print(&self.figures())?;
         let (names, pairs) = (self.images.classes(), self.predictions.confused_pairs());
         if !pairs.is_empty() {
-            println!("most confused (true, predicted, images):");
+            out!("most confused (true, predicted, images):")?;
         }
         for (n, truth, guess) in pairs.into_iter().take(10) {
-            println!("{}\t{}\t{n}", names[truth], names[guess]);
+            out!("{}\t{}\t{n}", names[truth], names[guess])?;
         }
+        Ok(())
     }
 }
 
 impl Print for LabelsEvaluation {
-    fn print(&self) {
-        println!("{}", self.line());
-        println!("label\timages\taverage precision\tthreshold\tprecision\trecall\tF1");
+    fn print(&self) -> Result<(), OutputError> {
+        out!("{}", self.line())?;
+        out!("label\timages\taverage precision\tthreshold\tprecision\trecall\tF1")?;
         for f in self.all_figures().per_label {
             let [ap, precision, recall, f1] = [f.average_precision, f.precision, f.recall, f.f1].map(figure);
-            println!("{}\t{}\t{ap}\t{:.4}\t{precision}\t{recall}\t{f1}", f.label, f.n, f.threshold);
+            out!("{}\t{}\t{ap}\t{:.4}\t{precision}\t{recall}\t{f1}", f.label, f.n, f.threshold)?;
         }
+        Ok(())
     }
 }
 
 impl Print for ValueEvaluation {
-    fn print(&self) {
-        println!("{}", self.line());
+    fn print(&self) -> Result<(), OutputError> {
+        out!("{}", self.line())
     }
 }
 
@@ -193,21 +196,26 @@ fn figure(value: Option<f64>) -> String {
 }
 
 /// The figures of all images, then a row for each class.
-fn print(result: &EvaluationFigures) {
-    println!("{}", result.figures);
-    println!(
+fn print(result: &EvaluationFigures) -> Result<(), OutputError> {
+    out!("{}", result.figures)?;
+    out!(
         "balanced accuracy {:.4}  macro F1 {:.4}  calibration error {:.4}",
-        result.balanced_accuracy, result.macro_f1, result.expected_calibration_error
-    );
+        result.balanced_accuracy,
+        result.macro_f1,
+        result.expected_calibration_error
+    )?;
     if let Some(calibrated) = &result.calibrated {
-        println!(
+        out!(
             "at the run's temperature {:.3}: loss {:.4}  calibration error {:.4}",
-            calibrated.temperature, calibrated.loss, calibrated.expected_calibration_error
-        );
+            calibrated.temperature,
+            calibrated.loss,
+            calibrated.expected_calibration_error
+        )?;
     }
-    println!("class\timages\tprecision\trecall\tF1");
+    out!("class\timages\tprecision\trecall\tF1")?;
     for class in &result.per_class {
         let (label, n) = (&class.label, class.n);
-        println!("{label}\t{n}\t{}\t{}\t{}", figure(class.precision), figure(class.recall), figure(class.f1));
+        out!("{label}\t{n}\t{}\t{}\t{}", figure(class.precision), figure(class.recall), figure(class.f1))?;
     }
+    Ok(())
 }

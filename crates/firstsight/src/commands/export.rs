@@ -138,10 +138,10 @@ fn export(network: &ImageClassifier, config: &RunConfig, settings: &OnnxSettings
     let onnx = Onnx::new(network, config, settings)?;
     let largest = onnx.save_and_check(file)?;
     let bytes = number::bytes(std::fs::metadata(file)?.len());
-    println!("{}: {} of {} outputs, {bytes}", file.display(), config.architecture, config.num_classes);
-    println!("takes {}, gives {}", onnx.input(), onnx.output());
-    println!("{}", resizing(config));
-    println!("rten, another runtime, gives the same for the images in the file: within {largest:.0e}");
+    out!("{}: {} of {} outputs, {bytes}", file.display(), config.architecture, config.num_classes)?;
+    out!("takes {}, gives {}", onnx.input(), onnx.output())?;
+    out!("{}", resizing(config))?;
+    out!("rten, another runtime, gives the same for the images in the file: within {largest:.0e}")?;
     Ok(())
 }
 
@@ -162,7 +162,7 @@ fn publish(mut uploads: Vec<HubUpload>, repository: &str, args: &Args, context: 
             files::write(&out.join(path), &bytes)?;
         }
         let names: Vec<&str> = uploads.iter().map(|upload| upload.path.as_str()).collect();
-        println!("{} has what {repository} would get: {}", out.display(), names.join(", "));
+        out!("{} has what {repository} would get: {}", out.display(), names.join(", "))?;
         return Ok(());
     }
     let hub = Hub::new(hub::config()?)?;
@@ -170,7 +170,7 @@ fn publish(mut uploads: Vec<HubUpload>, repository: &str, args: &Args, context: 
         HubPush { repository, private: !args.public, files: &uploads, message: "Upload a run of Firstsight" };
     let runtime = &context.runtime;
     let done = hub.push(&push, &mut |progress| runtime.report(&Event::Upload(progress)))?;
-    println!("{} has the run in commit {}; {} were sent", done.url, done.commit, number::bytes(done.sent));
+    out!("{} has the run in commit {}; {} were sent", done.url, done.commit, number::bytes(done.sent))?;
     Ok(())
 }
 
@@ -215,16 +215,16 @@ fn calibrate(
     for error in &skipped {
         tracing::warn!("left out: {error}");
     }
-    println!("{}: {} photos as the file takes them", file.display(), n - skipped.len());
+    out!("{}: {} photos as the file takes them", file.display(), n - skipped.len())?;
     Ok(())
 }
 
 fn check(file: &Path) -> Result<()> {
     let runner = OnnxRunner::open(file)?;
     for (key, value) in runner.metadata() {
-        println!("{key}: {value}");
+        out!("{key}: {value}")?;
     }
     let largest = runner.check()?;
-    println!("{}: its own images have the outputs that they had: within {largest:.0e}", file.display());
+    out!("{}: its own images have the outputs that they had: within {largest:.0e}", file.display())?;
     Ok(())
 }

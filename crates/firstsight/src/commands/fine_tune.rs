@@ -170,9 +170,9 @@ fn fine_tune<E: TaskEvaluation>(
         saved?;
     }
     for (name, evaluation) in result.evaluations() {
-        println!("{name:10} {}  ({} images)", evaluation.line(), evaluation.images().len());
+        say!("{name:10} {}  ({} images)", evaluation.line(), evaluation.images().len());
     }
-    println!("{}", run.report().display());
+    say!("{}", run.report().display());
     if let Some(failure) = result.failure {
         let left = match result.kept {
             Kept::Epoch(_) if is_saved => "the best epoch until then",

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted = registry::all().into_iter().filter(is_wanted);
     let models = wanted.map(ModelJson::new).collect::<Result<Vec<_>>>()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&models)?);
+        out!("{}", serde_json::to_string_pretty(&models)?)?;
         return Ok(());
     }
     if models.is_empty() {
@@ -88,22 +88,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let line = |row: &[String; 6]| {
         let [name, params, input, top1, license, weights] = row;
         let [a, b, c, d, e, _] = widths;
-        println!("  {name:a$}  {params:>b$}  {input:c$}  {top1:>d$}  {license:e$}  {weights}");
+        out!("  {name:a$}  {params:>b$}  {input:c$}  {top1:>d$}  {license:e$}  {weights}")
     };
-    line(&header.map(str::to_owned));
+    line(&header.map(str::to_owned))?;
     let mut family = "";
     for (model, row) in models.iter().zip(&rows) {
         if model.family != family {
             family = model.family;
             let paper = if model.paper.is_empty() { String::new() } else { format!(": {}", model.paper) };
-            println!("\n{family}{paper}");
+            out!("\n{family}{paper}")?;
         }
-        line(row);
+        line(row)?;
     }
-    println!(
+    out!(
         "\nNetworks: {}. Each can be trained whole or in part, and fine-tuned from its weights.",
         models.len()
-    );
+    )?;
     Ok(())
 }
 

@@ -17,9 +17,11 @@ use crate::{
     answers::AnswerArgs,
     context::Context,
     data::{self, TableArgs},
+    exit,
     network::NetworkArgs,
     output as output_file,
     reading::SomeUnreadable,
+    stdio::OutputError,
 };
 
 #[derive(Debug, clap::Args)]
@@ -132,6 +134,8 @@ struct Tally {
     /// All files.
     total: usize,
     unreadable: usize,
+    /// Why the machine did not give the first file that it should have, if there was one.
+    refused: Option<std::io::Error>,
     /// The file of the rows, if there is one.
     file: Option<PathBuf>,
     can_resume: bool,
@@ -150,6 +154,7 @@ impl Tally {
             n,
             total,
             unreadable,
+            refused: None,
             file: args.file().map(Path::to_path_buf),
             can_resume: args.parquet.is_none(),
         })
@@ -185,8 +190,10 @@ impl Tally {
         }
         self.n += 1;
         if let Some(error) = error {
+            self.refused = self.refused.take().or_else(|| exit::system_error(error));
             if self.on_error == OnError::Fail {
-                bail!("{error}: --on-error skip gives it a row and goes on");
+                let said = format!("{error}: --on-error skip gives it a row and goes on");
+                return Err(exit::caused(said, self.refused.take()));
             }
             self.unreadable += 1;
             context.runtime.message(&format!("not read: {error}"));
@@ -195,9 +202,9 @@ impl Tally {
     }
 
     fn end(self) -> Result<()> {
-        let Self { n, unreadable, .. } = self;
+        let Self { n, unreadable, refused, .. } = self;
         if unreadable == n {
-            bail!("none of {n} files could be read as an image");
+            return Err(exit::caused(format!("none of {n} files could be read as an image"), refused));
         }
         SomeUnreadable::check(unreadable, n)
     }
@@ -227,7 +234,7 @@ impl Rows {
     fn begin(args: &Args, classifier: &Classifier, images: &[Sample]) -> Result<Self> {
         let reject = args.answers.reject.is_some();
         if args.json {
-            return Ok(Self::Json { rows: JsonRows::begin(), reject });
+            return Ok(Self::Json { rows: JsonRows::begin()?, reject });
         }
         if args.jsonl.is_some() {
             let output = Output::begin(args, RowFormat::JsonLines, classifier, images)?;
@@ -255,7 +262,7 @@ impl Rows {
 
     fn print(&mut self, row: &Row, classifier: &Classifier) -> Result<()> {
         match self {
-            Self::Text => text(row),
+            Self::Text => text(row)?,
             Self::Csv { output, top, reject } => output.csv(record(row, *top, *reject))?,
             Self::JsonLines { output, reject } => output.json(&AnswerJson::new(row, classifier, *reject))?,
             Self::Json { rows, reject } => rows.print(&AnswerJson::new(row, classifier, *reject))?,
@@ -266,32 +273,31 @@ impl Rows {
     fn end(self) -> Result<()> {
         match self {
             Self::Text => Ok(()),
-            Self::Json { rows, .. } => {
-                rows.end();
-                Ok(())
-            }
+            Self::Json { rows, .. } => rows.end(),
             Self::Csv { output, .. } | Self::JsonLines { output, .. } => output.end(),
         }
     }
 }
 
-fn text(row: &Row) {
-    println!("{}", row.image.display());
+fn text(row: &Row) -> Result<(), OutputError> {
+    out!("{}", row.image.display())?;
     match &row.answer {
-        Err(error) => println!("  not read: {error}"),
+        Err(error) => out!("  not read: {error}")?,
         Ok(answer) => {
             if let Some(note) = &answer.note {
-                println!("  {note}");
+                out!("  {note}")?;
             }
             match answer.rejection {
-                Some(reason) => println!("  none of these: {reason}"),
-                None => answer
-                    .predictions
-                    .iter()
-                    .for_each(|guess| println!("  {:.4}  {}", guess.probability, guess.label)),
+                Some(reason) => out!("  none of these: {reason}")?,
+                None => {
+                    for guess in &answer.predictions {
+                        out!("  {:.4}  {}", guess.probability, guess.label)?;
+                    }
+                }
             }
         }
     }
+    Ok(())
 }
 
 /// The cells of a row. One without an answer has empty ones.

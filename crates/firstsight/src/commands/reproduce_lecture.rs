@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         ..Settings::new(&args.out, &context.datasets, context.seed, hub::config()?)
     };
     let outcome = firstsight_lecture::run(&settings, &context.runtime)?;
-    println!("{}", outcome.report.display());
+    say!("{}", outcome.report.display());
     if outcome.interrupted {
         return Err(Interrupted("the report shows what was reached; `--resume` continues".to_owned()).into());
     }

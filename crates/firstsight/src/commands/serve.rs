@@ -1,4 +1,3 @@
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,26 +101,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let limits = args.limits.limits()?;
     let config = ServeConfig { host: args.host.clone(), port: args.port, token: token.clone(), limits };
     let announce = |server: &Server, what: String| {
-        println!("http://{} {what}; Ctrl-C ends it", server.address());
+        say!("http://{} {what}; Ctrl-C ends it", server.address());
         if let Some(token) = token.filter(|_| is_made) {
-            println!("the page: http://HOST:{}/#token={token}", server.address().port());
-            println!("Authorization: Bearer {token}");
+            say!("the page: http://HOST:{}/#token={token}", server.address().port());
+            say!("Authorization: Bearer {token}");
         }
-        std::io::stdout().flush()
     };
     let interrupt = &context.runtime.interrupt;
     match &args.run {
         Some(run) if !run.is_dir() || is_run(run) => {
             let (classifier, options) = network(run, args, context)?;
             let server = Server::bind(config)?;
-            announce(&server, format!("answers for {}", run.display()))?;
+            announce(&server, format!("answers for {}", run.display()));
             interrupt.with_graceful_interrupt(|_| server.serve(classifier, &options, interrupt))?;
         }
         photos => {
             let dir = args.teach.dir.as_deref().unwrap_or(Path::new("firstsight-teach"));
             let teaching = args.teaching(dir, photos.as_deref(), context)?;
             let server = Server::bind(config)?;
-            announce(&server, format!("teaches in {}", dir.display()))?;
+            announce(&server, format!("teaches in {}", dir.display()));
             interrupt.with_graceful_interrupt(|_| server.teach(teaching, interrupt))?;
         }
     }

@@ -5,6 +5,7 @@ use firstsight_models::{Framework, ImageClassifier, Init, InputShape, ModelInfo,
 use crate::{
     context::Context,
     json::SummaryJson,
+    stdio,
     values::{self, InputSize},
 };
 
@@ -57,9 +58,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         summary = summary.without_head();
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&SummaryJson::from(&summary))?);
+        out!("{}", serde_json::to_string_pretty(&SummaryJson::from(&summary))?)?;
     } else {
-        print!("{summary}");
+        stdio::write(summary.to_string().as_bytes())?;
     }
     Ok(())
 }

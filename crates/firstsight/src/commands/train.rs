@@ -130,14 +130,14 @@ fn train<E: TaskEvaluation>(
         written?;
     }
     let side = |name: &str, measured: &E| {
-        println!("{name:10} {}  ({} images)", measured.line(), measured.images().len());
+        say!("{name:10} {}  ({} images)", measured.line(), measured.images().len());
     };
     side("train", &trained.train);
     side("validation", &trained.val);
     if let Some(test) = &trained.test {
         side("test", test);
     }
-    println!("{}", run.report().display());
+    say!("{}", run.report().display());
     if let Some(failure) = trained.failure {
         let left = format!("{} holds the best epoch until then", run.path().display());
         return Err(keeps(failure, &left, run.has_checkpoint()));

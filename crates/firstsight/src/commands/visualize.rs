@@ -102,9 +102,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     report.write(&page)?;
     report.write_pictures(&args.out.join("pictures"))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&drawn)?);
+        out!("{}", serde_json::to_string_pretty(&drawn)?)?;
     } else {
-        println!("{}", page.display());
+        out!("{}", page.display())?;
     }
     if interrupted {
         return Err(Interrupted(format!("{} finished pictures are kept", drawn.len())).into());

@@ -181,4 +181,18 @@ impl HubError {
                 | Self::NotAHub { .. }
         ) || matches!(self, Self::Status { status, .. } if *status >= 500)
     }
+
+    /// Whether the same call may succeed at another time: the network, the hub or another process was in the way.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::BrokenOff { .. }
+            | Self::TooManyRequests { .. }
+            | Self::Checksum { .. }
+            | Self::Locked { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
 }

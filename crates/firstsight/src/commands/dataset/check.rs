@@ -86,11 +86,11 @@ pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
         result.report()?.write(path)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&result.document())?);
+        out!("{}", serde_json::to_string_pretty(&result.document())?)?;
     } else {
-        print(&result);
+        print(&result)?;
         for path in [&args.csv, &args.fix_list, &args.probabilities, &args.report].into_iter().flatten() {
-            println!("{}", path.display());
+            out!("{}", path.display())?;
         }
     }
     verdict(&result)
@@ -104,30 +104,30 @@ pub(super) fn verdict(result: &CheckResult) -> Result<()> {
 }
 
 /// A summary: what was found, by kind, with all broken files and the first of the others.
-pub(super) fn print(result: &CheckResult) {
+pub(super) fn print(result: &CheckResult) -> Result<()> {
     let images: Vec<String> = result.splits().iter().map(|(split, n)| format!("{n} {split}")).collect();
     let labels = match report_sections::labels(result.task, &result.classes) {
         (name, quantity) if result.task == Task::Regression => format!("{name}: {quantity}"),
         (name, n) => format!("{n} {name}"),
     };
-    println!("{}: {} images, {labels}", result.data, images.join(", "));
+    out!("{}: {} images, {labels}", result.data, images.join(", "))?;
     let counts = result.counts();
     if counts.is_empty() {
-        println!("nothing was found");
+        out!("nothing was found")?;
     }
     for (kind, n) in counts {
         let across = result.of_kind(kind).filter(|finding| finding.is_across_splits()).count();
         let across = if across > 0 { format!(", {across} across splits") } else { String::new() };
-        println!("\n{n} {kind}: {}{across}", kind.meaning());
+        out!("\n{n} {kind}: {}{across}", kind.meaning())?;
         let shown = if kind == FindingKind::Broken { n } else { SHOWN };
         for finding in result.of_kind(kind).take(shown) {
-            println!("  {}", line(finding));
+            out!("  {}", line(finding))?;
         }
         if n > shown {
-            println!("  and {} more: --csv FILE lists all", n - shown);
+            out!("  and {} more: --csv FILE lists all", n - shown)?;
         }
     }
-    println!("\n{}", result.labels.how);
+    Ok(out!("\n{}", result.labels.how)?)
 }
 
 fn line(finding: &Finding) -> String {

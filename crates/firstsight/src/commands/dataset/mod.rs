@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         Args::Check(args) => check::check(args, context),
         Args::Make { out, scale } => {
             make(out, *scale, context)?;
-            println!("{}", out.display());
+            out!("{}", out.display())?;
             Ok(())
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     data::{self, LabelArgs},
     reading::SomeUnreadable,
+    stdio::OutputError,
 };
 
 #[derive(Serialize)]
@@ -123,12 +124,12 @@ pub(super) fn stats(args: &Args, context: &Context) -> Result<()> {
     let n: usize = stats.splits.iter().map(|split| split.n).sum();
     if args.json {
         let check = checked.as_ref().map(CheckResult::document);
-        println!("{}", serde_json::to_string_pretty(&Document { stats: &stats, check })?);
+        out!("{}", serde_json::to_string_pretty(&Document { stats: &stats, check })?)?;
     } else {
-        stats.print(path);
+        stats.print(path)?;
         if let Some(checked) = &checked {
-            println!();
-            check::print(checked);
+            out!("")?;
+            check::print(checked)?;
         }
     }
     match &checked {
@@ -144,7 +145,7 @@ fn quick(dataset: &DatasetFolder, context: &Context) -> Result<CheckResult> {
 }
 
 impl Stats {
-    fn print(&self, path: &Path) {
+    fn print(&self, path: &Path) -> Result<(), OutputError> {
         let (path, n) = (path.display(), self.classes.len());
         let label = match self.task {
             Task::SingleLabel => "class",
@@ -152,44 +153,49 @@ impl Stats {
             Task::Regression => "number",
         };
         match self.task {
-            Task::SingleLabel => println!("{path}: {n} classes"),
-            Task::MultiLabel => println!("{path}: {n} labels"),
-            Task::Regression => println!("{path}: numbers, {}", self.classes.join(", ")),
+            Task::SingleLabel => out!("{path}: {n} classes")?,
+            Task::MultiLabel => out!("{path}: {n} labels")?,
+            Task::Regression => out!("{path}: numbers, {}", self.classes.join(", "))?,
         }
         for s in &self.splits {
             let Extent { min, median, max } = s.height;
-            println!(
+            out!(
                 "{}: {} images, height {min} to {max} (median {median}), width {} to {} (median {})",
-                s.split, s.n, s.width.min, s.width.max, s.width.median
-            );
+                s.split,
+                s.n,
+                s.width.min,
+                s.width.max,
+                s.width.median
+            )?;
             for file in &s.unreadable {
-                println!("  unreadable: {}", file.reason);
+                out!("  unreadable: {}", file.reason)?;
             }
             for file in &s.skipped {
-                println!("  skipped {}: {}", file.path, file.reason);
+                out!("  skipped {}: {}", file.path, file.reason)?;
             }
         }
         for file in &self.skipped {
-            println!("skipped {}: {}", file.path, file.reason);
+            out!("skipped {}: {}", file.path, file.reason)?;
         }
         for sentence in self.duplicates.iter().chain(&self.headers.sentences()) {
-            println!("{sentence}");
+            out!("{sentence}")?;
         }
         if self.task == Task::Regression {
-            println!("split\tn\tminimum\tmedian\tmaximum");
+            out!("split\tn\tminimum\tmedian\tmaximum")?;
             for s in &self.splits {
                 if let Some(Values { n, min, median, max }) = s.values {
-                    println!("{}\t{n}\t{min}\t{median}\t{max}", s.split);
+                    out!("{}\t{n}\t{min}\t{median}\t{max}", s.split)?;
                 }
             }
-            return;
+            return Ok(());
         }
         let header: Vec<&str> = self.splits.iter().map(|s| s.split).collect();
-        println!("{label}\t{}", header.join("\t"));
+        out!("{label}\t{}", header.join("\t"))?;
         for (i, class) in self.classes.iter().enumerate() {
             let counts: Vec<String> = self.splits.iter().map(|s| s.per_class[i].to_string()).collect();
-            println!("{class}\t{}", counts.join("\t"));
+            out!("{class}\t{}", counts.join("\t"))?;
         }
+        Ok(())
     }
 }
 

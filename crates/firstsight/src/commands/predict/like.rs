@@ -48,10 +48,10 @@ pub(super) fn run(
         Ok(())
     })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&best)?);
+        out!("{}", serde_json::to_string_pretty(&best)?)?;
     } else {
         for Similar { image, similarity } in &best {
-            println!("{similarity:.4}  {}", image.display());
+            out!("{similarity:.4}  {}", image.display())?;
         }
     }
     complete

@@ -1,7 +1,5 @@
 //! Where rows go: to standard output, or to a file that can be gone on with.
 
-use std::io::Write as _;
-
 use anyhow::Result;
 use firstsight_data::{ParquetColumn, ParquetTable, Sample};
 use firstsight_transfer::training::evaluation_batch;
@@ -9,6 +7,7 @@ use firstsight_transfer::{Classifier, RowFile, RowFormat, csv_row, files};
 use serde::Serialize;
 
 use super::Args;
+use crate::stdio;
 
 pub(super) struct Output {
     sink: Sink,
@@ -92,11 +91,7 @@ impl Output {
     fn row(&mut self, row: &[u8]) -> Result<()> {
         match &mut self.sink {
             Sink::Lines(file) => file.push(row)?,
-            Sink::Stdout => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(row)?;
-                out.flush()?;
-            }
+            Sink::Stdout => stdio::write(row)?,
             // Its rows are cells.
             Sink::Parquet(_) => {}
         }

@@ -8,7 +8,7 @@ use firstsight_transfer::{Classifier, RowFormat, TaskAnswerJson};
 use super::json_rows::JsonRows;
 use super::output::Output;
 use super::{Args, Tally};
-use crate::context::Context;
+use crate::{context::Context, stdio::OutputError};
 
 /// Prints the labels or the number of each image.
 pub(super) fn run(
@@ -48,7 +48,7 @@ enum Rows {
 impl Rows {
     fn begin(args: &Args, classifier: &Classifier, images: &[Sample]) -> Result<Self> {
         if args.json {
-            return Ok(Self::Json(JsonRows::begin()));
+            return Ok(Self::Json(JsonRows::begin()?));
         }
         if args.jsonl.is_some() {
             return Ok(Self::JsonLines(Output::begin(args, RowFormat::JsonLines, classifier, images)?));
@@ -74,7 +74,7 @@ impl Rows {
 
     fn print(&mut self, row: &TaskRow) -> Result<()> {
         match self {
-            Self::Text => text(row),
+            Self::Text => text(row)?,
             Self::Csv(output, n) => {
                 let mut cells = row.answer.as_ref().map(cells).unwrap_or_default();
                 cells.resize(*n, String::new());
@@ -92,10 +92,7 @@ impl Rows {
     fn end(self) -> Result<()> {
         match self {
             Self::Text => Ok(()),
-            Self::Json(rows) => {
-                rows.end();
-                Ok(())
-            }
+            Self::Json(rows) => rows.end(),
             Self::Csv(output, _) | Self::JsonLines(output) => output.end(),
         }
     }
@@ -114,21 +111,22 @@ fn cells(answer: &TaskAnswer) -> Vec<String> {
 }
 
 /// Labels that the image has are marked by `+`; the most probable stand first.
-fn text(row: &TaskRow) {
-    println!("{}", row.image.display());
+fn text(row: &TaskRow) -> Result<(), OutputError> {
+    out!("{}", row.image.display())?;
     if let Some(note) = &row.note {
-        println!("  {note}");
+        out!("  {note}")?;
     }
     match &row.answer {
-        Err(error) => println!("  not read: {error}"),
-        Ok(TaskAnswer::Value { label, value }) => println!("  {value}  {label}"),
+        Err(error) => out!("  not read: {error}")?,
+        Ok(TaskAnswer::Value { label, value }) => out!("  {value}  {label}")?,
         Ok(TaskAnswer::Labels { labels }) => {
             let mut labels: Vec<&LabelAnswer> = labels.iter().collect();
             labels.sort_by(|a, b| b.probability.total_cmp(&a.probability));
             for LabelAnswer { label, probability, threshold, present } in labels {
                 let mark = if *present { '+' } else { '-' };
-                println!("  {mark} {probability:.4}  {label} (threshold {threshold:.4})");
+                out!("  {mark} {probability:.4}  {label} (threshold {threshold:.4})")?;
             }
         }
     }
+    Ok(())
 }

@@ -51,10 +51,10 @@ pub(super) fn take_over(
         SamplerName::Random => "the random sampler does not look at them",
     };
     if !taken.is_empty() {
-        eprintln!("taken over from {from}: trials {}; {use_of_them}", taken.join(", "));
+        log!("taken over from {from}: trials {}; {use_of_them}", taken.join(", "));
     }
     if !left_out.is_empty() {
-        eprintln!("left out: trials {}", left_out.join(", "));
+        log!("left out: trials {}", left_out.join(", "));
     }
     Ok(())
 }

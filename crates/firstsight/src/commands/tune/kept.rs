@@ -73,7 +73,7 @@ pub(super) fn take_up(study: &Study, out: &Path, numbers: &[usize]) -> Result<()
                 bail!("--take-up {number}: {} holds no checkpoint", path(out, number).display())
             }
             Some(_) if trials.iter().any(|other| continues(other) == Some(number)) => {
-                eprintln!("trial {number} is taken up already");
+                log!("trial {number} is taken up already");
             }
             Some(trial) => {
                 let attrs = BTreeMap::from([
@@ -81,7 +81,7 @@ pub(super) fn take_up(study: &Study, out: &Path, numbers: &[usize]) -> Result<()
                     (TAKEN_UP.to_owned(), Value::Bool(true)),
                 ]);
                 let new = study.enqueue_with(trial.params_json(), attrs)?;
-                eprintln!("trial {number} goes on as trial {new}");
+                log!("trial {number} goes on as trial {new}");
             }
         }
     }

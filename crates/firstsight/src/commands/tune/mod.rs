@@ -224,7 +224,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let finished = || Ok::<_, firstsight_hpo::Error>(study.trials()?.iter().filter(of_use).count());
     let before = finished()?;
     if before > 0 {
-        eprintln!("{} holds {before} finished trials", args.study);
+        log!("{} holds {before} finished trials", args.study);
     }
     let started = Instant::now();
     let progress = SearchProgress::new(before, args.trials);
@@ -272,7 +272,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         None => Ok(()),
         Some(file) => page(work, &trials, (best.as_deref(), &front), started.elapsed())
             .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
-            .map(|()| eprintln!("{}", file.display())),
+            .map(|()| log!("{}", file.display())),
     };
     if args.json {
         let document = TuneJson {
@@ -283,7 +283,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             trials: trials.iter().map(|trial| (&**trial).into()).collect(),
             files: subject.provenance().map(|provenance| &provenance.files),
         };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     }
     if interrupted {
         let how = match &args.storage {
@@ -309,7 +309,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if args.json {
         return written;
     }
-    println!("best: trial {}, {}", best.number, goal.shown(&best.values));
+    say!("best: trial {}, {}", best.number, goal.shown(&best.values));
     let settings = space.replay(&best)?;
     let usual = if fine_tunes || args.space.is_some() {
         None
@@ -318,18 +318,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     };
     match &usual {
         Some(Training { model, record, .. }) => {
-            println!(
-                "learning rate {}, batch size {}, model {model}",
-                record.learning_rate, record.batch_size
-            );
+            say!("learning rate {}, batch size {}, model {model}", record.learning_rate, record.batch_size);
         }
-        None => best.params.iter().for_each(|param| println!("{} = {}", param.name, param.value())),
+        None => best.params.iter().for_each(|param| say!("{} = {}", param.name, param.value())),
     }
     let name = context.command.get_name();
     match (kept, usual) {
-        (Some(kept), _) => println!("to use it: {name} predict --run {:?} IMAGE", kept.display()),
-        (None, Some(training)) => println!("to train it: {}", train_command(args, &training, context)),
-        (None, None) => println!("to keep it as a run: the same command with --out DIR"),
+        (Some(kept), _) => say!("to use it: {name} predict --run {:?} IMAGE", kept.display()),
+        (None, Some(training)) => say!("to train it: {}", train_command(args, &training, context)),
+        (None, None) => say!("to keep it as a run: the same command with --out DIR"),
     }
     written
 }
@@ -348,16 +345,16 @@ fn keep_front(front: &[Arc<FrozenTrial>], work: Work<'_>) -> Result<()> {
         return Ok(());
     }
     let trials = if front.len() == 1 { "trial" } else { "trials" };
-    println!("Pareto front: {} {trials}", front.len());
+    say!("Pareto front: {} {trials}", front.len());
     for trial in front {
-        println!("trial {}: {} ({})", trial.number, goal.shown(&trial.values), objectives::settings(trial));
+        say!("trial {}: {} ({})", trial.number, goal.shown(&trial.values), objectives::settings(trial));
     }
     let name = context.command.get_name();
     match (&args.out, front) {
         (Some(out), [first, ..]) => {
-            println!("to use one: {name} predict --run {:?} IMAGE", folder(out, first).display());
+            say!("to use one: {name} predict --run {:?} IMAGE", folder(out, first).display());
         }
-        _ => println!("to keep them as runs: the same command with --out DIR"),
+        _ => say!("to keep them as runs: the same command with --out DIR"),
     }
     Ok(())
 }
