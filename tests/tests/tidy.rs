@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The arrows of the house, and no others.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("firstsight-ops", &[]),
     ("firstsight-data", &[]),
     ("firstsight-hpo", &[]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
         &["firstsight-models", "firstsight-train", "firstsight-data", "firstsight-report"],
     ),
     ("firstsight-export", &["firstsight-ops", "firstsight-data", "firstsight-models", "firstsight-transfer"]),
+    ("firstsight-log", &["firstsight-train", "firstsight-transfer"]),
     (
         "firstsight-serve",
         &[
@@ -52,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
         &[
             "firstsight-data",
             "firstsight-export",
+            "firstsight-log",
             "firstsight-models",
             "firstsight-train",
             "firstsight-hpo",

@@ -115,7 +115,7 @@ pub(crate) fn config() -> Result<HubConfig> {
 }
 
 /// The certificate authorities that the variables of OpenSSL, Python's `requests` and curl name, or else this machine's.
-fn authorities() -> Result<Authorities> {
+pub(crate) fn authorities() -> Result<Authorities> {
     let files = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(variable).into_iter().flatten();
     let folders = variable("SSL_CERT_DIR");
     let folders = folders.iter().flat_map(std::env::split_paths).filter(|path| !path.as_os_str().is_empty());
@@ -127,7 +127,7 @@ fn authorities() -> Result<Authorities> {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -136,7 +136,7 @@ fn is_true(value: &str) -> bool {
 }
 
 /// The proxy that is set for the endpoint's scheme, unless NO_PROXY names its host.
-fn proxy(endpoint: &str) -> Option<String> {
+pub(crate) fn proxy(endpoint: &str) -> Option<String> {
     let (scheme, rest) = endpoint.split_once("://")?;
     let host = rest.split(['/', ':']).next()?;
     let excluded = either("NO_PROXY").is_some_and(|list| {

@@ -16,6 +16,7 @@ mod exit;
 mod hub;
 mod interrupt;
 mod json;
+mod logs;
 mod memory;
 mod network;
 mod output;

@@ -47,6 +47,7 @@ pub fn fit(
         epochs: config.epochs.saturating_sub(restarted),
         steps_per_epoch: train.n_batches().div_ceil(config.accumulation_steps.max(1)),
     };
+    let mut lr = config.optimizer.lr();
     while callbacks.stopped.is_none() && history.epochs.len() < config.epochs {
         let epoch = history.epochs.len();
         callbacks.tell(|callback| callback.on_epoch_begin(&vars))?;
@@ -63,6 +64,7 @@ pub fn fit(
             let gradients = accumulation.add(gradients, outputs.dim(0)?, is_last)?;
             if let Some(gradients) = &gradients {
                 let lr_scale = config.schedule.lr_scale(optimizer.steps(), length);
+                lr = config.optimizer.lr() * lr_scale;
                 optimizer.step_scaled(gradients, lr_scale, config.clip_norm)?;
             }
             let step = gradients.map(|_| optimizer.steps());
@@ -81,7 +83,8 @@ pub fn fit(
             let mut state = SavedState::new();
             callbacks.notify(|callback| {
                 let (history, vars, optimizer) = (&history.epochs, &vars, &optimizer);
-                let flow = callback.on_epoch_end(&EpochEnd { history, vars, optimizer, state: &state })?;
+                let flow =
+                    callback.on_epoch_end(&EpochEnd { history, vars, optimizer, lr, state: &state })?;
                 callback.save_state(&mut state);
                 Ok(flow)
             })?;

@@ -170,13 +170,16 @@ impl RunFolder {
         self.has_checkpoint() || self.weights().exists()
     }
 
-    /// Whether the folder holds nothing, or an empty folder of checkpoints.
+    /// Whether the folder holds nothing but an empty folder of checkpoints and logs.
     fn is_blank(&self) -> bool {
         let names = |folder: &Path| -> Vec<std::ffi::OsString> {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             entries.map(|entry| entry.file_name()).collect()
         };
-        names(&self.path).iter().all(|name| name == "checkpoint") && names(&self.checkpoint()).is_empty()
+        names(&self.path)
+            .iter()
+            .all(|name| ["checkpoint", "tensorboard", "mlflow.json"].iter().any(|known| name == known))
+            && names(&self.checkpoint()).is_empty()
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {
@@ -240,7 +243,11 @@ impl RunFolder {
     }
 
     /// The content of `metrics.json`.
-    pub(crate) fn read_metrics(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Config`] for a file that is no JSON object.
+    pub fn read_metrics(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
         files::read_object(&self.metrics())
     }
 

@@ -279,6 +279,34 @@ impl Training {
         resume: bool,
         runtime: &Runtime,
     ) -> Result<Trained<E>> {
+        self.run_with(splits, run, resume, None, runtime)
+    }
+
+    /// As [`run_task`](Self::run_task), with a callback that observes the training and may stop it. It is told of each epoch before the
+    /// run folder has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run_task`](Self::run_task).
+    pub fn run_observed<E: TaskEvaluation>(
+        &self,
+        splits: &DecodedSplits,
+        run: &RunFolder,
+        resume: bool,
+        observer: &mut dyn Callback,
+        runtime: &Runtime,
+    ) -> Result<Trained<E>> {
+        self.run_with(splits, run, resume, Some(observer), runtime)
+    }
+
+    fn run_with<E: TaskEvaluation>(
+        &self,
+        splits: &DecodedSplits,
+        run: &RunFolder,
+        resume: bool,
+        observer: Option<&mut dyn Callback>,
+        runtime: &Runtime,
+    ) -> Result<Trained<E>> {
         check_task::<E>(splits.train.targets())?;
         let started = Instant::now();
         let images = splits.provenance.as_ref().map(|provenance| &provenance.splits);
@@ -319,6 +347,9 @@ impl Training {
             let mut stop_on_nan = StopOnNan;
             let mut callbacks: Vec<&mut dyn Callback> =
                 vec![&mut stop_on_nan, &mut recorder, &mut interrupt, &mut early_stopping];
+            if let Some(observer) = observer {
+                callbacks.push(observer);
+            }
             if is_root {
                 callbacks.push(&mut csv);
             }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
+use firstsight_log::TrainingLog;
 use firstsight_models::SaveDtype;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
@@ -12,6 +13,7 @@ use crate::{
     context::Context,
     data::{DataArgs, ResumeFrom, keeps},
     hub,
+    logs::{self, LogArgs, setting},
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, Backbone, InputSize},
@@ -84,6 +86,8 @@ pub struct Args {
     /// Resume from the checkpoint in the run folder
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -146,9 +150,41 @@ fn fine_tune_all<E: TaskEvaluation>(
     runtime: &Runtime,
 ) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), pretrained.model.name, work)?;
+    let targets = args.log.targets()?;
     work.train(&out, (args.resume, ResumeFrom::Weights), runtime, |splits, run, resume| {
-        fine_tune::<E>(settings, pretrained, splits, run, resume, runtime)
+        let log =
+            TrainingLog::new(&targets, (run, resume), args.logged(settings, pretrained, splits), runtime);
+        logs::observed(log, |log| fine_tune::<E>(settings, pretrained, splits, (run, resume, log), runtime))
     })
+}
+
+impl Args {
+    /// The settings that logs have.
+    fn logged(
+        &self,
+        settings: &FineTuning,
+        pretrained: &Pretrained,
+        splits: &Splits,
+    ) -> Vec<(String, String)> {
+        let (_, height, width) = pretrained.input.input_size;
+        let (height, width) = settings.input_size.unwrap_or((height, width));
+        let mut logged = vec![
+            setting("command", "fine-tune"),
+            setting("data", self.data.path().display()),
+            setting("network", pretrained.model.name),
+            setting("weights", &pretrained.origin),
+            setting("preset", settings.preset.name()),
+            setting("input", format!("{height}x{width}")),
+            setting("class_balanced", settings.class_balanced),
+            setting("update_statistics", settings.update_statistics),
+            setting("augmentation", settings.augmentation),
+            setting("seed", settings.seed),
+            setting("split_seed", splits.config.seed),
+        ];
+        logged.extend(settings.unfreeze_from.iter().map(|block| setting("unfreeze_from", block)));
+        logged.extend(settings.batch_size.map(|size| setting("batch_size", size)));
+        logged
+    }
 }
 
 /// Fine-tunes a run, and returns its validation images.
@@ -156,11 +192,10 @@ fn fine_tune<E: TaskEvaluation>(
     settings: &FineTuning,
     pretrained: &Pretrained,
     splits: &Splits,
-    run: &RunFolder,
-    resume: bool,
+    (run, resume, log): (&RunFolder, bool, &mut TrainingLog<'_>),
     runtime: &Runtime,
 ) -> Result<E> {
-    let result = settings.fit_task::<E>(pretrained, splits, Some((run, resume)), runtime)?;
+    let result = settings.fit_observed::<E>(pretrained, splits, Some((run, resume)), log, runtime)?;
     if !runtime.is_root() {
         return Ok(result.val);
     }

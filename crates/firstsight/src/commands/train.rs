@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use firstsight_data::{InputSpec, OnError, Task};
+use firstsight_log::TrainingLog;
 use firstsight_models::{ModelInfo, SaveDtype};
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
@@ -13,6 +14,7 @@ use crate::{
     augmentation,
     context::Context,
     data::{DataArgs, ResumeFrom, keeps},
+    logs::{self, LogArgs, setting},
     reading::ReadingArgs,
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
@@ -62,6 +64,8 @@ pub struct Args {
     /// Resume from the checkpoint in the run folder
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -95,9 +99,35 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 
 fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, context: &Context) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), args.model.name, work)?;
+    let targets = args.log.targets()?;
     work.train(&out, (args.resume, ResumeFrom::Checkpoint), &context.runtime, |splits, run, resume| {
-        train::<E>(args, plan, splits, run, resume, context)
+        let settings = args.logged(plan, splits);
+        let log = TrainingLog::new(&targets, (run, resume), settings, &context.runtime);
+        logs::observed(log, |log| train::<E>(args, plan, splits, (run, resume, log), context))
     })
+}
+
+impl Args {
+    /// The settings that logs have.
+    fn logged(&self, plan: &Training, splits: &Splits) -> Vec<(String, String)> {
+        let (channels, height, width) = plan.input.input_size;
+        let TrainingRecord { seed, split_seed, batch_size, shards, learning_rate, augmentation } =
+            plan.record;
+        vec![
+            setting("command", "train"),
+            setting("data", self.data.path().display()),
+            setting("network", plan.model.name),
+            setting("input", format!("{height}x{width}x{channels}")),
+            setting("training_images", splits.train.len()),
+            setting("batch_size", batch_size),
+            setting("shards", shards),
+            setting("learning_rate", learning_rate),
+            setting("patience", plan.patience),
+            setting("augmentation", augmentation),
+            setting("seed", seed),
+            setting("split_seed", split_seed),
+        ]
+    }
 }
 
 /// Trains a run, and returns its validation images.
@@ -105,8 +135,7 @@ fn train<E: TaskEvaluation>(
     args: &Args,
     plan: &Training,
     splits: &Splits,
-    run: &RunFolder,
-    resume: bool,
+    (run, resume, log): (&RunFolder, bool, &mut TrainingLog<'_>),
     context: &Context,
 ) -> Result<E> {
     plan.check(splits, run, resume, &context.runtime)?;
@@ -119,7 +148,7 @@ fn train<E: TaskEvaluation>(
         on_error,
         &context.runtime,
     )?;
-    let trained = plan.run_task::<E>(&splits, run, resume, &context.runtime)?;
+    let trained = plan.run_observed::<E>(&splits, run, resume, log, &context.runtime)?;
     if !context.runtime.is_root() {
         return Ok(trained.val);
     }

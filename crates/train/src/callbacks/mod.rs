@@ -133,6 +133,8 @@ pub struct EpochEnd<'a> {
     pub vars: &'a [(String, Var)],
     /// The optimizer after the epoch.
     pub optimizer: &'a Optimizer,
+    /// The learning rate of the epoch's last step, which groups of variables may scale.
+    pub lr: f64,
     /// The tensors that the callbacks before this one have saved.
     pub state: &'a SavedState,
 }

@@ -55,6 +55,11 @@ impl Authorities {
         Ok(Self { certificates: Some(Arc::new(certificates)) })
     }
 
+    /// The certificates in DER, or `None` for Mozilla's.
+    pub fn der(&self) -> Option<&[Vec<u8>]> {
+        self.certificates.as_deref().map(Vec::as_slice)
+    }
+
     pub(super) fn roots(&self) -> RootCerts {
         match &self.certificates {
             None => RootCerts::WebPki,
