@@ -59,6 +59,24 @@ fn features_are_written_for_other_programs() {
     assert_eq!(lines.len(), 7);
     assert!(lines[1].contains("0.png") && lines[6].contains("5.png"), "{names}");
 
+    let output = cli(here, &["embed", "--run", "run", "photos", "--out", "all.npy", "--map", "map.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    let page = std::fs::read_to_string(here.join("map.html")).unwrap();
+    assert!(page.contains("6 images") && page.contains("principal components"), "{page}");
+    let map = [
+        "embed",
+        "--run",
+        "run",
+        "photos/2.png",
+        "photos/5.png",
+        "--out",
+        "two.npy",
+        "--map",
+        "photos/2.png",
+    ];
+    refuses(here, &map, &["photos/2.png"]);
+    refuses(here, &[&map[..8], &["two.html"]].concat(), &["three or more that differ", "2 images"]);
+
     let output = cli(here, &["embed", "--run", "run", "photos", "--out", "all.parquet"]);
     assert_eq!(output.status.code(), Some(1));
     let file = std::fs::File::open(here.join("all.parquet")).unwrap();

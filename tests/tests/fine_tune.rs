@@ -44,6 +44,8 @@ fn a_quick_run_evaluates_and_predicts() {
     for file in ["model.safetensors", "config.json", "history.csv", "metrics.json", "report.html"] {
         assert!(here.join("run").join(file).is_file(), "{file} is missing");
     }
+    let page = std::fs::read_to_string(here.join("run/report.html")).unwrap();
+    assert!(page.contains("The validation images by the two directions"), "the map");
     let metrics = json(&here.join("run/metrics.json"));
     assert!(metrics["val"]["accuracy"].as_f64().unwrap() >= 0.8, "{metrics}");
     assert_eq!(metrics["trained_params"], 2 * 1280 + 2);

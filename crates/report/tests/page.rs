@@ -312,3 +312,25 @@ fn a_scatter_plot_shows_where_both_values_are_equal() {
     assert!(!corners.is_empty());
     assert!(corners.iter().all(|[x1, y1, x2, y2]| x1 < x2 && y1 > y2), "{corners:?}");
 }
+
+#[test]
+fn a_scatter_plot_circles_points() {
+    let points = vec![(1.0, 2.0), (3.0, 2.5), (2.0, f64::NAN)];
+    let chart = Scatter::new("x", "y")
+        .series(Series::new("images", points.clone()))
+        .circled("wrong", points[1..].to_vec());
+    let mut report = Report::new("t");
+    report.section(None, "s").figure(Figure::new(chart, "", ""));
+    let html = report.to_html();
+    assert!(html.contains("circled: wrong"), "it is described");
+    let circles: Vec<_> = elements(&html)
+        .into_iter()
+        .filter(|(name, attributes)| {
+            name == "path" && attributes.contains(&("class".into(), "circle".into()))
+        })
+        .map(|(_, attributes)| {
+            attributes.iter().find(|(name, _)| name == "d").unwrap().1.matches('M').count()
+        })
+        .collect();
+    assert_eq!(circles, [1, 1], "wide and narrow, without the point that is nowhere");
+}

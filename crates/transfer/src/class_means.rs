@@ -8,7 +8,7 @@ use firstsight_models::ImageClassifier;
 use firstsight_train::{Inference, PackedWeights};
 
 use crate::training::evaluation_batch;
-use crate::{FeatureConfig, FeatureView, Features, Result, Runtime, features};
+use crate::{FeatureConfig, FeatureMap, FeatureView, Features, Result, Runtime, features};
 
 /// Training images that the means are taken from, at most, in all and by class.
 const IMAGES: usize = 2000;
@@ -24,6 +24,17 @@ const VALUES: usize = 1 << 22;
 pub struct ClassMeans {
     /// (K, F), rows of length 1.
     pub(crate) rows: Tensor,
+    /// The map of the features that the means are of. A run does not keep it.
+    pub(crate) map: Option<FeatureMap>,
+}
+
+/// Where images are among the features of the training images.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// The distance of each to the nearest class mean.
+    pub distances: Vec<f32>,
+    /// The place of each on the [map](FeatureMap), where there is one.
+    pub on_map: Vec<[f32; 2]>,
 }
 
 impl ClassMeans {
@@ -66,11 +77,12 @@ impl ClassMeans {
         if k * f > VALUES || n == 0 {
             return Ok(None);
         }
-        let rows = unit(&features.rows.narrow(0, 0, n)?)?;
+        let plain = features.rows.narrow(0, 0, n)?;
+        let (map, rows) = (FeatureMap::new(&plain)?, unit(&plain)?);
         let labels = Tensor::new(labels.as_slice(), rows.device())?;
         let sums = rows.zeros_like()?.narrow(0, 0, 1)?.broadcast_as((k, f))?.contiguous()?;
         let sums = sums.index_add(&labels, &rows, 0)?;
-        Ok(Some(Self { rows: unit(&sums)? }))
+        Ok(Some(Self { rows: unit(&sums)?, map }))
     }
 
     /// The distance of each row of features (B, F), (B,).
@@ -104,12 +116,12 @@ fn some_of_each(labels: &[u32], n_classes: usize) -> Vec<usize> {
     of_class.into_iter().flat_map(some).collect()
 }
 
-/// A network that notes the distances of its inputs on the way.
+/// A network that notes the places of its inputs on the way.
 pub(crate) struct Measuring<'a> {
     network: &'a ImageClassifier,
     packed: &'a PackedWeights,
     means: Option<&'a ClassMeans>,
-    distances: RefCell<Vec<f32>>,
+    places: RefCell<Places>,
 }
 
 impl<'a> Measuring<'a> {
@@ -118,12 +130,12 @@ impl<'a> Measuring<'a> {
         packed: &'a PackedWeights,
         means: Option<&'a ClassMeans>,
     ) -> Self {
-        Self { network, packed, means, distances: RefCell::default() }
+        Self { network, packed, means, places: RefCell::default() }
     }
 
-    /// The distances so far, if there are class means.
-    pub(crate) fn into_distances(self) -> Option<Vec<f32>> {
-        self.means.map(|_| self.distances.into_inner())
+    /// The places so far, if there are class means.
+    pub(crate) fn into_places(self) -> Option<Places> {
+        self.means.map(|_| self.places.into_inner())
     }
 }
 
@@ -132,7 +144,11 @@ impl ModuleT for Measuring<'_> {
     fn forward_t(&self, xs: &Tensor, train: bool) -> candle_core::Result<Tensor> {
         let features = Inference::in_pool(self.network.backbone(), self.packed).forward(xs)?;
         if let Some(means) = self.means {
-            self.distances.borrow_mut().extend(means.distances(&features)?);
+            let mut places = self.places.borrow_mut();
+            places.distances.extend(means.distances(&features)?);
+            if let Some(map) = &means.map {
+                places.on_map.extend(map.place(&features)?);
+            }
         }
         self.network.classify(&features, train)
     }

@@ -430,7 +430,7 @@ impl Classifier {
         let measuring =
             Measuring::new(&self.network, &self.packed, means.and_then(|reject| reject.means.as_ref()));
         let raw = predict(&measuring, &in_order(images, &self.input, &self.device)?)?;
-        let distances = measuring.into_distances();
+        let distances = measuring.into_places().map(|places| places.distances);
         let distance = |i: usize| distances.as_ref().map(|distances| distances[i]);
         Ok((0..raw.len()).map(|i| raw.row(i).iter().copied().chain(distance(i)).collect()).collect())
     }

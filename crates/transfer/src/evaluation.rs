@@ -20,6 +20,8 @@ pub struct Evaluation {
     pub predictions: Predictions,
     /// Each image's distance to the nearest class mean, where there are means.
     pub distances: Option<Vec<f32>>,
+    /// Each image's place on the [map](crate::FeatureMap) of the training images' features; empty where there is none.
+    pub on_map: Vec<[f32; 2]>,
     /// The temperature of the calibrated probabilities, where there is one.
     pub temperature: Option<f64>,
 }

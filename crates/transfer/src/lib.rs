@@ -13,6 +13,7 @@ mod cross_validation;
 mod embedding;
 mod error;
 mod evaluation;
+mod feature_map;
 mod features;
 mod figures;
 pub mod files;
@@ -39,7 +40,7 @@ mod transfer_model;
 
 pub use answer_json::{AnswerJson, TaskAnswerJson};
 pub use card::{CardSettings, model_card, published_files};
-pub use class_means::ClassMeans;
+pub use class_means::{ClassMeans, Places};
 pub use classifier::{Answer, Classifier, DecodedFile, PredictOptions, Prediction, Row};
 pub use comparison::{ComparedRun, Comparison, Difference};
 pub use config::{HubModelConfig, RunConfig, TrainingRecord};
@@ -47,6 +48,7 @@ pub use cross_validation::{CrossValidated, Fold, Pooled, Spread, Tally, cross_va
 pub use embedding::{EmbeddingRow, Likeness};
 pub use error::{Error, Result, Smaller};
 pub use evaluation::Evaluation;
+pub use feature_map::{FeatureMap, MappedImages};
 pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{CalibratedFigures, ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;

@@ -153,7 +153,7 @@ impl Reject {
         if improbabilities.is_empty() {
             return Err(unusable(format!("it has no {IMPROBABILITIES}")));
         }
-        let means = tensors.remove(MEANS).map(|rows| ClassMeans { rows });
+        let means = tensors.remove(MEANS).map(|rows| ClassMeans { rows, map: None });
         match means.is_some() != distances.is_empty() {
             true => Ok(Self { means, improbabilities, distances }),
             false => Err(unusable(format!("it has only one of {DISTANCES} and {MEANS}"))),
@@ -223,7 +223,7 @@ mod tests {
         let scores: Vec<f32> = (1..=n).map(|i| i as f32 / 1000.0).collect();
         let rows = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
         Reject {
-            means: distances.then_some(ClassMeans { rows }),
+            means: distances.then_some(ClassMeans { rows, map: None }),
             improbabilities: scores.clone(),
             distances: if distances { scores } else { Vec::new() },
         }

@@ -3,6 +3,7 @@
 mod classes;
 mod confidence;
 mod files;
+mod map;
 mod mistakes;
 mod none_of_these;
 
@@ -17,6 +18,7 @@ use firstsight_report::{
 use firstsight_train::{Accuracy, Epoch, Metrics, Predictions, predict};
 
 pub use self::files::files;
+pub use self::map::places;
 pub(crate) use self::mistakes::LISTED;
 pub use self::mistakes::{mistakes, surest_mistakes};
 use crate::task::TaskEvaluation;
@@ -97,6 +99,10 @@ pub(crate) fn held_out_sections(
     let source = &format!("{source}, {name} images");
     let section = report.section(None, &format!("What it gets wrong: the {name} images"));
     mistakes(section, measured, root, source)?;
+    let means = reject.and_then(|reject| reject.means.as_ref());
+    if let Some(map) = means.and_then(|means| means.map.as_ref()).filter(|_| !measured.on_map.is_empty()) {
+        map::map(section, name, measured, map, source);
+    }
     classes::per_class(report.section(None, "Class by class"), measured);
     let section = report.section(None, "How far to trust its confidence");
     confidence::confidence(section, measured, source)?;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::answer::{LabelAnswer, TaskAnswer, TaskRow};
 pub use self::labels_evaluation::{LabelFigures, LabelsEvaluation, LabelsFigures};
 pub use self::value_evaluation::{ValueEvaluation, ValueFigures};
-use crate::class_means::Measuring;
+use crate::class_means::{Measuring, Places};
 use crate::report_sections::{self, ReferenceRow};
 use crate::training::{self, LOSS, in_order};
 use crate::{
@@ -246,17 +246,26 @@ pub trait TaskEvaluation: Debug + Sized {
         let communicator = &*runtime.communicator;
         if communicator.size() == 1 {
             let measured = Self::measure_batches(&measuring, &batches, images, target)?;
-            return Ok(measured.with_distances(measuring.into_distances()));
+            return Ok(measured.with_places(measuring.into_places()));
         }
         let outputs = OutputBatches::new(&measuring, &batches, communicator)?;
-        let distances = measuring.into_distances();
-        let distances = distances.map(|own| outputs.gather(&own, communicator)).transpose()?;
-        Ok(Self::measure_batches(&PassThrough, &outputs, images, target)?.with_distances(distances))
+        let gather = |own: Places| -> Result<Places> {
+            let gather = |own: Vec<f32>| outputs.gather(&own, communicator);
+            let axis = |axis: usize| gather(own.on_map.iter().map(|place| place[axis]).collect());
+            // All processes have the same means.
+            let on_map = match means.is_some_and(|means| means.map.is_some()) {
+                true => axis(0)?.into_iter().zip(axis(1)?).map(|(x, y)| [x, y]).collect(),
+                false => Vec::new(),
+            };
+            Ok(Places { on_map, distances: gather(own.distances)? })
+        };
+        let places = measuring.into_places().map(gather).transpose()?;
+        Ok(Self::measure_batches(&PassThrough, &outputs, images, target)?.with_places(places))
     }
 
-    /// With each image's distance to the nearest class mean, for a task with classes.
+    /// With each image's place among the training images, for a task with classes.
     #[must_use]
-    fn with_distances(self, _: Option<Vec<f32>>) -> Self {
+    fn with_places(self, _: Option<Places>) -> Self {
         self
     }
 
@@ -366,11 +375,12 @@ impl TaskEvaluation for Evaluation {
     ) -> Result<Self> {
         let (metrics, predictions) =
             evaluate_and_predict(model, batches, &LOSS, training::metrics(images.classes().len()))?;
-        Ok(Self { images, metrics, predictions, distances: None, temperature: None })
+        Ok(Self { images, metrics, predictions, distances: None, on_map: Vec::new(), temperature: None })
     }
 
-    fn with_distances(self, distances: Option<Vec<f32>>) -> Self {
-        Self { distances, ..self }
+    fn with_places(self, places: Option<Places>) -> Self {
+        let (distances, on_map) = places.map(|places| (places.distances, places.on_map)).unzip();
+        Self { distances, on_map: on_map.unwrap_or_default(), ..self }
     }
 
     fn with_temperature(self, temperature: Option<f64>) -> Self {

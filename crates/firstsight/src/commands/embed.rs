@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firstsight_data::{NpyRows, OnError, ParquetCell, ParquetColumn, ParquetTable, Sample, scan_images_with};
-use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, csv_row, files};
+use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, MappedImages, csv_row, files};
 
 use crate::{
     context::Context,
@@ -21,6 +21,10 @@ pub struct Args {
     /// FILE.csv their names; a Parquet file has every image, its features as a list
     #[arg(long, value_parser = format, value_name = "FILE")]
     out: Out,
+    /// Also write a page with a map of the images: the two principal components of their features, colored by folder; of more than
+    /// 2000 images, of some evenly from among them
+    #[arg(long, value_name = "FILE.html")]
+    map: Option<PathBuf>,
     #[command(flatten)]
     table: TableArgs,
     /// Image files, folders, tables, Parquet files or tar shards of images
@@ -55,17 +59,27 @@ impl Out {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let names = args.out.path().with_extension("csv");
-    for file in [args.out.path(), &names] {
+    for file in [args.out.path(), &names].into_iter().chain(args.map.as_deref()) {
         output::check_apart(file, &args.images)?;
     }
-    files::check_writable(args.out.path())?;
+    for file in [args.out.path()].into_iter().chain(args.map.as_deref()) {
+        files::check_writable(file)?;
+    }
     let classifier = args.network.open(context)?;
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
     let mut file = File::create(&args.out, &classifier)?;
     let on_error = args.network.reading.on_error(OnError::Skip);
-    let unreadable = embed(&classifier, found.samples, on_error, context, |row| file.push(row))?;
+    let mut mapped = args.map.as_ref().map(|_| MappedImages::default());
+    let unreadable = embed(&classifier, found.samples, on_error, context, |row| {
+        mapped.iter_mut().for_each(|mapped| mapped.push(row));
+        file.push(row)
+    })?;
     file.finish()?;
+    if let (Some(mapped), Some(path)) = (mapped, &args.map) {
+        let images: Vec<String> = args.images.iter().map(|path| path.display().to_string()).collect();
+        mapped.report(&images.join(", "))?.write(path)?;
+    }
     unreadable
 }
 

@@ -1,7 +1,7 @@
 //! Scatter plots.
 
 use super::scale::{Axis, Scale, say_empty, x_axis, y_axis};
-use super::svg::{Anchor, Area, Canvas, Swatch, WIDE, legend, mark, series_class};
+use super::svg::{Anchor, Area, Canvas, Swatch, WIDE, circle, legend, mark, series_class};
 use super::{Series, list};
 
 /// Points, each series with a color and a shape of its own.
@@ -17,12 +17,13 @@ pub struct Scatter {
     y: Axis,
     series: Vec<Series>,
     identity: Option<String>,
+    circled: Option<(String, Vec<(f64, f64)>)>,
 }
 
 impl Scatter {
     /// A chart with no points yet.
     pub fn new(x: impl Into<Axis>, y: impl Into<Axis>) -> Self {
-        Self { x: x.into(), y: y.into(), series: Vec::new(), identity: None }
+        Self { x: x.into(), y: y.into(), series: Vec::new(), identity: None, circled: None }
     }
 
     /// Adds points.
@@ -34,6 +35,12 @@ impl Scatter {
     /// Draws the line on which x and y are equal, called `label`. Both axes then have the same range, that of all values.
     pub fn identity(mut self, label: impl Into<String>) -> Self {
         self.identity = Some(label.into());
+        self
+    }
+
+    /// Circles points, which are `what`.
+    pub fn circled(mut self, what: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        self.circled = Some((what.into(), points.into_iter().collect()));
         self
     }
 
@@ -62,6 +69,10 @@ impl Scatter {
             .identity
             .as_ref()
             .map_or_else(String::new, |label| format!("; the line of equal values: {label}"))
+            + &self
+                .circled
+                .as_ref()
+                .map_or_else(String::new, |(what, points)| format!("; {} circled: {what}", points.len()))
     }
 
     pub(super) fn draw(&self, width: f64) -> Canvas {
@@ -98,6 +109,9 @@ impl Scatter {
                 .collect();
             canvas.path(&format!("point {}", series_class(i)), &marks);
         }
+        let circles = self.circled.iter().flat_map(|(_, points)| points);
+        let circles = circles.filter_map(|point| Some(circle((x.at(point.0)?, y.at(point.1)?))));
+        canvas.path("circle", &circles.collect::<String>());
         canvas
     }
 }

@@ -176,6 +176,11 @@ pub(super) fn mark(i: usize, (x, y): (f64, f64)) -> String {
     }
 }
 
+/// A circle around a point's mark.
+pub(super) fn circle((x, y): (f64, f64)) -> String {
+    format!("M{},{}a6,6 0 1 0 12,0a6,6 0 1 0 -12,0", coordinate(x - 6.0), coordinate(y))
+}
+
 /// The symbol of a series in a legend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Swatch {
