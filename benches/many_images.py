@@ -99,6 +99,7 @@ def main():
     parser.add_argument("--command", required=True)
     parser.add_argument("--images", type=int, required=True)
     parser.add_argument("--shards", action="store_true")
+    parser.add_argument("--weights", type=Path, help="a backbone, for the rows of fine-tune at 32 x 32 pixels")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="titles of rows")
     parser.add_argument("--keep", action="store_true", help="keep DIR, and take the images that are in it")
@@ -117,6 +118,10 @@ def main():
         ("evaluate --split all", [*cached, "evaluate", run, data, "--split", "all"]),
         ("predict --csv", [*cached, "predict", "--run", run, data, "--csv"]),
     ]
+    if args.weights:
+        tune = ["fine-tune", data, "--weights", args.weights, "--preset", "quick", "--input", "32x32x3"]
+        rows.append(("fine-tune quick", [*cached, *tune, "--out", args.dir / "tuned"]))
+        rows.append(("fine-tune quick, features from the cache", [*cached, *tune, "--out", args.dir / "tuned-again"]))
     print("| command | images | peak RssAnon, MB | seconds | images per second | seconds of processor time |")
     print("| --- | --- | --- | --- | --- | --- |")
     for title, command in rows:

@@ -11,7 +11,7 @@ use atomic_write_file::AtomicWriteFile;
 use memmap2::Mmap;
 
 use crate::files::{self, write_atomically_with};
-use crate::mapped::map;
+use crate::mapped::{MappedFile, map};
 
 /// Endings of the files that a cache holds. Others in the folder are nobody's concern here.
 const ENDINGS: [&str; 3] = ["images", "features", "hashes"];
@@ -117,6 +117,25 @@ impl CacheFolder {
         let now = FileTimes::new().set_modified(SystemTime::now());
         let _ = File::options().append(true).open(&path).and_then(|file| file.set_times(now));
         path
+    }
+
+    /// The file `name`, marked as used now and mapped; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, for a file that cannot be opened or mapped.
+    pub fn map(&self, name: &str) -> io::Result<Option<MappedFile>> {
+        match File::open(self.find(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => Ok(Some(MappedFile(map(&file?)?))),
+        }
+    }
+
+    /// Whether files of so many bytes in all may be kept: they are within the limit, and take no more than half of what the disk
+    /// has free.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let fits = |limit: u64| bytes <= limit;
+        self.limit.is_none_or(fits) && free(&self.path).is_none_or(|free| fits(free / 2))
     }
 
     /// Writes the file `name` of about `bytes` bytes, whole or not at all, and returns whether it did. What prevents it is

@@ -107,6 +107,8 @@ pub use labels::{Labels, Task};
 #[cfg(feature = "candle")]
 pub use loader::{Loader, LoaderConfig};
 #[cfg(feature = "decode")]
+pub use mapped::MappedFile;
+#[cfg(feature = "decode")]
 pub use mnist::Mnist;
 pub use normalize::Normalize;
 #[cfg(feature = "decode")]

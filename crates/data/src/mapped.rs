@@ -5,6 +5,16 @@ use std::io;
 
 use memmap2::Mmap;
 
+/// A file of a cache, mapped for reading. It lives until it is dropped, also where its name is gone by then.
+#[derive(Debug)]
+pub struct MappedFile(pub(crate) Mmap);
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Maps a file of the cache for reading.
 ///
 /// # Errors

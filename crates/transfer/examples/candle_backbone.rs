@@ -48,8 +48,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 1,
     };
     let head = Head::train(&train, &config, &mut |_, _| ())?;
-    let found: Vec<u32> = head.forward_t(&val.rows, false)?.argmax(1)?.to_vec1()?;
-    let right = found.iter().zip(val.labels.classes()).filter(|(a, b)| a == b).count();
+    let all: Vec<usize> = (0..val.n_images()).collect();
+    let (rows, labels) = val.select(&all, 1)?;
+    let found: Vec<u32> = head.forward_t(&rows, false)?.argmax(1)?.to_vec1()?;
+    let right = found.iter().zip(labels.classes()).filter(|(a, b)| a == b).count();
     println!("{model}: {right} of {} validation images", val.labels.len());
     Ok(())
 }

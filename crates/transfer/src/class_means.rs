@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use candle_core::{D, Module, ModuleT, Tensor};
-use firstsight_data::{ImageDataset, InputSpec, Labels};
+use candle_core::{D, DType, Module, ModuleT, Tensor};
+use firstsight_data::{Batches as _, ImageDataset, InputSpec, Labels};
 use firstsight_models::ImageClassifier;
 use firstsight_train::{Inference, PackedWeights};
 
+use crate::head::MEASURED;
 use crate::training::evaluation_batch;
 use crate::{FeatureConfig, FeatureMap, FeatureView, Features, Result, Runtime, features};
 
@@ -72,16 +73,17 @@ impl ClassMeans {
     ///
     /// Those of the tensor operations.
     pub fn of(features: &Features) -> Result<Option<Self>> {
-        let Labels::Class(labels) = &features.labels else { return Ok(None) };
+        let Labels::Class(_) = &features.labels else { return Ok(None) };
         let (n, k, f) = (features.n_images(), features.n_classes, features.n_features());
         if k * f > VALUES || n == 0 {
             return Ok(None);
         }
-        let plain = features.rows.narrow(0, 0, n)?;
-        let (map, rows) = (FeatureMap::new(&plain)?, unit(&plain)?);
-        let labels = Tensor::new(labels.as_slice(), rows.device())?;
-        let sums = rows.zeros_like()?.narrow(0, 0, 1)?.broadcast_as((k, f))?.contiguous()?;
-        let sums = sums.index_add(&labels, &rows, 0)?;
+        let mut sums = Tensor::zeros((k, f), DType::F32, features.device())?;
+        for batch in features.in_order(MEASURED)?.epoch(0) {
+            let batch = batch?;
+            sums = sums.index_add(&batch.labels, &unit(&batch.inputs)?, 0)?;
+        }
+        let map = FeatureMap::new(&features.select(&FeatureMap::some_of(n), 1)?.0)?;
         Ok(Some(Self { rows: unit(&sums)?, map }))
     }
 
@@ -162,7 +164,7 @@ mod tests {
 
     fn features(rows: &[[f32; 2]], labels: &[u32]) -> Features {
         let rows = Tensor::new(rows.as_flattened(), &Device::Cpu).unwrap().reshape((rows.len(), 2)).unwrap();
-        Features { rows, labels: Labels::Class(labels.to_vec()), n_classes: 2 }
+        Features::new(&rows, Labels::Class(labels.to_vec()), 2).unwrap()
     }
 
     #[test]

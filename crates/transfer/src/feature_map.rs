@@ -38,8 +38,8 @@ impl FeatureMap {
         if n < 3 || n_features < 2 {
             return Ok(None);
         }
-        let some: Vec<u32> = (0..n.min(IMAGES)).map(|i| (i * n / n.min(IMAGES)) as u32).collect();
-        let some = features.index_select(&Tensor::new(some, features.device())?, 0)?;
+        let some = Tensor::from_iter(Self::some_of(n).into_iter().map(|row| row as u32), features.device())?;
+        let some = features.index_select(&some, 0)?;
         let rows = some.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
         let mean = rows.mean_keepdim(0)?;
         let centered = rows.broadcast_sub(&mean)?;
@@ -66,6 +66,11 @@ impl FeatureMap {
             axes: here(axes)?,
             explained: [first / variance, second / variance],
         }))
+    }
+
+    /// The images of `n` that the directions are taken from.
+    pub(crate) fn some_of(n: usize) -> Vec<usize> {
+        (0..n.min(IMAGES)).map(|i| i * n / n.min(IMAGES)).collect()
     }
 
     /// The places (x, y) of features (B, F).

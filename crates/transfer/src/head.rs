@@ -1,16 +1,20 @@
 //! The last layer, trained on cached features, its penalty chosen by cross-validation.
 
-use candle_core::{Module as _, ModuleT, Tensor};
+use candle_core::{Device, Module as _, ModuleT, Tensor};
 use candle_nn::{Init, Linear};
-use firstsight_data::{Batches as _, Labels, Sampling, Task, TensorBatches, balanced};
+use firstsight_data::{Batches as _, Labels, Sampling, Task, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
     Accuracy, FitConfig, Loss, Metric, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate,
     fit,
 };
 
+use crate::features::Scaling;
 use crate::task::Target;
-use crate::{Error, Features, Result};
+use crate::{Error, FeatureBatches, Features, Result};
+
+/// Rows of features at a time when a last layer is measured.
+pub(crate) const MEASURED: usize = 4096;
 
 /// The settings of the last layer's training.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +110,7 @@ impl Head {
         let start = |&penalty| CrossValidation { penalty, loss: 0.0, accuracy: is_class.then_some(0.0) };
         let mut results: Vec<CrossValidation> = config.penalties.iter().map(start).collect();
         for (i, held_out) in folds.iter().enumerate() {
-            let rest: Vec<usize> = (0..features.n_images()).filter(|i| !held_out.contains(i)).collect();
+            let rest = others(held_out, features.n_images());
             let heads = train_each(features, &rest, &config.penalties, config)?;
             for (result, head) in results.iter_mut().zip(heads) {
                 let metrics = head.measure(features, held_out)?;
@@ -122,11 +126,10 @@ impl Head {
 
     /// Loss of some images in their first view, and accuracy where each has one class.
     fn measure(&self, features: &Features, images: &[usize]) -> Result<Metrics> {
-        let (rows, labels) = features.select(images, 1)?;
+        let labels = features.labels.subset(images);
         let loss = Target::of(&labels, features.n_classes).loss();
         let metrics: &[&dyn Metric] = if labels.task() == Task::SingleLabel { &[&Accuracy] } else { &[] };
-        let labels = labels.to_tensor(features.n_classes, rows.device())?;
-        let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
+        let batches = FeatureBatches::new(features, images, 1, MEASURED, Sampling::Sequential)?;
         Ok(evaluate(self, &batches, &*loss, metrics)?)
     }
 }
@@ -135,6 +138,13 @@ impl ModuleT for Head {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
         Linear::new(self.weight.clone(), Some(self.bias.clone())).forward(xs)
     }
+}
+
+/// The images of `n` that are not held out.
+pub(crate) fn others(held_out: &[usize], n: usize) -> Vec<usize> {
+    let mut is_held_out = vec![false; n];
+    held_out.iter().for_each(|&i| is_held_out[i] = true);
+    (0..n).filter(|&i| !is_held_out[i]).collect()
 }
 
 /// Folds of the images, at most one per image; stratified where each has one class.
@@ -190,16 +200,14 @@ pub(crate) fn train_each(
         }
         _ => images.to_vec(),
     };
-    let (rows, labels) = features.select(&images, features.n_views())?;
-    let scaling = Scaling::of(&rows)?;
-    let rows = scaling.apply(&rows)?;
-    let device = rows.device().clone();
-    let loss = Target::of(&labels, features.n_classes).loss();
-    let labels = labels.to_tensor(features.n_classes, &device)?;
+    let loss = Target::of(&features.labels.subset(&images), features.n_classes).loss();
+    let scaling = Scaling::of(features, &images);
     let order = Sampling::Shuffled { seed: config.seed };
-    let train = TensorBatches::new(rows, labels, config.batch_size, order)?;
+    let train = FeatureBatches::new(features, &images, features.n_views(), config.batch_size, order)?
+        .scaled(scaling.clone());
 
-    let params = Params::seeded(config.seed, &device);
+    let device = features.device();
+    let params = Params::seeded(config.seed, device);
     let shape = (features.n_classes, features.n_features());
     let mut layers = Vec::with_capacity(penalties.len());
     let mut groups = Vec::with_capacity(2 * penalties.len());
@@ -220,7 +228,12 @@ pub(crate) fn train_each(
     let fit_config = FitConfig::new(epochs, loss, OptimizerConfig::adam_torch(config.lr))
         .schedule(Schedule::WarmupCosine { warmup: 0.0, floor: 0.0 });
     fit(&model, &train, None, &fit_config, &mut [])?;
-    side_by_side.0.iter().zip(penalties).map(|(layer, penalty)| scaling.fold(layer, *penalty)).collect()
+    side_by_side
+        .0
+        .iter()
+        .zip(penalties)
+        .map(|(layer, penalty)| fold(&scaling, layer, *penalty, device))
+        .collect()
 }
 
 /// Layers on the same input: (B, F) to (B, n·K).
@@ -250,34 +263,13 @@ impl<L: Loss> Loss for SumOfLosses<L> {
     }
 }
 
-/// The mean of each feature, and one standard deviation for all, which are folded into the trained layer. A deviation per
-/// feature would amplify the features that are almost always 0.
-struct Scaling {
-    mean: Tensor,
-    deviation: f64,
-}
-
-impl Scaling {
-    fn of(rows: &Tensor) -> Result<Self> {
-        // Constant features stay 0 whatever they are divided by.
-        const SMALLEST: f64 = 1e-6;
-        let mean = rows.mean_keepdim(0)?;
-        let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
-        Ok(Self { mean, deviation: f64::from(variance).sqrt() + SMALLEST })
-    }
-
-    fn apply(&self, rows: &Tensor) -> Result<Tensor> {
-        Ok((rows.broadcast_sub(&self.mean)? / self.deviation)?)
-    }
-
-    /// W(x − m)/s + b = (W/s)x + (b − (W/s)m).
-    fn fold(&self, layer: &Linear, penalty: f64) -> Result<Head> {
-        let weight = (layer.weight().detach() / self.deviation)?;
-        let shift = weight.broadcast_mul(&self.mean)?.sum(1)?;
-        let bias = match layer.bias() {
-            Some(bias) => (bias.detach() - shift)?,
-            None => shift.neg()?,
-        };
-        Ok(Head { weight, bias, penalty, cross_validation: Vec::new() })
-    }
+/// A layer trained on scaled features as one for features without scaling: W(x − m)/s + b = (W/s)x + (b − (W/s)m).
+fn fold(scaling: &Scaling, layer: &Linear, penalty: f64, device: &Device) -> Result<Head> {
+    let weight = (layer.weight().detach() / scaling.deviation)?;
+    let shift = weight.broadcast_mul(&scaling.mean(device)?)?.sum(1)?;
+    let bias = match layer.bias() {
+        Some(bias) => (bias.detach() - shift)?,
+        None => shift.neg()?,
+    };
+    Ok(Head { weight, bias, penalty, cross_validation: Vec::new() })
 }

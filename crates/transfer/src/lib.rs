@@ -49,7 +49,7 @@ pub use embedding::{EmbeddingRow, Likeness};
 pub use error::{Error, Result, Smaller};
 pub use evaluation::Evaluation;
 pub use feature_map::{FeatureMap, MappedImages};
-pub use features::{FeatureConfig, FeatureView, Features, features, fingerprint};
+pub use features::{FeatureBatches, FeatureConfig, FeatureView, Features, features, fingerprint};
 pub use figures::{CalibratedFigures, ClassFigures, EvaluationFigures, Figures};
 pub use files::WriteError;
 pub use fine_tune::{BatchNormMode, BlockRates, FineTuneConfig, FineTuner};

@@ -1,7 +1,7 @@
 //! A pretrained network that is given a new last layer, and the steps that train it.
 
 use candle_core::{ModuleT, Tensor, Var};
-use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling, TensorBatches};
+use firstsight_data::{Batches, ImageDataset, InputSpec, Loader, Sampling};
 use firstsight_models::{Block, ImageClassifier, InputShape, Params};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{Callback, FitConfig, History, Trainable, fit};
@@ -90,14 +90,13 @@ impl TransferModel {
                 self.input
             ),
         };
-        // The rows, and two copies while a last layer is trained on them.
-        let values = images.len() * views.len() * self.network.n_features() * 3;
+        let values = images.len() * views.len() * self.network.n_features();
         let needed = (values * size_of::<f32>()) as u64;
-        self.runtime.check_memory(
-            &format!("{} of {} images", task, images.len()),
-            needed,
-            Smaller::DataSet,
-        )?;
+        let in_file = cache.as_ref().is_some_and(|cache| self.runtime.is_root() && cache.has_room(needed));
+        if !in_file {
+            let what = format!("{task} of {} images", images.len());
+            self.runtime.check_memory(&what, needed, Smaller::DataSet)?;
+        }
         self.runtime.counted(task, |report| {
             let report = &mut |done, total| report(done, total);
             features(self.network.backbone(), images, &config, cache.as_ref(), device, report)
@@ -125,10 +124,7 @@ impl TransferModel {
         features: &Features,
         target: &Target,
     ) -> Result<E> {
-        let all: Vec<usize> = (0..features.n_images()).collect();
-        let (rows, labels) = features.select(&all, 1)?;
-        let labels = labels.to_tensor(features.n_classes, rows.device())?;
-        let batches = TensorBatches::new(rows, labels, FEATURE_BATCH, Sampling::Sequential)?;
+        let batches = features.in_order(FEATURE_BATCH)?;
         E::measure_batches(&LastLayer(&self.network), &batches, images.clone(), target)
     }
 

@@ -4,10 +4,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use candle_core::Device;
-use firstsight_data::{DatasetFolder, Reading};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{Device, ModuleT, Tensor};
+use firstsight_data::{CacheFolder, DatasetFolder, ImageDataset, Normalize, Reading};
+use firstsight_train::Alone;
 use firstsight_transfer::check::{DataCheck, Looker};
-use firstsight_transfer::{Runtime, SplitConfig, Splits};
+use firstsight_transfer::{
+    ClassMeans, FeatureConfig, FeatureView, Head, HeadConfig, Runtime, SplitConfig, Splits, features,
+};
 
 const IMAGES: usize = 20_000;
 /// What does not grow with the images: buffers, and tables of the search for near pictures.
@@ -49,6 +54,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by the test that counts.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// What `work` gives, the bytes that this holds, and those that the work took at its peak.
 fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     let before = HELD.load(SeqCst);
@@ -75,6 +83,7 @@ fn write_images(root: &Path) {
 
 #[test]
 fn an_image_takes_some_hundred_bytes() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = tempfile::tempdir().unwrap();
     write_images(root.path());
     let runtime = Runtime::new(Device::Cpu);
@@ -99,4 +108,52 @@ fn an_image_takes_some_hundred_bytes() {
     assert_eq!((result.images.len(), result.n_broken()), (IMAGES, 0));
     within(held + CONSTANT, 160, "a check's result");
     within(peak, 170, "a check");
+}
+
+/// As many features as the widest backbones have, from the brightness of the first pixels.
+struct Wide;
+
+impl ModuleT for Wide {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        let pixels = xs.flatten_from(1)?;
+        let copies = vec![&pixels; 2048 / pixels.dim(1)?];
+        Tensor::cat(&copies, 1)?.sin()
+    }
+}
+
+#[test]
+fn features_that_a_cache_holds_take_no_memory() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let pixels = (0..IMAGES * 8).map(|i| (i * 37 % 251) as u8 / 2 + u8::from(i / 8 % 2 == 1) * 100).collect();
+    let labels = (0..IMAGES as u32).map(|i| i % 2).collect();
+    let images = ImageDataset::from_pixels(pixels, (2, 4, 1), labels, vec!["a".into(), "b".into()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cache = CacheFolder::new(folder.path());
+    let config = FeatureConfig {
+        normalize: Normalize { mean: vec![0.5], std: vec![0.5] },
+        views: &[FeatureView::Plain],
+        batch_size: 64,
+        communicator: &Alone,
+        identity: "wide".to_owned(),
+    };
+    let head = HeadConfig {
+        penalties: vec![1e-3, 1e-1],
+        folds: 2,
+        steps: 10,
+        batch_size: 256,
+        lr: 0.02,
+        balanced: false,
+        seed: 1,
+    };
+    let all = IMAGES * 2048 * size_of::<f32>();
+    let work = || {
+        let found = features(&Wide, &images, &config, Some(&cache), &Device::Cpu, &mut |_, _| ()).unwrap();
+        let head = Head::train(&found, &head, &mut |_, _| ()).unwrap();
+        (found.n_images(), ClassMeans::of(&found).unwrap().is_some(), head)
+    };
+    for from in ["the network", "the cache"] {
+        let ((n, has_means, _), _, peak) = counted(work);
+        assert_eq!((n, has_means), (IMAGES, true));
+        assert!(peak < all / 2, "{peak} bytes for {all} bytes of features from {from}");
+    }
 }

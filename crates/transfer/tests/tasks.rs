@@ -24,7 +24,8 @@ fn head_config(penalties: Vec<f64>) -> HeadConfig {
 
 fn features(rows: Vec<f32>, n: usize, labels: Labels, n_classes: usize) -> Features {
     let n_features = rows.len() / n;
-    Features { rows: Tensor::from_vec(rows, (n, n_features), &Device::Cpu).unwrap(), labels, n_classes }
+    let rows = Tensor::from_vec(rows, (n, n_features), &Device::Cpu).unwrap();
+    Features::new(&rows, labels, n_classes).unwrap()
 }
 
 /// The solution of (XᵀX/n + λ/2·I) w = Xᵀy/n for two features of mean 0, which minimizes mean (Xw − y)² + λ/2·‖w‖².
@@ -77,7 +78,9 @@ fn a_last_layer_for_several_labels_learns_each_by_itself() {
         .collect();
     let features = features(rows.clone(), n, Labels::MultiLabel(sets), 3);
     let head = Head::train(&features, &head_config(vec![1e-3]), &mut |_, _| ()).unwrap();
-    let logits = head.forward_t(&features.rows, false).unwrap().to_vec2::<f32>().unwrap();
+    let all: Vec<usize> = (0..n).collect();
+    let (inputs, _) = features.select(&all, 1).unwrap();
+    let logits = head.forward_t(&inputs, false).unwrap().to_vec2::<f32>().unwrap();
     let right =
         |k: usize| logits.iter().zip(rows.chunks(3)).filter(|(z, row)| (z[k] > 0.0) == has(row)[k]).count();
     assert!(

@@ -28,11 +28,14 @@ fn clouds(per_class: usize, spread: f32) -> Features {
         .enumerate()
         .map(|(i, noise)| f32::from(u8::from(i % f % 3 == i / f % 3)) + spread * noise + 3.0)
         .collect();
-    Features {
-        rows: Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap(),
-        labels: Labels::Class(labels),
-        n_classes: 3,
-    }
+    let rows = Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap();
+    Features::new(&rows, Labels::Class(labels), 3).unwrap()
+}
+
+/// All rows, in all views.
+fn rows(features: &Features) -> Tensor {
+    let all: Vec<usize> = (0..features.n_images()).collect();
+    features.select(&all, features.n_views()).unwrap().0
 }
 
 fn head_config() -> HeadConfig {
@@ -60,7 +63,7 @@ fn a_head_learns_and_its_penalty_is_chosen() {
             .all(|c| c.loss >= head.cross_validation.iter().find(|d| d.penalty == head.penalty).unwrap().loss)
     );
     assert!(head.penalty < 100.0, "a penalty that forbids everything was chosen");
-    let logits = head.forward_t(&features.rows, false).unwrap();
+    let logits = head.forward_t(&rows(&features), false).unwrap();
     let found: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
     let right = found.iter().zip(features.labels.classes()).filter(|(a, b)| a == b).count();
     assert!(right >= 80, "{right} of 90");
@@ -85,12 +88,12 @@ fn penalties_that_are_validated_together_are_measured_as_alone() {
 #[test]
 fn views_that_are_added_belong_to_the_same_images() {
     let features = clouds(5, 1.0);
-    let mirrored = Features { rows: features.rows.neg().unwrap(), ..features.clone() };
-    let both = features.clone().with_views(&mirrored).unwrap();
+    let mirrored = Features::new(&rows(&features).neg().unwrap(), features.labels.clone(), 3).unwrap();
+    let both = features.clone().with_views(mirrored.clone());
     assert_eq!((both.n_views(), both.n_images()), (2, 15));
-    let (rows, labels) = both.select(&[7], 2).unwrap();
-    let of = |features: &Features| features.rows.get(7).unwrap().to_vec1::<f32>().unwrap();
-    assert_eq!(rows.to_vec2::<f32>().unwrap(), [of(&features), of(&mirrored)]);
+    let (found, labels) = both.select(&[7], 2).unwrap();
+    let of = |features: &Features| rows(features).get(7).unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(found.to_vec2::<f32>().unwrap(), [of(&features), of(&mirrored)]);
     let label = features.labels.classes()[7];
     assert_eq!(labels.classes(), [label, label]);
 }
@@ -101,13 +104,14 @@ fn rare_classes_count_as_much_when_balanced() {
     // One image in eight of class 2 stays.
     let kept: Vec<usize> =
         (0..features.n_images()).filter(|i| features.labels.classes()[*i] != 2 || i % 24 == 2).collect();
-    let (rows, labels) = features.select(&kept, 1).unwrap();
-    features = Features { rows, labels, n_classes: 3 };
+    let (some, labels) = features.select(&kept, 1).unwrap();
+    features = Features::new(&some, labels, 3).unwrap();
     let recall = |balanced| {
         let config = HeadConfig { penalties: vec![1.0], balanced, ..head_config() };
         let head = Head::train(&features, &config, &mut |_, _| ()).unwrap();
         let all = clouds(40, 4.0);
-        let found: Vec<u32> = head.forward_t(&all.rows, false).unwrap().argmax(1).unwrap().to_vec1().unwrap();
+        let found: Vec<u32> =
+            head.forward_t(&rows(&all), false).unwrap().argmax(1).unwrap().to_vec1().unwrap();
         found.iter().zip(all.labels.classes()).filter(|(a, b)| a == b && **b == 2).count()
     };
     let (plain, balanced) = (recall(false), recall(true));
@@ -152,7 +156,7 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
             &Device::Cpu,
             &mut progress,
         );
-        (found.unwrap().rows.to_vec2::<f32>().unwrap(), calls)
+        (rows(&found.unwrap()).to_vec2::<f32>().unwrap(), calls)
     };
     let files = || std::fs::read_dir(folder.path()).unwrap().count();
     let (first, batches) = extract(&images, "weights");
@@ -175,16 +179,19 @@ fn features_are_computed_once_and_anew_when_anything_changes() {
         let bytes = std::fs::read(&path).unwrap();
         let Ok(file) = safetensors::SafeTensors::deserialize(&bytes) else { continue };
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        let rows = file.tensor("features").unwrap();
-        let values =
-            Tensor::from_raw_buffer(rows.data(), candle_core::DType::F32, rows.shape(), &Device::Cpu);
-        let values = values.unwrap();
-        let part =
-            Tensor::cat(&[values.narrow(0, 0, 4).unwrap(), values.narrow(0, 6, 4).unwrap()], 0).unwrap();
-        let metadata = header.metadata().clone();
-        std::fs::write(&path, safetensors::serialize([("features", &part)], metadata).unwrap()).unwrap();
+        let part = |name| {
+            let view = file.tensor(name).unwrap();
+            let rows = Tensor::from_raw_buffer(view.data(), DType::F32, view.shape(), &Device::Cpu);
+            (name, rows.unwrap().narrow(0, 0, 4).unwrap())
+        };
+        let parts = ["plain", "mirrored"].map(part);
+        std::fs::write(&path, safetensors::serialize(parts, header.metadata().clone()).unwrap()).unwrap();
     }
-    assert_eq!(extract(&images, "weights"), (first, 2), "the other two, in two views");
+    assert_eq!(extract(&images, "weights"), (first.clone(), 2), "the other two, in two views");
+    let parts = std::fs::read_dir(folder.path()).unwrap();
+    let parts = parts.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().contains("-1."));
+    assert_eq!(parts.count(), 1, "the first four stay in their file");
+    assert_eq!(extract(&images, "weights"), (first, 1), "both parts are read");
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use candle_core::Module;
-use firstsight_data::{Batches as _, Sampling, TensorBatches};
+use firstsight_data::{Batches as _, ImageDataset, Sampling};
 use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{
     Callback, Epoch, FitConfig, Inference, Metrics, OptimizerConfig, PackedWeights, Schedule, evaluate,
 };
 use firstsight_transfer::{
-    BatchNormMode, BlockRates, FeatureView, FineTuneConfig, Pretrained, TransferModel,
+    BatchNormMode, BlockRates, FeatureBatches, FeatureView, FineTuneConfig, Pretrained, TransferModel,
 };
 
 use super::task::Task;
@@ -93,10 +93,10 @@ pub(super) fn transfer(
 
 /// The frozen network runs once over the images; the last layer is trained on their features.
 fn train_head(model: &TransferModel, task: &Task, epochs: usize, seed: u64) -> Result<Option<Vec<Epoch>>> {
-    let batches = |images, sampling| -> Result<TensorBatches> {
+    let batches = |images: &ImageDataset, sampling| -> Result<FeatureBatches> {
         let features = model.features("features", images, &[FeatureView::Plain])?;
-        let labels = features.labels.to_tensor(features.n_classes, features.rows.device())?;
-        Ok(TensorBatches::new(features.rows, labels, BATCH, sampling)?)
+        let all: Vec<usize> = (0..images.len()).collect();
+        Ok(FeatureBatches::new(&features, &all, 1, BATCH, sampling)?)
     };
     let train = batches(&task.train, Sampling::Shuffled { seed })?;
     let val = batches(&task.val, Sampling::Sequential)?;

@@ -187,7 +187,7 @@ impl DataCheck {
             (Some(BackboneFeatures { images: among, rows }), _) => probabilities::by_features(
                 &images,
                 &among,
-                &rows,
+                rows,
                 classes.len(),
                 &groups(),
                 self.seed,

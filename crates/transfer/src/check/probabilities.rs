@@ -4,8 +4,7 @@ use std::ops::ControlFlow;
 
 use candle_core::Tensor;
 use firstsight_data::{
-    AugmentationConfig, AugmentationPreset, Groups, ImageDataset, Labels, Sampling, TensorBatches,
-    stratified_folds,
+    AugmentationConfig, AugmentationPreset, Groups, ImageDataset, Labels, Sampling, stratified_folds,
 };
 use firstsight_models::SaveDtype;
 use firstsight_models::networks::SMALL_CNN;
@@ -13,10 +12,11 @@ use firstsight_train::callbacks::{Interrupt, StopOnNan};
 use firstsight_train::{BatchEnd, Callback, Predictions, StopReason, predict};
 
 use super::images::{CheckedImage, THUMBNAIL};
-use crate::head::train_each;
+use crate::head::{MEASURED, others, train_each};
 use crate::training::{Optimization, Training, in_order};
 use crate::{
-    Count, DecodedSplits, Error, Features, HeadConfig, Interrupted, Result, Runtime, TrainingRecord,
+    Count, DecodedSplits, Error, FeatureBatches, Features, HeadConfig, Interrupted, Result, Runtime,
+    TrainingRecord,
 };
 
 /// Folds of the cross-validation.
@@ -54,9 +54,7 @@ impl Folded {
     }
 
     fn rest(&self, held_out: &[usize]) -> Vec<usize> {
-        let mut is_held_out = vec![false; self.images.len()];
-        held_out.iter().for_each(|&i| is_held_out[i] = true);
-        (0..self.images.len()).filter(|&i| !is_held_out[i]).collect()
+        others(held_out, self.images.len())
     }
 
     fn gather(self, n_classes: usize, by_fold: Vec<Predictions>) -> OutOfFold {
@@ -75,7 +73,7 @@ impl Folded {
 pub(super) fn by_features(
     images: &[CheckedImage],
     among: &[usize],
-    rows: &Tensor,
+    rows: Tensor,
     n_classes: usize,
     groups: &Groups,
     seed: u64,
@@ -85,7 +83,8 @@ pub(super) fn by_features(
     if folded.images.len() != among.len() {
         return Ok(None);
     }
-    let features = Features { rows: rows.clone(), labels: Labels::Class(folded.labels.clone()), n_classes };
+    let features = Features::new(&rows, Labels::Class(folded.labels.clone()), n_classes)?;
+    drop(rows);
     let config = HeadConfig {
         penalties: PENALTIES.to_vec(),
         folds: FOLDS,
@@ -99,9 +98,7 @@ pub(super) fn by_features(
         let mut by_penalty: Vec<(f64, Vec<Predictions>)> = PENALTIES.map(|_| (0.0, Vec::new())).to_vec();
         for (i, held_out) in folded.folds.iter().enumerate() {
             let heads = train_each(&features, &folded.rest(held_out), &PENALTIES, &config)?;
-            let (rows, labels) = features.select(held_out, 1)?;
-            let labels = labels.to_tensor(n_classes, rows.device())?;
-            let batches = TensorBatches::new(rows, labels, 4096, Sampling::Sequential)?;
+            let batches = FeatureBatches::new(&features, held_out, 1, MEASURED, Sampling::Sequential)?;
             for ((loss, by_fold), head) in by_penalty.iter_mut().zip(heads) {
                 let predictions = predict(&head, &batches)?;
                 *loss += log_loss(&predictions);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::{Module, Tensor};
+use candle_core::Module;
 use firstsight_data::{Batches as _, ImageDataset, ResizeMode};
 use firstsight_train::{Epoch, Inference, PackedWeights};
 
@@ -115,7 +115,7 @@ impl FineTuning {
                 vec![self.identity(tuning, photos.input.crop_mode, &photos.splits, work)]
             })?;
             features = timed(&mut seconds.features, || {
-                completed(&features, &compared, &train, |rest| {
+                completed(features, &compared, &train, |rest| {
                     model.features(FEATURES, rest, std::slice::from_ref(first_view))
                 })
             })?;
@@ -123,7 +123,7 @@ impl FineTuning {
         }
         if !more_views.is_empty() {
             let more = timed(&mut seconds.features, || model.features(FEATURES, &train, more_views))?;
-            features = features.with_views(&more)?;
+            features = features.with_views(more);
         }
         let mut config = recipe.head.clone();
         if let Some(best) = CrossValidation::best(&cross_validation) {
@@ -225,7 +225,7 @@ fn cross_validate(features: &Features, recipe: &Recipe, work: &Work<'_>) -> Resu
 /// The features of all `images`, with those `known` in the same view `of` some of them, by their paths; `compute` gives those of
 /// the rest.
 fn completed(
-    known: &Features,
+    known: Features,
     of: &ImageDataset,
     images: &ImageDataset,
     compute: impl FnOnce(&ImageDataset) -> Result<Features>,
@@ -234,13 +234,9 @@ fn completed(
         (0..of.len()).filter_map(|row| Some((of.path(row)?, row))).collect();
     let known_row = |i: usize| row_of.get(&images.path(i)?).copied();
     let rest: Vec<usize> = (0..images.len()).filter(|&i| known_row(i).is_none()).collect();
-    let mut rows = known.rows.clone();
-    if !rest.is_empty() {
-        rows = Tensor::cat(&[&rows, &compute(&images.subset(&rest))?.rows], 0)?;
-    }
+    let computed = if rest.is_empty() { None } else { Some(compute(&images.subset(&rest))?) };
     let mut next = known.n_images()..;
     let order = (0..images.len()).filter_map(|i| known_row(i).or_else(|| next.next()));
-    let order = Tensor::from_iter(order.map(|row| row as u32), rows.device())?;
-    let (labels, n_classes) = (images.targets().clone(), images.classes().len());
-    Ok(Features { rows: rows.index_select(&order, 0)?, labels, n_classes })
+    let order: Vec<u32> = order.map(|row| row as u32).collect();
+    Ok(known.completed(computed, &order, images.targets().clone()))
 }
