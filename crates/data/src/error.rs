@@ -208,15 +208,22 @@ pub enum Error {
         found: String,
     },
 
-    /// An IDX file has the wrong magic number or length.
+    /// A file of a data set is not of its format.
     #[error("{}: expected {expected}, found {found}", path.display())]
-    Idx {
+    Format {
         /// The file.
         path: PathBuf,
         /// The expected value.
         expected: String,
         /// The content of the file.
         found: String,
+    },
+
+    /// The folder to write to is there already.
+    #[error("{} is there already: name a folder that is not", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
     },
 
     /// What another process says is wrong, which names the file.

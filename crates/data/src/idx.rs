@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ pub struct IdxImages {
 ///
 /// # Errors
 ///
-/// [`Error::Io`], or [`Error::Idx`] for another magic number or length.
+/// [`Error::Io`], or [`Error::Format`] for another magic number or length.
 ///
 /// # Examples
 ///
@@ -46,7 +46,7 @@ pub fn read_images(path: &Path) -> Result<IdxImages> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`], or [`Error::Idx`] for another magic number or length.
+/// [`Error::Io`], or [`Error::Format`] for another magic number or length.
 ///
 /// # Examples
 ///
@@ -62,9 +62,76 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     Ok(labels)
 }
 
+/// The images of a file, one after the other.
+pub(crate) struct Images {
+    path: PathBuf,
+    shape: [usize; 3],
+    reader: Box<dyn Read>,
+}
+
+impl Images {
+    /// # Errors
+    ///
+    /// As [`read_images`].
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (shape, reader) = open(path)?;
+        Ok(Self { path: path.to_owned(), shape, reader })
+    }
+
+    /// (N, H, W).
+    pub(crate) fn shape(&self) -> (usize, usize, usize) {
+        self.shape.into()
+    }
+
+    /// The next image, H·W bytes.
+    pub(crate) fn next(&mut self) -> Result<Vec<u8>> {
+        let [_, height, width] = self.shape;
+        let mut pixels = Vec::new();
+        self.read_to(&mut pixels, height * width)?;
+        match pixels.len() == height * width {
+            true => Ok(pixels),
+            false => Err(self.wrong(format!("images of {height} × {width} bytes"), "the end of the file")),
+        }
+    }
+
+    /// Checks that nothing comes after the last image.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let mut more = Vec::new();
+        self.read_to(&mut more, 1)?;
+        match more.is_empty() {
+            true => Ok(()),
+            false => Err(self.wrong(format!("{} images", self.shape[0]), "more")),
+        }
+    }
+
+    fn read_to(&mut self, bytes: &mut Vec<u8>, n: usize) -> Result<()> {
+        let read = self.reader.by_ref().take(n as u64).read_to_end(bytes);
+        read.map(|_| ()).map_err(Error::io("read", &self.path))
+    }
+
+    fn wrong(&self, expected: String, found: &str) -> Error {
+        Error::Format { path: self.path.clone(), expected, found: found.to_owned() }
+    }
+}
+
 /// Unsigned bytes of `D` dimensions, with the dimensions.
 fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
-    let wrong = |expected: String, found: String| Error::Idx { path: path.to_owned(), expected, found };
+    let (sides, reader) = open(path)?;
+    // One byte more than announced detects a longer file. Memory grows with the file, not with the header.
+    let expected: usize = sides.iter().product();
+    let mut values = Vec::new();
+    reader.take(expected as u64 + 1).read_to_end(&mut values).map_err(Error::io("read", path))?;
+    if values.len() != expected {
+        let found = if values.len() > expected { "more".to_owned() } else { values.len().to_string() };
+        let expected = format!("{expected} values for the dimensions {sides:?}");
+        return Err(Error::Format { path: path.to_owned(), expected, found });
+    }
+    Ok((sides, values))
+}
+
+/// The dimensions, whose product is a length that memory can have, and a reader of what comes after the header.
+fn open<const D: usize>(path: &Path) -> Result<([usize; D], Box<dyn Read>)> {
+    let wrong = |expected: String, found: String| Error::Format { path: path.to_owned(), expected, found };
     let mut file = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
     let is_gzip = file.fill_buf().map_err(Error::io("read", path))?.starts_with(&[0x1f, 0x8b]);
     let mut reader: Box<dyn Read> =
@@ -84,15 +151,8 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
             |_| wrong(format!("a header of {header_bytes} bytes"), format!("{} bytes", header.len())),
         )?;
     let product = sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
-    let Some(expected) = product.filter(|&bytes| bytes < isize::MAX as usize) else {
+    if product.is_none_or(|bytes| bytes >= isize::MAX as usize) {
         return Err(wrong("dimensions that fit into memory".to_owned(), format!("{sides:?}")));
-    };
-    // One byte more than announced detects a longer file. Memory grows with the file, not with the header.
-    let mut values = Vec::new();
-    reader.take(expected as u64 + 1).read_to_end(&mut values).map_err(Error::io("read", path))?;
-    if values.len() != expected {
-        let more = if values.len() > expected { "more" } else { &values.len().to_string() };
-        return Err(wrong(format!("{expected} values for the dimensions {sides:?}"), more.to_owned()));
     }
-    Ok((sides, values))
+    Ok((sides, reader))
 }

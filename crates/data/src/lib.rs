@@ -38,6 +38,8 @@ mod cache;
 #[cfg(feature = "decode")]
 mod cache_folder;
 #[cfg(feature = "decode")]
+pub mod convert;
+#[cfg(feature = "decode")]
 mod decode;
 #[cfg(feature = "decode")]
 pub mod idx;

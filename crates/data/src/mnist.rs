@@ -35,7 +35,7 @@ impl Mnist {
     ///
     /// # Errors
     ///
-    /// [`Error::Idx`] names the file or folder: a missing file, a file of another format, different numbers of
+    /// [`Error::Format`] names the file or folder: a missing file, a file of another format, different numbers of
     /// images and labels, images larger than `side`, labels above 9. [`Error::Io`] for a file that cannot be read.
     pub fn read(folder: &Path, side: usize) -> Result<Self> {
         Ok(Self { train: part(folder, "train", side)?, test: part(folder, "t10k", side)? })
@@ -48,7 +48,7 @@ impl Mnist {
 }
 
 /// The image and label files of a part.
-fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
+pub(crate) fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
     Ok((
         find(folder, &format!("{part}-images-idx3-ubyte"))?,
         find(folder, &format!("{part}-labels-idx1-ubyte"))?,
@@ -102,5 +102,5 @@ fn framed(images: &idx::IdxImages, side: usize) -> Vec<u8> {
 }
 
 fn wrong(path: &Path, expected: String, found: impl ToString) -> Error {
-    Error::Idx { path: path.to_owned(), expected, found: found.to_string() }
+    Error::Format { path: path.to_owned(), expected, found: found.to_string() }
 }

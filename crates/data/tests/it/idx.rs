@@ -40,13 +40,13 @@ fn another_magic_number_or_length_is_refused() {
         for bytes in [bytes.to_vec(), gzip(bytes)] {
             let (_folder, path) = write(&bytes);
             match idx::read_images(&path) {
-                Err(Error::Idx { path: named, .. }) => assert_eq!(named, path),
+                Err(Error::Format { path: named, .. }) => assert_eq!(named, path),
                 other => panic!("{bytes:?}: {other:?}"),
             }
         }
     }
     let (_folder, path) = write(&IMAGES);
-    assert!(matches!(idx::read_labels(&path), Err(Error::Idx { .. })));
+    assert!(matches!(idx::read_labels(&path), Err(Error::Format { .. })));
     let (_folder, path) = write(&gzip(&IMAGES)[..20]);
     assert!(matches!(idx::read_images(&path), Err(Error::Io { .. })));
 }

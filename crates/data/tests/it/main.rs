@@ -3,6 +3,7 @@
 mod augment;
 mod bad_images;
 mod cache;
+mod convert;
 mod decode;
 mod folder;
 mod idx;

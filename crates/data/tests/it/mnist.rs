@@ -25,10 +25,10 @@ fn write(folder: &Path) {
     std::fs::write(folder.join(TEST_LABELS), idx(&[1], &[4])).unwrap();
 }
 
-/// The message, which must be an [`Error::Idx`]'s.
+/// The message, which must be an [`Error::Format`]'s.
 fn refused(folder: &Path, side: usize) -> String {
     match Mnist::read(folder, side) {
-        Err(error @ Error::Idx { .. }) => error.to_string(),
+        Err(error @ Error::Format { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     }
 }

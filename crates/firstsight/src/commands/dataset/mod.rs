@@ -1,6 +1,7 @@
 //! The commands about data sets.
 
 mod check;
+mod convert;
 mod make;
 mod stats;
 
@@ -18,6 +19,8 @@ pub enum Args {
     Stats(stats::Args),
     /// What is wrong with a data set: broken files, duplicates, wrong labels, outliers, leaks. Nothing is changed
     Check(check::Args),
+    /// Write an official archive (CASIA-HWDB's .gnt, MNIST's IDX, CIFAR's binary version) as folders of PNG images
+    Convert(convert::Args),
     /// Generate handwriting: 55 characters, train and test by different writers
     Make {
         /// Folder to write to
@@ -33,6 +36,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     match args {
         Args::Stats(args) => stats::stats(args, context),
         Args::Check(args) => check::check(args, context),
+        Args::Convert(args) => convert::convert(args, context),
         Args::Make { out, scale } => {
             make(out, *scale, context)?;
             out!("{}", out.display())?;
