@@ -20,10 +20,13 @@ fn scene() -> TempDir {
 }
 
 fn fine_tune<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    last_layer(out, &["--unfreeze-from", "conv_head"]).into_iter().chain(more.iter().copied()).collect()
+}
+
+fn last_layer<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed =
         ["fine-tune", "photos", "--backbone", "mobilenet-v2", "--weights", "weights", "--crop", "squash"];
-    let blocks = ["--unfreeze-from", "conv_head", "--out", out];
-    fixed.into_iter().chain(blocks).chain(more.iter().copied()).collect()
+    fixed.into_iter().chain(["--out", out]).chain(more.iter().copied()).collect()
 }
 
 fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -138,7 +141,7 @@ fn a_finished_fine_tuning_goes_on_for_more_epochs() {
 fn a_quick_run_goes_on_with_its_blocks() {
     let folder = scene();
     let here = folder.path();
-    succeeds(here, &fine_tune("run", &["--preset", "quick"]));
+    succeeds(here, &last_layer("run", &["--preset", "quick"]));
     let output = cli(here, &fine_tune("run", &["--epochs", "1", "--preset", "standard", "--resume"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let metrics = json(&here.join("run/metrics.json"));
