@@ -98,7 +98,8 @@ fn the_arrows_between_crates_are_those_of_the_plan() {
     let libraries: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     let found: BTreeSet<&str> =
         packages.keys().map(String::as_str).filter(|n| n.starts_with("firstsight")).collect();
-    let expected: BTreeSet<&str> = libraries.iter().copied().chain(["firstsight-tests"]).collect();
+    let programs = ["firstsight-tests", "firstsight-python"];
+    let expected: BTreeSet<&str> = libraries.iter().copied().chain(programs).collect();
     assert_eq!(found, expected);
     for (name, allowed) in ARROWS {
         for dependency in packages[name].iter().filter(|d| d.starts_with("firstsight") || *d == "xtask") {

@@ -46,7 +46,11 @@ impl DeviceName {
 }
 
 /// Opens the named device, or else the best one built in.
-pub(crate) fn open(name: Option<DeviceName>) -> Result<Device> {
+///
+/// # Errors
+///
+/// A device that is not built in or cannot be opened.
+pub fn open(name: Option<DeviceName>) -> Result<Device> {
     match name.unwrap_or_else(DeviceName::best_built_in) {
         DeviceName::Cpu => Ok(Device::Cpu),
         DeviceName::Cuda(number) if cfg!(feature = "cuda") => {

@@ -27,6 +27,7 @@ mod reading;
 mod splitting;
 pub mod values;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -46,17 +47,32 @@ pub fn main() -> ExitCode {
     main_with::<Command>(&Program::INSTALLED, |command, context| command.run(context))
 }
 
+/// As [`main`], with these arguments, the first of which names the program. Returns the exit code. For programs that have the
+/// command within them; once in a process.
+pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    code_of::<Command>(&Program::INSTALLED, arguments, |command, context| command.run(context))
+}
+
 /// Runs a program whose commands are `C`, as [`main`] does with [`Command`].
 pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context) -> Result<()>) -> ExitCode {
+    ExitCode::from(code_of(program, std::env::args_os(), run))
+}
+
+fn code_of<C: Subcommand>(
+    program: &Program,
+    arguments: impl IntoIterator<Item = OsString>,
+    run: impl FnOnce(&C, &Context) -> Result<()>,
+) -> u8 {
     process::tune_glibc_malloc();
     process::limit_candle_spin();
     if let Err(error) = firstsight_transfer::register_networks() {
         log!("error: {error}");
-        return ExitCode::FAILURE;
+        return 1;
     }
     let command = with_negative_numbers(cli::Args::<C>::command());
     let command = command.name(program.name).bin_name(program.name);
-    let parsed = command.clone().try_get_matches().and_then(|found| cli::Args::<C>::from_arg_matches(&found));
+    let parsed = command.clone().try_get_matches_from(arguments);
+    let parsed = parsed.and_then(|found| cli::Args::<C>::from_arg_matches(&found));
     let args = match parsed {
         Ok(args) => args,
         Err(error) => return without_work(&error),
@@ -81,7 +97,7 @@ pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context
         Err(error) => return end(&Alone, &error),
     };
     match run(&args.command, &context).and_then(|()| Ok(stdio::check_said()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => end(&*context.runtime.communicator, &error),
     }
 }
@@ -97,20 +113,20 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
 }
 
 /// Prints help or the version, or what is wrong with the arguments.
-fn without_work(parsed: &clap::Error) -> ExitCode {
+fn without_work(parsed: &clap::Error) -> u8 {
     let text = parsed.render();
     if parsed.use_stderr() {
         log!("{}", text.to_string().trim_end());
-        return ExitCode::from(2);
+        return 2;
     }
     let Err(error) = stdio::write(text.to_string().as_bytes()).map_err(anyhow::Error::from) else {
-        return ExitCode::SUCCESS;
+        return 0;
     };
     let (code, speaks) = exit::code(&error);
     if speaks {
         log!("error: {error}");
     }
-    ExitCode::from(code)
+    code
 }
 
 /// The error and its causes, each once: a library's message may contain its cause's.

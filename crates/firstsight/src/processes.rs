@@ -1,7 +1,6 @@
 //! The processes that an MPI launcher has started.
 
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +37,12 @@ pub(crate) fn communicator() -> Result<Arc<dyn Communicator>> {
 }
 
 /// Says what went wrong in one of several processes, if there is something to say, and ends them all with the exit code.
-pub(crate) fn end_all(communicator: &dyn Communicator, error: Option<&str>, code: u8) -> ExitCode {
+pub(crate) fn end_all(communicator: &dyn Communicator, error: Option<&str>, code: u8) -> u8 {
     if communicator.size() == 1 {
         if let Some(error) = error {
             log!("error: {error}");
         }
-        return ExitCode::from(code);
+        return code;
     }
     // What is wrong in all processes, the first one says.
     if communicator.rank() > 0 {

@@ -1,0 +1,5 @@
+"""`python -m firstsight`."""
+
+from . import main
+
+main()
