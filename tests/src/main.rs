@@ -1,9 +1,12 @@
 //! The command line as inside a clone, for tests: cargo gives them the path of their own package's binaries only.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight::{Command, Program};
+use firstsight_data::files;
 use firstsight_models::{Error, ModelInfo, registry};
 
 /// A network that cannot be built: every training of it fails.
@@ -11,7 +14,34 @@ static UNBUILDABLE: ModelInfo = ModelInfo::new("unbuildable", |_| {
     Err(Error::Setting { model: "unbuildable", rule: "it is never built", found: "an attempt".to_owned() })
 });
 
+/// Ends the process, or lets a step fail, where the test says so: at the n-th step of writing, counted from 1.
+fn disturb() {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    let (kill_at, fail_at) = (number("FIRSTSIGHT_TESTS_KILL_AT"), number("FIRSTSIGHT_TESTS_FAIL_AT"));
+    let error = number("FIRSTSIGHT_TESTS_ERROR").unwrap_or(0) as i32;
+    if kill_at.is_none() && fail_at.is_none() {
+        return;
+    }
+    let steps = AtomicUsize::new(0);
+    files::observe(move |step| {
+        // The cache is nobody's result.
+        if step.path().components().any(|part| part.as_os_str() == "cache") {
+            return Ok(());
+        }
+        let n = steps.fetch_add(1, Ordering::Relaxed) + 1;
+        if kill_at == Some(n) {
+            std::process::abort();
+        }
+        // A disk that is full stays full.
+        match fail_at.is_some_and(|at| n >= at) {
+            true => Err(io::Error::from_raw_os_error(error)),
+            false => Ok(()),
+        }
+    });
+}
+
 fn main() -> ExitCode {
+    disturb();
     if std::env::var_os("FIRSTSIGHT_TESTS_UNBUILDABLE").is_some() && registry::register(&UNBUILDABLE).is_err()
     {
         return ExitCode::FAILURE;

@@ -135,7 +135,12 @@ fn a_run_is_not_overwritten_unasked() {
     stripes(folder.path(), 6);
     succeeds(folder.path(), &train("run", "logistic", "1"));
     refuses(folder.path(), &train("run", "logistic", "1"), &["run", "--resume"]);
-    refuses(folder.path(), &resumed(train("other", "logistic", "1")), &["other", "no run"]);
+    // Where nothing was saved yet, resuming is starting.
+    succeeds(folder.path(), &resumed(train("other", "logistic", "1")));
+    assert!(folder.path().join("other/model.safetensors").is_file());
+    std::fs::create_dir(folder.path().join("letters")).unwrap();
+    std::fs::write(folder.path().join("letters/to-grandma.txt"), "dear").unwrap();
+    refuses(folder.path(), &resumed(train("letters", "logistic", "1")), &["letters", "no run"]);
 }
 
 #[test]
@@ -219,7 +224,7 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     assert!(std::fs::read(&checkpoint).unwrap() == before, "the old checkpoint changed");
     let left: Vec<_> =
         std::fs::read_dir(here.join("run/checkpoint")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left.len(), 3, "{left:?}");
     succeeds(here, &args);
 }
 

@@ -7,12 +7,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The arrows of the house, and no others.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("firstsight-ops", &[]),
-    ("firstsight-data", &[]),
-    ("firstsight-hpo", &[]),
-    ("firstsight-handwriting", &[]),
-    ("firstsight-report", &[]),
+    // There is one way to write a file.
+    ("firstsight-files", &[]),
+    ("firstsight-data", &["firstsight-files"]),
+    ("firstsight-hpo", &["firstsight-files"]),
+    ("firstsight-handwriting", &["firstsight-files"]),
+    ("firstsight-report", &["firstsight-files"]),
     // An `InputSpec` says how an image file becomes a network's input; networks need it without codecs.
     ("firstsight-models", &["firstsight-ops", "firstsight-data"]),
     ("firstsight-train", &["firstsight-ops", "firstsight-data"]),

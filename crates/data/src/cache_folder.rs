@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use atomic_write_file::AtomicWriteFile;
 use memmap2::Mmap;
 
 use crate::files::{self, write_atomically_with};
@@ -163,7 +162,7 @@ impl CacheFolder {
     /// or cannot be written, the latter with a warning, the first time.
     pub(crate) fn begin(&self, name: &str, bytes: u64) -> Option<Draft> {
         let attempt = || match self.make_room(bytes)? {
-            true => Ok(Some(BufWriter::with_capacity(1 << 20, files::open(&self.path.join(name))?))),
+            true => Ok(Some(BufWriter::with_capacity(1 << 20, files::Draft::create(&self.path.join(name))?))),
             false => Ok(None),
         };
         let file = attempt().unwrap_or_else(|error: io::Error| {
@@ -217,7 +216,7 @@ fn free(folder: &Path) -> Option<u64> {
 pub(crate) struct Draft {
     cache: CacheFolder,
     /// `None` after an error.
-    file: Option<BufWriter<AtomicWriteFile>>,
+    file: Option<BufWriter<files::Draft>>,
 }
 
 impl Draft {
@@ -232,19 +231,14 @@ impl Draft {
     /// Maps the file, which keeps no name and lives until it is unmapped.
     pub(crate) fn unnamed(self) -> Option<Mmap> {
         let Self { cache, file } = self;
-        let mapped = |file: BufWriter<AtomicWriteFile>| map(file.into_inner()?.as_file());
+        let mapped = |file: BufWriter<files::Draft>| map(file.into_inner()?.file());
         mapped(file?).inspect_err(|error| cache.warn(error)).ok()
     }
 
     /// Syncs the file and gives it its name.
     pub(crate) fn commit(self) -> Option<File> {
         let Self { cache, file } = self;
-        let commit = |file: BufWriter<AtomicWriteFile>| -> io::Result<File> {
-            let file = file.into_inner()?;
-            let written = file.as_file().try_clone()?;
-            files::commit(file)?;
-            Ok(written)
-        };
+        let commit = |file: BufWriter<files::Draft>| -> io::Result<File> { file.into_inner()?.commit() };
         commit(file?).inspect_err(|error| cache.warn(error)).ok()
     }
 }

@@ -4,8 +4,6 @@ use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -56,7 +54,7 @@ const HEADER: usize = 192;
 #[derive(Debug)]
 pub struct NpyRows<T> {
     path: PathBuf,
-    file: BufWriter<AtomicWriteFile>,
+    file: BufWriter<files::Draft>,
     row: Vec<usize>,
     n: usize,
     values: PhantomData<T>,
@@ -72,7 +70,7 @@ impl<T: NpyValue> NpyRows<T> {
         if row.len() > 5 {
             return Err(Error::invalid("axes of a row", "at most 5", row.len()));
         }
-        let mut file = files::open(path).map(BufWriter::new).map_err(Error::io("write", path))?;
+        let mut file = files::Draft::create(path).map(BufWriter::new).map_err(Error::io("write", path))?;
         file.write_all(&[0; HEADER]).map_err(Error::io("write", path))?;
         Ok(Self { path: path.to_owned(), file, row: row.to_vec(), n: 0, values: PhantomData })
     }
@@ -121,7 +119,7 @@ impl<T: NpyValue> NpyRows<T> {
         };
         end().map_err(Error::io("write", &path))?;
         let file = file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
-        files::commit(file).map_err(Error::io("write", &path))
+        file.commit().map(drop).map_err(Error::io("write", &path))
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atomic_write_file::AtomicWriteFile;
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
 use parquet::errors::ParquetError;
@@ -65,7 +64,7 @@ impl<'a> From<&'a str> for ParquetCell<'a> {
 /// ```
 pub struct ParquetTable {
     path: PathBuf,
-    writer: SerializedFileWriter<BufWriter<AtomicWriteFile>>,
+    writer: SerializedFileWriter<BufWriter<files::Draft>>,
     columns: Vec<Column>,
     /// Rows since the last group.
     rows: usize,
@@ -102,7 +101,7 @@ impl ParquetTable {
             let fields = fields.collect::<Result<Vec<_>, _>>()?;
             let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
             let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-            let file = BufWriter::with_capacity(1 << 20, files::open(path)?);
+            let file = BufWriter::with_capacity(1 << 20, files::Draft::create(path)?);
             SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))
         };
         let writer = begin().map_err(|error| unwritten(path, error))?;
@@ -179,7 +178,7 @@ impl ParquetTable {
         let Self { path, writer, .. } = self;
         let file = writer.into_inner().map_err(|error| unwritten(&path, error))?;
         let file = file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
-        files::commit(file).map_err(Error::io("write", &path))
+        file.commit().map(drop).map_err(Error::io("write", &path))
     }
 }
 

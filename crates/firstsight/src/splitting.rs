@@ -118,6 +118,7 @@ impl Work {
         runtime: &Runtime,
         mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<E>,
     ) -> Result<()> {
+        let lock = runtime.is_root().then(|| RunFolder::lock(out)).transpose()?;
         match self {
             Self::One(splits) => {
                 let run = data::run_folder(out, resume, from)?;
@@ -125,7 +126,9 @@ impl Work {
                 if resume && !going_on {
                     runtime.message(&format!("{} holds nothing to resume: starting anew", out.display()));
                 }
-                train(splits, &run, going_on).inspect_err(|_| run.remove_if_empty())?;
+                let trained = train(splits, &run, going_on);
+                drop(lock);
+                trained.inspect_err(|_| run.remove_if_empty())?;
             }
             Self::Folds(folds) => {
                 let result = cross_validate(out, resume, folds, runtime, train);

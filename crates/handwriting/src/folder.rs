@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use firstsight_files::DraftFolder;
 use fnv::FnvHasher;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -104,15 +105,10 @@ pub fn generate(
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(at(parent))?;
-    let beside = tempfile::Builder::new().prefix(".handwriting-").tempdir_in(parent).map_err(at(parent))?;
-    let whole = beside.path().join("whole");
-    let manifest = write(&whole, settings, &jobs, progress)?;
-
+    let draft = DraftFolder::create(out).map_err(at(parent))?;
+    let manifest = write(draft.path(), settings, &jobs, progress)?;
     // What was there goes only now that the new folder is whole.
-    if out.exists() {
-        fs::remove_dir_all(out).map_err(at(out))?;
-    }
-    fs::rename(&whole, out).map_err(at(out))?;
+    draft.commit().map_err(at(out))?;
     Ok(manifest)
 }
 

@@ -22,6 +22,9 @@ pub enum Error {
         /// The cause.
         source: Box<firstsight_transfer::Error>,
     },
+    /// A full report where a quick one was to be written.
+    #[error("{} holds the report of a full run: name another folder with --out for a quick one", _0.display())]
+    FullReport(PathBuf),
     /// From pretrained weights and trainings.
     #[error(transparent)]
     Transfer(Box<firstsight_transfer::Error>),

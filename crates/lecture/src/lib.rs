@@ -18,6 +18,7 @@ mod section_07_logistic;
 mod section_08_cnn;
 mod section_09_search;
 mod section_10_transfer;
+mod stage;
 pub mod visualization;
 mod weights;
 
@@ -34,6 +35,8 @@ use firstsight_transfer::{
     DecodedSplits, HubConfig, RunFolder, Runtime, SplitConfig, Splits, TrainingRecord, files, report_sections,
 };
 use serde::Serialize;
+
+use stage::Stage;
 
 pub use self::digits::MNIST_MIRROR;
 pub use self::error::{Error, Result};
@@ -256,9 +259,12 @@ struct ModelMetrics {
 ///
 /// Data, weights or a folder that cannot be used, named.
 pub fn run(args: &Settings, runtime: &Runtime) -> Result<Outcome> {
-    let context = &Context { settings: args, runtime };
     let started = Instant::now();
-    files::create_dir(&args.out)?;
+    let _lock = RunFolder::lock(&args.out)?;
+    let stage = Stage::begin(&args.out, args.quick, args.resume)?;
+    let out = &args.out;
+    let args = &Settings { out: stage.path().to_owned(), ..args.clone() };
+    let context = &Context { settings: args, runtime };
     let wanted = |name| args.sections.is_empty() || args.sections.contains(&name);
     let mut report = Report::new("Firstsight: the lecture, reproduced");
     report.lead(
@@ -310,7 +316,12 @@ pub fn run(args: &Settings, runtime: &Runtime) -> Result<Outcome> {
     files::write_json(&args.out.join("metrics.json"), &metrics)?;
     report.write(&args.out.join("report.html"))?;
     report.write_pictures(&args.out.join("pictures"))?;
-    Ok(Outcome { report: args.out.join("report.html"), interrupted })
+    // What was broken off replaces nothing.
+    if interrupted && !stage.is_first() {
+        return Ok(Outcome { report: args.out.join("report.html"), interrupted });
+    }
+    stage.publish()?;
+    Ok(Outcome { report: out.join("report.html"), interrupted })
 }
 
 /// Sections 4 and 6 to 8. Returns whether a training was interrupted.
@@ -424,8 +435,7 @@ impl<'a> Lecture<'a> {
             run.copy_checkpoint(&RunFolder::open(&self.run_path(section_04_augmentation::PLAIN_RUN))?)?;
         }
         let resume = self.resume || begun.is_some();
-        let mut trained = plan.run(&self.splits, &run, resume, self.context.runtime)?;
-        trained.seconds += begun.map_or(0.0, |begun| begun.seconds);
+        let trained = plan.run(&self.splits, &run, resume, self.context.runtime)?;
         report_sections::run_report(&plan, &self.splits, &trained, &self.source, self.context.runtime)?
             .write(&run.report())?;
         Ok(trained)

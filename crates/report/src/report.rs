@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
+use firstsight_files::Draft;
 
 use crate::chart::CHART_CSS;
 use crate::figure::{Figure, Room};
@@ -255,20 +255,15 @@ fn is_figure(name: &str) -> bool {
 
 /// A file that is written but does not yet replace the one at `path`.
 struct Pending {
-    file: AtomicWriteFile,
+    file: Draft,
     path: PathBuf,
 }
 
 impl Pending {
     fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
         let write = || {
-            // A failed rename would leave the temporary file.
-            if path.is_dir() {
-                return Err(std::io::ErrorKind::IsADirectory.into());
-            }
-            let mut file = AtomicWriteFile::open(path)?;
+            let mut file = Draft::create(path)?;
             file.write_all(bytes)?;
-            file.as_file().sync_all()?;
             Ok(file)
         };
         let path = path.to_owned();
@@ -280,7 +275,7 @@ impl Pending {
 
     fn commit(self) -> Result<()> {
         let Self { file, path } = self;
-        file.commit().map_err(|source| Error::Write { path, source })
+        file.commit().map(drop).map_err(|source| Error::Write { path, source })
     }
 }
 

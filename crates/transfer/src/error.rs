@@ -107,6 +107,18 @@ pub enum Error {
         /// What would need less.
         smaller: Smaller,
     },
+    /// A folder that another process writes into.
+    #[error(
+        "{} is being written by another process{}: wait for its end, or name another folder",
+        path.display(),
+        by.map(|by| format!(" ({by})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The number of the process, where it is known.
+        by: Option<u32>,
+    },
     /// A folder for a new run that holds one already.
     #[error("{} already holds a run", _0.display())]
     RunExists(PathBuf),

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use firstsight_data::files::{write_atomically, write_atomically_with};
+use firstsight_data::files::{Lock, Locked, write_atomically, write_atomically_with};
+pub(crate) use firstsight_data::files::{is_temporary, sweep};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
@@ -156,6 +157,11 @@ pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or(Ok(()), create_dir)?;
     firstsight_data::files::check_writable(path).map_err(WriteError::new(path))
+}
+
+/// Locks a file, as [`Lock::acquire`] does.
+pub(crate) fn lock(path: &Path) -> Result<Locked, WriteError> {
+    Lock::acquire(path).map_err(WriteError::new(path))
 }
 
 /// Removes a file that may not exist.

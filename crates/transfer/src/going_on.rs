@@ -85,6 +85,14 @@ impl Beginning {
         }
     }
 
+    /// Seconds of what the training goes on from.
+    pub(crate) fn earlier_seconds(&self, run: &RunFolder) -> f64 {
+        match self {
+            Self::Anew => 0.0,
+            Self::Exactly | Self::FromBest(_) => Checkpoint::seconds(&run.checkpoint()),
+        }
+    }
+
     /// The earlier training under other settings, if there is one.
     pub(crate) fn going_on(&self) -> Option<GoingOn> {
         match self {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::ImageDataset;
+use firstsight_data::files::{Lock, Locked};
 use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
@@ -11,6 +12,10 @@ use crate::{
     Error, Evaluation, Pretrained, Reject, Result, RunConfig, Runtime, SplitRecord, TaskEvaluation, files,
     write_confusion, write_predictions,
 };
+
+const LAST: &str = "last.safetensors";
+/// Held by the process that writes.
+const LOCK: &str = ".lock";
 
 /// The folder of one training.
 #[derive(Debug, Clone)]
@@ -41,22 +46,23 @@ impl RunFolder {
     }
 
     /// The folder for a new training, or for one to resume: with a checkpoint, with weights alone, or as empty as a training
-    /// leaves it that is stopped before it has saved anything.
+    /// leaves it that is stopped before it has saved anything, or not there at all.
     ///
     /// # Errors
     ///
-    /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed; [`Error::Run`] for one to be resumed that is
-    /// missing or holds other things.
+    /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed; [`Error::Run`] for one to be resumed that
+    /// holds other things.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         match (run.holds_run(), resume) {
             (true, false) => return Err(Error::RunExists(run.path)),
-            (false, true) if !(path.is_dir() && run.is_blank()) => {
+            (false, true) if !run.holds_nothing_else() => {
                 return Err(run.error("holds no run to resume".to_owned()));
             }
             _ => {}
         }
         files::create_dir(&run.checkpoint())?;
+        run.sweep();
         Ok(run)
     }
 
@@ -68,10 +74,9 @@ impl RunFolder {
     pub fn reopen(path: &Path, resume: bool) -> Result<Self> {
         let run = Self { path: path.to_path_buf() };
         files::create_dir(&run.checkpoint())?;
+        run.sweep();
         if !resume {
-            let checkpoints =
-                ["last.safetensors", "best.safetensors"].map(|name| run.checkpoint().join(name));
-            for file in checkpoints.iter().chain(&run.results()) {
+            for file in run.checkpoint_files().iter().chain(&run.results()) {
                 files::remove(file)?;
             }
         }
@@ -112,15 +117,31 @@ impl RunFolder {
     ///
     /// [`Error::Io`] for a checkpoint that cannot be read, [`Error::Write`] for one that cannot be written.
     pub fn copy_checkpoint(&self, from: &Self) -> Result<()> {
-        for name in ["last.safetensors", "best.safetensors"] {
-            let path = from.checkpoint().join(name);
-            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-            files::write(&self.checkpoint().join(name), &bytes)?;
-        }
         if from.split().exists() {
             SplitRecord::read(&from.split())?.write(&self.split())?;
         }
+        // The file that makes it a checkpoint comes last, so that a copy that was broken off is none.
+        let pairs = from.checkpoint_files().into_iter().zip(self.checkpoint_files());
+        for (from, to) in pairs {
+            match std::fs::read(&from) {
+                Ok(bytes) => files::write(&to, &bytes)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !from.ends_with(LAST) => {}
+                Err(error) => return Err(Error::io("read", &from)(error)),
+            }
+        }
         Ok(())
+    }
+
+    /// Removes what killed processes left half written.
+    fn sweep(&self) {
+        for folder in [&self.path, &self.checkpoint()] {
+            files::sweep(folder);
+        }
+    }
+
+    /// What a training writes in its folder of checkpoints; the file that makes it a checkpoint is the last.
+    fn checkpoint_files(&self) -> [PathBuf; 3] {
+        ["seconds.json", "best.safetensors", LAST].map(|name| self.checkpoint().join(name))
     }
 
     /// Copies what another run holds but for its checkpoint, for one run of many that is to be found in one place. What that run
@@ -162,7 +183,7 @@ impl RunFolder {
 
     /// Whether there is a checkpoint to resume from.
     pub fn has_checkpoint(&self) -> bool {
-        self.checkpoint().join("last.safetensors").exists()
+        self.checkpoint().join(LAST).exists()
     }
 
     /// Whether there is something to resume: a checkpoint, or weights.
@@ -170,16 +191,34 @@ impl RunFolder {
         self.has_checkpoint() || self.weights().exists()
     }
 
-    /// Whether the folder holds nothing but an empty folder of checkpoints and logs.
-    fn is_blank(&self) -> bool {
-        let names = |folder: &Path| -> Vec<std::ffi::OsString> {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.file_name()).collect()
+    /// Whether all that the folder holds, if it is there, is what a training writes. One that is killed early leaves a part of it.
+    fn holds_nothing_else(&self) -> bool {
+        let known: Vec<PathBuf> = self
+            .results()
+            .into_iter()
+            .chain(self.checkpoint_files())
+            .chain([self.config(), self.checkpoint(), self.path.join(LOCK)])
+            .chain(["tensorboard", "mlflow.json"].map(|name| self.path.join(name)))
+            .collect();
+        let is_known = |entry: std::fs::DirEntry| {
+            known.contains(&entry.path()) || files::is_temporary(&entry.file_name())
         };
-        names(&self.path)
-            .iter()
-            .all(|name| ["checkpoint", "tensorboard", "mlflow.json"].iter().any(|known| name == known))
-            && names(&self.checkpoint()).is_empty()
+        let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries(&self.path).chain(entries(&self.checkpoint())).all(is_known)
+    }
+
+    /// Keeps other processes from writing into the folder `path`, which is made, until the lock is dropped or this process ends,
+    /// however it does. Who reads asks for no lock. Of processes that train together, the first takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] where another process has it; [`Error::Write`] for a folder that cannot be written.
+    pub fn lock(path: &Path) -> Result<Lock> {
+        files::create_dir(path)?;
+        match files::lock(&path.join(LOCK))? {
+            Locked::Here(lock) => Ok(lock),
+            Locked::Elsewhere(by) => Err(Error::InUse { path: path.to_path_buf(), by }),
+        }
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {

@@ -326,6 +326,7 @@ impl Training {
         let identity = self.identity(splits);
         let beginning =
             Beginning::find(run, resume, std::slice::from_ref(&identity), self.epochs, &monitor())?;
+        let earlier = beginning.earlier_seconds(run);
         beginning.announce(run, self.epochs, runtime);
         // From here on the folder changes, so all processes have read it.
         check_same(&*runtime.communicator, "the settings", &identity.to_string())?;
@@ -389,7 +390,7 @@ impl Training {
         let reject = E::calibrate(&mut val, others, means);
         let config = self.config(splits, &network, target.clone());
         let config = config.calibrated(val.temperature(), reject.as_ref())?;
-        let (going_on, seconds) = (beginning.going_on(), started.elapsed().as_secs_f64());
+        let (going_on, seconds) = (beginning.going_on(), earlier + started.elapsed().as_secs_f64());
         let trained =
             Trained { network, target, history, going_on, failure, train, val, test, reject, seconds };
         if is_root {
@@ -471,7 +472,7 @@ pub struct Trained<E = Evaluation> {
     pub test: Option<E>,
     /// What the validation images say about images of no class.
     pub reject: Option<Reject>,
-    /// Seconds that training and measuring took.
+    /// Seconds that training and measuring took, with those of the processes that were interrupted.
     pub seconds: f64,
 }
 

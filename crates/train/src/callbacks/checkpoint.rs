@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::ControlFlow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
 use firstsight_data::files::write_atomically;
@@ -17,8 +19,14 @@ use crate::{Difference, Epoch, Error, Identity, Metric as _, Monitor, Result, St
 
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
+const SECONDS: &str = "seconds.json";
 const HEADER: &str = "firstsight";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// The first version with a checksum.
+const CHECKED: u32 = 4;
+/// What stands in a file before its checksum, which are eight hexadecimal digits.
+const BEFORE_CHECKSUM: &[u8] = br#""firstsight":"{\"checksum\":\""#;
+const NO_CHECKSUM: &str = "00000000";
 /// The longest header that is read: far more than a history takes.
 const LONGEST_HEADER: u64 = 1 << 26;
 
@@ -26,7 +34,9 @@ const LONGEST_HEADER: u64 = 1 << 26;
 /// resumes exactly, and `best.safetensors`, the variables of the best epoch so far.
 ///
 /// `last.safetensors` holds the variables under `model.`, the optimizer's moments under `optimizer.`, the state of the
-/// callbacks before this one under `callbacks.`, and the history in the file's metadata. Put this callback last.
+/// callbacks before this one under `callbacks.`, and the history in the file's metadata. Put this callback last. Both files have a
+/// checksum. Beside them, `seconds.json` has the time that the training took so far, in all of its processes one after the other: apart, since the
+/// files are the same bytes however long they took.
 ///
 /// ```no_run
 /// use firstsight_train::callbacks::Checkpoint;
@@ -46,6 +56,9 @@ pub struct Checkpoint {
     writes: bool,
     /// Epochs before the last restart.
     restarted: usize,
+    started: Instant,
+    /// Seconds that the training took before this process.
+    earlier: f64,
 }
 
 /// How a training begins.
@@ -90,6 +103,9 @@ pub struct Resume {
 
 #[derive(Serialize, Deserialize)]
 struct Header {
+    /// The first field, where [`BEFORE_CHECKSUM`] expects it.
+    #[serde(default)]
+    checksum: String,
     version: u32,
     identity: Identity,
     steps: u64,
@@ -103,7 +119,17 @@ impl Checkpoint {
     /// only under the same identity.
     pub fn new(folder: &Path, monitor: Monitor, identity: impl Into<Identity>) -> Self {
         let (folder, identity) = (folder.to_path_buf(), identity.into());
-        Self { folder, monitor, identity, start: Start::Anew, writes: true, restarted: 0 }
+        let (start, started) = (Start::Anew, Instant::now());
+        Self { folder, monitor, identity, start, writes: true, restarted: 0, started, earlier: 0.0 }
+    }
+
+    /// Seconds that the training in `folder` took until its last epoch, in all of its processes; 0 where that is not known.
+    pub fn seconds(folder: &Path) -> f64 {
+        let stored = || serde_json::from_slice::<Value>(&std::fs::read(folder.join(SECONDS)).ok()?).ok();
+        stored()
+            .and_then(|stored| stored["seconds"].as_f64())
+            .filter(|seconds| *seconds >= 0.0)
+            .unwrap_or(0.0)
     }
 
     /// Sets whether the training resumes from `last.safetensors`, if that exists. By default it starts anew.
@@ -171,15 +197,19 @@ impl Checkpoint {
     /// `vars` are then unchanged.
     pub fn load(&self, vars: &[(String, Var)]) -> Result<Option<Resume>> {
         let path = self.folder.join(LAST);
-        let bytes = match std::fs::read(&path) {
+        let mut bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Io { path, source }),
         };
         let bad = |reason: String| Error::Checkpoint { path: path.clone(), reason };
+        let is_checked = verify(&mut bytes).map_err(bad)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
         let header = header(text.map(String::as_str)).map_err(bad)?;
+        if header.version >= CHECKED && !is_checked {
+            return Err(bad("its checksum is missing: the file is damaged".to_owned()));
+        }
         let differences = header.identity.differences(&self.identity);
         if !differences.is_empty() {
             return Err(bad(join(&differences)));
@@ -204,7 +234,9 @@ impl Checkpoint {
         // Without a best epoch, as where every figure was NaN, there are no better variables than the model's.
         if from == RestartFrom::Best && self.monitor.best(&epochs).is_some() {
             let bad = |reason: String| Error::Checkpoint { path: path.clone(), reason };
-            let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+            let mut bytes =
+                std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+            verify(&mut bytes).map_err(bad)?;
             let tensors = tensors(&bytes, vars).map_err(bad)?;
             set(vars, &tensors, "").map_err(bad)?;
         }
@@ -214,6 +246,7 @@ impl Checkpoint {
 
     fn save(&self, end: &EpochEnd<'_>) -> Result<()> {
         let header = Header {
+            checksum: NO_CHECKSUM.to_owned(),
             version: VERSION,
             identity: self.identity.clone(),
             steps: end.optimizer.steps(),
@@ -224,21 +257,48 @@ impl Checkpoint {
         let optimizer = end.optimizer.state().map(|(name, tensor)| (format!("optimizer.{name}"), tensor));
         let callbacks = end.state.iter().map(|(name, tensor)| (format!("callbacks.{name}"), tensor));
         let tensors: Vec<(String, &Tensor)> = model.chain(optimizer).chain(callbacks).collect();
-        self.write(LAST, tensors, Some(&header))
+        self.write(LAST, tensors, &header)
     }
 
-    fn write(&self, file: &str, tensors: Vec<(String, &Tensor)>, header: Option<&Header>) -> Result<()> {
+    fn write(&self, file: &str, tensors: Vec<(String, &Tensor)>, header: &impl Serialize) -> Result<()> {
         let path = self.folder.join(file);
         let bad = |reason: String| Error::Checkpoint { path: path.clone(), reason };
-        let metadata = match header {
-            Some(header) => {
-                let text = serde_json::to_string(header).map_err(|e| bad(e.to_string()))?;
-                Some(HashMap::from([(HEADER.to_owned(), text)]))
-            }
-            None => None,
-        };
-        let bytes = safetensors::serialize(tensors, metadata).map_err(|e| bad(e.to_string()))?;
+        let text = serde_json::to_string(header).map_err(|e| bad(e.to_string()))?;
+        let metadata = HashMap::from([(HEADER.to_owned(), text)]);
+        let mut bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| bad(e.to_string()))?;
+        if let Some(slot) = checksum_slot(&bytes) {
+            let sum = format!("{:08x}", crc32fast::hash(&bytes));
+            bytes[slot].copy_from_slice(sum.as_bytes());
+        }
         write_atomically(&path, &bytes).map_err(|source| Error::Io { path, source })
+    }
+
+    fn write_seconds(&self) -> Result<()> {
+        let path = self.folder.join(SECONDS);
+        let seconds = self.earlier + self.started.elapsed().as_secs_f64();
+        write_atomically(&path, format!("{{\"seconds\":{seconds:.3}}}\n").as_bytes())
+            .map_err(|source| Error::Io { path, source })
+    }
+}
+
+/// Where the checksum's digits are, if the file has one.
+fn checksum_slot(bytes: &[u8]) -> Option<Range<usize>> {
+    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let header = bytes.get(8..length.checked_add(8)?)?;
+    let found = header.windows(BEFORE_CHECKSUM.len()).position(|window| window == BEFORE_CHECKSUM)?;
+    let start = 8 + found + BEFORE_CHECKSUM.len();
+    Some(start..start + NO_CHECKSUM.len()).filter(|slot| slot.end <= bytes.len())
+}
+
+/// Compares the checksum of all bytes, its own digits being zeros, and says whether there is one. Files of earlier versions have none.
+fn verify(bytes: &mut [u8]) -> Result<bool, String> {
+    let Some(slot) = checksum_slot(bytes) else { return Ok(false) };
+    let stated = String::from_utf8_lossy(&bytes[slot.clone()]).into_owned();
+    bytes[slot].copy_from_slice(NO_CHECKSUM.as_bytes());
+    let found = format!("{:08x}", crc32fast::hash(bytes));
+    match stated == found {
+        true => Ok(true),
+        false => Err(format!("the file is damaged: its checksum is {found}, and it states {stated}")),
     }
 }
 
@@ -311,6 +371,8 @@ impl Callback for Checkpoint {
             Start::Restart(from) => self.load_restart(from, vars)?,
         };
         self.restarted = resume.as_ref().map_or(0, |resume| resume.restarted);
+        self.earlier = if resume.is_some() { Self::seconds(&self.folder) } else { 0.0 };
+        self.started = Instant::now();
         Ok(resume)
     }
 
@@ -320,9 +382,10 @@ impl Callback for Checkpoint {
         }
         if self.monitor.best(end.history) == Some(end.history.len() - 1) {
             let tensors = end.vars.iter().map(|(name, var)| (name.clone(), var.as_tensor())).collect();
-            self.write(BEST, tensors, None)?;
+            self.write(BEST, tensors, &serde_json::json!({ "checksum": NO_CHECKSUM }))?;
         }
         self.save(end)?;
+        self.write_seconds()?;
         Ok(ControlFlow::Continue(()))
     }
 }

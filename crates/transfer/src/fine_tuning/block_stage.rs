@@ -53,7 +53,7 @@ type Course = (History, Option<Error>, Option<LrCurve>);
 
 impl FineTuning {
     /// Trains the upper blocks. The variables are then those of the best epoch, or as before where none was better. A
-    /// failure ends the training and keeps what was done until then.
+    /// failure ends the training and keeps what was done until then. Also returns the seconds of what the training goes on from.
     pub(super) fn train_blocks<E: TaskEvaluation>(
         &self,
         head: &FineTuneResult<E>,
@@ -61,7 +61,7 @@ impl FineTuning {
         photos: &DecodedSplits,
         work: &Work<'_>,
         observer: Option<&mut dyn Callback>,
-    ) -> Result<BlockStage> {
+    ) -> Result<(BlockStage, f64)> {
         let model = &head.model;
         let unfrozen = model.unfreeze(&tuning.config)?;
         let (trained_params, frozen_params) = unfrozen.counts();
@@ -72,6 +72,7 @@ impl FineTuning {
         let beginning = self.beginning(&head.recipe, work, |tuning| {
             vec![self.identity(tuning, model.input.crop_mode, photos, work)]
         })?;
+        let earlier = work.run.map_or(0.0, |(run, _)| beginning.earlier_seconds(run));
         let course = self.course(&unfrozen, head, tuning, (photos, observer), work, &beginning);
         let (history, failure, lr_curve) =
             course.unwrap_or_else(|error| (History::default(), Some(error), None));
@@ -91,7 +92,7 @@ impl FineTuning {
         };
         model.network.params().round_to(self.save_dtype)?;
         let going_on = beginning.going_on();
-        Ok(BlockStage {
+        let stage = BlockStage {
             history,
             kept,
             lr_curve,
@@ -100,7 +101,8 @@ impl FineTuning {
             trained_rows,
             failure,
             going_on,
-        })
+        };
+        Ok((stage, earlier))
     }
 
     fn course<E: TaskEvaluation>(

@@ -264,7 +264,10 @@ impl FineTuning {
         self.beginning(&recipe, work, |tuning| {
             modes.iter().map(|&mode| self.settings(tuning, mode, work)).collect()
         })?;
-        let mut seconds = Seconds::default();
+        let mut seconds = match run {
+            Some((run, true)) => Seconds::of_earlier(run),
+            _ => Seconds::default(),
+        };
         let fitted = timed(&mut seconds.decoding, || self.fitted(&model.input, work))?;
         // Which of the crops a run has chosen is known once the last layer is trained.
         self.beginning(&recipe, work, |tuning| {
@@ -290,8 +293,8 @@ impl FineTuning {
                 result.save_before_blocks(run)?;
             }
             let started = Instant::now();
-            let blocks = self.train_blocks(&result, tuning, &photos, work, observer)?;
-            result.seconds.tuning = started.elapsed().as_secs_f64();
+            let (blocks, earlier) = self.train_blocks(&result, tuning, &photos, work, observer)?;
+            result.seconds.tuning = earlier + started.elapsed().as_secs_f64();
             result.add_blocks(blocks, target, &photos.train)?;
         }
         result.measure(photos.test)?;

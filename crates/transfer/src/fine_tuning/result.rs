@@ -11,8 +11,8 @@ use super::head_stage::HeadStage;
 use super::seen::Seen;
 use super::{FineTuning, Work, timed};
 use crate::{
-    ClassMeans, Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Reject, Result, Target,
-    TaskEvaluation, TransferModel,
+    ClassMeans, Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Reject, Result, RunFolder,
+    Target, TaskEvaluation, TransferModel,
 };
 
 /// The weights that a result keeps.
@@ -95,6 +95,23 @@ pub struct Seconds {
     pub tuning: f64,
     /// Measuring splits.
     pub measuring: f64,
+}
+
+impl Seconds {
+    /// What the run's figures say of the processes that made its last layer, for one that goes on. The time of the blocks stands in
+    /// their checkpoint.
+    pub(super) fn of_earlier(run: &RunFolder) -> Self {
+        let metrics = run.read_metrics().unwrap_or_default();
+        let of =
+            |part: &str| metrics.get("seconds").and_then(|seconds| seconds[part].as_f64()).unwrap_or(0.0);
+        Self {
+            decoding: of("decoding"),
+            features: of("features"),
+            head: of("head"),
+            tuning: 0.0,
+            measuring: of("measuring"),
+        }
+    }
 }
 
 impl<E: TaskEvaluation> FineTuneResult<E> {

@@ -25,7 +25,7 @@ use firstsight_models::{InputShape, ModelInfo};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
 use firstsight_transfer::{
-    DecodedSplits, FileNotes, Interrupted, Preset, Runtime, files, training::Training,
+    DecodedSplits, FileNotes, Interrupted, Preset, RunFolder, Runtime, files, training::Training,
 };
 use serde::Serialize;
 
@@ -216,6 +216,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let subject = Subject::new(splits, backbones, args, runtime)?;
     let goal = Objectives::new(&args.objective, &subject.target());
     let work = Work { args, space: &space, context, subject: &subject, goal: &goal };
+    // Commands of one study share a folder; those of others may not.
+    let lock = args.out.as_ref().filter(|_| storage.is_none()).map(|out| RunFolder::lock(out));
+    let _lock = lock.transpose()?;
     let study = study(builder, storage, work)?;
     if let Some(out) = &args.out {
         kept::take_up(&study, out, &args.take_up)?;

@@ -1,0 +1,113 @@
+//! Locks that end with their process.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// A lock on a file, held until it is dropped. It is the operating system's, so it ends with its process, however that ends.
+/// The file is removed with it; one that a killed process left is taken over.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+    left: Option<String>,
+}
+
+/// The outcome of [`Lock::acquire`].
+#[derive(Debug)]
+pub enum Locked {
+    /// This process has the lock now.
+    Here(Lock),
+    /// Another process, or another part of this one, has it: its process number, where that is known.
+    Elsewhere(Option<u32>),
+}
+
+impl Lock {
+    /// Locks the file `path`, which is made for it, or says who has it. Nothing is waited for. A file system without locks lets
+    /// everybody in.
+    ///
+    /// ```
+    /// use firstsight_files::{Lock, Locked};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join(".lock");
+    /// let first = Lock::acquire(&path)?;
+    /// assert!(matches!(first, Locked::Here(_)));
+    /// assert!(matches!(Lock::acquire(&path)?, Locked::Elsewhere(Some(by)) if by == std::process::id()));
+    /// drop(first);
+    /// assert!(matches!(Lock::acquire(&path)?, Locked::Here(_)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, for a file that cannot be made.
+    pub fn acquire(path: &Path) -> io::Result<Locked> {
+        loop {
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    let holder = fs::read_to_string(path).ok();
+                    return Ok(Locked::Elsewhere(holder.and_then(|text| text.lines().next()?.parse().ok())));
+                }
+                // There are no locks here.
+                Err(TryLockError::Error(_)) => {
+                    return Ok(Locked::Here(Self { file, path: path.to_owned(), left: None }));
+                }
+                // Who had it may have removed the file since it was opened.
+                Ok(()) if !is_at(&file, path) => continue,
+                Ok(()) => {}
+            }
+            let mut text = String::new();
+            let left = file.read_to_string(&mut text).ok().filter(|bytes| *bytes > 0);
+            let left = left.and_then(|_| Some(text.split_once('\n')?.1.trim().to_owned()));
+            let mut lock = Self { file, path: path.to_owned(), left };
+            lock.note("")?;
+            return Ok(Locked::Here(lock));
+        }
+    }
+
+    /// What a process that was killed while it had the lock had [noted](Self::note) last; `None` where none was killed.
+    pub fn left(&self) -> Option<&str> {
+        self.left.as_deref()
+    }
+
+    /// Notes something for the next one, should this process be killed.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        self.file.write_all(format!("{}\n{text}\n", std::process::id()).as_bytes())
+    }
+
+    /// Tells the lock that its file has another name now.
+    pub(crate) fn moved(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // First the name: who opens the file after it is unlocked would find it at no path, and try again.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
+    }
+}
+
+/// Whether the file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        (held.dev(), held.ino()) == (there.dev(), there.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        held.created().ok() == there.created().ok()
+    }
+}

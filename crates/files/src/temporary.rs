@@ -1,0 +1,171 @@
+//! Names of temporary files and folders, and what becomes of those whose process was killed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::lock::{Lock, Locked};
+
+/// `.NAME.16 digits.firstsight`.
+const ENDING: &str = ".firstsight";
+const DIGITS: usize = 16;
+/// Bytes of a name that are kept, so that the whole is no longer than file systems allow.
+const LONGEST: usize = 200;
+/// The lock of a folder.
+const LOCK: &str = ".lock";
+
+/// Whether a name is one that this crate gives to files and folders that are not yet whole.
+pub fn is_temporary(name: &OsStr) -> bool {
+    let Some(stem) = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(ENDING)) else {
+        return false;
+    };
+    stem.rsplit_once('.').is_some_and(|(_, digits)| {
+        digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
+/// A name for what is to be at `path`, in the same folder.
+pub(crate) fn free_path(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    let mut end = name.len().min(LONGEST);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    // Keyed anew in each process and at each call.
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    let random = hasher.finish();
+    Ok(path.with_file_name(format!(".{}.{random:016x}{ENDING}", &name[..end])))
+}
+
+/// Removes the temporary files and folders in `folder` that killed processes left. Those of living ones stay: they are locked.
+/// Returns how many were removed.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// let left = folder.path().join(".weights.0123456789abcdef.firstsight");
+/// std::fs::write(&left, "half")?;
+/// let draft = firstsight_files::Draft::create(&folder.path().join("other"))?;
+/// assert_eq!(firstsight_files::sweep(folder.path()), 0, "the draft's folder was swept when it was begun");
+/// assert!(!left.exists());
+/// # drop(draft);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn sweep(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let temporary = names.filter(|entry| is_temporary(&entry.file_name())).map(|entry| entry.path());
+    temporary.filter(|path| remove_dead(path)).count()
+}
+
+/// Removes a temporary file or folder that nobody has locked.
+fn remove_dead(path: &Path) -> bool {
+    if path.is_dir() {
+        return match Lock::acquire(&path.join(LOCK)) {
+            Ok(Locked::Here(lock)) => {
+                let removed = fs::remove_dir_all(path).is_ok();
+                drop(lock);
+                removed
+            }
+            _ => false,
+        };
+    }
+    let Ok(file) = File::options().append(true).open(path) else { return false };
+    file.try_lock().is_ok() && fs::remove_file(path).is_ok()
+}
+
+/// Sweeps the folder of `path`, once in a process.
+pub(crate) fn sweep_once(path: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(whole) = fs::canonicalize(folder) else { return };
+    let is_new = SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(whole);
+    if is_new {
+        sweep(folder);
+    }
+}
+
+/// A folder that is filled beside the one that it is to be. Dropped before [`DraftFolder::commit`], it leaves nothing; left by a
+/// killed process, it is [swept](sweep).
+#[derive(Debug)]
+pub struct DraftFolder {
+    /// Empty once there is nothing to remove.
+    temporary: PathBuf,
+    target: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl DraftFolder {
+    /// Begins a folder that is to be at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        sweep_once(path);
+        loop {
+            let temporary = free_path(path)?;
+            fs::create_dir(&temporary)?;
+            // Someone may have swept it before it was locked.
+            match Lock::acquire(&temporary.join(LOCK)) {
+                Ok(Locked::Here(lock)) => {
+                    return Ok(Self { temporary, target: path.to_owned(), lock: Some(lock) });
+                }
+                Ok(Locked::Elsewhere(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let _ = fs::remove_dir(&temporary);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The folder to fill.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the folder its name, in place of the folder that is there.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error.
+    pub fn commit(mut self) -> io::Result<()> {
+        // A killed process may leave neither name for a moment; the old folder then lies under a temporary one.
+        let old = if self.target.exists() {
+            let old = free_path(&self.target)?;
+            fs::rename(&self.target, &old)?;
+            Some(old)
+        } else {
+            None
+        };
+        if let Err(error) = fs::rename(&self.temporary, &self.target) {
+            if let Some(old) = old {
+                let _ = fs::rename(old, &self.target);
+            }
+            return Err(error);
+        }
+        self.temporary = PathBuf::new();
+        if let Some(lock) = &mut self.lock {
+            lock.moved(self.target.join(LOCK));
+        }
+        self.lock = None;
+        crate::draft::sync_folder(&self.target)?;
+        match old {
+            Some(old) => fs::remove_dir_all(old),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for DraftFolder {
+    fn drop(&mut self) {
+        if !self.temporary.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
