@@ -78,8 +78,12 @@ fn what_cannot_be_searched_is_refused_before_images_are_decoded() {
         &tune("logistic", "2", &["--storage", "mysql://root:secret@host/db"]),
         &["mysql://root:***@host/db", "PostgreSQL is supported"],
     );
-    let words = ["postgresql://me:***@127.0.0.1:1/db", "connecting", "is the server running"];
-    early(&tune("logistic", "2", &["--storage", "postgresql://me:secret@127.0.0.1:1/db"]), &words);
+    let output = cli(here, &tune("logistic", "2", &["--storage", "postgresql://me:secret@127.0.0.1:1/db"]));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "a server that does not answer is no wrong argument: {said}");
+    for words in ["postgresql://me:***@127.0.0.1:1/db", "connecting", "is the server running"] {
+        assert!(said.contains(words) && !said.contains("images:"), "{said}");
+    }
     early(&tune("logistic", "2", &["--storage", "sqlite:///:memory:"]), &["memory"]);
     early(&tune("logistic", "2", &["--storage", "sqlite://study.db"]), &["sqlite:///study.db"]);
     early(&tune("logistic", "2", &["--seed", "4294967296", "--storage", "new.log"]), &["2^32"]);

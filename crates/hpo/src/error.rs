@@ -231,11 +231,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the machine or a server refused to store or to read, rather than a setting or data being wrong.
+    /// Whether a database or a server refused to store or to read, rather than a setting or data being wrong. Of a file, the
+    /// operating system's error tells it, which is the [source](std::error::Error::source) of [`Error::Io`].
     #[must_use]
     pub fn is_about_the_machine(&self) -> bool {
         match self {
-            Self::Io { .. } => true,
             #[cfg(feature = "sqlite")]
             Self::Sqlite { source, .. } => {
                 use rusqlite::ErrorCode::{

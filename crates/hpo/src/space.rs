@@ -103,30 +103,26 @@ impl From<RangeInclusive<i64>> for IntRange {
 /// A parameter's value is kept in Optuna's internal form, an `f64`: the number itself, or the index of
 /// the choice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "name", content = "attributes")]
+#[serde(tag = "name", content = "attributes", try_from = "Stated")]
 pub enum Distribution {
     /// Floats.
     #[serde(rename = "FloatDistribution")]
     Float {
         /// The grid's step.
-        #[serde(default)]
         step: Option<f64>,
         /// The smallest value.
         low: f64,
         /// The largest value.
         high: f64,
         /// Whether values are spread evenly in their logarithm.
-        #[serde(default)]
         log: bool,
     },
     /// Integers.
     #[serde(rename = "IntDistribution")]
     Int {
         /// Whether values are spread evenly in their logarithm.
-        #[serde(default)]
         log: bool,
         /// The grid's step.
-        #[serde(default = "one")]
         step: i64,
         /// The smallest value.
         low: i64,
@@ -141,8 +137,57 @@ pub enum Distribution {
     },
 }
 
+/// A distribution as a file states it, which may be none.
+#[derive(Deserialize)]
+#[serde(tag = "name", content = "attributes")]
+enum Stated {
+    #[serde(rename = "FloatDistribution")]
+    Float {
+        #[serde(default)]
+        step: Option<f64>,
+        low: f64,
+        high: f64,
+        #[serde(default)]
+        log: bool,
+    },
+    #[serde(rename = "IntDistribution")]
+    Int {
+        #[serde(default)]
+        log: bool,
+        #[serde(default = "one")]
+        step: i64,
+        low: i64,
+        high: i64,
+    },
+    #[serde(rename = "CategoricalDistribution")]
+    Categorical { choices: Arc<[Value]> },
+}
+
 fn one() -> i64 {
     1
+}
+
+impl TryFrom<Stated> for Distribution {
+    type Error = Error;
+
+    fn try_from(stated: Stated) -> Result<Self> {
+        const NAME: &str = "in a distribution";
+        Ok(match stated {
+            Stated::Float { step, low, high, log } => {
+                Self::float(NAME, FloatRange { low, high, log, step })?;
+                // As it is stated: the same to the last bit.
+                Self::Float { step, low, high, log }
+            }
+            Stated::Int { log, step, low, high } => {
+                Self::int(NAME, IntRange { low, high, log, step })?;
+                Self::Int { log, step, low, high }
+            }
+            Stated::Categorical { choices } if choices.is_empty() => {
+                return Err(invalid(NAME, "one or more choices", "none".into()));
+            }
+            Stated::Categorical { choices } => Self::Categorical { choices },
+        })
+    }
 }
 
 impl Distribution {

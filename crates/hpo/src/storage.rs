@@ -80,6 +80,19 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// What is wrong with a change of the trial in a study of so many objectives, as expected and found. What a storage holds is checked
+    /// where it is read, since others may have written it.
+    fn fault(&self, trial: &FrozenTrial, objectives: usize) -> Option<(String, String)> {
+        match *self {
+            Self::Param { name, internal, distribution } => param_fault(name, internal, distribution),
+            Self::State { state: TrialState::Waiting, .. } if trial.state != TrialState::Waiting => {
+                Some(("a waiting trial that was never begun".to_owned(), trial.state.to_string()))
+            }
+            Self::State { state, values, .. } => values_fault(state, values, objectives),
+            Self::Report { .. } | Self::UserAttr { .. } | Self::SystemAttr { .. } => None,
+        }
+    }
+
     /// Applies the change to a record.
     pub fn apply(&self, trial: &mut FrozenTrial) {
         match *self {
@@ -108,6 +121,33 @@ impl Change<'_> {
                 }
             }
         }
+    }
+}
+
+fn param_fault(name: &str, internal: f64, distribution: &Distribution) -> Option<(String, String)> {
+    // Optuna stores a number that a user enqueued beyond its range, with a warning.
+    let is_right = match distribution {
+        Distribution::Float { .. } => internal.is_finite(),
+        Distribution::Int { .. } => internal.is_finite() && internal.fract() == 0.0,
+        Distribution::Categorical { .. } => internal >= 0.0 && distribution.contains(internal),
+    };
+    (!is_right).then(|| (format!("a value of parameter `{name}` for {distribution}"), internal.to_string()))
+}
+
+fn values_fault(state: TrialState, values: &[f64], objectives: usize) -> Option<(String, String)> {
+    let n = values.len();
+    let is_right = match state {
+        TrialState::Complete => n == objectives,
+        _ => n == 0 || n == objectives,
+    };
+    (!is_right).then(|| (format!("{objectives} values of a trial that is {state}"), n.to_string()))
+}
+
+impl FrozenTrial {
+    /// What is wrong with a trial of a study of so many objectives, as expected and found.
+    fn fault(&self, objectives: usize) -> Option<(String, String)> {
+        let of_params = self.params.iter().find_map(|p| param_fault(&p.name, p.internal, &p.distribution));
+        of_params.or_else(|| values_fault(self.state, &self.values, objectives))
     }
 }
 
@@ -235,12 +275,18 @@ pub(crate) const WORKER: &str = "firstsight:worker";
 /// Optuna's time stamps, to the microsecond.
 const ISO: &str = "%Y-%m-%dT%H:%M:%S%.6f";
 
+/// The beginning of every worker's name.
+const WORKERS: &str = "firstsight-";
+
+/// The log of waits for others.
+pub(crate) const WAITING: &str = "firstsight_hpo::waiting";
+
 /// A name that no other object has: process, time and a count.
 pub(crate) fn worker_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("firstsight-{}-{}-{count}", std::process::id(), since.as_nanos())
+    format!("{WORKERS}{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
 /// Local time without a zone to the microsecond, which is what Optuna records.

@@ -16,7 +16,7 @@ use crate::python;
 use crate::sampler::{Attrs, Sampler, StudyView, Tpe, TpeConfig, losses};
 use crate::space::Distribution;
 use crate::storage::{
-    Change, HEARTBEAT, Memory, Snapshot, Storage, StudyRecord, WORKER, heartbeat, now, worker_name,
+    Change, HEARTBEAT, Memory, Snapshot, Storage, StudyRecord, WAITING, WORKER, heartbeat, now, worker_name,
 };
 use crate::trial::{FrozenTrial, Param, Trial, TrialState};
 
@@ -97,9 +97,6 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Stop {
 
 /// Target of the events that tell how each trial ended, in Optuna's words: a program that says so itself can turn them off.
 const OUTCOMES: &str = "firstsight_hpo::outcomes";
-
-/// Target of the event that tells that a run has no trial left but waits for those of others.
-const WAITING: &str = "firstsight_hpo::waiting";
 
 /// The system attribute of a trial that failed because its worker fell silent.
 const ABANDONED: &str = "firstsight:abandoned";
@@ -680,6 +677,18 @@ impl Study {
             }
         }
         Ok(failed)
+    }
+
+    /// Running trials whose workers give no sign of life for twice the [heartbeat](StudyBuilder::heartbeat): killed ones, which the
+    /// next worker fails or takes over. None without a heartbeat.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub fn silent_trials(&self) -> Result<Vec<usize>> {
+        let Some(interval) = self.heartbeat else { return Ok(Vec::new()) };
+        let silent = self.storage.stale_trials(self.record.id, 2 * interval)?;
+        Ok(silent.iter().map(|trial| trial.number).collect())
     }
 
     fn fail_silent(&self, trial: &FrozenTrial, silence: Duration) -> Result<bool> {

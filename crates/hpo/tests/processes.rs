@@ -57,6 +57,7 @@ fn worker() {
     let address = std::env::var(ADDRESS).expect("the other tests say which storage");
     match std::env::var(TASK).unwrap().as_str() {
         "finish" => work(&address, 40, Duration::from_millis(5)),
+        "hammer" => work(&address, usize::MAX, Duration::ZERO),
         _ => work(&address, 1, Duration::from_secs(600)),
     }
 }
@@ -118,10 +119,68 @@ fn a_killed_workers_trial_fails_in_a_later_run() {
         assert_eq!(watching.trials().unwrap()[0].state, TrialState::Running);
 
         std::thread::sleep(3 * HEARTBEAT);
+        assert_eq!(watching.silent_trials().unwrap(), [0], "{address}: it is known to be stale");
         work(address, 1, Duration::ZERO);
         let states: Vec<_> = watching.trials().unwrap().iter().map(|t| t.state).collect();
         assert_eq!(states, [TrialState::Failed, TrialState::Complete]);
     });
+}
+
+/// The files in the folder of a study.
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_killed_holders_lock_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("study.log").to_str().unwrap().to_owned();
+    let mut held = 0;
+    for round in 0..30_u64 {
+        let mut worker = spawn(&address, "hammer");
+        let n = std::fs::metadata(&address).map_or(0, |file| file.len());
+        let begun = Instant::now();
+        while std::fs::metadata(&address).map_or(0, |file| file.len()) < n + 2000 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the worker never began");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_micros(round * 97 % 2000));
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        held += usize::from(names(dir.path()).iter().any(|name| name.contains(".lock")));
+        let begun = Instant::now();
+        work(&address, 1, Duration::ZERO);
+        assert!(begun.elapsed() < Duration::from_secs(10), "round {round}: {:?}", begun.elapsed());
+        assert_eq!(names(dir.path()), ["study.log"], "round {round}");
+    }
+    println!("{held} of 30 were killed with the lock");
+    assert!(held > 0);
+}
+
+#[test]
+#[cfg(unix)]
+fn of_several_waiters_one_breaks_a_killed_holders_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("study.log").to_str().unwrap().to_owned();
+    for round in 0..10 {
+        let mut holder = spawn(&address, "hammer");
+        let begun = Instant::now();
+        while !names(dir.path()).iter().any(|name| name == "study.log.lock") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the worker never began");
+        }
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        let before = study(&address, 0).trials().unwrap().len();
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| work(&address, 4, Duration::ZERO));
+            }
+        });
+        let trials = study(&address, 0).trials().unwrap();
+        assert_eq!(trials.len(), before + 20, "round {round}: nothing is lost and nothing is there twice");
+        assert_eq!(names(dir.path()), ["study.log"], "round {round}");
+    }
 }
 
 #[test]

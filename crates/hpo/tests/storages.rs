@@ -445,6 +445,121 @@ fn damaged_and_foreign_files_are_refused() {
     }
 }
 
+/// A journal with one operation more, as text.
+fn journal_with(dir: &Path, line: &str) -> Result<usize, Error> {
+    let path = dir.join("journal.log");
+    let begin = [
+        r#"{"op_code":0,"worker_id":"w","study_name":"s","directions":[1]}"#,
+        r#"{"op_code":4,"worker_id":"w","study_id":0,"datetime_start":"2026-01-02T03:04:05.000006"}"#,
+        r#"{"op_code":4,"worker_id":"w","study_id":0,"state":4}"#,
+    ];
+    std::fs::write(&path, format!("{}\n{line}\n", begin.join("\n"))).unwrap();
+    Ok(study(&(Arc::new(Journal::open(&path)?) as Arc<dyn Storage>)).trials()?.len())
+}
+
+#[test]
+fn what_a_journal_says_is_checked_where_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let param = |value: &str, distribution: &str| {
+        let text = Value::from(distribution);
+        format!(
+            r#"{{"op_code":5,"worker_id":"w","trial_id":0,"param_name":"x","param_value_internal":{value},"distribution":{text}}}"#
+        )
+    };
+    let float = |attributes: &str| format!(r#"{{"name":"FloatDistribution","attributes":{{{attributes}}}}}"#);
+    let int = |attributes: &str| format!(r#"{{"name":"IntDistribution","attributes":{{{attributes}}}}}"#);
+    let choices = r#"{"name":"CategoricalDistribution","attributes":{"choices":["a","b"]}}"#;
+    let of_trial = |op: u8, rest: &str| format!(r#"{{"op_code":{op},"worker_id":"w","trial_id":0,{rest}}}"#);
+    let right = [
+        param("0.5", &float(r#""low":0.0,"high":1.0,"step":null,"log":false"#)),
+        // A value that a user enqueued beyond its range: Optuna warns, and stores it.
+        param("1.5", &float(r#""low":0.0,"high":1.0,"step":null,"log":false"#)),
+        param("1", choices),
+        of_trial(7, r#""step":3,"intermediate_value":NaN"#),
+        of_trial(6, r#""state":1,"values":[0.5]"#),
+        of_trial(6, r#""state":3,"values":null"#),
+    ];
+    for line in right {
+        assert_eq!(journal_with(dir.path(), &line).unwrap(), 2, "{line}");
+    }
+    let wrong = [
+        // A step of 0.0 where null stood divides by zero later.
+        param("0.5", &float(r#""low":0.0,"high":1.0,"step":0.0,"log":false"#)),
+        param("0.5", &float(r#""low":0.0,"high":1.0,"step":-0.1,"log":false"#)),
+        param("0.5", &float(r#""low":1.0,"high":0.0,"step":null,"log":false"#)),
+        param("0.5", &float(r#""low":0.0,"high":1.0,"step":null,"log":true"#)),
+        param("0.5", &float(r#""low":0.1,"high":1.0,"step":0.1,"log":true"#)),
+        param("2", &int(r#""low":1,"high":5,"step":0,"log":false"#)),
+        param("2", &int(r#""low":5,"high":1,"step":1,"log":false"#)),
+        param("2", &int(r#""low":-9223372036854775808,"high":9223372036854775807,"step":1,"log":false"#)),
+        param("1.5", &int(r#""low":1,"high":5,"step":1,"log":false"#)),
+        param("1e999", &float(r#""low":0.0,"high":1.0"#)),
+        // Of two choices, the third and the one before the first.
+        param("2", choices),
+        param("-1", choices),
+        param("0", r#"{"name":"CategoricalDistribution","attributes":{"choices":[]}}"#),
+        of_trial(7, r#""step":null,"intermediate_value":1.0"#),
+        of_trial(7, r#""step":-1,"intermediate_value":1.0"#),
+        of_trial(7, r#""step":1,"intermediate_value":null"#),
+        // A trial that is complete without a value, or with two.
+        of_trial(6, r#""state":1,"values":null"#),
+        of_trial(6, r#""state":1,"values":[1.0,2.0]"#),
+        of_trial(6, r#""state":1,"values":[null]"#),
+        of_trial(6, r#""state":9,"values":null"#),
+        // One that runs waits again.
+        of_trial(6, r#""state":4,"values":null"#),
+        r#"{"op_code":0,"worker_id":"w","study_name":"t","directions":[]}"#.to_owned(),
+        r#"{"op_code":0,"worker_id":"w","study_name":"t","directions":[7]}"#.to_owned(),
+        r#"{"op_code":4,"worker_id":"w","study_id":0,"state":1,"value":null,"values":null}"#.to_owned(),
+        format!(
+            r#"{{"op_code":4,"worker_id":"w","study_id":0,"state":1,"value":0.5,"params":{{"c":7}},"distributions":{{"c":{}}}}}"#,
+            Value::from(choices)
+        ),
+    ];
+    for line in wrong {
+        let error = journal_with(dir.path(), &line).unwrap_err();
+        let Error::Corrupt { path, .. } = &error else { panic!("{line}: {error}") };
+        assert!(path.contains("journal.log, line 4"), "{line}: {error}");
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn what_a_database_holds_is_checked_where_it_is_read() {
+    let wrong = [
+        "UPDATE trial_params SET distribution_json = replace(distribution_json, 'null', '0.0') WHERE param_name = 'x'",
+        "UPDATE trial_params SET param_value = 7 WHERE param_name = 'c'",
+        "UPDATE trial_params SET param_value = -1 WHERE param_name = 'c'",
+        "UPDATE trial_params SET param_value = 1.5 WHERE param_name = 'n'",
+        "UPDATE trial_params SET param_value = NULL WHERE param_name = 'n'",
+        r#"UPDATE trial_params SET distribution_json = '{"name": "CategoricalDistribution", "attributes": {"choices": []}}'"#,
+        "UPDATE trial_intermediate_values SET step = -1 WHERE step = 1",
+        "UPDATE trial_intermediate_values SET intermediate_value_type = 'MANY'",
+        "DELETE FROM trial_values WHERE trial_id = 1",
+        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (1, 1, 0.5, 'FINITE')",
+        "UPDATE trials SET state = 'COMPLETE' WHERE number = 3",
+        "UPDATE trials SET state = 'DONE'",
+        "UPDATE trials SET number = -1 WHERE number = 4",
+        "UPDATE study_directions SET direction = 'UP'",
+    ];
+    for sql in wrong {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("study.db");
+        let open = || storage::open(&format!("sqlite:///{}", path.display())).unwrap();
+        study(&open()).optimize(5, objective).unwrap();
+        let db = rusqlite::Connection::open(&path).unwrap();
+        // Types are not kept to by every program.
+        db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+        assert!(db.execute(sql, []).unwrap() > 0, "{sql}");
+        let read = || -> Result<usize, Error> {
+            let builder = Study::builder("s").sampler(Random::new(1)).storage(open());
+            Ok(builder.load_or_create()?.trials()?.len())
+        };
+        let error = read().unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{sql}: {error}");
+    }
+}
+
 #[test]
 fn a_torn_line_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();

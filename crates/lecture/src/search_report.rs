@@ -375,6 +375,17 @@ pub struct TrialJson {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Whether it is said to run, and its worker gives no sign of life.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+}
+
+impl TrialJson {
+    /// The same, of a trial whose worker gives no sign of life or does.
+    #[must_use]
+    pub fn stale(self, stale: bool) -> Self {
+        Self { stale, ..self }
+    }
 }
 
 impl From<&FrozenTrial> for TrialJson {
@@ -382,6 +393,7 @@ impl From<&FrozenTrial> for TrialJson {
         let (number, value) = (trial.number, trial.value());
         let values = if trial.values.len() > 1 { trial.values.clone() } else { Vec::new() };
         let error = failure(trial).map(str::to_owned);
-        Self { number, state: trial.state.to_string(), value, values, params: trial.params_json(), error }
+        let (state, params) = (trial.state.to_string(), trial.params_json());
+        Self { number, state, value, values, params, error, stale: false }
     }
 }

@@ -9,14 +9,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, NaiveDateTime};
+use firstsight_files::{Lock, Locked};
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
 use super::{
-    Change, HEARTBEAT, ISO, Snapshot, Storage, StudyRecord, WORKER, heartbeat, is_silent,
+    Change, HEARTBEAT, ISO, Snapshot, Storage, StudyRecord, WAITING, WORKER, WORKERS, heartbeat, is_silent,
     json as python_json, now, worker_name,
 };
 use crate::error::{Error, Result};
@@ -26,6 +27,9 @@ use crate::trial::{FrozenTrial, Param, TrialState};
 
 /// A lock is considered dead if its holder has not touched the file for this long, as in Optuna.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// A wait is spoken of from here on.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The start of every line, here and in Optuna.
 const BEGINNING: &[u8] = b"{\"op_code\":";
@@ -213,40 +217,122 @@ fn io<'p>(path: &'p Path, doing: &'static str) -> impl Fn(std::io::Error) -> Err
     move |source| Error::Io { path: path.into(), doing, source }
 }
 
-/// The file's lock, held until dropped.
-struct FileLock(PathBuf);
+/// The file's lock, held until dropped: Optuna's, and before it one of the operating system, which workers of this crate take first. That
+/// one ends with its process. So only its holder waits for Optuna's or breaks it, and what a killed worker of ours left is known as such.
+struct FileLock {
+    symlink: PathBuf,
+    ours: Lock,
+}
 
 impl FileLock {
     fn acquire(path: &Path) -> Result<Self> {
-        let mut lock = path.as_os_str().to_owned();
-        lock.push(".lock");
-        let lock = PathBuf::from(lock);
-        let mut pause = Duration::from_millis(1);
+        let beside = |ending: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let (symlink, queue) = (beside(".lock"), beside(".lock.queue"));
+        let mut waiting = Waiting::new(path);
+        let mut ours = loop {
+            match Lock::acquire(&queue).map_err(io(&queue, "locking the journal"))? {
+                Locked::Here(lock) => break lock,
+                Locked::Elsewhere(by) => waiting.pause(|| match by {
+                    Some(by) => format!("process {by} holds it"),
+                    None => "another process holds it".to_owned(),
+                }),
+            }
+        };
+        if let Some(left) = ours.left() {
+            remove_renamed(path);
+            // It held the lock, and nobody else has taken it since.
+            if !left.is_empty() && identity(&symlink).is_some_and(|there| there == left) {
+                tracing::warn!("{}: its holder was killed; the lock is broken.", symlink.display());
+                release(&symlink);
+            }
+        }
         let (mut seen, mut since) = (None, Instant::now());
         loop {
-            match create_lock(path, &lock) {
-                Ok(()) => return Ok(Self(lock)),
+            match create_lock(path, &symlink) {
+                Ok(()) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(io(&lock, "locking the journal")(error)),
+                Err(error) => return Err(io(&symlink, "locking the journal")(error)),
             }
-            let changed = std::fs::metadata(&lock).and_then(|m| m.modified()).ok();
+            let changed = std::fs::metadata(&symlink).and_then(|m| m.modified()).ok();
             if changed != seen {
                 (seen, since) = (changed, Instant::now());
             } else if since.elapsed() > GRACE {
-                tracing::warn!("{}: its holder seems dead; the lock is broken.", lock.display());
-                release(&lock);
+                tracing::warn!("{}: its holder seems dead; the lock is broken.", symlink.display());
+                release(&symlink);
                 since = Instant::now();
                 continue;
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
+            waiting.pause(|| {
+                let whose = "a Python worker or a process that was killed";
+                format!(
+                    "{} is that of {whose}, and is broken {GRACE:?} after the journal's last change",
+                    symlink.display()
+                )
+            });
         }
+        // What cannot be noted is known by time alone.
+        let _ = identity(&symlink).map(|identity| ours.note(&identity));
+        Ok(Self { symlink, ours })
     }
 }
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        release(&self.0);
+        // In this order, so that what is noted is never another's lock.
+        let _ = self.ours.note("");
+        release(&self.symlink);
+    }
+}
+
+/// Waits in growing steps, and says what for once that takes long.
+struct Waiting<'p> {
+    path: &'p Path,
+    since: Instant,
+    pause: Duration,
+    has_spoken: bool,
+}
+
+impl<'p> Waiting<'p> {
+    fn new(path: &'p Path) -> Self {
+        Self { path, since: Instant::now(), pause: Duration::from_millis(1), has_spoken: false }
+    }
+
+    fn pause(&mut self, who: impl FnOnce() -> String) {
+        if self.since.elapsed() > QUIET && !self.has_spoken {
+            self.has_spoken = true;
+            let (path, who) = (self.path.display(), who());
+            tracing::info!(target: WAITING, "Waiting for the lock of {path}: {who}.");
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// What tells a lock from those before and after it.
+fn identity(symlink: &Path) -> Option<String> {
+    let lock = std::fs::symlink_metadata(symlink).ok()?;
+    let time = lock.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos();
+    #[cfg(unix)]
+    let file = std::os::unix::fs::MetadataExt::ino(&lock);
+    #[cfg(not(unix))]
+    let file = lock.len();
+    Some(format!("{file} {time}"))
+}
+
+/// Removes locks that killed workers of this crate had renamed, but not yet removed.
+fn remove_renamed(path: &Path) {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+    let begin = format!("{name}.lock{WORKERS}");
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_left = |name: &str| name.starts_with(&begin) && name.ends_with(".rename");
+        if entry.file_name().to_str().is_some_and(is_left) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -280,7 +366,14 @@ impl State {
         Some((&mut self.studies.get_mut(study)?.as_mut()?.1, number))
     }
 
-    /// Applies one line. `None` if it is not an operation of a journal.
+    /// The number of objectives of a trial's study.
+    fn objectives(&self, trial: i64) -> usize {
+        let place = usize::try_from(trial).ok().and_then(|trial| self.places.get(trial));
+        let study = place.and_then(|&(study, _)| self.studies.get(study)?.as_ref());
+        study.map_or(1, |(record, _)| record.directions.len())
+    }
+
+    /// Applies one line. `None` if it is not an operation of a journal, or one that no program writes.
     fn take_in(&mut self, log: &Value, worker: &str) -> Option<()> {
         let ours = log.get("worker_id")?.as_str()? == worker;
         let verdict = match log.get("op_code")?.as_i64()? {
@@ -312,7 +405,11 @@ impl State {
 
     fn create_study(&mut self, log: &Value) -> Option<Verdict> {
         let name = log.get("study_name")?.as_str()?;
-        let directions: Vec<Direction> = log.get("directions")?.as_array()?.iter().map(direction).collect();
+        let directions =
+            log.get("directions")?.as_array()?.iter().map(direction).collect::<Option<Vec<_>>>()?;
+        if directions.is_empty() {
+            return None;
+        }
         if self.studies.iter().flatten().any(|(study, _)| study.name == name) {
             return Some(Verdict::Refused(Error::StudyExists { name: name.into() }));
         }
@@ -326,7 +423,8 @@ impl State {
     fn create_trial(&mut self, log: &Value) -> Option<Option<Verdict>> {
         let study = log.get("study_id")?.as_i64()?;
         let id = self.places.len();
-        let Some((_, table)) = self.study(study) else { return Some(None) };
+        let Some((record, table)) = self.study(study) else { return Some(None) };
+        let objectives = record.directions.len();
         let mut trial = FrozenTrial::new(id as i64, table.len(), state(log.get("state"))?);
         let object = |key: &str| log.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
         let distributions = object("distributions");
@@ -339,11 +437,17 @@ impl State {
         }
         // Optuna writes the value of one objective apart.
         let one = log.get("value").and_then(python_json::as_float);
-        trial.values = one.map_or_else(|| values(log.get("values")), |value| vec![value]);
+        trial.values = match one {
+            Some(value) => vec![value],
+            None => values(log.get("values"))?,
+        };
         trial.user_attrs = object("user_attrs").into_iter().collect();
         trial.system_attrs = object("system_attrs").into_iter().collect();
         trial.started = time(log.get("datetime_start"));
         trial.completed = time(log.get("datetime_complete"));
+        if trial.fault(objectives).is_some() {
+            return None;
+        }
         table.put(trial);
         let number = table.len() - 1;
         self.places.push((study as usize, number));
@@ -367,7 +471,7 @@ impl State {
             }
             6 => {
                 let state = state(log.get("state"))?;
-                ended_with = values(log.get("values"));
+                ended_with = values(log.get("values"))?;
                 let at = time(log.get("datetime_start")).or(time(log.get("datetime_complete")));
                 Change::State { state, values: &ended_with, at: at.unwrap_or_default() }
             }
@@ -378,9 +482,13 @@ impl State {
             8 => attr("user_attr").map(|(key, value)| Change::UserAttr { key, value })?,
             _ => attr("system_attr").map(|(key, value)| Change::SystemAttr { key, value })?,
         };
+        let objectives = self.objectives(id);
         let Some((table, number)) = self.trial(id) else { return Some(None) };
         if let Err(error) = table.check(number, &change) {
             return Some(Some(Verdict::Refused(error)));
+        }
+        if table.get(number).is_some_and(|trial| change.fault(trial, objectives).is_some()) {
+            return None;
         }
         if let Change::State { state: TrialState::Running, .. } = change {
             let waiting = table.get(number).is_some_and(|t| t.state == TrialState::Waiting);
@@ -394,14 +502,21 @@ impl State {
     }
 }
 
-/// A direction by its number.
-fn direction(number: &Value) -> Direction {
-    if number.as_i64() == Some(2) { Direction::Maximize } else { Direction::Minimize }
+/// A direction by its number; Optuna's 0 is one that is not set.
+fn direction(number: &Value) -> Option<Direction> {
+    match number.as_i64()? {
+        0 | 1 => Some(Direction::Minimize),
+        2 => Some(Direction::Maximize),
+        _ => None,
+    }
 }
 
 /// Values of objectives; none for null.
-fn values(list: Option<&Value>) -> Vec<f64> {
-    list.and_then(Value::as_array).into_iter().flatten().filter_map(python_json::as_float).collect()
+fn values(list: Option<&Value>) -> Option<Vec<f64>> {
+    match list {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(list) => list.as_array()?.iter().map(python_json::as_float).collect(),
+    }
 }
 
 /// Values of objectives as JSON.

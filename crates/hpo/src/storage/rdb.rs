@@ -315,8 +315,11 @@ impl<D: Database> Rdb<D> {
              UNION ALL SELECT 4, u.trial_id, 0, NULL, u.key, u.value_json, NULL, NULL \
              FROM trial_user_attributes u JOIN wanted w ON w.trial_id = u.trial_id \
              UNION ALL SELECT 5, s.trial_id, 0, NULL, s.key, s.value_json, NULL, NULL \
-             FROM trial_system_attributes s JOIN wanted w ON w.trial_id = s.trial_id ORDER BY 1, 2, 3"
+             FROM trial_system_attributes s JOIN wanted w ON w.trial_id = s.trial_id \
+             UNION ALL SELECT 6, 0, count(*), NULL, NULL, NULL, NULL, NULL \
+             FROM study_directions WHERE study_id = $1 ORDER BY 1, 2, 3"
         );
+        let mut objectives = 1;
         let mut trials: Vec<FrozenTrial> = Vec::new();
         let mut places = HashMap::new();
         db.run("reading trials", &sql, cells![study, last], &mut |row| {
@@ -324,6 +327,13 @@ impl<D: Database> Rdb<D> {
                 return Err(self.corrupt("eight columns", &row.len().to_string()));
             };
             let (kind, id, place) = (self.int(kind)?, self.int(id)?, self.int(place)?);
+            if kind == 6 {
+                objectives = place as usize;
+                return Ok(());
+            }
+            if place < 0 {
+                return Err(self.corrupt("a number of at least 0", &place.to_string()));
+            }
             if kind == 0 {
                 places.insert(id, trials.len());
                 let mut trial = FrozenTrial::new(id, place as usize, self.state_of(word)?);
@@ -349,6 +359,11 @@ impl<D: Database> Rdb<D> {
             }
             Ok(())
         })?;
+        for trial in &trials {
+            if let Some((expected, found)) = trial.fault(objectives) {
+                return Err(self.corrupt(&format!("in trial {} {expected}", trial.number), &found));
+            }
+        }
         Ok(trials)
     }
 
@@ -453,7 +468,8 @@ impl<D: Database> Rdb<D> {
             let id = self.int(&row[0])?;
             let direction = match self.text(&row[2])? {
                 "MAXIMIZE" => Direction::Maximize,
-                _ => Direction::Minimize,
+                "MINIMIZE" | "NOT_SET" => Direction::Minimize,
+                other => return Err(self.corrupt("a direction", other)),
             };
             if let Some(study) = records.last_mut().filter(|study| study.id == id) {
                 study.directions.push(direction);

@@ -269,11 +269,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     drop(progress);
     // However the search ended, what it has found is shown.
     let (trials, best) = (study.trials()?, study.best_trial().ok());
+    let silent = study.silent_trials()?;
     let front = if goal.are_many() { study.best_trials()? } else { Vec::new() };
     // A page that cannot be written is told after the result.
     let written = match &args.report {
         None => Ok(()),
-        Some(file) => page(work, &trials, (best.as_deref(), &front), started.elapsed())
+        Some(file) => page(work, (&trials, &silent), (best.as_deref(), &front), started.elapsed())
             .and_then(|page| Ok(files::write(file, page.to_html().as_bytes())?))
             .map(|()| log!("{}", file.display())),
     };
@@ -283,7 +284,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             best: best.as_deref().map(TrialJson::from),
             objectives: if goal.are_many() { goal.names() } else { Vec::new() },
             front: front.iter().map(|trial| (&**trial).into()).collect(),
-            trials: trials.iter().map(|trial| (&**trial).into()).collect(),
+            trials: trials
+                .iter()
+                .map(|trial| TrialJson::from(&**trial).stale(silent.contains(&trial.number)))
+                .collect(),
             files: subject.provenance().map(|provenance| &provenance.files),
         };
         say!("{}", serde_json::to_string_pretty(&document)?);

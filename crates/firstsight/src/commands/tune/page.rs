@@ -14,7 +14,7 @@ use super::{Work, subject::Subject};
 /// The search as a report.
 pub(super) fn page(
     Work { args, space, context, subject, goal }: Work<'_>,
-    trials: &[Arc<FrozenTrial>],
+    (trials, silent): (&[Arc<FrozenTrial>], &[usize]),
     (best, front): (Option<&FrozenTrial>, &[Arc<FrozenTrial>]),
     time: Duration,
 ) -> Result<Report> {
@@ -35,6 +35,11 @@ pub(super) fn page(
     };
     let models: Vec<&str> = models;
     let count = |state| trials.iter().filter(|trial| trial.state == state).count();
+    let running = match (count(TrialState::Running), silent.len()) {
+        (0, _) => String::new(),
+        (n, 0) => format!(", {n} running"),
+        (n, silent) => format!(", {n} running, {silent} of them without a sign of life"),
+    };
     let mut report = Report::new(&format!("Firstsight: a search for settings of {}", models.join(", ")));
     report.facts(&[
         ("data", args.data.path().display().to_string()),
@@ -43,7 +48,7 @@ pub(super) fn page(
         (
             "trials",
             format!(
-                "{} complete, {} pruned, {} failed",
+                "{} complete, {} pruned, {} failed{running}",
                 count(TrialState::Complete),
                 count(TrialState::Pruned),
                 count(TrialState::Failed)
