@@ -29,8 +29,8 @@ pub(crate) fn convert(args: &Args, context: &Context) -> Result<()> {
     for (split, classes) in &content.splits {
         let images: usize = classes.values().sum();
         let split = if split.is_empty() { "all" } else { split };
-        println!("{split}: {images} images of {} classes", classes.len());
+        out!("{split}: {images} images of {} classes", classes.len())?;
     }
-    println!("{}", args.out.display());
+    out!("{}", args.out.display())?;
     Ok(())
 }
