@@ -8,6 +8,7 @@ use firstsight_data::Task;
 use serde::Serialize;
 
 use super::{CheckResult, Finding, FindingKind, LabelSearch, LeakTable, Suggestion};
+use crate::row_file::as_text;
 use crate::{Result, files};
 
 /// The document of `--json`.
@@ -164,7 +165,7 @@ fn write(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<String>>) 
         let mut writer = csv::Writer::from_writer(file);
         writer.write_record(header)?;
         for row in rows {
-            writer.write_record(row)?;
+            writer.write_record(row.iter().map(|cell| as_text(cell.as_bytes())))?;
         }
         writer.flush()
     };
