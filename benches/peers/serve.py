@@ -1,10 +1,10 @@
 """`firstsight serve` beside ONNX Runtime behind FastAPI and uvicorn, with the same network: requests per second and latency.
 
-    python serve.py --firstsight BIN --weights FOLDER --photos PHOTOS [--concurrency 1 8 32] [--seconds 8] [--rounds 3] [--threads 2]
+    python serve.py --firstsight BIN --weights FOLDER --photos PHOTOS [--concurrency 1 8 32] [--seconds 8] [--rounds 3] [--threads 2] [--client wrk]
 
 FOLDER has a network in timm's layout, with its last layer; PHOTOS are sent in turn, each as the body of a POST. The Python service
 is the usual one: Pillow and NumPy prepare a photo in a worker thread, then ONNX Runtime runs it. Both services are processes of their
-own on loopback and live throughout; one client, of this file, sends to one at a time over connections that stay open, and the sides take
+own on loopback and live throughout; one client, of this file or wrk, sends to one at a time over connections that stay open, and the sides take
 turns. Printed, for each number of connections: requests per second, the median and the 99th percentile of the latency in milliseconds, medians of the
 rounds; the largest difference of a probability; and the memory that each process ends with. Needs onnxruntime, onnx, torch, timm, fastapi,
 uvicorn and Pillow.
@@ -109,6 +109,42 @@ async def load(port, photos, concurrency, seconds):
     return len(latencies) / (time.perf_counter() - started), latencies
 
 
+LUA = """
+local bodies, i = {}, 0
+for line in io.lines(os.getenv("PHOTOS")) do
+  local file = io.open(line, "rb")
+  bodies[#bodies + 1] = file:read("*a")
+  file:close()
+end
+request = function()
+  i = i % #bodies + 1
+  return wrk.format("POST", "/predict", {["Content-Type"] = "image/jpeg"}, bodies[i])
+end
+done = function(summary, latency)
+  local errors = summary.errors
+  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  local rate = summary.requests / summary.duration * 1e6
+  print(string.format("RESULT %f %f %f %d", rate, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, failed))
+end
+"""
+
+
+def load_by_wrk(port, photos, concurrency, seconds):
+    """Requests per second, and the median and the 99th percentile of the latency in ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        names, script = Path(folder, "photos"), Path(folder, "load.lua")
+        names.write_text("".join(f"{path}\n" for path in photos))
+        script.write_text(LUA)
+        command = ["wrk", "--threads", "1", "--connections", str(concurrency), "--duration", f"{seconds:.0f}s"]
+        said = subprocess.run(
+            [*command, "--timeout", "30s", "--script", script, f"http://127.0.0.1:{port}"],
+            env={**os.environ, "PHOTOS": str(names)}, check=True, capture_output=True, text=True,
+        ).stdout
+    rate, p50, p99, failed = next(line for line in said.splitlines() if line.startswith("RESULT")).split()[1:]
+    assert failed == "0", said
+    return float(rate), float(p50), float(p99)
+
+
 async def answers(port, photos):
     connection = Connection()
     await connection.open(port)
@@ -143,12 +179,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--client", choices=["asyncio", "wrk"], default="asyncio")
     parser.add_argument("--onnx", type=str, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=8731)
     args = parser.parse_args()
     if args.onnx:
         return python_service(args)
-    photos = [path.read_bytes() for path in sorted(args.photos.iterdir())]
+    paths = sorted(path.absolute() for path in args.photos.iterdir())
+    photos = [path.read_bytes() for path in paths]
     with tempfile.TemporaryDirectory() as folder:
         onnx = os.path.join(folder, "network.onnx")
         export(args.weights, onnx)
@@ -180,6 +218,10 @@ def main():
                 for round in range(args.rounds):
                     order = list(ports) if round % 2 == 0 else list(ports)[::-1]
                     for name in order:
+                        if args.client == "wrk":
+                            load_by_wrk(ports[name], paths, concurrency, 1)
+                            found[name].append(load_by_wrk(ports[name], paths, concurrency, args.seconds))
+                            continue
                         asyncio.run(load(ports[name], photos, concurrency, 0.5))
                         rate, latencies = asyncio.run(load(ports[name], photos, concurrency, args.seconds))
                         cut = statistics.quantiles(latencies, n=100)

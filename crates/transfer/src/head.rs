@@ -5,8 +5,8 @@ use candle_nn::{Init, Linear};
 use firstsight_data::{Batches as _, Labels, Sampling, Task, balanced};
 use firstsight_models::Params;
 use firstsight_train::{
-    Accuracy, FitConfig, Loss, Metric, Metrics, OptimizerConfig, ParamGroup, Schedule, Trainable, evaluate,
-    fit,
+    Accuracy, FitConfig, Loss, Metric, Metrics, OptimizerConfig, ParamGroup, Predictions, Schedule,
+    Trainable, evaluate, fit, predict,
 };
 
 use crate::features::Scaling;
@@ -122,6 +122,28 @@ impl Head {
             progress(i + 1, folds.len());
         }
         Ok(results)
+    }
+
+    /// The probabilities of each image's classes, in its first view, by a layer that was not trained on it, with the first penalty.
+    /// `None` for other tasks than one class per image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] without penalties; errors of training.
+    pub fn out_of_fold(features: &Features, config: &HeadConfig) -> Result<Option<Predictions>> {
+        let Labels::Class(labels) = &features.labels else { return Ok(None) };
+        let (n, n_classes) = (features.n_images(), features.n_classes);
+        let penalty = config.penalties.first().copied().ok_or_else(no_penalty)?;
+        let mut probabilities = vec![0.0; n * n_classes];
+        for held_out in folds(&features.labels, n_classes, config) {
+            let head = train_one(features, &others(&held_out, n), penalty, config)?;
+            let batches = FeatureBatches::new(features, &held_out, 1, MEASURED, Sampling::Sequential)?;
+            let predictions = predict(&head, &batches)?;
+            for (row, i) in held_out.into_iter().enumerate() {
+                probabilities[i * n_classes..][..n_classes].copy_from_slice(predictions.row(row));
+            }
+        }
+        Ok(Some(Predictions { probabilities, labels: labels.clone(), n_classes }))
     }
 
     /// Loss of some images in their first view, and accuracy where each has one class.

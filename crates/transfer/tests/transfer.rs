@@ -71,6 +71,29 @@ fn a_head_learns_and_its_penalty_is_chosen() {
     assert_eq!(again.weight.to_vec2::<f32>().unwrap(), head.weight.to_vec2::<f32>().unwrap());
 }
 
+/// A layer of many features learns whatever it is told of an image; one that was not trained on it knows better.
+#[test]
+fn a_wrong_label_is_found_by_a_layer_that_was_not_trained_on_it() {
+    let (n, f, wrong) = (40, 300, 7);
+    let truth = |i: usize| (i % 2) as u32;
+    let labels: Vec<u32> = (0..n).map(|i| if i == wrong { 1 - truth(i) } else { truth(i) }).collect();
+    let values: Vec<f32> = noise(n * f, 3)
+        .enumerate()
+        .map(|(k, noise)| noise + if k % f < 60 { truth(k / f) as f32 } else { 0.0 })
+        .collect();
+    let rows = Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap();
+    let features = Features::new(&rows, Labels::Class(labels.clone()), 2).unwrap();
+    let config = HeadConfig { penalties: vec![1e-4], ..head_config() };
+    let head = Head::train(&features, &config, &mut |_, _| ()).unwrap();
+    let learned: Vec<u32> = head.forward_t(&rows, false).unwrap().argmax(1).unwrap().to_vec1().unwrap();
+    assert_eq!(learned, labels);
+    let said = Head::out_of_fold(&features, &config).unwrap().unwrap();
+    assert_eq!(said.labels, labels);
+    let differs: Vec<usize> = (0..n).filter(|&i| said.top(i).0 != labels[i]).collect();
+    assert_eq!(differs, [wrong]);
+    assert!(said.row(wrong).iter().sum::<f32>() > 0.999);
+}
+
 #[test]
 fn penalties_that_are_validated_together_are_measured_as_alone() {
     let features = clouds(20, 1.5);

@@ -70,8 +70,6 @@ struct Suspicious {
     taken_for: String,
     /// The probability of its own class.
     probability: f32,
-    /// Whether the network was trained on it.
-    trained_on: bool,
 }
 
 /// What is trained on what, and how far it is.
@@ -190,7 +188,11 @@ impl Trainer {
         let dataset = DatasetFolder::scan(photos)?;
         let splits = Splits::new(photos, dataset, SplitConfig::stratified(self.seed as u32), &runtime)?;
         let run = RunFolder::create(&self.session.next_run(), false)?;
-        let settings = FineTuning { on_error: OnError::Skip, ..FineTuning::preset(preset, self.seed) };
+        let settings = FineTuning {
+            on_error: OnError::Skip,
+            out_of_fold: true,
+            ..FineTuning::preset(preset, self.seed)
+        };
         let result = settings
             .fit_in(&run, false, &self.pretrained, &splits, &runtime)
             .and_then(|result| result.save_to(&run).map(|()| result))
@@ -210,18 +212,18 @@ impl Trainer {
         self.state().training = Training::Running { task, done, total };
     }
 
-    /// Photos that the network takes for another class, those of which it is surest first.
+    /// Photos that are taken for another class by a network that was not trained on them, those of which it is surest first: training
+    /// photos by the cross-validation of the last layer, since a network learns what it is told of them.
     fn suspicious(&self, result: &FineTuneResult) -> Vec<Suspicious> {
         let mut found = Vec::new();
-        for (evaluation, trained_on) in
-            result.train.iter().map(|train| (train, true)).chain([(&result.val, false)])
-        {
-            let classes = evaluation.images.classes();
-            let (said, calibrated) = (&evaluation.predictions, evaluation.calibrated());
+        let val = (&result.val.images, &result.val.predictions);
+        let train = result.out_of_fold.as_ref().map(|(images, said)| (images, said));
+        for (images, said) in std::iter::once(val).chain(train) {
+            let (classes, calibrated) = (images.classes(), said.calibrated(result.val.temperature));
             for i in 0..said.len() {
                 let label = said.labels[i] as usize;
                 let Some((best, _)) = said.ranked(i, 1).first().copied() else { continue };
-                let path = evaluation.images.path(i);
+                let path = images.path(i);
                 let photo = path.as_ref().and_then(|path| {
                     let inner = path.strip_prefix(self.session.photos().join(&classes[label])).ok()?;
                     Some(inner.to_string_lossy().replace('\\', "/"))
@@ -232,7 +234,6 @@ impl Trainer {
                         photo,
                         taken_for: classes[best].clone(),
                         probability: calibrated.row(i)[label],
-                        trained_on,
                     });
                 }
             }

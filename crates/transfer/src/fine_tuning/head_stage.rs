@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::Module;
 use firstsight_data::{Batches as _, ImageDataset, ResizeMode};
-use firstsight_train::{Epoch, Inference, PackedWeights};
+use firstsight_train::{Epoch, Inference, PackedWeights, Predictions};
 
 use super::photos::{Fitted, Photos};
 use super::{FineTuning, Seconds, Work, timed};
@@ -52,6 +52,7 @@ pub(super) struct HeadStage<E> {
     /// The meaning of the outputs, as the validation images decide.
     pub(super) target: Target,
     pub(super) train: E,
+    pub(super) out_of_fold: Option<Predictions>,
     pub(super) val: E,
     pub(super) seconds: Seconds,
 }
@@ -131,6 +132,10 @@ impl FineTuning {
         }
         let head = timed(&mut seconds.head, || Head::train(&features, &config, &mut |_, _| ()))?;
         let head = Head { cross_validation, ..head };
+        let out_of_fold = match self.out_of_fold {
+            true => timed(&mut seconds.head, || Head::out_of_fold(&features, &config))?,
+            false => None,
+        };
         model.means = ClassMeans::of(&features)?;
 
         let monitor = target.monitor();
@@ -170,6 +175,7 @@ impl FineTuning {
             n_compared,
             target,
             train,
+            out_of_fold,
             val,
             seconds,
         })

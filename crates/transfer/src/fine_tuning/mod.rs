@@ -86,6 +86,8 @@ pub struct FineTuning {
     pub class_balanced: bool,
     /// Random changes of the training images while the blocks are trained.
     pub augmentation: AugmentationConfig,
+    /// Also have the last layer's cross-validation say of each training image what it shows. For one class per image.
+    pub out_of_fold: bool,
     /// Type of the weights in the run folder. All figures are those of the rounded weights; checkpoints stay float32.
     pub save_dtype: SaveDtype,
     /// How the pixels of files are read.
@@ -154,6 +156,7 @@ impl FineTuning {
                 label_smoothing: 0.1,
                 crops: Crops::Reduced,
             },
+            out_of_fold: false,
             save_dtype: SaveDtype::Float32,
             reading: Reading::viewer(),
             on_error: OnError::Fail,

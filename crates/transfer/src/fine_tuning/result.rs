@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use firstsight_data::{ImageDataset, ResizeMode};
-use firstsight_train::{Epoch, History, LrCurve, Metrics, Monitor};
+use firstsight_train::{Epoch, History, LrCurve, Metrics, Monitor, Predictions};
 use serde::Serialize;
 
 use super::block_stage::BlockStage;
@@ -63,6 +63,9 @@ pub struct FineTuneResult<E = Evaluation> {
     pub n_train: usize,
     /// The training images, where the last layer alone is kept.
     pub train: Option<E>,
+    /// The training images with the probabilities of each one's classes by a last layer that was not trained on it, where
+    /// [`FineTuning::out_of_fold`] asked for them.
+    pub out_of_fold: Option<(ImageDataset, Predictions)>,
     /// The validation images.
     pub val: E,
     /// The test images.
@@ -132,6 +135,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             n_compared,
             target,
             train,
+            out_of_fold,
             val,
             seconds,
         } = head;
@@ -159,6 +163,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             kept: Kept::Head,
             n_train: photos.splits.train.len(),
             train: Some(train),
+            out_of_fold: out_of_fold.map(|said| (photos.splits.train.clone(), said)),
             val,
             test: None,
             reject: None,
