@@ -129,6 +129,25 @@ fn the_figures_of_a_finished_run_are_logged_also_without_epochs() {
     assert!(!other.path().join("run/tensorboard").exists());
 }
 
+#[test]
+fn event_files_that_cannot_be_written_are_warned_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::reopen(&folder.path().join("run"), true).unwrap();
+    let (runtime, said) = runtime();
+    let place = run.path().join("tensorboard");
+    std::fs::write(&place, "a file").unwrap();
+    let mut log = TrainingLog::new(&[LogTarget::TensorBoard], (&run, false), settings(), &runtime);
+    for loss in [0.5, 0.4] {
+        log.add(&epoch(loss));
+        log.write();
+    }
+    assert_eq!(said.lock().unwrap().len(), 1, "{said:?}");
+    assert!(said.lock().unwrap()[0].starts_with("the training goes on without TensorBoard: cannot write"));
+    std::fs::remove_file(place).unwrap();
+    log.end(Ending::Finished);
+    assert_eq!(scalars(&folder, "train", "loss"), [(1, 0.5), (2, 0.4)]);
+}
+
 /// What the server knows.
 #[derive(Default)]
 struct Known {
