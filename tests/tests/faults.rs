@@ -72,6 +72,7 @@ fn survives_kills(here: &Path, args: impl Fn(&str) -> Vec<String>, stride: usize
     succeeds(here, &whole.iter().map(String::as_str).collect::<Vec<_>>());
     let expected = results(&here.join("undisturbed"));
     assert!(expected.len() > 3);
+    let mut kills = 0;
     let stride = if std::env::var_os("FIRSTSIGHT_EVERY_STEP").is_some() { 1 } else { stride };
     for n in (1..).step_by(stride) {
         let out = format!("killed-{n}");
@@ -80,8 +81,10 @@ fn survives_kills(here: &Path, args: impl Fn(&str) -> Vec<String>, stride: usize
         let (code, said) = ends(here, &args, &[("FIRSTSIGHT_TESTS_KILL_AT", n.to_string())]);
         if code == Some(0) {
             assert!(n > 10, "it was killed {n} times");
+            println!("killed at {kills} of {} steps or so", n - 1);
             break;
         }
+        kills += 1;
         assert_eq!(code, None, "{said}");
         check_readable(here, &out);
         let (code, said) = ends(here, &args, &[]);
@@ -153,6 +156,7 @@ fn a_disk_that_refuses_leaves_what_was_saved_and_is_named() {
         let (code, said) = ends(here, &more, &environment);
         if code == Some(0) {
             assert!(n > 10, "{n} steps");
+            println!("refused from each of {} steps on", n - 1);
             break;
         }
         assert_eq!(code, Some(1), "step {n}: {said}");
@@ -229,4 +233,41 @@ fn a_flipped_bit_in_a_checkpoint_is_noticed() {
     succeeds(here, &on);
     let after = seconds(&here.join("run/checkpoint/seconds.json"));
     assert!(before < 500.0 && (1000.0..1500.0).contains(&after), "{before} then {after}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_used_costs_nothing_but_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 6);
+    weights(here, "mobilenetv2_100");
+    std::fs::write(here.join("file"), "in the way").unwrap();
+    let with = |cache: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firstsight-tests"));
+        command.current_dir(here).args(args).args(["--cache", cache]).output().unwrap()
+    };
+    for (i, cache) in ["file", "file/cache", "/proc/none", "good"].into_iter().enumerate() {
+        let [trained, tuned] = ["trained", "tuned"].map(|name| format!("{name}-{i}"));
+        let commands: [&[&str]; 5] = [
+            &train(&trained),
+            &fine_tune(&tuned, "quick"),
+            &["evaluate", &trained, "photos"],
+            &["dataset", "check", "photos", "--weights", "weights"],
+            &["embed", "--run", &tuned, "--out", "features.npy", "photos"],
+        ];
+        for args in commands {
+            let output = with(cache, args);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{cache}, {args:?}: {said}");
+            assert!(!said.contains("damaged"), "{cache}, {args:?}: {said}");
+        }
+        assert!(results(&here.join(&trained)) == results(&here.join("trained-0")), "{cache}");
+        assert!(results(&here.join(&tuned)) == results(&here.join("tuned-0")), "{cache}");
+    }
+    for entry in std::fs::read_dir(here.join("good")).unwrap() {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.unwrap().metadata().unwrap().permissions());
+        // A new file has the same.
+        let of_new = std::fs::metadata(here.join("file")).unwrap().permissions();
+        assert_eq!(mode & 0o777, std::os::unix::fs::PermissionsExt::mode(&of_new) & 0o777);
+    }
 }

@@ -1,6 +1,6 @@
 //! Trials: running, finished and replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::NaiveDateTime;
@@ -256,6 +256,8 @@ pub struct Trial<'s> {
     /// The parameters that the sampler drew together, drawn when the first one is needed.
     relative: Option<Vec<Param>>,
     taken_over: bool,
+    /// Parameters that the worker before this one drew, and this one did not yet.
+    inherited: BTreeSet<Arc<str>>,
 }
 
 impl<'s> Trial<'s> {
@@ -264,11 +266,12 @@ impl<'s> Trial<'s> {
             Some(Value::Object(map)) => map.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             _ => BTreeMap::new(),
         };
-        Self { study, sampler, record, fixed, relative: None, taken_over: false }
+        Self { study, sampler, record, fixed, relative: None, taken_over: false, inherited: BTreeSet::new() }
     }
 
     pub(crate) fn taken_over(study: &'s Study, sampler: SharedSampler, record: FrozenTrial) -> Self {
-        Self { taken_over: true, ..Self::new(study, sampler, record) }
+        let inherited = record.params.iter().map(|param| param.name.clone()).collect();
+        Self { taken_over: true, inherited, ..Self::new(study, sampler, record) }
     }
 
     /// Whether another worker began it: see [`StudyBuilder::take_over`](crate::StudyBuilder::take_over).
@@ -381,7 +384,12 @@ impl Suggest for Trial<'_> {
     fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
         if let Some(known) = self.record.param(name) {
             return if known.distribution == distribution {
-                Ok(known.internal)
+                let internal = known.internal;
+                // Drawn again, so that what is drawn after it is what it would have been.
+                if self.inherited.remove(name) {
+                    self.sample(name, &distribution)?;
+                }
+                Ok(internal)
             } else {
                 known.distribution.check_compatible(name, &distribution)?;
                 Err(Error::Incompatible {

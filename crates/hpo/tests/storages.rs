@@ -376,6 +376,38 @@ fn a_silent_workers_trial_is_taken_over_once() {
 }
 
 #[test]
+fn a_trial_that_is_taken_over_between_two_parameters_draws_the_second_as_it_would_have_been() {
+    let undisturbed = study(&(Arc::new(Memory::new()) as Arc<dyn Storage>));
+    let both = |trial: &mut Trial<'_>| -> Result<f64, Stop> {
+        Ok(trial.float("x", 0.0..=1.0)? + trial.float("y", 0.0..=1.0)?)
+    };
+    undisturbed.optimize_total(1, 1, both).unwrap();
+    let expected = undisturbed.trials().unwrap()[0].params.clone();
+    every_storage(|name, storage| {
+        let (begun, killed) = std::sync::mpsc::channel();
+        let theirs = storage.clone();
+        // It never beats, and never ends.
+        std::thread::spawn(move || {
+            let silent = beating(&theirs, Duration::from_secs(3600)).take_over().load_or_create().unwrap();
+            let _ = silent.optimize_total(1, 1, |trial| -> Result<f64, Stop> {
+                trial.float("x", 0.0..=1.0)?;
+                begun.send(()).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            });
+        });
+        killed.recv().unwrap();
+        std::thread::sleep(silence(name) + Duration::from_millis(100));
+        let s = beating(&storage, silence(name) / 2).take_over().load_or_create().unwrap();
+        s.optimize_total(1, 1, both).unwrap();
+        let trials = s.trials().unwrap();
+        assert_eq!(trials.len(), 1, "{name}");
+        assert_eq!(trials[0].params, expected, "{name}");
+    });
+}
+
+#[test]
 fn workers_end_with_as_many_trials_as_were_asked_for() {
     every_storage(|name, storage| {
         let s = beating(&storage, Duration::from_secs(60)).load_or_create().unwrap();
