@@ -72,9 +72,8 @@ fn survives_kills(here: &Path, args: impl Fn(&str) -> Vec<String>, stride: usize
     succeeds(here, &whole.iter().map(String::as_str).collect::<Vec<_>>());
     let expected = results(&here.join("undisturbed"));
     assert!(expected.len() > 3);
-    let mut kills = 0;
     let stride = if std::env::var_os("FIRSTSIGHT_EVERY_STEP").is_some() { 1 } else { stride };
-    for n in (1..).step_by(stride) {
+    for (kills, n) in (1..).step_by(stride).enumerate() {
         let out = format!("killed-{n}");
         let args = args(&out);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -84,7 +83,6 @@ fn survives_kills(here: &Path, args: impl Fn(&str) -> Vec<String>, stride: usize
             println!("killed at {kills} of {} steps or so", n - 1);
             break;
         }
-        kills += 1;
         assert_eq!(code, None, "{said}");
         check_readable(here, &out);
         let (code, said) = ends(here, &args, &[]);

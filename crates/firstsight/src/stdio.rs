@@ -44,10 +44,11 @@ pub fn write(bytes: &[u8]) -> Result<(), OutputError> {
 pub fn write_line(line: Arguments<'_>) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     // The stream is buffered by lines: each is handed on here.
-    Ok(match out.is_terminal() {
-        true => writeln!(out, "{}", visible(&line.to_string()))?,
-        false => writeln!(out, "{line}")?,
-    })
+    let written = match out.is_terminal() {
+        true => writeln!(out, "{}", visible(&line.to_string())),
+        false => writeln!(out, "{line}"),
+    };
+    Ok(written?)
 }
 
 /// The first error of a line that did not end the work.
