@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// The most values that are read into memory, 18 times those of MNIST: a few megabytes of gzip may claim and hold any number.
+const LARGEST: usize = 1 << 30;
+/// The most values of an image that is read by itself.
+const LARGEST_IMAGE: usize = 1 << 24;
+
 /// Images of an IDX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxImages {
@@ -75,6 +80,7 @@ impl Images {
     /// As [`read_images`].
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (shape, reader) = open(path)?;
+        check_size(path, shape[1].saturating_mul(shape[2]), LARGEST_IMAGE)?;
         Ok(Self { path: path.to_owned(), shape, reader })
     }
 
@@ -119,6 +125,7 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
     let (sides, reader) = open(path)?;
     // One byte more than announced detects a longer file. Memory grows with the file, not with the header.
     let expected: usize = sides.iter().product();
+    check_size(path, expected, LARGEST)?;
     let mut values = Vec::new();
     reader.take(expected as u64 + 1).read_to_end(&mut values).map_err(Error::io("read", path))?;
     if values.len() != expected {
@@ -127,6 +134,14 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
         return Err(Error::Format { path: path.to_owned(), expected, found });
     }
     Ok((sides, values))
+}
+
+fn check_size(path: &Path, found: usize, most: usize) -> Result<()> {
+    if found <= most {
+        return Ok(());
+    }
+    let (expected, found) = (format!("at most {most} values"), format!("{found}, by the header"));
+    Err(Error::Format { path: path.to_owned(), expected, found })
 }
 
 /// The dimensions, whose product is a length that memory can have, and a reader of what comes after the header.

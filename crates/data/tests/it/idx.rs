@@ -50,3 +50,31 @@ fn another_magic_number_or_length_is_refused() {
     let (_folder, path) = write(&gzip(&IMAGES)[..20]);
     assert!(matches!(idx::read_images(&path), Err(Error::Io { .. })));
 }
+
+/// A gigabyte of zeros is a megabyte of gzip.
+#[test]
+fn more_than_memory_should_hold_is_refused_by_the_header() {
+    let mut header = [0, 0, 8, 3, 0, 1, 0, 0, 0, 0, 0x80, 0, 0, 0, 0x80, 0];
+    let refused = |header: &[u8]| {
+        let (_folder, path) = write(&gzip(header));
+        idx::read_images(&path).unwrap_err().to_string()
+    };
+    assert!(
+        refused(&header).contains("at most 1073741824 values, found 70368744177664"),
+        "{}",
+        refused(&header)
+    );
+    // No images of any size.
+    header[4..].fill(0xff);
+    header[4..8].fill(0);
+    let (folder, path) = write(&header);
+    assert_eq!(idx::read_images(&path).unwrap().pixels, [0u8; 0]);
+    for name in ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"] {
+        std::fs::copy(&path, folder.path().join(name)).unwrap();
+    }
+    for name in ["train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"] {
+        std::fs::write(folder.path().join(name), [0, 0, 8, 1, 0, 0, 0, 0]).unwrap();
+    }
+    let error = firstsight_data::convert::Archive::open(folder.path()).unwrap().content().unwrap_err();
+    assert!(error.to_string().contains("at most 16777216 values"), "{error}");
+}
