@@ -14,7 +14,7 @@ corpus=$PWD/corpus
 export RUSTC_BOOTSTRAP=1
 FIRSTSIGHT_SEEDS=$corpus cargo test --release --workspace --manifest-path ../../Cargo.toml --test hostile -- --ignored write_seeds > /dev/null
 readers=("$@")
-[ ${#readers[@]} -gt 0 ] || readers=($(ls "$corpus"))
+[ ${#readers[@]} -gt 0 ] || mapfile -t readers < <(ls "$corpus")
 cargo fuzz build --fuzz-dir . --debug-assertions reader
 program=$(ls -t "${CARGO_TARGET_DIR:-target}"/*/release/reader | head -1)
 for reader in "${readers[@]}"; do
@@ -25,7 +25,11 @@ for reader in "${readers[@]}"; do
         -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 -print_final_stats=1 2>&1 | tee "artifacts/$reader.log" | tail -12
     rm -rf "merged/$reader" && mkdir -p "merged/$reader"
     "$program" -merge=1 -max_len=16384 "merged/$reader" "corpus/$reader" > "artifacts/$reader.merge.log" 2>&1
-    # The smallest, some 200 kB of them: a golden must be small.
-    (cd "merged/$reader" && ls -Sr | awk -v OFS='\t' '{ "stat -c %s " $1 | getline size; total += size; if (total < 200000) print $1 }' \
-        | tar --create --gzip --mtime=@0 --owner=0 --group=0 --sort=name --files-from=- --file="../../../goldens/hostile/$reader.tar.gz")
+    # The smallest, 100 kB of them: a golden must be small.
+    total=0
+    for input in $(ls -Sr "merged/$reader"); do
+        total=$((total + $(stat -c %s "merged/$reader/$input")))
+        if [ $total -lt 100000 ]; then echo "$input"; fi
+    done | tar --directory="merged/$reader" --create --gzip --mtime=@0 --owner=0 --group=0 --mode=644 --files-from=- \
+        --file="../goldens/hostile/$reader.tar.gz"
 done

@@ -7,7 +7,6 @@ mod failure;
 mod fit;
 pub(crate) mod format;
 mod gif;
-mod guard;
 mod jpeg;
 mod png;
 mod pnm;
@@ -22,6 +21,7 @@ use image::ImageDecoder;
 
 use crate::decode_settings::DecodeSettings;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 use crate::image_facts::ImageFacts;
 use crate::raster::Raster;
 use crate::reading::{Alpha, Damaged, Exif, Reading};
@@ -88,7 +88,7 @@ pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Res
         let pixels = fit::resize(raster.into_color(settings.color), size, settings)?;
         Ok(DecodedImage { pixels, size, note: (!notes.is_empty()).then(|| notes.join("; ")) })
     };
-    guard::guarded(decode).map_err(|failure| failure.on(name, file.format, reading.max_pixels))
+    guarded(decode, Failure::Undecodable).map_err(|failure| failure.on(name, file.format, reading.max_pixels))
 }
 
 /// About how many bytes of memory [`decode_bytes`] takes at most, by the image's header. The bytes of the file are not
@@ -99,7 +99,7 @@ pub fn decode_bytes(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Res
 /// Those of [`decode_bytes`] that the header tells.
 pub fn decoding_memory(name: &Path, bytes: &[u8], settings: &DecodeSettings) -> Result<u64> {
     let file = Sound::new(name, bytes, &settings.reading)?;
-    guard::guarded(|| file.memory(settings))
+    guarded(|| file.memory(settings), Failure::Undecodable)
         .map_err(|failure| failure.on(name, file.format, settings.reading.max_pixels))
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn read_dimensions(sample: &Sample, exif: Exif) -> Result<(u32, u32)>
     let (path, bytes) = (&sample.path(), sample.read()?);
     let file = Sound::new(path, &bytes, &Reading::viewer())?;
     let read = || Ok(file.orientation(exif).size(file.dimensions()?));
-    guard::guarded(read).map_err(|failure| failure.on(path, file.format, u64::MAX))
+    guarded(read, Failure::Undecodable).map_err(|failure| failure.on(path, file.format, u64::MAX))
 }
 
 /// An image as it is in a file, or reduced.

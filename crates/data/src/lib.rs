@@ -42,6 +42,8 @@ pub mod convert;
 #[cfg(feature = "decode")]
 mod decode;
 #[cfg(feature = "decode")]
+mod guard;
+#[cfg(feature = "decode")]
 pub mod idx;
 #[cfg(feature = "decode")]
 mod image_facts;

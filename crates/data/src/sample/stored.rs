@@ -10,6 +10,8 @@ use parquet::column::reader::ColumnReader;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 
+use crate::guard::guarded;
+
 /// An image's bytes in a column of a Parquet file.
 #[derive(Clone)]
 pub(crate) struct Stored {
@@ -27,6 +29,11 @@ impl Stored {
     }
 
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let broken = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
+        guarded(|| self.value(), broken)
+    }
+
+    fn value(&self) -> io::Result<Vec<u8>> {
         let unreadable = |error: ParquetError| io::Error::new(io::ErrorKind::InvalidData, error);
         let group = self.file.reader.get_row_group(self.group).map_err(unreadable)?;
         let ColumnReader::ByteArrayColumnReader(mut reader) =

@@ -14,6 +14,7 @@ use super::ScanOptions;
 use super::listing::{Entry, Listing, split_of_path};
 use super::table::LABEL;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 use crate::sample::{ParquetFile, Row, Samples, Stored};
 
 /// Usual names of a column of images.
@@ -25,7 +26,12 @@ pub(super) fn is_parquet(path: &Path) -> bool {
 
 /// Lists the rows of files, of which `root` is the folder.
 pub(super) fn read(root: &Path, files: &[PathBuf], options: &ScanOptions, labeled: bool) -> Result<Listing> {
-    let read: Vec<Result<_>> = files.par_iter().map(|file| rows(root, file, options, labeled)).collect();
+    let rows = |file: &PathBuf| {
+        let broken =
+            |found| Error::Archive { path: file.clone(), expected: "a Parquet file".to_owned(), found };
+        guarded(|| rows(root, file, options, labeled), broken)
+    };
+    let read: Vec<Result<_>> = files.par_iter().map(rows).collect();
     let (mut entries, mut classes, mut columns) = (Vec::new(), Vec::new(), Vec::new());
     for read in read {
         let (found, column, names) = read?;

@@ -1,18 +1,19 @@
-//! A guard around codecs, so that one file that breaks a codec is one error.
+//! A guard around readers of others' making, so that one file that breaks a reader is one error.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-
-use super::failure::Failure;
 
 thread_local! {
     /// Whether a panic of this thread is caught and reported as an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a codec. Its panic becomes a failure, without a message on the terminal.
-pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs a reader. Its panic becomes the error that `broken` makes of the reason, without a message on the terminal.
+pub(crate) fn guarded<T, E>(
+    read: impl FnOnce() -> Result<T, E>,
+    broken: impl FnOnce(String) -> E,
+) -> Result<T, E> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -23,13 +24,13 @@ pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, Failure>) -> Result<
         }));
     });
     let outer = GUARDED.replace(true);
-    // What a codec leaves half done is dropped with it.
-    let result = catch_unwind(AssertUnwindSafe(decode));
+    // What a reader leaves half done is dropped with it.
+    let result = catch_unwind(AssertUnwindSafe(read));
     GUARDED.set(outer);
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(Failure::Undecodable(format!("the decoder broke off: {text}")))
+        Err(broken(format!("the decoder broke off: {text}")))
     })
 }
 
@@ -39,9 +40,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_of_one_file() {
-        let broken = guarded::<u8>(|| panic!("index out of bounds"));
-        assert!(matches!(broken, Err(Failure::Undecodable(text)) if text.ends_with("index out of bounds")));
-        assert!(matches!(guarded(|| Ok(3)), Ok(3)));
+        let broken: Result<u8, String> = guarded(|| panic!("index out of bounds"), |reason| reason);
+        assert_eq!(broken, Err("the decoder broke off: index out of bounds".to_owned()));
+        assert_eq!(guarded(|| Ok(3), |reason| reason), Ok(3));
         assert!(!GUARDED.get());
     }
 }
