@@ -1,7 +1,7 @@
 //! Locks that end with their process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A lock on a file, held until it is dropped. It is the operating system's, so it ends with its process, however that ends.
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Lock {
     file: File,
     path: PathBuf,
-    left: Option<String>,
+    held: bool,
+    left: bool,
 }
 
 /// The outcome of [`Lock::acquire`].
@@ -53,35 +54,28 @@ impl Lock {
                 }
                 // There are no locks here.
                 Err(TryLockError::Error(_)) => {
-                    return Ok(Locked::Here(Self { file, path: path.to_owned(), left: None }));
+                    return Ok(Locked::Here(Self { file, path: path.to_owned(), held: false, left: false }));
                 }
                 // Who had it may have removed the file since it was opened.
                 Ok(()) if !is_at(&file, path) => continue,
                 Ok(()) => {}
             }
-            let mut text = String::new();
-            let left = file.read_to_string(&mut text).ok().filter(|bytes| *bytes > 0);
-            let left = left.and_then(|_| Some(text.split_once('\n')?.1.trim().to_owned()));
-            let mut lock = Self { file, path: path.to_owned(), left };
-            lock.note("")?;
+            let left = file.metadata()?.len() > 0;
+            file.set_len(0)?;
+            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+            let lock = Self { file, path: path.to_owned(), held: true, left };
             return Ok(Locked::Here(lock));
         }
     }
 
-    /// What a process that was killed while it had the lock had [noted](Self::note) last; `None` where none was killed.
-    pub fn left(&self) -> Option<&str> {
-        self.left.as_deref()
+    /// Whether others are kept out; not so on a file system without locks.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
-    /// Notes something for the next one, should this process be killed.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's.
-    pub fn note(&mut self, text: &str) -> io::Result<()> {
-        self.file.rewind()?;
-        self.file.set_len(0)?;
-        self.file.write_all(format!("{}\n{text}\n", std::process::id()).as_bytes())
+    /// Whether a process was killed while it had the lock.
+    pub fn was_left(&self) -> bool {
+        self.left
     }
 
     /// Tells the lock that its file has another name now.

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local, NaiveDateTime};
 use firstsight_files::{Lock, Locked};
@@ -221,7 +221,7 @@ fn io<'p>(path: &'p Path, doing: &'static str) -> impl Fn(std::io::Error) -> Err
 /// one ends with its process. So only its holder waits for Optuna's or breaks it, and what a killed worker of ours left is known as such.
 struct FileLock {
     symlink: PathBuf,
-    ours: Lock,
+    _ours: Lock,
 }
 
 impl FileLock {
@@ -233,7 +233,7 @@ impl FileLock {
         };
         let (symlink, queue) = (beside(".lock"), beside(".lock.queue"));
         let mut waiting = Waiting::new(path);
-        let mut ours = loop {
+        let ours = loop {
             match Lock::acquire(&queue).map_err(io(&queue, "locking the journal"))? {
                 Locked::Here(lock) => break lock,
                 Locked::Elsewhere(by) => waiting.pause(|| match by {
@@ -242,13 +242,13 @@ impl FileLock {
                 }),
             }
         };
-        if let Some(left) = ours.left() {
+        if ours.was_left() {
             remove_renamed(path);
-            // It held the lock, and nobody else has taken it since.
-            if !left.is_empty() && identity(&symlink).is_some_and(|there| there == left) {
-                tracing::warn!("{}: its holder was killed; the lock is broken.", symlink.display());
-                release(&symlink);
-            }
+        }
+        // A living worker of this crate would hold the other lock.
+        if ours.is_held() && is_by_this_crate(&symlink) {
+            tracing::warn!("{}: its holder was killed; the lock is broken.", symlink.display());
+            release(&symlink);
         }
         let (mut seen, mut since) = (None, Instant::now());
         loop {
@@ -274,16 +274,12 @@ impl FileLock {
                 )
             });
         }
-        // What cannot be noted is known by time alone.
-        let _ = identity(&symlink).map(|identity| ours.note(&identity));
-        Ok(Self { symlink, ours })
+        Ok(Self { symlink, _ours: ours })
     }
 }
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // In this order, so that what is noted is never another's lock.
-        let _ = self.ours.note("");
         release(&self.symlink);
     }
 }
@@ -312,15 +308,19 @@ impl<'p> Waiting<'p> {
     }
 }
 
-/// What tells a lock from those before and after it.
-fn identity(symlink: &Path) -> Option<String> {
-    let lock = std::fs::symlink_metadata(symlink).ok()?;
-    let time = lock.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos();
-    #[cfg(unix)]
-    let file = std::os::unix::fs::MetadataExt::ino(&lock);
-    #[cfg(not(unix))]
-    let file = lock.len();
-    Some(format!("{file} {time}"))
+/// The folder of the journal, as links of this crate write it, which tells them from Optuna's.
+#[cfg(unix)]
+const DOTS: &str = "./././";
+
+#[cfg(unix)]
+fn is_by_this_crate(symlink: &Path) -> bool {
+    std::fs::read_link(symlink).is_ok_and(|target| target.as_os_str().to_string_lossy().contains(DOTS))
+}
+
+/// Files say nothing: a lock that was left is known by time alone.
+#[cfg(not(unix))]
+fn is_by_this_crate(_lock: &Path) -> bool {
+    false
 }
 
 /// Removes locks that killed workers of this crate had renamed, but not yet removed.
@@ -347,7 +347,8 @@ fn release(lock: &Path) {
 
 #[cfg(unix)]
 fn create_lock(path: &Path, lock: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(path, lock)
+    let name = path.file_name().unwrap_or_default();
+    std::os::unix::fs::symlink(path.with_file_name("").join(DOTS).join(name), lock)
 }
 
 #[cfg(not(unix))]
