@@ -40,7 +40,7 @@ fn succeeds(folder: &Path, n: usize, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// All files of a run. The report, and the metrics of a fine-tuning, also state how long it took.
+/// All files of a run. The report, the metrics of a fine-tuning and a checkpoint's seconds also state how long it took.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for folder in [run.to_path_buf(), run.join("checkpoint")] {
@@ -48,7 +48,7 @@ fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = entry.file_name().unwrap().to_string_lossy().into_owned();
             let bytes = match &*name {
                 _ if entry.is_dir() => continue,
-                "report.html" => Vec::new(),
+                "report.html" | "seconds.json" => Vec::new(),
                 "metrics.json" => {
                     let mut metrics = json(&entry);
                     metrics["seconds"] = serde_json::Value::Null;
