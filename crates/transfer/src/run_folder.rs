@@ -214,10 +214,15 @@ impl RunFolder {
     ///
     /// [`Error::InUse`] where another process has it; [`Error::Write`] for a folder that cannot be written.
     pub fn lock(path: &Path) -> Result<Lock> {
-        files::create_dir(path)?;
-        match files::lock(&path.join(LOCK))? {
-            Locked::Here(lock) => Ok(lock),
-            Locked::Elsewhere(by) => Err(Error::InUse { path: path.to_path_buf(), by }),
+        loop {
+            files::create_dir(path)?;
+            match files::lock(&path.join(LOCK)) {
+                Ok(Locked::Here(lock)) => return Ok(lock),
+                Ok(Locked::Elsewhere(by)) => return Err(Error::InUse { path: path.to_path_buf(), by }),
+                // Another process of a training that was refused has removed the folder, which was empty.
+                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
