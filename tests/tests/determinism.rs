@@ -3,11 +3,8 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use serde_json::Value;
-
-use common::{command, photos, text, weights};
+use common::{command, photos, text, timeless, timeless_files, weights};
 
 /// Every command that computes something, in an order in which each finds what it needs.
 const COMMANDS: [&str; 14] = [
@@ -27,42 +24,6 @@ const COMMANDS: [&str; 14] = [
     "compare cnn net --json",
 ];
 
-/// What says when something was done, or how long it took.
-fn without_times(value: &mut Value) {
-    match value {
-        Value::Object(entries) => {
-            entries
-                .retain(|key, _| !["seconds", "datetime", "duration"].iter().any(|time| key.contains(time)));
-            entries.values_mut().for_each(without_times);
-        }
-        Value::Array(values) => values.iter_mut().for_each(without_times),
-        _ => {}
-    }
-}
-
-fn document(bytes: &[u8]) -> Vec<u8> {
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(mut value) => {
-            without_times(&mut value);
-            value.to_string().into_bytes()
-        }
-        Err(_) => bytes.to_vec(),
-    }
-}
-
-/// All files below a folder by their names. Pages also state how long the work took.
-fn files(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = path.strip_prefix(root).unwrap().display().to_string();
-        if path.is_dir() && name != "cache" && name != "huggingface" {
-            files(root, &path, found);
-        } else if path.is_file() && !name.ends_with(".html") {
-            let bytes = std::fs::read(&path).unwrap();
-            found.insert(name.clone(), if name.ends_with(".json") { document(&bytes) } else { bytes });
-        }
-    }
-}
-
 /// What all commands print and write with a number of threads.
 fn results(threads: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
@@ -76,9 +37,9 @@ fn results(threads: &str) -> BTreeMap<String, Vec<u8>> {
         // 1: a check that found something.
         let is_fine = output.status.success() || (line.contains("check") && output.status.code() == Some(1));
         assert!(is_fine, "{line}: {}", text(&output.stderr));
-        found.insert(line.to_owned(), document(&output.stdout));
+        found.insert(line.to_owned(), timeless(&output.stdout));
     }
-    files(here, here, &mut found);
+    found.extend(timeless_files(here));
     found
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use common::{json, photos, text, weights};
+use common::{json, photos, text, timeless_files, weights};
 
 fn is_there() -> bool {
     let found = Command::new("mpirun").arg("--version").output().is_ok_and(|found| found.status.success());
@@ -40,26 +40,9 @@ fn succeeds(folder: &Path, n: usize, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// All files of a run. The report, the metrics of a fine-tuning and a checkpoint's seconds also state how long it took.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for folder in [run.to_path_buf(), run.join("checkpoint")] {
-        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-            let bytes = match &*name {
-                _ if entry.is_dir() => continue,
-                "report.html" | "seconds.json" => Vec::new(),
-                "metrics.json" => {
-                    let mut metrics = json(&entry);
-                    metrics["seconds"] = serde_json::Value::Null;
-                    metrics.to_string().into_bytes()
-                }
-                _ => std::fs::read(&entry).unwrap(),
-            };
-            files.insert(name, bytes);
-        }
-    }
-    assert!(files.contains_key("model.safetensors") && files.contains_key("last.safetensors"));
+    let files = timeless_files(run);
+    assert!(files.contains_key("model.safetensors") && files.contains_key("checkpoint/last.safetensors"));
     files
 }
 

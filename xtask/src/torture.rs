@@ -202,7 +202,7 @@ impl Torture {
                     Some(_) => {
                         let (status, said) = call("killed")?;
                         // Killed once all was in its place. The content is compared below.
-                        if kills > 0 && said.contains("is there already") {
+                        if kills > 0 && said.contains("exists already") {
                             break;
                         }
                         return Err(format!("{} after {kills} kills: {status}: {said}", task.name));

@@ -134,7 +134,11 @@ impl CacheFolder {
     /// has free.
     pub fn has_room(&self, bytes: u64) -> bool {
         let fits = |limit: u64| bytes <= limit;
-        self.limit.is_none_or(fits) && free(&self.path).is_none_or(|free| fits(free / 2))
+        self.limit.is_none_or(fits) && self.disk_has_room(bytes)
+    }
+
+    fn disk_has_room(&self, bytes: u64) -> bool {
+        free(&self.path).is_none_or(|free| bytes <= free / 2)
     }
 
     /// Writes the file `name` of about `bytes` bytes, whole or not at all, and returns whether it did. What prevents it is
@@ -183,7 +187,7 @@ impl CacheFolder {
     /// never do, or would take more than half of what the disk has free.
     fn make_room(&self, bytes: u64) -> io::Result<bool> {
         fs::create_dir_all(&self.path)?;
-        if free(&self.path).is_some_and(|free| bytes > free / 2) {
+        if !self.disk_has_room(bytes) {
             let gigabytes = bytes as f64 / 1e9;
             return Err(io::Error::other(format!("{gigabytes:.1} GB are more than half of the free disk")));
         }

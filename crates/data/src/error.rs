@@ -219,8 +219,8 @@ pub enum Error {
         found: String,
     },
 
-    /// The folder to write to is there already.
-    #[error("{} is there already: name a folder that is not", path.display())]
+    /// The folder to write to exists already.
+    #[error("{} exists already: name another folder", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,

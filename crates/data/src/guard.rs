@@ -1,4 +1,4 @@
-//! A guard around readers of others' making, so that one file that breaks a reader is one error.
+//! A guard around the libraries that read files, so that a file on which one panics is an error.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a reader. Its panic becomes the error that `broken` makes of the reason, without a message on the terminal.
+/// Calls a library. Its panic becomes the error that `broken` makes of the reason, without a message on the terminal.
 pub(crate) fn guarded<T, E>(
     read: impl FnOnce() -> Result<T, E>,
     broken: impl FnOnce(String) -> E,
@@ -24,7 +24,7 @@ pub(crate) fn guarded<T, E>(
         }));
     });
     let outer = GUARDED.replace(true);
-    // What a reader leaves half done is dropped with it.
+    // What it leaves half done is dropped with it.
     let result = catch_unwind(AssertUnwindSafe(read));
     GUARDED.set(outer);
     result.unwrap_or_else(|panic| {

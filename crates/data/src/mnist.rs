@@ -67,15 +67,8 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
 fn part(folder: &Path, part: &str, side: usize) -> Result<ImageDataset> {
     let (images_path, labels_path) = files(folder, part)?;
     let images = idx::read_images(&images_path)?;
-    let labels: Vec<u32> = idx::read_labels(&labels_path)?.into_iter().map(u32::from).collect();
     let (n, height, width) = images.shape;
-    if n != labels.len() {
-        let expected = format!("a label for each of the {n} images in {}", images_path.display());
-        return Err(wrong(&labels_path, expected, labels.len()));
-    }
-    if let Some(label) = labels.iter().find(|&&label| label as usize >= CLASSES) {
-        return Err(wrong(&labels_path, format!("labels less than {CLASSES}"), label));
-    }
+    let labels = labels(&labels_path, &images_path, n)?.into_iter().map(u32::from).collect();
     if !(1..=side).contains(&height) || !(1..=side).contains(&width) {
         return Err(wrong(
             &images_path,
@@ -85,6 +78,19 @@ fn part(folder: &Path, part: &str, side: usize) -> Result<ImageDataset> {
     }
     let classes = (0..CLASSES).map(|digit| digit.to_string()).collect();
     ImageDataset::from_pixels(framed(&images, side), (side, side, 1), labels, classes)
+}
+
+/// The labels of the `n` images in a file.
+pub(crate) fn labels(path: &Path, images: &Path, n: usize) -> Result<Vec<u8>> {
+    let labels = idx::read_labels(path)?;
+    if n != labels.len() {
+        let expected = format!("a label for each of the {n} images in {}", images.display());
+        return Err(wrong(path, expected, labels.len()));
+    }
+    match labels.iter().find(|&&label| usize::from(label) >= CLASSES) {
+        Some(label) => Err(wrong(path, format!("labels less than {CLASSES}"), label)),
+        None => Ok(labels),
+    }
 }
 
 /// Each image in the middle of a square of zeros; odd padding goes to the right and bottom.

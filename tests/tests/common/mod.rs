@@ -4,6 +4,7 @@
 pub(crate) mod browser;
 pub(crate) mod service;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -87,4 +88,47 @@ pub(crate) fn weights(folder: &Path, architecture: &str) -> PathBuf {
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     folder
+}
+
+/// A JSON document without what says when something was done, or how long it took; other bytes as they are.
+pub(crate) fn timeless(bytes: &[u8]) -> Vec<u8> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(entries) => {
+                let is_time =
+                    |key: &str| ["seconds", "datetime", "duration"].iter().any(|time| key.contains(time));
+                entries.retain(|key, _| !is_time(key));
+                entries.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let Ok(whole) = serde_json::from_slice::<Value>(bytes) else { return bytes.to_vec() };
+    let mut stripped = whole.clone();
+    strip(&mut stripped);
+    if stripped == whole { bytes.to_vec() } else { stripped.to_string().into_bytes() }
+}
+
+/// All files below a folder, but those of caches, by their names. Of pages, which state how long the work took, the names alone.
+pub(crate) fn timeless_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn add(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            if path.is_dir() && name != "cache" && name != "huggingface" {
+                add(root, &path, found);
+            } else if path.is_file() {
+                let bytes = std::fs::read(&path).unwrap();
+                let bytes = match name.rsplit_once('.') {
+                    Some((_, "html")) => Vec::new(),
+                    Some((_, "json")) => timeless(&bytes),
+                    _ => bytes,
+                };
+                found.insert(name, bytes);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    add(folder, folder, &mut found);
+    found
 }

@@ -289,8 +289,10 @@ fn shared(rows: Option<Vec<Rows>>, config: &FeatureConfig<'_>) -> Result<Vec<Row
         return Ok(rows.unwrap_or_default());
     }
     let of = |views: &Vec<Rows>| {
-        let bytes =
-            views.iter().flat_map(|view| (0..view.len()).flat_map(|i| view.row(i))).copied().collect();
+        let mut bytes = Vec::new();
+        for view in views {
+            (0..view.len()).for_each(|i| bytes.extend_from_slice(view.row(i)));
+        }
         BatchRows { n_features: views.first().map_or(0, Rows::n_features), bytes }.to_bytes()
     };
     let mut bytes = rows.as_ref().map(of).unwrap_or_default();
