@@ -444,10 +444,7 @@ impl FineTuning {
         }
         Err(Error::Setting {
             setting: "the preset",
-            expected: format!(
-                "standard or thorough with {}, which only the training of blocks has, unless the first block to train is named",
-                given.join(", ")
-            ),
+            expected: format!("standard or thorough (or a first block to train) for {}", given.join(", ")),
             found: "quick, which trains the last layer alone".to_owned(),
         })
     }
