@@ -25,6 +25,23 @@ const TRAIN: [&str; 12] = [
     "2",
 ];
 
+const TUNE: [&str; 14] = [
+    "tune",
+    "photos",
+    "--model",
+    "small-cnn",
+    "--input",
+    "32x40x3",
+    "--trials",
+    "2",
+    "--epochs",
+    "2",
+    "--no-pruning",
+    "--storage",
+    "study.log",
+    "--log",
+];
+
 fn events(run: &Path, split: &str) -> usize {
     std::fs::read_dir(run.join("tensorboard").join(split)).map_or(0, Iterator::count)
 }
@@ -52,6 +69,14 @@ fn a_training_is_logged_and_goes_on_without_a_server() {
     let wrong = ["--unfreeze-from", "nothing", "--out", "none", "--log", "tensorboard"];
     refuses(here, &[&quick[..], &wrong].concat(), &["nothing"]);
     assert!(!here.join("none").exists());
+
+    // Of a search each trial is logged.
+    let tune = [&TUNE[..], &["tensorboard"]].concat();
+    refuses(here, &tune, &["--log needs --out DIR"]);
+    succeeds(here, &[&tune[..], &["--out", "search"]].concat());
+    for trial in ["search/logs/0", "search/logs/1"] {
+        assert_eq!(events(&here.join(trial), "train"), 1);
+    }
 }
 
 /// An MLflow server of its own.
@@ -108,10 +133,31 @@ fn tensorboard_and_mlflow_read_what_was_logged() {
     longer.push("--resume");
     succeeds(here, &longer);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/read_logs.py");
-    let output =
-        Command::new(&python).arg(script).arg("run").arg(&server.1).current_dir(here).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let read = |run: &str| -> Value {
+        let mut command = Command::new(&python);
+        let output = command.arg(&script).arg(run).arg(&server.1).current_dir(here).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+
+    let search = ["tensorboard", "--log", &target, "--out", "search", "--json"];
+    let found: Value = serde_json::from_str(&succeeds(here, &[&TUNE[..], &search].concat())).unwrap();
+    for trial in found["trials"].as_array().unwrap() {
+        let of = read(&format!("search/logs/{}", trial["number"]));
+        let (mlflow, value) = (&of["mlflow"], trial["value"].as_f64().unwrap());
+        assert_eq!(
+            (&mlflow["status"], &mlflow["params"]["study"]),
+            (&"FINISHED".into(), &"firstsight".into())
+        );
+        assert_eq!(mlflow["name"], format!("firstsight-{}", trial["number"]));
+        assert_eq!(mlflow["params"]["batch_size"], trial["params"]["batch_size"].to_string());
+        assert_eq!(mlflow["metrics"]["val_accuracy"].as_array().unwrap().len(), 2);
+        assert_eq!(mlflow["metrics"]["final_val_accuracy"], serde_json::json!([[2, value]]));
+        let logged = of["validation"]["scalars"]["final_accuracy"][0][1].as_f64().unwrap();
+        assert_eq!(logged as f32, value as f32);
+    }
+
+    let read = read("run");
 
     let history = std::fs::read_to_string(here.join("run/history.csv")).unwrap();
     let columns: Vec<&str> = history.lines().next().unwrap().split(',').collect();
@@ -133,7 +179,7 @@ fn tensorboard_and_mlflow_read_what_was_logged() {
         assert_eq!(points(&read["mlflow"]["metrics"][column]), rows, "MLflow, {column}");
     }
     let mlflow = &read["mlflow"];
-    assert_eq!((&mlflow["status"], &mlflow["runs"]), (&"FINISHED".into(), &1.into()), "{mlflow}");
+    assert_eq!((&mlflow["status"], &mlflow["runs"]), (&"FINISHED".into(), &3.into()), "{mlflow}");
     assert_eq!((&mlflow["experiment"], &mlflow["name"]), (&"firstsight".into(), &"run".into()));
     assert_eq!(
         (&mlflow["params"]["max_epochs"], &mlflow["tags"]["resumed.max_epochs"]),

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
@@ -342,6 +343,17 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     let thumbnail = ask(&service, "GET", "/api/classes/a_nt/photos/_.._a.png", "");
     let shown = image::load_from_memory(&thumbnail.body).unwrap();
     assert_eq!((shown.width(), shown.height()), (160, 160));
+    // The OpenAPI document has the methods of every path, and what the page's requests are answered.
+    let document = ask(&service, "GET", "/openapi.json", "").json();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let real = path.replace("{class}", "a_nt").replace("{photo}", "_.._a.png");
+        let refused = ask(&service, "PUT", &real, "");
+        let allowed = refused.head.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap_or("");
+        let allowed: BTreeSet<&str> = allowed.split(", ").filter(|method| *method != "HEAD").collect();
+        let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
+        let methods: Vec<String> = methods.collect();
+        assert_eq!(allowed, methods.iter().map(String::as_str).collect(), "{path}");
+    }
     let map = service.ask("POST", "/api/evidence?class=1", &[], &photo).json();
     assert_eq!(map["size"], json!([32, 32]));
     service.ask("POST", "/api/evidence?class=2", &[], &photo).refused(400, &["class=0 to class=1"]);

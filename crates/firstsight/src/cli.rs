@@ -157,7 +157,7 @@ impl Common {
             },
         };
         let name = device::describe(&device);
-        let communicator = processes::communicator()?;
+        let communicator = processes::communicator(&device)?;
         let (terminal, is_root) = (progress::Terminal::default(), communicator.rank() == 0);
         let mut runtime = Runtime::new(device)
             .device_name(name)

@@ -5,13 +5,15 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 
+use crate::processes;
+
 /// A device as named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.
     Cpu,
-    /// A CUDA device by its number.
-    Cuda(usize),
+    /// A CUDA device by its number; without one, the process's own among those that a launcher has started on the machine.
+    Cuda(Option<usize>),
     /// Apple's GPU.
     Metal,
 }
@@ -23,11 +25,11 @@ impl FromStr for DeviceName {
         let wrong = || format!("'{name}' is none of cpu, cuda, metal, cuda:N");
         match name {
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::Cuda(None)),
             "metal" => Ok(Self::Metal),
             _ => {
                 let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-                number.map(Self::Cuda).ok_or_else(wrong)
+                number.map(|number| Self::Cuda(Some(number))).ok_or_else(wrong)
             }
         }
     }
@@ -36,7 +38,7 @@ impl FromStr for DeviceName {
 impl DeviceName {
     fn best_built_in() -> Self {
         if cfg!(feature = "cuda") {
-            Self::Cuda(0)
+            Self::Cuda(None)
         } else if cfg!(feature = "metal") {
             Self::Metal
         } else {
@@ -54,6 +56,7 @@ pub fn open(name: Option<DeviceName>) -> Result<Device> {
     match name.unwrap_or_else(DeviceName::best_built_in) {
         DeviceName::Cpu => Ok(Device::Cpu),
         DeviceName::Cuda(number) if cfg!(feature = "cuda") => {
+            let number = number.unwrap_or_else(processes::gpu);
             Device::new_cuda(number).with_context(|| format!("cannot open CUDA device {number}"))
         }
         DeviceName::Metal if cfg!(feature = "metal") => {

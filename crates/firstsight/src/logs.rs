@@ -8,7 +8,8 @@ use crate::hub;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogArgs {
-    /// Also log the training to TensorBoard's event files, in RUN/tensorboard, or to an MLflow server; may be given for both
+    /// Also log each training to TensorBoard's event files, in RUN/tensorboard (of `tune` in DIR/logs/NUMBER), or to an MLflow
+    /// server; may be given for both
     #[arg(long, value_name = "tensorboard or mlflow:URL")]
     log: Vec<LogTarget>,
 }

@@ -5,15 +5,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use candle_core::Device;
+#[cfg(feature = "nccl")]
+use candle_core::DeviceLocation;
 use firstsight_train::Communicator;
 
 /// What launchers tell a process: Open MPI, MPICH and Intel MPI, and Slurm by PMIx.
 const SIZES: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
 const RANKS: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
 
-/// All processes that were started together; one by itself where no launcher started it.
-pub(crate) fn communicator() -> Result<Arc<dyn Communicator>> {
-    let says = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+/// The number of a process on its machine, as Open MPI, MPICH and Intel MPI, and Slurm say it.
+const LOCAL_RANKS: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
+
+fn says(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The number of this process's GPU: the processes of a machine take those that CUDA_VISIBLE_DEVICES lets them see, or all, in turn.
+pub(crate) fn gpu() -> usize {
+    let rank = LOCAL_RANKS.iter().find_map(|name| says(name)).unwrap_or(0);
+    match std::env::var("CUDA_VISIBLE_DEVICES") {
+        Ok(visible) if !visible.is_empty() => rank % visible.split(',').count(),
+        _ => rank,
+    }
+}
+
+/// All processes that were started together; one by itself where no launcher started it. With several GPUs they exchange numbers through
+/// NCCL, where it is built in.
+pub(crate) fn communicator(device: &Device) -> Result<Arc<dyn Communicator>> {
+    let started = launched()?;
+    #[cfg(feature = "nccl")]
+    if let (DeviceLocation::Cuda { gpu_id }, 2..) = (device.location(), started.size()) {
+        return Ok(Arc::new(firstsight_train::Nccl::start(started, gpu_id)?));
+    }
+    #[cfg(not(feature = "nccl"))]
+    let _ = device;
+    Ok(started)
+}
+
+fn launched() -> Result<Arc<dyn Communicator>> {
     #[cfg(feature = "mpi")]
     if SIZES.iter().chain(&RANKS).any(|name| says(name).is_some()) {
         let mpi = firstsight_train::Mpi::start()?;

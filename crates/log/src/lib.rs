@@ -9,6 +9,7 @@ mod tensorboard;
 mod tests;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firstsight_train::{Callback, Epoch, EpochEnd, Metrics, StopReason, TrainBegin};
@@ -42,8 +43,18 @@ pub enum Ending {
     Finished,
     /// An error ended it.
     Failed,
-    /// The user stopped it.
+    /// The user stopped it, or a search pruned it.
     Interrupted,
+}
+
+/// What a training is logged as.
+struct Place {
+    /// The folder of event files, and of what is known of a server's run.
+    folder: PathBuf,
+    /// What a server's run is called.
+    name: String,
+    /// Whether an earlier part of the training may be logged already.
+    resume: bool,
 }
 
 /// A place that trainings are logged to.
@@ -52,7 +63,7 @@ trait Sink {
     fn name(&self) -> String;
 
     /// Finds what an earlier part of the training has left, or begins anew. `epochs` are finished.
-    fn begin(&mut self, settings: &[(String, String)], epochs: usize) -> Result<()>;
+    fn begin(&mut self, place: &Place, settings: &[(String, String)], epochs: usize) -> Result<()>;
 
     /// Adds points, but for those that are there already.
     fn write(&mut self, points: &[Point]) -> Result<()>;
@@ -62,7 +73,7 @@ trait Sink {
 }
 
 /// A sink, and what it has.
-struct Place {
+struct Target {
     sink: Box<dyn Sink>,
     has_begun: bool,
     /// The number of points that it has.
@@ -74,7 +85,8 @@ struct Place {
 /// An observer of a training that logs it. It never ends a training: a place that fails is warned of once, and gets what it missed
 /// when it is back.
 pub struct TrainingLog<'a> {
-    places: Vec<Place>,
+    place: Place,
+    targets: Vec<Target>,
     settings: Vec<(String, String)>,
     points: Vec<Point>,
     epochs: usize,
@@ -93,15 +105,31 @@ impl<'a> TrainingLog<'a> {
     ) -> Self {
         let sink = |target: &LogTarget| -> Box<dyn Sink> {
             match target {
-                LogTarget::TensorBoard => Box::new(TensorBoard::new(run, resume)),
-                LogTarget::Mlflow(server) => Box::new(Mlflow::new(server, run, resume)),
+                LogTarget::TensorBoard => Box::new(TensorBoard::default()),
+                LogTarget::Mlflow(server) => Box::new(Mlflow::new(server)),
             }
         };
-        let place = |sink| Place { sink, has_begun: false, written: 0, failed: None, has_warned: false };
+        let target = |sink| Target { sink, has_begun: false, written: 0, failed: None, has_warned: false };
         // One process of several logs.
         let targets = if runtime.is_root() { targets } else { &[] };
-        let places = targets.iter().map(sink).map(place).collect();
-        Self { places, settings, points: Vec::new(), epochs: 0, run, runtime }
+        let targets = targets.iter().map(sink).map(target).collect();
+        let folder = run.path().to_path_buf();
+        let path = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone());
+        let name = path.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+        let place = Place { folder, name, resume };
+        Self { place, targets, settings, points: Vec::new(), epochs: 0, run, runtime }
+    }
+
+    /// Logs in another folder than the run's, under another name than that folder's.
+    pub fn place(mut self, folder: PathBuf, name: impl Into<String>) -> Self {
+        self.place = Place { folder, name: name.into(), ..self.place };
+        self
+    }
+
+    /// Adds a figure of the finished training beside those of its `metrics.json`.
+    pub fn figure(&mut self, split: Split, name: &str, value: f64) {
+        let (name, step) = (format!("final_{name}"), self.epochs as i64);
+        self.points.push(Point { split, name, step, value });
     }
 
     /// Logs the figures of `metrics.json` where the training is finished, and how it ended.
@@ -111,24 +139,23 @@ impl<'a> TrainingLog<'a> {
         {
             for split in [Split::Train, Split::Val, Split::Test] {
                 let figures = metrics.get(split.name()).and_then(Value::as_object).into_iter().flatten();
-                let numbers =
-                    figures.filter_map(|(name, value)| Some((format!("final_{name}"), value.as_f64()?)));
-                let step = self.epochs as i64;
-                self.points.extend(numbers.map(|(name, value)| Point { split, name, step, value }));
+                for (name, value) in figures.filter_map(|(name, value)| Some((name, value.as_f64()?))) {
+                    self.figure(split, name, value);
+                }
             }
         }
         // A training that failed before it began is not logged.
-        if self.places.iter().all(|place| !place.has_begun) && ending != Ending::Finished {
+        if self.targets.iter().all(|target| !target.has_begun) && ending != Ending::Finished {
             return;
         }
-        for place in &mut self.places {
-            place.failed = None;
+        for target in &mut self.targets {
+            target.failed = None;
         }
         self.write();
-        for place in self.places.iter_mut().filter(|place| place.has_begun) {
-            match place.sink.end(ending, self.run) {
+        for target in self.targets.iter_mut().filter(|target| target.has_begun) {
+            match target.sink.end(ending, self.run) {
                 Ok(said) => said.iter().for_each(|text| self.runtime.message(text)),
-                Err(error) => self.runtime.message(&format!("{}: {error}", place.sink.name())),
+                Err(error) => self.runtime.message(&format!("{}: {error}", target.sink.name())),
             }
         }
     }
@@ -147,22 +174,22 @@ impl<'a> TrainingLog<'a> {
 
     /// Writes what each place lacks.
     fn write(&mut self) {
-        for place in &mut self.places {
-            if place.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
+        for target in &mut self.targets {
+            if target.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
                 continue;
             }
-            let written = match place.has_begun {
+            let written = match target.has_begun {
                 true => Ok(()),
-                false => place.sink.begin(&self.settings, self.epochs),
+                false => target.sink.begin(&self.place, &self.settings, self.epochs),
             };
-            place.has_begun |= written.is_ok();
-            let written = written.and_then(|()| place.sink.write(&self.points[place.written..]));
+            target.has_begun |= written.is_ok();
+            let written = written.and_then(|()| target.sink.write(&self.points[target.written..]));
             match written {
-                Ok(()) => (place.written, place.failed) = (self.points.len(), None),
+                Ok(()) => (target.written, target.failed) = (self.points.len(), None),
                 Err(error) => {
-                    place.failed = Some(Instant::now());
-                    if !std::mem::replace(&mut place.has_warned, true) {
-                        let name = place.sink.name();
+                    target.failed = Some(Instant::now());
+                    if !std::mem::replace(&mut target.has_warned, true) {
+                        let name = target.sink.name();
                         self.runtime.message(&format!("the training goes on without {name}: {error}"));
                     }
                 }

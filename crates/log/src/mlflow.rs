@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use ureq::http::header::CONTENT_TYPE;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::{Ending, Error, Point, Result, Sink};
+use crate::{Ending, Error, Place, Point, Result, Sink};
 
 /// The most metrics or parameters that a server takes at once are 1000 and 100.
 const AT_ONCE: usize = 100;
@@ -81,11 +81,8 @@ struct Record {
 
 pub(crate) struct Mlflow {
     server: MlflowServer,
-    /// What the run is called.
-    name: String,
     /// `mlflow.json`.
     path: PathBuf,
-    resume: bool,
     started: i64,
     record: Option<Record>,
     /// Where the server keeps files.
@@ -134,15 +131,10 @@ struct RunParam {
 }
 
 impl Mlflow {
-    pub(crate) fn new(server: &MlflowServer, run: &RunFolder, resume: bool) -> Self {
-        let folder = std::path::absolute(run.path()).unwrap_or_else(|_| run.path().to_path_buf());
+    pub(crate) fn new(server: &MlflowServer) -> Self {
         Self {
             server: server.clone(),
-            name: folder
-                .file_name()
-                .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned()),
-            path: run.path().join("mlflow.json"),
-            resume,
+            path: PathBuf::new(),
             started: now(),
             record: None,
             artifacts: String::new(),
@@ -242,8 +234,7 @@ impl Mlflow {
 
     /// The run that the folder's earlier training was logged as, if the server still has it.
     fn earlier(&self) -> Result<Option<(Record, Run)>> {
-        let text =
-            if self.resume { std::fs::read_to_string(&self.path).unwrap_or_default() } else { String::new() };
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let Ok(record) = serde_json::from_str::<Record>(&text) else { return Ok(None) };
         if record.url != self.server.url {
             return Ok(None);
@@ -255,7 +246,7 @@ impl Mlflow {
         Ok((run.info.lifecycle_stage != "deleted").then_some((record, run)))
     }
 
-    fn create(&self) -> Result<(Record, Run)> {
+    fn create(&self, name: &str) -> Result<(Record, Run)> {
         let experiment_id = self.experiment()?;
         let tags = [("mlflow.source.name", "firstsight"), ("mlflow.source.type", "LOCAL")];
         let version = ("firstsight.version", env!("CARGO_PKG_VERSION"));
@@ -267,7 +258,7 @@ impl Mlflow {
         let made = self.post(
             "runs/create",
             &json!({
-                "experiment_id": experiment_id, "run_name": self.name, "start_time": self.started, "tags": tags,
+                "experiment_id": experiment_id, "run_name": name, "start_time": self.started, "tags": tags,
             }),
         )?;
         let run = self.run_of(&made)?;
@@ -306,22 +297,23 @@ impl Sink for Mlflow {
         "MLflow".to_owned()
     }
 
-    fn begin(&mut self, settings: &[(String, String)], _epochs: usize) -> Result<()> {
-        // Made by an earlier attempt, which failed later.
-        let found = match &self.record {
-            Some(_) => {
-                self.resume = true;
-                self.earlier()?
-            }
-            None => self.earlier()?,
-        };
+    fn begin(&mut self, place: &Place, settings: &[(String, String)], _epochs: usize) -> Result<()> {
+        self.path = place.folder.join("mlflow.json");
+        // What this part of the training has made, in an attempt that failed later, is its own.
+        let is_known = place.resume || self.record.is_some();
+        let found = if is_known { self.earlier()? } else { None };
         let (record, run) = match found {
             Some((record, run)) => {
                 self.post("runs/update", &json!({"run_id": record.run_id, "status": "RUNNING"}))?;
                 (record, run)
             }
-            None => self.create()?,
+            None => self.create(&place.name)?,
         };
+        std::fs::create_dir_all(&place.folder).map_err(|source| Error::Io {
+            action: "write",
+            path: place.folder.clone(),
+            source,
+        })?;
         files::write_json(&self.path, &record)?;
         self.record = Some(record);
         self.artifacts = run.info.artifact_uri;

@@ -9,10 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use firstsight_transfer::{RunFolder, Split};
 
 use crate::events::{Event, SessionLog, Summary, SummaryValue, events, record};
-use crate::{Ending, Error, Point, Result, Sink};
+use crate::{Ending, Error, Place, Point, Result, Sink};
 
 /// The folders `train`, `validation` and `test` below `tensorboard` of a run: TensorBoard draws what has the same name in them into
 /// one chart, as Keras's logs.
+#[derive(Default)]
 pub(crate) struct TensorBoard {
     folder: PathBuf,
     resume: bool,
@@ -29,10 +30,6 @@ struct Events {
 }
 
 impl TensorBoard {
-    pub(crate) fn new(run: &RunFolder, resume: bool) -> Self {
-        Self { folder: run.path().join("tensorboard"), resume, epochs: 0, files: BTreeMap::new() }
-    }
-
     fn events(&mut self, split: Split) -> Result<&mut Events> {
         let name = match split {
             Split::Train => "train",
@@ -57,8 +54,8 @@ impl Sink for TensorBoard {
         "TensorBoard".to_owned()
     }
 
-    fn begin(&mut self, settings: &[(String, String)], epochs: usize) -> Result<()> {
-        self.epochs = epochs;
+    fn begin(&mut self, place: &Place, settings: &[(String, String)], epochs: usize) -> Result<()> {
+        (self.folder, self.resume, self.epochs) = (place.folder.join("tensorboard"), place.resume, epochs);
         let line = |(name, value): &(String, String)| {
             let escaped = value.replace('|', "\\|").replace(['\n', '\r'], " ");
             format!("| {name} | {escaped} |\n")

@@ -26,6 +26,8 @@ pub use callbacks::{BatchEnd, Callback, EpochEnd, SavedState, TrainBegin, TrainE
 pub use class_figures::{ClassFigures, MacroAverages};
 #[cfg(feature = "mpi")]
 pub use communicator::Mpi;
+#[cfg(feature = "nccl")]
+pub use communicator::Nccl;
 pub use communicator::{Alone, Communicator, check_same, gather};
 pub use config::FitConfig;
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, Crops, OnError, ResizeMode, Task};
 use firstsight_hpo::{Settings, Stop, Study, Trial};
+use firstsight_log::TrainingLog;
 use firstsight_train::{BatchEnd, Callback, Epoch, EpochEnd, StopReason, TrainBegin};
 use firstsight_transfer::{
     BlockRates, Evaluation, FineTuning, LabelsEvaluation, LearningRate, Preset, Pretrained, Provenance,
@@ -12,7 +13,7 @@ use firstsight_transfer::{
 };
 
 use super::space::there;
-use super::{Args, Pruning, Work, kept};
+use super::{Args, Pruning, Work, failed, kept};
 use crate::{context::Context, hub, progress::TrialProgress, values};
 
 /// Photos, and the networks to fine-tune on them.
@@ -79,6 +80,9 @@ impl Backbones {
     }
 }
 
+/// The folder of a trial, and its log.
+type Place<'l, 'r> = (Option<&'l RunFolder>, Option<&'l mut TrainingLog<'r>>);
+
 /// A fine-tuning of a network.
 pub(super) struct Plan<'a> {
     pub(super) settings: FineTuning,
@@ -139,12 +143,13 @@ impl FineTunings {
         study: &Study,
         plan: &Plan<'_>,
         work: Work<'_>,
+        place: Place<'_, '_>,
         bar: TrialProgress,
     ) -> Result<Vec<f64>, Stop> {
         match self.splits.target().task() {
-            Task::SingleLabel => self.measured::<Evaluation>(trial, study, plan, work, bar),
-            Task::MultiLabel => self.measured::<LabelsEvaluation>(trial, study, plan, work, bar),
-            Task::Regression => self.measured::<ValueEvaluation>(trial, study, plan, work, bar),
+            Task::SingleLabel => self.measured::<Evaluation>(trial, study, plan, work, place, bar),
+            Task::MultiLabel => self.measured::<LabelsEvaluation>(trial, study, plan, work, place, bar),
+            Task::Regression => self.measured::<ValueEvaluation>(trial, study, plan, work, place, bar),
         }
     }
 
@@ -153,16 +158,15 @@ impl FineTunings {
         trial: &mut Trial<'_>,
         study: &Study,
         plan: &Plan<'_>,
-        Work { args, context, goal, .. }: Work<'_>,
+        Work { context, goal, .. }: Work<'_>,
+        (run, log): Place<'_, '_>,
         bar: TrialProgress,
     ) -> Result<Vec<f64>, Stop> {
-        let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
-        let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
         let monitor = self.splits.target().monitor();
         let pruning = Pruning::new(trial, goal, &monitor, None);
-        let mut observer = Observer { bar, pruning };
+        let mut observer = Observer { bar, pruning, log };
         let runtime = silent(context);
-        let place = run.as_ref().map(|run| (run, run.has_checkpoint()));
+        let place = run.map(|run| (run, run.has_checkpoint()));
         let settings = &plan.settings;
         let result =
             settings.fit_observed::<E>(plan.pretrained, &self.splits, place, &mut observer, &runtime);
@@ -220,12 +224,13 @@ fn silent(context: &Context) -> Runtime {
 }
 
 /// Shows a fine-tuning's batches and reports its epochs.
-struct Observer<'t, 's> {
+struct Observer<'t, 's, 'l, 'r> {
     bar: TrialProgress,
     pruning: Pruning<'t, 's>,
+    log: Option<&'l mut TrainingLog<'r>>,
 }
 
-impl Observer<'_, '_> {
+impl Observer<'_, '_, '_, '_> {
     /// An error ends the fine-tuning before its folder is written, which may be another worker's by now.
     fn checked(&self, flow: ControlFlow<StopReason>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         match &self.pruning.error {
@@ -235,12 +240,15 @@ impl Observer<'_, '_> {
     }
 }
 
-impl Callback for Observer<'_, '_> {
+impl Callback for Observer<'_, '_, '_, '_> {
     fn on_train_begin(
         &mut self,
         begin: &TrainBegin<'_>,
     ) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let _ = self.bar.on_train_begin(begin)?;
+        if let Some(log) = &mut self.log {
+            let _ = log.on_train_begin(begin)?;
+        }
         let flow = self.pruning.on_train_begin(begin)?;
         self.checked(flow)
     }
@@ -252,6 +260,9 @@ impl Callback for Observer<'_, '_> {
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let _ = self.bar.on_epoch_end(end)?;
+        if let Some(log) = &mut self.log {
+            let _ = log.on_epoch_end(end)?;
+        }
         let flow = self.pruning.on_epoch_end(end)?;
         self.checked(flow)
     }

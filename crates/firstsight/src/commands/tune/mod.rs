@@ -1,6 +1,7 @@
 mod earlier;
 mod fine_tuning;
 mod kept;
+mod logged;
 mod objectives;
 mod page;
 mod settings;
@@ -21,6 +22,7 @@ use firstsight_hpo::{
     StudyBuilder, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{FAILURE, TrialJson};
+use firstsight_log::{LogTarget, TrainingLog};
 use firstsight_models::{InputShape, ModelInfo};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
@@ -38,6 +40,7 @@ use self::subject::Subject;
 use crate::{
     context::Context,
     data::DataArgs,
+    logs::LogArgs,
     progress::{SearchProgress, TrialProgress},
     reading::ReadingArgs,
     splitting::SplitArgs,
@@ -119,6 +122,8 @@ pub struct Args {
     #[arg(long, default_value_t = 60, value_parser = values::positive, value_name = "SECONDS")]
     heartbeat: usize,
     #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
     split: SplitArgs,
     #[command(flatten)]
     reading: ReadingArgs,
@@ -194,6 +199,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(file) = &args.report {
         files::check_writable(file)?;
     }
+    let targets = args.log.targets()?;
+    if !targets.is_empty() && args.out.is_none() {
+        bail!("--log needs --out DIR: the folder of the trials keeps their logs, too");
+    }
     // What cannot be searched is refused before the images are decoded.
     for (i, objective) in args.objective.iter().enumerate() {
         if args.objective[..i].contains(objective) {
@@ -215,7 +224,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     space.check_task(splits.target().task())?;
     let subject = Subject::new(splits, backbones, args, runtime)?;
     let goal = Objectives::new(&args.objective, &subject.target());
-    let work = Work { args, space: &space, context, subject: &subject, goal: &goal };
+    let work = Work { args, space: &space, context, subject: &subject, goal: &goal, targets: &targets };
     // Commands of one study share a folder; those of others may not.
     let lock = args.out.as_ref().filter(|_| storage.is_none()).map(|out| RunFolder::lock(out));
     let _lock = lock.transpose()?;
@@ -433,7 +442,7 @@ fn check(storage: &dyn Storage, args: &Args, settings: &Settings) -> Result<()> 
 fn study(
     builder: StudyBuilder,
     storage: Option<Arc<dyn Storage>>,
-    Work { args, space, context, subject, goal }: Work<'_>,
+    Work { args, space, context, subject, goal, .. }: Work<'_>,
 ) -> Result<Study> {
     let builder = builder.directions(goal.directions());
     let Some(storage) = storage else { return Ok(builder.create()?) };
@@ -478,6 +487,7 @@ struct Work<'a> {
     context: &'a Context,
     subject: &'a Subject,
     goal: &'a Objectives,
+    targets: &'a [LogTarget],
 }
 
 /// The values of a trial.
@@ -490,16 +500,27 @@ fn objective(
 ) -> Result<Vec<f64>, Stop> {
     let Work { args, space, context, subject, .. } = work;
     let settings = space.settings(trial)?;
-    match subject {
+    let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
+    let run = run.as_ref();
+    let mut log = run.map(|run| logged::log(run, trial, work));
+    let values = match subject {
         Subject::Trainings(splits) => {
             let plan = training(&settings, args, context.seed)?;
-            train(trial, study, &plan, (splits, work), (interrupt, bar))
+            train(trial, study, &plan, (splits, work), (run, log.as_mut()), (interrupt, bar))
         }
         Subject::FineTunings(tunings) => {
             let plan = tunings.plan(&settings, args, context.seed)?;
-            tunings.objective(trial, study, &plan, work, bar)
+            tunings.objective(trial, study, &plan, work, (run, log.as_mut()), bar)
         }
+    };
+    if let Some(log) = log {
+        logged::end(log, &values, work);
     }
+    values
+}
+
+fn failed(error: firstsight_transfer::Error) -> Stop {
+    Stop::Failed(error.into())
 }
 
 /// The values of a training, by its best epoch.
@@ -507,23 +528,24 @@ fn train(
     trial: &mut Trial<'_>,
     study: &Study,
     plan: &Training,
-    (splits, Work { args, context, goal, .. }): (&DecodedSplits, Work<'_>),
+    (splits, Work { context, goal, .. }): (&DecodedSplits, Work<'_>),
+    (run, log): (Option<&RunFolder>, Option<&mut TrainingLog<'_>>),
     (mut interrupt, mut bar): (Interrupt, TrialProgress),
 ) -> Result<Vec<f64>, Stop> {
-    let failed = |error: firstsight_transfer::Error| Stop::Failed(error.into());
     let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
     let monitor = splits.target().monitor();
     let mut stopping = EarlyStopping::new(monitor.clone(), plan.patience);
-    let folder = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
-    let checkpoint = folder.map(|run| {
+    let checkpoint = run.map(|run| {
         Checkpoint::new(&run.checkpoint(), monitor.clone(), plan.identity(splits))
             .resume(run.has_checkpoint())
     });
     let keeps = checkpoint.is_some();
     let mut pruning = Pruning::new(trial, goal, &monitor, checkpoint);
-    let callbacks: &mut [&mut dyn Callback] =
-        &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
-    let history = plan.fit(&network, splits, &context.runtime, callbacks).map_err(failed)?;
+    let mut nan = StopOnNan;
+    let mut callbacks: Vec<&mut dyn Callback> =
+        vec![&mut nan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
+    callbacks.extend(log.map(|log| log as &mut dyn Callback));
+    let history = plan.fit(&network, splits, &context.runtime, &mut callbacks).map_err(failed)?;
     if let Some(error) = pruning.error {
         return Err(error.into());
     }

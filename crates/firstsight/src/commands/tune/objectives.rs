@@ -50,6 +50,20 @@ impl Objectives {
         self.all.iter().map(|objective| direction(maximize(objective))).collect()
     }
 
+    /// Their names in logs of the validation images.
+    pub(super) fn keys(&self) -> impl Iterator<Item = String> {
+        self.all.iter().map(|objective| match objective {
+            Objective::Accuracy => {
+                let name = self.monitor.name();
+                name.strip_prefix("val_").map_or(name.clone(), str::to_owned)
+            }
+            Objective::Loss => "loss".to_owned(),
+            Objective::Latency => "latency_ms".to_owned(),
+            Objective::Size => "size_mb".to_owned(),
+            Objective::Parameters => "parameters".to_owned(),
+        })
+    }
+
     /// Their names, with units.
     pub(super) fn names(&self) -> Vec<&'static str> {
         let name = |objective: &Objective| match objective {

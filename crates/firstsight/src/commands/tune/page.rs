@@ -13,7 +13,7 @@ use super::{Work, subject::Subject};
 
 /// The search as a report.
 pub(super) fn page(
-    Work { args, space, context, subject, goal }: Work<'_>,
+    Work { args, space, context, subject, goal, .. }: Work<'_>,
     (trials, silent): (&[Arc<FrozenTrial>], &[usize]),
     (best, front): (Option<&FrozenTrial>, &[Arc<FrozenTrial>]),
     time: Duration,
