@@ -262,7 +262,7 @@ mod tests {
             bins.iter().enumerate().filter(|(_, b)| b.n > 0).map(|(i, b)| (i, b.n)).collect();
         // 0.6f32 is a little above 0.6, 0.9f32 a little below 0.9, 0.7f32 a little below 0.7.
         assert_eq!(filled, [(6, 2), (8, 2)]);
-        assert_eq!(bins[8].accuracy, Some(0.5));
+        assert_eq!((bins[8].from, bins[8].to, bins[8].accuracy), (0.8, 0.9, Some(0.5)));
         assert_eq!(bins[0].confidence, None);
     }
 
@@ -290,9 +290,14 @@ mod tests {
 
     /// `n` examples of two classes, predicted with probability `p`; `right` of ten are right.
     fn sure(n: usize, p: f32, right: usize) -> Predictions {
+        repeated(n, p, right, 10)
+    }
+
+    /// Likewise, with `right` of `of` being right.
+    fn repeated(n: usize, p: f32, right: usize, of: usize) -> Predictions {
         let labels: Vec<u32> = (0..n as u32).map(|i| i % 2).collect();
         let probability = |(i, &label): (usize, &u32)| {
-            let of_first = if (label == 0) == (i / 2 % 10 < right) { p } else { 1.0 - p };
+            let of_first = if (label == 0) == (i / 2 % of < right) { p } else { 1.0 - p };
             [of_first, 1.0 - of_first]
         };
         let probabilities = labels.iter().enumerate().flat_map(probability).collect();
@@ -315,6 +320,7 @@ mod tests {
             }
         }
         assert_eq!(sure(1, 0.9, 0).temperature(), None);
+        assert_eq!(sure(20, 0.5, 5).temperature(), None, "it changes nothing");
     }
 
     #[test]
@@ -328,6 +334,9 @@ mod tests {
         assert!(many.with_temperature(temperature).cross_entropy() < many.cross_entropy());
         assert_eq!(sure(400, 0.8, 8).temperature(), None, "it is as right as it is sure");
         assert_eq!(sure(400, 0.99, 5).temperature(), Some(5.0), "no more than 5");
+        assert_eq!(repeated(420, 0.55, 6, 7).temperature(), Some(0.2), "no less than 1/5");
+        let unsure = repeated(420, 0.65, 6, 7).temperature().unwrap();
+        assert!((unsure - (0.65f64 / 0.35).ln() / 6f64.ln()).abs() < 1e-3, "{unsure}");
     }
 
     #[test]

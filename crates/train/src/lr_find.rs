@@ -78,7 +78,7 @@ impl Callback for Curve {
         let length = TrainingLength { epochs: 1, steps_per_epoch: self.steps };
         self.points.push((self.lr * schedule.lr_scale(step as u64, length), loss));
         let lowest = self.points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-        Ok(if loss > 4.0 * lowest || step + 1 == self.steps { stop } else { ControlFlow::Continue(()) })
+        Ok(if loss > 4.0 * lowest { stop } else { ControlFlow::Continue(()) })
     }
 }
 

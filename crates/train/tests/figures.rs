@@ -3,7 +3,8 @@
 use candle_core::{Device, ModuleT, Tensor};
 use firstsight_data::{Sampling, TensorBatches};
 use firstsight_train::{
-    Accuracy, CrossEntropy, Error, Predictions, evaluate, evaluate_and_predict, predict, wilson_interval,
+    Accuracy, CrossEntropy, Error, Predictions, evaluate, evaluate_and_predict, outputs, predict,
+    wilson_interval,
 };
 use serde_json::Value;
 
@@ -32,7 +33,10 @@ fn the_figures_of_classes_are_those_of_the_classification_report() {
         let predictions = predictions(&case);
         let confusion: Vec<u64> = predictions.confusion().into_iter().map(|n| n as u64).collect();
         assert_eq!(serde_json::json!(confusion), case["confusion"]);
-        for (ours, theirs) in predictions.per_class().into_iter().zip(case["classes"].as_array().unwrap()) {
+        let per_class = predictions.per_class();
+        assert_eq!(per_class.len(), predictions.n_classes);
+        for (ours, theirs) in per_class.into_iter().zip(case["classes"].as_array().unwrap()) {
+            assert_eq!(ours.recall.is_some(), ours.n > 0);
             if theirs.is_null() {
                 assert_eq!((ours.n, ours.predicted, ours.precision, ours.f1), (0, 0, None, None));
                 continue;
@@ -42,6 +46,12 @@ fn the_figures_of_classes_are_those_of_the_classification_report() {
             close("recall", ours.recall.unwrap_or(0.0), &theirs["recall"], 1e-12);
             close("F1", ours.f1.unwrap(), &theirs["f1-score"], 1e-12);
         }
+        let k = predictions.n_classes;
+        let pairs = predictions.confused_pairs();
+        let off_diagonal = |i: &usize| i / k != i % k && confusion[*i] > 0;
+        assert_eq!(pairs.len(), (0..k * k).filter(off_diagonal).count());
+        assert!(pairs.iter().all(|&(n, truth, guess)| n as u64 == confusion[truth * k + guess]));
+        assert!(pairs.is_sorted_by(|a, b| a.0 >= b.0), "{pairs:?}");
         let averages = predictions.macro_averages();
         close("macro precision", averages.precision, &case["macro"]["precision"], 1e-12);
         close("macro recall", averages.recall, &case["macro"]["recall"], 1e-12);
@@ -85,15 +95,16 @@ impl ModuleT for Identity {
 #[test]
 fn outputs_that_are_not_numbers_are_an_error_that_names_the_example() {
     for bad in [f32::NAN, f32::INFINITY] {
-        let mut outputs = vec![0.5f32; 10];
-        outputs[7] = bad;
-        let outputs = Tensor::from_vec(outputs, (5, 2), &Device::Cpu).unwrap();
+        let mut values = vec![0.5f32; 10];
+        values[6] = bad;
+        let values = Tensor::from_vec(values, (5, 2), &Device::Cpu).unwrap();
         let labels = Tensor::new(&[0u32, 1, 0, 1, 0], &Device::Cpu).unwrap();
-        let batches = TensorBatches::new(outputs, labels, 2, Sampling::Sequential).unwrap();
+        let batches = TensorBatches::new(values, labels, 2, Sampling::Sequential).unwrap();
         let errors = [
             evaluate(&Identity, &batches, &CrossEntropy, &[&Accuracy]).unwrap_err(),
             evaluate_and_predict(&Identity, &batches, &CrossEntropy, &[&Accuracy]).unwrap_err(),
             predict(&Identity, &batches).unwrap_err(),
+            outputs(&Identity, &batches).unwrap_err(),
         ];
         for error in errors {
             assert!(matches!(error, Error::NonFiniteOutput { example: 3, .. }), "{error}");

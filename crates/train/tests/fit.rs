@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{DType, Device, Tensor, Var};
-use firstsight_data::{Sampling, TensorBatches};
+use candle_core::{DType, Device, Module as _, ModuleT as _, Tensor, Var};
+use firstsight_data::{Batch, Batches, Sampling, TensorBatches};
 use firstsight_models::{Init, Mlp, MlpConfig, MlpOutput, Params};
-use firstsight_ops::Activation;
+use firstsight_ops::{Activation, PackedWeights};
 use firstsight_train::callbacks::{
     Checkpoint, CsvHistory, EarlyStopping, Interrupt, ModelEma, Recorder, RestartFrom, StopOnNan,
 };
 use firstsight_train::{
-    Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Identity, Metric as _,
-    Metrics, Monitor, OptimizerConfig, Schedule, StopReason, TopK, Trainable, evaluate, fit, lr_find,
-    predict,
+    Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Identity, Inference,
+    LrCurve, Metric as _, Metrics, Monitor, OptimizerConfig, Predictions, Schedule, StopReason, TopK,
+    Trainable, evaluate, fit, lr_find, predict,
 };
 
 fn monitor() -> Monitor {
@@ -179,8 +179,9 @@ fn early_stopping_ends_patience_epochs_after_the_best_and_restores_it() {
     let model = Trainable::new(&mlp, params.named());
     let history = fit(&model, &train, Some(&val), &config(500), &mut [&mut stopping]).unwrap();
     let best = monitor().best(&history.epochs).unwrap();
-    let reason = "no better val_accuracy in 4 epochs".to_owned();
-    assert_eq!(history.stopped, Some(StopReason::Callback(reason)));
+    let reason = "no better val_accuracy in 4 epochs";
+    assert_eq!(history.stopped, Some(StopReason::Callback(reason.to_owned())));
+    assert_eq!(history.stopped.as_ref().unwrap().to_string(), reason);
     assert_eq!(history.epochs.len(), best + 1 + 4);
     let metrics = evaluate(&mlp, &val, &CrossEntropy, &[&Accuracy, &TopK(2)]).unwrap();
     assert_eq!(Some(metrics), history.epochs[best].val);
@@ -217,6 +218,21 @@ fn a_loss_that_is_not_finite_names_its_batch() {
 }
 
 #[test]
+fn a_validation_loss_that_is_not_finite_names_its_epoch() {
+    let run = |value: f32| {
+        let (mlp, params) = mlp(1);
+        let inputs = Tensor::full(value, (16, 2), &Device::Cpu).unwrap();
+        let labels = Tensor::zeros(16, DType::U32, &Device::Cpu).unwrap();
+        let val = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
+        let (train, model) = (spiral(30, Sampling::Sequential), Trainable::new(&mlp, params.named()));
+        fit(&model, &train, Some(&val), &config(2), &mut [&mut StopOnNan])
+    };
+    assert_eq!(run(0.5).unwrap().epochs.len(), 2);
+    let error = run(f32::NAN).unwrap_err();
+    assert!(matches!(error, Error::NonFiniteValidation { epoch: 0, .. }), "{error}");
+}
+
+#[test]
 fn a_checkpoint_of_another_training_is_refused_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), 1, 1, &mut Nothing);
@@ -244,6 +260,47 @@ fn a_damaged_checkpoint_is_an_error_and_none_is_none() {
         let error = checkpoint(folder.path()).load(&params.named()).unwrap_err().to_string();
         assert!(error.contains("last.safetensors"), "{error}");
     }
+}
+
+#[test]
+fn what_a_checkpoint_says_of_its_training_is_read_from_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    assert!(Checkpoint::stored(folder.path()).unwrap().is_none());
+    std::fs::write(&path, [7; 4]).unwrap();
+    let error = Checkpoint::stored(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Checkpoint { .. }) && error.to_string().contains("ends in its header"));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    for error in [
+        Checkpoint::stored(folder.path()).map(drop).unwrap_err(),
+        checkpoint(folder.path()).load(&mlp(1).1.named()).map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Io { .. }), "not a damaged file, but none: {error}");
+    }
+}
+
+#[test]
+fn the_time_of_a_training_is_that_of_its_file_and_otherwise_0() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Checkpoint::seconds(folder.path()), 0.0);
+    let seconds = |text: &str| {
+        std::fs::write(folder.path().join("seconds.json"), text).unwrap();
+        Checkpoint::seconds(folder.path())
+    };
+    assert_eq!(seconds("{\"seconds\":12.5}"), 12.5);
+    for unknown in ["{\"seconds\":-1.0}", "{\"seconds\":\"12\"}", "{}", "12.5 s"] {
+        assert_eq!(seconds(unknown), 0.0, "{unknown}");
+    }
+}
+
+#[test]
+fn a_resumed_training_adds_to_the_time_it_took_before() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), 1, 1, &mut Nothing);
+    std::fs::write(folder.path().join("seconds.json"), "{\"seconds\":1000.0}").unwrap();
+    train(folder.path(), 2, 1, &mut Nothing);
+    assert!((1000.0..2000.0).contains(&Checkpoint::seconds(folder.path())));
 }
 
 #[test]
@@ -283,6 +340,65 @@ fn predictions_are_probabilities_in_order() {
 }
 
 #[test]
+fn figures_do_not_depend_on_the_size_of_batches() {
+    let (mlp, _) = mlp(1);
+    let (inputs, labels) = spiral_tensors(90);
+    let figures = |size: usize| {
+        let batches = TensorBatches::new(inputs.clone(), labels.clone(), size, Sampling::Sequential).unwrap();
+        evaluate(&mlp, &batches, &CrossEntropy, &[&Accuracy]).unwrap()
+    };
+    let (small, whole) = (figures(16), figures(90));
+    assert_eq!((small.n, small.get(&Accuracy)), (whole.n, whole.get(&Accuracy)));
+    assert!((small.loss - whole.loss).abs() < 1e-6, "{} against {}", small.loss, whole.loss);
+}
+
+struct NoBatches;
+
+impl Batches for NoBatches {
+    fn epoch(&self, _epoch: usize) -> Box<dyn Iterator<Item = firstsight_data::Result<Batch>> + '_> {
+        Box::new(std::iter::empty())
+    }
+
+    fn n_batches(&self) -> usize {
+        0
+    }
+
+    fn n_examples(&self) -> usize {
+        0
+    }
+}
+
+#[test]
+fn nothing_to_predict_is_an_error() {
+    let (mlp, _) = mlp(1);
+    let errors =
+        [predict(&mlp, &NoBatches).unwrap_err(), evaluate(&mlp, &NoBatches, &CrossEntropy, &[]).unwrap_err()];
+    assert!(errors.iter().all(|error| matches!(error, Error::Empty("evaluation"))), "{errors:?}");
+}
+
+#[test]
+fn the_most_probable_classes_come_first() {
+    let predictions = Predictions { probabilities: vec![0.1, 0.6, 0.3], labels: vec![0], n_classes: 3 };
+    assert_eq!(predictions.ranked(0, 2), [(1, 0.6), (2, 0.3)]);
+    assert_eq!(predictions.ranked(0, 9).len(), 3);
+}
+
+#[test]
+fn outputs_do_not_depend_on_the_pool() {
+    let (mlp, _) = mlp(1);
+    let packed = PackedWeights::default();
+    for n in [1, 8, 20] {
+        let (inputs, _) = spiral_tensors(n);
+        let alone = mlp.forward_t(&inputs, false).unwrap().to_vec2::<f32>().unwrap();
+        let pooled = Inference::in_pool(&mlp, &packed).forward(&inputs).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(pooled.len(), n);
+        for (a, b) in alone.iter().flatten().zip(pooled.iter().flatten()) {
+            assert!((a - b).abs() < 1e-6, "{a} against {b}");
+        }
+    }
+}
+
+#[test]
 fn lr_find_suggests_a_learning_rate_and_changes_nothing() {
     let (mlp, params) = mlp(3);
     let before = bytes(&params);
@@ -300,6 +416,62 @@ fn lr_find_suggests_a_learning_rate_and_changes_nothing() {
     let history = fit(&model, &train, None, &config, &mut []).unwrap();
     let (first, last) = (&history.epochs[0].train, &history.epochs[39].train);
     assert!(last.loss < 0.85 * first.loss, "{} after {}", last.loss, first.loss);
+}
+
+/// The loss of each step.
+struct Losses(Vec<f64>);
+
+impl Callback for Losses {
+    fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
+        self.0.push(end.loss);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[test]
+fn the_range_test_is_a_training_at_its_learning_rates() {
+    // One batch, so that an epoch of the training is a step of the test.
+    let (inputs, labels) = spiral_tensors(60);
+    let batches = TensorBatches::new(inputs, labels, 60, Sampling::Sequential).unwrap();
+    let sgd = |epochs| FitConfig::new(epochs, CrossEntropy, OptimizerConfig::sgd(0.01, 0.0));
+    let (mlp, params) = mlp(3);
+    let model = Trainable::new(&mlp, params.named());
+    // Whatever the number of epochs is.
+    let curve = lr_find(&model, &batches, &sgd(7), (1e-1, 1e2), 20).unwrap();
+    let mut losses = Losses(Vec::new());
+    let config = sgd(20).schedule(Schedule::Exponential { from: 1e-1, to: 1e2 });
+    fit(&model, &batches, None, &config, &mut [&mut losses]).unwrap();
+    assert_eq!(curve.points.len(), 20);
+    let mut average = 0.0;
+    for (i, ((lr, found), loss)) in curve.points.iter().zip(losses.0).enumerate() {
+        let expected = 1e-3 * 1e3f64.powf(i as f64 / 19.0);
+        assert!((lr / expected - 1.0).abs() < 1e-12, "{lr} against {expected}");
+        average = 0.9 * average + 0.1 * loss;
+        let expected = average / (1.0 - 0.9f64.powi(i as i32 + 1));
+        assert!((found - expected).abs() < 1e-9, "{found} against {expected}");
+    }
+}
+
+#[test]
+fn the_range_test_ends_when_the_loss_explodes() {
+    let (inputs, labels) = spiral_tensors(60);
+    let batches = TensorBatches::new(inputs, labels, 60, Sampling::Sequential).unwrap();
+    let (mlp, params) = mlp(3);
+    let config = FitConfig::new(1, CrossEntropy, OptimizerConfig::sgd(1.0, 0.0));
+    let model = Trainable::new(&mlp, params.named());
+    let points = lr_find(&model, &batches, &config, (1e-2, 1e6), 60).unwrap().points;
+    assert!(points.len() < 60, "{points:?}");
+    let (last, before) = points.split_last().unwrap();
+    let lowest = |points: &[(f64, f64)]| points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    assert!(last.1 > 4.0 * lowest(&points), "{points:?}");
+    assert!(before.iter().all(|point| point.1 <= 4.0 * lowest(before)), "{points:?}");
+}
+
+#[test]
+fn a_loss_that_only_rises_suggests_no_learning_rate() {
+    let curve = |losses: [f64; 3]| LrCurve { points: [1e-3, 1e-2, 1e-1].into_iter().zip(losses).collect() };
+    assert_eq!(curve([1.0, 1.5, 2.0]).suggestion(), None);
+    assert_eq!(curve([1.0, 0.5, 2.0]).suggestion(), Some(1e-3));
 }
 
 #[test]
@@ -460,13 +632,13 @@ fn a_refusal_names_the_settings_that_differ() {
 
 #[test]
 fn accumulated_batches_make_the_step_of_one_large_batch() {
-    let train = |batch_size: usize, accumulation_steps: usize| {
+    let train = |batch_size: usize, accumulation_steps: usize, clip: Option<f64>| {
         let (mlp, params) = mlp(1);
         let (inputs, labels) = spiral_tensors(120);
         let batches = TensorBatches::new(inputs, labels, batch_size, Sampling::Shuffled { seed: 4 }).unwrap();
         let config = FitConfig::new(3, CrossEntropy, OptimizerConfig::sgd(0.1, 0.9))
             .schedule(Schedule::WarmupCosine { warmup: 0.2, floor: 0.0 })
-            .clip_norm(0.2)
+            .clip_norm(clip)
             .accumulation_steps(accumulation_steps);
         let mut steps = StepsTaken::default();
         fit(&Trainable::new(&mlp, params.named()), &batches, None, &config, &mut [&mut steps]).unwrap();
@@ -475,11 +647,13 @@ fn accumulated_batches_make_the_step_of_one_large_batch() {
         (values.collect::<Vec<Vec<f32>>>().concat(), steps.0)
     };
     // 120 examples: batches of 50, 50 and 20, or of 10, five at a time.
-    let ((large, large_steps), (small, small_steps)) = (train(50, 1), train(10, 5));
-    assert_eq!(large_steps, (1..=9).collect::<Vec<_>>());
-    assert_eq!(small_steps, large_steps);
-    for (a, b) in large.iter().zip(&small) {
-        assert!((a - b).abs() < 2e-6, "{a} against {b}");
+    for clip in [None, Some(0.2)] {
+        let ((large, large_steps), (small, small_steps)) = (train(50, 1, clip), train(10, 5, clip));
+        assert_eq!(large_steps, (1..=9).collect::<Vec<_>>());
+        assert_eq!(small_steps, large_steps);
+        for (a, b) in large.iter().zip(&small) {
+            assert!((a - b).abs() < 2e-6, "{a} against {b}");
+        }
     }
 }
 
@@ -516,10 +690,12 @@ fn averaged_weights_are_evaluated_kept_and_resumed_exactly() {
     let metrics = evaluate(&mlp, &val, &CrossEntropy, &[&Accuracy, &TopK(2)]).unwrap();
     let best = monitor().best(&expected.epochs).unwrap();
     assert_eq!(expected.epochs[best].val.as_ref(), Some(&metrics));
-    assert_ne!(
-        train(tempfile::tempdir().unwrap().path(), 6, 1, &mut Nothing).0.epochs[5].val,
-        expected.epochs[5].val
-    );
+    // The training itself goes on from its own weights, not from their averages.
+    let (plain, _) = train(tempfile::tempdir().unwrap().path(), 6, 1, &mut Nothing);
+    for (plain, averaged) in plain.epochs.iter().zip(&expected.epochs) {
+        assert_eq!(plain.train, averaged.train);
+    }
+    assert_ne!(plain.epochs[5].val, expected.epochs[5].val);
 
     let folder = tempfile::tempdir().unwrap();
     let flag = Arc::new(AtomicBool::new(false));
@@ -529,4 +705,28 @@ fn averaged_weights_are_evaluated_kept_and_resumed_exactly() {
     assert_eq!(bytes(&params), bytes(&expected_params));
     let read = |folder: &Path| std::fs::read(folder.join("last.safetensors")).unwrap();
     assert!(read(folder.path()) == read(through.path()));
+}
+
+#[test]
+fn a_training_that_is_interrupted_in_an_epoch_ends_with_the_averages() {
+    struct Weights(Vec<Tensor>);
+    impl Callback for Weights {
+        fn on_batch_end(&mut self, end: &BatchEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
+            self.0.push(end.vars[0].1.copy()?);
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+    let (mlp, params) = mlp(1);
+    let train = spiral(120, Sampling::Sequential);
+    let (mut weights, mut ema) = (Weights(Vec::new()), ModelEma::new(0.5));
+    let mut press = PressAt { epoch: 0, batch: 2, flag: Arc::new(AtomicBool::new(false)) };
+    let model = Trainable::new(&mlp, params.named());
+    let callbacks: &mut [&mut dyn Callback] = &mut [&mut weights, &mut ema, &mut press];
+    assert!(fit(&model, &train, None, &config(6), callbacks).unwrap().interrupted());
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let [a, b, c] = [0, 1, 2].map(|i| flat(&weights.0[i]));
+    for (i, found) in flat(&params.named()[0].1).into_iter().enumerate() {
+        let expected = 0.25 * a[i] + 0.25 * b[i] + 0.5 * c[i];
+        assert!((found - expected).abs() < 1e-6, "{found} against {expected}");
+    }
 }

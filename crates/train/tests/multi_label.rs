@@ -44,6 +44,8 @@ fn figures_of_several_labels_are_those_of_scikit_learn() {
         let outputs =
             Outputs { values: singles(&case["outputs"]), n_outputs, labels: singles(&case["labels"]) };
         let predictions = MultiLabelPredictions::new(&outputs);
+        assert_eq!(predictions.len(), rows(&case["outputs"]).len());
+        assert!(!predictions.is_empty());
         let thresholds: Vec<f32> = serde_json::from_value(case["thresholds"].clone()).unwrap();
         let optional = |name: &str| serde_json::from_value::<Vec<Option<f64>>>(case[name].clone()).unwrap();
         for (found, expected) in predictions.average_precisions().iter().zip(optional("average_precision")) {
@@ -76,6 +78,7 @@ fn figures_of_several_labels_are_those_of_scikit_learn() {
 
 #[test]
 fn mean_average_precision_is_that_of_scikit_learn_in_whatever_batches() {
+    assert_eq!(MeanAveragePrecision.name(), "mean_average_precision");
     for case in golden("cases").as_array().unwrap() {
         let (outputs, shares) = (rows(&case["outputs"]), rows(&case["labels"]));
         let single = |rows: &[Vec<f64>]| rows.concat().into_iter().map(|v| v as f32).collect::<Vec<f32>>();
@@ -102,4 +105,11 @@ fn a_threshold_lies_between_what_counts_and_what_does_not() {
     assert!((threshold.unwrap() - 0.55).abs() < 1e-6);
     assert_eq!(best_f1_threshold(&[0.8], &[true]), Some(0.4), "all count");
     assert_eq!(best_f1_threshold(&[0.3, 0.2], &[false, false]), None, "a label that does not occur");
+    let equally_good = best_f1_threshold(&[0.9, 0.6, 0.5, 0.1], &[true, false, false, true]);
+    assert_eq!(equally_good, Some(0.75), "the highest");
+    for top in [0.5f32, 0.5f32.next_down()] {
+        let next = top.next_down();
+        let threshold = best_f1_threshold(&[top, next], &[true, false]).unwrap();
+        assert!(top >= threshold && next < threshold, "{threshold} between {top} and {next}");
+    }
 }

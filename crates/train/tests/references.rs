@@ -107,6 +107,7 @@ fn unsuitable_labels_and_settings_are_refused() {
     let error = |loss: &dyn Loss| loss.compute(&outputs, &labels).unwrap_err().to_string();
     assert!(error(&FocalLoss::new(2.0)).contains("0 to 2, found 3"));
     assert!(error(&FocalLoss::new(0.5)).contains("found 0.5"));
+    assert!(error(&FocalLoss::new(1.0)).contains("0 to 2, found 3"), "1 is a focus that it takes");
     assert!(error(&WeightedCrossEntropy::new(vec![1.0; 3])).contains("found 3"));
     assert!(error(&MeanSquaredError).contains("(B, 1)"));
 }

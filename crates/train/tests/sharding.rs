@@ -13,8 +13,8 @@ use firstsight_models::{ImageClassifier, Init, InputShape, Mlp, MlpConfig, MlpOu
 use firstsight_ops::Activation;
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping};
 use firstsight_train::{
-    Accuracy, BatchEnd, Callback, Communicator, CrossEntropy, Error, FitConfig, History, Monitor,
-    OptimizerConfig, Result, StopReason, Trainable, fit,
+    Accuracy, Alone, BatchEnd, Callback, Communicator, CrossEntropy, Error, FitConfig, History, Monitor,
+    OptimizerConfig, OutputBatches, Result, StopReason, Trainable, fit,
 };
 
 /// A process that is a thread.
@@ -197,6 +197,27 @@ fn any_number_of_processes_gives_the_same_bytes_also_across_a_resumption() {
 }
 
 #[test]
+fn a_process_without_examples_takes_the_same_step() {
+    // The last batch has one example for four shards, so that the second process has none.
+    let run = |n: usize| {
+        processes(n, |communicator| {
+            let (inputs, labels) = tensors(17);
+            let train = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
+            let (network, params) = mlp();
+            let config = FitConfig::new(2, CrossEntropy, OptimizerConfig::sgd(0.1, 0.9)).shards(4);
+            let config = config.communicator(communicator);
+            let statistic = Var::new(&[0.5f32, 1.0, 2.0], &Device::Cpu).unwrap();
+            let mut named = params.named();
+            named.push(("aside.running_mean".to_owned(), statistic));
+            fit(&Trainable::new(&network, named), &train, None, &config, &mut []).unwrap();
+            bits(&params)
+        })
+    };
+    let alone = run(1).remove(0);
+    assert!(run(2).into_iter().all(|found| found == alone));
+}
+
+#[test]
 fn running_statistics_are_the_average_over_shards() {
     let params = Params::seeded(1, &Device::Cpu);
     let input = InputShape::Map { channels: 3, height: 32, width: 32 };
@@ -208,6 +229,8 @@ fn running_statistics_are_the_average_over_shards() {
     };
     let name = "bn1.running_mean";
     let mean = || params.get(name).unwrap().to_vec1::<f32>().unwrap();
+    let statistics = params.get(name).unwrap();
+    statistics.set(&statistics.affine(1.0, 0.5).unwrap()).unwrap();
     let before: Vec<Tensor> = params.named().iter().map(|(_, var)| var.copy().unwrap()).collect();
     let mut expected = vec![0.0; mean().len()];
     for (start, n) in [(0, 2), (2, 1), (3, 1), (4, 1)] {
@@ -240,6 +263,57 @@ fn points(
 
 struct Nothing;
 impl Callback for Nothing {}
+
+#[test]
+fn a_variable_without_a_gradient_stays_and_moves_no_other() {
+    let run = |place: Option<usize>| {
+        let (inputs, labels) = tensors(32);
+        let train = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
+        let (network, params) = mlp();
+        let aside = Var::new(&[7f32, -7.0], &Device::Cpu).unwrap();
+        let mut named = params.named();
+        if let Some(place) = place {
+            named.insert(place, ("aside".to_owned(), aside.clone()));
+        }
+        let config = FitConfig::new(1, CrossEntropy, OptimizerConfig::sgd(0.1, 0.9)).shards(4);
+        fit(&Trainable::new(&network, named), &train, None, &config, &mut []).unwrap();
+        assert_eq!(aside.to_vec1::<f32>().unwrap(), [7.0, -7.0]);
+        bits(&params)
+    };
+    let expected = run(None);
+    for place in [0, 1, 4] {
+        assert_eq!(run(Some(place)), expected, "place {place}");
+    }
+}
+
+#[test]
+fn a_process_by_itself_gathers_what_it_said() {
+    assert_eq!(Alone.all_gather(b"it").unwrap(), [b"it"]);
+    assert!(Alone.exchange(1, &[], &mut []).is_err(), "there is no other");
+}
+
+#[test]
+fn all_processes_get_the_outputs_and_numbers_of_all() {
+    let found = processes(3, |communicator| {
+        let (inputs, labels) = tensors(40);
+        let batches = TensorBatches::new(inputs, labels, 16, Sampling::Sequential).unwrap();
+        let outputs = OutputBatches::new(&mlp().0, &batches, &*communicator).unwrap();
+        // The own batch is the one with the process's number: 16, 16 and 8 examples.
+        let first = 16 * communicator.rank();
+        let own: Vec<f32> = (first..40.min(first + 16)).map(|i| i as f32).collect();
+        let values: Vec<Vec<f32>> =
+            outputs.epoch(0).flat_map(|batch| batch.unwrap().inputs.to_vec2::<f32>().unwrap()).collect();
+        (outputs.n_examples(), outputs.gather(&own, &*communicator).unwrap(), values)
+    });
+    let alone = mlp().0.forward_t(&tensors(40).0, false).unwrap().to_vec2::<f32>().unwrap();
+    for (n, numbers, values) in found {
+        assert_eq!((n, numbers), (40, (0..40).map(|i| i as f32).collect()));
+        for (found, expected) in values.concat().iter().zip(alone.concat()) {
+            assert!((found - expected).abs() < 1e-6, "{found} against {expected}");
+        }
+        assert_eq!(values.len(), 40);
+    }
+}
 
 #[test]
 fn shards_that_cannot_be_shared_out_are_refused() {
