@@ -1,8 +1,10 @@
 //! Pixels at the size that they have in a file.
 
+#[cfg(feature = "decode")]
 use crate::decode_settings::ColorMode;
 
 /// An image of any size; `data` holds `height * width * color.channels()` bytes, rows first, channels last.
+#[cfg(feature = "decode")]
 pub(crate) struct Raster {
     pub(crate) width: u32,
     pub(crate) height: u32,

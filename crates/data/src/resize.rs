@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::decode_settings::{ColorMode, Interpolation};
+#[cfg(feature = "decode")]
 use crate::raster::Raster;
 
 /// The part of a scaled axis that is wanted.
@@ -67,6 +68,7 @@ pub(crate) fn scale(
 }
 
 /// A part of the scaled image, the same pixels as if it were cut from the whole.
+#[cfg(feature = "decode")]
 pub(crate) fn scale_part(
     source: &Raster,
     columns: Span,
