@@ -10,8 +10,12 @@ use crate::{
     answers::AnswerArgs,
     context::Context,
     hub,
+    process::return_freed_memory,
     values::{self, Backbone},
 };
+
+/// How long a page that teaches keeps freed memory.
+const BETWEEN_RETURNS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -120,6 +124,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             let teaching = args.teaching(dir, photos.as_deref(), context)?;
             let server = Server::bind(config)?;
             announce(&server, format!("teaches in {}", dir.display()));
+            // What trainings and exports have freed would stay with the process for good.
+            std::thread::Builder::new().name("memory".to_owned()).spawn(|| {
+                loop {
+                    std::thread::sleep(BETWEEN_RETURNS);
+                    return_freed_memory();
+                }
+            })?;
             interrupt.with_graceful_interrupt(|_| server.teach(teaching, interrupt))?;
         }
     }
