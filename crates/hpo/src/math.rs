@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn sorting_is_by_value_whatever_the_sign() {
+        let mut rng = crate::RandomState::new(2);
+        for n in [0, 1, 2, 7, NETWORK, NETWORK + 1, 1000] {
+            let x: Vec<f64> = (0..n).map(|_| rng.uniform(-1.0, 1.0)).collect();
+            let sorted: Vec<f64> = argsort(&x).into_iter().map(|i| x[i]).collect();
+            assert!(sorted.is_sorted() && sorted.len() == n, "{n}: {sorted:?}");
+        }
+    }
+
+    #[test]
     fn elementary_functions_at_the_ends() {
         assert_eq!(np_exp(f64::NEG_INFINITY), 0.0);
         assert_eq!(np_exp(0.0), 1.0);

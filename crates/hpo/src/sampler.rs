@@ -136,3 +136,14 @@ fn forked_seed(seed: u32, number: usize) -> u32 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 32) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn seeds_of_trials_are_splitmix64_s() {
+        // The upper halves of its first two outputs from the state 0, and of the first from the state 1.
+        assert_eq!(super::forked_seed(0, 0), 0xe220_a839);
+        assert_eq!(super::forked_seed(0x9e37_79b9, 0x7f4a_7c15), 0x6e78_9e6a);
+        assert_eq!(super::forked_seed(0, 1), 0x910a_2dec);
+    }
+}

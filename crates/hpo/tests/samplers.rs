@@ -319,6 +319,56 @@ fn a_replay_of_another_space_is_refused() {
 }
 
 #[test]
+fn hyperopt_takes_fewer_trials_for_good() {
+    let (optuna, hyperopt) = (TpeConfig::optuna4(1), TpeConfig::hyperopt(1));
+    // min(ceil(0.1 n), 25), and min(ceil(sqrt(n) / 4), 25).
+    assert_eq!([(optuna.gamma)(100), (optuna.gamma)(1000)], [10, 25]);
+    for gamma in [hyperopt.gamma, hyperopt.gamma_of_many] {
+        assert_eq!([gamma(100), gamma(1000), gamma(100_000)], [3, 8, 25]);
+    }
+    assert_eq!((optuna.n_startup_trials, hyperopt.n_startup_trials), (10, 20));
+}
+
+#[test]
+fn a_distribution_of_whole_numbers_has_the_step_1_unless_it_says_another() {
+    let read = |text: &str| serde_json::from_str::<Distribution>(text).unwrap();
+    let stated =
+        r#"{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 5}}"#;
+    let short = r#"{"name": "IntDistribution", "attributes": {"low": 1, "high": 5}}"#;
+    assert_eq!(read(short), read(stated));
+}
+
+#[test]
+fn all_values_of_a_grid_are_drawn_as_often() {
+    let study = Study::builder("steps").sampler(Random::new(8)).create().unwrap();
+    let mut found = std::collections::BTreeMap::new();
+    study
+        .optimize(400, |trial| {
+            let x = trial.float("x", FloatRange::new(0.5, 2.0).step(0.5))?;
+            let n = trial.int("n", IntRange::new(3, 9).step(2))?;
+            *found.entry(format!("x {x}")).or_insert(0) += 1;
+            *found.entry(format!("n {n}")).or_insert(0) += 1;
+            Ok(0.0)
+        })
+        .unwrap();
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(names, ["n 3", "n 5", "n 7", "n 9", "x 0.5", "x 1", "x 1.5", "x 2"]);
+    // 100 of each are expected, and the standard deviation is 9.
+    assert!(found.values().all(|n| (60..140).contains(n)), "{found:?}");
+}
+
+#[test]
+fn an_enqueued_trial_takes_no_place_of_the_grid() {
+    let grid = Grid::new(0).axis("a", &[1, 2, 3]).unwrap();
+    let study = Study::builder("grid").sampler(grid).create().unwrap();
+    study.enqueue(Map::from_iter([("a".to_owned(), json!(2))])).unwrap();
+    study.optimize(10, |trial| Ok(f64::from(trial.categorical("a", &[1, 2, 3])?))).unwrap();
+    let mut tried: Vec<i64> = params(&study).iter().map(|params| params["a"].as_i64().unwrap()).collect();
+    tried.sort_unstable();
+    assert_eq!(tried, [1, 2, 2, 3]);
+}
+
+#[test]
 fn a_grid_without_the_parameter_is_refused() {
     let grid = Grid::new(0).axis("a", &[1, 2]).unwrap();
     let study = Study::builder("grid").sampler(grid).create().unwrap();

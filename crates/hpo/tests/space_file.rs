@@ -77,6 +77,13 @@ fn what_is_given_besides_is_part_of_the_space() {
     let text = "rate = { low = 1e-3, high = 1, when = { model = 'b' } }";
     let space = SearchSpace::parse(text, "space.toml", &known(), &given).unwrap();
     assert_eq!(space.choices("model"), Some(vec![Value::from("a"), Value::from("b")]));
+    // One choice is no search.
+    let one = [("model", vec!["a".to_owned()])];
+    let space = SearchSpace::parse("rate = { low = 1e-3, high = 1 }", "space.toml", &known(), &one).unwrap();
+    let study = Study::builder("s").sampler(Random::new(3)).create().unwrap();
+    let mut trial = study.ask().unwrap();
+    assert_eq!(space.sample(&mut trial).unwrap().text("model"), Some("a"));
+    assert_eq!(trial.record().params.len(), 1, "the rate alone");
     let said = SearchSpace::parse("model = 'a'", "space.toml", &known(), &given).unwrap_err().to_string();
     assert!(said.contains("line 1") && said.contains("given already"), "{said}");
 }

@@ -94,7 +94,62 @@ fn what_is_told_is_kept() {
         assert_eq!(trials[0].param("x").unwrap().internal, 0.5, "{name}");
         assert_eq!(trials[2].value(), Some(trials[2].intermediate[&2]), "{name}");
         assert!(trials[1].intermediate[&1].is_nan(), "{name}");
+        let began = trials[0].started.unwrap();
+        for trial in trials.iter().filter(|trial| trial.state.is_finished()) {
+            let (started, completed) = (trial.started.unwrap(), trial.completed.unwrap());
+            assert!(began <= started && started <= completed, "{name}: {started} to {completed}");
+        }
+        assert!(began.and_utc().timestamp() > 1_700_000_000, "{name}: {began}");
+        assert!(trials[6].started.is_some() && trials[6].completed.is_none(), "{name}");
     });
+}
+
+#[test]
+fn two_that_opened_a_storage_see_each_others_trials() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, address) in addresses(dir.path()) {
+        let open = || study(&storage::open(&address).unwrap());
+        let (one, other) = (open(), open());
+        assert_eq!((one.name(), other.trials().unwrap().len()), ("s", 0), "{name}");
+        for n in 1..4 {
+            one.optimize(1, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+            assert_eq!(other.trials().unwrap().len(), 2 * n - 1, "{name}");
+            other.optimize(1, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+            assert_eq!(text(&one.trials().unwrap()), text(&other.trials().unwrap()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_attached_to_a_study_is_kept() {
+    every_storage(|name, storage| {
+        let first = study(&storage);
+        let space = json!({"rate": [1e-3, 1.0], "text": "ü \"quoted\""});
+        first.set_user_attr("space", &space).unwrap();
+        first.set_user_attr("epochs", 3).unwrap();
+        first.set_user_attr("epochs", 4).unwrap();
+        let other = Study::builder("other").sampler(Random::new(1)).shared_storage(storage.clone());
+        other.create().unwrap();
+        let studies = storage.studies().unwrap();
+        let attrs = |name: &str| json!(studies.iter().find(|s| s.name == name).unwrap().user_attrs);
+        assert_eq!(attrs("s"), json!({"epochs": 4, "space": space}), "{name}");
+        assert_eq!(attrs("other"), json!({}), "{name}");
+    });
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn a_database_that_cannot_be_opened_is_the_machines_fault_and_one_that_is_none_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = |file: &str| {
+        let address = format!("sqlite:///{}", dir.path().join(file).to_str().unwrap());
+        let study = storage::open(&address).and_then(|storage| storage.studies());
+        study.unwrap_err()
+    };
+    assert!(error("no/folder/study.db").is_about_the_machine());
+    std::fs::write(dir.path().join("text.db"), "this is no database, however long it may be".repeat(40))
+        .unwrap();
+    assert!(!error("text.db").is_about_the_machine());
 }
 
 #[test]

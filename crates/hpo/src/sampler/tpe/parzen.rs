@@ -315,3 +315,63 @@ fn neighbor_distances(
     }
     distances
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value of the distribution, equal ones among them where it has steps.
+    fn draw(distribution: &Distribution, rng: &mut RandomState) -> f64 {
+        let stepped = |low: f64, high: f64, step: f64, rng: &mut RandomState| {
+            low + step * rng.randint(0, ((high - low) / step) as i64 + 1).unwrap() as f64
+        };
+        match *distribution {
+            Distribution::Float { low, high, step: Some(step), .. } => stepped(low, high, step, rng),
+            Distribution::Float { low, high, .. } => rng.uniform(low, high),
+            Distribution::Int { low, high, step, .. } => stepped(low as f64, high as f64, step as f64, rng),
+            Distribution::Categorical { ref choices } => rng.randint(0, choices.len() as i64).unwrap() as f64,
+        }
+    }
+
+    #[test]
+    fn estimates_are_the_exact_densities_to_nine_digits() {
+        let float = |step, log| Distribution::Float { low: 0.5, high: 8.0, step, log };
+        let int = |step, log| Distribution::Int { low: 1, high: 65, step, log };
+        let spaces = [
+            vec![float(None, false)],
+            vec![float(None, true)],
+            vec![float(Some(0.5), false)],
+            vec![int(16, false)],
+            vec![int(1, true)],
+            vec![float(None, false), int(1, true), float(None, true), int(16, false)],
+        ];
+        let mut rng = RandomState::new(3);
+        for space in &spaces {
+            for n in [0, 3, 40, 300] {
+                let scaled = |d: &Distribution, x: f64| match d {
+                    Distribution::Float { log: true, .. } | Distribution::Int { log: true, .. } => np_log(x),
+                    _ => x,
+                };
+                let seen: Vec<Vec<f64>> =
+                    space.iter().map(|d| (0..n).map(|_| scaled(d, draw(d, &mut rng))).collect()).collect();
+                let shape = Shape {
+                    prior_weight: 1.0,
+                    magic_clip: true,
+                    consider_endpoints: false,
+                    together: space.len() > 1,
+                    bandwidth: Bandwidth::Optuna4,
+                    weights: |n| (1..=n).map(|i| i as f64).collect(),
+                };
+                let mixture = Mixture::new(&space.iter().collect::<Vec<_>>(), &seen, None, None, &shape);
+                let samples: Vec<Vec<f64>> =
+                    space.iter().map(|d| (0..30).map(|_| draw(d, &mut rng)).collect()).collect();
+                let (exact, estimates) = (mixture.log_pdf(&samples), mixture.estimate(&samples));
+                let constant = estimates[0] - exact[0];
+                for (exact, estimate) in exact.iter().zip(estimates) {
+                    let difference = estimate - exact - constant;
+                    assert!(difference.abs() < 2e-9, "{space:?} with {n}: {difference:e}");
+                }
+            }
+        }
+    }
+}

@@ -135,3 +135,37 @@ pub(super) fn ppf(q: &[f64], a: &[f64], b: &[f64]) -> Vec<f64> {
     }
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: f64, expected: f64, tolerance: f64, what: f64) {
+        assert!((found - expected).abs() <= tolerance * expected.abs(), "{what}: {found} against {expected}");
+    }
+
+    #[test]
+    fn logarithms_of_the_distribution_are_those_of_the_error_function() {
+        for a in [-37.0, -30.0, -25.0, -20.1, -20.0, -19.9, -8.0, -5.0, -1.0, -0.5, 0.0, 0.5, 1.0, 5.0, 6.0] {
+            close(log_ndtr(a), (0.5 * erfc(-a / SQRT_2)).ln(), 1e-12, a);
+        }
+        for a in [6.1, 9.0, 20.0] {
+            close(log_ndtr(a), -0.5 * erfc(a / SQRT_2), 1e-12, a);
+        }
+    }
+
+    #[test]
+    fn quantiles_have_their_share_of_the_mass_before_them() {
+        let ends = [(-1.0, 2.0), (-30.0, 0.5), (-9.0, -7.0), (0.5, 3.0), (7.0, 40.0), (0.0, 1.0)];
+        for (a, b) in ends {
+            let q = [1e-6, 0.1, 0.5, 0.9, 1.0 - 1e-6];
+            let x = ppf(&q, &[a; 5], &[b; 5]);
+            for (q, x) in q.into_iter().zip(x) {
+                assert!(a < x && x < b, "{x} between {a} and {b}");
+                close((log_mass(a, x) - log_mass(a, b)).exp(), q, 1e-8, q);
+            }
+            assert_eq!(ppf(&[0.0, 1.0], &[a; 2], &[b; 2]), [a, b]);
+        }
+        assert!(ppf(&[0.5], &[1.0], &[1.0])[0].is_nan());
+    }
+}
