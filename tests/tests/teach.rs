@@ -359,6 +359,15 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     service.ask("POST", "/api/evidence?class=2", &[], &photo).refused(400, &["class=0 to class=1"]);
     drop(service);
 
+    // Another session begins with a run that is there.
+    let elsewhere = ["photos", "--dir", "other", "--weights", "weights", "--begin-with", "session/run-1"];
+    let service = Service::start(here, &elsewhere);
+    assert_eq!(ask(&service, "GET", "/api/state", "").json()["run"]["name"], "run-1");
+    assert_near(&service.predict("image/png", &photo).json(), &answer);
+    drop(service);
+    let none = ["serve", "photos", "--dir", "other", "--weights", "weights", "--begin-with", "photos"];
+    refuses(here, &none, &["photos", "config.json"]);
+
     // Splits are none of its folders.
     for split in ["train", "val"] {
         for class in ["a", "b"] {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use firstsight_data::Task;
 use firstsight_serve::{Limits, ServeConfig, Server, Session, Teaching};
 use firstsight_transfer::{Classifier, PredictOptions, RunFolder};
 use rand::TryRngCore as _;
@@ -45,6 +46,9 @@ struct TeachArgs {
     /// Folder for photos and runs of the page that teaches [default: firstsight-teach]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Run that answers until the first training, such as one of `fine-tune` [default: the last one of --dir]
+    #[arg(long, value_name = "RUN")]
+    begin_with: Option<PathBuf>,
     /// Pretrained network that is fine-tuned: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub
     /// repository in timm's layout (owner/name) [default: the one that --weights names, or mobilenet-v2]
     #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
@@ -144,9 +148,13 @@ fn is_run(folder: &Path) -> bool {
 
 /// The network of a run, and how it answers.
 fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, PredictOptions)> {
-    let TeachArgs { dir, backbone, weights } = &args.teach;
-    let given =
-        [(dir.is_some(), "--dir"), (backbone.is_some(), "--backbone"), (weights.is_some(), "--weights")];
+    let TeachArgs { dir, begin_with, backbone, weights } = &args.teach;
+    let given = [
+        (dir.is_some(), "--dir"),
+        (begin_with.is_some(), "--begin-with"),
+        (backbone.is_some(), "--backbone"),
+        (weights.is_some(), "--weights"),
+    ];
     if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
         bail!("{flag} is for teaching, and {} is a run", run.display());
     }
@@ -169,14 +177,24 @@ impl Args {
                 "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
             );
         }
-        let TeachArgs { backbone, weights, .. } = &self.teach;
+        let TeachArgs { backbone, weights, begin_with, .. } = &self.teach;
+        let begin_with = begin_with.as_deref().map(RunFolder::open).transpose()?;
+        if let Some(run) = &begin_with {
+            let task = Classifier::open(run.path(), &context.runtime.device)?.target.task();
+            if task != Task::SingleLabel {
+                bail!(
+                    "{}: expected a run of one class per image, which the page teaches, found one for {task}",
+                    run.path().display()
+                );
+            }
+        }
         let session =
             Session::open(dir, photos).with_context(|| format!("cannot teach in {}", dir.display()))?;
         let (model, weights) =
             values::model_and_weights(backbone.as_ref(), weights.as_deref()).map_err(anyhow::Error::msg)?;
         let runtime = context.runtime.clone();
         let pretrained = hub::locate_any(model, weights, None, &runtime)?;
-        Ok(Teaching { session, pretrained, runtime, seed: context.seed })
+        Ok(Teaching { session, pretrained, runtime, seed: context.seed, run: begin_with })
     }
 }
 

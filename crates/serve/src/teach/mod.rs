@@ -49,6 +49,8 @@ pub struct Teaching {
     pub runtime: Runtime,
     /// Seed of the training and of the validation images.
     pub seed: u64,
+    /// The run that answers until the first training; the session's last one if there is none.
+    pub run: Option<RunFolder>,
 }
 
 /// Answers the requests of a page that teaches.
@@ -72,12 +74,12 @@ struct Asked {
 }
 
 impl Teach {
-    /// Answers with the session's last run, if there is one.
+    /// Answers with the run that is to, or the session's last one, if there is one.
     pub(crate) fn new(teaching: Teaching, current: Arc<Current>, limits: &Limits) -> Self {
-        let Teaching { session, pretrained, runtime, seed } = teaching;
+        let Teaching { session, pretrained, runtime, seed, run } = teaching;
         let session = Arc::new(session);
         let trainer = Trainer::new(session.clone(), pretrained, runtime, seed, current);
-        if let Some(run) = session.last_run()
+        if let Some(run) = run.or_else(|| session.last_run())
             && let Err(error) = trainer.open(&run)
         {
             tracing::warn!("{} does not answer: {error}", run.path().display());
