@@ -214,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn kaiming_uniform_fills_its_interval() {
+        let a = draw(candle_nn::init::DEFAULT_KAIMING_UNIFORM, &[100, 50, 3, 3], 5, "w");
+        let bound = (6.0f32 / 450.0).sqrt();
+        let (lo, hi) = a.iter().fold((f32::MAX, f32::MIN), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+        assert!(lo >= -bound && hi <= bound, "{lo} {hi} outside ±{bound}");
+        assert!(lo < -0.999 * bound && hi > 0.999 * bound, "{lo} {hi} do not reach ±{bound}");
+    }
+
+    #[test]
     fn kaiming_normal_has_its_deviation() {
         let a = draw(candle_nn::init::DEFAULT_KAIMING_NORMAL, &[100, 50, 3, 3], 5, "w");
         let variance = a.iter().map(|v| f64::from(v * v)).sum::<f64>() / a.len() as f64;

@@ -265,6 +265,33 @@ fn patches_divide_the_input() {
 }
 
 #[test]
+fn every_family_takes_images_of_one_channel() {
+    for name in [
+        "mobilenetv2_050",
+        "mobilenetv3_small_050",
+        "tf_efficientnetv2_b0",
+        "efficientnet_b0",
+        "resnet18d",
+        "legacy_xception",
+        "vit_tiny_patch16_224",
+        "vit_small_patch14_dinov2",
+        "swin_tiny_patch4_window7_224",
+        "convnext_atto",
+    ] {
+        let info = registry::find(name).unwrap();
+        let count = |channels: usize| {
+            let params = Params::zeros(&Device::Cpu);
+            let input = InputShape::Map { channels, height: 224, width: 224 };
+            ImageClassifier::new(info, input, 3, info.init, &params).unwrap();
+            params.trainable().iter().map(|var| var.elem_count()).sum::<usize>()
+        };
+        // The first layer alone depends on them.
+        let (one, two, three) = (count(1), count(2), count(3));
+        assert!(one < two && two - one == three - two, "{name}: {one}, {two}, {three}");
+    }
+}
+
+#[test]
 fn a_new_head_is_drawn_where_the_network_was_not() {
     let input = InputShape::Map { channels: 3, height: 64, width: 64 };
     let heads = [true, false].map(|drawn| {

@@ -290,3 +290,76 @@ impl CrossValidated {
         Spread { mean, standard_deviation: if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fold(n: usize, accuracy: f64, tally: Option<Tally>) -> Fold {
+        let figures = BTreeMap::from([("accuracy".to_owned(), accuracy)]);
+        Fold { run: "fold".to_owned(), n, figures, tally }
+    }
+
+    fn value(truths: &[f64], predictions: &[f64]) -> Option<Tally> {
+        let errors = || truths.iter().zip(predictions).map(|(t, p)| p - t);
+        Some(Tally::Value {
+            absolute_errors: errors().map(f64::abs).sum(),
+            squared_errors: errors().map(|e| e * e).sum(),
+            truths: truths.iter().sum(),
+            squared_truths: truths.iter().map(|t| t * t).sum(),
+        })
+    }
+
+    fn of(folds: impl IntoIterator<Item = Fold>) -> CrossValidated {
+        let mut result = CrossValidated::default();
+        folds.into_iter().for_each(|fold| result.add(fold));
+        result
+    }
+
+    #[test]
+    fn figures_are_means_over_folds_and_pooled_ones_shares_of_images() {
+        let one = of([fold(10, 0.8, None)]);
+        let Spread { mean, standard_deviation } = one.figures["accuracy"];
+        assert_eq!((mean, standard_deviation), (0.8, 0.0));
+        let three = of([fold(10, 0.8, None), fold(10, 0.6, None), fold(20, 0.4, None)]);
+        let Spread { mean, standard_deviation } = three.figures["accuracy"];
+        assert!((mean - 0.6).abs() < 1e-12 && (standard_deviation - 0.2).abs() < 1e-12);
+        let Some(Pooled::Class { accuracy, accuracy_interval, n }) = three.pooled else { panic!() };
+        assert_eq!((accuracy, n, accuracy_interval), (22.0 / 40.0, 40, wilson_interval(22, 40)));
+        assert!(of([fold(0, f64::NAN, None)]).pooled.is_none());
+    }
+
+    #[test]
+    fn errors_of_numbers_are_those_of_all_images() {
+        let folds = [
+            fold(3, 0.0, value(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0])),
+            fold(2, 0.0, value(&[4.0, 6.0], &[5.0, 6.0])),
+        ];
+        let Some(Pooled::Value { mean_absolute_error, root_mean_squared_error, r2, n }) = of(folds).pooled
+        else {
+            panic!()
+        };
+        // The numbers vary by 14.8 around their mean, 3.2.
+        assert_eq!((mean_absolute_error, n), (0.4, 5));
+        assert!((root_mean_squared_error - 0.4f64.sqrt()).abs() < 1e-12);
+        assert!((r2.unwrap() - (1.0 - 2.0 / 14.8)).abs() < 1e-12);
+        let equal = [fold(2, 0.0, value(&[0.1, 0.1], &[0.2, 0.1])), fold(1, 0.0, value(&[0.1], &[0.1]))];
+        assert!(matches!(of(equal).pooled, Some(Pooled::Value { r2: None, .. })), "all are equal");
+    }
+
+    #[test]
+    fn labels_are_counted_over_all_images() {
+        let tally = |exact_matches, n, predicted, right| {
+            Some(Tally::Labels { exact_matches, labels: vec![LabelCounts { n, predicted, right }] })
+        };
+        let folds = [fold(4, 0.0, tally(3, 2, 2, 1)), fold(6, 0.0, tally(6, 3, 2, 2))];
+        let Some(Pooled::Labels { micro_f1, macro_f1, exact_match, n, .. }) = of(folds).pooled else {
+            panic!()
+        };
+        // 5 have the label, 4 are said to, 3 rightly.
+        assert_eq!((micro_f1, macro_f1), (Some(6.0 / 9.0), Some(6.0 / 9.0)));
+        assert_eq!((exact_match, n), (0.9, 10));
+        let none = of([fold(4, 0.0, tally(4, 0, 0, 0))]);
+        assert!(matches!(none.pooled, Some(Pooled::Labels { micro_f1: None, macro_f1: None, .. })));
+    }
+}

@@ -151,16 +151,18 @@ impl MappedImages {
 }
 
 /// The largest eigenvalue of a symmetric matrix without negative ones, and its eigenvector, by power iteration; the largest whose
-/// eigenvector is orthogonal to another one, if there is one. `None` for a matrix of zeros.
+/// eigenvector is orthogonal to another one, if there is one. `None` for a matrix of zeros, or of nothing but that other one.
 fn largest(matrix: &[Vec<f64>], other: Option<&[f64]>) -> Option<(f64, Vec<f64>)> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let unit = |mut x: Vec<f64>| {
+        let before = dot(&x, &x).sqrt();
         if let Some(other) = other {
             let along = dot(&x, other);
             x.iter_mut().zip(other).for_each(|(x, other)| *x -= along * other);
         }
         let length = dot(&x, &x).sqrt();
-        (length > 0.0).then(|| x.iter().map(|value| value / length).collect::<Vec<f64>>())
+        // What is left of a vector along the other one is rounding, in any direction.
+        (length > before * 1e-6).then(|| x.iter().map(|value| value / length).collect::<Vec<f64>>())
     };
     // A start that is orthogonal to nothing in particular: multiples of the golden ratio, without their whole parts.
     let mut x = unit((0..matrix.len()).map(|i| (i as f64 * 0.618_033_988_749_895).fract() - 0.5).collect())?;

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::affine::{Affine, resample};
 use super::crop::{self, Part};
+use super::erase;
 use super::random::{Purpose, Random};
 use super::{Fill, color};
 use crate::decode_settings::Interpolation;
@@ -230,4 +231,35 @@ fn parts_have_the_area_and_the_ratio_asked_for_or_fall_back_to_the_center() {
     // A part ten times as wide as high can't have nine tenths of the area.
     let part = crop::draw(&mut random, (80, 60), (0.9, 0.9), (10.0, 10.0));
     assert_eq!(part, Part { top: 37, left: 0, height: 6, width: 60 });
+}
+
+#[test]
+fn crops_reach_every_place_and_stay_inside() {
+    let (mut tops, mut lefts) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for index in 0..200 {
+        let mut random = Random::new(5, Purpose::Image, 0, index);
+        // A part of 2 x 2 of 4 x 6.
+        let part = crop::draw(&mut random, (4, 6), (4.0 / 24.0, 4.0 / 24.0), (1.0, 1.0));
+        assert_eq!((part.height, part.width), (2, 2));
+        tops.insert(part.top);
+        lefts.insert(part.left);
+    }
+    assert_eq!((tops.len(), tops.last()), (3, Some(&2)));
+    assert_eq!((lefts.len(), lefts.last()), (5, Some(&4)));
+}
+
+#[test]
+fn erased_rectangles_reach_every_place_and_stay_inside() {
+    let (mut tops, mut lefts) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for index in 0..200 {
+        let mut random = Random::new(5, Purpose::Image, 0, index);
+        let part = erase::draw(&mut random, (4, 6), (4.0 / 24.0, 4.0 / 24.0), (1.0, 1.0)).unwrap();
+        assert_eq!((part.height, part.width), (2, 2));
+        tops.insert(part.top);
+        lefts.insert(part.left);
+    }
+    assert_eq!((tops.len(), tops.last()), (3, Some(&2)));
+    assert_eq!((lefts.len(), lefts.last()), (5, Some(&4)));
+    let mut random = Random::new(5, Purpose::Image, 0, 0);
+    assert_eq!(erase::draw(&mut random, (4, 6), (1.0, 1.0), (1.0, 1.0)), None, "as high as the image");
 }

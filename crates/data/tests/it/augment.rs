@@ -124,6 +124,38 @@ fn changes_that_change_nothing_leave_every_byte() {
 }
 
 #[test]
+fn every_transform_changes_images() {
+    let image: Vec<u8> = (0..10 * 8 * 3).map(|i| (i * 89 % 251) as u8).collect();
+    for transform in all() {
+        let augmenter = Augmenter::new(augmentation(vec![transform]), (10, 8, 3)).unwrap();
+        let changed = (0..20).filter(|&index| augmenter.apply(&image, 0, index) != image).count();
+        assert!(changed >= 5, "{transform:?} changed {changed} of 20");
+    }
+}
+
+#[test]
+fn colors_are_jittered_within_their_strengths() {
+    let jitter = |pixel: [u8; 3], brightness, saturation, hue| -> Vec<[u8; 3]> {
+        let transform = Transform::ColorJitter { brightness, contrast: 0.0, saturation, hue };
+        let augmenter = Augmenter::new(augmentation(vec![transform]), (1, 1, 3)).unwrap();
+        (0..200).map(|index| augmenter.apply(&pixel, 0, index).try_into().unwrap()).collect()
+    };
+    let brightest = jitter([100; 3], 0.4, 0.0, 0.0).into_iter().map(|pixel| pixel[0]);
+    let (least, most) = (brightest.clone().min().unwrap(), brightest.max().unwrap());
+    assert!((60..70).contains(&least) && (130..=140).contains(&most), "{least} to {most}");
+    let gray = jitter([100; 3], 0.0, 0.9, 0.1);
+    assert!(gray.iter().all(|pixel| *pixel == [100; 3]), "gray has no color");
+    // From half of the saturation to one and a half times as much.
+    let spread = |pixel: &[u8; 3]| pixel.iter().max().unwrap() - pixel.iter().min().unwrap();
+    let spreads: Vec<u8> = jitter([120, 100, 80], 0.0, 0.5, 0.0).iter().map(spread).collect();
+    let (least, most) = (*spreads.iter().min().unwrap(), *spreads.iter().max().unwrap());
+    assert!((19..25).contains(&least) && (56..=61).contains(&most), "{least} to {most}");
+    let turned = jitter([120, 100, 80], 0.0, 0.0, 0.1);
+    assert!(turned.iter().all(|pixel| spread(pixel).abs_diff(40) <= 2), "{turned:?}");
+    assert!(turned.iter().any(|pixel| pixel[1] > 105) && turned.iter().any(|pixel| pixel[1] < 95));
+}
+
+#[test]
 fn probabilities_are_kept() {
     let image = [1, 2];
     let count = |probability| {

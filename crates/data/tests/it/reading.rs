@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firstsight_data::{
-    Alpha, ColorMode, DecodeSettings, DecodedImage, Error, Exif, Reading, ResizeMode, decode_bytes,
+    Alpha, ColorMode, DecodeSettings, DecodedImage, Error, Exif, Interpolation, Reading, ResizeMode,
+    decode_bytes,
 };
 
 use crate::support::{golden, settings};
@@ -389,5 +390,27 @@ fn a_format_that_is_not_read_is_named_with_the_way_out() {
         let error = decode(start, Reading::viewer()).unwrap_err();
         assert!(matches!(error, Error::NotAnImage { .. }), "{error}");
         assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+    }
+}
+
+#[test]
+fn a_turned_photo_is_scaled_as_it_is_shown() {
+    let at = |bytes: &[u8], height, width| {
+        let settings = DecodeSettings {
+            reading: Reading::viewer(),
+            interpolation: Interpolation::Bilinear,
+            ..settings(height, width, ColorMode::Rgb)
+        };
+        decode_bytes(Path::new("photo"), bytes, &settings).unwrap().pixels
+    };
+    let upright = at(&bytes("rgb8.png"), 20, 30);
+    // By a quarter to the right. Rows and columns are scaled in the other order, which rounds otherwise.
+    let turned = at(&png_with(&exif(6, true)), 30, 20);
+    for (y, row) in turned.chunks_exact(20 * 3).enumerate() {
+        for (i, found) in row.iter().enumerate() {
+            let (x, channel) = (i / 3, i % 3);
+            let expected = upright[((19 - x) * 30 + y) * 3 + channel];
+            assert!(found.abs_diff(expected) <= 2, "{found} against {expected} at {x}, {y}");
+        }
     }
 }

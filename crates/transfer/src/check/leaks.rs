@@ -306,3 +306,29 @@ fn difference(property: &Property, table: &LeakTable, classes: &[String]) -> Str
         classes[low]
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strength_is_cramers_v_without_its_bias() {
+        // χ² = 60 for n = 240.
+        let known = ((0.25f64 - 1.0 / 239.0) / (1.0 - 1.0 / 239.0)).sqrt();
+        for counts in
+            [vec![vec![90, 30], vec![30, 90]], vec![vec![30, 0, 90], vec![0, 0, 0], vec![90, 0, 30]]]
+        {
+            assert!((strength(&counts).unwrap() - known).abs() < 1e-12, "{counts:?}");
+        }
+        assert!((strength(&[vec![40, 0], vec![0, 40]]).unwrap() - 1.0).abs() < 1e-12);
+        assert_eq!(strength(&[vec![20, 20], vec![21, 19]]), Some(0.0), "chance");
+        assert_eq!(strength(&[vec![20, 0], vec![20, 0]]), None, "one value");
+        assert_eq!(strength(&[vec![20, 20], vec![0, 0]]), None, "one class");
+    }
+
+    #[test]
+    fn the_chance_is_that_of_drawing_without_putting_back() {
+        assert!((chance(2, 5, 10) - 5.0 / 10.0 * 4.0 / 9.0).abs() < 1e-12);
+        assert_eq!((chance(0, 5, 10), chance(6, 5, 10), chance(10, 10, 10)), (1.0, 0.0, 1.0));
+    }
+}

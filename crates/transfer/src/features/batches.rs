@@ -126,3 +126,22 @@ impl Scaling {
         values(row).zip(&*self.mean).map(move |(value, mean)| (value - mean) * scale)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firstsight_data::Labels;
+
+    use super::*;
+
+    #[test]
+    fn features_are_scaled_to_mean_0_and_variance_1_over_all() {
+        let rows = [[5.0f32, 1.0], [7.0, 1.0], [9.0, 1.0], [1000.0, 1000.0]];
+        let rows = Tensor::new(&rows, &Device::Cpu).unwrap();
+        let features = Features::new(&rows, Labels::Class(vec![0, 1, 0, 1]), 2).unwrap();
+        // The last image is not asked for.
+        let scaling = Scaling::of(&features, &[0, 1, 2]);
+        assert_eq!(scaling.mean(&Device::Cpu).unwrap().to_vec1::<f32>().unwrap(), [7.0, 1.0]);
+        // Variances of 8/3 and 0.
+        assert!((scaling.deviation - (4.0f64 / 3.0).sqrt()).abs() < 1e-5, "{}", scaling.deviation);
+    }
+}

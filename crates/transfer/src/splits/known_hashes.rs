@@ -107,3 +107,34 @@ fn key(path: &str) -> u64 {
 fn text(path: &Path) -> String {
     std::path::absolute(path).as_deref().unwrap_or(path).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_known_for_its_own_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CacheFolder::new(folder.path().join("cache"));
+        let hour = SystemTime::now() - Duration::from_secs(3600);
+        // Of one size and one time.
+        let paths = ["a.png", "b.png", "c.png"].map(|name| folder.path().join(name));
+        for (i, path) in paths.iter().enumerate() {
+            std::fs::write(path, [i as u8; 10]).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(hour).unwrap();
+        }
+        let hash = |i: u8| ContentHash::of(&[i; 10]);
+        let stamp = Stamp::of(&paths[0]);
+        assert!(paths.iter().all(|path| Stamp::of(path) == stamp));
+        let samples = [Sample::file(&paths[0]), Sample::file(&paths[1])];
+        let hashes = [Some((stamp, hash(0))), Some((stamp, hash(1)))];
+        KnownHashes::read(&cache, folder.path()).write(&samples.iter().collect::<Vec<_>>(), &hashes);
+        let known = KnownHashes::read(&cache, folder.path());
+        let found = |path| known.get(path, stamp).map(|hash| hash.to_string());
+        assert_eq!(found(&paths[0]), Some(hash(0).to_string()));
+        assert_eq!(found(&paths[1]), Some(hash(1).to_string()));
+        assert_eq!(found(&paths[2]), None);
+        std::fs::write(&paths[0], [7; 11]).unwrap();
+        assert!(known.get(&paths[0], Stamp::of(&paths[0])).is_none(), "it has changed");
+    }
+}

@@ -138,3 +138,27 @@ fn ycc_to_cmy([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let blue = y + ((116130 * cb + HALF) >> 16);
     [red, green, blue].map(|value| (255 - value).clamp(0, 255) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ycck_is_inverted_rgb() {
+        for y in (0..=255).step_by(15) {
+            for cb in (0..=255).step_by(15) {
+                for cr in (0..=255).step_by(15) {
+                    let [luma, blue, red] = [y, cb, cr].map(f64::from);
+                    let rgb = [
+                        luma + 1.402 * (red - 128.0),
+                        luma - 0.344_136 * (blue - 128.0) - 0.714_136 * (red - 128.0),
+                        luma + 1.772 * (blue - 128.0),
+                    ];
+                    let found = super::ycc_to_cmy([y, cb, cr]);
+                    for (found, value) in found.into_iter().zip(rgb) {
+                        let expected = (255.0 - value).clamp(0.0, 255.0);
+                        assert!((f64::from(found) - expected).abs() <= 0.51, "{found} against {expected}");
+                    }
+                }
+            }
+        }
+    }
+}
