@@ -231,8 +231,8 @@ pub(crate) fn say(remarks: &[String], runtime: &Runtime) {
     }
 }
 
-/// The error that ended a training, with what is left of it and how to go on, if the run can be resumed.
-pub(crate) fn keeps(failure: Error, left: &str, can_resume: bool) -> anyhow::Error {
+/// The error that ended a training, with what is left of it and how to go on.
+pub(crate) fn keeps(failure: Error, left: &str) -> anyhow::Error {
     let is_nan = match &failure {
         Error::Train(error) => matches!(
             **error,
@@ -240,10 +240,9 @@ pub(crate) fn keeps(failure: Error, left: &str, can_resume: bool) -> anyhow::Err
         ),
         _ => false,
     };
-    let way = match (can_resume, is_nan) {
-        (false, _) => "without a checkpoint it can't be resumed: train anew with another `--out`",
-        (true, true) => "`--resume` with a lower `--learning-rate` goes on from there",
-        (true, false) => "`--resume` goes on from there",
+    let way = match is_nan {
+        true => "`--resume` with a lower `--learning-rate` goes on from there",
+        false => "`--resume` goes on from there",
     };
     anyhow::Error::new(failure).context(format!("the training failed; {left}; {way}"))
 }

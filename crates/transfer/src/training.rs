@@ -39,6 +39,12 @@ pub fn evaluation_batch(input: &InputSpec) -> usize {
     (VALUES / (channels * height * width).max(1)).clamp(8, 128)
 }
 
+/// Whether the first process, which writes it, finds a checkpoint.
+fn has_checkpoint(run: &RunFolder, runtime: &Runtime) -> bool {
+    let found = runtime.communicator.all_gather(&[u8::from(run.has_checkpoint())]);
+    found.is_ok_and(|found| found.first().is_some_and(|first| first == &[1]))
+}
+
 /// Checks that memory holds a batch: three quarters of the largest map or, where that is more, of all maps of the layers of
 /// the [`Summary`](firstsight_models::Summary) that are `trained`, since the backward pass needs them.
 ///
@@ -252,7 +258,7 @@ impl Training {
 
     /// Trains with early stopping on validation accuracy, restores the best weights, measures every split and fills the run
     /// folder but for the report. A resumed run whose learning rate is another now goes on from its best epoch. A training
-    /// that fails after an epoch keeps the best one: see [`Trained::failure`].
+    /// that fails once there is a checkpoint keeps the best epoch: see [`Trained::failure`].
     ///
     /// # Errors
     ///
@@ -359,8 +365,8 @@ impl Training {
         });
         let (history, failure) = match fitted {
             Ok(history) => (history, None),
-            // What was trained before is kept.
-            Err(error) if monitor().best(&recorder.epochs).is_some() => {
+            // What was trained before is kept. Without a checkpoint that is one epoch, which the same command trains again.
+            Err(error) if monitor().best(&recorder.epochs).is_some() && has_checkpoint(run, runtime) => {
                 early_stopping.restore(&network.named_vars())?;
                 (History { epochs: recorder.epochs, stopped: None }, Some(error))
             }

@@ -213,7 +213,7 @@ fn fine_tune<E: TaskEvaluation>(
             Kept::Epoch(_) if is_saved => "the best epoch until then",
             Kept::Head | Kept::Epoch(_) => "the last layer alone",
         };
-        return Err(keeps(failure, &format!("{} holds {left}", run.path().display()), true));
+        return Err(keeps(failure, &format!("{} holds {left}", run.path().display())));
     }
     if result.interrupted() {
         return Err(Interrupted(match result.history.epochs.is_empty() {

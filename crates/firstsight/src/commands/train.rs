@@ -169,7 +169,7 @@ fn train<E: TaskEvaluation>(
     say!("{}", run.report().display());
     if let Some(failure) = trained.failure {
         let left = format!("{} holds the best epoch until then", run.path().display());
-        return Err(keeps(failure, &left, run.has_checkpoint()));
+        return Err(keeps(failure, &left));
     }
     if trained.interrupted() {
         return Err(Interrupted(format!("`--resume` continues from {}", run.checkpoint().display())).into());

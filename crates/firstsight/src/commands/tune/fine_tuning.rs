@@ -166,7 +166,7 @@ impl FineTunings {
         let pruning = Pruning::new(trial, goal, &monitor, None);
         let mut observer = Observer { bar, pruning, log };
         let runtime = silent(context);
-        let place = run.map(|run| (run, run.has_checkpoint()));
+        let (keeps, place) = (run.is_some(), run.map(|run| (run, run.has_checkpoint())));
         let settings = &plan.settings;
         let result =
             settings.fit_observed::<E>(plan.pretrained, &self.splits, place, &mut observer, &runtime);
@@ -174,6 +174,7 @@ impl FineTunings {
         if let Some(error) = error {
             return Err(error.into());
         }
+        let failed = |error: firstsight_transfer::Error| failed(error, trial, study, keeps);
         let result = result.map_err(failed)?;
         if pruned {
             return Err(Stop::Pruned);
@@ -182,7 +183,7 @@ impl FineTunings {
             return Err(failed(failure));
         }
         if result.history.interrupted() {
-            if run.is_some() {
+            if keeps {
                 kept::put_back(study, trial)?;
             }
             return Err(Stop::failed("interrupted"));

@@ -479,6 +479,18 @@ fn explained(trial: &mut Trial<'_>, stop: Stop) -> Stop {
     }
 }
 
+/// How a trial ends whose training failed. What the machine refuses, such as space on a disk, it refuses the next trial too: the search
+/// ends, and a trial that is kept waits for the next command.
+fn failed(error: firstsight_transfer::Error, trial: &Trial<'_>, study: &Study, keeps: bool) -> Stop {
+    if crate::exit::system_error(&error).is_none() {
+        return Stop::Failed(error.into());
+    }
+    match keeps.then(|| kept::put_back(study, trial)).transpose() {
+        Ok(_) => Stop::Abort(error.into()),
+        Err(error) => error.into(),
+    }
+}
+
 /// What trials work on.
 #[derive(Clone, Copy)]
 struct Work<'a> {
@@ -500,7 +512,8 @@ fn objective(
 ) -> Result<Vec<f64>, Stop> {
     let Work { args, space, context, subject, .. } = work;
     let settings = space.settings(trial)?;
-    let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose().map_err(failed)?;
+    let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose();
+    let run = run.map_err(|error| failed(error, trial, study, true))?;
     let run = run.as_ref();
     let mut log = run.map(|run| logged::log(run, trial, work));
     let values = match subject {
@@ -519,10 +532,6 @@ fn objective(
     values
 }
 
-fn failed(error: firstsight_transfer::Error) -> Stop {
-    Stop::Failed(error.into())
-}
-
 /// The values of a training, by its best epoch.
 fn train(
     trial: &mut Trial<'_>,
@@ -532,24 +541,27 @@ fn train(
     (run, log): (Option<&RunFolder>, Option<&mut TrainingLog<'_>>),
     (mut interrupt, mut bar): (Interrupt, TrialProgress),
 ) -> Result<Vec<f64>, Stop> {
-    let network = plan.network(splits, &context.runtime.device).map_err(failed)?;
+    let keeps = run.is_some();
+    let network =
+        plan.network(splits, &context.runtime.device).map_err(|error| failed(error, trial, study, keeps))?;
     let monitor = splits.target().monitor();
     let mut stopping = EarlyStopping::new(monitor.clone(), plan.patience);
     let checkpoint = run.map(|run| {
         Checkpoint::new(&run.checkpoint(), monitor.clone(), plan.identity(splits))
             .resume(run.has_checkpoint())
     });
-    let keeps = checkpoint.is_some();
     let mut pruning = Pruning::new(trial, goal, &monitor, checkpoint);
     let mut nan = StopOnNan;
     let mut callbacks: Vec<&mut dyn Callback> =
         vec![&mut nan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
     callbacks.extend(log.map(|log| log as &mut dyn Callback));
-    let history = plan.fit(&network, splits, &context.runtime, &mut callbacks).map_err(failed)?;
-    if let Some(error) = pruning.error {
+    let history = plan.fit(&network, splits, &context.runtime, &mut callbacks);
+    let Pruning { trial, pruned, error, .. } = pruning;
+    if let Some(error) = error {
         return Err(error.into());
     }
-    if pruning.pruned {
+    let history = history.map_err(|error| failed(error, trial, study, keeps))?;
+    if pruned {
         return Err(Stop::Pruned);
     }
     if history.interrupted() {
@@ -562,7 +574,8 @@ fn train(
         .best(&history.epochs)
         .ok_or_else(|| Stop::failed(format!("no epoch had a {}", monitor.name())))?;
     let best = &history.epochs[best];
-    goal.measure((monitor.value(best), best.val.as_ref()), &network, &context.runtime).map_err(failed)
+    goal.measure((monitor.value(best), best.val.as_ref()), &network, &context.runtime)
+        .map_err(|error| failed(error, trial, study, keeps))
 }
 
 /// Reports each epoch's value to the trial, where the search is for it, keeps a checkpoint, and stops a training that should be pruned.
