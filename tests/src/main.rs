@@ -1,12 +1,13 @@
 //! The command line as inside a clone, for tests: cargo gives them the path of their own package's binaries only.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firstsight::{Command, Program};
-use firstsight_data::files;
+use firstsight_data::files::{self, Step};
 use firstsight_models::{Error, ModelInfo, registry};
 
 /// A network that cannot be built: every training of it fails.
@@ -14,7 +15,9 @@ static UNBUILDABLE: ModelInfo = ModelInfo::new("unbuildable", |_| {
     Err(Error::Setting { model: "unbuildable", rule: "it is never built", found: "an attempt".to_owned() })
 });
 
-/// Ends the process, or lets a step fail, where the test says so: at the n-th step of writing, counted from 1.
+/// Ends the process, or lets a step fail, where the test says so: at the n-th step of writing, counted from 1. Where
+/// `FIRSTSIGHT_TESTS_TORN` is set, half of what the step would write is written before the end; where `FIRSTSIGHT_TESTS_ONLY` names a file, only
+/// its steps count.
 fn disturb() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let (kill_at, fail_at) = (number("FIRSTSIGHT_TESTS_KILL_AT"), number("FIRSTSIGHT_TESTS_FAIL_AT"));
@@ -22,14 +25,25 @@ fn disturb() {
     if kill_at.is_none() && fail_at.is_none() {
         return;
     }
+    let only = std::env::var_os("FIRSTSIGHT_TESTS_ONLY");
+    let is_torn = std::env::var_os("FIRSTSIGHT_TESTS_TORN").is_some();
     let steps = AtomicUsize::new(0);
     files::observe(move |step| {
         // The cache is nobody's result.
         if step.path().components().any(|part| part.as_os_str() == "cache") {
             return Ok(());
         }
+        if only.as_deref().is_some_and(|only| step.path().file_name() != Some(only)) {
+            return Ok(());
+        }
         let n = steps.fetch_add(1, Ordering::Relaxed) + 1;
         if kill_at == Some(n) {
+            if let Step::Write(path, bytes) = step
+                && is_torn
+            {
+                let half = &bytes[..bytes.len() / 2];
+                let _ = File::options().append(true).open(path).and_then(|mut file| file.write_all(half));
+            }
             std::process::abort();
         }
         // A disk that is full stays full.

@@ -2,6 +2,9 @@
 #![cfg(unix)]
 
 mod common;
+#[allow(dead_code)]
+#[path = "../../crates/transfer/tests/hub/server.rs"]
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +33,33 @@ fn fine_tune<'a>(out: &'a str, preset: &'a str) -> Vec<&'a str> {
         ["fine-tune", "photos", "--weights", "weights", "--input", "32x32x3", "--resume", "--preset", preset];
     let epochs: &[&str] = if preset == "quick" { &[] } else { &["--epochs", "1"] };
     [&fixed[..], epochs, &["--out", out]].concat()
+}
+
+fn search<'a>(out: &'a str, storage: &'a str) -> Vec<&'a str> {
+    let fixed = ["tune", "photos", "--model", "logistic", "--input", "16x16x3", "--trials", "2"];
+    [&fixed[..], &["--epochs", "1", "--heartbeat", "1", "--json", "--out", out, "--storage", storage]]
+        .concat()
+}
+
+/// A hub with the folder `weights`.
+fn hub(here: &Path) -> server::Server {
+    let hub = server::Server::start();
+    for (file, in_storage) in [("config.json", false), ("model.safetensors", true)] {
+        hub.add(file, &std::fs::read(here.join("weights").join(file)).unwrap(), in_storage);
+    }
+    hub
+}
+
+/// Names and bytes of what was downloaded.
+fn snapshot(home: &Path) -> Vec<u8> {
+    let folder = home.join("hub/models--owner--name/snapshots").join(server::COMMIT);
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: std::collections::BTreeMap<_, _> =
+        entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    files
+        .into_iter()
+        .flat_map(|(path, bytes)| [path.into_os_string().into_encoded_bytes(), bytes].concat())
+        .collect()
 }
 
 /// The files of a run that are the same bytes however it came about.
@@ -169,6 +199,266 @@ fn a_disk_that_refuses_leaves_what_was_saved_and_is_named() {
         }
     }
     succeeds(here, &more);
+}
+
+/// A command that writes files which grow, and is called again as it was after a fault.
+struct Growth<'a> {
+    args: &'a [&'a str],
+    environment: &'a [(&'a str, String)],
+    /// What it leaves, beside which it leaves nothing.
+    paths: &'a [&'a str],
+    /// One of these is in the error of a full disk.
+    named: &'a [&'a str],
+}
+
+impl Growth<'_> {
+    /// Its exit code, what it says and what it prints.
+    fn call(&self, here: &Path, more: &[(&str, String)]) -> (Option<i32>, String, Vec<u8>) {
+        let environment = self.environment.iter().chain(more).cloned();
+        let output = command(here, self.args).envs(environment).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(!said.contains("panicked"), "{:?}: {said}", self.args);
+        (output.status.code(), said, output.stdout)
+    }
+
+    fn is_named(&self, said: &str) -> bool {
+        said.contains("No space left") && self.named.iter().any(|name| said.contains(name))
+    }
+
+    /// Kills the command at every step or at every `stride`-th, before it or in the middle of what it writes, and lets the disk be full
+    /// from there on. Each time the next call must end as the undisturbed one, with the same output and `result`.
+    fn survives(&self, here: &Path, stride: usize, result: &dyn Fn() -> Vec<u8>) {
+        let begin = || {
+            for path in self.paths {
+                let path = here.join(path);
+                let _ =
+                    if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            }
+        };
+        let call = |more: &[(&str, String)]| self.call(here, more);
+        begin();
+        let (code, said, printed) = call(&[]);
+        assert_eq!(code, Some(0), "{said}");
+        let expected = result();
+        let stride = if std::env::var_os("FIRSTSIGHT_EVERY_STEP").is_some() { 1 } else { stride };
+        let kill = |n: usize| ("FIRSTSIGHT_TESTS_KILL_AT", n.to_string());
+        let fault = |i: usize, n: usize| match i {
+            0 => vec![kill(n)],
+            1 => vec![kill(n), ("FIRSTSIGHT_TESTS_TORN", "1".to_owned())],
+            _ => {
+                vec![("FIRSTSIGHT_TESTS_FAIL_AT", n.to_string()), ("FIRSTSIGHT_TESTS_ERROR", "28".to_owned())]
+            }
+        };
+        let faults = ["killed before", "killed in the middle of", "on a disk that is full from"];
+        for (i, what) in faults.into_iter().enumerate() {
+            for (times, n) in (1 + i % stride..).step_by(stride).enumerate() {
+                begin();
+                let (code, said, _) = call(&fault(i, n));
+                if code == Some(0) {
+                    assert!(n > 10, "{n} steps");
+                    println!("{what} {times} of {} steps or so", n - 1);
+                    break;
+                }
+                let step = format!("{what} step {n}");
+                if i < 2 {
+                    assert_eq!(code, None, "{step}: {said}");
+                } else {
+                    assert!(code == Some(1) && self.is_named(&said), "{step}: {code:?} {said}");
+                }
+                let (code, said, again) = call(&[]);
+                assert_eq!(code, Some(0), "{step}: {said}");
+                assert!(result() == expected, "{step}: another result");
+                assert_eq!(text(&again), text(&printed), "{step}");
+                for path in self.paths.iter().map(|path| here.join(path)).filter(|path| path.is_dir()) {
+                    let left: Vec<_> =
+                        leftovers(&path).into_iter().filter(|left| !left.ends_with(".locks")).collect();
+                    assert!(left.is_empty(), "{step}: {left:?} stay");
+                }
+            }
+        }
+    }
+}
+
+/// A disk in memory at `disk`, mounted while this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(here: &Path, bytes: usize) -> Self {
+        let disk = Self(here.join("disk"));
+        std::fs::create_dir_all(&disk.0).unwrap();
+        disk.mount(&["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]);
+        disk
+    }
+
+    fn resize(&self, bytes: usize) {
+        self.mount(&["-o", &format!("remount,size={bytes}")]);
+    }
+
+    fn mount(&self, args: &[&str]) {
+        assert!(Command::new("mount").args(args).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+const PAGE: usize = 4096;
+const ROOMY: usize = 64 << 20;
+
+impl Growth<'_> {
+    /// Calls the command on disks of an eighth, two eighths, … of what it leaves, then on the same disk when it is larger.
+    fn fills_disks(&self, here: &Path, result: &dyn Fn() -> Vec<u8>) {
+        let disk = SmallDisk::new(here, ROOMY);
+        let (code, said, _) = self.call(here, &[]);
+        assert_eq!(code, Some(0), "{said}");
+        let expected = result();
+        let pages = pages(&disk.0);
+        drop(disk);
+        let mut full = 0;
+        for eighths in 1..=8 {
+            let size = (pages * eighths / 8).max(1) * PAGE;
+            let disk = SmallDisk::new(here, size);
+            let (code, said, _) = self.call(here, &[]);
+            if code != Some(0) {
+                full += 1;
+                assert!(code == Some(1) && self.is_named(&said), "{size} bytes: {code:?} {said}");
+                check_readable(here, "disk/run");
+                disk.resize(ROOMY);
+                let (code, said, _) = self.call(here, &[]);
+                assert_eq!(code, Some(0), "after {size} bytes: {said}");
+            }
+            assert!(result() == expected, "{size} bytes: another result");
+        }
+        println!("{}: full at {full} of 8 sizes up to {pages} pages", self.args[0]);
+        assert!(full > 3, "{full} were full");
+    }
+}
+
+/// What the files in a folder and those below take.
+fn pages(folder: &Path) -> usize {
+    let of = |path: PathBuf| match path.is_dir() {
+        true => pages(&path),
+        false => (path.symlink_metadata().unwrap().len() as usize).div_ceil(PAGE),
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| of(entry.unwrap().path())).sum()
+}
+
+/// Says that the process is in a namespace in which it may mount.
+const MAY_MOUNT: &str = "FIRSTSIGHT_TESTS_MAY_MOUNT";
+
+#[test]
+fn small_disks_fill_up_and_are_gone_on_with_when_they_are_larger() {
+    let folder = tempfile::tempdir().unwrap();
+    let within = |flags: &str| {
+        let mut command = Command::new("unshare");
+        command.arg(flags);
+        command
+    };
+    let may_mount = |flags: &&str| {
+        let tried = within(flags).args(["mount", "-t", "tmpfs", "tmpfs"]).arg(folder.path()).output();
+        tried.is_ok_and(|output| output.status.success())
+    };
+    // With a user's namespace, or as root.
+    let Some(flags) = ["-rm", "-m"].into_iter().find(may_mount) else {
+        println!("skipped: `unshare -rm mount -t tmpfs` is not allowed here");
+        return;
+    };
+    let mut inner = within(flags);
+    inner.arg(std::env::current_exe().unwrap());
+    let inner = inner.args(["--ignored", "--exact", "--nocapture", "on_small_disks"]).env(MAY_MOUNT, "1");
+    assert!(inner.status().unwrap().success());
+}
+
+#[test]
+#[ignore = "what the test of small disks runs in a namespace of its own"]
+fn on_small_disks() {
+    if std::env::var_os(MAY_MOUNT).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 6);
+    weights(here, "mobilenetv2_100");
+    succeeds(here, &train("run"));
+    let read = |name: &str| std::fs::read(here.join(name)).unwrap();
+
+    let run = || results(&here.join("disk/run")).into_iter().flat_map(|(_, bytes)| bytes).collect();
+    fn plain<'a>(args: &'a [&'a str]) -> Growth<'a> {
+        Growth { args, environment: &[], paths: &[], named: &["disk/"] }
+    }
+    plain(&train("disk/run")).fills_disks(here, &run);
+
+    let images: Vec<String> = (0..1000).map(|i| format!("photos/red/{}.png", i % 6)).collect();
+    let rows = ["predict", "--run", "run", "--csv=disk/rows.csv", "--resume"];
+    let rows: Vec<&str> = rows.into_iter().chain(images.iter().map(String::as_str)).collect();
+    plain(&rows).fills_disks(here, &|| read("disk/rows.csv"));
+
+    let hub = hub(here);
+    let download = Growth {
+        environment: &[("HF_ENDPOINT", hub.address.clone()), ("HF_HOME", "disk".to_owned())],
+        ..plain(&["predict", "--pretrained", "mobilenet-v2", "--weights", "owner/name", "photos/red/0.png"])
+    };
+    download.fills_disks(here, &|| snapshot(&here.join("disk")));
+
+    for storage in ["disk/study.log", "sqlite:///disk/study.db"] {
+        if storage.starts_with("sqlite") && !cfg!(feature = "sqlite") {
+            println!("skipped: studies in SQLite, which is not compiled in");
+            continue;
+        }
+        let search = search("disk/out", storage);
+        plain(&search).fills_disks(here, &|| read("disk/out/best/model.safetensors"));
+    }
+}
+
+#[test]
+fn rows_of_predict_go_on_after_any_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 6);
+    succeeds(here, &train("run"));
+    let growth = Growth {
+        args: &["predict", "--run", "run", "photos", "--csv=rows.csv", "--resume"],
+        environment: &[],
+        paths: &["rows.csv"],
+        named: &["rows.csv"],
+    };
+    growth.survives(here, 2, &|| std::fs::read(here.join("rows.csv")).unwrap());
+}
+
+#[test]
+fn a_search_on_a_journal_goes_on_after_any_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 6);
+    let fixed =
+        ["tune", "photos", "--model", "logistic", "--input", "16x16x3", "--trials", "2", "--epochs", "1"];
+    let stored = ["--heartbeat", "1", "--json", "--out", "out", "--storage", "study.log"];
+    let growth = Growth {
+        args: &[&fixed[..], &stored].concat(),
+        environment: &[("FIRSTSIGHT_TESTS_ONLY", "study.log".to_owned())],
+        paths: &["out", "study.log", "study.log.lock", "study.log.lock.queue"],
+        named: &["study.log"],
+    };
+    growth.survives(here, 5, &|| std::fs::read(here.join("out/best/model.safetensors")).unwrap());
+}
+
+#[test]
+fn a_download_goes_on_after_any_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 1);
+    weights(here, "mobilenetv2_100");
+    let hub = hub(here);
+    let growth = Growth {
+        args: &["predict", "--pretrained", "mobilenet-v2", "--weights", "owner/name", "photos/red/0.png"],
+        environment: &[("HF_ENDPOINT", hub.address.clone())],
+        paths: &["huggingface"],
+        named: &["huggingface"],
+    };
+    growth.survives(here, 61, &|| snapshot(&here.join("huggingface")));
 }
 
 /// A training that goes on until it is killed, once it has a checkpoint.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod draft;
+mod growing;
+mod link;
 mod lock;
 mod steps;
 mod temporary;
@@ -9,6 +11,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 pub use draft::Draft;
+pub use growing::Growing;
+pub use link::link;
 pub use lock::{Lock, Locked};
 pub use steps::{Step, observe};
 pub use temporary::{DraftFolder, is_temporary, sweep};

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use firstsight_data::Sample;
+use firstsight_data::files::Growing;
 
 use crate::{Error, Result};
 
@@ -42,7 +43,7 @@ pub enum RowFormat {
 #[derive(Debug)]
 pub struct RowFile {
     path: PathBuf,
-    file: File,
+    file: Growing,
     /// The image that the next row is of.
     next: usize,
     /// Rows that the file had.
@@ -59,7 +60,7 @@ impl RowFile {
     ///
     /// [`Error::Io`].
     pub fn create(path: &Path, format: &RowFormat) -> Result<Self> {
-        let mut file = File::create(path).map_err(Error::io("write", path))?;
+        let mut file = Growing::create(path).map_err(Error::io("write", path))?;
         if let RowFormat::Csv(columns) = format {
             file.write_all(&csv_row(columns)?).map_err(Error::io("write", path))?;
         }
@@ -76,22 +77,21 @@ impl RowFile {
     ///
     /// [`Error::Config`] for a file of other columns or of other images, [`Error::Io`].
     pub fn resume(path: &Path, format: &RowFormat, images: &[Sample], batch: usize) -> Result<Self> {
-        let mut file = match File::options().read(true).write(true).open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::create(path, format),
-            file => file.map_err(Error::io("read", path))?,
-        };
+        let mut file = Growing::open(path).map_err(Error::io("write", path))?;
+        let length = file.file().metadata().map_err(Error::io("read", path))?.len();
         let mut kept =
             Kept { path, images, batch, rows: 0, bytes: 0, last: Vec::new(), errors: 0, unreadable: 0 };
         match format {
-            RowFormat::Csv(columns) => kept.read_csv(&file, columns)?,
-            RowFormat::JsonLines => kept.read_lines(&file)?,
+            RowFormat::Csv(columns) => kept.read_csv(file.file(), columns)?,
+            RowFormat::JsonLines => kept.read_lines(file.file())?,
         }
         let Kept { rows, bytes, last, unreadable, .. } = kept;
         if bytes == 0 {
             return Self::create(path, format);
         }
-        file.set_len(bytes).map_err(Error::io("write", path))?;
-        file.seek(SeekFrom::End(0)).map_err(Error::io("write", path))?;
+        if bytes < length {
+            file.truncate(bytes).map_err(Error::io("write", path))?;
+        }
         let next = rows.saturating_sub(1) / batch * batch;
         Ok(Self { path: path.to_path_buf(), file, next, kept: rows, last, unreadable })
     }

@@ -5,14 +5,14 @@
 //! `JournalFileSymlinkLock` does (on Windows a file, as `JournalFileOpenLock` does), so workers of both
 //! kinds can share a file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local, NaiveDateTime};
-use firstsight_files::{Lock, Locked};
+use firstsight_files::{Growing, Lock, Locked};
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
@@ -86,7 +86,7 @@ impl Journal {
     /// [`Error::Corrupt`] if the file is no journal; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = std::path::absolute(path.as_ref()).map_err(io(path.as_ref(), "resolving the path"))?;
-        OpenOptions::new().append(true).create(true).open(&path).map_err(io(&path, "opening the journal"))?;
+        Growing::open(&path).map_err(io(&path, "opening the journal"))?;
         let worker = worker_name();
         let journal = Self { path, worker, state: Mutex::default() };
         journal.read(&mut *journal.lock()?)?;
@@ -131,14 +131,10 @@ impl Journal {
 
     fn append(&self, op: i64, fields: &str) -> Result<()> {
         let line = format!(r#"{{"op_code":{op},"worker_id":"{}",{fields}}}"#, self.worker);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&self.path)
-            .map_err(io(&self.path, "opening the journal"))?;
+        let mut growing = Growing::open(&self.path).map_err(io(&self.path, "opening the journal"))?;
         let writing = io(&self.path, "appending to the journal");
-        let mut end = file.seek(SeekFrom::End(0)).map_err(io(&self.path, "appending to the journal"))?;
+        let mut file = growing.file();
+        let end = file.seek(SeekFrom::End(0)).map_err(io(&self.path, "appending to the journal"))?;
         // A writer that was killed may have left half a line, which nobody has read; it is cut off.
         let mut last = [b'\n'];
         if end > 0 {
@@ -158,11 +154,10 @@ impl Journal {
                 let line = text.iter().filter(|&&b| b == b'\n').count();
                 return Err(self.no_operation(line, torn));
             }
-            end = start as u64;
             tracing::warn!("{}: the last line is torn, and cut off.", self.path.display());
-            file.set_len(end).map_err(io(&self.path, "cutting off a torn line"))?;
+            growing.truncate(start as u64).map_err(io(&self.path, "cutting off a torn line"))?;
         }
-        file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(writing)
+        growing.write_all(format!("{line}\n").as_bytes()).and_then(|()| growing.sync()).map_err(writing)
     }
 
     /// Takes in the lines that are new.
@@ -353,7 +348,7 @@ fn create_lock(path: &Path, lock: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn create_lock(_path: &Path, lock: &Path) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).open(lock).map(drop)
+    File::options().write(true).create_new(true).open(lock).map(drop)
 }
 
 impl State {

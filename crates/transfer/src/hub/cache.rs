@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use firstsight_data::files::write_atomically;
+use firstsight_data::files::{self, Draft, write_atomically};
 use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::{HubError, is_commit};
@@ -75,7 +75,10 @@ impl CachedRepo {
         if revision != commit {
             let reference = self.cache.join(&self.folder).join("refs").join(revision);
             create_parent(&reference)?;
-            write_atomically(&reference, commit.as_bytes()).map_err(HubError::io("write", &reference))?;
+            // Not written anew for each file, since what is killed meanwhile leaves a draft that only the next one to write would remove.
+            if fs::read(&reference).ok().as_deref() != Some(commit.as_bytes()) {
+                write_atomically(&reference, commit.as_bytes()).map_err(HubError::io("write", &reference))?;
+            }
         }
         Ok(pointer)
     }
@@ -86,26 +89,17 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(folder).map_err(HubError::io("create", folder))
 }
 
-/// A relative symbolic link to the blob under a temporary name, renamed; a copy where the file system has no links.
+/// A relative symbolic link to the blob; a copy where the file system has no links.
 fn link(blob: &Path, pointer: &Path) -> Result<(), HubError> {
-    let mut name = pointer.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = pointer.with_file_name(name);
-    let _ = fs::remove_file(&temporary);
-    if symlink(&relative(blob, pointer), &temporary).is_err() {
-        fs::copy(blob, &temporary).map_err(HubError::io("write", &temporary))?;
+    if files::link(&relative(blob, pointer), pointer).is_ok() {
+        return Ok(());
     }
-    fs::rename(&temporary, pointer).map_err(HubError::io("write", pointer))
-}
-
-#[cfg(unix)]
-fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(target, link)
-}
-
-#[cfg(windows)]
-fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
-    std::os::windows::fs::symlink_file(target, link)
+    let copy = || {
+        let mut draft = Draft::create(pointer)?;
+        std::io::copy(&mut File::open(blob)?, &mut draft)?;
+        draft.commit().map(drop)
+    };
+    copy().map_err(HubError::io("write", pointer))
 }
 
 /// `target` as seen from the folder that `link` lies in; both share a root.

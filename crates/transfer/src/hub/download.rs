@@ -1,10 +1,10 @@
 //! Downloads one blob with resumption, retries and hash verification.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use firstsight_data::files::Growing;
 use sha2::{Digest as _, Sha256};
 use ureq::http::StatusCode;
 
@@ -64,7 +64,7 @@ fn broken_off(error: HubError, url: &str, received: u64, expected: Option<u64>, 
 /// The beginning of a blob, with its hash so far.
 struct Part {
     path: PathBuf,
-    file: File,
+    file: Growing,
     len: u64,
     hasher: Sha256,
 }
@@ -76,20 +76,14 @@ impl Part {
         name.push(".incomplete");
         let path = blob.with_file_name(name);
         create_parent(&path)?;
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).read(true).write(true).open(&path);
-        let mut file = file.map_err(HubError::io("write", &path))?;
+        let mut file = Growing::open(&path).map_err(HubError::io("write", &path))?;
         let mut hasher = Sha256::new();
         let len = std::io::copy(&mut file, &mut hasher).map_err(HubError::io("read", &path))?;
         Ok(Self { path, file, len, hasher })
     }
 
     fn clear(&mut self) -> Result<(), HubError> {
-        let clear = |file: &mut File| {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))
-        };
-        clear(&mut self.file).map_err(HubError::io("write", &self.path))?;
+        self.file.truncate(0).map_err(HubError::io("write", &self.path))?;
         (self.len, self.hasher) = (0, Sha256::new());
         Ok(())
     }
@@ -166,9 +160,7 @@ impl Part {
             std::fs::remove_file(&self.path).map_err(HubError::io("delete", &self.path))?;
             return Err(HubError::Checksum { url: url.to_owned(), expected: expected.clone(), found });
         }
-        self.file.sync_all().map_err(HubError::io("write", &self.path))?;
-        drop(self.file);
-        std::fs::rename(&self.path, blob).map_err(HubError::io("write", blob))
+        self.file.finish(blob).map_err(HubError::io("write", blob))
     }
 }
 
