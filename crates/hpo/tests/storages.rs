@@ -610,40 +610,69 @@ fn what_a_journal_says_is_checked_where_it_is_read() {
     }
 }
 
+/// Rows that no program writes.
+#[cfg(any(feature = "postgresql", feature = "sqlite"))]
+const FORGED: [&str; 14] = [
+    "UPDATE trial_params SET distribution_json = replace(distribution_json, 'null', '0.0') WHERE param_name = 'x'",
+    "UPDATE trial_params SET param_value = 7 WHERE param_name = 'c'",
+    "UPDATE trial_params SET param_value = -1 WHERE param_name = 'c'",
+    "UPDATE trial_params SET param_value = 1.5 WHERE param_name = 'n'",
+    "UPDATE trial_params SET param_value = NULL WHERE param_name = 'n'",
+    r#"UPDATE trial_params SET distribution_json = '{"name": "CategoricalDistribution", "attributes": {"choices": []}}'"#,
+    "UPDATE trial_intermediate_values SET step = -1 WHERE step = 1",
+    "UPDATE trial_intermediate_values SET intermediate_value_type = 'MANY'",
+    "DELETE FROM trial_values WHERE trial_id = 1",
+    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (1, 1, 0.5, 'FINITE')",
+    "UPDATE trials SET state = 'COMPLETE' WHERE number = 3",
+    "UPDATE trials SET state = 'DONE'",
+    "UPDATE trials SET number = -1 WHERE number = 4",
+    "UPDATE study_directions SET direction = 'UP'",
+];
+
+/// Asserts that the study at `address` is refused once `forge` has changed its rows, and that it was not before.
+#[cfg(any(feature = "postgresql", feature = "sqlite"))]
+fn is_refused_once_forged(address: &str, sql: &str, forge: impl FnOnce()) {
+    let read = || -> Result<usize, Error> {
+        let builder = Study::builder("s").sampler(Random::new(1)).shared_storage(storage::open(address)?);
+        Ok(builder.load_or_create()?.trials()?.len())
+    };
+    study(&storage::open(address).unwrap()).optimize(5, objective).unwrap();
+    assert_eq!(read().unwrap(), 5);
+    forge();
+    let error = read().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{sql}: {error}");
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
-fn what_a_database_holds_is_checked_where_it_is_read() {
-    let wrong = [
-        "UPDATE trial_params SET distribution_json = replace(distribution_json, 'null', '0.0') WHERE param_name = 'x'",
-        "UPDATE trial_params SET param_value = 7 WHERE param_name = 'c'",
-        "UPDATE trial_params SET param_value = -1 WHERE param_name = 'c'",
-        "UPDATE trial_params SET param_value = 1.5 WHERE param_name = 'n'",
-        "UPDATE trial_params SET param_value = NULL WHERE param_name = 'n'",
-        r#"UPDATE trial_params SET distribution_json = '{"name": "CategoricalDistribution", "attributes": {"choices": []}}'"#,
-        "UPDATE trial_intermediate_values SET step = -1 WHERE step = 1",
-        "UPDATE trial_intermediate_values SET intermediate_value_type = 'MANY'",
-        "DELETE FROM trial_values WHERE trial_id = 1",
-        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (1, 1, 0.5, 'FINITE')",
-        "UPDATE trials SET state = 'COMPLETE' WHERE number = 3",
-        "UPDATE trials SET state = 'DONE'",
-        "UPDATE trials SET number = -1 WHERE number = 4",
-        "UPDATE study_directions SET direction = 'UP'",
-    ];
-    for sql in wrong {
+fn what_an_sqlite_database_holds_is_checked_where_it_is_read() {
+    for sql in FORGED {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("study.db");
-        let open = || storage::open(&format!("sqlite:///{}", path.display())).unwrap();
-        study(&open()).optimize(5, objective).unwrap();
-        let db = rusqlite::Connection::open(&path).unwrap();
-        // Types are not kept to by every program.
-        db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
-        assert!(db.execute(sql, []).unwrap() > 0, "{sql}");
-        let read = || -> Result<usize, Error> {
-            let builder = Study::builder("s").sampler(Random::new(1)).storage(open());
-            Ok(builder.load_or_create()?.trials()?.len())
-        };
-        let error = read().unwrap_err();
-        assert!(matches!(error, Error::Corrupt { .. }), "{sql}: {error}");
+        is_refused_once_forged(&format!("sqlite:///{}", path.display()), sql, || {
+            let db = rusqlite::Connection::open(&path).unwrap();
+            // Types are not kept to by every program.
+            db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+            assert!(db.execute(sql, []).unwrap() > 0, "{sql}");
+        });
+    }
+}
+
+#[cfg(feature = "postgresql")]
+#[test]
+fn what_a_postgresql_database_holds_is_checked_where_it_is_read() {
+    let Some(server) = server::server() else { return };
+    // Its types are kept to, but anybody may add to them.
+    let types = [("trialintermediatevaluetype", "MANY"), ("trialstate", "DONE"), ("studydirection", "UP")];
+    let wider = types.map(|(name, value)| format!("ALTER TYPE {name} ADD VALUE '{value}'"));
+    for sql in FORGED {
+        let address = server.database();
+        is_refused_once_forged(&address, sql, || {
+            let database = address.rsplit_once('/').unwrap().1;
+            let [a, b, c] = &wider;
+            let said = server.run("psql", &[database, "-c", a, "-c", b, "-c", c, "-c", sql]);
+            assert!(!said.trim_end().ends_with(" 0"), "{sql}: {said}");
+        });
     }
 }
 
