@@ -3,6 +3,9 @@
 //! `FIRSTSIGHT_KILLS` is the number of kills of each, `FIRSTSIGHT_TORTURE` a part of the names of those that are killed.
 #![cfg(unix)]
 
+#[allow(dead_code)]
+#[path = "../../crates/hpo/tests/server/mod.rs"]
+mod postgresql;
 #[path = "../../xtask/src/torture.rs"]
 mod torture;
 
@@ -15,7 +18,9 @@ fn commands_killed_at_random_leave_what_undisturbed_ones_do() {
     let kills = of("FIRSTSIGHT_KILLS").map_or(3, |kills| kills.parse().unwrap());
     let seed = of("FIRSTSIGHT_SEED").map_or(1, |seed| seed.parse().unwrap());
     let program = env!("CARGO_BIN_EXE_firstsight-tests").into();
-    let torture = Torture { program, folder: folder.path().to_owned(), kills, seed };
+    // Without PostgreSQL's programs this says so.
+    let postgresql = postgresql::server().map(|server| server.database());
+    let torture = Torture { program, folder: folder.path().to_owned(), kills, seed, postgresql };
     let mut done = 0;
     let filter = of("FIRSTSIGHT_TORTURE").unwrap_or_default();
     let ended = torture.run(&filter, &mut |outcome| {

@@ -43,6 +43,9 @@ struct TortureArgs {
     /// Folder to work in, which must not be there [default: target/torture]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Database on a PostgreSQL server, for studies there: postgresql://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, value_name = "ADDRESS")]
+    postgresql: Option<String>,
     /// Seed of the moments
     #[arg(long, default_value_t = 1, value_name = "N")]
     kill_seed: u64,
@@ -57,6 +60,7 @@ fn torture(args: &TortureArgs) -> anyhow::Result<()> {
         folder: folder.clone(),
         kills: args.kills,
         seed: args.kill_seed,
+        postgresql: args.postgresql.clone(),
     };
     let ended = torture.run(&args.only, &mut |outcome| {
         let torture::Outcome { task, kills, lives, read } = outcome;

@@ -2,6 +2,7 @@
 //! undisturbed call leaves, byte for byte, and after each kill every file that has its final name is read.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+#[allow(dead_code, reason = "tests of the hub use the rest")]
+#[path = "../../crates/transfer/tests/hub/server.rs"]
+mod server;
 
 /// Kills of one life of a folder, after which the command is let through.
 const KILLS_OF_A_LIFE: usize = 5;
@@ -25,6 +30,8 @@ pub(crate) struct Torture {
     /// Least number of kills of each task.
     pub(crate) kills: usize,
     pub(crate) seed: u64,
+    /// A database on a PostgreSQL server; without it studies there are not killed.
+    pub(crate) postgresql: Option<String>,
 }
 
 /// What came of a task.
@@ -42,21 +49,25 @@ pub(crate) struct Outcome {
 /// A command whose result is in the folder or file `OUT`.
 struct Task {
     name: &'static str,
-    args: Vec<&'static str>,
+    /// `OUT` and `LIFE` in them stand for the result and for a name that no earlier life had.
+    args: Vec<String>,
     /// Files beside the result that a life begins without.
     beside: &'static [&'static str],
+    /// As in the arguments.
+    environment: Vec<(&'static str, String)>,
 }
 
 const OUT: &str = "OUT";
+const LIFE: &str = "LIFE";
 
-fn tasks() -> Vec<Task> {
+/// The commands, of which one asks `hub`.
+fn tasks(postgresql: Option<&str>, hub: &str) -> Vec<Task> {
     let task = |name, args: &str, beside| {
-        // Leaked once, since the arguments are a constant text.
-        let args: &'static str = Box::leak(args.to_owned().into_boxed_str());
-        Task { name, args: args.split(' ').collect(), beside }
+        let args = args.split(' ').map(str::to_owned).collect();
+        Task { name, args, beside, environment: Vec::new() }
     };
     let search = "tune photos --model logistic --input 16x16x3 --trials 4 --epochs 3 --sampler random --heartbeat 1 --out OUT --storage";
-    vec![
+    let mut tasks = vec![
         task(
             "train",
             "train photos --model small-cnn --input 32x32x3 --batch-size 8 --epochs 12 --patience 100 --resume --out OUT",
@@ -84,7 +95,15 @@ fn tasks() -> Vec<Task> {
             &format!("{search} sqlite:///study.db"),
             &["study.db", "study.db-wal", "study.db-shm"],
         ),
-    ]
+        Task {
+            environment: vec![("HF_ENDPOINT", hub.to_owned()), ("HF_HOME", OUT.to_owned())],
+            ..task("download", "dataset check photos --weights owner/name", &[])
+        },
+    ];
+    if let Some(address) = postgresql {
+        tasks.push(task("tune, PostgreSQL", &format!("{search} {address} --study LIFE"), &[]));
+    }
+    tasks
 }
 
 impl Torture {
@@ -92,7 +111,9 @@ impl Torture {
     pub(crate) fn run(&self, filter: &str, report: &mut dyn FnMut(&Outcome)) -> Result<(), String> {
         self.prepare().map_err(|error| format!("{}: {error}", self.folder.display()))?;
         let mut random = Random(self.seed);
-        for task in tasks().into_iter().filter(|task| task.name.contains(filter)) {
+        let hub = self.hub().map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        let tasks = tasks(self.postgresql.as_deref(), &hub.address);
+        for task in tasks.into_iter().filter(|task| task.name.contains(filter)) {
             if let Some(outcome) = self.kill(&task, &mut random)? {
                 report(&outcome);
             }
@@ -136,7 +157,7 @@ impl Torture {
             "train photos --model mobilenet-v2 --input 32x32x3 --epochs 1 --out weights",
         ] {
             let args: Vec<&str> = line.split(' ').collect();
-            let (status, said) = self.through(&args)?;
+            let (status, said) = through(self.command(&args))?;
             if !status.success() {
                 return Err(io::Error::other(format!("{line}: {said}")));
             }
@@ -144,26 +165,31 @@ impl Torture {
         Ok(())
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// A hub with the weights, from which they take half a second to come.
+    fn hub(&self) -> io::Result<server::Server> {
+        let hub = server::Server::start();
+        for (file, in_storage) in [("config.json", false), ("model.safetensors", true)] {
+            hub.add(file, &fs::read(self.folder.join("weights").join(file))?, in_storage);
+        }
+        hub.slow(Duration::from_millis(500));
+        Ok(hub)
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).args(args).args(["--cache", "cache"]).stdin(Stdio::null());
         command
     }
 
-    /// A call that nobody disturbs, and what it says.
-    fn through(&self, args: &[&str]) -> io::Result<(ExitStatus, String)> {
-        let output = self.command(args).output()?;
-        Ok((output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
-    }
-
     /// `None` for a task that this build has not.
     fn kill(&self, task: &Task, random: &mut Random) -> Result<Option<Outcome>, String> {
         let failed = |error: io::Error| format!("{}: {error}", task.name);
-        let named =
-            |name: &str| -> Vec<String> { task.args.iter().map(|arg| arg.replace(OUT, name)).collect() };
-        let call = |name: &str| -> Result<(ExitStatus, String), String> {
-            let args = named(name);
-            self.through(&args.iter().map(String::as_str).collect::<Vec<_>>()).map_err(failed)
+        let mut life = 0;
+        let command = |name: &str, life: usize| {
+            let filled = |text: &String| text.replace(OUT, name).replace(LIFE, &format!("life-{life}"));
+            let mut command = self.command(&task.args.iter().map(filled).collect::<Vec<_>>());
+            command.envs(task.environment.iter().map(|(key, value)| (key, filled(value))));
+            command
         };
         let begin = |name: &str| {
             for old in task.beside.iter().copied().chain([name]) {
@@ -173,7 +199,7 @@ impl Torture {
         };
         begin("undisturbed");
         let started = Instant::now();
-        let (status, said) = call("undisturbed")?;
+        let (status, said) = through(command("undisturbed", life)).map_err(failed)?;
         if !status.success() {
             return match said.contains("--features sqlite") || said.contains("no command") {
                 true => Ok(None),
@@ -185,12 +211,10 @@ impl Torture {
         let mut outcome = Outcome { task: task.name, kills: 0, lives: 0, read: 0 };
         while outcome.kills < self.kills {
             begin("killed");
+            life += 1;
             let mut kills = 0;
             loop {
-                let args = named("killed");
-                let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                let child = self
-                    .command(&args)
+                let child = command("killed", life)
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()
@@ -200,7 +224,7 @@ impl Torture {
                 match ended(child, after).map_err(failed)? {
                     Some(status) if status.success() => break,
                     Some(_) => {
-                        let (status, said) = call("killed")?;
+                        let (status, said) = through(command("killed", life)).map_err(failed)?;
                         // Killed once all was in its place. The content is compared below.
                         if kills > 0 && said.contains("exists already") {
                             break;
@@ -225,6 +249,12 @@ impl Torture {
         begin("killed");
         Ok(Some(outcome))
     }
+}
+
+/// A call that nobody disturbs, and what it says.
+fn through(mut command: Command) -> io::Result<(ExitStatus, String)> {
+    let output = command.output()?;
+    Ok((output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 /// The exit status of a process that ends in time; else it is killed.

@@ -48,6 +48,8 @@ struct State {
     needs_token: Option<String>,
     is_no_hub: bool,
     storage: String,
+    /// How long a file takes to come.
+    takes: Duration,
 }
 
 #[derive(Clone)]
@@ -89,6 +91,12 @@ impl Server {
 
     pub(crate) fn require_token(&self, token: &str) {
         self.state().needs_token = Some(token.to_owned());
+    }
+
+    /// Lets each file take this long to come.
+    #[allow(dead_code, reason = "commands are killed meanwhile")]
+    pub(crate) fn slow(&self, takes: Duration) {
+        self.state().takes = takes;
     }
 
     pub(crate) fn forget_hub_headers(&self) {
@@ -194,8 +202,9 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, storage: bool) -> std::io::R
         return status(stream, 403, &[], b"the signature is for GET");
     }
     let fault = if is_head { None } else { state.faults.pop_front() };
+    let takes = state.takes;
     drop(state);
-    body(stream, &request, &bytes, headers, fault)
+    body(stream, &request, &bytes, headers, fault, takes)
 }
 
 fn body(
@@ -204,7 +213,9 @@ fn body(
     bytes: &[u8],
     mut headers: Vec<(&str, String)>,
     fault: Option<Fault>,
+    takes: Duration,
 ) -> std::io::Result<()> {
+    const PIECES: usize = 100;
     let from: usize = match &request.range {
         Some(range) => range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap(),
         None => 0,
@@ -238,7 +249,10 @@ fn body(
             std::thread::sleep(pause);
             Ok(())
         }),
-        _ => stream.write_all(rest),
+        _ => rest.chunks(bytes.len().div_ceil(PIECES).max(1)).try_for_each(|piece| {
+            std::thread::sleep(takes / PIECES as u32);
+            stream.write_all(piece)
+        }),
     }
 }
 
