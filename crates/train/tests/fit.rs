@@ -436,8 +436,8 @@ fn the_range_test_is_a_training_at_its_learning_rates() {
     let sgd = |epochs| FitConfig::new(epochs, CrossEntropy, OptimizerConfig::sgd(0.01, 0.0));
     let (mlp, params) = mlp(3);
     let model = Trainable::new(&mlp, params.named());
-    // Whatever the number of epochs is.
-    let curve = lr_find(&model, &batches, &sgd(7), (1e-1, 1e2), 20).unwrap();
+    // Whatever the number of epochs and of accumulated batches is.
+    let curve = lr_find(&model, &batches, &sgd(7).accumulation_steps(3), (1e-1, 1e2), 20).unwrap();
     let mut losses = Losses(Vec::new());
     let config = sgd(20).schedule(Schedule::Exponential { from: 1e-1, to: 1e2 });
     fit(&model, &batches, None, &config, &mut [&mut losses]).unwrap();
