@@ -67,7 +67,7 @@ def processor_time(pids):
     return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
-def make_photos(folder, n=600):
+def make_photos(folder, n=2400):
     import numpy
     from PIL import Image
 

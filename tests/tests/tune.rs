@@ -244,6 +244,12 @@ fn a_command_that_stood_still_leaves_its_trial_to_the_other() {
         assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
     };
     signal("-STOP");
+    // One that stands still with the journal's lock is waited for.
+    while here.join("two.log.lock").is_symlink() {
+        signal("-CONT");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        signal("-STOP");
+    }
     let other = cli(here, &args("two", "two.log"));
     signal("-CONT");
     assert!(text(&other.stderr).contains("Trial 0 goes on here"), "{}", text(&other.stderr));
