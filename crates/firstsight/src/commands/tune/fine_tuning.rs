@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use anyhow::{Result, bail};
 use firstsight_data::{AugmentationConfig, Crops, OnError, ResizeMode, Task};
 use firstsight_hpo::{Settings, Stop, Study, Trial};
-use firstsight_log::TrainingLog;
 use firstsight_train::{BatchEnd, Callback, Epoch, EpochEnd, StopReason, TrainBegin};
 use firstsight_transfer::{
     BlockRates, Evaluation, FineTuning, LabelsEvaluation, LearningRate, Preset, Pretrained, Provenance,
@@ -13,7 +12,7 @@ use firstsight_transfer::{
 };
 
 use super::space::there;
-use super::{Args, Pruning, Work, failed, kept};
+use super::{Args, Place, Pruning, Work, failed, kept};
 use crate::{context::Context, hub, progress::TrialProgress, values};
 
 /// Photos, and the networks to fine-tune on them.
@@ -80,9 +79,6 @@ impl Backbones {
     }
 }
 
-/// The folder of a trial, and its log.
-type Place<'l, 'r> = (Option<&'l RunFolder>, Option<&'l mut TrainingLog<'r>>);
-
 /// A fine-tuning of a network.
 pub(super) struct Plan<'a> {
     pub(super) settings: FineTuning,
@@ -143,7 +139,7 @@ impl FineTunings {
         study: &Study,
         plan: &Plan<'_>,
         work: Work<'_>,
-        place: Place<'_, '_>,
+        place: Place<'_>,
         bar: TrialProgress,
     ) -> Result<Vec<f64>, Stop> {
         match self.splits.target().task() {
@@ -159,12 +155,12 @@ impl FineTunings {
         study: &Study,
         plan: &Plan<'_>,
         Work { context, goal, .. }: Work<'_>,
-        (run, log): Place<'_, '_>,
+        (run, log): Place<'_>,
         bar: TrialProgress,
     ) -> Result<Vec<f64>, Stop> {
         let monitor = self.splits.target().monitor();
-        let pruning = Pruning::new(trial, goal, &monitor, None);
-        let mut observer = Observer { bar, pruning, log };
+        let pruning = Pruning::new(trial, goal, &monitor, None, log.map(|log| log as &mut dyn Callback));
+        let mut observer = Observer { bar, pruning };
         let runtime = silent(context);
         let (keeps, place) = (run.is_some(), run.map(|run| (run, run.has_checkpoint())));
         let settings = &plan.settings;
@@ -225,13 +221,12 @@ fn silent(context: &Context) -> Runtime {
 }
 
 /// Shows a fine-tuning's batches and reports its epochs.
-struct Observer<'t, 's, 'l, 'r> {
+struct Observer<'t, 's> {
     bar: TrialProgress,
     pruning: Pruning<'t, 's>,
-    log: Option<&'l mut TrainingLog<'r>>,
 }
 
-impl Observer<'_, '_, '_, '_> {
+impl Observer<'_, '_> {
     /// An error ends the fine-tuning before its folder is written, which may be another worker's by now.
     fn checked(&self, flow: ControlFlow<StopReason>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         match &self.pruning.error {
@@ -241,15 +236,12 @@ impl Observer<'_, '_, '_, '_> {
     }
 }
 
-impl Callback for Observer<'_, '_, '_, '_> {
+impl Callback for Observer<'_, '_> {
     fn on_train_begin(
         &mut self,
         begin: &TrainBegin<'_>,
     ) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let _ = self.bar.on_train_begin(begin)?;
-        if let Some(log) = &mut self.log {
-            let _ = log.on_train_begin(begin)?;
-        }
         let flow = self.pruning.on_train_begin(begin)?;
         self.checked(flow)
     }
@@ -261,9 +253,6 @@ impl Callback for Observer<'_, '_, '_, '_> {
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let _ = self.bar.on_epoch_end(end)?;
-        if let Some(log) = &mut self.log {
-            let _ = log.on_epoch_end(end)?;
-        }
         let flow = self.pruning.on_epoch_end(end)?;
         self.checked(flow)
     }

@@ -1,5 +1,7 @@
 //! Trials in TensorBoard and MLflow.
 
+use std::path::Path;
+
 use firstsight_hpo::{Stop, Trial};
 use firstsight_log::{Ending, TrainingLog};
 use firstsight_transfer::{RunFolder, Split};
@@ -8,7 +10,7 @@ use super::{Work, is_anothers};
 use crate::logs::setting;
 
 /// The log of a trial, whose folder outlives the trial's own, which another worker replaces.
-pub(super) fn log<'a>(run: &'a RunFolder, trial: &Trial<'_>, work: Work<'a>) -> TrainingLog<'a> {
+pub(super) fn log<'a>(run: &'a RunFolder, out: &Path, trial: &Trial<'_>, work: Work<'a>) -> TrainingLog<'a> {
     let Work { args, context, targets, .. } = work;
     let number = trial.number();
     let mut settings = vec![
@@ -20,11 +22,8 @@ pub(super) fn log<'a>(run: &'a RunFolder, trial: &Trial<'_>, work: Work<'a>) -> 
     ];
     settings.extend(trial.record().params.iter().map(|param| setting(&param.name, param.value())));
     let resume = run.has_checkpoint() || trial.is_taken_over();
-    let log = TrainingLog::new(targets, (run, resume), settings, &context.runtime);
-    match &args.out {
-        Some(out) => log.place(out.join("logs").join(number.to_string()), format!("{}-{number}", args.study)),
-        None => log,
-    }
+    TrainingLog::new(targets, (run, resume), settings, &context.runtime)
+        .place(out.join("logs").join(number.to_string()), format!("{}-{number}", args.study))
 }
 
 /// Logs the values of a trial, and how it ended.

@@ -22,7 +22,7 @@ use firstsight_hpo::{
     StudyBuilder, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 use firstsight_lecture::search_report::{FAILURE, TrialJson};
-use firstsight_log::{LogTarget, TrainingLog};
+use firstsight_log::LogTarget;
 use firstsight_models::{InputShape, ModelInfo};
 use firstsight_train::callbacks::{Checkpoint, EarlyStopping, Interrupt, Resume, StopOnNan};
 use firstsight_train::{Callback, Epoch, EpochEnd, Monitor, StopReason, TrainBegin};
@@ -515,15 +515,16 @@ fn objective(
     let run = args.out.as_deref().map(|out| kept::folder(out, trial)).transpose();
     let run = run.map_err(|error| failed(error, trial, study, true))?;
     let run = run.as_ref();
-    let mut log = run.map(|run| logged::log(run, trial, work));
+    let mut log = run.zip(args.out.as_deref()).map(|(run, out)| logged::log(run, out, trial, work));
+    let observer = log.as_mut().map(|log| log as &mut dyn Callback);
     let values = match subject {
         Subject::Trainings(splits) => {
             let plan = training(&settings, args, context.seed)?;
-            train(trial, study, &plan, (splits, work), (run, log.as_mut()), (interrupt, bar))
+            train(trial, study, &plan, (splits, work), (run, observer), (interrupt, bar))
         }
         Subject::FineTunings(tunings) => {
             let plan = tunings.plan(&settings, args, context.seed)?;
-            tunings.objective(trial, study, &plan, work, (run, log.as_mut()), bar)
+            tunings.objective(trial, study, &plan, work, (run, observer), bar)
         }
     };
     if let Some(log) = log {
@@ -538,7 +539,7 @@ fn train(
     study: &Study,
     plan: &Training,
     (splits, Work { context, goal, .. }): (&DecodedSplits, Work<'_>),
-    (run, log): (Option<&RunFolder>, Option<&mut TrainingLog<'_>>),
+    (run, log): Place<'_>,
     (mut interrupt, mut bar): (Interrupt, TrialProgress),
 ) -> Result<Vec<f64>, Stop> {
     let keeps = run.is_some();
@@ -550,12 +551,11 @@ fn train(
         Checkpoint::new(&run.checkpoint(), monitor.clone(), plan.identity(splits))
             .resume(run.has_checkpoint())
     });
-    let mut pruning = Pruning::new(trial, goal, &monitor, checkpoint);
-    let mut nan = StopOnNan;
-    let mut callbacks: Vec<&mut dyn Callback> =
-        vec![&mut nan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
-    callbacks.extend(log.map(|log| log as &mut dyn Callback));
-    let history = plan.fit(&network, splits, &context.runtime, &mut callbacks);
+    let log = log.map(|log| log as &mut dyn Callback);
+    let mut pruning = Pruning::new(trial, goal, &monitor, checkpoint, log);
+    let callbacks: &mut [&mut dyn Callback] =
+        &mut [&mut StopOnNan, &mut interrupt, &mut stopping, &mut bar, &mut pruning];
+    let history = plan.fit(&network, splits, &context.runtime, callbacks);
     let Pruning { trial, pruned, error, .. } = pruning;
     if let Some(error) = error {
         return Err(error.into());
@@ -578,12 +578,17 @@ fn train(
         .map_err(|error| failed(error, trial, study, keeps))
 }
 
-/// Reports each epoch's value to the trial, where the search is for it, keeps a checkpoint, and stops a training that should be pruned.
+/// The folder of a trial, and its log.
+type Place<'a> = (Option<&'a RunFolder>, Option<&'a mut dyn Callback>);
+
+/// Reports each epoch's value to the trial, where the search is for it, keeps a checkpoint, logs the epoch, and stops a training that should
+/// be pruned.
 struct Pruning<'t, 's> {
     trial: &'t mut Trial<'s>,
     reports: bool,
     monitor: Monitor,
     checkpoint: Option<Checkpoint>,
+    log: Option<&'t mut dyn Callback>,
     pruned: bool,
     error: Option<firstsight_hpo::Error>,
 }
@@ -594,9 +599,10 @@ impl<'t, 's> Pruning<'t, 's> {
         goal: &Objectives,
         monitor: &Monitor,
         checkpoint: Option<Checkpoint>,
+        log: Option<&'t mut dyn Callback>,
     ) -> Self {
         let (reports, monitor) = (goal.follow_epochs(), monitor.clone());
-        Self { trial, reports, monitor, checkpoint, pruned: false, error: None }
+        Self { trial, reports, monitor, checkpoint, log, pruned: false, error: None }
     }
 
     /// Reports epochs that are not reported yet, and asks whether to stop after the last one.
@@ -641,14 +647,22 @@ impl Callback for Pruning<'_, '_> {
         &mut self,
         begin: &TrainBegin<'_>,
     ) -> firstsight_train::Result<ControlFlow<StopReason>> {
-        Ok(self.flow(begin.history))
+        let flow = self.flow(begin.history);
+        if let (Some(log), None) = (&mut self.log, &self.error) {
+            let _ = log.on_train_begin(begin)?;
+        }
+        Ok(flow)
     }
 
     fn on_epoch_end(&mut self, end: &EpochEnd<'_>) -> firstsight_train::Result<ControlFlow<StopReason>> {
         let flow = self.flow(end.history);
-        // A trial that another worker has by now has that one's checkpoint.
-        if let (Some(checkpoint), None) = (&mut self.checkpoint, &self.error) {
-            let _ = checkpoint.on_epoch_end(end)?;
+        // A trial that another worker has by now has that one's checkpoint and log.
+        if self.error.is_none() {
+            let checkpoint = self.checkpoint.as_mut().map(|checkpoint| checkpoint as &mut dyn Callback);
+            let log = self.log.as_mut().map(|log| &mut **log as &mut dyn Callback);
+            for observer in checkpoint.into_iter().chain(log) {
+                let _ = observer.on_epoch_end(end)?;
+            }
         }
         Ok(flow)
     }

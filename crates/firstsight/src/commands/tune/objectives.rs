@@ -55,7 +55,7 @@ impl Objectives {
         self.all.iter().map(|objective| match objective {
             Objective::Accuracy => {
                 let name = self.monitor.name();
-                name.strip_prefix("val_").map_or(name.clone(), str::to_owned)
+                name.strip_prefix("val_").unwrap_or(&name).to_owned()
             }
             Objective::Loss => "loss".to_owned(),
             Objective::Latency => "latency_ms".to_owned(),
