@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use firstsight::{Command, Program};
 use firstsight_data::files::{self, Step};
 use firstsight_models::{Error, ModelInfo, registry};
+use firstsight_ops::{Instructions, limit_instructions};
 
 /// A network that cannot be built: every training of it fails.
 static UNBUILDABLE: ModelInfo = ModelInfo::new("unbuildable", |_| {
@@ -16,8 +17,8 @@ static UNBUILDABLE: ModelInfo = ModelInfo::new("unbuildable", |_| {
 });
 
 /// Ends the process, or lets a step fail, where the test says so: at the n-th step of writing, counted from 1. Where
-/// `FIRSTSIGHT_TESTS_TORN` is set, half of what the step would write is written before the end; where `FIRSTSIGHT_TESTS_ONLY` names a file, only
-/// its steps count.
+/// `FIRSTSIGHT_TESTS_TORN` is set, half of what the step would write is written before the end; where `FIRSTSIGHT_TESTS_ONLY` is a part of
+/// a file's name, only such files' steps count.
 fn disturb() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let (kill_at, fail_at) = (number("FIRSTSIGHT_TESTS_KILL_AT"), number("FIRSTSIGHT_TESTS_FAIL_AT"));
@@ -25,7 +26,7 @@ fn disturb() {
     if kill_at.is_none() && fail_at.is_none() {
         return;
     }
-    let only = std::env::var_os("FIRSTSIGHT_TESTS_ONLY");
+    let only = std::env::var("FIRSTSIGHT_TESTS_ONLY").ok();
     let is_torn = std::env::var_os("FIRSTSIGHT_TESTS_TORN").is_some();
     let steps = AtomicUsize::new(0);
     files::observe(move |step| {
@@ -33,7 +34,8 @@ fn disturb() {
         if step.path().components().any(|part| part.as_os_str() == "cache") {
             return Ok(());
         }
-        if only.as_deref().is_some_and(|only| step.path().file_name() != Some(only)) {
+        let name = step.path().file_name().unwrap_or_default().to_string_lossy();
+        if only.as_ref().is_some_and(|only| !name.contains(only)) {
             return Ok(());
         }
         let n = steps.fetch_add(1, Ordering::Relaxed) + 1;
@@ -56,6 +58,11 @@ fn disturb() {
 
 fn main() -> ExitCode {
     disturb();
+    match std::env::var("FIRSTSIGHT_TESTS_INSTRUCTIONS").as_deref() {
+        Ok("plain") => limit_instructions(Instructions::Plain),
+        Ok("avx2") => limit_instructions(Instructions::Avx2),
+        _ => {}
+    }
     if std::env::var_os("FIRSTSIGHT_TESTS_UNBUILDABLE").is_some() && registry::register(&UNBUILDABLE).is_err()
     {
         return ExitCode::FAILURE;

@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &["firstsight-models", "firstsight-train", "firstsight-data", "firstsight-report"],
     ),
     ("firstsight-export", &["firstsight-ops", "firstsight-data", "firstsight-models", "firstsight-transfer"]),
-    ("firstsight-log", &["firstsight-train", "firstsight-transfer"]),
+    ("firstsight-log", &["firstsight-files", "firstsight-train", "firstsight-transfer"]),
     (
         "firstsight-serve",
         &[

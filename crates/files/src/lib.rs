@@ -2,6 +2,7 @@
 
 mod draft;
 mod growing;
+mod growing_folder;
 mod link;
 mod lock;
 mod steps;
@@ -12,6 +13,7 @@ use std::path::Path;
 
 pub use draft::Draft;
 pub use growing::Growing;
+pub use growing_folder::GrowingFolder;
 pub use link::link;
 pub use lock::{Lock, Locked};
 pub use steps::{Step, observe};

@@ -1,11 +1,11 @@
 //! Event files for TensorBoard.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use firstsight_files::Growing;
 use firstsight_transfer::{RunFolder, Split};
 
 use crate::events::{Event, SessionLog, Summary, SummaryValue, events, record};
@@ -25,7 +25,7 @@ pub(crate) struct TensorBoard {
 /// The events of a split: an open file, and the last step of each name in it and those before it.
 struct Events {
     path: PathBuf,
-    file: File,
+    file: Growing,
     last: BTreeMap<String, i64>,
 }
 
@@ -104,8 +104,7 @@ impl Events {
         }
         // TensorBoard reads files in the order of their names.
         let path = folder.join(format!("events.out.tfevents.{:010}.{n}.firstsight", now() as u64));
-        let opened = OpenOptions::new().create_new(true).append(true).open(&path);
-        let file = opened.map_err(failed("write", &path))?;
+        let file = Growing::open(&path).map_err(failed("write", &path))?;
         let mut events = Self { path, file, last };
         let version = Event { file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
         events.append(&[version])?;
@@ -134,11 +133,11 @@ impl Events {
         let wall_time = now();
         let bytes: Vec<u8> =
             events.iter().flat_map(|event| record(&Event { wall_time, ..event.clone() })).collect();
-        let whole = self.file.metadata().map(|data| data.len());
+        let whole = self.file.file().metadata().map(|data| data.len());
         let written = whole.and_then(|whole| {
             self.file.write_all(&bytes).inspect_err(|_| {
                 // A part of a record would hide all that follow.
-                let _ = self.file.set_len(whole);
+                let _ = self.file.truncate(whole);
             })
         });
         written.map_err(|source| Error::Io { action: "write", path: self.path.clone(), source })

@@ -8,9 +8,9 @@ mod published;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use firstsight_files::GrowingFolder;
 use rayon::prelude::*;
 
 pub use self::published::{Published, published};
@@ -170,18 +170,16 @@ pub fn convert(archive: &Archive, out: &Path, progress: &mut dyn FnMut(usize, us
     }
     let content = archive.content()?;
     let total = content.images();
-    let mut name = out.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = PathBuf::from(name);
+    let growing = GrowingFolder::open(out).map_err(Error::io("write", out))?;
     for (split, classes) in &content.splits {
         for class in classes.keys() {
-            let folder = partial.join(split).join(class);
-            fs::create_dir_all(&folder).map_err(Error::io("write", &folder))?;
+            let folder = Path::new(split).join(class);
+            growing.create_dir_all(&folder).map_err(Error::io("write", &growing.path().join(folder)))?;
         }
     }
     let (mut pending, mut done) = (Vec::new(), 0);
     let mut flush = |pending: &mut Vec<Picture>| -> Result<()> {
-        pending.par_iter().try_for_each(|picture| write(picture, &partial))?;
+        pending.par_iter().try_for_each(|picture| write(picture, &growing))?;
         done += pending.len();
         pending.clear();
         progress(done, total);
@@ -198,16 +196,16 @@ pub fn convert(archive: &Archive, out: &Path, progress: &mut dyn FnMut(usize, us
         flush(&mut pending)
     })?;
     flush(&mut pending)?;
-    check_whole(&partial, &content)?;
-    sync(&partial).map_err(Error::io("write", &partial))?;
-    fs::rename(&partial, out).map_err(Error::io("write", out))?;
+    check_whole(growing.path(), &content)?;
+    growing.finish().map_err(Error::io("write", out))?;
     Ok(content)
 }
 
 /// Writes a picture, unless its file holds it already.
-fn write(picture: &Picture, folder: &Path) -> Result<()> {
+fn write(picture: &Picture, folder: &GrowingFolder) -> Result<()> {
     let Picture { split, class, name, width, height, channels, pixels } = picture;
-    let path = folder.join(split).join(class).join(format!("{name}.png"));
+    let file = Path::new(split).join(class).join(format!("{name}.png"));
+    let path = folder.path().join(&file);
     let mut bytes = Vec::new();
     let mut encode = || -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(&mut bytes, *width, *height);
@@ -215,10 +213,7 @@ fn write(picture: &Picture, folder: &Path) -> Result<()> {
         encoder.write_header()?.write_image_data(pixels)
     };
     encode().map_err(|error| Error::io("write", &path)(error.into()))?;
-    match fs::read(&path) {
-        Ok(found) if found == bytes => Ok(()),
-        _ => fs::write(&path, bytes).map_err(Error::io("write", &path)),
-    }
+    folder.write(&file, &bytes).map_err(Error::io("write", &path))
 }
 
 /// # Errors
@@ -235,14 +230,5 @@ fn check_whole(folder: &Path, content: &Content) -> Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-/// Waits until all that was written is on the disk.
-fn sync(folder: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(fs::File::open(folder)?)?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = folder;
     Ok(())
 }
