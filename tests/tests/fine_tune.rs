@@ -34,6 +34,39 @@ fn python() -> Option<String> {
 }
 
 #[test]
+fn a_refit_layer_has_learned_from_the_validation_images() {
+    let folder = scene();
+    let here = folder.path();
+    succeeds(here, &fine_tune("quick", "plain", &[]));
+    succeeds(here, &fine_tune("quick", "refit", &["--refit"]));
+    let [plain, refit] = ["plain", "refit"].map(|run| json(&here.join(run).join("metrics.json")));
+    assert_eq!((&refit["val"], &refit["train"]), (&plain["val"], &plain["train"]));
+    assert_eq!((&refit["head"]["refit"], &plain["head"]["refit"]), (&Value::Bool(true), &Value::Null));
+    let weights = |run: &str| std::fs::read(here.join(run).join("model.safetensors")).unwrap();
+    assert_ne!(weights("refit"), weights("plain"));
+    let page = std::fs::read_to_string(here.join("refit/report.html")).unwrap();
+    assert!(page.contains("before the last layer was trained on them too"));
+    let said =
+        |run: &str| text(&command(here, &["evaluate", run, "photos", "--json"]).output().unwrap().stderr);
+    assert!(
+        said("refit").contains("6 of 6 images are also among the run's training images"),
+        "{}",
+        said("refit")
+    );
+    assert!(!said("plain").contains("training images"));
+    // It was trained on them.
+    let figure = |run: &str| -> f64 {
+        let out = succeeds(here, &["evaluate", run, "photos", "--split", "val", "--json"]);
+        serde_json::from_str::<Value>(&out).unwrap()["loss"].as_f64().unwrap()
+    };
+    assert!(figure("refit") < figure("plain"));
+    let before = weights("refit");
+    succeeds(here, &fine_tune("quick", "refit", &["--refit", "--resume"]));
+    assert_eq!(weights("refit"), before);
+    refuses(here, &fine_tune("quick", "folds", &["--refit", "--folds", "3"]), &["--refit", "--folds"]);
+}
+
+#[test]
 fn a_quick_run_evaluates_and_predicts() {
     let folder = scene();
     let here = folder.path();

@@ -286,6 +286,11 @@ impl RunFolder {
         self.read_metrics().ok()?.get("license")?.as_str().map(str::to_owned)
     }
 
+    /// Whether the last layer was trained on the validation images too, by `metrics.json`.
+    pub fn is_refit(&self) -> bool {
+        self.read_metrics().is_ok_and(|metrics| metrics.get("head").is_some_and(|head| head["refit"] == true))
+    }
+
     /// The content of `metrics.json`.
     ///
     /// # Errors

@@ -71,6 +71,9 @@ pub struct Args {
     /// Show rare classes as often as frequent ones
     #[arg(long, alias = "balance")]
     class_balanced: bool,
+    /// Train the last layer once more, on the validation images too, after they were measured. Not where blocks are kept
+    #[arg(long, conflicts_with = "folds")]
+    refit: bool,
     #[command(flatten)]
     split: SplitArgs,
     #[command(flatten)]
@@ -124,6 +127,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         shards: args.shards,
         update_statistics: args.update_statistics,
         class_balanced: args.class_balanced,
+        refit: args.refit,
         augmentation: AugmentationConfig {
             preset: args.augment,
             mix: None,
@@ -177,6 +181,7 @@ impl Args {
             setting("input", format!("{height}x{width}")),
             setting("class_balanced", settings.class_balanced),
             setting("update_statistics", settings.update_statistics),
+            setting("refit", settings.refit),
             setting("augmentation", settings.augmentation),
             setting("seed", settings.seed),
             setting("split_seed", splits.config.seed),

@@ -131,6 +131,17 @@ impl Features {
         Self { views: self.views.into_iter().map(view).collect(), labels, ..self }
     }
 
+    /// These features and those of other images, in the same views.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`](crate::Error::Data) for labels of another task.
+    pub fn joined(self, more: Self) -> Result<Self> {
+        let order: Vec<u32> = (0..(self.n_images() + more.n_images()) as u32).collect();
+        let labels = self.labels.clone().joined(&more.labels)?;
+        Ok(self.completed(Some(more), &order, labels))
+    }
+
     /// The rows (R, F) and the R labels of some images in their first `views` views.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::{
 const TIMED_IMAGES: usize = 8;
 
 const FEATURES: &str = "features of the training images";
+const FEATURES_OF_VALIDATION: &str = "features of the validation images";
 const FEATURES_OF_SAMPLE: &str = "features of a sample of the training images";
 
 fn nothing(setting: &'static str) -> Error {
@@ -44,6 +45,8 @@ impl Candidate {
 pub(super) struct HeadStage<E> {
     pub(super) photos: Photos,
     pub(super) head: Head,
+    /// The last layer trained on the validation images too, where [`FineTuning::refit`] asks for it.
+    pub(super) refit: Option<Head>,
     /// Whether the last layer that came with the weights is kept.
     pub(super) kept_from_weights: bool,
     pub(super) resize_modes: Vec<(ResizeMode, f64)>,
@@ -167,9 +170,21 @@ impl FineTuning {
         work.runtime.message(&format!("last layer: {} {:.4}", monitor.name(), value(&val)));
         let target = val.decide(target.clone());
         let train = model.evaluate_head(&photos.splits.train, &features, &target)?;
+        let refit = match self.refit && !kept_from_weights {
+            true => {
+                let val = target.prepare(&photos.splits.val)?;
+                let of_val = timed(&mut seconds.features, || {
+                    model.features(FEATURES_OF_VALIDATION, &val, &recipe.views)
+                })?;
+                let all = features.joined(of_val)?;
+                Some(timed(&mut seconds.head, || Head::train(&all, &config, &mut |_, _| ()))?)
+            }
+            false => None,
+        };
         Ok(HeadStage {
             photos,
             head,
+            refit,
             kept_from_weights,
             resize_modes,
             n_compared,
@@ -202,7 +217,8 @@ impl FineTuning {
         }
         let Splits { train, val, .. } = work.splits;
         let n_compared = others.iter().map(|others| others.train.len()).sum();
-        let cost = recipe.cost(&model.blocks(), train.len(), n_compared, val.len());
+        let of_val = if self.refit { 1 + recipe.views.len() } else { 1 };
+        let cost = recipe.cost(&model.blocks(), train.len(), n_compared, of_val * val.len());
         let about = cost.seconds(seconds / few.len() as f64);
         let (name, forward) = (self.preset.name(), cost.forward);
         work.runtime.message(&match &recipe.tuning {

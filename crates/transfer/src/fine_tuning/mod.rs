@@ -88,6 +88,10 @@ pub struct FineTuning {
     pub augmentation: AugmentationConfig,
     /// Also have the last layer's cross-validation say of each training image what it shows. For one class per image.
     pub out_of_fold: bool,
+    /// Train the last layer once more, on the validation images too, once they have chosen it, as scikit-learn's `refit` does. Where
+    /// blocks are trained and kept, nothing is. The figures of training and validation are those of before, the test images' of
+    /// the network that is kept.
+    pub refit: bool,
     /// Type of the weights in the run folder. All figures are those of the rounded weights; checkpoints stay float32.
     pub save_dtype: SaveDtype,
     /// How the pixels of files are read.
@@ -157,6 +161,7 @@ impl FineTuning {
                 crops: Crops::Reduced,
             },
             out_of_fold: false,
+            refit: false,
             save_dtype: SaveDtype::Float32,
             reading: Reading::viewer(),
             on_error: OnError::Fail,
@@ -300,6 +305,7 @@ impl FineTuning {
             result.seconds.tuning = earlier + started.elapsed().as_secs_f64();
             result.add_blocks(blocks, target, &photos.train)?;
         }
+        result.refit()?;
         result.measure(photos.test)?;
         Ok(result)
     }

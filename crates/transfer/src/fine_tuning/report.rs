@@ -46,6 +46,8 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     let seen = result.seen.iter().find(|seen| seen.split == split).map(|seen| escape_markup(&seen.part()));
     let part = if let Some(seen) = &seen {
         seen
+    } else if result.test.is_none() && result.refit.is_some() {
+        "before the last layer was trained on them too"
     } else if result.test.is_none() && result.recipe.tuning.is_some() {
         "which chose the epoch and played no other part in training"
     } else {
@@ -117,6 +119,12 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
             };
         }
         section.table(table);
+    }
+    if result.refit.is_some() {
+        section.text(
+            "At last the same layer was trained once more, on the validation images too. The figures of training and validation \
+             images are those of before.",
+        );
     }
     let Some(tuning) = &result.recipe.tuning else { return };
     let config = &tuning.config;

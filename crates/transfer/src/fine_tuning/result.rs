@@ -39,6 +39,8 @@ pub struct FineTuneResult<E = Evaluation> {
     pub recipe: Recipe,
     /// The last layer as trained on features.
     pub head: Head,
+    /// The same layer trained on the validation images too, if the network has it.
+    pub refit: Option<Head>,
     /// Whether the last layer that came with the weights was kept instead, as its classes are the same.
     pub kept_from_weights: bool,
     /// Figures of the validation images after the last layer's training.
@@ -130,6 +132,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         let HeadStage {
             photos,
             head,
+            refit,
             kept_from_weights,
             resize_modes,
             n_compared,
@@ -148,6 +151,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             resize_modes,
             n_compared,
             head,
+            refit,
             kept_from_weights,
             head_val: val.metrics().clone(),
             trained_params,
@@ -216,6 +220,20 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             self.target = self.val.decide(target);
         }
         Ok(())
+    }
+
+    /// Gives the network the last layer that was trained on the validation images too, unless its blocks are kept.
+    pub(super) fn refit(&mut self) -> Result<()> {
+        match (&self.refit, self.kept) {
+            (Some(head), Kept::Head) => {
+                self.model.set_head(head)?;
+                Ok(self.model.network.params().round_to(self.settings.save_dtype)?)
+            }
+            _ => {
+                self.refit = None;
+                Ok(())
+            }
+        }
     }
 
     /// The measure of the last layer alone.

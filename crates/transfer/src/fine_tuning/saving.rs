@@ -117,6 +117,7 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
             kept,
             head: HeadJson {
                 penalty: self.head.penalty,
+                refit: self.refit.is_some(),
                 val: E::brief(&self.head_val),
                 cross_validation: self.head.cross_validation.iter().map(candidate).collect(),
             },
@@ -156,6 +157,9 @@ struct MetricsJson<'a, B, F> {
 #[derive(Serialize)]
 struct HeadJson<B> {
     penalty: f64,
+    /// Whether the last layer was trained on the validation images too, after they were measured.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    refit: bool,
     val: B,
     cross_validation: Vec<CandidateJson>,
 }

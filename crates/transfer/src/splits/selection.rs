@@ -84,7 +84,9 @@ impl Selection {
         let chosen = match path.exists() {
             true => {
                 let contents = Contents::read(&[&candidates.images], runtime);
-                candidates.recorded(&SplitRecord::read(&path)?, &contents, wanted)?
+                let trained: &[Split] =
+                    if run.is_refit() { &[Split::Train, Split::Val] } else { &[Split::Train] };
+                candidates.recorded(&SplitRecord::read(&path)?, &contents, trained, wanted)?
             }
             false => candidates.unrecorded(config, wanted)?,
         };
@@ -147,6 +149,7 @@ impl<'a> Candidates<'a> {
         &self,
         record: &SplitRecord,
         contents: &Contents,
+        trained: &[Split],
         wanted: Option<Measured>,
     ) -> Result<Chosen> {
         let places: Vec<Option<u32>> =
@@ -159,7 +162,8 @@ impl<'a> Candidates<'a> {
             found.claim_changed(self);
         }
         let is_trained = |i: usize| {
-            hash(i).is_some_and(|hash| found.rows_of(hash).any(|row| record.row(row).split == Split::Train))
+            hash(i)
+                .is_some_and(|hash| found.rows_of(hash).any(|row| trained.contains(&record.row(row).split)))
         };
         match is_near {
             true => self.of_the_runs_folder(record, &found, wanted, is_trained),
