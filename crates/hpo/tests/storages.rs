@@ -15,6 +15,8 @@ use firstsight_hpo::{
     Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study,
     StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
 };
+#[cfg(feature = "sqlite")]
+use firstsight_hpo::{ForestConfig, param_importances};
 use serde_json::{Map, Value, json};
 
 fn journal(dir: &Path) -> Arc<dyn Storage> {
@@ -656,6 +658,103 @@ fn what_an_sqlite_database_holds_is_checked_where_it_is_read() {
             assert!(db.execute(sql, []).unwrap() > 0, "{sql}");
         });
     }
+}
+
+/// Values of every type and of no sense. Each is put into each column of each table, in one row and in all.
+#[cfg(feature = "sqlite")]
+const SENSELESS: [&str; 20] = [
+    "NULL",
+    "0",
+    "-1",
+    "7",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "0.5",
+    "1e308",
+    "9e999",
+    "''",
+    "'x'",
+    "'FINITE'",
+    "'INF_NEG'",
+    "'NAN'",
+    "'COMPLETE'",
+    "'RUNNING'",
+    "'MAXIMIZE'",
+    "'[1, null'",
+    "'{\"name\": 1}'",
+    "x'00ff'",
+];
+
+/// What a worker and a reader of a study do; whatever the rows hold, none of it panics or waits.
+#[cfg(feature = "sqlite")]
+fn search_on(address: &str) -> Result<(), Error> {
+    let sampler = Tpe::new(TpeConfig { n_startup_trials: 1, ..TpeConfig::optuna4(1) })?;
+    let study = Study::builder("s").sampler(sampler).shared_storage(storage::open(address)?).load()?;
+    let _ = study.best_trials();
+    if let Ok(trials) = study.trials() {
+        let _ = param_importances(&trials, ForestConfig::optuna4(1));
+    }
+    let mut trial = study.ask()?;
+    trial.float("x", FloatRange::new(1e-3, 1.0).log())?;
+    trial.int("n", 1..=5)?;
+    trial.categorical("c", &["a", "é"])?;
+    trial.report(0.5, 0)?;
+    let _ = trial.should_prune();
+    study.tell(&trial, 0.5).map(drop)
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn an_sqlite_database_may_hold_any_value_in_any_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let [whole, path] = ["whole.db", "study.db"].map(|name| dir.path().join(name));
+    let address = |path: &Path| format!("sqlite:///{}", path.display());
+    study(&storage::open(&address(&whole)).unwrap()).optimize(5, objective).unwrap();
+    let db = rusqlite::Connection::open(&whole).unwrap();
+    db.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
+    let columns =
+        "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
+    let columns: Vec<(String, String)> = db
+        .prepare(columns)
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    drop(db);
+    assert!(columns.len() > 30, "{columns:?}");
+    let (mut refused, mut read) = (0, 0);
+    for (table, column) in &columns {
+        for value in SENSELESS {
+            for rows in ["", " WHERE rowid = 1"] {
+                let sql = format!("UPDATE OR REPLACE {table} SET {column} = {value}{rows}");
+                for more in ["-wal", "-shm"] {
+                    let _ = std::fs::remove_file(dir.path().join(format!("study.db{more}")));
+                }
+                std::fs::copy(&whole, &path).unwrap();
+                let db = rusqlite::Connection::open(&path).unwrap();
+                db.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+                // Keys and what may not be NULL are SQLite's to guard.
+                if !db.execute(&sql, []).is_ok_and(|changed| changed > 0) {
+                    continue;
+                }
+                drop(db);
+                let begun = std::time::Instant::now();
+                match search_on(&address(&path)) {
+                    Ok(()) => read += 1,
+                    Err(error) => {
+                        refused += 1;
+                        let said = error.to_string();
+                        let known = ["study.db", "no study with name", "a parameter keeps its kind"];
+                        assert!(known.iter().any(|words| said.contains(words)), "{sql}: {said}");
+                    }
+                }
+                assert!(begun.elapsed() < Duration::from_secs(5), "{sql}: {:?}", begun.elapsed());
+            }
+        }
+    }
+    println!("{refused} databases are refused, {read} searched on");
+    assert!(refused > 100 && read > 100, "{refused} refused, {read} read");
 }
 
 #[cfg(feature = "postgresql")]
