@@ -226,6 +226,9 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
     pub(super) fn refit(&mut self) -> Result<()> {
         match (&self.refit, self.kept) {
             (Some(head), Kept::Head) => {
+                self.model.runtime().message(
+                    "the last layer is trained on the validation images too now; their figures are those of before",
+                );
                 self.model.set_head(head)?;
                 Ok(self.model.network.params().round_to(self.settings.save_dtype)?)
             }
