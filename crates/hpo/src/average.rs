@@ -34,3 +34,20 @@ pub fn over_seeds<E>(
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     Ok(Averaged { mean, standard_error: (variance / n).sqrt(), values })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::over_seeds;
+
+    #[test]
+    fn the_error_of_the_mean_has_a_degree_of_freedom_less_than_values() {
+        let of = |values: &[f64]| {
+            let at = |seed| Ok::<_, std::io::Error>(values[seed as usize]);
+            over_seeds(0..values.len() as u64, at).unwrap()
+        };
+        let averaged = of(&[1.0, 2.0, 3.0, 6.0]);
+        assert_eq!((averaged.mean, &averaged.values[..]), (3.0, &[1.0, 2.0, 3.0, 6.0][..]));
+        assert!((averaged.standard_error - (14.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+        assert!(of(&[5.0]).standard_error.is_nan() && of(&[]).mean.is_nan());
+    }
+}

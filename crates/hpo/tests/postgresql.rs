@@ -85,6 +85,9 @@ fn what_fails_is_said_without_the_password() {
     assert!(said.starts_with(&begin) && said.contains("\"absent\" does not exist"), "{said}");
     let nobody = address.replace(&server.port.to_string(), "1");
     assert!(fails(&nobody).contains("is the server running"), "{}", fails(&nobody));
+    // The server of another host is not looked for on this one.
+    let elsewhere = address.replace("127.0.0.1", "127.0.0.2");
+    assert!(fails(&elsewhere).contains("is the server running"), "{}", fails(&elsewhere));
 
     query("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)");
     query("INSERT INTO alembic_version VALUES ('1975ea83b712')");
@@ -134,6 +137,77 @@ fn a_lost_connection_is_made_anew() {
         study.storage().create_study("s", &[Direction::Minimize]),
         Err(Error::StudyExists { .. })
     ));
+}
+
+#[test]
+fn a_statement_that_fails_keeps_its_connection() {
+    let Some(server) = server() else { return };
+    let address = server.database();
+    let database = address.rsplit_once('/').unwrap().1;
+    let query = |sql: &str| server.run("psql", &["-qAt", database, "-c", sql]);
+    let study = Study::builder("s").sampler(Random::new(1)).shared_storage(storage::open(&address).unwrap());
+    let study = study.create().unwrap();
+    let connection = || {
+        query(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'firstsight'",
+        )
+    };
+    let before = connection();
+    query("ALTER TABLE trials RENAME TO hidden");
+    assert!(matches!(study.trials(), Err(Error::Postgres { .. })));
+    query("ALTER TABLE hidden RENAME TO trials");
+    assert_eq!(study.trials().unwrap().len(), 0);
+    assert_eq!(connection(), before);
+}
+
+#[test]
+fn work_is_begun_anew_five_times_and_soon() {
+    let Some(server) = server() else { return };
+    let address = server.database();
+    let database = address.rsplit_once('/').unwrap().1;
+    let query = |sql: &str| server.run("psql", &["-qAt", database, "-c", sql]);
+    let study = Study::builder("s").sampler(Random::new(1)).shared_storage(storage::open(&address).unwrap());
+    let study = study.create().unwrap();
+    // Sequences count on in transactions that are undone.
+    query("CREATE SEQUENCE attempts");
+    let on_attempts = |n: usize, does: &str| {
+        query("ALTER SEQUENCE attempts RESTART");
+        query("DROP TRIGGER IF EXISTS on_each ON trials");
+        query(&format!(
+            "CREATE OR REPLACE FUNCTION on_each() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN IF nextval(''attempts'') <= {n} THEN {does} END IF; RETURN NEW; END'"
+        ));
+        query("CREATE TRIGGER on_each BEFORE INSERT ON trials FOR EACH ROW EXECUTE FUNCTION on_each()");
+    };
+    let attempts = || query("SELECT last_value FROM attempts").trim().parse::<usize>().unwrap();
+    on_attempts(4, "RAISE EXCEPTION USING ERRCODE = ''serialization_failure'';");
+    let begun = Instant::now();
+    study.ask().unwrap();
+    assert_eq!(attempts(), 5);
+    // 20 ms, 40 ms, 60 ms and 80 ms, and less than 20 ms more of each.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    on_attempts(100, "PERFORM pg_terminate_backend(pg_backend_pid());");
+    assert!(matches!(study.ask(), Err(Error::Postgres { .. })));
+    assert_eq!(attempts(), 6);
+}
+
+#[test]
+fn tables_whose_version_comes_in_a_second_step_are_waited_for() {
+    let Some(server) = server() else { return };
+    let address = server.database();
+    let database = address.rsplit_once('/').unwrap().1;
+    let rename = |from: &str, to: &str| {
+        server.run("psql", &["-q", database, "-c", &format!("ALTER TABLE {from} RENAME TO {to}")]);
+    };
+    drop(Postgres::open(&address).unwrap());
+    rename("alembic_version", "later");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            rename("later", "alembic_version");
+        });
+        Postgres::open(&address).unwrap();
+    });
 }
 
 /// Tells a worker of the load test the storage, and the file in which it notes the trials that it begins.

@@ -2,8 +2,8 @@
 
 use firstsight_hpo::{
     Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Nsga2,
-    Nsga2Config, Random, RandomState, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial,
-    TrialState, param_importances,
+    Nsga2Config, Random, RandomState, Recast, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial,
+    TrialState, grid_cost, param_importances,
 };
 use serde_json::{Map, Value, json};
 
@@ -395,6 +395,36 @@ fn a_step_that_does_not_divide_the_range_ends_below_it() {
     assert_eq!(distribution.to_string(), "integers from 16 to 128 by 16");
 }
 
+#[test]
+fn steps_too_fine_for_decimals_are_counted_in_floats() {
+    let range = FloatRange::new(-1e30, 1e-30).step(3e29);
+    let Distribution::Float { high, .. } = Distribution::float("x", range).unwrap() else { panic!() };
+    assert_eq!(high, -1e29);
+}
+
+#[test]
+fn a_full_grid_takes_all_steps_up_to_its_points() {
+    let float = |range| Distribution::float("x", range).unwrap();
+    let int = |range| Distribution::int("n", range).unwrap();
+    let cost = |distribution: Distribution| grid_cost([&distribution], 5);
+    assert_eq!(cost(float(FloatRange::new(0.5, 2.0).step(0.5))), 4.0);
+    assert_eq!(cost(float(FloatRange::new(0.5, 8.0).step(0.5))), 5.0);
+    assert_eq!(cost(float(FloatRange::new(0.5, 0.5))), 1.0);
+    assert_eq!(cost(int(IntRange::new(3, 9).step(2))), 4.0);
+    assert_eq!(cost(int(IntRange::new(3, 30).step(2))), 5.0);
+}
+
+#[test]
+fn a_parameter_that_is_recast_twice_is_one() {
+    let mut recast = Recast::new(Map::from_iter([("x".to_owned(), json!(0.5)), ("n".to_owned(), json!(3))]));
+    for _ in 0..2 {
+        assert_eq!(recast.float("x", 0.0..=1.0).unwrap(), 0.5);
+        assert_eq!(recast.int("n", 1..=5).unwrap(), 3);
+    }
+    let names: Vec<String> = recast.into_params().iter().map(|param| param.name.to_string()).collect();
+    assert_eq!(names, ["x", "n"]);
+}
+
 // TPE's worth.
 
 type Objective = fn(&mut Trial<'_>, &mut RandomState) -> Result<f64, Error>;
@@ -538,6 +568,40 @@ fn importances_are_optunas_within_the_spread_of_its_seeds() {
     }
     assert_eq!(ours, param_importances(&trials, ForestConfig::optuna4(1)).unwrap());
     assert!(param_importances(&trials[..1], ForestConfig::optuna4(1)).is_err());
+}
+
+/// The importances of `a` and `b` over trials of these parameters and values.
+fn importances(trials: impl IntoIterator<Item = (i64, i64, f64)>) -> [f64; 2] {
+    let trials: Vec<_> = trials.into_iter().collect();
+    let high = trials.iter().map(|trial| trial.0).max().unwrap();
+    let study = Study::builder("importances").sampler(Random::new(1)).create().unwrap();
+    for (a, b, _) in &trials {
+        study.enqueue(Map::from_iter([("a".to_owned(), json!(a)), ("b".to_owned(), json!(b))])).unwrap();
+    }
+    let mut values = trials.iter().map(|trial| trial.2);
+    study
+        .optimize(trials.len(), |trial| {
+            trial.int("a", 0..=high)?;
+            trial.int("b", 0..=high)?;
+            Ok(values.next().unwrap())
+        })
+        .unwrap();
+    let found = param_importances(&study.trials().unwrap(), ForestConfig::optuna4(1)).unwrap();
+    ["a", "b"].map(|name| found.iter().find(|importance| importance.name == name).unwrap().share)
+}
+
+#[test]
+fn parameters_that_matter_together_alone_share_the_importance() {
+    let cells = (0..80).map(|i| (i % 2, i / 2 % 2));
+    assert_eq!(importances(cells.map(|(a, b)| (a, b, (a ^ b) as f64))), [0.5, 0.5]);
+}
+
+#[test]
+fn a_tree_counts_as_much_whatever_its_variance() {
+    // The one great value is in some two of three trees, where `a` is all that matters, and `b` is in the others.
+    let trials = (0..81).map(|i| (i % 9, i / 9, (i / 9) as f64)).chain([(9, 4, 1e6)]);
+    let [a, b] = importances(trials);
+    assert!((0.2..0.5).contains(&b), "{a}, {b}");
 }
 
 #[test]

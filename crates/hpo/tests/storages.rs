@@ -465,6 +465,30 @@ fn a_trial_that_is_taken_over_between_two_parameters_draws_the_second_as_it_woul
 }
 
 #[test]
+fn a_trial_is_taken_over_where_both_workers_agree_to_it_and_fails_else() {
+    every_storage(|name, storage| {
+        for (n, (theirs, ours)) in [(false, true), (true, false)].into_iter().enumerate() {
+            let make = |takes_over, interval| {
+                let builder = beating(&storage, interval);
+                if takes_over { builder.take_over() } else { builder }.load_or_create().unwrap()
+            };
+            let silent = make(theirs, Duration::from_secs(3600));
+            let lost = silent.ask().unwrap().number();
+            std::thread::sleep(silence(name) + Duration::from_millis(100));
+            let mut ran = Vec::new();
+            make(ours, silence(name) / 2)
+                .optimize(1, |trial| {
+                    ran.push(trial.number());
+                    Ok(0.0)
+                })
+                .unwrap();
+            assert_eq!((lost, &ran[..]), (2 * n, &[2 * n + 1][..]), "{name}");
+            assert_eq!(silent.trials().unwrap()[lost].state, TrialState::Failed, "{name}");
+        }
+    });
+}
+
+#[test]
 fn workers_end_with_as_many_trials_as_were_asked_for() {
     every_storage(|name, storage| {
         let s = beating(&storage, Duration::from_secs(60)).load_or_create().unwrap();
@@ -614,7 +638,7 @@ fn what_a_journal_says_is_checked_where_it_is_read() {
 
 /// Rows that no program writes.
 #[cfg(any(feature = "postgresql", feature = "sqlite"))]
-const FORGED: [&str; 14] = [
+const FORGED: [&str; 15] = [
     "UPDATE trial_params SET distribution_json = replace(distribution_json, 'null', '0.0') WHERE param_name = 'x'",
     "UPDATE trial_params SET param_value = 7 WHERE param_name = 'c'",
     "UPDATE trial_params SET param_value = -1 WHERE param_name = 'c'",
@@ -628,6 +652,7 @@ const FORGED: [&str; 14] = [
     "UPDATE trials SET state = 'COMPLETE' WHERE number = 3",
     "UPDATE trials SET state = 'DONE'",
     "UPDATE trials SET number = -1 WHERE number = 4",
+    "UPDATE trials SET number = 7 WHERE number = 4",
     "UPDATE study_directions SET direction = 'UP'",
 ];
 

@@ -174,3 +174,94 @@ impl Storage for Sqlite {
 fn sqlite<'p>(path: &'p Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> Error + 'p {
     move |source| Error::Sqlite { path: path.into(), doing, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::storage::{HEARTBEAT, now};
+    use crate::trial::TrialState;
+
+    /// A database whose connection is to be lost so many times more: in a commit that is not carried out, then in one that is.
+    struct Losing {
+        db: Connected,
+        losses: Arc<AtomicUsize>,
+    }
+
+    impl Database for Losing {
+        const TYPES: [(&'static str, &'static str); 6] = Connected::TYPES;
+        const FOR_UPDATE: &'static str = Connected::FOR_UPDATE;
+        const AGE: &'static str = Connected::AGE;
+
+        fn run(
+            &mut self,
+            doing: &'static str,
+            sql: &str,
+            values: &[Cell],
+            each: &mut dyn FnMut(Row) -> Result<()>,
+        ) -> Result<()> {
+            self.db.run(doing, sql, values, each)
+        }
+
+        fn begin(&mut self) -> Result<()> {
+            self.db.begin()
+        }
+
+        fn commit(&mut self) -> Result<()> {
+            let losses = self.losses.load(Ordering::Relaxed);
+            self.losses.store(losses.saturating_sub(1), Ordering::Relaxed);
+            if losses < 2 {
+                self.db.commit()?;
+            }
+            if losses == 0 { Ok(()) } else { Err(Error::Poisoned { what: "the connection" }) }
+        }
+
+        fn roll_back(&mut self) {
+            self.db.roll_back();
+        }
+
+        fn recover(&mut self, _: &Error, attempt: usize) -> bool {
+            attempt < 3
+        }
+    }
+
+    #[test]
+    fn what_a_lost_commit_stored_is_not_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("study.db");
+        drop(Sqlite::open(&path).unwrap());
+        let db = Connected { db: Connection::open(&path).unwrap(), path };
+        let losses = Arc::new(AtomicUsize::new(0));
+        let storage = Rdb::new("the database".into(), Losing { db, losses: losses.clone() });
+        let lose = || losses.store(2, Ordering::Relaxed);
+        lose();
+        let study = storage.create_study("s", &[Direction::Minimize]).unwrap().id;
+        let waiting = FrozenTrial::new(0, 0, TrialState::Waiting);
+        let ids = [0, 1].map(|number| {
+            lose();
+            let trial = storage.create_trial(study, &waiting, usize::MAX).unwrap();
+            assert_eq!(trial.number, number);
+            trial.id
+        });
+        let states = || {
+            let mut snapshot = Snapshot::default();
+            storage.sync(study, &mut snapshot).unwrap();
+            snapshot.trials().iter().map(|trial| (trial.id, trial.state)).collect::<Vec<_>>()
+        };
+        assert_eq!(states(), ids.map(|id| (id, TrialState::Waiting)));
+        lose();
+        assert!(storage.claim(ids[0]).unwrap());
+        lose();
+        assert!(!storage.claim(ids[0]).unwrap());
+        lose();
+        storage.update(ids[0], &Change::SystemAttr { key: HEARTBEAT, value: &Value::Null }).unwrap();
+        lose();
+        assert!(storage.take_over(ids[0], Duration::ZERO, "another").unwrap());
+        let told = Change::State { state: TrialState::Complete, values: &[0.5], at: now() };
+        lose();
+        storage.update(ids[0], &told).unwrap();
+        assert!(matches!(storage.update(ids[0], &told), Err(Error::Finished { .. })));
+        assert_eq!(states(), [(ids[0], TrialState::Complete), (ids[1], TrialState::Waiting)]);
+    }
+}

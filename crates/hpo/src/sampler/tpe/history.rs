@@ -122,7 +122,7 @@ pub(super) struct Columns {
     /// The weight of each good one.
     pub(super) good_weights: Vec<f64>,
     pub(super) bad: Vec<Vec<f64>>,
-    /// The indices of the bad observations of a single parameter, ascending by value, where that is known.
+    /// The indices of the bad observations of a single parameter, ascending by value. Those of running trials are not among them.
     pub(super) bad_order: Option<Vec<usize>>,
 }
 
@@ -204,7 +204,6 @@ impl History {
         let mut columns = Columns { good: empty(), good_weights: Vec::new(), bad: empty(), bad_order: None };
         let mut bad_places = vec![usize::MAX; self.looked_at];
         let mut row = vec![0.0; space.len()];
-        let any_running = !running.is_empty();
         let mut running = running.iter().peekable();
         for &(number, _) in &self.usable {
             while let Some(trial) = running.next_if(|t| t.number < number) {
@@ -227,7 +226,7 @@ impl History {
         for trial in running {
             columns.push_running(trial, space);
         }
-        if let ([(name, _)], false) = (space, any_running) {
+        if let [(name, _)] = space {
             let sorted = self.values.get(*name).map(|observed| &observed.sorted[..]).unwrap_or_default();
             let places = sorted.iter().map(|&(_, number)| bad_places[number]);
             columns.bad_order = Some(places.filter(|&place| place != usize::MAX).collect());

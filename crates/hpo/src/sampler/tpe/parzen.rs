@@ -60,8 +60,8 @@ impl Mixture {
     /// The estimator of a space from the observations of each of its parameters, in internal form, or the logarithm of
     /// that where the range is logarithmic.
     ///
-    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them. `weights` are
-    /// those of the observations, where they are not the shape's.
+    /// `sorted` has the indices of a single parameter's observations, ascending by value, where the caller knows them; if some are
+    /// missing, it is not used. `weights` are those of the observations, where they are not the shape's.
     pub(super) fn new(
         space: &[&Distribution],
         observations: &[Vec<f64>],
@@ -276,8 +276,8 @@ fn numeric(range: Range, seen: &[f64], n_dims: usize, sorted: Option<&[usize]>, 
     Kernels::Numeric { mu, sigma, range, order }
 }
 
-/// The order of `mu` from that of all but its last. `None` where that is not known, or where NumPy's order of ties is
-/// another.
+/// The order of `mu` from that of all but its last. `None` where that is not known of them all, or where NumPy's order of ties
+/// is another.
 fn with_last(sorted: Option<&[usize]>, mu: &[f64]) -> Option<Vec<usize>> {
     let last = mu.len().checked_sub(1)?;
     let sorted = sorted.filter(|sorted| sorted.len() == last && mu.len() > NETWORK)?;
