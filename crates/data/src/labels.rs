@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(several.counts(3), [1, 0, 2]);
         assert_eq!(several.dense(3), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
         assert!(several.classes().is_empty());
+        assert!(!several.is_empty() && Labels::MultiLabel(Vec::new()).is_empty());
         let numbers = Labels::Value(vec![2.5, -1.0]);
         assert_eq!((numbers.counts(1), numbers.dense(1)), (vec![2], vec![2.5, -1.0]));
     }

@@ -52,3 +52,17 @@ pub(super) fn check_lost(lost: usize, total: usize, parts: &str, is_cut: bool) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_pixels_on_both_sides_and_no_more_than_the_limit() {
+        for (width, height) in [(0, 0), (0, 5), (5, 0)] {
+            assert!(matches!(check_pixels(width, height, 100), Err(Failure::Undecodable(_))));
+        }
+        assert!(check_pixels(20, 5, 100).is_ok());
+        assert!(matches!(check_pixels(101, 1, 100), Err(Failure::TooManyPixels(101, 1))));
+    }
+}

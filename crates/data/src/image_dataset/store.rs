@@ -127,3 +127,27 @@ impl Source for Again {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_are_not_kept_are_made_again() {
+        let make = |i: usize| vec![10 * i as u8; 6];
+        let mut store = PixelStore { size: (2, 3, 1), n: 3, checksums: Vec::new(), kept: Kept::Nothing };
+        (0..3).for_each(|i| store.push(&make(i)));
+        let labels = Labels::Class(vec![0; 3]);
+        let images = store.finish(labels, vec!["any".to_owned()], move |i| Ok(make(i))).unwrap();
+        for i in 0..3 {
+            assert_eq!(*images.image(i).unwrap(), make(i));
+        }
+    }
+
+    #[test]
+    fn images_have_pixels_on_both_sides() {
+        for size in [(0, 3, 1), (3, 0, 1), (3, 3, 0)] {
+            assert!(matches!(PixelStore::begin(4, size, None), Err(Error::Invalid { .. })), "{size:?}");
+        }
+    }
+}

@@ -336,3 +336,26 @@ impl<'a> Counts<'a> {
         self.cost_of_classes(0..self.n_groups.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_costs_in_a_part_what_the_statistic_grows_by() {
+        let labels = Labels::Class(vec![0, 0, 0, 1, 1, 1, 1, 0]);
+        let groups = Groups::single(8);
+        let dealing =
+            Dealing { labels: &labels, groups: &groups, shares: &[0.7, 0.3], training_first: true, seed: 1 };
+        let mut counts = Counts::new(&dealing.units(), &dealing);
+        counts.add(&[(0, 1)], 0);
+        counts.add(&[(1, 2)], 1);
+        for (unit, part) in [(&[(0, 2), (1, 1)][..], 0), (&[(1, 2)], 1), (&[(0, 1)], 1)] {
+            let (before, grows) = (counts.cost_of(unit).statistic, counts.statistic_with(unit, part));
+            counts.add(unit, part);
+            let after = counts.cost_of(unit).statistic;
+            assert!((after - before - grows).abs() < 1e-12, "{before} and {grows}, but {after}");
+            counts.remove(unit, part);
+        }
+    }
+}

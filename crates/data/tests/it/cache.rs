@@ -129,6 +129,17 @@ fn a_damaged_cache_is_made_anew() {
 }
 
 #[test]
+fn a_cache_without_its_folder_or_a_file_is_empty_there() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = CacheFolder::new(root.path().join("cache"));
+    assert_eq!(cache.files().unwrap(), []);
+    assert!(cache.map("a.images").unwrap().is_none());
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(CacheFolder::new(&file).files().is_err() && CacheFolder::new(&file).map("a.images").is_err());
+}
+
+#[test]
 fn runs_at_the_same_time_share_a_cache() {
     let root = images();
     let cache = root.path().join(".cache");

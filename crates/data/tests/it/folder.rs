@@ -210,6 +210,12 @@ fn an_empty_folder_and_a_missing_one_are_refused() {
     {
         assert!(matches!(&error, Error::NoClasses { path, .. } if path == root.path()), "{error}");
     }
+    for (class, words) in [("a", "1 folder without images, "), ("b", "2 folders without images, ")] {
+        fs::create_dir(root.path().join(class)).unwrap();
+        fs::write(root.path().join("notes.txt"), "").unwrap();
+        let error = ImageFolder::scan(root.path()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
     let missing = root.path().join("missing");
     let error = DatasetFolder::scan(&missing).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if *path == missing), "{error}");

@@ -201,6 +201,35 @@ fn what_viewers_repair_is_read_and_said() {
 }
 
 #[test]
+fn segments_between_restarts_are_missing_one_by_one() {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+    let pixels: Vec<u8> = (0..400 * 300 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let encoder = Encoder::new(&pixels, 400, 300, PixelFormat::Rgb).subsampling(Subsampling::S420);
+    // 19 rows of 25 blocks.
+    let rows = encoder.restart_rows(1).encode().unwrap();
+    for (keep, about) in [(50, 237), (80, 95)] {
+        let error = decode(&rows[..rows.len() * keep / 100], Reading::viewer()).unwrap_err().to_string();
+        let words: Vec<&str> = error.split(' ').collect();
+        let of = words.iter().position(|word| *word == "of").unwrap();
+        assert_eq!(words[of + 1], "475", "{error}");
+        let missing: usize = words[of - 1].parse().unwrap();
+        assert!(missing.abs_diff(about) <= 40, "{error}");
+    }
+    let note = viewed(&rows[..rows.len() * 95 / 100]).note.unwrap();
+    assert!(note.ends_with("of 475 blocks are missing"), "{note}");
+}
+
+#[test]
+fn an_interval_of_0_is_no_restart() {
+    let whole = large_jpeg(400, 300);
+    let said = [&whole[..2], &[0xff, 0xdd, 0, 4, 0, 0], &whole[2..]].concat();
+    assert_eq!(viewed(&said).pixels, viewed(&whole).pixels);
+    let (cut, said) = (&whole[..whole.len() * 95 / 100], &said[..6 + whole.len() * 95 / 100]);
+    assert!(viewed(cut).note.unwrap().ends_with("blocks are missing"));
+    assert_eq!(viewed(said), viewed(cut));
+}
+
+#[test]
 fn a_bad_code_in_a_jpeg_is_read_and_said() {
     let whole = large_jpeg(400, 300);
     let mut repaired = 0;
@@ -290,6 +319,38 @@ fn tiff_files_that_are_not_read_say_why() {
     }
 }
 
+#[test]
+fn planes_of_a_tiff_file_that_are_stored_one_after_the_other_are_read() {
+    let (width, height) = (3u16, 2u16);
+    let pixels: Vec<u8> = (0..18).map(|i| 10 * i + 3).collect();
+    // Entries of numbers, 16 or 32 bits wide, behind a header of eight bytes; what does not fit follows them.
+    let mut file = b"II*\0\x08\0\0\0".to_vec();
+    let end = 8 + 2 + 10 * 12 + 4;
+    let entries: [(u16, u16, u32, u32); 10] = [
+        (256, 3, 1, width.into()),
+        (257, 3, 1, height.into()),
+        (258, 3, 3, end),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 3, end + 6),
+        (277, 3, 1, 3),
+        (278, 3, 1, height.into()),
+        (279, 4, 3, end + 18),
+        (284, 3, 1, 2),
+    ];
+    file.extend(10u16.to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        file.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        file.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    file.extend([0; 4]);
+    file.extend([8u16; 3].map(u16::to_le_bytes).concat());
+    file.extend([0u32, 6, 12].map(|plane| (end + 30 + plane).to_le_bytes()).concat());
+    file.extend([6u32; 3].map(u32::to_le_bytes).concat());
+    file.extend((0..18).map(|i| pixels[i % 6 * 3 + i / 6]));
+    assert_eq!(viewed(&file).pixels, pixels);
+}
+
 /// A JPEG of smooth color.
 fn large_jpeg(width: usize, height: usize) -> Vec<u8> {
     use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
@@ -328,6 +389,23 @@ fn a_panorama_is_decoded_at_a_part_of_its_sides() {
     let error = decode_bytes(Path::new("panorama"), &file, &large).unwrap_err();
     assert!(matches!(error, Error::TooManyPixels { width: 16_000, height: 3_200, .. }), "{error}");
     assert!(error.to_string().contains("--max-pixels"), "{error}");
+}
+
+/// All coefficients of a progressive photo are held, however few pixels are made of them.
+#[test]
+fn a_progressive_photo_may_have_four_times_the_limit() {
+    use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress_progressive};
+    let pixels: Vec<u8> = (0..800 * 800).map(|i| (i * 7 % 251) as u8).collect();
+    let progressive =
+        compress_progressive(&pixels, 800, 800, PixelFormat::Grayscale, 80, Subsampling::S444).unwrap();
+    let read = |file: &[u8], max_pixels| {
+        let reading = Reading { max_pixels, ..Reading::viewer() };
+        let settings = DecodeSettings { reading, ..settings(64, 64, ColorMode::Gray) };
+        decode_bytes(Path::new("photo"), file, &settings)
+    };
+    assert!(read(&progressive, 160_000).is_ok());
+    assert!(matches!(read(&progressive, 159_999), Err(Error::TooManyPixels { .. })));
+    assert!(read(&large_jpeg(800, 800), 159_999).is_ok());
 }
 
 /// A palette of four bytes breaks the PNG library, a frame smaller than its data the WebP library.

@@ -11,7 +11,6 @@ use crate::raster::Raster;
 /// One component as it is stored, without the padding of its last blocks.
 struct Plane {
     width: usize,
-    height: usize,
     rows: Vec<Vec<u8>>,
 }
 
@@ -42,7 +41,7 @@ pub(super) fn read(bytes: &[u8], lenient: bool) -> Result<Raster, Failure> {
             return Err(Failure::Undecodable("the components have sizes that don't fit together".to_owned()));
         }
         let rows = data.chunks_exact(stride).take(rows).map(|row| row[..w].to_vec()).collect();
-        let plane = Plane { width: w, height: (height * v).div_ceil(down), rows };
+        let plane = Plane { width: w, rows };
         full.push(plane.enlarged(across / h, down / v));
     }
     let [c, m, y, k] = &full[..] else {
@@ -97,8 +96,8 @@ impl Plane {
 
     /// Two rows for each, made from it and the one above, then from it and the one below; at the edges from itself.
     fn row_pairs(&self, make: impl Fn(usize, usize, bool) -> Vec<u8>) -> Vec<Vec<u8>> {
-        let last = self.height - 1;
-        (0..self.height)
+        let last = self.rows.len() - 1;
+        (0..=last)
             .flat_map(|row| [make(row, row.saturating_sub(1), false), make(row, (row + 1).min(last), true)])
             .collect()
     }
