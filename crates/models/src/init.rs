@@ -205,6 +205,18 @@ mod tests {
     }
 
     #[test]
+    fn kaiming_and_lecun_go_by_the_fans_of_a_layer() {
+        let deviation = |shape: &[usize], groups| match Init::Kaiming.grouped_weight(shape, groups) {
+            Distribution::Randn { mean: 0.0, stdev } => stdev,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(deviation(&[16, 4, 3, 3], 2), (4.0f64 / (16.0 * 9.0)).sqrt());
+        assert_eq!(deviation(&[16, 4], 1), 0.01);
+        let Distribution::Uniform { lo, up } = Init::LeCun.weight(&[16, 3, 5, 5]) else { panic!("uniform") };
+        assert_eq!((lo, up), (-2.4 / 75.0, 2.4 / 75.0));
+    }
+
+    #[test]
     fn fans_of_a_convolution_count_the_kernel() {
         assert_eq!(fans(&[16, 3, 5, 7]), (3.0 * 35.0, 16.0 * 35.0));
         let Distribution::Uniform { up, .. } = Init::PyTorch.bias(&[16, 3, 5, 7], 0.0) else {

@@ -1,6 +1,7 @@
 //! The networks against the tables that the lecture prints, and what happens to what doesn't fit.
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
+use firstsight_models::graph::Op;
 use firstsight_models::networks::{
     ALEXNET, AlexNetConfig, CONVNEXTS, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, LENET5, LOGISTIC,
     LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2Config, RESNET_SMALL, SMALL_CNN, SWINS,
@@ -9,8 +10,10 @@ use firstsight_models::networks::{
 };
 use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
-    Error, Framework, ImageClassifier, Init, InputShape, ModelInfo, Network as _, Params, Summary, registry,
+    Error, Framework, ImageClassifier, Init, InputShape, Linear, ModelInfo, Network as _, Params, Summary,
+    registry,
 };
+use firstsight_ops::Activation;
 
 const LECTURE_RGB: InputShape = InputShape::Map { channels: 3, height: 80, width: 60 };
 const LECTURE: InputShape = InputShape::Map { channels: 1, height: 80, width: 60 };
@@ -247,6 +250,63 @@ fn every_variable_is_in_one_block() {
             assert_eq!(holding.len(), 1, "{config:?}: {name} is in {holding:?}");
         }
     }
+}
+
+#[test]
+fn a_dense_layer_has_as_many_inputs_and_outputs_as_it_was_made_for() {
+    let params = Params::zeros(&Device::Cpu);
+    let layer = Linear::new(5, 3, Activation::Identity, Init::Keras, &params.builder()).unwrap();
+    assert_eq!((layer.n_in(), layer.n_out(), layer.n_params()), (5, 3, 18));
+}
+
+#[test]
+fn the_graph_has_the_activations_of_the_layers() {
+    let trace = network(&SMALL_CNN, 1).0.trace();
+    let activated: Vec<&str> = trace
+        .nodes()
+        .iter()
+        .filter(|node| matches!(node.op, Op::Activation(Activation::Relu)))
+        .map(|node| node.name.as_str())
+        .collect();
+    assert_eq!(activated, ["conv1.act", "conv2.act", "conv3.act", "dense_1.act"]);
+}
+
+#[test]
+fn shortcuts_change_where_the_maps_do() {
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let trace = build(&Variant::SmallResNet(SmallResNetConfig::of(2)), input, 1).0.trace();
+    let padded: Vec<(usize, usize)> = trace
+        .nodes()
+        .iter()
+        .filter_map(|node| match node.op {
+            Op::PadChannels { before, after } => Some((before, after)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(padded, [(8, 8), (16, 16)]);
+    assert_eq!(trace.nodes().iter().filter(|node| node.name.ends_with(".shortcut")).count(), 2);
+}
+
+#[test]
+fn windows_have_as_many_places_in_the_graph_as_tokens_were_taken_to() {
+    let config = SwinConfig { width: 12, depths: [2; 4], ..SwinConfig::of(SwinSize::Tiny) };
+    let input = InputShape::Map { channels: 3, height: 100, width: 100 };
+    let trace = build(&Variant::Swin(config), input, 1).0.trace();
+    let (mut taken, mut n_blocks) = (0, 0);
+    for node in trace.nodes() {
+        match &node.op {
+            Op::ToWindows { tokens, .. } => taken = tokens.elem_count(),
+            Op::FromWindows { n_places, .. } => {
+                assert_eq!(*n_places, taken, "{}", node.name);
+                n_blocks += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(n_blocks, 8);
+    let merged = trace.entries().iter().filter(|entry| entry.name.ends_with(".downsample.merge"));
+    let shapes: Vec<Vec<usize>> = merged.map(|entry| entry.output.channels_last()).collect();
+    assert_eq!(shapes, [[13, 13, 48], [7, 7, 96], [4, 4, 192]]);
 }
 
 #[test]

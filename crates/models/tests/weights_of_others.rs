@@ -266,38 +266,37 @@ fn position_embeddings_for_another_size_are_resized() {
     let path = folder.path().join("w.safetensors");
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/positions.json");
     let goldens: Value = serde_json::from_str(&std::fs::read_to_string(goldens).unwrap()).unwrap();
+    let build = |width, registers, size: (usize, usize)| {
+        let params = Params::zeros(&Device::Cpu);
+        let config = VitConfig { width, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, registers) };
+        let network = Vit::new(&config, size, Init::Transformer, &params.builder()).unwrap();
+        let input = InputShape::Map { channels: 3, height: size.0, width: size.1 };
+        let (info, init) = (&DINOS_V2[0], Init::Transformer);
+        ImageClassifier::from_network(info, network, (info.head)(3), input, init, &params).unwrap()
+    };
     for golden in goldens["cases"].as_array().unwrap() {
         let [registers, from, height, width] =
             ["registers", "from", "height", "width"].map(|key| golden[key].as_u64().unwrap() as usize);
-        let build = |size| {
-            let params = Params::zeros(&Device::Cpu);
-            let config =
-                VitConfig { width: 12, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, registers) };
-            let network = Vit::new(&config, size, Init::Transformer, &params.builder()).unwrap();
-            let input = InputShape::Map { channels: 3, height: size.0, width: size.1 };
-            let (info, init) = (&DINOS_V2[0], Init::Transformer);
-            ImageClassifier::from_network(info, network, (info.head)(3), input, init, &params).unwrap()
-        };
-        let there = build((14 * from, 14 * from));
+        let there = build(12, registers, (14 * from, 14 * from));
         let var = there.params().get("pos_embed").unwrap();
         var.set(&value("pos_embed", var.dims(), number("pos_embed"), 3.0, DType::F32)).unwrap();
         there.save(&path).unwrap();
-        let here = build((14 * height, 14 * width));
+        let here = build(12, registers, (14 * height, 14 * width));
         here.load(&path).unwrap();
         let mut worst = Worst::default();
         worst.see("pos_embed", here.params().get("pos_embed").unwrap().as_tensor(), &golden["pos_embed"]);
         worst.check(&format!("{from}x{from} to {height}x{width}"), 1e-6);
     }
-    // Embeddings of another width are no other size's.
-    let params = Params::zeros(&Device::Cpu);
-    let config = VitConfig { width: 24, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, 0) };
-    let network = Vit::new(&config, (28, 28), Init::Transformer, &params.builder()).unwrap();
-    let input = InputShape::Map { channels: 3, height: 28, width: 28 };
-    let info = &DINOS_V2[0];
-    let network =
-        ImageClassifier::from_network(info, network, (info.head)(3), input, info.init, &params).unwrap();
-    let said = network.load(&path).unwrap_err().to_string();
-    assert!(said.contains("of another shape"), "{said}");
+    // Embeddings of another width are no other size's, nor are other tokens.
+    let refused = |network: &ImageClassifier| {
+        let said = network.load(&path).unwrap_err().to_string();
+        assert!(said.contains("of another shape"), "{said}");
+    };
+    refused(&build(24, 0, (28, 28)));
+    for registers in [4, 5] {
+        build(12, registers, (28, 28)).save(&path).unwrap();
+        refused(&build(12, 2, (28, 28)));
+    }
 }
 
 #[test]
@@ -442,7 +441,7 @@ fn other_formats_are_called_by_their_names_with_the_way_out() {
     let mut legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec();
     legacy.extend([0; 100]);
     let tar = [vec![b'a'; 257], b"ustar\x0000".to_vec(), vec![0; 300]].concat();
-    let cases: [(&str, Vec<u8>, &[&str]); 20] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 24] = [
         ("model.safetensors", lfs.into(), &["Git LFS pointer", "git lfs pull"]),
         ("page.safetensors", "\n<!DOCTYPE html><html>404".into(), &["a web page", "/resolve/"]),
         ("login.safetensors", "\u{feff}<HTML><head>".into(), &["a web page"]),
@@ -467,6 +466,10 @@ fn other_formats_are_called_by_their_names_with_the_way_out() {
         ("model.tflite", b"\x1c\0\0\0TFL3\0\0\0\0".to_vec(), &["TensorFlow Lite"]),
         ("model.gguf", b"GGUF\x03\0\0\0\0\0\0\0".to_vec(), &["GGUF"]),
         ("model.safetensors.zst", b"\x28\xb5\x2f\xfd\0\0\0\0\0\0".to_vec(), &["zstd"]),
+        ("model.safetensors.xz", b"\xfd7zXZ\0\0\x04\xe6\xd6".to_vec(), &["xz", "unxz"]),
+        ("model.safetensors.bz2", b"BZh91AY&SY\0".to_vec(), &["bzip2", "bunzip2"]),
+        ("model.7z", b"7z\xbc\xaf\x27\x1c\0\x04\0\0".to_vec(), &["7-Zip", "7z x"]),
+        ("model.rar", b"Rar!\x1a\x07\0\xcf\x90\x73".to_vec(), &["RAR", "unrar x"]),
     ];
     for (name, bytes, words) in cases {
         let path: PathBuf = folder.path().join(name);

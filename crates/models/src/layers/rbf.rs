@@ -112,4 +112,11 @@ mod tests {
             assert!((found - expected).abs() < 1e-3, "{found} against {expected}");
         }
     }
+
+    #[test]
+    fn codes_of_many_classes_are_the_last_bits_of_splitmix64() {
+        // Its first outputs from the state 0 end with f, 4, f, c, b and a.
+        let codes = Rbf::new(11, &Device::Cpu).unwrap().codes().to_vec2::<f32>().unwrap();
+        assert_eq!(codes[0][..6], [1.0, -1.0, 1.0, -1.0, 1.0, -1.0]);
+    }
 }

@@ -58,11 +58,29 @@ pub(super) fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
+    struct Example;
+
+    impl fmt::Display for Example {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let rows = [["conv", "(3, 4)", "1,024"], ["é", "()", "7"]].map(|row| row.map(str::to_owned));
+            super::table(f, ["name", "shape", "n"], rows.into_iter(), 2)
+        }
+    }
+
     #[test]
     fn thousands_are_grouped_from_the_right() {
         assert_eq!(
             ["0", "999", "1,000", "22,855,952"],
             [0, 999, 1000, 22_855_952].map(super::thousands).as_slice()
         );
+    }
+
+    #[test]
+    fn columns_of_words_are_aligned_to_the_left_and_numbers_to_the_right() {
+        let lines =
+            ["name  shape       n", "───────────────────", "conv  (3, 4)  1,024", "é     ()          7", ""];
+        assert_eq!(Example.to_string(), lines.map(|line| format!("{line}\n")).concat());
     }
 }
