@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_data::InputSpec;
-use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer, Padding2d};
+use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvBlock, ConvLayer, Padding2d};
 
 use super::photo::imagenet;
 use crate::info::Build;
@@ -427,11 +427,17 @@ impl Conv {
     }
 
     fn forward(&self, xs: &Tensor, activation: Activation) -> CandleResult<Tensor> {
+        self.forward_activated(Activation::Identity, xs, activation)
+    }
+
+    /// The layer on f(`xs`), and an activation of its output.
+    fn forward_activated(&self, f: Activation, xs: &Tensor, activation: Activation) -> CandleResult<Tensor> {
         let weight = match *self.weight.dims() {
             [n_out, n_in] => self.weight.reshape((n_out, n_in, 1, 1))?,
             _ => self.weight.clone(),
         };
-        ConvLayer::new(&weight, self.config()).bias(&self.bias).activation(activation).forward(xs)
+        let layer = ConvLayer::new(&weight, self.config()).bias(&self.bias).activation(activation);
+        ConvBlock::new(layer).pre_activation(f).forward(xs)
     }
 
     fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
@@ -467,11 +473,20 @@ impl Block {
 
     fn forward(&self, xs: &Tensor, train: bool) -> CandleResult<Tensor> {
         let ys = self.norm.forward_maps(&self.depthwise.forward(xs, Activation::Identity)?)?;
-        let mut ys = self.widen.forward(&ys, Activation::Gelu)?;
-        if let Some(norm) = &self.response_norm {
-            ys = norm.forward(&ys)?;
-        }
-        ys = self.narrow.forward(&ys, Activation::Identity)?;
+        let mut ys = match &self.response_norm {
+            // For the backward pass the wide map is kept once.
+            None if train => {
+                let wide = self.widen.forward(&ys, Activation::Identity)?;
+                self.narrow.forward_activated(Activation::Gelu, &wide, Activation::Identity)?
+            }
+            norm => {
+                let mut wide = self.widen.forward(&ys, Activation::Gelu)?;
+                if let Some(norm) = norm {
+                    wide = norm.forward(&wide)?;
+                }
+                self.narrow.forward(&wide, Activation::Identity)?
+            }
+        };
         if let Some(scale) = &self.scale {
             ys = scale.forward_maps(&ys)?;
         }
