@@ -122,7 +122,7 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
     }
     if result.refit.is_some() {
         section.text(
-            "At last the same layer was trained once more, on the validation images too. The figures of training and validation \
+            "At last the same layer was trained once more, on the validation images too (refit). The figures of training and validation \
              images are those of before.",
         );
     }
@@ -169,12 +169,16 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
 }
 
 fn figures<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Section, model: &str) {
+    let (train, val) = match result.refit {
+        Some(_) => ("training, before the refit", "validation, before the refit"),
+        None => ("training", "validation"),
+    };
     let mut rows: Vec<(&str, &Metrics)> =
-        result.train.iter().map(|train| ("training", train.metrics())).collect();
+        result.train.iter().map(|of_train| (train, of_train.metrics())).collect();
     if result.kept != Kept::Head {
         rows.push(("validation, last layer alone", &result.head_val));
     }
-    rows.push(("validation", result.val.metrics()));
+    rows.push((val, result.val.metrics()));
     rows.extend(result.test.iter().map(|test| ("test", test.metrics())));
     E::table(section, &rows, model);
 }
