@@ -305,6 +305,13 @@ mod tests {
     }
 
     #[test]
+    fn a_gain_within_two_standard_errors_shows_nothing() {
+        // 1.16 and 0.98 times two standard errors.
+        assert!(sure(20, 0.59, 9).temperature().is_some());
+        assert_eq!(sure(20, 0.6, 9).temperature(), None);
+    }
+
+    #[test]
     fn a_few_noisy_examples_leave_the_temperature_unset() {
         for n in [12, 16, 20, 24] {
             for right in [5, 7, 8, 9] {

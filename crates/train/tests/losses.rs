@@ -4,7 +4,7 @@
 #![allow(clippy::excessive_precision)]
 
 use candle_core::{DType, Device, Tensor, Var};
-use firstsight_train::{BinaryCrossEntropy, CrossEntropy, Loss, Poisson};
+use firstsight_train::{BinaryCrossEntropy, CrossEntropy, Loss, Poisson, WeightedCrossEntropy};
 
 fn check(loss: &dyn Loss, outputs: &[&[f32]], labels: &[f32], expected: f64, gradients: &[f32]) {
     let rows = outputs.len();
@@ -86,6 +86,12 @@ fn poisson_equals_keras() {
         0.9679632186889648,
         &[0.25, -0.138888896, 0.0357142836, -312.21875],
     );
+}
+
+#[test]
+fn balanced_weights_are_scikit_learns() {
+    let loss = WeightedCrossEntropy::balanced(&[0, 0, 0, 1, 3, 3], 4);
+    assert_eq!(loss.weights, [6.0 / 12.0, 6.0 / 4.0, 0.0, 6.0 / 8.0]);
 }
 
 #[test]
