@@ -204,3 +204,15 @@ fn in_run<'a>(differences: impl IntoIterator<Item = &'a Difference>, run: &RunFo
     };
     differences.into_iter().map(words).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::class_names;
+
+    #[test]
+    fn of_more_than_twelve_classes_the_first_and_the_last_are_named() {
+        let names: Vec<String> = (0..13).map(|i| format!("c{i}")).collect();
+        assert_eq!(class_names(&names), "13 from c0 to c12");
+        assert_eq!(class_names(&names[..12]), names[..12].join(", "));
+    }
+}

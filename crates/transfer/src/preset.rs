@@ -138,3 +138,28 @@ impl Cost {
         forward * (self.forward as f64 + self.trained as f64 * (1.0 + 2.0 * self.unfrozen))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_read_by_their_names() {
+        for preset in Preset::ALL {
+            assert_eq!(preset.name().parse::<Preset>().unwrap().name(), preset.name());
+        }
+        assert_eq!("fast".parse::<Preset>().unwrap_err(), "'fast' is none of quick, standard, thorough");
+    }
+
+    #[test]
+    fn a_recipe_costs_its_passes_through_the_network() {
+        let names = ["stem", "blocks.0", "blocks.1", "classifier"];
+        let blocks = names.map(|name| Block { name: name.to_owned(), prefixes: Vec::new() });
+        let cost = |preset: Preset| preset.recipe(&blocks, 1).cost(&blocks, 100, 10, 20);
+        assert_eq!(cost(Preset::Quick), Cost { forward: 230, trained: 0, unfrozen: 0.0 });
+        // Six epochs over the upper two of four blocks.
+        let standard = cost(Preset::Standard);
+        assert_eq!(standard, Cost { forward: 350, trained: 600, unfrozen: 0.5 });
+        assert_eq!(standard.seconds(0.1), 155.0);
+    }
+}

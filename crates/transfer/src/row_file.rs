@@ -240,3 +240,18 @@ impl Kept<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::as_text;
+
+    #[test]
+    fn formulas_become_text_and_numbers_stay() {
+        for cell in ["-1.5", "+3e2", "plain", "", "a=b"] {
+            assert_eq!(as_text(cell.as_bytes()), cell.as_bytes());
+        }
+        for cell in ["=1+1", "-a", "+", "@sum", "\tx"] {
+            assert_eq!(as_text(cell.as_bytes()), format!("'{cell}").as_bytes());
+        }
+    }
+}

@@ -349,3 +349,15 @@ impl InterruptFlag {
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; {0}")]
 pub struct Interrupted(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::InterruptFlag;
+
+    #[test]
+    fn a_request_to_stop_is_seen_and_heeded_where_work_watches_it() {
+        let flag = InterruptFlag::default();
+        assert!(!flag.is_raised() && !flag.raise() && flag.is_raised());
+        assert!(flag.with_graceful_interrupt(|_| flag.raise()));
+    }
+}

@@ -117,6 +117,17 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_margin_is_the_largest_difference() {
+        let mut probabilities = [[0.9, 0.05, 0.05]; 4].concat();
+        probabilities.extend([[0.1, 0.85, 0.05]; 4].concat());
+        // The first is one of class 1. The second is twenty times as likely of class 1 as of its own, and little of either.
+        probabilities.extend([0.1, 0.9, 0.0, 0.01, 0.2, 0.79]);
+        let found = confident_learning(&probabilities, &[0, 0, 0, 0, 1, 1, 1, 1, 0, 0], 3);
+        let indices: Vec<usize> = found.issues.iter().map(|issue| issue.index).collect();
+        assert_eq!(indices, [8]);
+    }
+
+    #[test]
     fn swapped_labels_are_found_the_surest_first() {
         // 40 examples of 4 classes, told apart with 0.7 to 0.97; five are labeled as the next class.
         let (mut probabilities, mut labels) = (Vec::new(), Vec::new());

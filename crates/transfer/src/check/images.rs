@@ -280,3 +280,25 @@ fn odd_size(facts: ImageFacts, median: u64) -> Option<String> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_odd_from_twentyfold_or_a_sixth_on() {
+        let odd = |width, height, median| {
+            let [width, height] = [width, height].map(u32::to_be_bytes);
+            let header =
+                [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &width, &height, &[8, 0, 0, 0, 0, 0, 0, 0, 0]];
+            odd_size(ImageFacts::read(&header.concat()).unwrap(), median)
+        };
+        for (median, is_odd) in
+            [(499, true), (500, false), (10_000, false), (200_000, false), (200_001, true)]
+        {
+            assert_eq!(odd(100, 100, median).is_some(), is_odd, "{median}");
+        }
+        assert_eq!(odd(59, 10, 590), None);
+        assert_eq!(odd(10, 60, 600).unwrap(), "10×60: much longer than wide");
+    }
+}

@@ -327,6 +327,28 @@ mod tests {
     }
 
     #[test]
+    fn rare_values_are_taken_together() {
+        // The value i is that of 20 − i images, by turns of either class.
+        let valued =
+            || (0..15u8).flat_map(|i| (0..20 - usize::from(i)).map(move |n| (n % 2, Value::Number(i))));
+        let table = table("number", valued, 2).unwrap();
+        assert_eq!(table.values.len(), VALUES);
+        assert_eq!((&*table.values[0], &*table.values[10], &*table.values[11]), ("0", "10", "other"));
+        assert_eq!(table.counts.iter().map(|counts| counts[11]).sum::<usize>(), 9 + 8 + 7 + 6);
+    }
+
+    #[test]
+    fn a_value_of_one_class_alone_is_told_where_five_images_have_it() {
+        let classes = ["a", "b"].map(str::to_owned);
+        for (count, told) in [(4, 0), (5, 1), (6, 1)] {
+            let values = ["PNG", "JPEG"].map(str::to_owned).to_vec();
+            let counts = vec![vec![count, 1], vec![0, 40]];
+            let table = LeakTable { property: "format", values, counts, strength: 1.0 };
+            assert_eq!(exclusive(&PROPERTIES[0], &table, &classes).len(), told, "{count}");
+        }
+    }
+
+    #[test]
     fn the_chance_is_that_of_drawing_without_putting_back() {
         assert!((chance(2, 5, 10) - 5.0 / 10.0 * 4.0 / 9.0).abs() < 1e-12);
         assert_eq!((chance(0, 5, 10), chance(6, 5, 10), chance(10, 10, 10)), (1.0, 0.0, 1.0));

@@ -60,3 +60,18 @@ pub(super) fn far_out(distances: &[f64]) -> Vec<usize> {
     far.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]));
     far
 }
+
+#[cfg(test)]
+mod tests {
+    use super::far_out;
+
+    #[test]
+    fn far_out_is_three_times_the_quartiles_distance_beyond_the_third() {
+        // The quartiles of all 43 are 10 and 32.
+        let near = (0..40).map(f64::from);
+        let distances: Vec<f64> = near.clone().chain([97.9, 98.1, 200.0]).collect();
+        assert_eq!(far_out(&distances), [42, 41]);
+        assert_eq!(far_out(&distances[14..]), [0; 0], "too few");
+        assert_eq!(far_out(&near.collect::<Vec<_>>()), [0; 0]);
+    }
+}

@@ -196,3 +196,17 @@ impl HubError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HubError;
+
+    #[test]
+    fn what_may_succeed_later_is_told_from_what_will_not() {
+        let status = |status| HubError::Status { url: "hub".to_owned(), status, message: String::new() };
+        let unreachable = HubError::Unreachable { url: "hub".to_owned(), reason: "no route".to_owned() };
+        assert!(unreachable.is_transient() && status(500).is_transient());
+        let token = HubError::Token { repository: "owner/name".to_owned() };
+        assert!(!token.is_transient() && !status(499).is_transient());
+    }
+}

@@ -335,3 +335,15 @@ fn percent_encoded(path: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_commit;
+
+    #[test]
+    fn a_commit_is_forty_digits_of_sixteen() {
+        let commit = "0123456789abcdefABCDEF0123456789abcdef01";
+        assert!(is_commit(commit));
+        assert!(!is_commit("cafe") && !is_commit(&commit[1..]) && !is_commit(&commit.replace('a', "g")));
+    }
+}
