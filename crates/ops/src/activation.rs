@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use crate::autograd::{apply1, route_values};
 use crate::config::Activation;
 use crate::cpu::{self, elementwise};
-use crate::reference;
+use crate::elsewhere;
 
 /// Applies an activation to each value, with the gradients that [`Activation`] documents.
 ///
@@ -25,7 +25,7 @@ use crate::reference;
 /// ```
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     if activation == Activation::Identity || !cpu::has_kernels(&[x]) {
-        return reference::activate(x, activation);
+        return elsewhere::activate(x, activation);
     }
     activation.check("activate")?;
     apply1(&x.contiguous()?, Activate(activation))

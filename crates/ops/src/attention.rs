@@ -9,8 +9,8 @@ use crate::cpu::attention::{Arguments, Attention, BiasShape, GradBuffers, Layout
 use crate::cpu::memory::buffer::zeros;
 use crate::cpu::memory::planes::Shared;
 use crate::cpu::{self, softmax as rows};
+use crate::elsewhere;
 use crate::error::Error;
-use crate::reference;
 use crate::shape::{AttentionShape, SelfAttentionShape, check_softmax};
 
 /// Softmax over the last dimension of `x` (…, K): e^x / Σ e^x.
@@ -27,7 +27,7 @@ use crate::shape::{AttentionShape, SelfAttentionShape, check_softmax};
 /// ```
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return reference::softmax(x);
+        return elsewhere::softmax(x);
     }
     let size = check_softmax(x)?;
     apply1(&x.contiguous()?, Softmax { size })
@@ -54,7 +54,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// ```
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     if !cpu::has_kernels(&[q, k, v, bias.unwrap_or(q)]) {
-        return reference::attention(q, k, v, scale, bias);
+        return elsewhere::attention(q, k, v, scale, bias);
     }
     let shape = AttentionShape::new(q, k, v, bias)?;
     let AttentionShape { heads, queries, keys, dim, out_dim, .. } = shape;
@@ -97,7 +97,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
 /// ```
 pub fn self_attention(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> Result<Tensor> {
     if !cpu::has_kernels(&[qkv, bias.unwrap_or(qkv)]) {
-        return reference::self_attention(qkv, heads, bias);
+        return elsewhere::self_attention(qkv, heads, bias);
     }
     let SelfAttentionShape { batch, tokens, dim } = SelfAttentionShape::new(qkv, heads, bias)?;
     let width = heads * dim;

@@ -158,6 +158,10 @@ impl Slot {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
         }
     }
+
+    fn take(&self) -> Option<Tensor> {
+        self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The slots of `tensors`, and their handles as one tensor (n,), or a single zero if no gradient is wanted.
@@ -180,6 +184,52 @@ pub(crate) fn handles(tensors: &[&Tensor]) -> Result<(Vec<Slot>, Tensor)> {
     Ok((slots, handles))
 }
 
+/// The handle of two arguments, a tensor (1,) on their device, and the slots of their gradients.
+#[cfg(any(test, feature = "cuda-kernels"))]
+pub(crate) fn pair_handle([a, b]: [&Tensor; 2]) -> Result<([Slot; 2], Tensor)> {
+    let slots = [a, b].map(|arg| if is_tracked(arg) { Slot(Some(Arc::default())) } else { Slot::default() });
+    let handle = apply2([a, b], PairHandle(slots.clone()))?;
+    Ok((slots, handle))
+}
+
+#[cfg(any(test, feature = "cuda-kernels"))]
+struct PairHandle([Slot; 2]);
+
+#[cfg(any(test, feature = "cuda-kernels"))]
+impl CustomOp2 for PairHandle {
+    fn name(&self) -> &'static str {
+        "handle"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+    }
+
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        use candle_core::backend::{BackendDevice as _, BackendStorage as _};
+        let shape = Shape::from(1);
+        Ok((a.device().zeros_impl(&shape, candle_core::DType::F32)?, shape))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [of_a, of_b] = &self.0;
+        let take = |slot: &Slot, arg: &Tensor| slot.take().and_then(|grad| route(arg, grad));
+        Ok((take(of_a, a), take(of_b, b)))
+    }
+}
+
 struct Handle(Arc<Mutex<Option<Tensor>>>);
 
 impl CustomOp1 for Handle {
@@ -192,7 +242,6 @@ impl CustomOp1 for Handle {
     }
 
     fn bwd(&self, arg: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        let grad = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(grad.and_then(|grad| route(arg, grad)))
+        Ok(Slot(Some(self.0.clone())).take().and_then(|grad| route(arg, grad)))
     }
 }

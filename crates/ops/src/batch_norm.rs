@@ -7,7 +7,7 @@ use crate::config::Conv2dConfig;
 use crate::conv_block::ConvLayer;
 use crate::cpu::batch_norm::Moments;
 use crate::error::{Error, checked_count, expect_shape};
-use crate::{cpu, reference};
+use crate::{cpu, elsewhere};
 
 /// The tensors of a batch normalization, each (C,), and its constants.
 ///
@@ -76,7 +76,7 @@ pub enum RunningVariance {
 /// ```
 pub fn batch_norm(x: &Tensor, norm: &BatchNorm, activation: Activation, train: bool) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, &norm.weight, &norm.bias]) {
-        return reference::batch_norm(x, norm, activation, train);
+        return elsewhere::batch_norm(x, norm, activation, train);
     }
     norm.check(x.dims())?;
     // The normalization behind a depthwise convolution by ones, which the block's kernel fuses.

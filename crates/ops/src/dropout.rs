@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use crate::elsewhere;
 use crate::error::Error;
-use crate::reference;
 
 /// Inverted dropout: each value is 0 with probability `rate` in [0, 1), else multiplied by 1 / (1 − rate).
 ///
@@ -22,7 +22,7 @@ use crate::reference;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn dropout(x: &Tensor, rate: f64, seed: u64) -> Result<Tensor> {
-    reference::dropout(x, rate, seed)
+    elsewhere::dropout(x, rate, seed)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the `index`-th output of the generator that starts at `seed`.

@@ -12,7 +12,7 @@ use crate::cpu::{self, elementwise};
 use crate::error::Error;
 use crate::linear::by_rows;
 use crate::shape::LinearShape;
-use crate::{linear, packed_weights, reference};
+use crate::{elsewhere, linear, packed_weights};
 
 const OP: &str = "feed_forward";
 
@@ -47,7 +47,7 @@ pub fn feed_forward(
     }
     let others = [Some(first.0), first.1, Some(second.0), second.1].into_iter().flatten();
     if !cpu::has_kernels(&[x]) || !others.clone().all(|tensor| cpu::has_kernels(&[tensor])) {
-        return reference::feed_forward(x, first, second, activation);
+        return elsewhere::feed_forward(x, first, second, activation);
     }
     let shape = LinearShape::new(x, first.0, first.1)?;
     if shape.batch <= gemm::MAX_ROWS {

@@ -7,7 +7,7 @@ use crate::cpu::norm::Norm;
 use crate::cpu::response_norm::ResponseNorm;
 use crate::cpu::{self, WeightedGrads};
 use crate::custom_op::{self, Backward, WeightedOp};
-use crate::reference;
+use crate::elsewhere;
 use crate::shape::NormShape;
 
 /// Layer normalization (Ba, Kiros and Hinton 2016) over the last dimension: `x` (…, C), `weight` (C,) and `bias` (C,) to
@@ -27,7 +27,7 @@ use crate::shape::NormShape;
 /// ```
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, weight, bias]) {
-        return reference::layer_norm(x, weight, bias, epsilon);
+        return elsewhere::layer_norm(x, weight, bias, epsilon);
     }
     let features = NormShape::over_last("layer_norm", x, weight, bias, epsilon)?.features;
     let norm = LayerNorm { features, pixels: 1, epsilon };
@@ -50,7 +50,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> R
 /// ```
 pub fn layer_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, weight, bias]) {
-        return reference::layer_norm_2d(x, weight, bias, epsilon);
+        return elsewhere::layer_norm_2d(x, weight, bias, epsilon);
     }
     let features = NormShape::over_channels("layer_norm_2d", x, weight, bias, epsilon)?.features;
     let norm = LayerNorm { features, pixels: x.dim(2)? * x.dim(3)?, epsilon };
@@ -76,7 +76,7 @@ pub fn layer_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -
 /// ```
 pub fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, weight, bias]) {
-        return reference::global_response_norm(x, weight, bias, epsilon);
+        return elsewhere::global_response_norm(x, weight, bias, epsilon);
     }
     let shape = NormShape::over_last("global_response_norm", x, weight, bias, epsilon)?;
     let (channels, batch) = (shape.features, x.dim(0)?);
@@ -92,7 +92,7 @@ pub fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon:
 /// Shapes that do not fit, or an epsilon below 0.
 pub fn global_response_norm_2d(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, weight, bias]) {
-        return reference::global_response_norm_2d(x, weight, bias, epsilon);
+        return elsewhere::global_response_norm_2d(x, weight, bias, epsilon);
     }
     let channels = NormShape::over_channels("global_response_norm_2d", x, weight, bias, epsilon)?.features;
     let norm = ResponseNorm { channels, pixels: x.dim(2)? * x.dim(3)?, channels_last: false, epsilon };

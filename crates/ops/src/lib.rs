@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// Cases of tests name this crate as its users do.
+#[cfg(test)]
+extern crate self as firstsight_ops;
+
 mod activation;
 mod add;
 mod attention;
@@ -9,14 +13,18 @@ mod config;
 mod conv;
 mod conv_block;
 mod cpu;
+#[cfg(any(test, feature = "cuda-kernels"))]
+mod cuda;
 mod custom_op;
 mod dropout;
+mod elsewhere;
 mod error;
 mod feed_forward;
 mod layer_norm;
 mod linear;
 mod loss;
 pub mod nn;
+mod normalize_bytes;
 pub mod optim;
 mod packed_weights;
 mod pool;
@@ -35,12 +43,15 @@ pub use self::conv::conv2d;
 pub use self::conv_block::{ChannelScales, ConvBlock, ConvLayer, Shortcut};
 pub use self::cpu::memory::buffer::release_buffers;
 pub use self::cpu::simd::{Instructions, instructions, limit_instructions};
+#[cfg(feature = "cuda-kernels")]
+pub use self::cuda::device::cache_kernels;
 pub use self::dropout::dropout;
 pub use self::error::{Error, Result};
 pub use self::feed_forward::feed_forward;
 pub use self::layer_norm::{global_response_norm, global_response_norm_2d, layer_norm, layer_norm_2d};
 pub use self::linear::linear;
 pub use self::loss::{soft_cross_entropy, softmax_cross_entropy};
+pub use self::normalize_bytes::normalize_bytes;
 pub use self::packed_weights::PackedWeights;
 pub use self::pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use self::resize::resize_bicubic;

@@ -10,8 +10,8 @@ use crate::config::Activation;
 use crate::cpu::gemm::{self, PackedLhs, PackedRhs, gemv, multiply_packed};
 use crate::cpu::{self, WeightedGrads, elementwise};
 use crate::custom_op::{self, Backward, WeightedOp};
+use crate::elsewhere;
 use crate::packed_weights;
-use crate::reference;
 use crate::shape::LinearShape;
 
 /// Computes f(x·weightᵀ + bias): `x` (…, in), `weight` (out, in), `bias` (out,) to (…, out).
@@ -34,7 +34,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
         return by_rows(x, |rows| linear(rows, weight, bias, activation));
     }
     if !cpu::has_kernels(&[x, weight, bias.unwrap_or(x)]) {
-        return reference::linear(x, weight, bias, activation);
+        return elsewhere::linear(x, weight, bias, activation);
     }
     let shape = LinearShape::new(x, weight, bias)?;
     activation.check("linear")?;

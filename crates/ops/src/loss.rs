@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use crate::autograd::{apply1, route_values};
 use crate::shape::{check_labels, check_targets};
-use crate::{cpu, reference};
+use crate::{cpu, elsewhere};
 
 /// Mean over the batch of −log softmax(`logits`)\[label\], a scalar. `logits` (B, K), `labels` (B,) u32.
 ///
@@ -24,7 +24,7 @@ use crate::{cpu, reference};
 /// ```
 pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[logits]) || !labels.device().is_cpu() {
-        return reference::softmax_cross_entropy(logits, labels);
+        return elsewhere::softmax_cross_entropy(logits, labels);
     }
     let n_classes = check_labels(logits, labels)?;
     apply1(&logits.contiguous()?, CrossEntropy { labels: labels.to_vec1()?, n_classes })
@@ -49,7 +49,7 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
 /// ```
 pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[logits, targets]) {
-        return reference::soft_cross_entropy(logits, targets);
+        return elsewhere::soft_cross_entropy(logits, targets);
     }
     let n_classes = check_targets(logits, targets)?;
     let targets = targets.flatten_all()?.to_vec1()?;

@@ -7,7 +7,7 @@ use crate::cpu::elementwise::CHUNK;
 use crate::cpu::memory::threads::worth_threads;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 use crate::error::{Error, expect_shape};
-use crate::{cpu, reference};
+use crate::{cpu, elsewhere};
 
 /// The position of ε in Adam's update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +84,77 @@ impl AdamStep {
     }
 }
 
+/// The tensors of one variable's Adam step, and its settings, for [`adam_steps`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdamUpdate<'a> {
+    /// The variable.
+    pub param: &'a Var,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// The running mean of the gradient.
+    pub m: &'a Tensor,
+    /// The running mean of its square.
+    pub v: &'a Tensor,
+    /// The settings.
+    pub step: AdamStep,
+}
+
+/// The tensors of one variable's step of stochastic gradient descent, and its settings, for [`sgd_steps`].
+#[derive(Debug, Clone, Copy)]
+pub struct SgdUpdate<'a> {
+    /// The variable.
+    pub param: &'a Var,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// The decaying sum of gradients.
+    pub velocity: &'a Tensor,
+    /// The settings.
+    pub step: SgdStep,
+}
+
+/// [`adam_step`] for several variables; by one launch where a GPU has kernels.
+///
+/// # Errors
+///
+/// Those of [`adam_step`].
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use firstsight_ops::optim::{AdamStep, AdamUpdate, EpsilonPlacement, adam_steps};
+///
+/// let (param, grad) = (Var::new(&[1f32, 2.], &Device::Cpu)?, Var::new(&[1f32, -1.], &Device::Cpu)?);
+/// let (m, v) = (param.zeros_like()?, param.zeros_like()?);
+/// let step = AdamStep {
+///     lr: 0.5,
+///     beta1: 0.9,
+///     beta2: 0.999,
+///     epsilon: 0.0,
+///     epsilon_placement: EpsilonPlacement::PyTorch,
+///     weight_decay: 0.0,
+///     step: 1,
+/// };
+/// adam_steps(&[AdamUpdate { param: &param, grad: &grad, m: &m, v: &v, step }])?;
+/// let moved = param.to_vec1::<f32>()?;
+/// assert!((moved[0] - 0.5).abs() < 1e-6 && (moved[1] - 2.5).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn adam_steps(updates: &[AdamUpdate<'_>]) -> Result<()> {
+    let mut others = Vec::new();
+    for update in updates {
+        let &AdamUpdate { param, grad, m, v, step } = update;
+        let factors = step.factors()?;
+        for (argument, tensor) in [("grad", grad), ("m", m), ("v", v)] {
+            expect_shape("adam_step", argument, tensor, param.dims())?;
+        }
+        if cpu::has_kernels(&[param, grad, m, v]) && contiguous(&[param, m, v]) {
+            adam_on_cpu(update, &factors)?;
+        } else {
+            others.push((*update, factors));
+        }
+    }
+    elsewhere::optim::adam_steps(&others)
+}
+
 /// Updates `param` by one Adam step.
 ///
 /// `m` and `v` are the running means of the gradient and of its square, zeros before the first step. All four tensors
@@ -93,18 +164,16 @@ impl AdamStep {
 ///
 /// Tensors that share memory, shapes that differ, settings out of range.
 pub fn adam_step(param: &Var, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamStep) -> Result<()> {
-    let factors = step.factors()?;
-    for (argument, tensor) in [("grad", grad), ("m", m), ("v", v)] {
-        expect_shape("adam_step", argument, tensor, param.dims())?;
-    }
-    if !cpu::has_kernels(&[param, grad, m, v]) || !contiguous(&[param, m, v]) {
-        return reference::optim::adam_step(param, grad, m, v, step, &factors);
-    }
+    adam_steps(&[AdamUpdate { param, grad, m, v, step: *step }])
+}
+
+fn adam_on_cpu(update: &AdamUpdate<'_>, factors: &AdamFactors) -> Result<()> {
+    let &AdamUpdate { param, grad, m, v, step } = update;
     distinct("adam_step", &[("param", param), ("grad", grad), ("m", m), ("v", v)])?;
     let grad = grad.contiguous()?;
     let grad = cpu::data(&grad);
     let grad = grad.slice()?;
-    let AdamFactors { decay, alpha, root_scale } = factors;
+    let &AdamFactors { decay, alpha, root_scale } = factors;
     let rates = AdamRates {
         decay: decay as f32,
         alpha: alpha as f32,
@@ -165,6 +234,27 @@ impl Kernel for AdamChunk<'_> {
     }
 }
 
+/// [`sgd_step`] for several variables; by one launch where a GPU has kernels.
+///
+/// # Errors
+///
+/// Those of [`sgd_step`].
+pub fn sgd_steps(updates: &[SgdUpdate<'_>]) -> Result<()> {
+    let mut others = Vec::new();
+    for update in updates {
+        let &SgdUpdate { param, grad, velocity, .. } = update;
+        for (argument, tensor) in [("grad", grad), ("velocity", velocity)] {
+            expect_shape("sgd_step", argument, tensor, param.dims())?;
+        }
+        if cpu::has_kernels(&[param, grad, velocity]) && contiguous(&[param, velocity]) {
+            sgd_on_cpu(update)?;
+        } else {
+            others.push(*update);
+        }
+    }
+    elsewhere::optim::sgd_steps(&others)
+}
+
 /// Updates `param` by one step of stochastic gradient descent.
 ///
 /// `velocity` is the decaying sum of gradients, zeros before the first step. All three tensors have one shape, dtype and
@@ -174,19 +264,18 @@ impl Kernel for AdamChunk<'_> {
 ///
 /// Tensors that share memory, shapes that differ.
 pub fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -> Result<()> {
-    for (argument, tensor) in [("grad", grad), ("velocity", velocity)] {
-        expect_shape("sgd_step", argument, tensor, param.dims())?;
-    }
-    if !cpu::has_kernels(&[param, grad, velocity]) || !contiguous(&[param, velocity]) {
-        return reference::optim::sgd_step(param, grad, velocity, step);
-    }
+    sgd_steps(&[SgdUpdate { param, grad, velocity, step: *step }])
+}
+
+fn sgd_on_cpu(update: &SgdUpdate<'_>) -> Result<()> {
+    let &SgdUpdate { param, grad, velocity, step } = update;
     distinct("sgd_step", &[("param", param), ("grad", grad), ("velocity", velocity)])?;
     let grad = grad.contiguous()?;
     let grad = cpu::data(&grad);
     let grad = grad.slice()?;
     in_place(param, |param| {
         in_place(velocity, |velocity| {
-            let chunk = |((param, velocity), grad)| dispatch(SgdChunk { step: *step, param, velocity, grad });
+            let chunk = |((param, velocity), grad)| dispatch(SgdChunk { step, param, velocity, grad });
             if worth_threads(grad.len()) {
                 let values = param.par_chunks_mut(CHUNK).zip(velocity.par_chunks_mut(CHUNK));
                 values.zip(grad.par_chunks(CHUNK)).for_each(chunk);

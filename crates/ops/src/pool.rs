@@ -7,8 +7,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use crate::autograd::{apply1, is_tracked, route_values};
 use crate::config::{PadCounting, Pool2dConfig, Rounding};
 use crate::cpu::{self, pool};
+use crate::elsewhere;
 use crate::error::Error;
-use crate::reference;
 use crate::shape::PoolShape;
 
 /// Maxima of sliding windows: `x` (B, C, H, W) to (B, C, oh, ow) with the size of [`Pool2dConfig::output_size`].
@@ -34,7 +34,7 @@ use crate::shape::PoolShape;
 /// ```
 pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return reference::max_pool2d(x, config);
+        return elsewhere::max_pool2d(x, config);
     }
     let shape = PoolShape::new(x.dims(), config)?;
     apply1(&x.contiguous()?, MaxPool { shape, tracked: is_tracked(x), argmax: OnceLock::new() })
@@ -59,7 +59,7 @@ pub fn max_pool2d(x: &Tensor, config: &Pool2dConfig) -> Result<Tensor> {
 /// ```
 pub fn avg_pool2d(x: &Tensor, config: &Pool2dConfig, counting: PadCounting) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return reference::avg_pool2d(x, config, counting);
+        return elsewhere::avg_pool2d(x, config, counting);
     }
     let shape = PoolShape::new(x.dims(), config)?;
     apply1(&x.contiguous()?, AvgPool { shape, counting })

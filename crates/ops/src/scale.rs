@@ -5,8 +5,8 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use crate::autograd::{apply2, route_values};
 use crate::cpu::{self, scale::Scales};
 use crate::dropout::drop_path_scales;
+use crate::elsewhere;
 use crate::error::{checked_count, expect_shape};
-use crate::reference;
 
 /// Layer scale (Touvron et al. 2021, CaiT): `x` (…, C) times `gamma` (C,).
 ///
@@ -23,7 +23,7 @@ use crate::reference;
 /// ```
 pub fn layer_scale(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, gamma]) {
-        return reference::layer_scale(x, gamma);
+        return elsewhere::layer_scale(x, gamma);
     }
     expect_shape("layer_scale", "gamma", gamma, &[x.dim(D::Minus1)?])?;
     scale("layer_scale", x, gamma, 1)
@@ -36,7 +36,7 @@ pub fn layer_scale(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 /// Shapes that do not fit.
 pub fn layer_scale_2d(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, gamma]) {
-        return reference::layer_scale_2d(x, gamma);
+        return elsewhere::layer_scale_2d(x, gamma);
     }
     let (_, channels, height, width) = x.dims4()?;
     expect_shape("layer_scale_2d", "gamma", gamma, &[channels])?;
@@ -60,7 +60,7 @@ pub fn layer_scale_2d(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 /// ```
 pub fn scale_channels(x: &Tensor, scales: &Tensor) -> Result<Tensor> {
     if !cpu::has_kernels(&[x, scales]) {
-        return reference::scale_channels(x, scales);
+        return elsewhere::scale_channels(x, scales);
     }
     let (batch, channels, height, width) = x.dims4()?;
     expect_shape("scale_channels", "scales", scales, &[batch, channels, 1, 1])?;
@@ -85,7 +85,7 @@ pub fn scale_channels(x: &Tensor, scales: &Tensor) -> Result<Tensor> {
 /// ```
 pub fn drop_path(x: &Tensor, rate: f64, seed: u64) -> Result<Tensor> {
     if !cpu::has_kernels(&[x]) {
-        return reference::drop_path(x, rate, seed);
+        return elsewhere::drop_path(x, rate, seed);
     }
     let scales = drop_path_scales(x, rate, seed)?;
     scale("drop_path", x, &scales, x.dims()[1..].iter().product())

@@ -11,7 +11,7 @@ use crate::config::{Activation, Conv2dConfig, PadCounting, Pool2dConfig};
 use crate::error::Error;
 use crate::pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 use crate::shape::{ConvShape, PoolShape};
-use crate::{activate, add, conv, cpu, reference, scale_channels};
+use crate::{activate, add, conv, cpu, elsewhere, scale_channels};
 
 const OP: &str = "conv_block";
 
@@ -292,7 +292,7 @@ impl<'a> ConvBlock<'a> {
         let max_pool = self.check(x.dims())?;
         let mut tensors = self.layers().flat_map(ConvLayer::params);
         if !cpu::has_kernels(&[x]) || !tensors.all(|tensor| cpu::has_kernels(&[tensor])) {
-            return reference::conv_block(x, self, train);
+            return elsewhere::conv_block(x, self, train);
         }
         let separate = self.runs_separately(x);
         if let Some(Excitation { after, .. }) = self.excitation
@@ -378,6 +378,12 @@ impl<'a> ConvBlock<'a> {
             y = chain(*first, rest).forward_t(&y, train)?;
         }
         self.tail(y, x, train)
+    }
+
+    /// Whether channels are scaled after the first `layers` layers.
+    #[cfg(any(test, feature = "cuda-kernels"))]
+    pub(crate) fn excites(&self, layers: usize) -> bool {
+        self.excitation.is_some_and(|excitation| excitation.after == layers)
     }
 
     /// `y`, the output of the first `layers` layers, with its channels scaled if that is their place.

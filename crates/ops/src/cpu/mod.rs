@@ -42,9 +42,11 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor};
 
+use crate::elsewhere::is_emulated;
+
 /// Whether all of `tensors` are float32 on the CPU, which kernels require.
 pub(crate) fn has_kernels(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
+    tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32) && !is_emulated()
 }
 
 /// A contiguous bias of `len` outputs; zeros if there is none.

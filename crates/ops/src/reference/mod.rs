@@ -9,7 +9,7 @@ mod scale;
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::sigmoid;
 
 pub use self::attention::{attention, self_attention, softmax};
@@ -217,6 +217,13 @@ pub fn dropout(x: &Tensor, rate: f64, seed: u64) -> Result<Tensor> {
     x * scales.to_dtype(x.dtype())?.to_device(x.device())?
 }
 
+/// [`crate::normalize_bytes`] as a difference and a quotient; mean and std are 255 times as large.
+pub(crate) fn normalize_bytes(images: &Tensor, mean: &[f32], std: &[f32]) -> Result<Tensor> {
+    let wide = |values: &[f32]| Tensor::new(values, images.device())?.reshape((1, values.len(), 1, 1));
+    let x = images.permute((0, 3, 1, 2))?.to_dtype(DType::F32)?;
+    x.broadcast_sub(&wide(mean)?)?.broadcast_div(&wide(std)?)
+}
+
 fn pool_windows(x: &Tensor, shape: &PoolShape, fill: f64) -> Result<Vec<Tensor>> {
     let Pool2dConfig { kernel, stride, padding, .. } = shape.config;
     let padding = Padding2d::symmetric(padding.0, padding.1);
@@ -278,37 +285,36 @@ fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
 
 /// Optimizer steps.
 pub(crate) mod optim {
-    use candle_core::{Result, Tensor, Var};
+    use candle_core::Result;
 
     use super::overwrite;
-    use crate::optim::{AdamFactors, AdamStep, SgdStep};
+    use crate::optim::{AdamFactors, AdamUpdate, SgdUpdate};
 
-    pub(crate) fn adam_step(
-        param: &Var,
-        grad: &Tensor,
-        m: &Tensor,
-        v: &Tensor,
-        step: &AdamStep,
-        factors: &AdamFactors,
-    ) -> Result<()> {
-        let grad = grad.detach();
-        let new_m = ((m * step.beta1)? + (&grad * (1.0 - step.beta1))?)?;
-        let new_v = ((v * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
-        let divisor = ((new_v.sqrt()? * factors.root_scale)? + step.epsilon)?;
-        let old = param.as_detached_tensor();
-        let new = ((old * factors.decay)? - ((&new_m / divisor)? * factors.alpha)?)?;
-        overwrite(m, &new_m)?;
-        overwrite(v, &new_v)?;
-        param.set(&new)
+    pub(crate) fn adam_steps(updates: &[(AdamUpdate<'_>, AdamFactors)]) -> Result<()> {
+        for (AdamUpdate { param, grad, m, v, step }, factors) in updates {
+            let grad = grad.detach();
+            let new_m = ((*m * step.beta1)? + (&grad * (1.0 - step.beta1))?)?;
+            let new_v = ((*v * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
+            let divisor = ((new_v.sqrt()? * factors.root_scale)? + step.epsilon)?;
+            let old = param.as_detached_tensor();
+            let new = ((old * factors.decay)? - ((&new_m / divisor)? * factors.alpha)?)?;
+            overwrite(m, &new_m)?;
+            overwrite(v, &new_v)?;
+            param.set(&new)?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn sgd_step(param: &Var, grad: &Tensor, velocity: &Tensor, step: &SgdStep) -> Result<()> {
-        let old = param.as_detached_tensor();
-        let grad = (grad.detach() + (&old * step.weight_decay)?)?;
-        let new_velocity = ((velocity * step.momentum)? + &grad)?;
-        let direction =
-            if step.nesterov { (grad + (&new_velocity * step.momentum)?)? } else { new_velocity.clone() };
-        overwrite(velocity, &new_velocity)?;
-        param.set(&(old - (direction * step.lr)?)?)
+    pub(crate) fn sgd_steps(updates: &[SgdUpdate<'_>]) -> Result<()> {
+        for SgdUpdate { param, grad, velocity, step } in updates {
+            let old = param.as_detached_tensor();
+            let grad = (grad.detach() + (&old * step.weight_decay)?)?;
+            let new_velocity = ((*velocity * step.momentum)? + &grad)?;
+            let direction =
+                if step.nesterov { (grad + (&new_velocity * step.momentum)?)? } else { new_velocity.clone() };
+            overwrite(velocity, &new_velocity)?;
+            param.set(&(old - (direction * step.lr)?)?)?;
+        }
+        Ok(())
     }
 }

@@ -666,12 +666,16 @@ impl Generated {
         assert_near(&ours, reference, &self.terms, tolerance, what);
     }
 
+    /// Asserts that `ours` is near the reference implementation in float64.
+    pub(crate) fn check_results(&self, ours: &Tensors, what: &str) {
+        let reference = self.op.run(&self.inputs, DType::F64, Path::Reference).unwrap();
+        assert_near(ours, &reference, &self.terms, 1e-5, what);
+    }
+
     /// [`Self::check`] on a device.
     pub(crate) fn check_on(&self, device: &Device, what: &str) {
-        let reference = self.op.run(&self.inputs, DType::F64, Path::Reference).unwrap();
         let ours = self.op.run_on(device, &self.inputs, DType::F32, Path::Dispatched);
-        let ours = ours.unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_near(&ours, &reference, &self.terms, 1e-5, what);
+        self.check_results(&ours.unwrap_or_else(|error| panic!("{what}: {error}")), what);
     }
 
     /// [`Self::check`] against the reference implementation in float64.

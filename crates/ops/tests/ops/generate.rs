@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::cases::{Conv, Function, Generated, Layer, Norm, Op, Placement, Pool, coarse, values};
+use super::cases::{Conv, Function, Generated, Layer, Norm, Op, Placement, Pool, coarse, values};
 
 /// Maximum number of multiply-adds per case.
 const MOST_WORK: usize = 4_000_000;
