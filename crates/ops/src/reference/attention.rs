@@ -15,6 +15,16 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 /// [`crate::attention`] as two matrix products with the softmax of all scores between them.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    attention_by(softmax, [q, k, v], scale, bias)
+}
+
+/// [`attention`] with an implementation of softmax.
+pub(crate) fn attention_by(
+    softmax: fn(&Tensor) -> Result<Tensor>,
+    [q, k, v]: [&Tensor; 3],
+    scale: f64,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let AttentionShape { batch, heads, queries, keys, .. } = AttentionShape::new(q, k, v, bias)?;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let mut scores = (q.matmul(&k.t()?)? * scale)?;
@@ -28,9 +38,19 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
 
 /// [`crate::self_attention`] as [`attention`] on the parts of the projection.
 pub fn self_attention(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> Result<Tensor> {
+    self_attention_by(softmax, qkv, heads, bias)
+}
+
+/// [`self_attention`] with an implementation of softmax.
+pub(crate) fn self_attention_by(
+    softmax: fn(&Tensor) -> Result<Tensor>,
+    qkv: &Tensor,
+    heads: usize,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let SelfAttentionShape { batch, tokens, dim } = SelfAttentionShape::new(qkv, heads, bias)?;
     let parts = qkv.reshape((batch, tokens, 3, heads, dim))?.permute((2, 0, 3, 1, 4))?;
     let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
-    let y = attention(&q, &k, &v, 1.0 / (dim as f64).sqrt(), bias)?;
+    let y = attention_by(softmax, [&q, &k, &v], 1.0 / (dim as f64).sqrt(), bias)?;
     y.transpose(1, 2)?.reshape((batch, tokens, heads * dim))
 }

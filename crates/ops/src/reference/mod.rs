@@ -13,6 +13,8 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::sigmoid;
 
 pub use self::attention::{attention, self_attention, softmax};
+#[cfg(any(test, feature = "cuda-kernels"))]
+pub(crate) use self::attention::{attention_by, self_attention_by};
 pub use self::norm::{global_response_norm, global_response_norm_2d, layer_norm, layer_norm_2d};
 pub use self::scale::{drop_path, layer_scale, layer_scale_2d, scale_channels};
 use crate::batch_norm::BatchNorm;

@@ -1,4 +1,5 @@
-// Batch normalization of (B, C, pixels), with a residual that is added (or null) and an activation.
+// Batch normalization of (B, C, pixels), with a residual that is added (or null) and an activation. Where no sum is taken, a
+// thread has four pixels.
 
 // Partial sums over batch and pixels, (gridDim.y, C), of x and x² less the channel's first value, which keeps the variance of
 // values far from 0.
@@ -68,13 +69,16 @@ extern "C" __global__ void batch_norm_apply(const float* __restrict__ x, const f
                                             const float* __restrict__ weights, const float* __restrict__ biases,
                                             float* __restrict__ y, int planes, int channels, int pixels, float epsilon,
                                             int kind, float slope) {
-    Place at = place_in_planes(planes, pixels);
+    Place at = place_in_planes(planes, (pixels + 3) / 4);
     if (!at.inside) return;
     Normalization norm(means, vars, weights, biases, at.plane % channels, epsilon);
-    i64 i = (i64)at.plane * pixels + at.pixel;
-    float v = norm(x[i]);
-    if (residual) v += residual[i];
-    y[i] = activate(kind, slope, v);
+    i64 plane = (i64)at.plane * pixels, pixel = (i64)at.pixel * 4;
+    float v[4], r[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    load4(x + plane, pixel, pixels, v);
+    if (residual) load4(residual + plane, pixel, pixels, r);
+#pragma unroll
+    for (int k = 0; k < 4; k++) v[k] = activate(kind, slope, norm(v[k]) + r[k]);
+    store4(y + plane, pixel, pixels, v);
 }
 
 // Partial sums over batch and pixels, (gridDim.y, C), of the gradient before the activation, with and without the normalized
@@ -114,17 +118,24 @@ extern "C" __global__ void batch_norm_x_grad(const float* __restrict__ x, const 
                                              const float* __restrict__ bias_grads, float* __restrict__ x_grad,
                                              float* __restrict__ residual_grad, int planes, int channels, int pixels,
                                              i64 count, float epsilon, int kind, float slope) {
-    Place at = place_in_planes(planes, pixels);
+    Place at = place_in_planes(planes, (pixels + 3) / 4);
     if (!at.inside) return;
     int channel = at.plane % channels;
     Normalization norm(means, vars, weights, biases, channel, epsilon);
-    i64 i = (i64)at.plane * pixels + at.pixel;
-    float v = norm(x[i]);
-    if (residual) v += residual[i];
-    float g = grad[i] * derivative(kind, slope, v);
-    if (residual_grad) residual_grad[i] = g;
-    if (x_grad) {
-        if (count > 0) g -= (bias_grads[channel] + norm.normalized(x[i]) * weight_grads[channel]) / (float)count;
-        x_grad[i] = g * norm.scale * norm.weight;
-    }
+    i64 plane = (i64)at.plane * pixels, pixel = (i64)at.pixel * 4;
+    float v[4], g[4], r[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    load4(x + plane, pixel, pixels, v);
+    load4(grad + plane, pixel, pixels, g);
+    if (residual) load4(residual + plane, pixel, pixels, r);
+#pragma unroll
+    for (int k = 0; k < 4; k++) g[k] *= derivative(kind, slope, norm(v[k]) + r[k]);
+    if (residual_grad) store4(residual_grad + plane, pixel, pixels, g);
+    if (!x_grad) return;
+    float scale = norm.scale * norm.weight;
+    float per_value = count > 0 ? 1.0f / (float)count : 0.0f;
+    float bias_share = count > 0 ? bias_grads[channel] * per_value : 0.0f;
+    float weight_share = count > 0 ? weight_grads[channel] * per_value : 0.0f;
+#pragma unroll
+    for (int k = 0; k < 4; k++) g[k] = (g[k] - bias_share - norm.normalized(v[k]) * weight_share) * scale;
+    store4(x_grad + plane, pixel, pixels, g);
 }

@@ -217,7 +217,7 @@ impl DeviceOp for Normalize {
         let (planes, channels, pixels) = (int(self.planes()), int(self.channels), int(self.pixels));
         let y = y.into();
         let args = [x, residual, mean, var, weight, bias, y, planes, channels, pixels, epsilon, kind, slope];
-        let geometry = Geometry::planes(self.planes(), self.pixels);
+        let geometry = Geometry::planes(self.planes(), self.pixels.div_ceil(4));
         program.launch(BATCH_NORM, "batch_norm_apply", geometry, args);
         program
     }
@@ -258,7 +258,7 @@ impl DeviceOp for Normalize {
             kind,
             slope,
         ];
-        let geometry = Geometry::planes(self.planes(), self.pixels);
+        let geometry = Geometry::planes(self.planes(), self.pixels.div_ceil(4));
         program.launch(BATCH_NORM, "batch_norm_x_grad", geometry, args);
         program
     }

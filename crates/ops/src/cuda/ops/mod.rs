@@ -1,6 +1,7 @@
 //! The ops on devices: programs of kernels, and the reference implementations where there are none.
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod bytes;
 mod conv;
@@ -16,6 +17,7 @@ mod softmax;
 mod sums;
 
 pub(crate) use self::activation::activate;
+pub(crate) use self::attention::{attention, self_attention};
 pub(crate) use self::batch_norm::batch_norm;
 pub(crate) use self::bytes::normalize_bytes;
 pub(crate) use self::conv::conv_block;
@@ -26,6 +28,5 @@ pub(crate) use self::loss::{soft_cross_entropy, softmax_cross_entropy};
 pub(crate) use self::pool::{avg_pool2d, max_pool2d};
 pub(crate) use self::softmax::softmax;
 pub(crate) use crate::reference::{
-    attention, drop_path, global_response_norm, global_response_norm_2d, layer_scale, layer_scale_2d,
-    scale_channels, self_attention,
+    drop_path, global_response_norm, global_response_norm_2d, layer_scale, layer_scale_2d, scale_channels,
 };

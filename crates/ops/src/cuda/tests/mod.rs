@@ -16,7 +16,7 @@ use self::cases::{Generated, Path, Tensors};
 use self::emulation::{emulated, emulated_by, set_order};
 use self::process::{Emulator, Order, Process, kernel_names};
 use super::ops::loss::with_labels;
-use super::program::{PRELUDE, SOURCES};
+use super::program::{ACTIVATION, LAYER_NORM, OPTIM, POOL, PRELUDE, REDUCE, SOFTMAX, SOURCES, Source};
 use crate::optim::{AdamStep, AdamUpdate, EpsilonPlacement, SgdStep, SgdUpdate, adam_steps, sgd_steps};
 use crate::{Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, RunningVariance, Shortcut};
 
@@ -68,6 +68,7 @@ macro_rules! emulate {
 emulate! {
     activate: CASES,
     adam: CASES,
+    attention: FEW,
     avg_pool2d: CASES,
     batch_norm: CASES,
     conv2d: 2 * CASES,
@@ -81,6 +82,7 @@ emulate! {
     layer_norm_2d: CASES,
     linear: FEW,
     max_pool2d: CASES,
+    self_attention: FEW,
     sgd: CASES,
     soft_cross_entropy: CASES,
     softmax: CASES,
@@ -234,54 +236,70 @@ fn every_kernel_is_launched() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// What the checks would miss, these would too: kernels with a fault that only a race, an address or a value shows.
+/// Kernels with a fault that only a race, an address or a value shows.
 #[test]
 fn faults_are_found() {
-    let faults: [(&str, &str, &str, Vec<Generated>); 6] = [
-        // The first barrier of row_sum and row_max, then the second.
-        (
-            "a race after a read",
-            "__syncthreads();\n        if (threadIdx.x % 32 == 0)",
-            "if (threadIdx.x % 32 == 0)",
-            { generate::sample(generate::softmax(), CASES) },
-        ),
-        (
-            "a race after a write",
-            "partial[threadIdx.x / 32] = v;\n        __syncthreads();",
-            "partial[threadIdx.x / 32] = v;",
-            generate::sample(generate::softmax(), CASES),
-        ),
-        (
-            "a barrier that some threads miss",
-            "float mean = sum_over_y(sum, partial) / (float)channels;",
-            "if (!inside) return;\n    float mean = sum_over_y(sum, partial) / (float)channels;",
-            generate::sample(generate::layer_norm_2d(), CASES),
-        ),
-        (
-            "an address beyond the end",
-            "if (i + k < count) p[i + k] = v[k];",
-            "p[i + k] = v[k];",
-            generate::sample(generate::activate(), CASES),
-        ),
-        (
-            "a window that is a column too wide",
-            "window.end = end < size ? end : size;",
-            "window.end = end < size ? end + 1 : size;",
-            generate::sample(generate::max_pool2d(), CASES),
-        ),
-        (
-            "a formula",
-            "param[k] = chunk.decay * param[k] - chunk.alpha",
-            "param[k] = param[k] - chunk.alpha",
-            generate::sample(generate::adam(), CASES),
-        ),
+    struct Fault {
+        what: &'static str,
+        source: Source,
+        before: &'static str,
+        after: &'static str,
+        cases: Vec<Generated>,
+    }
+    let faults = [
+        // The first barrier of row_sum and row_max.
+        Fault {
+            what: "a race after a read",
+            source: SOFTMAX,
+            before: "__syncthreads();\n        if (threadIdx.x % 32 == 0)",
+            after: "if (threadIdx.x % 32 == 0)",
+            cases: generate::sample(generate::softmax(), CASES),
+        },
+        // The second one.
+        Fault {
+            what: "a race after a write",
+            source: SOFTMAX,
+            before: "partial[threadIdx.x / 32] = v;\n        __syncthreads();",
+            after: "partial[threadIdx.x / 32] = v;",
+            cases: generate::sample(generate::softmax(), CASES),
+        },
+        Fault {
+            what: "a barrier that some threads miss",
+            source: LAYER_NORM,
+            before: "float mean = sum_over_y(sum, partial) / (float)channels;",
+            after: "if (!inside) return;\n    float mean = sum_over_y(sum, partial) / (float)channels;",
+            cases: generate::sample(generate::layer_norm_2d(), CASES),
+        },
+        Fault {
+            what: "an address beyond the end",
+            source: ACTIVATION,
+            before: "if (i + k < count) p[i + k] = v[k];",
+            after: "p[i + k] = v[k];",
+            cases: generate::sample(generate::activate(), CASES),
+        },
+        Fault {
+            what: "a window that is a column too wide",
+            source: POOL,
+            before: "window.end = end < size ? end : size;",
+            after: "window.end = end < size ? end + 1 : size;",
+            cases: generate::sample(generate::max_pool2d(), CASES),
+        },
+        Fault {
+            what: "a formula",
+            source: OPTIM,
+            before: "param[k] = chunk.decay * param[k] - chunk.alpha",
+            after: "param[k] = param[k] - chunk.alpha",
+            cases: generate::sample(generate::adam(), CASES),
+        },
     ];
-    for (fault, before, after, cases) in faults {
-        assert!(SOURCES.iter().map(|source| source.text).chain([PRELUDE]).any(|text| text.contains(before)));
-        let Some(emulator) = Emulator::compile(&|text| text.replace(before, after)) else { return };
-        let run = || {
-            emulated_by(Process::of(&emulator), Order::Forward, || check_orders(fault, &cases));
+    for Fault { what, source, before, after, cases } in faults {
+        assert!([PRELUDE, source.text].iter().any(|text| text.contains(before)), "{what}");
+        let Some(emulator) = Emulator::compile(&[source, REDUCE], &|text| text.replace(before, after)) else {
+            return;
         };
-        assert!(std::thread::scope(|scope| scope.spawn(run).join().is_err()), "{fault} is not found");
+        let run = || {
+            emulated_by(Process::of(&emulator), Order::Forward, || check_orders(what, &cases));
+        };
+        assert!(std::thread::scope(|scope| scope.spawn(run).join().is_err()), "{what} is not found");
     }
 }

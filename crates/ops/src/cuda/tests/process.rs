@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::cuda::program::{Arg, Launch, PRELUDE, Program, Role, SOURCES, Word};
+use crate::cuda::program::{Arg, Launch, PRELUDE, Program, Role, SOURCES, Source, Word};
 
 /// The order in which the threads of a block, and the blocks of a grid, run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +30,7 @@ impl Process {
     /// `None` without a C++ compiler.
     pub(crate) fn start() -> Option<Self> {
         static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
-        Some(Self::of(EMULATOR.get_or_init(|| Emulator::compile(&|text| text.to_owned())).as_ref()?))
+        Some(Self::of(EMULATOR.get_or_init(|| Emulator::compile(SOURCES, &|text| text.to_owned())).as_ref()?))
     }
 
     pub(crate) fn of(emulator: &Emulator) -> Self {
@@ -138,12 +138,12 @@ fn put_launch(launch: &Launch, order: Order, put: &mut dyn FnMut(&[u8])) {
 }
 
 impl Emulator {
-    /// Compiles the kernels as `change` leaves them, with sanitizers where the compiler has them.
-    pub(crate) fn compile(change: &dyn Fn(&str) -> String) -> Option<Self> {
+    /// Compiles the kernels of `sources` as `change` leaves them, with sanitizers where the compiler has them.
+    pub(crate) fn compile(sources: &[Source], change: &dyn Fn(&str) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut kernels = format!("#line 1 \"prelude.cuh\"\n{}\n", change(PRELUDE));
         let mut names = String::new();
-        for source in SOURCES {
+        for source in sources {
             let (name, text) = (source.name, change(source.text));
             writeln!(kernels, "namespace {name} {{\n#line 1 \"{name}.cu\"\n{text}\n}}").unwrap();
             for kernel in kernel_names(source.text) {
