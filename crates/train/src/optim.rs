@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
-use firstsight_ops::optim::{AdamStep, EpsilonPlacement, SgdStep, adam_step, sgd_step};
+use firstsight_ops::optim::{
+    AdamStep, AdamUpdate, EpsilonPlacement, SgdStep, SgdUpdate, adam_steps, sgd_steps,
+};
 
 use crate::{ParamGroups, Result};
 
@@ -111,6 +113,14 @@ struct Slot {
     moments: Vec<Tensor>,
 }
 
+impl Slot {
+    fn moments<const N: usize>(&self) -> Result<&[Tensor; N]> {
+        let found = self.moments.len();
+        let error = || candle_core::Error::Msg(format!("{found} moments per variable instead of {N}"));
+        Ok(self.moments.as_slice().try_into().map_err(|_| error())?)
+    }
+}
+
 impl Optimizer {
     /// An optimizer at step 0, with moments of zero.
     ///
@@ -160,6 +170,7 @@ impl Optimizer {
             Some(clip) => clip / self.norm(gradients)?.max(clip),
             None => 1.0,
         };
+        let mut updates = Vec::new();
         for slot in &self.slots {
             let Some(gradient) = gradients.get(&slot.var) else { continue };
             let mut gradient = gradient.clone();
@@ -169,9 +180,13 @@ impl Optimizer {
             if slot.l2 > 0.0 {
                 gradient = (gradient + (slot.var.as_tensor() * slot.l2)?)?.detach();
             }
-            self.update(slot, &gradient, lr_scale)?;
+            updates.push((slot, gradient));
+            // A GPU takes all steps together. On the CPU that would only keep all scaled gradients at once.
+            if slot.var.device().is_cpu() {
+                self.update(&std::mem::take(&mut updates), lr_scale)?;
+            }
         }
-        Ok(())
+        self.update(&updates, lr_scale)
     }
 
     /// The Euclidean norm of all gradients together.
@@ -183,31 +198,29 @@ impl Optimizer {
         Ok(sum.sqrt())
     }
 
-    fn update(&self, slot: &Slot, gradient: &Tensor, lr_scale: f64) -> Result<()> {
-        let lr_scale = lr_scale * slot.lr_scale;
-        let var = &slot.var;
-        match (self.config, slot.moments.as_slice()) {
-            (OptimizerConfig::Sgd { lr, momentum }, [velocity]) => {
-                let step = SgdStep { lr: lr * lr_scale, momentum, nesterov: false, weight_decay: 0.0 };
-                sgd_step(var, gradient, velocity, &step)?;
+    fn update(&self, updates: &[(&Slot, Tensor)], lr_scale: f64) -> Result<()> {
+        let (lr, betas, epsilon, decay) = match self.config {
+            OptimizerConfig::Sgd { lr, momentum } => {
+                let steps = updates.iter().map(|(slot, grad)| {
+                    let [velocity] = slot.moments()?;
+                    let lr = lr * (lr_scale * slot.lr_scale);
+                    let step = SgdStep { lr, momentum, nesterov: false, weight_decay: 0.0 };
+                    Ok(SgdUpdate { param: &slot.var, grad, velocity, step })
+                });
+                return Ok(sgd_steps(&steps.collect::<Result<Vec<_>>>()?)?);
             }
-            (OptimizerConfig::Adam { lr, beta1, beta2, epsilon }, [m, v]) => {
-                let step = adam(lr * lr_scale, (beta1, beta2), epsilon, 0.0, self.steps);
-                adam_step(var, gradient, m, v, &step)?;
+            OptimizerConfig::Adam { lr, beta1, beta2, epsilon } => (lr, (beta1, beta2), epsilon, 0.0),
+            OptimizerConfig::AdamW { lr, beta1, beta2, epsilon, weight_decay } => {
+                (lr, (beta1, beta2), epsilon, weight_decay)
             }
-            (OptimizerConfig::AdamW { lr, beta1, beta2, epsilon, weight_decay }, [m, v]) => {
-                let weight_decay = weight_decay * slot.weight_decay;
-                let step = adam(lr * lr_scale, (beta1, beta2), epsilon, weight_decay, self.steps);
-                adam_step(var, gradient, m, v, &step)?;
-            }
-            (config, moments) => {
-                let n = moments.len();
-                return Err(
-                    candle_core::Error::Msg(format!("{config:?} with {n} moments per variable")).into()
-                );
-            }
-        }
-        Ok(())
+        };
+        let steps = updates.iter().map(|(slot, grad)| {
+            let [m, v] = slot.moments()?;
+            let lr = lr * (lr_scale * slot.lr_scale);
+            let step = adam(lr, betas, epsilon, decay * slot.weight_decay, self.steps);
+            Ok(AdamUpdate { param: &slot.var, grad, m, v, step })
+        });
+        Ok(adam_steps(&steps.collect::<Result<Vec<_>>>()?)?)
     }
 
     /// The variables that the optimizer changes.
