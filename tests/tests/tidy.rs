@@ -57,6 +57,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "firstsight-export",
             "firstsight-log",
             "firstsight-models",
+            "firstsight-ops",
             "firstsight-train",
             "firstsight-hpo",
             "firstsight-insight",

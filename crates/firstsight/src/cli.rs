@@ -156,6 +156,10 @@ impl Common {
                 None => (PathBuf::from("datasets"), None),
             },
         };
+        #[cfg(feature = "cuda-kernels")]
+        if let Some(cache) = &cache {
+            firstsight_ops::cache_kernels(&cache.with_file_name("cuda-kernels"));
+        }
         let name = device::describe(&device);
         let communicator = processes::communicator(&device)?;
         let (terminal, is_root) = (progress::Terminal::default(), communicator.rank() == 0);
