@@ -93,3 +93,37 @@ fn store(file: &Path, ptx: &str) -> std::io::Result<()> {
     std::fs::write(&draft, ptx)?;
     std::fs::rename(&draft, file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::program::SOURCES;
+    use crate::cuda::tests::process::kernel_names;
+
+    /// NVRTC needs no GPU.
+    #[test]
+    fn every_source_compiles() {
+        for capability in [(8, 0), (9, 0), (12, 0)] {
+            for source in SOURCES {
+                let ptx = compile(source, options(capability)).unwrap();
+                for kernel in kernel_names(source.text) {
+                    assert!(ptx.contains(&format!(".entry {kernel}(")), "{kernel} for {capability:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn compiled_kernels_are_kept_by_source_and_options() {
+        let folder = tempfile::tempdir().unwrap();
+        cache_kernels(&folder.path().join("kernels"));
+        let file = |i: usize, capability| cached_file(&SOURCES[i], &options(capability)).unwrap();
+        let names = [file(0, (8, 0)), file(0, (9, 0)), file(1, (9, 0))];
+        assert!(names[0] != names[1] && names[1] != names[2]);
+        for text in ["first", "second"] {
+            store(&names[0], text).unwrap();
+            assert_eq!(std::fs::read_to_string(&names[0]).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(names[0].parent().unwrap()).unwrap().count(), 1);
+    }
+}

@@ -1,7 +1,7 @@
 //! Every op through the emulation of a device, against the reference implementations in float64.
 
 pub(crate) mod emulation;
-mod process;
+pub(crate) mod process;
 
 #[path = "../../../tests/ops/cases.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]

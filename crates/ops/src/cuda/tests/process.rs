@@ -27,7 +27,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// `None` without a C++ compiler.
+    /// `None` without a C++ compiler, or where this is not Linux.
     pub(crate) fn start() -> Option<Self> {
         static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
         Some(Self::of(EMULATOR.get_or_init(|| Emulator::compile(SOURCES, &|text| text.to_owned())).as_ref()?))
@@ -140,6 +140,10 @@ fn put_launch(launch: &Launch, order: Order, put: &mut dyn FnMut(&[u8])) {
 impl Emulator {
     /// Compiles the kernels of `sources` as `change` leaves them, with sanitizers where the compiler has them.
     pub(crate) fn compile(sources: &[Source], change: &dyn Fn(&str) -> String) -> Option<Self> {
+        if !cfg!(target_os = "linux") {
+            eprintln!("skipped: the emulation of a GPU runs on Linux alone");
+            return None;
+        }
         let folder = tempfile::tempdir().unwrap();
         let mut kernels = format!("#line 1 \"prelude.cuh\"\n{}\n", change(PRELUDE));
         let mut names = String::new();
@@ -159,7 +163,7 @@ impl Emulator {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-        for compiler in ["c++", "g++", "clang++"] {
+        for compiler in ["g++", "c++", "clang++"] {
             for flags in [&sanitizers[..], &[]] {
                 let Some(errors) = build(compiler, flags, folder.path()) else { break };
                 if errors.is_empty() {
