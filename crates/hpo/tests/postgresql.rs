@@ -23,6 +23,12 @@ fn python() -> Option<std::ffi::OsString> {
     found.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
+/// Runs SQL on the database of an address, and returns the bare rows.
+fn query_at(server: &server::Server, address: &str, sql: &str) -> String {
+    let database = address.rsplit_once('/').unwrap().1;
+    server.run("psql", &["-qAt", database, "-c", sql])
+}
+
 #[test]
 fn the_tables_are_optunas() {
     let Some(server) = server() else { return };
@@ -67,7 +73,7 @@ fn what_fails_is_said_without_the_password() {
     let Some(server) = server() else { return };
     let address = server.database();
     let database = address.rsplit_once('/').unwrap().1;
-    let query = |sql: &str| server.run("psql", &["-q", database, "-c", sql]);
+    let query = |sql: &str| query_at(server, &address, sql);
     let fails = |address: &str| {
         let error = storage::open(address).err().unwrap();
         let said = format!("{error} {error:?}");
@@ -143,8 +149,7 @@ fn a_lost_connection_is_made_anew() {
 fn a_statement_that_fails_keeps_its_connection() {
     let Some(server) = server() else { return };
     let address = server.database();
-    let database = address.rsplit_once('/').unwrap().1;
-    let query = |sql: &str| server.run("psql", &["-qAt", database, "-c", sql]);
+    let query = |sql: &str| query_at(server, &address, sql);
     let study = Study::builder("s").sampler(Random::new(1)).shared_storage(storage::open(&address).unwrap());
     let study = study.create().unwrap();
     let connection = || {
@@ -164,8 +169,7 @@ fn a_statement_that_fails_keeps_its_connection() {
 fn work_is_begun_anew_five_times_and_soon() {
     let Some(server) = server() else { return };
     let address = server.database();
-    let database = address.rsplit_once('/').unwrap().1;
-    let query = |sql: &str| server.run("psql", &["-qAt", database, "-c", sql]);
+    let query = |sql: &str| query_at(server, &address, sql);
     let study = Study::builder("s").sampler(Random::new(1)).shared_storage(storage::open(&address).unwrap());
     let study = study.create().unwrap();
     // Sequences count on in transactions that are undone.
@@ -195,9 +199,8 @@ fn work_is_begun_anew_five_times_and_soon() {
 fn tables_whose_version_comes_in_a_second_step_are_waited_for() {
     let Some(server) = server() else { return };
     let address = server.database();
-    let database = address.rsplit_once('/').unwrap().1;
     let rename = |from: &str, to: &str| {
-        server.run("psql", &["-q", database, "-c", &format!("ALTER TABLE {from} RENAME TO {to}")]);
+        query_at(server, &address, &format!("ALTER TABLE {from} RENAME TO {to}"));
     };
     drop(Postgres::open(&address).unwrap());
     rename("alembic_version", "later");

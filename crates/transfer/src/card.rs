@@ -4,6 +4,7 @@ use firstsight_models::registry;
 use serde_json::{Map, Value, json};
 
 use crate::figures::SHOWN;
+use crate::run_folder::is_refit;
 use crate::{HubContent, HubUpload, Result, RunConfig, RunFolder, Target, files};
 
 /// What a card says that a run does not know.
@@ -221,10 +222,9 @@ impl Card<'_> {
         let n = figures.get("n").and_then(Value::as_u64).unwrap_or_default();
         // A last layer that was fitted by itself, on features, has no epochs, and its settings are the training images' choice.
         let has_epochs = self.metrics.get("epochs").is_some_and(|epochs| *epochs != json!(0));
-        let is_refit = self.metrics.get("head").is_some_and(|head| head["refit"] == true);
         let seen = match part {
             "test" => "which played no part in training",
-            _ if is_refit => "before the last layer was trained on them too",
+            _ if is_refit(&self.metrics) => "before the last layer was trained on them too",
             _ if has_epochs => "which chose the epoch that is kept, so new photos can do a little worse",
             _ => "which played no part in training but for the temperature",
         };

@@ -288,7 +288,7 @@ impl RunFolder {
 
     /// Whether the last layer was trained on the validation images too, by `metrics.json`.
     pub fn is_refit(&self) -> bool {
-        self.read_metrics().is_ok_and(|metrics| metrics.get("head").is_some_and(|head| head["refit"] == true))
+        self.read_metrics().is_ok_and(|metrics| is_refit(&metrics))
     }
 
     /// The content of `metrics.json`.
@@ -408,4 +408,9 @@ impl RunFolder {
         };
         Ok((network, config))
     }
+}
+
+/// Whether the last layer was trained on the validation images too, by the content of `metrics.json`.
+pub(crate) fn is_refit(metrics: &serde_json::Map<String, serde_json::Value>) -> bool {
+    metrics.get("head").is_some_and(|head| head["refit"] == true)
 }

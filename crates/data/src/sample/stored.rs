@@ -90,9 +90,9 @@ impl Length for Reopened {
 
 /// A file whose end is an error. Its footer lies behind all that is read through this, and the Parquet library does not notice that
 /// values which it skips are not there, so a damaged header would have it skip billions.
-pub(crate) struct Endless(File);
+pub(crate) struct EofIsError(File);
 
-impl Read for Endless {
+impl Read for EofIsError {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self.0.read(bytes)? {
             0 if !bytes.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -102,12 +102,12 @@ impl Read for Endless {
 }
 
 impl ChunkReader for Reopened {
-    type T = BufReader<Endless>;
+    type T = BufReader<EofIsError>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         let mut file = File::open(&self.0)?;
         file.seek(SeekFrom::Start(start))?;
-        Ok(BufReader::new(Endless(file)))
+        Ok(BufReader::new(EofIsError(file)))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<bytes::Bytes, ParquetError> {

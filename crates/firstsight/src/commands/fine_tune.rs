@@ -71,7 +71,8 @@ pub struct Args {
     /// Show rare classes as often as frequent ones
     #[arg(long, alias = "balance")]
     class_balanced: bool,
-    /// Train the last layer once more, on the validation images too, after they were measured. Not where blocks are kept
+    /// Once the validation images are measured, train the last layer again on them and the training images together. Only
+    /// where the run keeps the last layer alone
     #[arg(long, conflicts_with = "folds")]
     refit: bool,
     #[command(flatten)]

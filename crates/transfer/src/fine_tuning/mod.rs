@@ -88,9 +88,9 @@ pub struct FineTuning {
     pub augmentation: AugmentationConfig,
     /// Also have the last layer's cross-validation say of each training image what it shows. For one class per image.
     pub out_of_fold: bool,
-    /// Train the last layer once more, on the validation images too, once they have chosen it, as scikit-learn's `refit` does. Where
-    /// blocks are trained and kept, nothing is. The figures of training and validation are those of before, the test images' of
-    /// the network that is kept.
+    /// Train the last layer once more at the end, on training and validation images together, as scikit-learn's `refit` does. Only
+    /// where the run keeps the last layer alone, not blocks that were trained. The figures of training and validation images
+    /// are of the network before that, those of test images of the network that is saved.
     pub refit: bool,
     /// Type of the weights in the run folder. All figures are those of the rounded weights; checkpoints stay float32.
     pub save_dtype: SaveDtype,

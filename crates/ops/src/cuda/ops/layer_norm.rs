@@ -100,18 +100,14 @@ impl DeviceOp for LayerNorm {
         if let Some(x_grad) = x_grad {
             let [x, weight, means, scales, grad, x_grad] =
                 [x, weight, means, scales, grad, x_grad].map(Into::into);
-            let kernel = match self.layout {
-                Layout::Rows { .. } => "layer_norm_rows_x_grad",
-                Layout::Channels { .. } => "layer_norm_channels_x_grad",
-            };
             match self.layout {
                 Layout::Rows { rows } => {
                     let args = [x, weight, means, scales, grad, x_grad, long(rows), int(size)];
-                    program.launch(LAYER_NORM, kernel, Geometry::rows(rows, size), args);
+                    program.launch(LAYER_NORM, "layer_norm_rows_x_grad", Geometry::rows(rows, size), args);
                 }
                 Layout::Channels { pixels, .. } => {
                     let args = [x, weight, means, scales, grad, x_grad, long(places), int(size), int(pixels)];
-                    program.launch(LAYER_NORM, kernel, Geometry::places(places), args);
+                    program.launch(LAYER_NORM, "layer_norm_channels_x_grad", Geometry::places(places), args);
                 }
             }
         }
