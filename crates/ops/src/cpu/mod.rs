@@ -6,7 +6,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `plan.rs` | the choice of an algorithm for every convolution |
-//! | `conv/block/` | convolution, batch normalization and activation: [forward](conv::block), backward, inference, and a pointwise and a depthwise layer by strips |
+//! | `conv/block/` | convolution, batch normalization and activation: [forward](conv::block), backward, inference, and a pointwise and a depthwise layer by parts |
 //! | `conv/dense.rs` | dense convolutions and the gradient of their input, by the planned algorithm |
 //! | `conv/implicit_gemm.rs`, `conv/col2im.rs` | convolution as a matrix product, and the gradients of input and weights |
 //! | `conv/winograd.rs` | 3 × 3 and 5 × 5 convolution with fewer multiplications |
@@ -21,7 +21,7 @@
 //! | `softmax.rs`, `scale.rs` | softmax of rows, factors per channel, forward and backward |
 //! | `batch_norm.rs`, `elementwise.rs` | loops over the values of a channel or tensor |
 //! | `simd/` | vector instructions, chosen at run time |
-//! | `memory/` | reused buffers, shared planes, work for threads |
+//! | `memory/` | reused buffers, shared planes, tasks of threads |
 
 pub(crate) mod attention;
 pub(crate) mod batch_norm;

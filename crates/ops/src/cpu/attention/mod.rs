@@ -9,7 +9,7 @@ mod forward;
 
 pub(crate) use self::backward::GradBuffers;
 
-use super::gemm::{TILE_ROWS, multiply_tile, panel_width};
+use super::gemm::{RhsPanel, TILE_ROWS, multiply_tile, panel_width};
 use super::memory::scratch::Scratch;
 use super::simd::{Simd, copy, transpose};
 use crate::shape::AttentionShape;
@@ -164,7 +164,7 @@ impl TransposedPanels {
             tiles.chunks_exact_mut(TILE_ROWS * width).zip(self.packed.chunks_exact(self.depth * width));
         for (panel, (tile, b)) in parts.enumerate() {
             let (_, count) = self.panels.of(panel);
-            multiply_tile(simd, a, b, tile, count.div_ceil(S::LANES), false);
+            multiply_tile(simd, a, RhsPanel::packed::<S>(b), tile, count.div_ceil(S::LANES), false);
         }
     }
 }
@@ -208,7 +208,7 @@ impl RowPanels {
             tiles.chunks_exact_mut(TILE_ROWS * width).zip(self.packed.chunks_exact(self.rows * width));
         for (panel, (tile, b)) in parts.enumerate() {
             let (_, count) = self.panels.of(panel);
-            multiply_tile(simd, a, b, tile, count.div_ceil(S::LANES), accumulate);
+            multiply_tile(simd, a, RhsPanel::packed::<S>(b), tile, count.div_ceil(S::LANES), accumulate);
         }
     }
 

@@ -60,6 +60,19 @@ impl<'a, P: Iterator<Item = Plane<'a>>, const SIDE: usize, const STRIDE: usize> 
     }
 }
 
+/// Writes `n` outputs to the first of `to`.
+#[inline(always)]
+fn store<S: Simd>(simd: S, outputs: S::V, n: usize, to: &mut [f32]) {
+    // SAFETY: `to` has as many values; what a whole vector writes to the next row, which is shorter then, that row overwrites.
+    unsafe {
+        if to.len() >= S::LANES {
+            simd.store(to.as_mut_ptr(), outputs);
+        } else {
+            simd.store_first(to.as_mut_ptr(), n.min(to.len()), outputs);
+        }
+    }
+}
+
 /// The lanes of two neighboring vectors that lie in the plane.
 type Masks<M> = [[M; 2]; MAX_SIDE];
 
@@ -151,45 +164,42 @@ impl DepthwiseRows {
         for (kernel, weight) in kernel.as_flattened_mut().iter_mut().zip(weight) {
             *kernel = simd.splat(*weight);
         }
+        // Each row of the input is read once: `sums` are those of row `last` of the outputs and of the rows before it, down to the
+        // one that this row of the input completes.
+        let (start, ahead) = (simd.splat(bias), (SIDE - 1) / STRIDE);
         for column in (0..ow).step_by(S::LANES) {
             // The last vector is a whole one, which begins earlier, if a row is long enough.
             let column = column.min(ow.saturating_sub(S::LANES));
             let n = S::LANES.min(ow - column);
             let masks = self.masks(simd, column, n);
-            for first in (0..oh).step_by(UNROLL) {
-                let mut sums = [simd.splat(bias); UNROLL];
-                macro_rules! row {
+            let mut sums = [start; MAX_SIDE];
+            for last in 0..oh + ahead {
+                // Indices are literals: compilers keep what a loop indexes in memory.
+                macro_rules! rows {
                     ($($i:literal)*) => {$(
-                        if $i < (UNROLL - 1) * STRIDE + SIDE && let Some(row) = self.row(first * STRIDE + $i) {
-                            // SAFETY: the row is one of the input's, and
-                            // the masks select only its columns.
+                        if $i < STRIDE && let Some(row) = self.row(last * STRIDE + $i) {
+                            // SAFETY: the row is one of the input's, and the masks select only its columns.
                             let values = unsafe { self.load::<S, SIDE, STRIDE>(simd, x, row, column, masks) };
-                            for ky in 0..SIDE {
-                                if $i >= ky && ($i - ky) % STRIDE == 0 && ($i - ky) / STRIDE < UNROLL {
-                                    let sum = &mut sums[($i - ky) / STRIDE];
-                                    for kx in 0..SIDE {
-                                        *sum = simd.mul_add(kernel[ky][kx], values[kx], *sum);
-                                    }
-                                }
+                            taps!($i, values, 0 1 2 3 4);
+                        }
+                        if $i == 0 && let Some(row) = last.checked_sub(ahead) {
+                            store(simd, clamp.apply(simd, sums[ahead]), n, &mut y[row * ow + column..]);
+                        }
+                    )*};
+                }
+                macro_rules! taps {
+                    ($i:literal, $values:ident, $($before:literal)*) => {$(
+                        if $i + $before * STRIDE < SIDE {
+                            for kx in 0..SIDE {
+                                let tap = kernel[$i + $before * STRIDE][kx];
+                                sums[$before] = simd.mul_add(tap, $values[kx], sums[$before]);
                             }
                         }
                     )*};
                 }
-                row!(0 1 2 3 4 5 6 7 8 9 10);
-                for (r, sum) in sums.into_iter().enumerate().take(oh - first) {
-                    let sum = clamp.apply(simd, sum);
-                    let at = (first + r) * ow + column;
-                    let to = &mut y[at..];
-                    // SAFETY: `to` has as many values; what a whole vector writes to the next row, which is shorter then, that
-                    // row overwrites.
-                    unsafe {
-                        if to.len() >= S::LANES {
-                            simd.store(to.as_mut_ptr(), sum);
-                        } else {
-                            simd.store_first(to.as_mut_ptr(), n.min(to.len()), sum);
-                        }
-                    }
-                }
+                rows!(0 1);
+                let [first, second, third, fourth, _] = sums;
+                sums = [start, first, second, third, fourth];
             }
         }
     }
@@ -285,5 +295,51 @@ impl DepthwiseRows {
             }
         }
         values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::Plain;
+
+    #[test]
+    fn outputs_are_windows_sums_for_any_width() {
+        for (side, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+            for w in 1..40_usize {
+                let (h, top, left) = (1 + w % 7, w % side, w % 3);
+                let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+                let rows = DepthwiseRows { h, w, oh, ow, side, stride, top, left };
+                let x: Vec<f32> = (0..h * w).map(|i| (i * 37 % 19) as f32 - 9.0).collect();
+                let weight: Vec<f32> = (0..side * side).map(|i| (i * 7 % 5) as f32 - 2.0).collect();
+                let value = |row: usize, column: usize| {
+                    let (row, column) = (row.wrapping_sub(top), column.wrapping_sub(left));
+                    if row < h && column < w { x[row * w + column] } else { 0.0 }
+                };
+                let output = |i: usize| {
+                    let taps = (0..side * side).map(|tap| (tap / side, tap % side));
+                    let products = taps
+                        .zip(&weight)
+                        .map(|((ky, kx), weight)| weight * value(i / ow * stride + ky, i % ow * stride + kx));
+                    (1.0 + products.sum::<f32>()).max(0.0)
+                };
+                let expected: Vec<f32> = (0..oh * ow).map(output).collect();
+                let clamp = Clamp::of(crate::Activation::Relu).unwrap();
+                let mut found = [vec![f32::NAN; oh * ow], vec![f32::NAN; oh * ow]];
+                let [fast, plain] = &mut found;
+                let plane = |y| Plane { x: &x, weight: &weight, bias: 1.0, y };
+                rows.forward(std::iter::once(plane(fast)), clamp);
+                match (side, stride) {
+                    (3, 1) => rows.correlate::<_, 3, 1>(Plain, plane(plain), clamp),
+                    (3, _) => rows.correlate::<_, 3, 2>(Plain, plane(plain), clamp),
+                    (_, 1) => rows.correlate::<_, 5, 1>(Plain, plane(plain), clamp),
+                    _ => rows.correlate::<_, 5, 2>(Plain, plane(plain), clamp),
+                }
+                assert!(
+                    found.iter().all(|found| *found == expected),
+                    "{side} × {side}, stride {stride}, {w} columns"
+                );
+            }
+        }
     }
 }

@@ -6,7 +6,9 @@ use super::epilogue::{Epilogue, LazyMap};
 use super::padded_input::PaddedInput;
 use crate::config::Activation;
 use crate::config::Padding2d;
-use crate::cpu::gemm::{GemmOutput, Im2colView, PackedLhs, PixelLayout, gemm_into, gemm_over_pixels};
+use crate::cpu::gemm::{
+    GemmOutput, Im2colView, PackedLhs, PixelLayout, TILE_ROWS, gemm_into, gemm_over_pixels, gemm_rows_into,
+};
 use crate::shape::ConvShape;
 
 /// The windows of a convolution in the padded input.
@@ -63,6 +65,9 @@ pub(crate) struct ImplicitGemm {
 }
 
 impl ImplicitGemm {
+    /// Output channels of a block.
+    pub(super) const CHANNELS: usize = TILE_ROWS;
+
     pub(super) fn new(shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Self {
         let depth = shape.c_in / shape.config.groups * shape.kh * shape.kw;
         let group_out = shape.c_out / shape.config.groups;
@@ -100,21 +105,24 @@ impl ImplicitGemm {
         }
     }
 
-    /// Computes f(w ∗ x + bias) of a pointwise convolution for some pixels of one sample, (C, pixels).
+    /// Computes f(w ∗ x + bias) of a pointwise convolution for some pixels of one sample and some output channels, (C, pixels),
+    /// on this thread. The channels are whole blocks of [`CHANNELS`](Self::CHANNELS), but for the last.
     pub(super) fn forward_pixels(
         &self,
         shape: &ConvShape,
         x: &[f32],
         pixels: Range<usize>,
+        outputs: Range<usize>,
         (bias, activation): (Option<&[f32]>, Activation),
         y: &mut [f32],
     ) {
         let (size, count) = (shape.h * shape.w, pixels.len());
         let channels: Vec<usize> = (0..shape.c_in).map(|channel| channel * size).collect();
         let rhs = Im2colView::new(&x[pixels.start..], &channels, PixelLayout::flat(count, x.len()), 1);
-        let output = GemmOutput::new(y, shape.c_out, count, PixelLayout::flat(count, shape.c_out * count), 1);
+        let layout = PixelLayout::flat(count, outputs.len() * count);
+        let output = GemmOutput::new(y, outputs.len(), count, layout, 1).starting_at(outputs.start);
         for lhs in &self.lhs {
-            gemm_into(lhs, &rhs, bias, activation, &output);
+            gemm_rows_into(lhs, &rhs, bias, activation, &output);
         }
     }
 }

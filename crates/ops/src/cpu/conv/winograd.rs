@@ -16,7 +16,9 @@ use super::padded_input::PaddedInput;
 use crate::config::Activation;
 use crate::config::Padding2d;
 use crate::cpu::elementwise;
-use crate::cpu::gemm::{PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, multiply_tile, panel_width};
+use crate::cpu::gemm::{
+    PixelLayout, RhsPanel, Segment, TILE_ROWS, TILE_VECTORS, blocks, multiply_tile, panel_width,
+};
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::memory::planes::Shared;
 use crate::cpu::memory::scratch::Scratch;
@@ -336,7 +338,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
                     for block in blocks(c_in) {
                         let a = &filters[block.start * TILE_ROWS..block.end * TILE_ROWS];
                         let b = &inputs[block.start * width..block.end * width];
-                        multiply_tile(simd, a, b, sums, vectors, block.start > 0);
+                        multiply_tile(simd, a, RhsPanel::packed::<S>(b), sums, vectors, block.start > 0);
                     }
                 }
             }

@@ -4,9 +4,8 @@
 //! Each value of the right side is read once, directly, since packing it first would cost more than
 //! the arithmetic.
 
-use rayon::prelude::*;
-
 use crate::cpu::memory::scratch::Scratch;
+use crate::cpu::memory::threads::map_tasks;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Maximum number of rows of the left side. With more, packing the right side pays off.
@@ -27,8 +26,9 @@ pub(crate) fn gemv(lhs: &[f32], rhs: &[f32], depth: usize) -> Vec<f32> {
     let (rows, cols) = (lhs.len() / depth, rhs.len() / depth);
     assert!(lhs.len() == rows * depth && rhs.len() == cols * depth);
     let lhs = &PackedLhs::new(lhs, depth);
-    let parts: Vec<Vec<f32>> =
-        rhs.par_chunks(TASK_ROWS * depth).map(|rhs| dispatch(GemvTask { lhs, rhs })).collect();
+    let tasks: Vec<&[f32]> = rhs.chunks(TASK_ROWS * depth).collect();
+    let parts =
+        map_tasks(tasks.len(), lhs.rows * rhs.len(), |task| dispatch(GemvTask { lhs, rhs: tasks[task] }));
     let mut result = vec![0.0; rows * cols];
     for (m, row) in result.chunks_exact_mut(cols).enumerate() {
         for (to, part) in row.chunks_mut(TASK_ROWS).zip(&parts) {

@@ -1,6 +1,6 @@
 //! The innermost loops: one tile of a product, whose sums stay in registers.
 
-use super::pack::{TILE_ROWS, copy, panel_width};
+use super::pack::{TILE_ROWS, TILE_VECTORS, copy, panel_width};
 use crate::cpu::elementwise::Clamp;
 use crate::cpu::simd::Simd;
 
@@ -57,6 +57,37 @@ struct RowEpilogue {
     clamp: Clamp,
 }
 
+/// Panels of [`multiply_column`] at once: enough sums to hide the latency of a multiply-add.
+pub(super) const COLUMN_PANELS: usize = 10;
+
+/// A panel of the right side: rows of a whole number of vectors, `step` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct RhsPanel<'a> {
+    values: &'a [f32],
+    step: usize,
+}
+
+impl<'a> RhsPanel<'a> {
+    /// A packed panel, [k][width].
+    #[inline(always)]
+    pub(crate) fn packed<S: Simd>(values: &'a [f32]) -> Self {
+        Self { values, step: panel_width::<S>() }
+    }
+
+    /// Rows that are `step` apart in a map, from the first of `values` on.
+    #[inline(always)]
+    pub(super) fn in_place(values: &'a [f32], step: usize) -> Self {
+        Self { values, step }
+    }
+
+    /// The panel as [`Simd::tile_sums`] reads it, if `depth` rows have `len` values.
+    #[inline(always)]
+    fn rows(self, depth: usize, len: usize) -> (*const f32, usize) {
+        assert!(depth == 0 || (depth - 1) * self.step + len <= self.values.len());
+        (self.values.as_ptr(), self.step)
+    }
+}
+
 /// Writes a·b with the epilogue applied, for the rows and columns of `to`; a and b as in
 /// [`multiply_tile`].
 ///
@@ -66,14 +97,15 @@ struct RowEpilogue {
 pub(super) unsafe fn store_tile<S: Simd>(
     simd: S,
     a: &[f32],
-    b: &[f32],
+    b: RhsPanel<'_>,
     epilogue: TileEpilogue<'_>,
     to: TileOutput,
 ) {
     let TileEpilogue { accumulated, bias, clamp } = epilogue;
     let width = panel_width::<S>();
     let depth = a.len() / TILE_ROWS;
-    assert!(b.len() == depth * width && to.rows <= TILE_ROWS && to.cols <= width);
+    assert!(a.len() == depth * TILE_ROWS && to.rows <= TILE_ROWS && to.cols <= width);
+    let vectors = to.cols.div_ceil(S::LANES);
     let (row_bias, column_bias) = match bias {
         TileBias::None => (None, None),
         TileBias::Rows(bias) => (Some(bias), None),
@@ -82,12 +114,12 @@ pub(super) unsafe fn store_tile<S: Simd>(
     assert!(row_bias.is_none_or(|bias| bias.len() == to.rows));
     assert!(column_bias.is_none_or(|bias| bias.len() == width));
     assert!(accumulated.is_none_or(|sums| sums.len() == TILE_ROWS * width));
-    let (a, b) = (a.as_ptr(), b.as_ptr());
+    let (a, b) = (a.as_ptr(), b.rows(depth, vectors * S::LANES));
     macro_rules! rows {
         ($rows:literal) => {
             for first in (0..to.rows).step_by($rows) {
                 // SAFETY: by this function's contract; `a` has `depth` rows of
-                // `TILE_ROWS` values, `b` of `width`, the accumulated sums
+                // `TILE_ROWS` values, `b` of the vectors, the accumulated sums
                 // `TILE_ROWS` rows of `width`, as asserted; a panel is at most
                 // `TILE_VECTORS` vectors wide.
                 unsafe {
@@ -97,7 +129,7 @@ pub(super) unsafe fn store_tile<S: Simd>(
                     let row_bias = row_bias.map(|bias| bias.as_ptr().add(first));
                     let column_bias = column_bias.map(<[f32]>::as_ptr);
                     let epilogue = RowEpilogue { accumulated, row_bias, column_bias, clamp };
-                    match to.cols.div_ceil(S::LANES) {
+                    match vectors {
                         1 => store_sums::<S, $rows, 1>(simd, depth, a.add(first), b, epilogue, to),
                         2 => store_sums::<S, $rows, 2>(simd, depth, a.add(first), b, epilogue, to),
                         _ => store_sums::<S, $rows, 3>(simd, depth, a.add(first), b, epilogue, to),
@@ -124,7 +156,7 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
     a: *const f32,
-    b: *const f32,
+    b: (*const f32, usize),
     epilogue: RowEpilogue,
     to: TileOutput,
 ) {
@@ -132,35 +164,41 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
     let last = to.cols - (N - 1) * S::LANES;
     // SAFETY: by this function's contract.
     unsafe {
-        let sums = tile_sums::<S, R, N>(simd, depth, a, b);
+        let mut sums = tile_sums::<S, R, N>(simd, depth, a, b);
+        if let Some(accumulated) = accumulated {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let accumulated = accumulated.add(r * panel_width::<S>() + v * S::LANES);
+                    *sum = simd.add(simd.load(accumulated), *sum);
+                }
+            }
+        }
         let mut biases = [simd.splat(0.0); N];
         if let Some(column_bias) = column_bias {
             for (v, bias) in biases.iter_mut().enumerate() {
                 *bias = simd.load(column_bias.add(v * S::LANES));
             }
         }
-        // The number of rows is constant, so that sums stay in registers.
-        for (r, sums) in sums.iter().enumerate() {
-            if r >= to.rows {
-                break;
-            }
-            if let Some(row_bias) = row_bias {
-                biases = [simd.splat(*row_bias.add(r)); N];
-            }
-            for (v, (&sum, &bias)) in sums.iter().zip(&biases).enumerate() {
-                let mut sum = sum;
-                if let Some(accumulated) = accumulated {
-                    sum = simd.add(simd.load(accumulated.add(r * panel_width::<S>() + v * S::LANES)), sum);
+        // Indices of rows are literals: compilers keep what a loop indexes in memory.
+        macro_rules! rows {
+            ($($r:literal)*) => {$(
+                if $r < R && $r < to.rows {
+                    if let Some(row_bias) = row_bias {
+                        biases = [simd.splat(*row_bias.add($r)); N];
+                    }
+                    let data = to.data.add($r * to.row_stride);
+                    for v in 0..N {
+                        let value = clamp.apply(simd, simd.add(sums[$r % R][v], biases[v]));
+                        if v + 1 < N || last == S::LANES {
+                            simd.store(data.add(v * S::LANES), value);
+                        } else {
+                            simd.store_first(data.add(v * S::LANES), last, value);
+                        }
+                    }
                 }
-                let value = clamp.apply(simd, simd.add(sum, bias));
-                let data = to.data.add(r * to.row_stride + v * S::LANES);
-                if v + 1 < N || last == S::LANES {
-                    simd.store(data, value);
-                } else {
-                    simd.store_first(data, last, value);
-                }
-            }
+            )*};
         }
+        rows!(0 1 2 3 4 5 6 7);
     }
 }
 
@@ -182,25 +220,25 @@ pub(super) unsafe fn store_strided<S: Simd>(simd: S, values: &[f32], to: *mut f3
     }
 }
 
-/// Computes c = a·b, or c += a·b if `accumulate`: a [k][`TILE_ROWS`], b [k][width], c
-/// [`TILE_ROWS`][width]. Only the first `vectors` vectors of columns are computed.
+/// Computes c = a·b, or c += a·b if `accumulate`: a [k][`TILE_ROWS`], c [`TILE_ROWS`][width]. Only the first `vectors` vectors
+/// of columns are computed.
 #[inline(always)]
 pub(crate) fn multiply_tile<S: Simd>(
     simd: S,
     a: &[f32],
-    b: &[f32],
+    b: RhsPanel<'_>,
     c: &mut [f32],
     vectors: usize,
     accumulate: bool,
 ) {
     let width = panel_width::<S>();
     let depth = a.len() / TILE_ROWS;
-    assert!(b.len() == depth * width && c.len() == TILE_ROWS * width);
-    let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+    assert!(a.len() == depth * TILE_ROWS && c.len() == TILE_ROWS * width);
+    let (a, b, c) = (a.as_ptr(), b.rows(depth, vectors.min(TILE_VECTORS) * S::LANES), c.as_mut_ptr());
     macro_rules! rows {
         ($rows:literal) => {
             for first in (0..TILE_ROWS).step_by($rows) {
-                // SAFETY: `a` has `depth` rows of `TILE_ROWS` values, `b` of `width`,
+                // SAFETY: `a` has `depth` rows of `TILE_ROWS` values, `b` of the vectors,
                 // `c` has `TILE_ROWS` rows of `width`, as asserted; a panel is at
                 // most `TILE_VECTORS` vectors wide.
                 unsafe {
@@ -232,7 +270,7 @@ unsafe fn write_sums<S: Simd, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
     a: *const f32,
-    b: *const f32,
+    b: (*const f32, usize),
     c: *mut f32,
     accumulate: bool,
 ) {
@@ -258,26 +296,28 @@ pub(super) fn multiply_column<S: Simd>(
     c: &mut [f32],
     accumulate: bool,
 ) {
-    /// Panels at once: enough sums to hide the latency of a multiply-add.
-    const PANELS: usize = 8;
     let depth = b.len().div_ceil(width);
     assert!(a.len() == c.len() * depth && S::Eight::LANES == TILE_ROWS && c.len().is_multiple_of(TILE_ROWS));
-    let mut first = 0;
-    macro_rules! panels {
-        ($count:expr) => {
-            while first + $count * TILE_ROWS <= c.len() {
-                // SAFETY: `a` has `depth` rows for each of the panels, `b` a value for each k, and `c` has the panels' rows.
-                unsafe {
-                    let (a, c) = (a.as_ptr().add(first * depth), c.as_mut_ptr().add(first));
-                    column_sums::<S::Eight, { $count }>(simd.eight(), depth, a, (b.as_ptr(), width), c, accumulate);
+    for first in (0..c.len()).step_by(COLUMN_PANELS * TILE_ROWS) {
+        let panels = ((c.len() - first) / TILE_ROWS).min(COLUMN_PANELS);
+        macro_rules! sums {
+            ($($count:literal)*) => {
+                match panels {
+                    $($count => {
+                        // SAFETY: `a` has `depth` rows for each of the panels, `b` a value for each k, and `c` has the
+                        // panels' rows.
+                        unsafe {
+                            let (a, c) = (a.as_ptr().add(first * depth), c.as_mut_ptr().add(first));
+                            let b = (b.as_ptr(), width);
+                            column_sums::<S::Eight, $count>(simd.eight(), depth, a, b, c, accumulate);
+                        }
+                    })*
+                    _ => {}
                 }
-                first += $count * TILE_ROWS;
-            }
-        };
+            };
+        }
+        sums!(1 2 3 4 5 6 7 8 9 10);
     }
-    panels!(PANELS);
-    panels!(PANELS / 2);
-    panels!(1);
 }
 
 /// [`multiply_column`] for `P` panels.
@@ -315,14 +355,14 @@ unsafe fn column_sums<E: Simd, const P: usize>(
 ///
 /// # Safety
 /// For each k below `depth`, `a` is valid for reads of `R` values at k·[`TILE_ROWS`] and `b` of `N`
-/// vectors at k·width.
+/// vectors at k·step.
 #[inline(always)]
 unsafe fn tile_sums<S: Simd, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
     a: *const f32,
-    b: *const f32,
+    b: (*const f32, usize),
 ) -> [[S::V; N]; R] {
     // SAFETY: by this function's contract.
-    unsafe { simd.tile_sums(depth, (a, TILE_ROWS), (b, panel_width::<S>())) }
+    unsafe { simd.tile_sums(depth, (a, TILE_ROWS), b) }
 }

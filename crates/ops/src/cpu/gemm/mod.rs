@@ -4,7 +4,8 @@
 //! in which the innermost loop reads them, [`TILE_ROWS`] rows of the left side and [`TILE_VECTORS`] vectors of
 //! columns of the right. One tile of that size stays in registers while a block of the shared
 //! dimension is summed. The right side of a convolution is the unfolded input (im2col), which is never
-//! written as a whole: unfolding happens while its panels are packed.
+//! written as a whole: unfolding happens while its panels are packed. Panels of a map that is read as it is, as by a pointwise
+//! convolution, are not packed at all.
 
 mod gemv;
 mod microkernel;
@@ -14,8 +15,8 @@ mod packed;
 mod reduce;
 
 pub(crate) use self::gemv::{MAX_ROWS, gemv};
-pub(crate) use self::microkernel::multiply_tile;
-pub(crate) use self::multiply::{GemmOutput, gemm_into};
+pub(crate) use self::microkernel::{RhsPanel, multiply_tile};
+pub(crate) use self::multiply::{GemmOutput, gemm_into, gemm_rows_into};
 pub(crate) use self::pack::{
     Im2colView, PackedLhs, PackedRhs, PixelLayout, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_width,
 };

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::microkernel::{
-    TileBias, TileEpilogue, TileOutput, multiply_column, multiply_tile, store_strided, store_tile,
+    COLUMN_PANELS, RhsPanel, TileBias, TileEpilogue, TileOutput, multiply_column, multiply_tile,
+    store_strided, store_tile,
 };
 use super::pack::{
     Im2colView, PackedLhs, PixelLayout, Pixels, Segment, TILE_ROWS, TILE_VECTORS, blocks, panel_columns,
@@ -22,6 +23,8 @@ const MAX_PACKED: usize = 128 << 10;
 /// write different rows or pixels share it.
 pub(crate) struct GemmOutput<'a> {
     data: *mut f32,
+    /// The rows of the product that it has.
+    rows: Range<usize>,
     row_stride: usize,
     pixels: PixelLayout,
     columns: usize,
@@ -54,7 +57,29 @@ impl<'a> GemmOutput<'a> {
             rows > 0 && samples > 0 && (rows - 1) * row_stride + pixels.end(samples) <= len,
             "a product does not fit its output"
         );
-        Self { data, row_stride, pixels, columns: pixels.count * samples, _borrow: std::marker::PhantomData }
+        Self {
+            data,
+            rows: 0..rows,
+            row_stride,
+            pixels,
+            columns: pixels.count * samples,
+            _borrow: std::marker::PhantomData,
+        }
+    }
+
+    /// The rows of the product from `first` on.
+    pub(crate) fn starting_at(self, first: usize) -> Self {
+        Self { rows: first..first + self.rows.len(), ..self }
+    }
+
+    /// The value of a row at an offset of pixels.
+    ///
+    /// # Safety
+    /// It lies in the output.
+    #[inline(always)]
+    unsafe fn at(&self, row: usize, offset: usize) -> *mut f32 {
+        // SAFETY: by this function's contract.
+        unsafe { self.data.add((row - self.rows.start) * self.row_stride + offset) }
     }
 
     /// Rows and columns of an output whose pixels follow each other.
@@ -64,7 +89,7 @@ impl<'a> GemmOutput<'a> {
     #[inline(always)]
     pub(super) unsafe fn tile(&self, rows: Range<usize>, columns: Range<usize>) -> TileOutput {
         // SAFETY: by this function's contract.
-        let data = unsafe { self.data.add(rows.start * self.row_stride + columns.start) };
+        let data = unsafe { self.at(rows.start, columns.start) };
         TileOutput { data, row_stride: self.row_stride, rows: rows.len(), cols: columns.len() }
     }
 }
@@ -78,29 +103,55 @@ pub(crate) fn gemm_into(
     output: &GemmOutput<'_>,
 ) {
     let columns = rhs.columns();
-    assert!(lhs.depth == rhs.row_offsets.len() && columns == output.columns);
+    assert!(lhs.depth == rhs.row_offsets.len() && columns == output.columns && output.rows == (0..lhs.rows));
     assert!(bias.is_none_or(|bias| bias.len() == lhs.rows));
     let width = TILE_VECTORS * simd::lanes();
     let longest = blocks(lhs.depth).map(|block| block.len()).max().unwrap_or(1);
     // Tasks are ranges of columns that fit the cache and, where these are few, ranges of rows.
     // The result does not depend on the number of tasks.
-    let min_tasks = 2 * rayon::current_num_threads();
-    let (panels, rhs_panels) = (lhs.rows.div_ceil(TILE_ROWS), columns.div_ceil(width));
+    let in_place = rhs.row_step();
+    let threads = rayon::current_num_threads();
+    let min_tasks = if in_place.is_some() { 4 } else { 2 } * threads;
+    // A single last column goes with the panel before it.
+    let alone = usize::from(columns > width && columns % width == 1);
+    let (panels, rhs_panels) = (lhs.rows.div_ceil(TILE_ROWS), columns.div_ceil(width) - alone);
     let max_panels = (MAX_PACKED / longest / width).clamp(1, 24);
     let pieces = rhs_panels.div_ceil(max_panels).next_multiple_of(min_tasks).min(rhs_panels);
-    let splits = min_tasks.div_ceil(pieces).min(panels.div_ceil(4)).max(1);
+    let panels_of_task = if alone > 0 { COLUMN_PANELS } else { 4 };
+    let most_splits = panels.div_ceil(panels_of_task).next_multiple_of(threads).min(panels.div_ceil(4));
+    let splits = min_tasks.div_ceil(pieces).min(most_splits);
     map_tasks(pieces * splits, lhs.rows * lhs.depth * columns, |task| {
         let (piece, split) = (task / splits, task % splits);
         let panels = part(panels, splits, split);
-        let columns = panel_columns(part(rhs_panels, pieces, piece), width, columns);
-        dispatch(GemmTask { lhs, rhs, bias, activation, output, panels, columns });
+        let last = if piece + 1 == pieces { alone } else { 0 };
+        let panel_range = part(rhs_panels, pieces, piece);
+        let columns = panel_columns(panel_range.start..panel_range.end + last, width, columns);
+        dispatch(GemmTask { lhs, rhs, in_place, bias, activation, output, panels, columns });
     });
+}
+
+/// [`gemm_into`] for the output's rows, a range of whole panels, on this thread.
+pub(crate) fn gemm_rows_into(
+    lhs: &PackedLhs,
+    rhs: &Im2colView<'_>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    output: &GemmOutput<'_>,
+) {
+    let Range { start, end } = output.rows;
+    assert!(lhs.depth == rhs.row_offsets.len() && rhs.columns() == output.columns);
+    assert!(start.is_multiple_of(TILE_ROWS) && (end.is_multiple_of(TILE_ROWS) || end == lhs.rows));
+    assert!(end <= lhs.rows && bias.is_none_or(|bias| bias.len() == lhs.rows));
+    let (panels, columns) = (start / TILE_ROWS..end.div_ceil(TILE_ROWS), 0..output.columns);
+    dispatch(GemmTask { lhs, rhs, in_place: rhs.row_step(), bias, activation, output, panels, columns });
 }
 
 /// A range of panels of rows and of columns of a product.
 struct GemmTask<'a> {
     lhs: &'a PackedLhs,
     rhs: &'a Im2colView<'a>,
+    /// The distance between rows of the right side, if whole panels are read where they are.
+    in_place: Option<usize>,
     bias: Option<&'a [f32]>,
     activation: Activation,
     output: &'a GemmOutput<'a>,
@@ -113,7 +164,7 @@ impl Kernel for GemmTask<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { lhs, rhs, bias, activation, output, panels, columns } = self;
+        let Self { lhs, rhs, in_place, bias, activation, output, panels, columns } = self;
         let width = panel_width::<S>();
         let segments = rhs.pixels.segments(columns.clone(), width);
         let outs = output.pixels.segments(columns.clone(), width);
@@ -133,14 +184,34 @@ impl Kernel for GemmTask<'_> {
         for (i, out) in outs.iter().enumerate() {
             first_out[out.column / width + 1] = i + 1;
         }
+        // Whole panels come first. Each is one segment, unless a sample ends in it.
+        let in_place_panels = match in_place {
+            Some(_) => segments.iter().take_while(|segment| segment.len == width).count(),
+            None => 0,
+        };
+        let to_pack = &segments[in_place_panels..];
         for block in blocks(lhs.depth) {
             let last = block.end == lhs.depth;
-            rhs.pack(simd, block.clone(), &segments, &mut packed);
+            rhs.pack(simd, block.clone(), to_pack, &mut packed);
             let lhs_block = lhs.block(&block);
             for (i, panel) in panels.clone().enumerate() {
+                if single_column && i % COLUMN_PANELS == 0 {
+                    // Beside the tiles of the same panels, which are in the cache then.
+                    let some = panel..panels.end.min(panel + COLUMN_PANELS);
+                    let len = TILE_ROWS * block.len();
+                    let a = &lhs_block[some.start * len..some.end * len];
+                    let b = &packed[whole_panels * block.len() * width..][..(block.len() - 1) * width + 1];
+                    let c = &mut column[i * TILE_ROWS..(i + some.len()) * TILE_ROWS];
+                    multiply_column(simd, a, b, width, c, block.start > 0);
+                }
                 let a = &lhs_block[panel * TILE_ROWS * block.len()..][..TILE_ROWS * block.len()];
                 for j in 0..whole_panels {
-                    let b = &packed[j * block.len() * width..][..block.len() * width];
+                    let b = match in_place {
+                        Some(step) if j < in_place_panels => {
+                            RhsPanel::in_place(rhs.values_from(block.start, segments[j].offset), step)
+                        }
+                        _ => RhsPanel::packed::<S>(&packed[j * block.len() * width..][..block.len() * width]),
+                    };
                     let c = if single { 0 } else { (i * rhs_panels + j) * tile };
                     let c = &mut tiles[c..c + tile];
                     let used = (columns.len() - j * width).min(width);
@@ -152,7 +223,7 @@ impl Kernel for GemmTask<'_> {
                         // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no
                         // other task has these rows and columns.
                         unsafe {
-                            let data = output.data.add(rows.start * output.row_stride + out.offset);
+                            let data = output.at(rows.start, out.offset);
                             let row_stride = output.row_stride;
                             let to = TileOutput { data, row_stride, rows: rows.len(), cols: used };
                             store_tile(simd, a, b, TileEpilogue { accumulated, bias, clamp }, to);
@@ -166,12 +237,6 @@ impl Kernel for GemmTask<'_> {
                     }
                 }
             }
-            if single_column {
-                let len = TILE_ROWS * block.len();
-                let a = &lhs_block[panels.start * len..panels.end * len];
-                let b = &packed[whole_panels * block.len() * width..][..(block.len() - 1) * width + 1];
-                multiply_column(simd, a, b, width, &mut column, block.start > 0);
-            }
         }
         if single_column {
             let rows = panels.start * TILE_ROWS..lhs.rows.min(panels.end * TILE_ROWS);
@@ -184,7 +249,7 @@ impl Kernel for GemmTask<'_> {
             for (row, value) in rows.zip(values) {
                 // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other task has these
                 // rows and columns.
-                unsafe { *output.data.add(row * output.row_stride + offset) = *value };
+                unsafe { *output.at(row, offset) = *value };
             }
         }
     }
@@ -234,7 +299,7 @@ impl FinishedTile<'_> {
                 // SAFETY: `GemmOutput::new` has checked that each row at each pixel lies in its data; no other
                 // task has these rows and columns.
                 unsafe {
-                    let to = output.data.add(row * output.row_stride + out.offset);
+                    let to = output.at(row, out.offset);
                     store_strided(simd, values, to, output.pixels.step);
                 }
             }

@@ -64,16 +64,26 @@ impl PixelLayout {
 
     /// Splits `pixels` into segments, which also end at multiples of `width` columns.
     pub(crate) fn segments(&self, pixels: Range<usize>, width: usize) -> Vec<Segment> {
-        let mut segments = Vec::new();
-        let mut n = pixels.start;
-        while n < pixels.end {
-            let (sample, pixel) = (n / self.count, n % self.count);
-            let (run, at) = (pixel / self.run, pixel % self.run);
-            let column = n - pixels.start;
-            let len = (self.run - at).min(pixels.end - n).min(width - column % width);
-            let offset = sample * self.sample_stride + run * self.run_stride + at * self.step;
-            segments.push(Segment { column, offset, len });
-            n += len;
+        let Self { count, run, step, run_stride, sample_stride } = *self;
+        let mut segments = Vec::with_capacity(pixels.len().div_ceil(width) + pixels.len().div_ceil(run));
+        let (mut column, mut pixel) = (0, pixels.start % count);
+        let (mut at, mut panel) = (pixel % run, width);
+        let mut sample = pixels.start / count * sample_stride;
+        let mut start = sample + pixel / run * run_stride;
+        while column < pixels.len() {
+            let len = (run - at).min(pixels.len() - column).min(panel);
+            segments.push(Segment { column, offset: start + at * step, len });
+            (column, pixel, at, panel) = (column + len, pixel + len, at + len, panel - len);
+            if panel == 0 {
+                panel = width;
+            }
+            if pixel == count {
+                sample += sample_stride;
+                (start, pixel, at) = (sample, 0, 0);
+            } else if at == run {
+                start += run_stride;
+                at = 0;
+            }
         }
         segments
     }
@@ -126,6 +136,20 @@ impl<'a> Im2colView<'a> {
             row_offsets: &self.row_offsets[rows],
             ..*self
         }
+    }
+
+    /// The distance between rows, if these are the same everywhere and are read as they are.
+    pub(super) fn row_step(&self) -> Option<usize> {
+        let mut steps = self.row_offsets.windows(2).map(|pair| pair[1].checked_sub(pair[0]));
+        let step = steps.next().unwrap_or(Some(0))?;
+        let as_they_are = self.epilogue.is_none() && self.pixels.step == 1;
+        (as_they_are && steps.all(|other| other == Some(step))).then_some(step)
+    }
+
+    /// The values from `offset` of a row on.
+    #[inline(always)]
+    pub(super) fn values_from(&self, row: usize, offset: usize) -> &'a [f32] {
+        &self.data[self.row_offsets[row] + offset..]
     }
 
     /// Asks for `len` pixels from `offset` on: the processor foresees how a row goes on, but not where the next one begins.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::microkernel::{TileBias, TileEpilogue, multiply_tile, store_tile};
+use super::microkernel::{RhsPanel, TileBias, TileEpilogue, multiply_tile, store_tile};
 use super::multiply::GemmOutput;
 use super::pack::{PackedLhs, PackedRhs, PixelLayout, TILE_ROWS, TILE_VECTORS, blocks, panel_width};
 use crate::config::Activation;
@@ -99,7 +99,9 @@ impl Kernel for PackedTask<'_> {
                 let a = &lhs_block[panel * TILE_ROWS * block.len()..][..TILE_ROWS * block.len()];
                 let rows = panel * TILE_ROWS..lhs.rows.min((panel + 1) * TILE_ROWS);
                 for (j, rhs_panel) in rhs_panels.clone().enumerate() {
-                    let b = &rhs_block[rhs_panel * width * block.len()..][..width * block.len()];
+                    let b = RhsPanel::packed::<S>(
+                        &rhs_block[rhs_panel * width * block.len()..][..width * block.len()],
+                    );
                     let c = if single { 0 } else { (i * rhs_panels.len() + j) * tile };
                     let c = &mut tiles[c..c + tile];
                     let columns = rhs_panel * width..rhs.columns.min((rhs_panel + 1) * width);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::microkernel::multiply_tile;
+use super::microkernel::{RhsPanel, multiply_tile};
 use super::pack::{Im2colView, MAX_DEPTH, TILE_ROWS, TILE_VECTORS, blocks, panel_columns, panel_width, part};
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::memory::scratch::Scratch;
@@ -113,7 +113,8 @@ impl Kernel for OverPixels<'_> {
                 for (i, panel) in a.chunks_exact(depth * TILE_ROWS).enumerate() {
                     let at = (i * cols.div_ceil(width) + j) * TILE_ROWS * width;
                     let c = &mut sums[at..at + TILE_ROWS * width];
-                    multiply_tile(simd, &panel[..count * TILE_ROWS], &b[..count * width], c, vectors, true);
+                    let b = RhsPanel::packed::<S>(&b[..count * width]);
+                    multiply_tile(simd, &panel[..count * TILE_ROWS], b, c, vectors, true);
                 }
             }
         }

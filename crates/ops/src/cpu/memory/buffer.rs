@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::threads::worth_threads;
+use super::threads::{for_each_chunk, worth_threads};
 
 /// Free buffers, from smallest to largest.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
@@ -94,15 +94,15 @@ pub(crate) fn filled_with<T: Send>(
 }
 
 /// `len` zeros for a result, written on all threads if that pays off.
-pub(crate) fn zeros<T: Copy + Default + Send>(len: usize) -> Vec<T> {
+pub(crate) fn zeros<T: Copy + Default + Send + Sync>(len: usize) -> Vec<T> {
     /// A few chunks per thread, each of at least a page.
     const CHUNK: usize = 1 << 14;
     if !worth_threads(len) {
         return vec![T::default(); len];
     }
     let mut values = Vec::with_capacity(len);
-    let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(CHUNK);
-    chunks.for_each(|chunk| chunk.fill(MaybeUninit::new(T::default())));
+    let zero = |_, chunk: &mut [MaybeUninit<T>]| chunk.fill(MaybeUninit::new(T::default()));
+    for_each_chunk(&mut values.spare_capacity_mut()[..len], CHUNK, zero);
     // SAFETY: the chunks cover all of these values, and each has been written.
     unsafe { values.set_len(len) };
     values
