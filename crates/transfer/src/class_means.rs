@@ -179,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn means_that_would_be_large_are_not_kept() {
+        let row = Tensor::new(&[[3.0f32, 4.0]], &Device::Cpu).unwrap();
+        for (n_classes, kept) in [(VALUES / 2, true), (VALUES / 2 + 1, false)] {
+            let features = Features::new(&row, Labels::Class(vec![1]), n_classes).unwrap();
+            let means = ClassMeans::of(&features).unwrap();
+            assert_eq!(means.is_some(), kept, "{n_classes} classes");
+            if let Some(means) = means {
+                let rows = means.rows.narrow(0, 0, 3).unwrap().to_vec2::<f32>().unwrap();
+                assert_eq!(rows, [[0.0, 0.0], [0.6, 0.8], [0.0, 0.0]]);
+            }
+        }
+    }
+
+    #[test]
     fn each_class_gives_some_images() {
         let labels: Vec<u32> = (0..5000).map(|i| u32::from(i == 17)).collect();
         let some = some_of_each(&labels, 2);

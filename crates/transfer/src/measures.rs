@@ -43,3 +43,22 @@ pub fn weight_bytes(network: &ImageClassifier, dtype: SaveDtype) -> u64 {
     };
     network.params().named().iter().map(|(_, var)| var.elem_count() as u64 * bytes).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use firstsight_models::{Init, InputShape, Params, registry};
+
+    use super::*;
+
+    #[test]
+    fn weights_take_four_or_two_bytes_each() {
+        let params = Params::zeros(&Device::Cpu);
+        let input = InputShape::Map { channels: 1, height: 3, width: 2 };
+        let network = registry::find("logistic").unwrap();
+        let network = ImageClassifier::new(network, input, 5, Init::PyTorch, &params).unwrap();
+        let bytes = [SaveDtype::Float32, SaveDtype::Float16, SaveDtype::BFloat16]
+            .map(|dtype| weight_bytes(&network, dtype));
+        assert_eq!(bytes, [4 * (6 * 5 + 5), 2 * (6 * 5 + 5), 2 * (6 * 5 + 5)]);
+    }
+}
