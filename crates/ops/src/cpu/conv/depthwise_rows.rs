@@ -14,7 +14,7 @@ use crate::shape::ConvShape;
 const SIDE: usize = 3;
 /// Side of the largest kernels.
 const MAX_SIDE: usize = 5;
-/// Number of rows of outputs that are summed at once.
+/// Number of rows of outputs whose gradients are read at once.
 const UNROLL: usize = 4;
 
 /// The sizes of a plane of inputs and of outputs, the kernel's and the stride, and the padding.
@@ -174,7 +174,7 @@ impl DepthwiseRows {
             let masks = self.masks(simd, column, n);
             let mut sums = [start; MAX_SIDE];
             for last in 0..oh + ahead {
-                // Indices are literals: compilers keep what a loop indexes in memory.
+                // Each sum has a literal index: an array that a loop indexes would be kept in memory, not in registers.
                 macro_rules! rows {
                     ($($i:literal)*) => {$(
                         if $i < STRIDE && let Some(row) = self.row(last * STRIDE + $i) {

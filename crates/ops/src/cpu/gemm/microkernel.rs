@@ -179,7 +179,7 @@ unsafe fn store_sums<S: Simd, const R: usize, const N: usize>(
                 *bias = simd.load(column_bias.add(v * S::LANES));
             }
         }
-        // Indices of rows are literals: compilers keep what a loop indexes in memory.
+        // Each row has a literal index: an array that a loop indexes would be kept in memory, not in registers.
         macro_rules! rows {
             ($($r:literal)*) => {$(
                 if $r < R && $r < to.rows {
@@ -298,6 +298,8 @@ pub(super) fn multiply_column<S: Simd>(
 ) {
     let depth = b.len().div_ceil(width);
     assert!(a.len() == c.len() * depth && S::Eight::LANES == TILE_ROWS && c.len().is_multiple_of(TILE_ROWS));
+    // The list of counts below goes so far.
+    const { assert!(COLUMN_PANELS == 10) };
     for first in (0..c.len()).step_by(COLUMN_PANELS * TILE_ROWS) {
         let panels = ((c.len() - first) / TILE_ROWS).min(COLUMN_PANELS);
         macro_rules! sums {

@@ -102,9 +102,9 @@ pub(crate) fn gemm_into(
     activation: Activation,
     output: &GemmOutput<'_>,
 ) {
-    let columns = rhs.columns();
-    assert!(lhs.depth == rhs.row_offsets.len() && columns == output.columns && output.rows == (0..lhs.rows));
-    assert!(bias.is_none_or(|bias| bias.len() == lhs.rows));
+    check(lhs, rhs, bias, output);
+    assert!(output.rows == (0..lhs.rows));
+    let columns = output.columns;
     let width = TILE_VECTORS * simd::lanes();
     let longest = blocks(lhs.depth).map(|block| block.len()).max().unwrap_or(1);
     // Tasks are ranges of columns that fit the cache and, where these are few, ranges of rows.
@@ -138,12 +138,17 @@ pub(crate) fn gemm_rows_into(
     activation: Activation,
     output: &GemmOutput<'_>,
 ) {
+    check(lhs, rhs, bias, output);
     let Range { start, end } = output.rows;
-    assert!(lhs.depth == rhs.row_offsets.len() && rhs.columns() == output.columns);
     assert!(start.is_multiple_of(TILE_ROWS) && (end.is_multiple_of(TILE_ROWS) || end == lhs.rows));
-    assert!(end <= lhs.rows && bias.is_none_or(|bias| bias.len() == lhs.rows));
     let (panels, columns) = (start / TILE_ROWS..end.div_ceil(TILE_ROWS), 0..output.columns);
     dispatch(GemmTask { lhs, rhs, in_place: rhs.row_step(), bias, activation, output, panels, columns });
+}
+
+/// Panics unless the sizes are those of one product.
+fn check(lhs: &PackedLhs, rhs: &Im2colView<'_>, bias: Option<&[f32]>, output: &GemmOutput<'_>) {
+    assert!(lhs.depth == rhs.row_offsets.len() && rhs.columns() == output.columns);
+    assert!(output.rows.end <= lhs.rows && bias.is_none_or(|bias| bias.len() == lhs.rows));
 }
 
 /// A range of panels of rows and of columns of a product.
