@@ -22,7 +22,8 @@ thread_local! {
 ///
 /// Every op packs its weights before it multiplies by them, and folds batch normalization into convolutions. With many images
 /// that costs little; with one it is a good part of the time. Here each op of the first pass leaves its packed weights for the
-/// next passes. They take as much memory as the weights themselves, on the CPU; other devices need none.
+/// next passes. They take as much memory as the weights themselves, or 1.8 times as much where Winograd's algorithm is used, on the CPU;
+/// other devices need none.
 ///
 /// The weights must not change as long as they are kept: make a new one after training or loading. Clones share them.
 ///

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use candle_core::Tensor;
+
 /// An error of training or evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,19 @@ pub enum Error {
     /// Error of a tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// A batch that does not fit the device's memory.
+    #[error(
+        "the device has no memory left for a batch of shape {shape:?} ({megabytes:.1} MB) and the maps that are made of it: \
+         make batches smaller ({source})"
+    )]
+    OutOfMemory {
+        /// The shape of the batch's inputs.
+        shape: Vec<usize>,
+        /// Their size in 10⁶ bytes.
+        megabytes: f64,
+        /// The device's error.
+        source: Box<candle_core::Error>,
+    },
     /// Error of the batches.
     #[error(transparent)]
     Data(#[from] firstsight_data::Error),
@@ -109,6 +124,20 @@ pub enum Error {
     /// There are no examples to train on or to evaluate.
     #[error("there are no {0} examples")]
     Empty(&'static str),
+}
+
+impl Error {
+    /// What an error on `inputs` is: [`Error::OutOfMemory`] where a device refuses memory, as CUDA does by these words.
+    pub(crate) fn on<E: Into<Self>>(inputs: &Tensor) -> impl Fn(E) -> Self {
+        |error| match error.into() {
+            Self::Candle(source) if source.to_string().contains("out of memory") => {
+                let bytes = inputs.elem_count() * inputs.dtype().size_in_bytes();
+                let (shape, megabytes) = (inputs.dims().to_vec(), bytes as f64 / 1e6);
+                Self::OutOfMemory { shape, megabytes, source: Box::new(source) }
+            }
+            error => error,
+        }
+    }
 }
 
 /// The result of this crate's functions.

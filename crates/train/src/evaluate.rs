@@ -142,7 +142,8 @@ fn for_each_output(
     let inference = Inference::new(model, &packed);
     for batch in batches.epoch(0) {
         let batch = batch?;
-        observe(&inference.forward(&batch.inputs)?, &batch.labels)?;
+        let outputs = inference.forward(&batch.inputs).map_err(Error::on(&batch.inputs))?;
+        observe(&outputs, &batch.labels)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::metric::Meter;
 use crate::model::param_groups;
 use crate::optim::Accumulation;
 use crate::sharding::{Pass, Sharding, Step};
-use crate::{Epoch, FitConfig, History, Metric, Model, Optimizer, Result, TrainingLength};
+use crate::{Epoch, Error, FitConfig, History, Metric, Model, Optimizer, Result, TrainingLength};
 
 /// Trains `model` on the batches of `train`, and measures it on those of `val` after each epoch.
 ///
@@ -54,10 +54,13 @@ pub fn fit(
         let mut meter = Meter::new(&metrics);
         for (batch, shards) in sharding.epoch(train, epoch).enumerate() {
             let pass = |shard: &Batch, share: f64| {
-                let outputs = model.forward_t(&shard.inputs, true)?;
-                let loss = config.loss.compute(&outputs, &shard.labels)?;
-                let loss = if share < 1.0 { (loss * share)? } else { loss };
-                Ok(Pass { gradients: firstsight_ops::backward(&loss)?, outputs, loss })
+                let pass = || -> Result<Pass> {
+                    let outputs = model.forward_t(&shard.inputs, true)?;
+                    let loss = config.loss.compute(&outputs, &shard.labels)?;
+                    let loss = if share < 1.0 { (loss * share)? } else { loss };
+                    Ok(Pass { gradients: firstsight_ops::backward(&loss)?, outputs, loss })
+                };
+                pass().map_err(Error::on(&shard.inputs))
             };
             let Step { loss, outputs, labels, gradients } = sharding.step(shards, pass)?;
             let is_last = batch + 1 == train.n_batches();

@@ -217,6 +217,31 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     assert!(matches!(error, Error::NonFinite { epoch: 0, batch: 1, .. }), "{error}");
 }
 
+/// A network on a device whose memory is full.
+struct Refused;
+
+impl candle_core::ModuleT for Refused {
+    fn forward_t(&self, _xs: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        let error = r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#;
+        Err(candle_core::Error::Cuda(error.into()))
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_the_memory_is_named() {
+    let (_, params) = mlp(1);
+    let model = Trainable::new(&Refused, params.named());
+    let batches = spiral(90, Sampling::Sequential);
+    let errors = [
+        fit(&model, &batches, None, &config(1), &mut []).unwrap_err(),
+        evaluate(&Refused, &batches, &CrossEntropy, &[]).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(&error, Error::OutOfMemory { shape, .. } if *shape == [16, 2]), "{error}");
+        assert!(error.to_string().contains("a batch of shape [16, 2] (0.0 MB)"), "{error}");
+    }
+}
+
 #[test]
 fn a_validation_loss_that_is_not_finite_names_its_epoch() {
     let run = |value: f32| {

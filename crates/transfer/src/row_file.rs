@@ -243,7 +243,39 @@ impl Kept<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::as_text;
+    use super::*;
+
+    #[test]
+    fn a_table_is_gone_on_with_from_its_last_whole_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        let format = RowFormat::Csv(["image", "label", "error"].map(str::to_owned).to_vec());
+        let images = ["1.jpg", "2.jpg", "3.jpg", "4.jpg"].map(Sample::file);
+        let rows = ["1.jpg,cat,\n", "2.jpg,,cut off\n", "3.jpg,\"a, b\",\n", "4.jpg,dog,\n"];
+        let whole = format!("image,label,error\n{}", rows.concat());
+        for length in 0..=whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let mut file = RowFile::resume(&path, &format, &images, 1).unwrap();
+            let kept = whole[..length].lines().count().saturating_sub(1);
+            let kept = kept - usize::from(kept > 0 && !whole[..length].ends_with('\n'));
+            assert_eq!(file.next_image(), kept.saturating_sub(1), "{length} bytes");
+            assert_eq!(file.unreadable(), usize::from(kept > 2), "{length} bytes");
+            rows[file.next_image()..].iter().for_each(|row| file.push(row.as_bytes()).unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), whole, "{length} bytes");
+        }
+        for (found, reason) in [
+            ("image,class,error\n", "expected the columns image,label,error, found \"image,class,error\\n\""),
+            ("image,lab\nel", "expected the columns image,label,error, found \"image,lab\\nel\""),
+            ("image,label,error\n1.jpg,\"cat\",\n2.jpg,,\n", "row 1 is not as it was written"),
+            ("image,label,error\n1.jpg,cat\n2.jpg,,\n", "row 1 is not as it was written"),
+            ("image,label,error\n2.jpg,cat,\n", "row 1 is of 2.jpg, expected 1.jpg"),
+        ] {
+            std::fs::write(&path, found).unwrap();
+            let error = RowFile::resume(&path, &format, &images, 1).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), found, "it is left alone");
+        }
+    }
 
     #[test]
     fn formulas_become_text_and_numbers_stay() {

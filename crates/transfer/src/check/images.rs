@@ -282,17 +282,43 @@ fn odd_size(facts: ImageFacts, median: u64) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    fn facts([width, height]: [u32; 2]) -> ImageFacts {
+        let [width, height] = [width, height].map(u32::to_be_bytes);
+        let header = [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &width, &height, &[8, 0, 0, 0, 0, 0, 0, 0, 0]];
+        ImageFacts::read(&header.concat()).unwrap()
+    }
+
+    /// An image of class 0 that could be read.
+    pub(in crate::check) fn image(size: [u32; 2], bytes: u64) -> CheckedImage {
+        let hash = ImageHash::new(&[0; 3 * 64 * 64]).unwrap();
+        CheckedImage {
+            sample: Sample::file("a.png"),
+            split: Split::Train,
+            label: Some(0),
+            target: 0,
+            bytes,
+            content: None,
+            facts: Some(facts(size)),
+            look: Ok(Look { hash, transparent: false }),
+        }
+    }
+
+    #[test]
+    fn the_median_is_of_the_pixels_of_images_that_can_be_read() {
+        assert_eq!(areas(&[]), 0);
+        let broken = CheckedImage { look: Err("cut off".into()), ..image([1, 1], 0) };
+        let mut images = vec![broken.clone(), image([7, 3], 0), broken, image([5, 2], 0), image([4, 1], 0)];
+        assert_eq!(areas(&images), 10);
+        images.push(image([9, 9], 0));
+        assert_eq!(areas(&images), 21, "the upper of two");
+    }
 
     #[test]
     fn a_size_is_odd_from_twentyfold_or_a_sixth_on() {
-        let odd = |width, height, median| {
-            let [width, height] = [width, height].map(u32::to_be_bytes);
-            let header =
-                [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &width, &height, &[8, 0, 0, 0, 0, 0, 0, 0, 0]];
-            odd_size(ImageFacts::read(&header.concat()).unwrap(), median)
-        };
+        let odd = |width, height, median| odd_size(facts([width, height]), median);
         for (median, is_odd) in
             [(499, true), (500, false), (10_000, false), (200_000, false), (200_001, true)]
         {

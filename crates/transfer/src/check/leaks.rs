@@ -309,6 +309,7 @@ fn difference(property: &Property, table: &LeakTable, classes: &[String]) -> Str
 
 #[cfg(test)]
 mod tests {
+    use super::super::images::tests::image;
     use super::*;
 
     #[test]
@@ -346,6 +347,18 @@ mod tests {
             let table = LeakTable { property: "format", values, counts, strength: 1.0 };
             assert_eq!(exclusive(&PROPERTIES[0], &table, &classes).len(), told, "{count}");
         }
+    }
+
+    #[test]
+    fn quarters_begin_at_the_quartiles() {
+        let images: Vec<CheckedImage> = (1..=8).map(|bytes| image([1, 1], bytes)).collect();
+        let quarter = quarters(&images, |image| Some(image.bytes as f64));
+        let found: Vec<String> = images.iter().map(|image| quarter(image).unwrap().to_string()).collect();
+        let [lowest, second, third, highest] = ["lowest", "second", "third", "highest"];
+        let expected = [lowest, lowest, second, second, third, third, highest, highest];
+        assert_eq!(found, expected.map(|name| format!("{name} quarter")));
+        let none = quarters(&images, |_| None);
+        assert!(none(&images[0]).is_none());
     }
 
     #[test]

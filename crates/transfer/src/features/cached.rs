@@ -128,3 +128,68 @@ impl<'a> CachedFeatures<'a> {
         Some(parts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::values;
+    use super::*;
+
+    const VIEWS: [FeatureView; 2] = [FeatureView::Plain, FeatureView::Mirrored];
+
+    fn features(cache: &CacheFolder, n_images: usize) -> CachedFeatures<'_> {
+        CachedFeatures { cache, views: &VIEWS, key: "0123456789abcdef0123".to_owned(), n_images, next: 0 }
+    }
+
+    /// Writes `n` rows of two numbers after `before` ones; those of the other view are negative.
+    fn write(features: &mut CachedFeatures<'_>, before: usize, n: usize) -> Option<Vec<Part>> {
+        let views = [1.0, -1.0].map(|sign| {
+            let numbers = (2 * before..2 * (before + n)).map(|i| sign * i as f32);
+            numbers.flat_map(f32::to_le_bytes).collect()
+        });
+        features.write(before, n, &views)
+    }
+
+    fn rows(features: &mut CachedFeatures<'_>) -> Option<Vec<Vec<Vec<f32>>>> {
+        let views = features.read()?;
+        Some(
+            views
+                .iter()
+                .map(|rows| (0..rows.len()).map(|i| values(rows.row(i)).collect()).collect())
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn files_go_on_from_one_another_up_to_the_last_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CacheFolder::new(folder.path());
+        assert!(rows(&mut features(&cache, 5)).is_none());
+        let mut file = features(&cache, 5);
+        for (before, n) in [(0, 3), (3, 2)] {
+            assert_eq!(write(&mut file, before, n).unwrap().len(), 2);
+        }
+        let all: Vec<Vec<f32>> = (0..5).map(|i| vec![2.0 * i as f32, 2.0 * i as f32 + 1.0]).collect();
+        let found = rows(&mut features(&cache, 5)).unwrap();
+        assert_eq!(found[0], all);
+        assert!(found[1].iter().flatten().zip(all.iter().flatten()).all(|(a, b)| *a == -b));
+        assert_eq!(rows(&mut features(&cache, 4)).unwrap()[0], all[..3], "the second file has one too many");
+        assert!(rows(&mut features(&cache, 2)).is_none());
+        let mut other = CachedFeatures { key: "0123456789abcdefffff".to_owned(), ..features(&cache, 5) };
+        assert!(rows(&mut other).is_none(), "of other images");
+        // A file of a run that wrote two images first.
+        let mut file = features(&cache, 5);
+        write(&mut file, 0, 2).unwrap();
+        assert_eq!(rows(&mut features(&cache, 5)).unwrap()[0], all[..2]);
+    }
+
+    #[test]
+    fn nothing_is_kept_where_not_all_would_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        // Three rows of two views take 48 bytes, fifteen take 240.
+        let cache = CacheFolder::new(folder.path()).limit(Some(239));
+        assert!(write(&mut features(&cache, 15), 0, 3).is_none());
+        assert!(cache.files().unwrap().is_empty());
+        let cache = cache.limit(Some(2400));
+        assert!(write(&mut features(&cache, 15), 0, 3).is_some());
+    }
+}

@@ -283,6 +283,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_refusal_is_quoted_where_it_is_a_short_line() {
+        let said = |text: &str| short_body(&mut Response::new(Body::builder().data(text)));
+        assert_eq!(said(" no such file \nmore").unwrap(), "no such file");
+        for text in ["", "\nmore", "<!doctype html>", &"a".repeat(301)] {
+            assert_eq!(said(text), None, "{text}");
+        }
+        assert_eq!(said(&"a".repeat(300)).unwrap().len(), 300);
+    }
+
+    #[test]
     fn addresses_are_joined_as_browsers_do() {
         let base: Uri = "https://hub.test/a/b/resolve/main/f".parse().unwrap();
         for (location, expected) in [

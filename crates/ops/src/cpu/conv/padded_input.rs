@@ -1,6 +1,6 @@
 //! Copies of maps with padding, which kernels read without bounds in mind.
 
-use super::epilogue::{Epilogue, LazyMap};
+use super::epilogue::LazyMap;
 use crate::config::Padding2d;
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::for_each_chunk;
@@ -30,12 +30,13 @@ impl<'a> PaddedInput<'a> {
         if padding == Padding2d::none() && epilogue.is_none() && parts == 1 {
             return Self::Unpadded(x);
         }
-        let cols = (width + padding.left + padding.right).next_multiple_of(parts);
-        let rows = height + padding.top + padding.bottom;
-        let mut padded = Scratch::dirty(x.len() / (height * width) * rows * cols);
+        let rows = PaddedRows::new(source, channels, (height, width), padding);
+        let cols = rows.cols.next_multiple_of(parts);
+        let mut padded = Scratch::dirty(x.len() / (height * width) * rows.rows * cols);
         let task_rows = VALUES.div_ceil(cols);
-        let copy = CopyRows { x, epilogue, channels, size: (height, width), rows, padding, cols, parts };
-        for_each_chunk(&mut padded, task_rows * cols, |task, to| dispatch((&copy, task * task_rows, to)));
+        for_each_chunk(&mut padded, task_rows * cols, |task, to| {
+            dispatch(CopyRows { rows: &rows, cols, parts, first: task * task_rows, to });
+        });
         Self::Padded(padded)
     }
 
@@ -47,45 +48,83 @@ impl<'a> PaddedInput<'a> {
     }
 }
 
-/// The source of padded rows, and their layout.
-struct CopyRows<'a> {
-    x: &'a [f32],
-    epilogue: Epilogue<'a>,
+/// Planes with zero padding, whose rows are copied when they are needed.
+pub(super) struct PaddedRows<'a> {
+    source: LazyMap<'a>,
     channels: usize,
     size: (usize, usize),
-    /// Rows of a padded plane.
-    rows: usize,
     padding: Padding2d,
-    cols: usize,
-    parts: usize,
+    /// Rows and columns of a padded plane.
+    pub(super) rows: usize,
+    pub(super) cols: usize,
 }
 
-/// Fills some rows, from the one of this index on, counted through all padded planes.
-impl Kernel for (&CopyRows<'_>, usize, &mut [f32]) {
+impl<'a> PaddedRows<'a> {
+    /// Planes of `size`, whose channel is their index modulo `channels`, with their epilogue applied.
+    pub(super) fn new(
+        source: LazyMap<'a>,
+        channels: usize,
+        size: (usize, usize),
+        padding: Padding2d,
+    ) -> Self {
+        let rows = size.0 + padding.top + padding.bottom;
+        let cols = size.1 + padding.left + padding.right;
+        Self { source, channels, size, padding, rows, cols }
+    }
+
+    /// Copies the values of a row to the place that they have in `to`, the padded row, and leaves the rest. `false` if all of
+    /// the row is padding.
+    #[inline(always)]
+    pub(super) fn copy<S: Simd>(&self, simd: S, plane: usize, row: usize, to: &mut [f32]) -> bool {
+        let Self { source: LazyMap { values, epilogue }, channels, size: (height, width), padding, .. } =
+            self;
+        let Some(row) = row.checked_sub(padding.top).filter(|row| row < height) else { return false };
+        let from = &values[(plane * height + row) * width..][..*width];
+        let to = &mut to[padding.left..][..*width];
+        for at in (0..*width).step_by(S::LANES) {
+            let count = S::LANES.min(width - at);
+            // SAFETY: both slices have `count` values from `at` on.
+            unsafe {
+                let (from, to) = (from.as_ptr().add(at), to.as_mut_ptr().add(at));
+                if count == S::LANES {
+                    simd.store(to, simd.load(from));
+                } else {
+                    simd.store_first(to, count, simd.load_first(from, count));
+                }
+            }
+        }
+        if !epilogue.is_none() {
+            epilogue.apply::<S>(plane % channels, to);
+        }
+        true
+    }
+}
+
+/// Fills rows of `cols`, from the one of this index on, counted through all planes.
+struct CopyRows<'a> {
+    rows: &'a PaddedRows<'a>,
+    cols: usize,
+    parts: usize,
+    first: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for CopyRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (&CopyRows { x, epilogue, channels, size, rows, padding, cols, parts }, first, to) = self;
-        let (height, width) = size;
-        let inside = padding.left..padding.left + width;
+        let Self { rows, cols, parts, first, to } = self;
         let mut line = Scratch::zeroed(if parts > 1 { cols } else { 0 });
         for (i, to) in to.chunks_exact_mut(cols).enumerate() {
-            let (plane, row) = ((first + i) / rows, (first + i) % rows);
-            let Some(row) = row.checked_sub(padding.top).filter(|&row| row < height) else {
-                to.fill(0.0);
-                continue;
-            };
-            let from = &x[(plane * height + row) * width..][..width];
-            let padded = if parts > 1 { &mut *line } else { &mut *to };
-            padded[..inside.start].fill(0.0);
-            padded[inside.end..].fill(0.0);
-            padded[inside.clone()].copy_from_slice(from);
-            if !epilogue.is_none() {
-                epilogue.apply::<S>(plane % channels, &mut padded[inside.clone()]);
-            }
-            if parts > 1 {
+            let (plane, row) = ((first + i) / rows.rows, (first + i) % rows.rows);
+            if parts > 1 && rows.copy(simd, plane, row, &mut line) {
                 split(simd, &line, parts, to);
+                continue;
+            }
+            to.fill(0.0);
+            if parts == 1 {
+                rows.copy(simd, plane, row, to);
             }
         }
     }

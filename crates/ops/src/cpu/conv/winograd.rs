@@ -12,13 +12,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::epilogue::LazyMap;
-use super::padded_input::PaddedInput;
+use super::padded_input::PaddedRows;
 use crate::config::Activation;
 use crate::config::Padding2d;
-use crate::cpu::elementwise;
-use crate::cpu::gemm::{
-    PixelLayout, RhsPanel, Segment, TILE_ROWS, TILE_VECTORS, blocks, multiply_tile, panel_width,
-};
+use crate::cpu::elementwise::{self, Clamp};
+use crate::cpu::gemm::{RhsPanel, TILE_ROWS, TILE_VECTORS, blocks, multiply_tile, panel_width};
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::memory::planes::Shared;
 use crate::cpu::memory::scratch::Scratch;
@@ -195,13 +193,10 @@ impl Winograd {
         let Padding2d { top, bottom, left, right } = config.padding;
         let padding =
             Padding2d { top, bottom: bottom + 2 * tiles_h - oh, left, right: right + 2 * tiles_w - ow };
-        let padded = PaddedInput::new(x, c_in, (h, w), padding, 2);
-        let (rows, cols) = (2 * tiles_h + SIDE - 2, 2 * tiles_w + SIDE - 2);
-        let plane = rows * cols;
-        assert!(padded.values().len() == batch * c_in * plane && y.len() == batch * c_out * oh * ow);
+        let x = PaddedRows::new(x, c_in, (h, w), padding);
+        assert!((x.rows, x.cols) == (2 * tiles_h + SIDE - 2, 2 * tiles_w + SIDE - 2));
+        assert!(y.len() == batch * c_out * oh * ow);
         let count = tiles_h * tiles_w;
-        let tiles =
-            PixelLayout { count, run: tiles_w, step: 1, run_stride: 2 * cols, sample_stride: c_in * plane };
         let columns = batch * count;
         let at_once = TILE_VECTORS * crate::cpu::simd::lanes();
         let tile_blocks = columns.div_ceil(at_once);
@@ -216,15 +211,12 @@ impl Winograd {
             let panels = split * share..((split + 1) * share).min(panels);
             if !panels.is_empty() {
                 let (transform, filters) = (PhantomData::<F>, &*self.filters);
-                let x = padded.values();
                 dispatch(WinogradTask {
                     transform,
                     shape,
                     filters,
-                    x,
-                    cols,
-                    plane,
-                    tiles,
+                    x: &x,
+                    tiles: (count, tiles_w),
                     columns,
                     panels,
                     bias,
@@ -296,16 +288,26 @@ struct WinogradTask<'a, F, const K: usize, const SIDE: usize> {
     transform: PhantomData<F>,
     shape: &'a ConvShape,
     filters: &'a [f32],
-    /// The padded input, with the even columns of each row before the odd ones.
-    x: &'a [f32],
-    cols: usize,
-    plane: usize,
-    tiles: PixelLayout,
+    x: &'a PaddedRows<'a>,
+    /// The tiles of a sample, and of a row of it.
+    tiles: (usize, usize),
     columns: Range<usize>,
     panels: Range<usize>,
     bias: Option<&'a [f32]>,
     activation: Activation,
     y: &'a Shared<'a>,
+}
+
+/// Tiles side by side, at most a vector of them.
+#[derive(Clone, Copy)]
+struct Run {
+    /// The first one's column in the panel of tiles.
+    column: usize,
+    sample: usize,
+    /// Its row and column among the sample's tiles.
+    y: usize,
+    x: usize,
+    len: usize,
 }
 
 impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for WinogradTask<'_, F, K, SIDE> {
@@ -320,9 +322,9 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
         let c_in = self.shape.c_in;
         let all_panels = self.shape.c_out.div_ceil(TILE_ROWS);
         let width = panel_width::<S>();
-        let segments = self.tiles.segments(self.columns.clone(), S::LANES);
+        let runs: Vec<Run> = self.runs(S::LANES).collect();
         let mut inputs = Scratch::dirty(positions * c_in * width);
-        self.transform(simd, &segments, &mut inputs);
+        self.transform(simd, &runs, &mut inputs);
         let at_once = (MAX_SUMS / (positions * TILE_ROWS * width)).clamp(1, self.panels.len());
         let mut sums = Scratch::dirty(positions * at_once * TILE_ROWS * width);
         let vectors = self.columns.len().div_ceil(S::LANES);
@@ -342,43 +344,67 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
                     }
                 }
             }
-            self.finish(simd, &segments, panels, sums);
+            self.finish(simd, &runs, panels, sums);
         }
     }
 }
 
 impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, F, K, SIDE> {
+    /// The tiles in runs.
+    fn runs(&self, lanes: usize) -> impl Iterator<Item = Run> {
+        let (count, across) = self.tiles;
+        let Range { start, end } = self.columns;
+        let mut column = start;
+        std::iter::from_fn(move || {
+            let (at, tile) = (column - start, column % count);
+            let len = (across - tile % across).min(end - column).min(lanes - at % lanes);
+            let run = Run { column: at, sample: column / count, y: tile / across, x: tile % across, len };
+            column += len;
+            (len > 0).then_some(run)
+        })
+    }
+
     /// Computes Bᵀ·d·B for each channel and tile, [position][channel][width].
     #[inline(always)]
-    fn transform<S: Simd>(&self, simd: S, segments: &[Segment], into: &mut [f32]) {
-        let (c_in, width) = (self.shape.c_in, panel_width::<S>());
-        // The tile's columns alternate between even and odd ones.
-        let columns: [usize; SIDE] = std::array::from_fn(|s| s % 2 * (self.cols / 2) + s / 2);
-        let furthest = (SIDE - 1) * self.cols + columns[SIDE - 1];
-        for c in 0..c_in {
-            for &Segment { column, offset, len } in segments {
-                let at = c * self.plane + offset;
-                assert!(at + furthest + len <= self.x.len() && column + len <= width);
-                assert!(((SIDE * SIDE - 1) * c_in + c) * width + column + len <= into.len());
-                let mut rows = [[simd.splat(0.0); SIDE]; SIDE];
-                for (s, &column_offset) in columns.iter().enumerate() {
-                    let mut pixels = [simd.splat(0.0); SIDE];
-                    for (r, pixel) in pixels.iter_mut().enumerate() {
-                        let from = self.x.as_ptr().wrapping_add(at + r * self.cols + column_offset);
-                        // SAFETY: the largest offsets read lie in the input,
-                        // as asserted.
-                        *pixel = unsafe { simd.load_first(from, len) };
-                    }
-                    for (row, value) in rows.iter_mut().zip(F::input(simd, pixels)) {
-                        row[s] = value;
-                    }
+    fn transform<S: Simd>(&self, simd: S, runs: &[Run], into: &mut [f32]) {
+        let (c_in, width, cols) = (self.shape.c_in, panel_width::<S>(), self.x.cols);
+        for runs in runs.chunk_by(|a, b| a.sample == b.sample) {
+            let (first, last) = (runs[0], runs[runs.len() - 1]);
+            // The rows that these tiles read; vectors may end past the last of them.
+            let rows = 2 * (last.y - first.y) + SIDE;
+            let mut strip = Scratch::zeroed(rows * cols + 2 * S::LANES);
+            for c in 0..c_in {
+                for (row, to) in strip[..rows * cols].chunks_exact_mut(cols).enumerate() {
+                    // Rows of padding are the same in every channel.
+                    self.x.copy(simd, first.sample * c_in + c, 2 * first.y + row, to);
                 }
-                for (i, row) in rows.into_iter().enumerate() {
-                    for (j, value) in F::input(simd, row).into_iter().enumerate() {
-                        let at = ((i * SIDE + j) * c_in + c) * width + column;
-                        // SAFETY: the largest offsets written lie in `into`,
-                        // as asserted.
-                        unsafe { simd.store_first(into.as_mut_ptr().add(at), len, value) };
+                for run in runs {
+                    let at = 2 * (run.y - first.y) * cols + 2 * run.x;
+                    assert!(at + (SIDE - 1) * cols + SIDE - 2 + 2 * S::LANES <= strip.len());
+                    assert!(((SIDE * SIDE - 1) * c_in + c) * width + run.column + run.len <= into.len());
+                    let mut columns = [[simd.splat(0.0); SIDE]; SIDE];
+                    for (s, [even, odd]) in columns.as_chunks_mut().0.iter_mut().enumerate() {
+                        for (r, (even, odd)) in even.iter_mut().zip(odd).enumerate() {
+                            // SAFETY: the largest offsets read lie in the strip, as asserted.
+                            let (low, high) = unsafe {
+                                let from = strip.as_ptr().add(at + r * cols + 2 * s);
+                                (simd.load(from), simd.load(from.add(S::LANES)))
+                            };
+                            (*even, *odd) = simd.deinterleave(low, high);
+                        }
+                    }
+                    let mut rows = [[simd.splat(0.0); SIDE]; SIDE];
+                    for (s, pixels) in columns.into_iter().enumerate() {
+                        for (row, value) in rows.iter_mut().zip(F::input(simd, pixels)) {
+                            row[s] = value;
+                        }
+                    }
+                    for (i, row) in rows.into_iter().enumerate() {
+                        for (j, value) in F::input(simd, row).into_iter().enumerate() {
+                            let at = ((i * SIDE + j) * c_in + c) * width + run.column;
+                            // SAFETY: the largest offsets written lie in `into`, as asserted.
+                            unsafe { simd.store_first(into.as_mut_ptr().add(at), run.len, value) };
+                        }
                     }
                 }
             }
@@ -388,17 +414,16 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
     /// Writes f(Aᵀ·m·A + bias) for each filter of `panels` and each tile, from sums
     /// [position][filter][width].
     #[inline(always)]
-    fn finish<S: Simd>(&self, simd: S, segments: &[Segment], panels: Range<usize>, sums: &[f32]) {
+    fn finish<S: Simd>(&self, simd: S, runs: &[Run], panels: Range<usize>, sums: &[f32]) {
         let &ConvShape { c_out, oh, ow, .. } = self.shape;
         let (rows, width) = (panels.len() * TILE_ROWS, panel_width::<S>());
         let first = panels.start * TILE_ROWS;
+        let clamp = Clamp::of(self.activation);
         assert!(sums.len() == SIDE * SIDE * rows * width);
         for o in first..c_out.min(first + rows) {
-            let bias = self.bias.map_or(0.0, |bias| bias[o]);
-            for &Segment { column, len, .. } in segments {
-                let tile = self.columns.start + column;
-                let (sample, tile) = (tile / self.tiles.count, tile % self.tiles.count);
-                let (y, x) = (2 * (tile / self.tiles.run), 2 * (tile % self.tiles.run));
+            let bias = simd.splat(self.bias.map_or(0.0, |bias| bias[o]));
+            for &Run { column, sample, y, x, len } in runs {
+                let (y, x) = (2 * y, 2 * x);
                 let at = (o - first) * width + column;
                 assert!(column + len <= width);
                 let mut both = [[simd.splat(0.0); SIDE]; 2];
@@ -406,7 +431,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
                     let mut column = [simd.splat(0.0); SIDE];
                     for (i, m) in column.iter_mut().enumerate() {
                         let position = (i * SIDE + j) * rows * width;
-                        // SAFETY: the segment lies in the filter's row of this position, as asserted.
+                        // SAFETY: the run lies in the filter's row of this position, as asserted.
                         *m = unsafe { simd.load_first(sums.as_ptr().add(position + at), len) };
                     }
                     for (row, value) in both.iter_mut().zip(F::output(simd, column)) {
@@ -415,21 +440,24 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, 
                 }
                 for (i, row) in both.into_iter().enumerate().take(oh - y) {
                     let [even, odd] = F::output(simd, row);
-                    let mut values = [[0.0f32; 16]; 2];
-                    // SAFETY: a segment is no longer than a vector, of sixteen at most.
-                    unsafe {
-                        simd.store(values[0].as_mut_ptr(), even);
-                        simd.store(values[1].as_mut_ptr(), odd);
-                    }
-                    let mut row = [0.0f32; 32];
-                    for k in 0..16 {
-                        row[2 * k] = values[0][k] + bias;
-                        row[2 * k + 1] = values[1][k] + bias;
-                    }
-                    elementwise::activate::<S>(&mut row, self.activation);
+                    let (low, high) = simd.interleave(simd.add(even, bias), simd.add(odd, bias));
                     let to = ((sample * c_out + o) * oh + y + i) * ow + x;
-                    // SAFETY: no other task writes these tiles of these filters.
-                    unsafe { self.y.write(to, &row[..(2 * len).min(ow - x)]) };
+                    let len = (2 * len).min(ow - x);
+                    // SAFETY: no other task writes these tiles of these filters; a vector has sixteen values at most.
+                    unsafe {
+                        if let Some(clamp) = clamp {
+                            let to = self.y.part(to, len).as_mut_ptr();
+                            simd.store_first(to, len.min(S::LANES), clamp.apply(simd, low));
+                            let more = len.saturating_sub(S::LANES);
+                            simd.store_first(to.wrapping_add(S::LANES), more, clamp.apply(simd, high));
+                        } else {
+                            let mut row = [0.0; 32];
+                            simd.store(row.as_mut_ptr(), low);
+                            simd.store(row.as_mut_ptr().add(S::LANES), high);
+                            elementwise::activate::<S>(&mut row[..2 * S::LANES], self.activation);
+                            self.y.write(to, &row[..len]);
+                        }
+                    }
                 }
             }
         }

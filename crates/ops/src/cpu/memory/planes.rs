@@ -78,6 +78,16 @@ impl<'a> Shared<'a> {
         Self { data: data.as_mut_ptr(), len: data.len(), _borrow: PhantomData }
     }
 
+    /// `len` values from one on.
+    ///
+    /// # Safety
+    /// No other reference to these values exists.
+    pub(crate) unsafe fn part(&self, at: usize, len: usize) -> &'a mut [f32] {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: the part lies in the slice that was borrowed for 'a; the caller holds the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
+    }
+
     /// Writes `values` from offset `at` on.
     ///
     /// # Safety

@@ -65,6 +65,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn fused(a: f32, b: f32, c: f32) -> f32;
     /// The lanes of `a` and then `b` at even places, and those at odd places.
     fn deinterleave(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// The lanes of `a` and `b` in turn, as two vectors.
+    fn interleave(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// a where a > b, else b; b if either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// a where a < b, else b; b if either is NaN.

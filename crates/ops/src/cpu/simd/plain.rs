@@ -90,6 +90,12 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn interleave(self, a: [f32; 8], b: [f32; 8]) -> ([f32; 8], [f32; 8]) {
+        let lane = |i: usize| if i.is_multiple_of(2) { a[i / 2] } else { b[i / 2] };
+        (std::array::from_fn(lane), std::array::from_fn(|i| lane(8 + i)))
+    }
+
+    #[inline(always)]
     fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
