@@ -158,7 +158,9 @@ class FirstsightTest(unittest.TestCase):
     @unittest.skipUnless(hasattr(signal, "SIGINT") and sys.platform != "win32", "signals of Unix")
     def test_ctrl_c_ends_it(self):
         script = (
-            "import firstsight, sys\n"
+            "import firstsight, signal, sys\n"
+            # A shell's background jobs ignore it.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "classifier = firstsight.Classifier(sys.argv[1])\n"
             "print('ready', flush=True)\n"
             "try:\n    classifier.probabilities([sys.argv[2]] * 1_000_000)\n"
