@@ -13,8 +13,8 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
     /// A batch that does not fit the device's memory.
     #[error(
-        "the device has no memory left for a batch of shape {shape:?} ({megabytes:.1} MB) and the maps that are made of it: \
-         make batches smaller ({source})"
+        "the device has no memory left for a batch of shape {shape:?} ({megabytes:.1} MB) and its activations: \
+         use a smaller batch size ({source})"
     )]
     OutOfMemory {
         /// The shape of the batch's inputs.
@@ -127,7 +127,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What an error on `inputs` is: [`Error::OutOfMemory`] where a device refuses memory, as CUDA does by these words.
+    /// Makes an error of a pass over `inputs` [`Error::OutOfMemory`] where the device refused memory, which CUDA says in these words.
     pub(crate) fn on<E: Into<Self>>(inputs: &Tensor) -> impl Fn(E) -> Self {
         |error| match error.into() {
             Self::Candle(source) if source.to_string().contains("out of memory") => {

@@ -192,7 +192,7 @@ fn dense(shape: &ConvShape) -> Dense {
         && batch * tiles_h * tiles_w >= 2 * CHANNELS
         // Tiles past the edge waste work.
         && 2 * (4 * tiles_h * tiles_w) <= 3 * oh * ow
-        // The transformed filters, four times the weights, are read for few tiles.
+        // The transformed filters, 1.8 times the weights, are read anew for each block of tiles.
         && c_in * c_out <= FILTERS_PER_TILE * tiles_h * tiles_w;
     if fits { Dense::Winograd(form) } else { Dense::ImplicitGemm }
 }

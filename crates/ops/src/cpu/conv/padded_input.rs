@@ -2,6 +2,7 @@
 
 use super::epilogue::LazyMap;
 use crate::config::Padding2d;
+use crate::cpu::gemm::copy;
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::for_each_chunk;
 use crate::cpu::simd::{Kernel, Simd, dispatch};
@@ -81,18 +82,8 @@ impl<'a> PaddedRows<'a> {
         let Some(row) = row.checked_sub(padding.top).filter(|row| row < height) else { return false };
         let from = &values[(plane * height + row) * width..][..*width];
         let to = &mut to[padding.left..][..*width];
-        for at in (0..*width).step_by(S::LANES) {
-            let count = S::LANES.min(width - at);
-            // SAFETY: both slices have `count` values from `at` on.
-            unsafe {
-                let (from, to) = (from.as_ptr().add(at), to.as_mut_ptr().add(at));
-                if count == S::LANES {
-                    simd.store(to, simd.load(from));
-                } else {
-                    simd.store_first(to, count, simd.load_first(from, count));
-                }
-            }
-        }
+        // SAFETY: both slices have `width` values.
+        unsafe { copy(simd, from.as_ptr(), 1, to.as_mut_ptr(), *width) };
         if !epilogue.is_none() {
             epilogue.apply::<S>(plane % channels, to);
         }

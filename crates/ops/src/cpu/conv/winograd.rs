@@ -350,7 +350,7 @@ impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> Kernel for Winogr
 }
 
 impl<F: Transform<K, SIDE>, const K: usize, const SIDE: usize> WinogradTask<'_, F, K, SIDE> {
-    /// The tiles in runs.
+    /// Splits the tiles into runs.
     fn runs(&self, lanes: usize) -> impl Iterator<Item = Run> {
         let (count, across) = self.tiles;
         let Range { start, end } = self.columns;
@@ -495,10 +495,13 @@ mod tests {
             let weight: Vec<f32> = (0..c_out * c_in * k * k).map(|i| value(i, 29)).collect();
             let bias: Vec<f32> = (0..c_out).map(|i| value(i, 13)).collect();
             let scale: Vec<f32> = (0..c_out).map(|i| 1.0 + value(i, 7)).collect();
-            let mut y = vec![f32::NAN; batch * c_out * oh * ow];
             let winograd = Winograd::new(form, &shape, &weight, Some(&scale));
-            winograd.forward(&shape, LazyMap::stored(&x), Some(&bias), Activation::Relu, &mut y);
-            for (index, &found) in y.iter().enumerate() {
+            let [y, curved] = [Activation::Relu, Activation::Silu].map(|activation| {
+                let mut y = vec![f32::NAN; batch * c_out * oh * ow];
+                winograd.forward(&shape, LazyMap::stored(&x), Some(&bias), activation, &mut y);
+                y
+            });
+            for (index, (&found, &curved)) in y.iter().zip(&curved).enumerate() {
                 let (sample, o) = (index / (c_out * oh * ow), index / (oh * ow) % c_out);
                 let (i, j) = (index / ow % oh, index % ow);
                 let (mut sum, mut size) = (f64::from(bias[o]), f64::from(bias[o].abs()));
@@ -517,6 +520,12 @@ mod tests {
                 assert!(
                     (f64::from(found) - sum.max(0.0)).abs() <= tolerance * size,
                     "{found} for {sum} of {size}"
+                );
+                let silu = sum / (1.0 + (-sum).exp());
+                // Its slope is 1.1 at most.
+                assert!(
+                    (f64::from(curved) - silu).abs() <= 1.1 * tolerance * size,
+                    "{curved} for {silu} of {size}"
                 );
             }
         }

@@ -18,7 +18,7 @@ pub(crate) use self::gemv::{MAX_ROWS, gemv};
 pub(crate) use self::microkernel::{RhsPanel, multiply_tile};
 pub(crate) use self::multiply::{GemmOutput, gemm_into, gemm_rows_into};
 pub(crate) use self::pack::{
-    Im2colView, PackedLhs, PackedRhs, PixelLayout, TILE_ROWS, TILE_VECTORS, blocks, panel_width,
+    Im2colView, PackedLhs, PackedRhs, PixelLayout, TILE_ROWS, TILE_VECTORS, blocks, copy, panel_width,
 };
 pub(crate) use self::packed::{multiply_packed, multiply_packed_into};
 pub(crate) use self::reduce::gemm_over_pixels;

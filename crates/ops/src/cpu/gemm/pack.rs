@@ -239,8 +239,11 @@ impl<'a> Im2colView<'a> {
 }
 
 /// Copies `len` values that are `step` apart.
+///
+/// # Safety
+/// `from` is valid for reads of these values, `to` for writes of `len`.
 #[inline(always)]
-pub(super) unsafe fn copy<S: Simd>(simd: S, from: *const f32, step: usize, to: *mut f32, len: usize) {
+pub(crate) unsafe fn copy<S: Simd>(simd: S, from: *const f32, step: usize, to: *mut f32, len: usize) {
     // SAFETY: by this function's contract.
     unsafe {
         if step == 1 {
