@@ -250,7 +250,7 @@ impl CustomOp2 for AttentionOp {
         };
         grads.extend(bias_grad);
         for ((slot, tensor), grad) in self.slots.iter().zip(self.others()).zip(grads) {
-            slot.store(cpu::tensor(grad, tensor.shape())?);
+            slot.add(cpu::tensor(grad, tensor.shape())?)?;
         }
         let handles = if handles.track_op() { Some(handles.zeros_like()?) } else { None };
         let first_grad = if first.track_op() { route_values(first, first_grad)? } else { None };

@@ -10,7 +10,6 @@ use crate::cpu::gemm::{self, PackedLhs, PackedRhs, multiply_packed, multiply_pac
 use crate::cpu::memory::buffer::Buffer;
 use crate::cpu::{self, elementwise};
 use crate::error::Error;
-use crate::linear::by_rows;
 use crate::shape::LinearShape;
 use crate::{elsewhere, linear, packed_weights};
 
@@ -42,12 +41,9 @@ pub fn feed_forward(
     second: (&Tensor, Option<&Tensor>),
     activation: Activation,
 ) -> Result<Tensor> {
-    if x.rank() > 2 {
-        return by_rows(x, |rows| feed_forward(rows, first, second, activation));
-    }
     let others = [Some(first.0), first.1, Some(second.0), second.1].into_iter().flatten();
     if !cpu::has_kernels(&[x]) || !others.clone().all(|tensor| cpu::has_kernels(&[tensor])) {
-        return elsewhere::feed_forward(x, first, second, activation);
+        return elsewhere::by_rows(x, |rows| elsewhere::feed_forward(rows, first, second, activation));
     }
     let shape = LinearShape::new(x, first.0, first.1)?;
     if shape.batch <= gemm::MAX_ROWS {
@@ -65,13 +61,16 @@ pub fn feed_forward(
     ];
     let tracked = is_tracked(x) || tensors.iter().any(is_tracked);
     let (slots, handles) = autograd::handles(&tensors.each_ref())?;
-    let op = FeedForward { shape, n_out, activation, tensors, slots, tracked, saved: Mutex::new(None) };
+    let output = LinearShape::output(x, n_out);
+    let op =
+        FeedForward { shape, output, n_out, activation, tensors, slots, tracked, saved: Mutex::new(None) };
     apply2([&x.contiguous()?, &handles], op)
 }
 
 struct FeedForward {
     /// Of the first layer.
     shape: LinearShape,
+    output: Shape,
     n_out: usize,
     activation: Activation,
     /// Weights and bias of the first and the second layer.
@@ -158,7 +157,7 @@ impl CustomOp2 for FeedForward {
         let activated = PackedLhs::from_rows(&activated, (batch, hidden), None);
         let weights = pack(2, (hidden, self.n_out))?;
         let y = multiply_packed(&activated, &weights, Some(locked[3].slice()?), Activation::Identity);
-        Ok((CpuStorage::F32(y), Shape::from((batch, self.n_out))))
+        Ok((CpuStorage::F32(y), self.output.clone()))
     }
 
     fn bwd(
@@ -180,7 +179,7 @@ impl CustomOp2 for FeedForward {
         }
         for ((slot, tensor), grad) in self.slots.iter().zip(&self.tensors).zip(others) {
             if let Some(grad) = grad {
-                slot.store(cpu::tensor(grad, tensor.shape())?);
+                slot.add(cpu::tensor(grad, tensor.shape())?)?;
             }
         }
         let x_grad = match x_grad {

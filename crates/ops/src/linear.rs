@@ -30,11 +30,8 @@ use crate::shape::LinearShape;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
-    if x.rank() > 2 {
-        return by_rows(x, |rows| linear(rows, weight, bias, activation));
-    }
     if !cpu::has_kernels(&[x, weight, bias.unwrap_or(x)]) {
-        return elsewhere::linear(x, weight, bias, activation);
+        return elsewhere::by_rows(x, |rows| elsewhere::linear(rows, weight, bias, activation));
     }
     let shape = LinearShape::new(x, weight, bias)?;
     activation.check("linear")?;
@@ -44,21 +41,13 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
         return activate(&linear(x, weight, bias, Activation::Identity)?, activation);
     }
     let packed = if shape.batch > gemm::MAX_ROWS { packed_weights::linear(weight)? } else { None };
-    custom_op::apply(LinearOp { shape, activation, packed }, x, weight, bias)
-}
-
-/// `layer`, which takes (R, in) to (R, out), on `x` (…, in): (…, out).
-pub(crate) fn by_rows(x: &Tensor, layer: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let mut dims = x.dims().to_vec();
-    let y = layer(&x.flatten_to(dims.len() - 2)?)?;
-    if let Some(last) = dims.last_mut() {
-        *last = y.dim(1)?;
-    }
-    y.reshape(dims)
+    let output = LinearShape::output(x, shape.n_out);
+    custom_op::apply(LinearOp { shape, output, activation, packed }, x, weight, bias)
 }
 
 struct LinearOp {
     shape: LinearShape,
+    output: Shape,
     activation: Activation,
     packed: Option<Arc<PackedRhs>>,
 }
@@ -69,7 +58,7 @@ impl WeightedOp for LinearOp {
     }
 
     fn output_shape(&self) -> Shape {
-        Shape::from((self.shape.batch, self.shape.n_out))
+        self.output.clone()
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {

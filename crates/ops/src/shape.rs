@@ -1,6 +1,6 @@
 //! The shapes of ops' arguments and results, validated once for kernels and reference implementations.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use crate::config::{Conv2dConfig, PadCounting, Padding2d, Pool2dConfig};
 use crate::error::{Error, Result, checked_count, expect_shape};
@@ -200,7 +200,8 @@ fn clipped(index: usize, stride: usize, padding: usize, kernel: usize, size: usi
     (start.saturating_sub(padding), (start + kernel).saturating_sub(padding).min(size))
 }
 
-/// The shape of a linear layer: x (`batch`, `n_in`) by weight (`n_out`, `n_in`) to (`batch`, `n_out`).
+/// The shape of a linear layer: x (`batch`, `n_in`) by weight (`n_out`, `n_in`) to (`batch`, `n_out`). All dimensions of x but the
+/// last are the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LinearShape {
     pub(crate) batch: usize,
@@ -213,10 +214,24 @@ impl LinearShape {
     ///
     /// # Errors
     ///
-    /// Ranks other than 2, sizes that differ or are 0, or sizes that overflow.
+    /// An x of a rank below 2, weights of another rank, sizes that differ or are 0, or sizes that overflow.
     pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Self> {
-        let (batch, n_in) = x.dims2()?;
-        Self::of(batch, n_in, weight, bias)
+        match x.dims() {
+            [batch @ .., n_in] if !batch.is_empty() => Self::of(batch.iter().product(), *n_in, weight, bias),
+            dims => {
+                let (argument, expected) = ("x", "(…, in) of rank 2 or more".to_owned());
+                Err(Error::Shape { op: "linear", argument, expected, found: dims.to_vec() }.into())
+            }
+        }
+    }
+
+    /// The shape of the output for `x`.
+    pub(crate) fn output(x: &Tensor, n_out: usize) -> Shape {
+        let mut dims = x.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = n_out;
+        }
+        Shape::from(dims)
     }
 
     /// Validates a layer for an input of shape (`batch`, `n_in`).

@@ -103,7 +103,7 @@ impl LayerTensors {
         let grads = std::iter::once(weight).chain(shift.into_iter().map(Some));
         for ((slot, tensor), grad) in slots.iter().zip(self.all()).zip(grads) {
             if let Some(grad) = grad {
-                slot.store(cpu::tensor(grad, tensor.shape())?);
+                slot.add(cpu::tensor(grad, tensor.shape())?)?;
             }
         }
         Ok(x)
@@ -213,7 +213,7 @@ impl Block {
         let (slots, handles) = autograd::handles(&all)?;
         let block = Self { slots, ..self };
         let node = BlockNode { block, saved: Mutex::new(Some(saved)), y: Mutex::new(Some((y, dims))) };
-        x.apply_op2(&handles, node)
+        autograd::apply2([&x, &handles], node)
     }
 
     fn last(&self) -> &ConvBnActSpec {

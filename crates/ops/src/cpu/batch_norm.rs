@@ -139,45 +139,48 @@ pub(crate) struct BatchNormGrads {
 }
 
 impl BatchNormGrads {
+    /// Adds the sums over a plane, and replaces the gradient of y by that of the normalized value.
     #[inline(always)]
     pub(crate) fn add<S: Simd>(
         &mut self,
-        grad: &[f32],
+        grad: &mut [f32],
         z: &[f32],
         affine: Affine,
         moments: Moments,
         activation: Activation,
     ) {
         for_activation!(activation, f => {
-            for (grad, z) in grad.chunks(64 * RUNS).zip(z.chunks(64 * RUNS)) {
+            for (grad, z) in grad.chunks_mut(64 * RUNS).zip(z.chunks(64 * RUNS)) {
                 let mut sums = [0.0f32; RUNS];
                 let mut products = [0.0f32; RUNS];
-                let (grads, last_grads) = grad.as_chunks::<RUNS>();
+                let (grads, last_grads) = grad.as_chunks_mut::<RUNS>();
                 let (zs, last_zs) = z.as_chunks::<RUNS>();
-                for (grads, zs) in grads.iter().zip(zs) {
+                for (grads, zs) in grads.iter_mut().zip(zs) {
                     for i in 0..RUNS {
                         let grad = grad_at::<S>(grads[i], affine.at(zs[i]), f);
+                        grads[i] = grad;
                         sums[i] += grad;
                         products[i] += grad * (zs[i] - moments.mean);
                     }
                 }
                 let (mut sum, mut product) = (fold(sums), fold(products));
                 let mut short = [[0.0f32; SHORT_RUNS]; 2];
-                let (grads, last_grads) = last_grads.as_chunks::<SHORT_RUNS>();
+                let (grads, last_grads) = last_grads.as_chunks_mut::<SHORT_RUNS>();
                 let (zs, last_zs) = last_zs.as_chunks::<SHORT_RUNS>();
-                for (grads, zs) in grads.iter().zip(zs) {
+                for (grads, zs) in grads.iter_mut().zip(zs) {
                     for i in 0..SHORT_RUNS {
                         let grad = grad_at::<S>(grads[i], affine.at(zs[i]), f);
+                        grads[i] = grad;
                         short[0][i] += grad;
                         short[1][i] += grad * (zs[i] - moments.mean);
                     }
                 }
                 sum += short[0].iter().sum::<f32>();
                 product += short[1].iter().sum::<f32>();
-                for (&grad, &z) in last_grads.iter().zip(last_zs) {
-                    let grad = grad_at::<S>(grad, affine.at(z), f);
-                    sum += grad;
-                    product += grad * (z - moments.mean);
+                for (grad, &z) in last_grads.iter_mut().zip(last_zs) {
+                    *grad = grad_at::<S>(*grad, affine.at(z), f);
+                    sum += *grad;
+                    product += *grad * (z - moments.mean);
                 }
                 self.dbeta += f64::from(sum);
                 self.dgamma += f64::from(product * moments.inv_std);
@@ -190,7 +193,7 @@ impl BatchNormGrads {
 /// value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct NormInputGrad {
-    affine: Affine,
+    scale: f32,
     z_factor: f32,
     constant: f32,
 }
@@ -203,7 +206,7 @@ impl NormInputGrad {
         let per_z = mean_product * f64::from(moments.inv_std);
         let scale = f64::from(affine.scale);
         Self {
-            affine,
+            scale: affine.scale,
             z_factor: (-scale * per_z) as f32,
             constant: (scale * (per_z * f64::from(moments.mean) - mean_grad)) as f32,
         }
@@ -211,18 +214,15 @@ impl NormInputGrad {
 
     /// The gradient where the moments are constants.
     pub(crate) fn of_running_stats(affine: Affine) -> Self {
-        Self { affine, z_factor: 0.0, constant: 0.0 }
+        Self { scale: affine.scale, z_factor: 0.0, constant: 0.0 }
     }
 
-    /// Replaces the gradient of y by that of z.
+    /// Replaces the gradient of the normalized value by that of z.
     #[inline(always)]
-    pub(crate) fn apply_in_place<S: Simd>(self, grad: &mut [f32], z: &[f32], activation: Activation) {
-        for_activation!(activation, f => {
-            for (grad, &z) in grad.iter_mut().zip(z) {
-                let at_norm = grad_at::<S>(*grad, self.affine.at(z), f);
-                *grad = self.affine.scale * at_norm + (self.z_factor * z + self.constant);
-            }
-        });
+    pub(crate) fn apply_in_place(self, grad: &mut [f32], z: &[f32]) {
+        for (grad, &z) in grad.iter_mut().zip(z) {
+            *grad = self.scale * *grad + (self.z_factor * z + self.constant);
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl<O: DeviceOp> Node<O> {
         let mut results: Vec<Option<Tensor>> = own.by_ref().take(2).map(routed).collect();
         for (slot, (_, grad)) in params.slots.iter().zip(own) {
             if let Some(grad) = grad {
-                slot.store(grad);
+                slot.add(grad)?;
             }
         }
         let handle = given[2];

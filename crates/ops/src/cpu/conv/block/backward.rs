@@ -70,7 +70,7 @@ impl<'a> ForwardPass<'a> {
             NormInputGrad::through_batch(affine, moments, norm_grads, batch * size)
         };
         for sample in 0..batch {
-            z_grad.apply_in_place::<S>(plane(sample), map(sample), spec.activation);
+            z_grad.apply_in_place(plane(sample), map(sample));
         }
         norm_grads
     }

@@ -8,12 +8,17 @@
 //! [`backward`] and the backward passes of ops communicate through a thread-local list. Candle calls a custom op's `bwd`
 //! with tensors alone and adds whatever it returns to zeros, so there is no argument through which the list could be passed.
 
+mod anchor;
+
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 
+use self::anchor::{Anchor, Op1, Op2, Op3, record};
+use crate::add::add;
 use crate::cpu;
 
 /// Variables and their gradients, in the order of computation.
@@ -23,8 +28,17 @@ thread_local! {
     /// The gradients of variables since [`backward`] began in this thread; `None` outside of it.
     static COLLECTED: RefCell<Option<Collected>> = const { RefCell::new(None) };
 
+    /// The backward pass that runs in this thread, by a number of its own. Passes of candle's [`Tensor::backward`] share one, since
+    /// their ends are not seen, until one of them fails in an op of this crate.
+    static PASS: Cell<u64> = Cell::new(new_pass());
+
     /// Whether [`no_grad`] runs in this thread.
     static NO_GRAD: Cell<bool> = const { Cell::new(false) };
+}
+
+fn new_pass() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Runs `work` without recording this crate's ops for gradients: PyTorch's `torch.no_grad`.
@@ -68,17 +82,29 @@ pub(crate) fn is_tracked(tensor: &Tensor) -> bool {
 
 /// Applies `op`, recorded if its argument is tracked.
 pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
-    if is_tracked(x) { x.apply_op1(op) } else { x.apply_op1_no_bwd(&op) }
+    match x.device() {
+        _ if !is_tracked(x) => x.apply_op1_no_bwd(&op),
+        Device::Cpu => record(Op1(op), [x]),
+        _ => x.apply_op1(op),
+    }
 }
 
 /// Applies `op`, recorded if an argument is tracked.
 pub(crate) fn apply2([a, b]: [&Tensor; 2], op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
-    if [a, b].into_iter().any(is_tracked) { a.apply_op2(b, op) } else { a.apply_op2_no_bwd(b, &op) }
+    match a.device() {
+        _ if ![a, b].into_iter().any(is_tracked) => a.apply_op2_no_bwd(b, &op),
+        Device::Cpu => record(Op2(op), [a, b]),
+        _ => a.apply_op2(b, op),
+    }
 }
 
 /// Applies `op`, recorded if an argument is tracked.
 pub(crate) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync + 'static) -> Result<Tensor> {
-    if [a, b, c].into_iter().any(is_tracked) { a.apply_op3(b, c, op) } else { a.apply_op3_no_bwd(b, c, &op) }
+    match a.device() {
+        _ if ![a, b, c].into_iter().any(is_tracked) => a.apply_op3_no_bwd(b, c, &op),
+        Device::Cpu => record(Op3(op), [a, b, c]),
+        _ => a.apply_op3(b, c, op),
+    }
 }
 
 /// Computes the gradients of a scalar `loss` like candle's [`Tensor::backward`], with less work for large variables.
@@ -107,7 +133,9 @@ pub(crate) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync +
 /// ```
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     let outer = COLLECTED.replace(Some(Vec::new()));
+    let outer_pass = PASS.replace(new_pass());
     let grads = loss.backward();
+    PASS.set(outer_pass);
     let collected = COLLECTED.replace(outer).unwrap_or_default();
     let mut grads = grads?;
     for (variable, grad) in collected {
@@ -144,24 +172,44 @@ pub(crate) fn route_values(arg: &Tensor, grad: Vec<f32>) -> Result<Option<Tensor
     Ok(route(arg, cpu::tensor(grad, arg.shape())?))
 }
 
+/// A gradient and the pass that it is of.
+type OfPass = Option<(u64, Tensor)>;
+
 /// The slot for the gradient of one argument; `None` if no gradient is wanted.
 #[derive(Clone, Default)]
-pub(crate) struct Slot(Option<Arc<Mutex<Option<Tensor>>>>);
+pub(crate) struct Slot(Option<Arc<Mutex<OfPass>>>);
 
 impl Slot {
     pub(crate) fn wants_grad(&self) -> bool {
         self.0.is_some()
     }
 
-    pub(crate) fn store(&self, grad: Tensor) {
+    /// A slot for a gradient that is wanted.
+    fn new() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Adds a gradient to those of this pass. What a pass that failed has left is dropped.
+    pub(crate) fn add(&self, grad: Tensor) -> Result<()> {
         if let Some(slot) = &self.0 {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(grad);
+            let mut sum = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let grad = match of_this_pass(&mut sum) {
+                Some(other) => add(&other, &grad)?,
+                None => grad,
+            };
+            *sum = Some((PASS.get(), grad));
         }
+        Ok(())
     }
 
     fn take(&self) -> Option<Tensor> {
-        self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
+        of_this_pass(&mut self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Takes a gradient; `None` if it is of another pass.
+fn of_this_pass(grad: &mut OfPass) -> Option<Tensor> {
+    grad.take_if(|(pass, _)| *pass == PASS.get()).map(|(_, grad)| grad)
 }
 
 /// The slots of `tensors`, and their handles as one tensor (n,), or a single zero if no gradient is wanted.
@@ -169,12 +217,15 @@ pub(crate) fn handles(tensors: &[&Tensor]) -> Result<(Vec<Slot>, Tensor)> {
     let mut slots = Vec::with_capacity(tensors.len());
     let mut handles = Vec::new();
     for tensor in tensors {
-        if is_tracked(tensor) {
-            let slot = Arc::new(Mutex::new(None));
-            handles.push(tensor.apply_op1(Handle(slot.clone()))?);
-            slots.push(Slot(Some(slot)));
-        } else {
+        if !is_tracked(tensor) {
             slots.push(Slot::default());
+        } else if let Some(anchor) = Anchor::of(tensor) {
+            handles.push(anchor.tensor.clone());
+            slots.push(anchor.slot.clone());
+        } else {
+            let slot = Slot::new();
+            handles.push(tensor.apply_op1(Handle(slot.clone()))?);
+            slots.push(slot);
         }
     }
     let handles = match handles.first() {
@@ -187,7 +238,7 @@ pub(crate) fn handles(tensors: &[&Tensor]) -> Result<(Vec<Slot>, Tensor)> {
 /// The handle of two arguments, a tensor (1,) on their device, and the slots of their gradients.
 #[cfg(any(test, feature = "cuda-kernels"))]
 pub(crate) fn pair_handle([a, b]: [&Tensor; 2]) -> Result<([Slot; 2], Tensor)> {
-    let slots = [a, b].map(|arg| if is_tracked(arg) { Slot(Some(Arc::default())) } else { Slot::default() });
+    let slots = [a, b].map(|arg| if is_tracked(arg) { Slot::new() } else { Slot::default() });
     let handle = apply2([a, b], PairHandle(slots.clone()))?;
     Ok((slots, handle))
 }
@@ -230,7 +281,7 @@ impl CustomOp2 for PairHandle {
     }
 }
 
-struct Handle(Arc<Mutex<Option<Tensor>>>);
+struct Handle(Slot);
 
 impl CustomOp1 for Handle {
     fn name(&self) -> &'static str {
@@ -242,6 +293,6 @@ impl CustomOp1 for Handle {
     }
 
     fn bwd(&self, arg: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Slot(Some(self.0.clone())).take().and_then(|grad| route(arg, grad)))
+        Ok(self.0.take().and_then(|grad| route(arg, grad)))
     }
 }
