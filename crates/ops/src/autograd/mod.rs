@@ -3,7 +3,7 @@
 //! Candle's custom ops have at most three arguments. Every further argument gets a handle, a tensor of one value that
 //! derives from it. An op takes the handles as one argument. Its backward pass stores the gradients of the arguments in
 //! the handles' slots. The handles' own backward passes, which follow later since the op derives from them, return the
-//! gradients to their arguments.
+//! gradients to their arguments. Outputs of this crate need no handle: an [`anchor`] stands for them already.
 //!
 //! [`backward`] and the backward passes of ops communicate through a thread-local list. Candle calls a custom op's `bwd`
 //! with tensors alone and adds whatever it returns to zeros, so there is no argument through which the list could be passed.
