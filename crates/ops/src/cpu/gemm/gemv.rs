@@ -6,7 +6,7 @@
 
 use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::map_tasks;
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Kernel, Simd, dispatch, transpose};
 
 /// Maximum number of rows of the left side. With more, packing the right side pays off.
 pub(crate) const MAX_ROWS: usize = 32;
@@ -87,54 +87,85 @@ impl Kernel for GemvTask<'_> {
                 let by_lhs = values
                     .chunks_exact(values.len() / lhs_tiles)
                     .zip(sums.chunks_exact_mut(TILE * TILE * S::LANES));
-                for (lhs, sums) in by_lhs {
-                    let part = DepthRange { lhs, rhs, depth, range: range.clone() };
-                    if rows == 1 { part.add::<S, 1>(simd, sums) } else { part.add::<S, TILE>(simd, sums) }
+                for (tile, (lhs, sums)) in by_lhs.enumerate() {
+                    let ahead = tile * TILE / lhs_tiles..(tile + 1) * TILE / lhs_tiles;
+                    let part = DepthRange { lhs, rhs, depth, range: range.clone(), ahead };
+                    // As many sums as there are registers for.
+                    if rows == 1 {
+                        part.add::<S, 1, TILE>(simd, 0, sums);
+                    } else if S::LANES == 16 {
+                        part.add::<S, TILE, TILE>(simd, 0, sums);
+                    } else {
+                        part.clone().add::<S, TILE, 2>(simd, 0, sums);
+                        part.add::<S, TILE, 2>(simd, 2, sums);
+                    }
                 }
             }
         }
         let mut result = Vec::with_capacity(tiles * rows * TILE);
         for sums in sums.chunks_exact(lhs_tiles * TILE * TILE * S::LANES) {
-            result.extend(sums.chunks_exact(S::LANES).take(rows * TILE).map(|sums| sums.iter().sum::<f32>()));
+            let end = result.len() + rows * TILE;
+            for sums in sums.chunks_exact(TILE * TILE * S::LANES) {
+                // The lanes of all sums of a tile side by side, which are then added in order.
+                let mut lanes = [0.0f32; TILE * TILE * LINE];
+                transpose(simd, (TILE * TILE, S::LANES), (sums, S::LANES), (&mut lanes, TILE * TILE));
+                let mut totals = [0.0f32; TILE * TILE];
+                for lane in lanes.chunks_exact(TILE * TILE).take(S::LANES) {
+                    for (total, lane) in totals.iter_mut().zip(lane) {
+                        *total += lane;
+                    }
+                }
+                let rest = end - result.len();
+                result.extend_from_slice(&totals[..rest.min(TILE * TILE)]);
+            }
         }
         result
     }
 }
 
 /// A tile of each side, along a range of the shared dimension.
+#[derive(Clone)]
 struct DepthRange<'a> {
     lhs: &'a [f32],
     rhs: &'a [f32],
     depth: usize,
     range: std::ops::Range<usize>,
+    /// The rows of the right tile whose next range is asked for meanwhile: it lies elsewhere in memory, where no prefetcher of the
+    /// processor looks for it.
+    ahead: std::ops::Range<usize>,
 }
 
 impl DepthRange<'_> {
-    /// Adds the products of the left tile's first `M` rows and the right tile's rows to the
+    /// Adds the products of the left tile's first `M` rows and `N` of the right tile's rows, from `first` on, to the
     /// vectors `sums`, [m][[`TILE`]], lane by lane. In a right tile with fewer rows, the first
     /// row stands for the missing ones.
     #[inline(always)]
-    fn add<S: Simd, const M: usize>(self, simd: S, sums: &mut [f32]) {
-        let Self { lhs, rhs, depth, range } = self;
+    fn add<S: Simd, const M: usize, const N: usize>(self, simd: S, first: usize, sums: &mut [f32]) {
+        let Self { lhs, rhs, depth, range, ahead } = self;
         let n_rows = rhs.len() / depth;
         assert!(n_rows > 0 && range.start.is_multiple_of(LINE) && range.end <= depth);
-        assert!(M <= TILE && range.end.div_ceil(LINE) * TILE * LINE <= lhs.len());
+        assert!(M <= TILE && first + N <= TILE && range.end.div_ceil(LINE) * TILE * LINE <= lhs.len());
         assert!(sums.len() >= M * TILE * S::LANES && LINE.is_multiple_of(S::LANES));
         let (lhs, rhs, at) = (lhs.as_ptr(), rhs.as_ptr(), sums.as_mut_ptr());
         // SAFETY: `range` lies within each row of the right tile and, with its whole first
         // and last cache lines, within the left one; the sums' vectors lie in `sums`; all as
         // asserted.
         unsafe {
-            let rows: [*const f32; TILE] =
-                std::array::from_fn(|n| rhs.add(if n < n_rows { n * depth } else { 0 }));
-            let mut acc = [[simd.splat(0.0); TILE]; M];
+            let rows: [*const f32; N] =
+                std::array::from_fn(|n| rhs.add(if first + n < n_rows { (first + n) * depth } else { 0 }));
+            let own = ahead.start.max(first) - first..ahead.end.clamp(first, first + N) - first;
+            let ahead = rows.get(own).unwrap_or_default();
+            let mut acc = [[simd.splat(0.0); N]; M];
             for k in range.clone().step_by(S::LANES) {
                 let rest = range.end - k;
-                let columns: [S::V; TILE] = if rest < S::LANES {
+                let columns: [S::V; N] = if rest < S::LANES {
                     rows.map(|row| simd.load_first(row.add(k), rest))
                 } else {
                     rows.map(|row| simd.load(row.add(k)))
                 };
+                for row in ahead {
+                    simd.prefetch(row.wrapping_add(k + BLOCK_DEPTH));
+                }
                 let lhs = lhs.add(k / LINE * TILE * LINE + k % LINE);
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let row = simd.load(lhs.add(m * LINE));
@@ -147,7 +178,7 @@ impl DepthRange<'_> {
                 for (n, acc) in acc.into_iter().enumerate() {
                     // One addition per range: short sums are completed before
                     // they are added to a long one.
-                    let at = at.add((m * TILE + n) * S::LANES);
+                    let at = at.add((m * TILE + first + n) * S::LANES);
                     simd.store(at, simd.add(simd.load(at), acc));
                 }
             }
