@@ -16,13 +16,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor,
-    TensorId,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId,
 };
 
-use super::Slot;
+use super::{Slot, placeholder};
+use crate::cpu::storage;
 
-/// The anchors of the outputs that are alive. A tensor has no place of its own for it.
+/// The anchors of the outputs that are alive. A tensor has no field for its own.
 static ANCHORS: LazyLock<Mutex<HashMap<TensorId, Weak<Anchor>>>> = LazyLock::new(Mutex::default);
 
 fn anchors() -> MutexGuard<'static, HashMap<TensorId, Weak<Anchor>>> {
@@ -107,25 +107,12 @@ impl<O, const N: usize> Node<O, N> {
         let mut grads =
             bwd(&self.op, &self.args, y, &grad).inspect_err(|_| super::PASS.set(super::new_pass()))?;
         for (grad, slot) in grads.iter_mut().zip(&self.slots) {
-            if let (Some(slot), Some(stored)) = (slot, grad.take_if(|_| slot.is_some())) {
-                slot.add(stored)?;
-                *grad = Some(Tensor::zeros(1, DType::F32, &Device::Cpu)?);
+            if let (Some(slot), Some(grad)) = (slot, grad) {
+                let zero = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+                slot.add(std::mem::replace(grad, zero))?;
             }
         }
         Ok(grads)
-    }
-}
-
-/// The value of an anchor.
-fn placeholder() -> Result<(CpuStorage, Shape)> {
-    Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
-}
-
-/// The storage of a tensor on the CPU.
-fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
-    match storage {
-        Storage::Cpu(storage) => Ok(storage),
-        _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
     }
 }
 
@@ -139,7 +126,7 @@ pub(super) struct Op3<O>(pub(super) O);
 impl<O: CustomOp1 + Send + Sync + 'static> Recorded<1> for Op1<O> {
     fn value(&self, [x]: [&Tensor; 1]) -> Result<(CpuStorage, Shape)> {
         let (x, layout) = x.storage_and_layout();
-        self.0.cpu_fwd(on_cpu(&x)?, layout)
+        self.0.cpu_fwd(storage(&x)?, layout)
     }
 
     fn apply([x]: [&Tensor; 1], node: Node<Self, 1>) -> Result<Tensor> {
@@ -150,7 +137,7 @@ impl<O: CustomOp1 + Send + Sync + 'static> Recorded<1> for Op1<O> {
 impl<O: CustomOp2 + Send + Sync + 'static> Recorded<2> for Op2<O> {
     fn value(&self, [a, b]: [&Tensor; 2]) -> Result<(CpuStorage, Shape)> {
         let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
-        self.0.cpu_fwd(on_cpu(&a)?, a_layout, on_cpu(&b)?, b_layout)
+        self.0.cpu_fwd(storage(&a)?, a_layout, storage(&b)?, b_layout)
     }
 
     fn apply([a, b]: [&Tensor; 2], node: Node<Self, 2>) -> Result<Tensor> {
@@ -161,7 +148,7 @@ impl<O: CustomOp2 + Send + Sync + 'static> Recorded<2> for Op2<O> {
 impl<O: CustomOp3 + Send + Sync + 'static> Recorded<3> for Op3<O> {
     fn value(&self, args: [&Tensor; 3]) -> Result<(CpuStorage, Shape)> {
         let [(a, a_layout), (b, b_layout), (c, c_layout)] = args.map(Tensor::storage_and_layout);
-        self.0.cpu_fwd(on_cpu(&a)?, a_layout, on_cpu(&b)?, b_layout, on_cpu(&c)?, c_layout)
+        self.0.cpu_fwd(storage(&a)?, a_layout, storage(&b)?, b_layout, storage(&c)?, c_layout)
     }
 
     fn apply([a, b, c]: [&Tensor; 3], node: Node<Self, 3>) -> Result<Tensor> {

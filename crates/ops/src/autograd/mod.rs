@@ -5,8 +5,8 @@
 //! the handles' slots. The handles' own backward passes, which follow later since the op derives from them, return the
 //! gradients to their arguments. Outputs of this crate need no handle: an [`anchor`] stands for them already.
 //!
-//! [`backward`] and the backward passes of ops communicate through a thread-local list. Candle calls a custom op's `bwd`
-//! with tensors alone and adds whatever it returns to zeros, so there is no argument through which the list could be passed.
+//! [`backward`] and the backward passes of ops share two thread-local values: the list of variables' gradients, and the number of
+//! the pass. Candle calls a custom op's `bwd` with tensors alone, so there is no argument through which they could be passed.
 
 mod anchor;
 
@@ -28,8 +28,9 @@ thread_local! {
     /// The gradients of variables since [`backward`] began in this thread; `None` outside of it.
     static COLLECTED: RefCell<Option<Collected>> = const { RefCell::new(None) };
 
-    /// The backward pass that runs in this thread, by a number of its own. Passes of candle's [`Tensor::backward`] share one, since
-    /// their ends are not seen, until one of them fails in an op of this crate.
+    /// The number of the backward pass in this thread, so that no pass takes gradients that a failed one has left. Each call of
+    /// [`backward`] has its own. Calls of candle's [`Tensor::backward`] share one until an op of this crate fails in one of them,
+    /// since nothing tells where they begin.
     static PASS: Cell<u64> = Cell::new(new_pass());
 
     /// Whether [`no_grad`] runs in this thread.
@@ -109,7 +110,7 @@ pub(crate) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync +
 
 /// Computes the gradients of a scalar `loss` like candle's [`Tensor::backward`], with less work for large variables.
 ///
-/// Candle adds each gradient to zeros on one thread, with gradient, zeros and sum in memory at once. Here the first gradient
+/// Candle adds each gradient to zeros, with gradient, zeros and sum in memory at once. Here the first gradient
 /// that an op of this crate computes for a variable is stored as it is. `loss.backward()` works as well.
 ///
 /// This is the last pass over its graph: the maps that a [`crate::ConvBlock`] saves between its layers are freed on the
@@ -212,6 +213,11 @@ fn of_this_pass(grad: &mut OfPass) -> Option<Tensor> {
     grad.take_if(|(pass, _)| *pass == PASS.get()).map(|(_, grad)| grad)
 }
 
+/// The value of a tensor that stands for another one in the graph.
+fn placeholder() -> Result<(CpuStorage, Shape)> {
+    Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+}
+
 /// The slots of `tensors`, and their handles as one tensor (n,), or a single zero if no gradient is wanted.
 pub(crate) fn handles(tensors: &[&Tensor]) -> Result<(Vec<Slot>, Tensor)> {
     let mut slots = Vec::with_capacity(tensors.len());
@@ -253,7 +259,7 @@ impl CustomOp2 for PairHandle {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+        placeholder()
     }
 
     fn cuda_fwd(
@@ -289,7 +295,7 @@ impl CustomOp1 for Handle {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+        placeholder()
     }
 
     fn bwd(&self, arg: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {

@@ -66,6 +66,14 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     }
 }
 
+/// The storage of a tensor on the CPU.
+pub(crate) fn storage(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
+    }
+}
+
 /// A tensor's storage, locked for reading.
 pub(crate) struct Data<'a> {
     storage: Box<dyn Deref<Target = Storage> + 'a>,
@@ -75,10 +83,7 @@ pub(crate) struct Data<'a> {
 impl Data<'_> {
     /// The values of a contiguous float32 tensor on the CPU.
     pub(crate) fn slice(&self) -> Result<&[f32]> {
-        match &**self.storage {
-            Storage::Cpu(storage) => slice(storage, self.layout),
-            _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
-        }
+        slice(storage(&self.storage)?, self.layout)
     }
 }
 
@@ -90,10 +95,7 @@ pub(crate) fn data(tensor: &Tensor) -> Data<'_> {
 
 /// The address of a float32 tensor's storage on the CPU, which is equal for tensors that share it.
 pub(crate) fn storage_start(tensor: &Tensor) -> Result<*const f32> {
-    match &*tensor.storage_and_layout().0 {
-        Storage::Cpu(storage) => Ok(storage.as_slice::<f32>()?.as_ptr()),
-        _ => candle_core::bail!("firstsight-ops: expected a tensor on the CPU, found another device"),
-    }
+    Ok(storage(&tensor.storage_and_layout().0)?.as_slice::<f32>()?.as_ptr())
 }
 
 /// A tensor on the CPU from `values`.

@@ -12,6 +12,8 @@ use crate::cpu::simd::{Kernel, Simd, dispatch, transpose};
 pub(crate) const MAX_ROWS: usize = 32;
 /// Rows of a tile, on both sides.
 const TILE: usize = 4;
+/// Rows of the right side at once where there are 16 registers.
+const HALF: usize = TILE / 2;
 /// Number of values in a cache line, a multiple of every vector length.
 const LINE: usize = 16;
 /// Number of values of the shared dimension that are processed together, such that the left side, a
@@ -96,8 +98,8 @@ impl Kernel for GemvTask<'_> {
                     } else if S::LANES == 16 {
                         part.add::<S, TILE, TILE>(simd, 0, sums);
                     } else {
-                        part.clone().add::<S, TILE, 2>(simd, 0, sums);
-                        part.add::<S, TILE, 2>(simd, 2, sums);
+                        part.add::<S, TILE, HALF>(simd, 0, sums);
+                        part.add::<S, TILE, HALF>(simd, HALF, sums);
                     }
                 }
             }
@@ -124,14 +126,13 @@ impl Kernel for GemvTask<'_> {
 }
 
 /// A tile of each side, along a range of the shared dimension.
-#[derive(Clone)]
 struct DepthRange<'a> {
     lhs: &'a [f32],
     rhs: &'a [f32],
     depth: usize,
     range: std::ops::Range<usize>,
-    /// The rows of the right tile whose next range is asked for meanwhile: it lies elsewhere in memory, where no prefetcher of the
-    /// processor looks for it.
+    /// The rows of the right tile whose next range is prefetched meanwhile. The processor doesn't do it by itself, since a task goes
+    /// to other rows before.
     ahead: std::ops::Range<usize>,
 }
 
@@ -140,8 +141,8 @@ impl DepthRange<'_> {
     /// vectors `sums`, [m][[`TILE`]], lane by lane. In a right tile with fewer rows, the first
     /// row stands for the missing ones.
     #[inline(always)]
-    fn add<S: Simd, const M: usize, const N: usize>(self, simd: S, first: usize, sums: &mut [f32]) {
-        let Self { lhs, rhs, depth, range, ahead } = self;
+    fn add<S: Simd, const M: usize, const N: usize>(&self, simd: S, first: usize, sums: &mut [f32]) {
+        let &Self { lhs, rhs, depth, ref range, ref ahead } = self;
         let n_rows = rhs.len() / depth;
         assert!(n_rows > 0 && range.start.is_multiple_of(LINE) && range.end <= depth);
         assert!(M <= TILE && first + N <= TILE && range.end.div_ceil(LINE) * TILE * LINE <= lhs.len());
