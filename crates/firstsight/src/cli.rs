@@ -49,7 +49,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, default_value_t = 123, value_name = "N")]
     seed: u64,
     /// Number of threads [default: that of the processor]
-    #[arg(long, global = true, value_parser = values::positive, value_name = "N")]
+    #[arg(long, global = true, value_parser = values::threads, value_name = "N")]
     threads: Option<usize>,
     /// Folder for decoded images and generated data [default: the user's cache folder; in a clone, datasets/cache]
     #[arg(long, global = true, value_name = "DIR")]

@@ -60,6 +60,14 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number of threads. Processors have fewer than the most; a system ends a program that starts many more.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=1024).contains(&n) => Ok(n),
+        _ => Err(format!("'{text}' is not a whole number from 1 to 1024")),
+    }
+}
+
 /// A number of folds.
 pub(crate) fn folds(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -323,7 +331,15 @@ pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = Augmentatio
 
 #[cfg(test)]
 mod tests {
-    use super::{Backbone, backbone};
+    use super::{Backbone, backbone, threads};
+
+    #[test]
+    fn threads_are_few() {
+        assert_eq!((threads("1"), threads("1024")), (Ok(1), Ok(1024)));
+        for text in ["0", "1025", "100000", "-1", "many"] {
+            assert!(threads(text).unwrap_err().contains("1 to 1024"), "{text}");
+        }
+    }
 
     #[test]
     fn a_backbone_is_a_network_or_a_repository() {

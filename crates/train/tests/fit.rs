@@ -188,6 +188,57 @@ fn early_stopping_ends_patience_epochs_after_the_best_and_restores_it() {
 }
 
 #[test]
+fn without_patience_the_first_epoch_that_is_no_better_ends_the_training() {
+    let run = |patience| {
+        let (mlp, params) = mlp(1);
+        let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
+        let mut stopping = EarlyStopping::new(monitor(), patience);
+        let model = Trainable::new(&mlp, params.named());
+        fit(&model, &train, Some(&val), &config(500), &mut [&mut stopping]).unwrap().epochs
+    };
+    assert_eq!(run(0), run(1));
+    assert!(run(0).len() > 1);
+}
+
+/// Undefined for all examples.
+#[derive(Debug)]
+struct Undefined;
+
+impl firstsight_train::Metric for Undefined {
+    fn name(&self) -> String {
+        "undefined".to_owned()
+    }
+    fn accumulator(&self) -> Box<dyn firstsight_train::Accumulator> {
+        Box::new(Self)
+    }
+}
+
+impl firstsight_train::Accumulator for Undefined {
+    fn add(&mut self, _: &firstsight_train::BatchOutputs<'_>) {}
+    fn value(&self) -> f64 {
+        f64::NAN
+    }
+}
+
+#[test]
+fn a_training_with_a_metric_that_is_undefined_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |epochs| {
+        let (mlp, params) = mlp(1);
+        let mut checkpoint = checkpoint(folder.path());
+        let (train, val) = (spiral(60, Sampling::Shuffled { seed: 1 }), spiral(30, Sampling::Sequential));
+        let model = Trainable::new(&mlp, params.named());
+        let config = config(epochs).metric(Undefined);
+        fit(&model, &train, Some(&val), &config, &mut [&mut checkpoint]).unwrap().epochs
+    };
+    let begun = run(2);
+    let resumed = run(3);
+    assert_eq!(format!("{begun:?}"), format!("{:?}", &resumed[..2]), "NaN is not equal to itself");
+    assert!(resumed.iter().all(|epoch| epoch.train.get(&Undefined).unwrap().is_nan()));
+    assert_eq!(Checkpoint::stored(folder.path()).unwrap().unwrap().epochs.len(), 3);
+}
+
+#[test]
 fn a_training_that_had_stopped_early_does_not_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let run = |epochs| {

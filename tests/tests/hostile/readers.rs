@@ -6,16 +6,19 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, ModuleT, Tensor};
 use firstsight_data::convert::Archive;
 use firstsight_data::{
     CacheFolder, DatasetFolder, DecodeOptions, DecodeSettings, Exif, ImageDataset, ImageFacts, ImageHash,
-    Mnist, Normalize, OnError, Reading, ResizeMode, Table, decode_bytes, decoding_memory, idx,
+    Mnist, Normalize, OnError, Reading, ResizeMode, Sampling, Table, TensorBatches, decode_bytes,
+    decoding_memory, idx,
 };
-use firstsight_hpo::storage::Journal;
+#[cfg(feature = "sqlite")]
+use firstsight_hpo::storage::Sqlite;
+use firstsight_hpo::storage::{Journal, Storage};
 use firstsight_hpo::{
     FloatRange, ForestConfig, IntRange, Known, SearchSpace, Study, Suggest as _, Tpe, TpeConfig, Values,
     param_importances,
@@ -23,7 +26,8 @@ use firstsight_hpo::{
 use firstsight_models::networks::LOGISTIC;
 use firstsight_models::{ImageClassifier, InputShape, Params};
 use firstsight_serve::{Limits, ServeConfig, Server};
-use firstsight_train::Alone;
+use firstsight_train::callbacks::{Checkpoint, ModelEma};
+use firstsight_train::{Accuracy, Alone, CrossEntropy, FitConfig, Monitor, OptimizerConfig, Trainable, fit};
 use firstsight_transfer::{
     Classifier, FeatureConfig, FeatureView, Hub, HubConfig, HubFile, InterruptFlag, PredictOptions,
     Pretrained, RunFolder, features,
@@ -45,9 +49,12 @@ pub const READERS: &[Reader] = &[
     ("image-cache", image_cache),
     ("feature-cache", feature_cache),
     ("journal", journal),
+    #[cfg(feature = "sqlite")]
+    ("sqlite", sqlite),
     ("space", space),
     ("run", run),
     ("weights", weights),
+    ("checkpoint", checkpoint),
     ("http", http),
     ("hub", hub),
 ];
@@ -253,9 +260,13 @@ impl ModuleT for Flat {
 /// A journal, which is then searched further.
 fn journal(bytes: &[u8]) -> bool {
     let path = written("journal", "study.log", bytes);
-    let Ok(storage) = Journal::open(&path) else { return false };
+    Journal::open(&path).is_ok_and(|storage| search(Arc::new(storage)))
+}
+
+/// What is done with a study of others.
+fn search(storage: Arc<dyn Storage>) -> bool {
     let sampler = Tpe::new(TpeConfig { n_startup_trials: 1, ..TpeConfig::optuna4(1) }).unwrap();
-    let Ok(study) = Study::builder("study").seed(1).sampler(sampler).storage(storage).load() else {
+    let Ok(study) = Study::builder("study").seed(1).sampler(sampler).shared_storage(storage).load() else {
         return false;
     };
     let _ = study.best_trials();
@@ -269,6 +280,77 @@ fn journal(bytes: &[u8]) -> bool {
     let _ = trial.report(0.5, 0);
     let _ = trial.should_prune();
     study.tell(&trial, 0.5).is_ok()
+}
+
+/// A study of four trials.
+pub fn small_study(storage: Arc<dyn Storage>) {
+    let study = Study::builder("study").seed(1).shared_storage(storage).create().unwrap();
+    for i in 0..4 {
+        let mut trial = study.ask().unwrap();
+        let rate = trial.float("lr", FloatRange::new(1e-4, 1e-1).log()).unwrap();
+        trial.int("width", IntRange::new(1, 64)).unwrap();
+        trial.categorical("optimizer", &["adam", "sgd"]).unwrap();
+        trial.report(rate, i).unwrap();
+        study.tell(&trial, rate).unwrap();
+    }
+}
+
+/// A study in an SQLite database, which is then searched further. After an even byte the file's bytes are changed, after an odd one
+/// its values: a column, a row, a type, and the text of the value after its length.
+#[cfg(feature = "sqlite")]
+fn sqlite(bytes: &[u8]) -> bool {
+    static WHOLE: LazyLock<(Vec<u8>, Vec<String>)> = LazyLock::new(|| {
+        let path = scratch("sqlite").join("whole.db");
+        small_study(Arc::new(Sqlite::open(&path).unwrap()));
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
+        let columns = "SELECT 'UPDATE OR REPLACE ' || m.name || ' SET ' || c.name || ' = ?'
+            FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
+        let mut columns = db.prepare(columns).unwrap();
+        let columns = columns.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        (std::fs::read(&path).unwrap(), columns)
+    });
+    let (whole, columns) = &*WHOLE;
+    let Some((&how, bytes)) = bytes.split_first() else { return false };
+    let places = ["study.db", "study.db-wal", "study.db-shm", "study.db-journal"];
+    let [path, beside @ ..] = places.map(|name| scratch("sqlite").join(name));
+    beside.into_iter().for_each(|path| drop(std::fs::remove_file(path)));
+    if how & 1 == 0 {
+        std::fs::write(&path, changed(whole, bytes)).unwrap();
+    } else {
+        std::fs::write(&path, whole).unwrap();
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+        let mut rest = bytes;
+        while let [column, row, kind, length, after @ ..] = rest {
+            let (text, after) = after.split_at(after.len().min(usize::from(*length)));
+            rest = after;
+            // Keys, and what may not be NULL, are SQLite's to guard.
+            let _ = db.execute(
+                &format!(
+                    "{}{}",
+                    columns[usize::from(*column) % columns.len()],
+                    if *row == 0 { String::new() } else { format!(" WHERE rowid = {row}") }
+                ),
+                [value(*kind, text)],
+            );
+        }
+    }
+    Sqlite::open(&path).is_ok_and(|storage| search(Arc::new(storage)))
+}
+
+/// A value of one of SQLite's types.
+#[cfg(feature = "sqlite")]
+fn value(kind: u8, bytes: &[u8]) -> rusqlite::types::Value {
+    use rusqlite::types::Value;
+    let text = String::from_utf8_lossy(bytes);
+    match kind % 5 {
+        0 => Value::Null,
+        1 => Value::Integer(text.parse().unwrap_or(i64::from(bytes.first().copied().unwrap_or(0)))),
+        2 => Value::Real(text.parse().unwrap_or(0.5)),
+        3 => Value::Text(text.into_owned()),
+        _ => Value::Blob(bytes.to_vec()),
+    }
 }
 
 fn space(bytes: &[u8]) -> bool {
@@ -328,6 +410,61 @@ fn weights(bytes: &[u8]) -> bool {
         let _ = pretrained.load(&Device::Cpu);
     }
     Classifier::open(&folder, &Device::Cpu).is_ok()
+}
+
+/// A `last.safetensors` of a training, changed, or as it is where it begins as one does; the training then goes on.
+fn checkpoint(bytes: &[u8]) -> bool {
+    static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(unchecked_checkpoint);
+    let is_whole = bytes.get(8) == Some(&b'{');
+    let bytes = if is_whole { bytes.to_vec() } else { changed(&WHOLE, bytes) };
+    let folder = scratch("checkpoint");
+    std::fs::write(folder.join("last.safetensors"), bytes).unwrap();
+    Checkpoint::seconds(&folder);
+    let stored = Checkpoint::stored(&folder);
+    // A history of many epochs is trained to its end.
+    if stored.is_ok_and(|stored| stored.is_some_and(|stored| stored.epochs.len() > 3)) {
+        return false;
+    }
+    train(&folder, 2).is_ok()
+}
+
+/// A checkpoint in the form of before checksums, so that changes of it are read.
+fn unchecked_checkpoint() -> Vec<u8> {
+    edited_checkpoint(|header| header.replace(r#"version\":4"#, r#"version\":3"#))
+}
+
+/// A checkpoint without a checksum, whose header is edited.
+pub fn edited_checkpoint(edit: impl Fn(String) -> String) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), 1).unwrap();
+    let checked = std::fs::read(folder.path().join("last.safetensors")).unwrap();
+    let (length, rest) = checked.split_first_chunk().unwrap();
+    let (header, values) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header = edit(str::from_utf8(header).unwrap().replace("checksum", "nochecks"));
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), values].concat()
+}
+
+/// Trains a logistic regression until it has had so many epochs, from the checkpoint in `folder` if there is one.
+fn train(folder: &Path, epochs: usize) -> firstsight_train::Result<()> {
+    let params = Params::seeded(5, &Device::Cpu);
+    let input = InputShape::Map { channels: 1, height: 1, width: 2 };
+    let model = ImageClassifier::new(&LOGISTIC, input, 2, LOGISTIC.init, &params).unwrap();
+    let inputs = Tensor::new(&[[0.5f32, 1.0], [0.25, -1.0]], &Device::Cpu).unwrap();
+    let inputs = inputs.reshape((2, 1, 1, 2)).unwrap();
+    let labels = Tensor::new(&[0u32, 1], &Device::Cpu).unwrap();
+    let data = TensorBatches::new(inputs, labels, 2, Sampling::Sequential).unwrap();
+    let config = FitConfig::new(epochs, CrossEntropy, OptimizerConfig::adam_keras(0.01)).metric(Accuracy);
+    let mut average = ModelEma::new(0.9);
+    let mut checkpoint = Checkpoint::new(folder, Monitor::val(Accuracy), "small").resume(true);
+    fit(
+        &Trainable::new(&model, params.named()),
+        &data,
+        Some(&data),
+        &config,
+        &mut [&mut average, &mut checkpoint],
+    )
+    .map(drop)
 }
 
 /// A request to the service: bytes of a connection.

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use firstsight_hpo::storage::Journal;
-use firstsight_hpo::{FloatRange, IntRange, Study, Suggest as _};
 use firstsight_models::networks::LOGISTIC;
 use firstsight_models::{ImageClassifier, InputShape, Params};
 
-use crate::readers::CONFIG;
+use crate::readers::{CONFIG, edited_checkpoint, small_study};
 
 /// Of a reader by its name.
 pub(crate) fn seeds(reader: &str) -> Vec<Vec<u8>> {
@@ -40,6 +39,14 @@ pub(crate) fn seeds(reader: &str) -> Vec<Vec<u8>> {
         "cifar" => vec![vec![3; 3073]],
         "image-cache" | "feature-cache" => vec![vec![], vec![8, 0, 0, 1], vec![60, 0, 0, 255, 3]],
         "journal" => vec![journal()],
+        #[cfg(feature = "sqlite")]
+        "sqlite" => vec![
+            vec![0],
+            vec![0, 100, 0, 0, 1],
+            vec![1, 3, 1, 1, 1, b'7', 20, 0, 3, 2, b'{', b'}'],
+            vec![1, 9, 1, 2, 3, b'1', b'e', b'9'],
+        ],
+        "checkpoint" => checkpoints(),
         "space" => texts(&[
             "rate = { low = 1e-4, high = 1e-1, log = true }\noptimizer = [\"adam\", \"sgd\"]\n",
             "layers = { low = 1, high = 3 }\nwidth = { low = 16, high = 256, step = 16, each = \"layers\" }\n",
@@ -87,17 +94,28 @@ fn tar() -> Vec<u8> {
 fn journal() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.log");
-    let storage = Arc::new(Journal::open(&path).unwrap());
-    let study = Study::builder("study").seed(1).shared_storage(storage).create().unwrap();
-    for i in 0..4 {
-        let mut trial = study.ask().unwrap();
-        let rate = trial.float("lr", FloatRange::new(1e-4, 1e-1).log()).unwrap();
-        trial.int("width", IntRange::new(1, 64)).unwrap();
-        trial.categorical("optimizer", &["adam", "sgd"]).unwrap();
-        trial.report(rate, i).unwrap();
-        study.tell(&trial, rate).unwrap();
-    }
+    small_study(Arc::new(Journal::open(&path).unwrap()));
     std::fs::read(path).unwrap()
+}
+
+/// Checkpoints of earlier versions, and histories that none has.
+fn checkpoints() -> Vec<Vec<u8>> {
+    let of_version = |version: &str, from: &str, to: &str| {
+        edited_checkpoint(|header| {
+            let edited =
+                header.replace(r#"version\":4"#, &format!(r#"version\":{version}"#)).replace(from, to);
+            assert_ne!(edited, header, "{from}");
+            edited
+        })
+    };
+    vec![
+        of_version("3", "", ""),
+        of_version("1", "accuracy", "Accuracy"),
+        of_version("1", r#"values\":[["#, r#"values\":[3,[],["#),
+        of_version("1", r#"train\":{"#, r#"train\":7,\"other\":{"#),
+        of_version("3", r#"steps\":1"#, &format!(r#"steps\":{}"#, u64::MAX)),
+        of_version("3", r#"restarted\":0"#, r#"restarted\":9"#),
+    ]
 }
 
 fn weights() -> Vec<u8> {

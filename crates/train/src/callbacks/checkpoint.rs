@@ -27,6 +27,8 @@ const CHECKED: u32 = 4;
 /// What stands in a file before its checksum, which are eight hexadecimal digits.
 const BEFORE_CHECKSUM: &[u8] = br#""firstsight":"{\"checksum\":\""#;
 const NO_CHECKSUM: &str = "00000000";
+/// The most steps that a training takes.
+const MOST_STEPS: u64 = 1 << 53;
 /// The longest header that is read: far more than a history takes.
 const LONGEST_HEADER: u64 = 1 << 26;
 
@@ -314,6 +316,15 @@ fn header(text: Option<&str>) -> Result<Header, String> {
     if header.version > VERSION {
         return Err(format!("expected version {VERSION} or earlier, found {}", header.version));
     }
+    let (epochs, Header { restarted, steps, .. }) = (header.history.len(), &header);
+    if *restarted > epochs {
+        return Err(format!(
+            "expected at most its {epochs} epochs before the last restart, found {restarted}"
+        ));
+    }
+    if *steps > MOST_STEPS {
+        return Err(format!("expected at most {MOST_STEPS} steps, found {steps}"));
+    }
     Ok(header)
 }
 
@@ -351,15 +362,16 @@ fn is_finite(values: &Tensor) -> candle_core::Result<bool> {
 
 /// Replaces what version 1 wrote for a metric, `"Accuracy"` or `{"TopK": 5}`, by the metric's name.
 fn name_metrics(header: &mut Value) {
-    let epochs = header["history"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
-    let figures = epochs.flat_map(|epoch| epoch.values_mut());
-    for pair in figures.filter_map(|figures| figures["values"].as_array_mut()).flatten() {
-        let name = match &pair[0] {
+    let epochs = header.get_mut("history").and_then(Value::as_array_mut).into_iter().flatten();
+    let figures = epochs.filter_map(Value::as_object_mut).flat_map(|epoch| epoch.values_mut());
+    let pairs = figures.filter_map(|figures| figures.get_mut("values")?.as_array_mut()).flatten();
+    for metric in pairs.filter_map(|pair| pair.get_mut(0)) {
+        let name = match &*metric {
             Value::String(name) if name == "BinaryAccuracy" => "binary_accuracy".to_owned(),
             Value::String(name) => name.to_lowercase(),
             metric => TopK(metric["TopK"].as_u64().unwrap_or(0) as usize).name(),
         };
-        pair[0] = Value::String(name);
+        *metric = Value::String(name);
     }
 }
 

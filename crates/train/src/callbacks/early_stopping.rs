@@ -23,7 +23,7 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Watches `monitor`.
+    /// Watches `monitor`. With a patience of 0, as with 1, the first epoch that is no better ends the training.
     pub fn new(monitor: Monitor, patience: usize) -> Self {
         Self { monitor, patience, best: None, restarted: 0 }
     }
@@ -44,7 +44,7 @@ impl EarlyStopping {
     fn flow(&self, n_epochs: usize, best: Option<usize>) -> ControlFlow<StopReason> {
         let since = best.map_or(0, |best| best + 1).max(self.restarted);
         let without_improvement = n_epochs - since;
-        if n_epochs > self.restarted && without_improvement >= self.patience {
+        if n_epochs > self.restarted && without_improvement >= self.patience.max(1) {
             let reason = format!("no better {} in {} epochs", self.monitor.name(), self.patience);
             return ControlFlow::Break(StopReason::Callback(reason));
         }

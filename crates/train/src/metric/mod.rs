@@ -116,14 +116,33 @@ pub(crate) fn argmax(row: &[f32]) -> usize {
 }
 
 /// The mean loss and the metrics over some examples.
+///
+/// JSON has no NaN: what is not a number stands there as `null`, and is read as NaN.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "StoredMetrics")]
 pub struct Metrics {
     /// Mean loss per example.
     pub loss: f64,
-    /// Name and value of each metric, in the order in which they were asked for.
+    /// Name and value of each metric, in the order in which they were asked for. A value is NaN where the examples have none, as
+    /// R² of a single one.
     pub values: Vec<(String, f64)>,
     /// Number of examples.
     pub n: usize,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredMetrics {
+    loss: Option<f64>,
+    values: Vec<(String, Option<f64>)>,
+    n: usize,
+}
+
+impl From<StoredMetrics> for Metrics {
+    fn from(StoredMetrics { loss, values, n }: StoredMetrics) -> Self {
+        let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        let values = values.into_iter().map(|(name, value)| (name, number(value))).collect();
+        Self { loss: number(loss), values, n }
+    }
 }
 
 impl Metrics {

@@ -97,7 +97,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["backbone", "weights"], value_parser = values::positive, value_name = "N")]
     patience: Option<usize>,
     /// Number of parallel workers
-    #[arg(long, default_value_t = 1, value_parser = values::positive, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_parser = values::threads, value_name = "N")]
     workers: usize,
     /// What keeps the study, in Optuna's formats: a journal (study.log), a PostgreSQL database
     /// (postgresql://USER:PASSWORD@HOST:PORT/DATABASE; the password may be in the variable PGPASSWORD instead), or with the
