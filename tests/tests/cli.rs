@@ -130,6 +130,37 @@ fn a_run_holds_all_that_its_readers_need() {
 }
 
 #[test]
+fn each_command_has_a_man_page_and_its_flags_their_headings() {
+    let folder = here();
+    let page = succeeds(folder.path(), &["man", "dataset", "stats"]);
+    assert!(page.contains("dataset-stats\" 1") && page.contains("\\-\\-json"), "{page}");
+    refuses(folder.path(), &["man", "sing"], &["no command sing"]);
+    let help = succeeds(folder.path(), &["train", "--help"]);
+    let (options, labels) = help.split_once("\nLabels:").unwrap();
+    assert!(options.contains("--epochs") && options.contains("--resume"), "{help}");
+    assert!(labels.contains("--label-from") && labels.contains("--max-pixels"), "{help}");
+    assert!(!labels.contains("--epochs") && !labels.contains("--learning-rate"), "{help}");
+}
+
+#[test]
+fn a_network_and_paths_are_asked_for_before_anything_begins() {
+    let folder = here();
+    let all = "--run <RUN>|--pretrained <MODEL>|--weights";
+    refuses(folder.path(), &["predict", "a.png"], &[all]);
+    refuses(
+        folder.path(),
+        &["tune", "photos", "--trials", "1"],
+        &["--model <MODEL>|--backbone <MODEL>|--weights"],
+    );
+    for flag in ["--data", "--photos", "--housing", "--photo", "--mnist"] {
+        let args = ["reproduce-lecture", "--quick", flag, "nosuch", "--out", "report"];
+        refuses(folder.path(), &args, &[&format!("{flag} nosuch: no such file or folder")]);
+    }
+    assert!(!folder.path().join("report").exists());
+    refuses(folder.path(), &["train", "--seed", "-3"], &["'-3' is not a whole number from 0 to"]);
+}
+
+#[test]
 fn a_run_is_not_overwritten_unasked() {
     let folder = here();
     stripes(folder.path(), 6);

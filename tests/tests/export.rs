@@ -107,6 +107,23 @@ fn what_cannot_be_exported_is_said() {
     refuses(here, &["export", "--check", "nothing.onnx"], &["cannot read nothing.onnx"]);
     refuses(here, &["export", "run", "--onnx", "x.onnx", "--calibration", "nowhere"], &["nowhere"]);
     refuses(here, &["export", "run", "--onnx", "x.onnx", "--input", "uint7"], &["uint8-nhwc"]);
+    // What would be ignored.
+    for flag in [["--input", "float32"], ["--output", "logits"]] {
+        let args = ["export", "run", "--hub", "me/ants", "--dry-run", "card"];
+        refuses(here, &[&args[..], &flag].concat(), &["--onnx"]);
+    }
+    refuses(here, &["export", "--check", "x.onnx", "--dry-run", "card"], &["--dry-run"]);
+    // Both files are tried before the work.
+    std::fs::create_dir(here.join("x.calibration.npy")).unwrap();
+    let calibration = ["export", "run", "--onnx", "x.onnx", "--calibration", "photos"];
+    refuses(here, &calibration, &["x.calibration.npy is no regular file"]);
+    std::fs::write(here.join("y.calibration.npy"), "photos").unwrap();
+    refuses(
+        here,
+        &["export", "run", "--onnx", "y.onnx", "--calibration", "y.calibration.npy"],
+        &["y.calibration.npy is read by this command"],
+    );
+    assert!(!here.join("x.onnx").exists() && !here.join("y.onnx").exists() && !here.join("card").exists());
 }
 
 #[test]

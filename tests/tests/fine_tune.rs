@@ -34,6 +34,27 @@ fn python() -> Option<String> {
 }
 
 #[test]
+fn the_rate_of_a_range_test_is_that_of_the_run() {
+    let folder = scene();
+    let here = folder.path();
+    let mut found = 0;
+    for block in ["classifier", "conv_head", "blocks.0"] {
+        let more = ["--unfreeze-from", block, "--epochs", "1", "--learning-rate", "find"];
+        let output = command(here, &fine_tune("quick", block, &more)).output().unwrap();
+        let said = text(&output.stderr);
+        let rate = json(&here.join(block).join("config.json"))["training"]["learning_rate"].as_f64().unwrap();
+        let is_found = said.contains(&format!("learning rate: {rate:.2e}, by a range test"));
+        let is_usual =
+            said.contains("learning rate: 2.00e-4, since the loss fell at no rate of the range test");
+        assert!(is_found || (is_usual && rate == 2e-4), "{rate}: {said}");
+        found += usize::from(is_found);
+        let page = std::fs::read_to_string(here.join(block).join("report.html")).unwrap();
+        assert!(page.contains(&format!("AdamW at a rate of {rate:.1e}")));
+    }
+    assert!(found > 0);
+}
+
+#[test]
 fn a_refit_layer_has_learned_from_the_validation_images() {
     let folder = scene();
     let here = folder.path();

@@ -135,7 +135,7 @@ fn parquet_files_and_shards_are_taken_everywhere_a_folder_is() {
     let here = folder.path();
     for (name, measured, n, first) in [
         ("animals", "2 images", 11, "train-00000-of-00001.parquet/1-0.png"),
-        ("shards", "1 images", 5, "animals-train-000000.tar/a/0000.png"),
+        ("shards", ": 1 image\n", 5, "animals-train-000000.tar/a/0000.png"),
     ] {
         let data = goldens().join(name);
         let data = data.to_str().unwrap();

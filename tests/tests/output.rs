@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
-use common::{command, photos, succeeds, text};
+use common::{command, photos, refuses, succeeds, text};
 
 const TRAIN: [&str; 11] = [
     "train",
@@ -47,6 +47,24 @@ fn told(output: &Output) -> String {
     let said = text(&output.stderr);
     assert!(!said.contains("panicked"), "{said}");
     said
+}
+
+#[test]
+fn what_a_command_reads_it_does_not_write_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photos(here, 6);
+    succeeds(here, &[&TRAIN[..], &["run"]].concat());
+    succeeds(here, &[&TRAIN[..], &["other", "--seed", "4"]].concat());
+    let files = ["run/config.json", "run/model.safetensors", "run/predictions.csv", "photos/red/0.png"];
+    let before = files.map(|file| std::fs::read(here.join(file)).unwrap());
+    let words = ["is read by this command", "name another file"];
+    for file in &files[..3] {
+        refuses(here, &["evaluate", "run", "photos", "--predictions", file], &words);
+        refuses(here, &["compare", "other", "run", "--out", file], &words);
+    }
+    refuses(here, &["predict", "--run", "run", "photos", "--csv=photos/red/0.png"], &words);
+    assert!(before == files.map(|file| std::fs::read(here.join(file)).unwrap()));
 }
 
 #[test]

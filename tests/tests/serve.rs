@@ -258,6 +258,44 @@ fn slow_clients_and_too_many_are_sent_away() {
     assert_eq!(service.predict("image/png", &photo).status, 200);
 }
 
+#[test]
+fn an_image_that_takes_long_to_decode_is_given_up_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    run(here);
+    let mut photo = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(9000, 9000).write_to(&mut photo, image::ImageFormat::Png).unwrap();
+    let photo = photo.into_inner();
+    let taken = |service: &Service, path: &str| {
+        let started = std::time::Instant::now();
+        let answer = service.ask("POST", path, &["Content-Type: image/png"], &photo);
+        (answer, started.elapsed())
+    };
+    let service = Service::start(here, &["run"]);
+    let (answer, whole) = taken(&service, "/api/evidence?class=0");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    drop(service);
+    let timeout = (whole.as_secs_f64() / 10.0).to_string();
+    let service = Service::start(here, &["run", "--timeout", &timeout]);
+    for path in ["/api/evidence?class=0", "/predict"] {
+        let (answer, taken) = taken(&service, path);
+        println!("{path}: {taken:?} of {whole:?}");
+        answer.refused(503, &["took too long"]);
+        assert!(taken < whole * 6 / 10, "{path}: {taken:?} of {whole:?}");
+    }
+}
+
+#[test]
+fn options_stand_under_their_headings() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = succeeds(folder.path(), &["serve", "--help"]);
+    let place = |text: &str| help.find(text).unwrap_or_else(|| panic!("no {text} in {help}"));
+    for option in ["--host ", "--port ", "--token ", "--top "] {
+        assert!(place(option) < place("Teaching:"), "{option}: {help}");
+    }
+    assert!(place("--backbone ") > place("Teaching:") && place("--queue ") > place("Limits:"), "{help}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_it_after_what_is_in_flight() {
@@ -295,6 +333,16 @@ fn a_service_that_cannot_start_says_why() {
     refuses(here, &["serve", "run", "--port", &port], &[&port, "in use", "--port 0"]);
     refuses(here, &["serve", "run", "--host", "no such host", "--port", "0"], &["no such host"]);
     refuses(here, &["serve", "run", "--queue", "0"], &["--queue"]);
+    for (flag, value, expected) in [
+        ("--queue", "9223372036854775807", "at most"),
+        ("--connections", "9223372036854775807", "at most"),
+        ("--timeout", "1e19", "at most 31536000 seconds"),
+        ("--timeout", "1e-12", "above 0"),
+        ("--max-body", "0", "above 0"),
+        ("--max-decoding", "0", "above 0"),
+    ] {
+        refuses(here, &["serve", "run", "--port", "0", flag, value], &[flag, expected]);
+    }
     refuses(here, &["serve", "run", "--dir", "session"], &["--dir is for teaching", "run is a run"]);
 }
 

@@ -446,6 +446,13 @@ fn folds_partition_the_images_and_no_run_has_seen_its_own() {
     assert_eq!(evaluate(here, "run/fold-2", "photos", &[]).0["n"], 20);
     refuses(here, &["evaluate", "run", "photos"], &["cross-validation", "run/fold-1"]);
     refuses(here, &folds, &["run already holds a run", "--resume"]);
+    // Folds of other settings are not of one cross-validation.
+    let other = train("photos", "run", &["--folds", "3", "--resume", "--learning-rate", "0.5"]);
+    refuses(
+        here,
+        &other,
+        &["run holds folds of other settings", "learning_rate: 0.001 there, 0.5 asked for"],
+    );
     // Only what is missing is trained when it is resumed.
     std::fs::remove_dir_all(here.join("run/fold-3")).unwrap();
     let mut shorter = result.clone();

@@ -332,6 +332,11 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     ask(&service, "POST", "/api/classes", "ants").refused(400, &["name"]);
     assert_eq!(ask(&service, "POST", "/api/classes", r#"{"name": "a/nt"}"#).json(), json!({"name": "a_nt"}));
     ask(&service, "POST", "/api/classes", r#"{"name": "A_NT"}"#).refused(409, &["name already"]);
+    for (old, new) in [("a_nt", "A_NT"), ("A_NT", "a_nt")] {
+        let body = json!({ "name": new });
+        let renamed = ask(&service, "PATCH", &format!("/api/classes/{old}"), &body.to_string());
+        assert_eq!(renamed.json(), body);
+    }
     ask(&service, "POST", "/api/classes/a_nt/photos?name=1.png", "text").refused(422, &["1.png"]);
     ask(&service, "GET", "/api/classes/a_nt/photos/..%2f..%2f..%2fphotos%2fblue%2f0.png", "")
         .refused(404, &["no photo"]);
@@ -378,6 +383,12 @@ fn a_session_is_opened_again_and_folders_are_gone_on_with() {
     }
     let inside = ["serve", "photos", "--dir", "photos/session", "--weights", "weights"];
     refuses(here, &inside, &["photos/session", "would be a class"]);
+    for (flag, value, words) in [
+        ("--max-pixels", "5000", &["--max-pixels is for a run"][..]),
+        ("--seed", "4294967296", &["less than 2^32", "4294967296"]),
+    ] {
+        refuses(here, &[&["serve", "photos", flag, value][..], &TEACH].concat(), words);
+    }
     std::fs::create_dir(here.join("empty")).unwrap();
     let empty = cli(here, &["serve", "empty", "--weights", "weights"]);
     refused(&empty, &["expected one folder of images per class in empty, found"]);

@@ -47,6 +47,12 @@ impl Mnist {
     }
 }
 
+/// Whether `folder` holds one of the four files.
+pub(crate) fn is_begun(folder: &Path) -> bool {
+    let of_part = |part| ["images-idx3", "labels-idx1"].map(|kind| format!("{part}-{kind}-ubyte"));
+    ["train", "t10k"].into_iter().flat_map(of_part).any(|name| find(folder, &name).is_ok())
+}
+
 /// The image and label files of a part.
 pub(crate) fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
     Ok((

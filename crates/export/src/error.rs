@@ -56,7 +56,7 @@ pub enum Error {
     Different {
         /// The file.
         path: PathBuf,
-        /// Largest absolute difference.
+        /// Largest difference, relative to the largest output where that is more than 1.
         largest: f32,
         /// Largest that is accepted.
         tolerance: f32,

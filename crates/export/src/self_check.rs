@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
+/// Images that a file has with it.
+const IMAGES: usize = 3;
+/// Most bytes of inputs: float32 in RGB of the largest height and width that a run may have.
+const MOST: usize = IMAGES * 3 * 4096 * 4096 * size_of::<f32>();
+
 /// Inputs of a file, with its outputs for them. The inputs are compressed by zlib, then in base64.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SelfCheck {
@@ -63,13 +68,16 @@ impl SelfCheck {
         &self.outputs
     }
 
+    /// Bytes of the inputs. `None` for more than a run's can have.
+    fn bytes(&self) -> Option<usize> {
+        let size = if self.dtype == "uint8" { 1 } else { 4 };
+        let n = self.shape.iter().try_fold(size, |n: usize, &side| n.checked_mul(side));
+        n.filter(|&n| n <= MOST)
+    }
+
     /// The inputs, or what is wrong with them.
     pub(crate) fn inputs(&self) -> std::result::Result<Inputs, String> {
-        let size = if self.dtype == "uint8" { 1 } else { 4 };
-        // Four networks' worth of the largest input that a run may have.
-        const MOST: usize = 4 * 4096 * 4096 * 4;
-        let n = self.shape.iter().try_fold(size, |n: usize, &side| n.checked_mul(side));
-        let n = n.filter(|&n| n <= MOST).ok_or_else(|| format!("images of shape {:?}", self.shape))?;
+        let n = self.bytes().ok_or_else(|| format!("images of shape {:?}", self.shape))?;
         let compressed =
             STANDARD.decode(&self.inputs).map_err(|e| format!("images that are not base64: {e}"))?;
         let mut bytes = Vec::new();
@@ -91,7 +99,6 @@ impl SelfCheck {
 
 /// Three images (3, C, H, W) u8 of slopes and stripes. They are made by a formula, so a file holds none of anybody's photos.
 pub(crate) fn images((channels, height, width): (usize, usize, usize)) -> Result<Tensor> {
-    const IMAGES: usize = 3;
     let mut pixels = Vec::with_capacity(IMAGES * channels * height * width);
     for image in 0..IMAGES {
         for c in 0..channels {
@@ -105,4 +112,21 @@ pub(crate) fn images((channels, height, width): (usize, usize, usize)) -> Result
         }
     }
     Ok(Tensor::from_vec(pixels, (IMAGES, channels, height, width), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_inputs_of_a_run_fit_and_no_larger_ones() {
+        let bytes = |dtype: &str, shape: [usize; 4]| {
+            let (inputs, outputs) = (String::new(), Vec::new());
+            SelfCheck { dtype: dtype.to_owned(), shape: shape.to_vec(), inputs, outputs }.bytes()
+        };
+        assert_eq!(bytes("float32", [IMAGES, 3, 4096, 4096]), Some(603_979_776));
+        assert_eq!(bytes("uint8", [IMAGES, 4096, 4096, 3]), Some(150_994_944));
+        assert_eq!(bytes("float32", [IMAGES, 3, 4096, 4097]), None);
+        assert_eq!(bytes("float32", [usize::MAX, 3, 4096, 4096]), None);
+    }
 }

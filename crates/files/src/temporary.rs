@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::lock::{Lock, Locked};
+use crate::steps::{Step, step};
 
 /// `.NAME.16 digits.firstsight`.
 const ENDING: &str = ".firstsight";
@@ -129,26 +130,22 @@ impl DraftFolder {
         &self.temporary
     }
 
-    /// Gives the folder its name, in place of the folder that is there.
+    /// Gives the folder its name, in place of the folder that is there. On Linux the two change names in one step. Elsewhere, and on
+    /// file systems that cannot do that, a process that is killed at that moment leaves the old folder as `.NAME.16 digits.replaced`,
+    /// which nothing removes.
     ///
     /// # Errors
     ///
     /// The operating system's error.
     pub fn commit(mut self) -> io::Result<()> {
-        // A killed process may leave neither name for a moment; the old folder then lies under a temporary one.
         let old = if self.target.exists() {
-            let old = free_path(&self.target)?;
-            fs::rename(&self.target, &old)?;
-            Some(old)
+            let exchanged = exchange(&self.temporary, &self.target);
+            Some(exchanged.or_else(|_| replace(&self.temporary, &self.target))?)
         } else {
+            step(&Step::Rename(&self.temporary, &self.target))?;
+            fs::rename(&self.temporary, &self.target)?;
             None
         };
-        if let Err(error) = fs::rename(&self.temporary, &self.target) {
-            if let Some(old) = old {
-                let _ = fs::rename(old, &self.target);
-            }
-            return Err(error);
-        }
         self.temporary = PathBuf::new();
         if let Some(lock) = &mut self.lock {
             lock.moved(self.target.join(LOCK));
@@ -162,10 +159,82 @@ impl DraftFolder {
     }
 }
 
+/// Gives `new` the name `target` and what is there the name `new`, which is returned, at once.
+#[cfg(target_os = "linux")]
+fn exchange(new: &Path, target: &Path) -> io::Result<PathBuf> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    step(&Step::Rename(new, target))?;
+    renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE)?;
+    Ok(new.to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<PathBuf> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Gives `new` the name `target` and what is there another one, which is returned: one after the other, so the other name is none that
+/// is swept.
+fn replace(new: &Path, target: &Path) -> io::Result<PathBuf> {
+    let old = free_path(target)?.with_extension("replaced");
+    step(&Step::Rename(target, &old))?;
+    fs::rename(target, &old)?;
+    let renamed = step(&Step::Rename(new, target)).and_then(|()| fs::rename(new, target));
+    match renamed {
+        Ok(()) => Ok(old),
+        Err(error) => {
+            let _ = fs::rename(old, target);
+            Err(error)
+        }
+    }
+}
+
 impl Drop for DraftFolder {
     fn drop(&mut self) {
         if !self.temporary.as_os_str().is_empty() {
             let _ = fs::remove_dir_all(&self.temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a draft that holds `new` and a target that holds `old`.
+    fn scene(folder: &Path) -> (DraftFolder, PathBuf) {
+        let target = folder.join("digits");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("old"), "").unwrap();
+        let draft = DraftFolder::create(&target).unwrap();
+        fs::write(draft.path().join("new"), "").unwrap();
+        (draft, target)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_another_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (draft, target) = scene(folder.path());
+        draft.commit().unwrap();
+        assert_eq!(names(folder.path()), ["digits"]);
+        assert_eq!(names(&target), ["new"]);
+    }
+
+    #[test]
+    fn where_names_change_one_after_the_other_a_sweep_in_between_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (draft, target) = scene(folder.path());
+        let missing = folder.path().join("missing");
+        replace(&missing, &target).unwrap_err();
+        assert_eq!(names(&target), ["old"], "it is put back");
+        let old = replace(draft.path(), &target).unwrap();
+        assert_eq!(sweep(folder.path()), 0);
+        assert_eq!(names(&old), ["old"]);
+        assert!(target.join("new").exists());
     }
 }

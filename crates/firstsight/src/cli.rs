@@ -46,7 +46,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<DeviceName>,
     /// Seed of initial weights, shuffling and generated data
-    #[arg(long, global = true, default_value_t = 123, value_name = "N")]
+    #[arg(long, global = true, default_value_t = 123, value_parser = values::seed, value_name = "N")]
     seed: u64,
     /// Number of threads [default: that of the processor]
     #[arg(long, global = true, value_parser = values::threads, value_name = "N")]
@@ -98,8 +98,8 @@ pub enum Command {
     Cache(commands::cache::Args),
     /// Print the completions of a shell
     Completions(commands::completions::Args),
-    /// Print the man page
-    Man,
+    /// Print a man page
+    Man(commands::completions::ManArgs),
 }
 
 impl Command {
@@ -133,7 +133,7 @@ impl Command {
             Self::Dataset(args) => commands::dataset::run(args, context),
             Self::Cache(args) => commands::cache::run(args, context),
             Self::Completions(args) => commands::completions::run(args, context),
-            Self::Man => commands::completions::man(context),
+            Self::Man(args) => commands::completions::man(args, context),
         }
     }
 }

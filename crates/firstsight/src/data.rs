@@ -34,22 +34,23 @@ struct SourceArgs {
     data: Option<PathBuf>,
 }
 
+const LABELS: &str = "Labels";
+
 /// Where the labels of images are, if not in the names of class folders.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Labels")]
 #[group(skip)]
 pub(crate) struct LabelArgs {
     #[command(flatten)]
     table: TableArgs,
     /// Column of labels; several, with commas between them, hold 0 and 1 each [default: label]
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    #[arg(long, help_heading = LABELS, value_delimiter = ',', value_name = "COLUMN")]
     label_column: Vec<String>,
     /// Take labels from file names: a regular expression whose first group is the label, such as '^(.+)_[0-9]+' for
     /// tabby_12.jpg
-    #[arg(long, conflicts_with = "label_column", value_name = "PATTERN")]
+    #[arg(long, help_heading = LABELS, conflicts_with = "label_column", value_name = "PATTERN")]
     label_from: Option<String>,
     /// What the labels are [default: one class for each image, or several where a cell holds several]
-    #[arg(long, value_parser = values::task(), value_name = "TASK")]
+    #[arg(long, help_heading = LABELS, value_parser = values::task(), value_name = "TASK")]
     task: Option<Task>,
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct LabelArgs {
 #[group(skip)]
 pub(crate) struct TableArgs {
     /// Folder of a table's paths [default: the table's]
-    #[arg(long = "images", id = "images-folder", value_name = "DIR")]
+    #[arg(long = "images", id = "images-folder", help_heading = LABELS, value_name = "DIR")]
     folder: Option<PathBuf>,
 }
 
@@ -111,7 +112,7 @@ impl LabelArgs {
             text += &format!(" --label-column {:?}", self.label_column.join(","));
         }
         if let Some(pattern) = &self.label_from {
-            text += &format!(" --label-from '{pattern}'");
+            text += &format!(" --label-from {}", quoted(pattern));
         }
         text
     }
@@ -171,6 +172,11 @@ impl DataArgs {
         let name = name.map(|name| name.to_string_lossy().into_owned());
         PathBuf::from(format!("{}-{model}", name.as_deref().unwrap_or("images")))
     }
+}
+
+/// A text as a shell's single word.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The path without links, as far as it exists.
@@ -260,7 +266,7 @@ pub(crate) enum ResumeFrom {
 pub(crate) fn run_folder(path: &Path, resume: bool, from: ResumeFrom) -> Result<RunFolder> {
     match RunFolder::create(path, resume) {
         Err(error @ Error::RunExists(_)) => match from {
-            ResumeFrom::Checkpoint if !path.join("checkpoint/last.safetensors").exists() => {
+            ResumeFrom::Checkpoint if !RunFolder::at(path).has_checkpoint() => {
                 bail!("{error}, without a checkpoint to resume: train anew with another --out, or remove it")
             }
             _ => bail!("{error}: --resume continues it"),

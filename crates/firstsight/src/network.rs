@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ArgGroup;
 use firstsight_data::Reading;
 use firstsight_transfer::Classifier;
 
@@ -15,9 +16,10 @@ use crate::{
 
 /// The network, as named on the command line.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("network").required(true).multiple(true).args(["run", "pretrained", "weights"]))]
 pub(crate) struct NetworkArgs {
     /// Run of a trained network
-    #[arg(long, required_unless_present = "pretrained", conflicts_with = "pretrained", value_name = "RUN")]
+    #[arg(long, conflicts_with_all = ["pretrained", "weights", "labels"], value_name = "RUN")]
     run: Option<PathBuf>,
     /// Pretrained network: a name of `firstsight models`, timm's name of weights (resnet50.a1_in1k), or a hub repository in
     /// timm's layout (owner/name)
@@ -25,11 +27,11 @@ pub(crate) struct NetworkArgs {
     pretrained: Option<Backbone>,
     /// Pretrained weights: a hub repository (owner/name), a folder with model.safetensors and config.json, or a file
     /// [default: the published ones, from the hub]
-    #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "HUB_ID, FOLDER or FILE")]
+    #[arg(long, value_name = "HUB_ID, FOLDER or FILE")]
     weights: Option<String>,
     /// File of class names in the order of the network's outputs, one per line [default: those of the weights'
     /// config.json, or ImageNet's]
-    #[arg(long, requires = "pretrained", conflicts_with = "run", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
@@ -40,14 +42,14 @@ impl NetworkArgs {
     /// published weights as viewers do.
     pub(crate) fn open(&self, context: &Context) -> Result<Classifier> {
         let device = &context.runtime.device;
-        let (mut classifier, usual) = match (&self.run, &self.pretrained) {
-            (Some(run), _) => {
+        let (mut classifier, usual) = match &self.run {
+            Some(run) => {
                 let classifier = Classifier::open(run, device)?;
                 let usual = classifier.input.reading;
                 (classifier, usual)
             }
-            (None, Some(backbone)) => {
-                let named = values::model_and_weights(Some(backbone), self.weights.as_deref());
+            None => {
+                let named = values::model_and_weights(self.pretrained.as_ref(), self.weights.as_deref());
                 let (model, weights) = named.map_err(anyhow::Error::msg)?;
                 let pretrained = hub::locate_any(model, weights, None, &context.runtime)?;
                 pretrained.check_last_layer()?;
@@ -56,7 +58,6 @@ impl NetworkArgs {
                 let usual = pretrained.reading.unwrap_or(Reading::viewer());
                 (Classifier::pretrained(pretrained, names, device)?, usual)
             }
-            (None, None) => bail!("expected --run RUN or --pretrained MODEL"),
         };
         classifier.input.reading = self.reading.over(usual);
         Ok(classifier.within(&context.runtime))

@@ -3,6 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use firstsight_data::Sample;
+use firstsight_transfer::RunFolder;
+
+/// Refuses to write to `path` where that is a file of a run, which the command reads.
+pub(crate) fn check_apart_from_runs<'a>(path: &Path, runs: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let files = |run: &Path| {
+        let run = RunFolder::at(run);
+        run.results().into_iter().chain([run.config(), run.weights()])
+    };
+    check_apart(path, &runs.flat_map(files).collect::<Vec<_>>())
+}
+
+/// Refuses to write to `path` where that is one of the images that the command reads.
+pub(crate) fn check_apart_from_images(path: &Path, images: &[Sample]) -> Result<()> {
+    let named_alike = images.iter().map(Sample::container).filter(|image| image.file_name() == path.file_name());
+    check_apart(path, &named_alike.collect::<Vec<_>>())
+}
 
 /// Refuses to write to `path` where it is one of `inputs`, which the command reads, or neither a regular file nor free.
 pub(crate) fn check_apart(path: &Path, inputs: &[PathBuf]) -> Result<()> {

@@ -4,34 +4,35 @@ use firstsight_data::{Alpha, Damaged, Exif, OnError, Reading, SixteenBit};
 
 use crate::values;
 
+const READING: &str = "Reading images";
+
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Reading images")]
 pub(crate) struct ReadingArgs {
     /// Files that cannot be read as images: leave each out with its reason, or stop before the first step and name them all
     /// (predict stops at the first)
     /// [default: skip for predict and evaluate, fail for training]
-    #[arg(long, value_parser = values::on_error(), value_name = "POLICY")]
+    #[arg(long, help_heading = READING, value_parser = values::on_error(), value_name = "POLICY")]
     on_error: Option<OnError>,
     /// `--on-error skip` under its old name
     #[arg(long, hide = true, conflicts_with = "on_error")]
     skip_unreadable: bool,
     /// Read files as viewers show them, or as Pillow's `convert` and timm do [default: viewer; a run's own]
-    #[arg(long, value_parser = values::reading(), value_name = "WAY")]
+    #[arg(long, help_heading = READING, value_parser = values::reading(), value_name = "WAY")]
     reading: Option<Reading>,
     /// The orientation in a photo's EXIF data [default: that of --reading]
-    #[arg(long, value_parser = values::exif(), value_name = "WAY")]
+    #[arg(long, help_heading = READING, value_parser = values::exif(), value_name = "WAY")]
     exif: Option<Exif>,
     /// 16-bit gray [default: that of --reading]
-    #[arg(long, value_parser = values::sixteen_bit(), value_name = "WAY")]
+    #[arg(long, help_heading = READING, value_parser = values::sixteen_bit(), value_name = "WAY")]
     sixteen_bit: Option<SixteenBit>,
     /// Transparency [default: that of --reading]
-    #[arg(long, value_parser = values::alpha(), value_name = "WAY")]
+    #[arg(long, help_heading = READING, value_parser = values::alpha(), value_name = "WAY")]
     alpha: Option<Alpha>,
     /// Files that are cut off or have errors in their data [default: that of --reading]
-    #[arg(long, value_parser = values::damaged(), value_name = "WAY")]
+    #[arg(long, help_heading = READING, value_parser = values::damaged(), value_name = "WAY")]
     damaged: Option<Damaged>,
     /// Maximum number of pixels of an image in its file [default: 250000000]
-    #[arg(long, value_parser = values::pixels, value_name = "N")]
+    #[arg(long, help_heading = READING, value_parser = values::pixels, value_name = "N")]
     max_pixels: Option<u64>,
 }
 

@@ -8,6 +8,7 @@ use firstsight_transfer::{
     CrossValidated, Error, GroupBy, Pooled, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
     cross_validate,
 };
+use firstsight_train::Identity;
 
 use crate::{
     data::{self, DataArgs, ResumeFrom},
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SplitArgs {
     /// Seed of the split where the folder has no validation images
-    #[arg(long, default_value_t = 123, value_name = "N")]
+    #[arg(long, default_value_t = 123, value_parser = values::seed32, value_name = "N")]
     pub(crate) split_seed: u32,
     /// Share of each class that is set aside where the folder has no validation images [default: 0.2]
     #[arg(long, value_parser = values::inner_share, value_name = "SHARE")]
@@ -56,7 +57,7 @@ impl SplitArgs {
             flags += &format!(" --validation-share {share}");
         }
         if let Some(group_by) = &self.group_by {
-            flags += &format!(" --group-by '{}'", group_by.replace('\'', r"'\''"));
+            flags += &format!(" --group-by {}", data::quoted(group_by));
         }
         flags
     }
@@ -110,11 +111,12 @@ impl Work {
     }
 
     /// Trains in `out`, anew or from what it holds; `train` is given the images, the run folder and whether to resume, and
-    /// returns the validation images.
+    /// returns the validation images. `settings` are those that logs have.
     pub(crate) fn train<E: TaskEvaluation>(
         &self,
         out: &Path,
         (resume, from): (bool, ResumeFrom),
+        settings: impl Fn(&Splits) -> Vec<(String, String)>,
         runtime: &Runtime,
         mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<E>,
     ) -> Result<()> {
@@ -131,7 +133,11 @@ impl Work {
                 trained.inspect_err(|_| run.remove_if_empty())?;
             }
             Self::Folds(folds) => {
-                let result = cross_validate(out, resume, folds, runtime, train);
+                let first = folds.first().map(settings).unwrap_or_default();
+                // The images of each fold are compared by themselves.
+                let shared = first.iter().filter(|(name, _)| !["data", "training_images"].contains(&&**name));
+                let settings = shared.fold(Identity::new(), |settings, (name, value)| settings.with(name, value));
+                let result = cross_validate(out, resume, settings, folds, runtime, train);
                 match result {
                     Ok(result) if runtime.is_root() => print(&result, out),
                     Ok(_) => {}

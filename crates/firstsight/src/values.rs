@@ -68,6 +68,16 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A seed.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u64::MAX))
+}
+
+/// A seed of NumPy's generator.
+pub(crate) fn seed32(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u32::MAX))
+}
+
 /// A number of folds.
 pub(crate) fn folds(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -89,6 +89,8 @@ pub(crate) struct Mlflow {
     artifacts: String,
     /// The last step of each metric that the server has.
     last: BTreeMap<String, i64>,
+    /// Whether a write failed, so that the server may have more than `last`.
+    is_unsure: bool,
 }
 
 /// A run, as far as it is read.
@@ -116,6 +118,14 @@ struct RunData {
     params: Vec<RunParam>,
 }
 
+impl RunData {
+    /// The last step of each metric.
+    fn last_steps(&self) -> BTreeMap<String, i64> {
+        let step = |step: &Value| step.as_i64().or_else(|| step.as_str()?.parse().ok()).unwrap_or(0);
+        self.metrics.iter().map(|metric| (metric.key.clone(), step(&metric.step))).collect()
+    }
+}
+
 #[derive(Deserialize)]
 struct RunMetric {
     key: String,
@@ -139,6 +149,7 @@ impl Mlflow {
             record: None,
             artifacts: String::new(),
             last: BTreeMap::new(),
+            is_unsure: false,
         }
     }
 
@@ -317,12 +328,17 @@ impl Sink for Mlflow {
         files::write_json(&self.path, &record)?;
         self.record = Some(record);
         self.artifacts = run.info.artifact_uri;
-        let step = |step: &Value| step.as_i64().or_else(|| step.as_str()?.parse().ok()).unwrap_or(0);
-        self.last = run.data.metrics.iter().map(|metric| (metric.key.clone(), step(&metric.step))).collect();
+        self.last = run.data.last_steps();
         self.write_settings(settings, &run.data.params)
     }
 
     fn write(&mut self, points: &[Point]) -> Result<()> {
+        if self.is_unsure {
+            if let Some((_, run)) = self.earlier()? {
+                self.last = run.data.last_steps();
+            }
+            self.is_unsure = false;
+        }
         let timestamp = now();
         let mut metrics = Vec::new();
         let mut last = self.last.clone();
@@ -335,13 +351,18 @@ impl Sink for Mlflow {
             // JSON has no NaN.
             if value.is_finite() && last.get(&key).is_none_or(|last| last < step) {
                 last.insert(key.clone(), *step);
-                metrics.push(json!({"key": key, "value": value, "timestamp": timestamp, "step": step}));
+                let metric = json!({"key": key, "value": value, "timestamp": timestamp, "step": step});
+                metrics.push((metric, key, *step));
             }
         }
         for some in metrics.chunks(AT_ONCE) {
-            self.post("runs/log-batch", &json!({"run_id": self.run_id(), "metrics": some}))?;
+            let sent: Vec<&Value> = some.iter().map(|(metric, ..)| metric).collect();
+            let written = self.post("runs/log-batch", &json!({"run_id": self.run_id(), "metrics": sent}));
+            // The answer alone may be lost, and a server may have written a part before it failed.
+            self.is_unsure = written.is_err();
+            written?;
+            self.last.extend(some.iter().map(|(_, key, step)| (key.clone(), *step)));
         }
-        self.last = last;
         Ok(())
     }
 

@@ -152,6 +152,10 @@ fn event_files_that_cannot_be_written_are_warned_of_once() {
 #[derive(Default)]
 struct Known {
     fails: bool,
+    /// Batches of metrics that are taken before one fails.
+    batches: Option<usize>,
+    /// Whether the batch that fails is written, and its answer alone is lost.
+    loses_answers: bool,
     requests: usize,
     runs: usize,
     statuses: Vec<String>,
@@ -187,6 +191,9 @@ fn server() -> (MlflowServer, Arc<Mutex<Known>>) {
             stream.read_exact(&mut body).unwrap();
             let path = first.split(' ').nth(1).unwrap();
             let (status, answer) = known.answer(path, &body);
+            if status == 0 {
+                continue;
+            }
             let answer = answer.to_string();
             let head = format!(
                 "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -239,9 +246,21 @@ impl Known {
             "runs/log-batch" => {
                 let all = |name: &str| document[name].as_array().cloned().unwrap_or_default();
                 let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let mut status = 200;
                 for param in all("params") {
                     if self.params.insert(text(&param["key"]), text(&param["value"])).is_some() {
                         return (400, json!({"message": "a parameter can't change"}));
+                    }
+                }
+                if document["metrics"].is_array()
+                    && let Some(left) = &mut self.batches
+                {
+                    if *left > 0 {
+                        *left -= 1;
+                    } else if self.loses_answers {
+                        status = 0;
+                    } else {
+                        return (507, json!({"message": "the disk is full"}));
                     }
                 }
                 self.tags.extend(all("tags").iter().map(|tag| (text(&tag["key"]), text(&tag["value"]))));
@@ -249,7 +268,7 @@ impl Known {
                     let (step, value) = (metric["step"].as_i64().unwrap(), metric["value"].as_f64().unwrap());
                     self.metrics.push((text(&metric["key"]), step, value));
                 }
-                (200, json!({}))
+                (status, json!({}))
             }
             other => panic!("{other}"),
         }
@@ -339,5 +358,30 @@ fn a_server_that_is_full_is_warned_of_once_and_gets_what_it_missed() {
         let known = known.lock().unwrap();
         assert_eq!(known.of("loss"), [(1, 0.5), (2, 0.4), (3, 0.3)]);
         assert_eq!(known.statuses, ["KILLED"]);
+    }
+}
+
+#[test]
+fn a_write_that_breaks_off_after_some_batches_doubles_no_step() {
+    for loses_answers in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut server, known) = server();
+        server.experiment = "first sight".to_owned();
+        let run = RunFolder::reopen(&folder.path().join("run"), true).unwrap();
+        let (runtime, said) = runtime();
+        *known.lock().unwrap() = Known { batches: Some(2), loses_answers, ..Known::default() };
+        let mut log = TrainingLog::new(&[LogTarget::Mlflow(server)], (&run, true), settings(), &runtime);
+        // Four numbers each: more than three batches.
+        let losses: Vec<f64> = (1..=80).map(|epoch| 1.0 / f64::from(epoch)).collect();
+        losses.iter().for_each(|loss| log.add(&epoch(*loss)));
+        log.write();
+        let written = known.lock().unwrap().metrics.len();
+        assert_eq!(written, if loses_answers { 300 } else { 200 }, "{said:?}");
+        known.lock().unwrap().batches = None;
+        log.end(Ending::Interrupted);
+        let known = known.lock().unwrap();
+        let expected: Vec<(i64, f64)> = (1..).zip(losses).collect();
+        assert_eq!(known.of("loss"), expected, "answers are lost: {loses_answers}");
+        assert_eq!((known.of("val_accuracy").len(), known.metrics.len()), (80, 320));
     }
 }

@@ -3,6 +3,7 @@
 //! ```
 //! use firstsight_report::number;
 //! assert_eq!(number::count(264_055), "264,055");
+//! assert_eq!((number::of(1, "image"), number::of(3, "class")), ("1 image".to_owned(), "3 classes".to_owned()));
 //! assert_eq!(number::decimal(-1_234.567_89, 4), "−1,234.5679");
 //! assert_eq!(number::percent(0.934_33, 2), "93.43 %");
 //! assert_eq!(number::duration(std::time::Duration::from_secs(192)), "3 min 12 s");
@@ -22,6 +23,15 @@ pub fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A number of things by their noun in the singular, which gets an `s`, or `es` after an `s`.
+pub fn of(n: usize, noun: &str) -> String {
+    match (n, noun.ends_with('s')) {
+        (1, _) => format!("1 {noun}"),
+        (n, false) => format!("{n} {noun}s"),
+        (n, true) => format!("{n} {noun}es"),
+    }
 }
 
 /// A whole number with its sign, its thousands separated.

@@ -36,19 +36,19 @@ struct Images {
 /// Sends images to the thread that owns the network.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Network {
     /// Starts the thread, which ends when all senders are gone. It takes the requests that are waiting, up to `batch` images, and
-    /// never waits for more.
+    /// never waits for more. At most `queue` of them wait for it, those whose senders have left among them.
     pub(crate) fn start(
         classifier: Classifier,
         options: PredictOptions,
-        batch: usize,
+        (batch, queue): (usize, usize),
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let (jobs, waiting) = mpsc::unbounded_channel();
+        let (jobs, waiting) = mpsc::channel(queue);
         let worker = Worker { classifier, options, batch, metrics };
         std::thread::Builder::new().name("network".to_owned()).spawn(move || worker.run(waiting))?;
         Ok(Self { jobs })
@@ -57,14 +57,14 @@ impl Network {
     /// A row of JSON for each image, of the best `top` classes. `None` where the network failed, which is logged.
     pub(crate) async fn rows(&self, images: Vec<DecodedFile>, top: usize) -> Option<Vec<String>> {
         let (answer, rows) = oneshot::channel();
-        self.jobs.send(Job::Rows(Images { images, top, answer })).ok()?;
+        self.jobs.send(Job::Rows(Images { images, top, answer })).await.ok()?;
         rows.await.ok()?
     }
 
     /// Grad-CAM's map of the evidence for a class in an image, row by row, the largest value 1. `None` for a network without maps.
     pub(crate) async fn evidence(&self, image: DecodedImage, class: usize) -> Option<Vec<Vec<f32>>> {
         let (answer, map) = oneshot::channel();
-        self.jobs.send(Job::Evidence(Evidence { image, class, answer })).ok()?;
+        self.jobs.send(Job::Evidence(Evidence { image, class, answer })).await.ok()?;
         map.await.ok()?
     }
 }
@@ -77,7 +77,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, mut waiting: mpsc::UnboundedReceiver<Job>) {
+    fn run(self, mut waiting: mpsc::Receiver<Job>) {
         while let Some(first) = waiting.blocking_recv() {
             let (mut jobs, mut n, mut next) = (Vec::new(), 0, Some(first));
             while let Some(job) = next {
@@ -90,13 +90,16 @@ impl Worker {
                 }
                 next = if n < self.batch { waiting.try_recv().ok() } else { None };
             }
-            // Those who ask have left some.
+            // Nobody waits for the answers to some of them any more.
             jobs.retain(|job| !job.answer.is_closed());
             self.answer(jobs);
         }
     }
 
     fn answer_evidence(&self, Evidence { image, class, answer }: Evidence) {
+        if answer.is_closed() {
+            return;
+        }
         let map = evidence(&self.classifier, &image, class);
         let _ = answer.send(map.inspect_err(|error| tracing::warn!("no evidence: {error}")).ok().flatten());
     }
@@ -146,7 +149,7 @@ impl Worker {
     }
 }
 
-/// Grad-CAM at the layer where the lecture looks, too.
+/// Grad-CAM at the layer that `visualize` and the lecture also use.
 fn evidence(
     classifier: &Classifier,
     image: &DecodedImage,

@@ -33,7 +33,8 @@ impl Current {
         let name = classifier.network.info().name.to_owned();
         let task = classifier.target.task().to_string();
         let labels = classifier.label_names.clone();
-        let network = Network::start(classifier, options, self.limits.batch, self.metrics.clone())?;
+        let Limits { batch, queue, .. } = self.limits;
+        let network = Network::start(classifier, options, (batch, queue), self.metrics.clone())?;
         let predictor = Predictor { decoding, network, top: options.top, name, task, labels };
         *self.predictor.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(predictor));
         Ok(())

@@ -1,4 +1,4 @@
-//! The page: three files inside the program.
+//! The page: four files inside the program.
 
 use hyper::StatusCode;
 

@@ -70,13 +70,14 @@ impl Predictor {
         })?;
         let _turn = queue.try_acquire().map_err(|_| full(limits))?;
         let bytes = body(incoming, limits.body, deadline).await?;
-        let mut decoded = self.decoding.decode(vec![("image".to_owned(), bytes)]).await;
-        let image = match decoded.pop() {
-            Some((_, Ok(image))) => image,
-            other => return Err(none_readable(&Vec::from_iter(other))),
+        let map = async {
+            let mut decoded = self.decoding.decode(vec![("image".to_owned(), bytes)]).await;
+            match decoded.pop() {
+                Some((_, Ok(image))) => Ok(self.network.evidence(image, class).await),
+                other => Err(none_readable(&Vec::from_iter(other))),
+            }
         };
-        let map =
-            timeout_at(deadline, self.network.evidence(image, class)).await.map_err(|_| late(limits))?;
+        let map = timeout_at(deadline, map).await.map_err(|_| late(limits))??;
         // The part of the image that the network saw: all of it, or this share of its center.
         let DecodeSettings { height, width, resize_mode, crop_pct, .. } = self.decoding.settings();
         let crop = (*resize_mode == ResizeMode::CenterCrop).then_some(crop_pct);

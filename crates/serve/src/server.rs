@@ -24,6 +24,8 @@ use crate::{Error, Limits, Result};
 
 /// How often a listening service looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// The longest time of a request, a year: far below where a time that it is added to overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Where a service listens, whom it answers, and how much it takes.
 #[derive(Debug, Clone)]
@@ -51,7 +53,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for a host beyond loopback without a token and for limits of 0, [`Error::Address`] for a host that is none and a port in use.
+    /// [`Error::Setting`] for a host beyond loopback without a token and for limits of 0 or beyond what can be counted, [`Error::Address`] for a host that is none and a port in use.
     pub fn bind(config: ServeConfig) -> Result<Self> {
         config.check()?;
         let name = match config.host.contains(':') {
@@ -158,21 +160,28 @@ impl Server {
 impl ServeConfig {
     fn check(&self) -> Result<()> {
         let Limits { body, images, decoding_memory, queue, connections, time, batch } = self.limits;
-        let least = [
-            ("the largest body", body),
-            ("the number of images", images),
-            ("the memory for decoding", usize::try_from(decoding_memory).unwrap_or(usize::MAX)),
-            ("the queue", queue),
-            ("the number of connections", connections),
-            ("the time of a request", usize::from(!time.is_zero())),
-            ("the batch", batch),
+        let counts = [
+            ("the largest body (--max-body)", body as u64, u64::MAX),
+            ("the number of images (--max-images)", images as u64, u64::MAX),
+            ("the memory for decoding (--max-decoding)", decoding_memory, u64::MAX),
+            ("the queue (--queue)", queue as u64, Semaphore::MAX_PERMITS as u64),
+            ("the number of connections (--connections)", connections as u64, Semaphore::MAX_PERMITS as u64),
+            ("the batch (--max-batch)", batch as u64, u64::MAX),
         ];
-        match least.into_iter().find(|(_, value)| *value == 0) {
-            None => Ok(()),
-            Some((setting, _)) => {
-                Err(Error::Setting { setting, expected: "above 0".to_owned(), found: "0".to_owned() })
+        for (setting, value, most) in counts {
+            if value == 0 || value > most {
+                let expected = if value == 0 { "above 0".to_owned() } else { format!("at most {most}") };
+                return Err(Error::Setting { setting, expected, found: value.to_string() });
             }
         }
+        if time.is_zero() || time > LONGEST {
+            return Err(Error::Setting {
+                setting: "the time of a request (--timeout)",
+                expected: format!("above 0 and at most {} seconds", LONGEST.as_secs()),
+                found: time.as_secs_f64().to_string(),
+            });
+        }
+        Ok(())
     }
 }
 

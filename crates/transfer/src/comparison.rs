@@ -314,7 +314,8 @@ fn history(path: &Path) -> Result<History> {
     Ok(header.iter().enumerate().skip(1).map(column).collect())
 }
 
-/// Whether the answer for each image of the split is right, by the image's path. Empty where a run has several labels or numbers.
+/// Whether the answer for each image of the split is right, by the image's path, without those that could not be read. Empty where a
+/// run has several labels or numbers.
 fn answers(path: &Path, split: &str) -> Result<BTreeMap<String, bool>> {
     let Some((header, rows)) = table(path)? else { return Ok(BTreeMap::new()) };
     let place = |name: &str| header.iter().position(|column| column == name);
@@ -323,7 +324,24 @@ fn answers(path: &Path, split: &str) -> Result<BTreeMap<String, bool>> {
     else {
         return Ok(BTreeMap::new());
     };
-    let answer =
-        |row: &csv::StringRecord| Some((row.get(image)?.to_owned(), row.get(truth)? == row.get(said)?));
+    let answer = |row: &csv::StringRecord| {
+        let truth = row.get(truth).filter(|truth| !truth.is_empty())?;
+        Some((row.get(image)?.to_owned(), truth == row.get(said)?))
+    };
     Ok(rows.iter().filter(|row| row.get(part) == Some(split)).filter_map(answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_could_not_be_read_has_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("predictions.csv");
+        let rows = "path,split,truth,prediction\na,val,ant,ant\nb,val,ant,bee\nc,val,,\nd,train,ant,ant\n";
+        std::fs::write(&path, rows).unwrap();
+        let expected = BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false)]);
+        assert_eq!(answers(&path, "val").unwrap(), expected);
+    }
 }

@@ -148,6 +148,9 @@ impl RunConfig {
         let unusable =
             |e: serde_json::Error| Error::Config { path: "config.json".into(), reason: e.to_string() };
         let mut document = serde_json::to_value(self).map_err(unusable)?;
+        let numbers = &mut document["pretrained_cfg"];
+        numbers["mean"] = shortest(&self.pretrained_cfg.mean);
+        numbers["std"] = shortest(&self.pretrained_cfg.std);
         document["reading"] = serde_json::to_value(self.pretrained_cfg.reading).map_err(unusable)?;
         let kind = registry::find(&self.architecture)?;
         if let (Some(_), Some(first)) = (kind.timm, kind.first_conv) {
@@ -161,6 +164,11 @@ impl RunConfig {
             _ => Ok(Map::new()),
         }
     }
+}
+
+/// Numbers with no more digits than float32 has.
+fn shortest(values: &[f32]) -> Value {
+    values.iter().map(|value| value.to_string().parse::<f64>().unwrap_or(f64::from(*value))).collect()
 }
 
 /// The settings of a training that evaluation and resumption need.
@@ -222,7 +230,10 @@ impl StatedConfig {
     }
 }
 
-/// The fields of the inner object, else of the outer.
+/// Fields that timm takes from the outer object before the inner one, which has them as they were in pretraining.
+const OF_THE_NETWORK: [&str; 4] = ["architecture", "num_classes", "label_names", "tag"];
+
+/// The fields of the inner object, else of the outer; [`OF_THE_NETWORK`] the other way round.
 struct Fields<'a> {
     inner: Option<&'a Map<String, Value>>,
     top: &'a Map<String, Value>,
@@ -235,9 +246,11 @@ impl Fields<'_> {
         expected: &str,
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, String> {
-        let value = self.top.get(name).or_else(|| self.inner?.get(name));
-        match value {
-            None | Some(Value::Null) => Ok(None),
+        let of = |map: &'_ Map<String, Value>| map.get(name).filter(|value| !value.is_null()).cloned();
+        let (top, inner) = (of(self.top), self.inner.and_then(of));
+        let value = if OF_THE_NETWORK.contains(&name) { top.or(inner) } else { inner.or(top) };
+        match &value {
+            None => Ok(None),
             Some(value) => {
                 let wrong = || format!("{name} should be {expected}, found {}", shortened(value));
                 read(value).map(Some).ok_or_else(wrong)
@@ -294,6 +307,16 @@ mod tests {
 
     fn usual() -> InputSpec {
         InputSpec::imagenet(3, 224, 224)
+    }
+
+    #[test]
+    fn preprocessing_is_that_of_the_inner_object_and_classes_those_of_the_outer() {
+        let text = r#"{"num_classes": 5, "mean": [0.1, 0.1, 0.1], "std": null, "crop_pct": 0.5,
+            "pretrained_cfg": {"num_classes": 1000, "mean": [0.485, 0.456, 0.406], "std": [0.2, 0.2, 0.2]}}"#;
+        let config = HubModelConfig::parse(text, &usual()).unwrap();
+        assert_eq!((config.num_classes, config.input.crop_pct), (Some(5), 0.5));
+        assert_eq!((config.input.mean, config.input.std), (vec![0.485, 0.456, 0.406], vec![0.2; 3]));
+        assert_eq!(shortest(&[0.485, 1.0]).to_string(), "[0.485,1.0]");
     }
 
     #[test]

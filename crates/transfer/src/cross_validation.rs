@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firstsight_train::{Accuracy, LabelCounts, Metric, Metrics, wilson_interval};
+use firstsight_train::{Accuracy, Identity, LabelCounts, Metric, Metrics, wilson_interval};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskEvaluation, files};
@@ -11,6 +11,9 @@ use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskE
 /// The figures of a cross-validation, as `cross-validation.json` has them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CrossValidated {
+    /// The settings of all folds; `None` in files of before they were kept.
+    #[serde(default)]
+    pub settings: Option<Identity>,
     /// The finished folds.
     pub folds: Vec<Fold>,
     /// Mean and standard deviation over the folds of the loss and of each metric.
@@ -180,16 +183,17 @@ impl Tally {
 /// Trains a run for each fold in `folder/fold-1`, `folder/fold-2`, …, and writes `cross-validation.json` and
 /// `predictions.csv` with what each run says of its validation images.
 ///
-/// `train` trains a run, resumed if it is told so, and returns its validation images. A cross-validation that is resumed
-/// keeps the folds that are finished.
+/// `train` trains a run under `settings`, resumed if it is told so, and returns its validation images. A cross-validation that is
+/// resumed keeps the folds that are finished.
 ///
 /// # Errors
 ///
 /// Those of `train`; [`Error::RunExists`] for a folder that holds folds and is not to be resumed; [`Error::Run`] for folds
-/// of other images.
+/// of other images or settings.
 pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
     folder: &Path,
     resume: bool,
+    settings: Identity,
     folds: &[Splits],
     runtime: &Runtime,
     mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<T, E>,
@@ -197,23 +201,29 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
     let path = folder.join("cross-validation.json");
     let finished = match (path.exists(), resume) {
         (true, false) => return Err(Error::RunExists(folder.to_path_buf()).into()),
-        (true, true) => read(&path)?.folds,
-        (false, _) => Vec::new(),
+        (true, true) => read(&path)?,
+        (false, _) => CrossValidated::default(),
     };
+    let differences = finished.settings.map(|found| found.differences(&settings)).unwrap_or_default();
+    if !differences.is_empty() {
+        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        let reason = format!("holds folds of other settings: {}", differences.join("; "));
+        return Err(Error::Run { path: folder.to_path_buf(), reason }.into());
+    }
     // All have read what the first process replaces.
     runtime.communicator.barrier().map_err(Error::from)?;
-    let mut result = CrossValidated::default();
+    let mut result = CrossValidated { settings: Some(settings), ..CrossValidated::default() };
     for (i, splits) in folds.iter().enumerate() {
         let name = format!("fold-{}", i + 1);
         let place = folder.join(&name);
-        let fold = match finished.get(i) {
+        let fold = match finished.folds.get(i) {
             Some(fold) => {
                 RunFolder::open(&place)?.check_split(&SplitRecord::new(splits))?;
                 fold.clone()
             }
             None => {
                 runtime.message(&format!("fold {} of {}", i + 1, folds.len()));
-                let going_on = resume && place.join("checkpoint/last.safetensors").exists();
+                let going_on = resume && RunFolder::at(&place).has_checkpoint();
                 let run = match (resume, going_on) {
                     // What was interrupted before its first checkpoint is made anew.
                     (true, false) => RunFolder::reopen(&place, false)?,

@@ -112,7 +112,7 @@ impl Reject {
             images: n,
             least_probability: match improbable {
                 0 => 0.0,
-                _ => 1.0 - self.improbabilities[n - improbable],
+                _ => least_probability(self.improbabilities[n - improbable]),
             },
             largest_distance: self.distances.get(n - (rejected - improbable)).copied(),
         })
@@ -210,6 +210,13 @@ impl Thresholds {
     }
 }
 
+/// The least probability p for which 1 − p, rounded, is at most `improbability`.
+fn least_probability(improbability: f32) -> f32 {
+    // Between 1/2 and 1, numbers are 2⁻²⁴ apart; below, 1 − p is exact.
+    let rounding = if improbability > 0.5 { f32::EPSILON / 4.0 } else { 0.0 };
+    (1.0 - improbability - rounding).max(0.0)
+}
+
 fn sorted(mut scores: Vec<f32>) -> Vec<f32> {
     scores.sort_by(f32::total_cmp);
     scores
@@ -226,6 +233,16 @@ mod tests {
             means: distances.then_some(ClassMeans { rows, map: None }),
             improbabilities: scores.clone(),
             distances: if distances { scores } else { Vec::new() },
+        }
+    }
+
+    #[test]
+    fn the_image_that_sets_the_threshold_is_accepted() {
+        for p in (1..1000).map(|i| i as f32 / 1000.0) {
+            let reject = Reject { means: None, improbabilities: vec![1.0 - p], distances: Vec::new() };
+            let thresholds = reject.thresholds(0.5).unwrap();
+            assert_eq!(thresholds.judge(&[p], None), None, "{p}");
+            assert_eq!(thresholds.judge(&[p - 1e-5], None), Some(Rejection::NoProbableClass), "{p}");
         }
     }
 

@@ -206,7 +206,8 @@ impl Kept<'_> {
             };
         }
         self.bytes = header.len() as u64;
-        let error_at = columns.iter().position(|column| column == "error");
+        // A class may have that name too.
+        let error_at = columns.iter().rposition(|column| column == "error");
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader);
         let mut record = csv::ByteRecord::new();
         while reader.read_byte_record(&mut record).map_err(|error| self.error(error.to_string()))? {

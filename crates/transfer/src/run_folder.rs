@@ -30,7 +30,7 @@ impl RunFolder {
     ///
     /// [`Error::Run`] names the file that is missing.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = Self { path: path.to_path_buf() };
+        let run = Self::at(path);
         for file in [run.config(), run.weights()] {
             if !file.is_file() && path.join("fold-1").is_dir() {
                 return Err(run.error(format!(
@@ -53,7 +53,7 @@ impl RunFolder {
     /// [`Error::RunExists`] for a folder that holds a run and is not to be resumed; [`Error::Run`] for one to be resumed that
     /// holds other things.
     pub fn create(path: &Path, resume: bool) -> Result<Self> {
-        let run = Self { path: path.to_path_buf() };
+        let run = Self::at(path);
         match (run.holds_run(), resume) {
             (true, false) => return Err(Error::RunExists(run.path)),
             (false, true) if !run.holds_nothing_else() => {
@@ -72,7 +72,7 @@ impl RunFolder {
     ///
     /// [`Error::Write`] for a folder that cannot be written.
     pub fn reopen(path: &Path, resume: bool) -> Result<Self> {
-        let run = Self { path: path.to_path_buf() };
+        let run = Self::at(path);
         files::create_dir(&run.checkpoint())?;
         run.sweep();
         if !resume {
@@ -91,7 +91,9 @@ impl RunFolder {
     /// [`Error::Io`] for a folder that cannot be moved or a checkpoint that cannot be read, [`Error::Write`] for one that cannot be
     /// written.
     pub fn take_over(path: &Path) -> Result<Self> {
-        let left = Self { path: path.with_extension("left") };
+        let mut name = path.as_os_str().to_owned();
+        name.push(".left");
+        let left = Self { path: name.into() };
         let remove = || match std::fs::remove_dir_all(left.path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("remove", left.path())(error))
@@ -99,7 +101,7 @@ impl RunFolder {
             _ => Ok(()),
         };
         // Without a checkpoint, who took it over before may have been killed while copying.
-        if (Self { path: path.to_path_buf() }).has_checkpoint() {
+        if Self::at(path).has_checkpoint() {
             remove()?;
             std::fs::rename(path, left.path()).map_err(Error::io("move", path))?;
         }
@@ -163,7 +165,7 @@ impl RunFolder {
     }
 
     /// What a training writes besides its checkpoint and its configuration.
-    fn results(&self) -> [PathBuf; 8] {
+    pub fn results(&self) -> [PathBuf; 8] {
         [
             self.weights(),
             self.split(),
@@ -179,6 +181,11 @@ impl RunFolder {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A folder, whatever it holds or whether it is there.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf() }
     }
 
     /// Whether there is a checkpoint to resume from.

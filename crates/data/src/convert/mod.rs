@@ -83,6 +83,10 @@ impl Archive {
     pub fn open(source: &Path) -> Result<Self> {
         let kind =
             if source.is_dir() && mnist::is_in(source) { Some(Kind::Mnist) } else { kind_of_files(source)? };
+        if kind.is_none() && source.is_dir() && crate::mnist::is_begun(source) {
+            // The error names the first file that is missing.
+            ["train", "t10k"].into_iter().try_for_each(|part| crate::mnist::files(source, part).map(drop))?;
+        }
         let kind = kind.ok_or_else(|| Error::Format {
             path: source.to_owned(),
             expected: "CASIA-HWDB's .gnt files or a zip of them, MNIST's four IDX files, or the binary version of CIFAR-10 \

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,12 +111,13 @@ impl ImageDataset {
         }
         if let Some(mut writer) = writer {
             let outcome = decode_all(folder, settings, bytes, progress, |pixels| writer.pixels(pixels))?;
-            // A file that can't be opened now may be opened tomorrow, with the same time.
-            let can_be_opened = |index: &usize| {
+            // A file that can't be opened now may be opened tomorrow, with the same time. One that is missing has no time.
+            let is_lasting = |index: &usize| {
                 let path = folder.samples()[*index].container();
-                refuse_special(&path).is_ok() && File::open(&path).is_ok()
+                let opened = refuse_special(&path).and_then(|()| File::open(&path));
+                opened.map_or_else(|error| error.kind() == ErrorKind::NotFound, |_| true)
             };
-            let is_lasting = outcome.excluded.iter().all(|(index, _)| can_be_opened(index));
+            let is_lasting = outcome.excluded.iter().all(|(index, _)| is_lasting(index));
             let images = if is_lasting { writer.finish(&outcome) } else { None };
             return Ok(Self::assemble(folder, shape, outcome, |checksums| match images {
                 Some(images) => named(folder, images),

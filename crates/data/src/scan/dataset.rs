@@ -84,7 +84,7 @@ impl DatasetFolder {
     /// # Errors
     ///
     /// Those of [`scan`](Self::scan), and [`Error::Invalid`] for a pattern that is no regular expression with a group,
-    /// or that does not match every image.
+    /// or that does not match every image, and for options that the data have no use for.
     pub fn scan_with(path: &Path, options: &ScanOptions) -> Result<Self> {
         Ok(Self { options: options.clone(), ..Self::read(path, options)? })
     }
@@ -110,7 +110,10 @@ impl DatasetFolder {
                 Some(listing) => listing.into_dataset(options),
                 None => Err(error),
             },
-            found => found,
+            found => {
+                options.check_class_folders(path)?;
+                found
+            }
         }
     }
 

@@ -136,9 +136,8 @@ impl Listing {
             let below = path.strip_prefix(&self.root).unwrap_or(&path);
             let below = below.to_string_lossy().replace('\\', "/");
             let name = below.rsplit('/').next().unwrap_or(&below);
-            let found =
-                regex.captures(name).or_else(|| regex.captures(&below)).and_then(|found| found.get(1));
-            match found {
+            let text = if pattern.contains('/') { &below } else { name };
+            match regex.captures(text).and_then(|found| found.get(1)) {
                 Some(label) => entry.labels = [label.as_str().to_owned()].into(),
                 None => unmatched.push(below.clone()),
             }

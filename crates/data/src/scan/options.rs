@@ -1,9 +1,10 @@
 //! How a data set is read where it doesn't say that itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::labels::Task;
 
 /// How a data set is read where it doesn't say that itself; the default says nothing.
@@ -29,12 +30,11 @@ pub struct ScanOptions {
     /// The folder of the paths in a table, where that isn't the table's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// A regular expression whose first group is an image's label: of the file's name, or, if it has a `/`, of its
-    /// path below the folder.
+    /// A regular expression whose first group is an image's label. It is matched with the file's name or, if the expression has a
+    /// `/`, with the path below the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_from: Option<String>,
-    /// The columns of labels in a table: one; or several of 0 and 1. Otherwise the one of a usual name, such as
-    /// `label`.
+    /// The columns of labels: one; or, in a table, several of 0 and 1. Otherwise the one of a usual name, such as `label`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub label_columns: Vec<String>,
     /// What the labels are, where their notation doesn't tell.
@@ -46,6 +46,30 @@ pub struct ScanOptions {
 }
 
 impl ScanOptions {
+    /// The one column of labels, where `file` can have no more.
+    pub(super) fn label_column(&self, file: &'static str) -> Result<Option<&str>> {
+        match &*self.label_columns {
+            [] => Ok(None),
+            [column] => Ok(Some(column)),
+            several => Err(Error::invalid("label column", format!("one for {file}"), several.join(","))),
+        }
+    }
+
+    /// Refuses what has no meaning for images whose folders are their classes.
+    pub(super) fn check_class_folders(&self, path: &Path) -> Result<()> {
+        let task = self.task.filter(|task| *task != Task::SingleLabel);
+        let said = [
+            ("images", self.images.as_ref().map(|folder| folder.display().to_string())),
+            ("label column", self.label_columns.first().cloned()),
+            ("task", task.map(|task| task.to_string())),
+        ];
+        let Some((name, value)) = said.into_iter().find_map(|(name, value)| Some((name, value?))) else {
+            return Ok(());
+        };
+        let expected = "a table, a Parquet file or archives to be read with it";
+        Err(Error::invalid(name, expected, format!("{value} for the class folders of {}", path.display())))
+    }
+
     /// Whether they say nothing of where labels and images are.
     pub fn is_silent(&self) -> bool {
         self.images.is_none() && self.label_from.is_none() && self.label_columns.is_empty()

@@ -73,11 +73,11 @@ fn rows(
         column.ok_or_else(|| wrong("a column `image` of bytes", format!("the columns {}", names())))?;
 
     let features = features(&file);
-    let label = label_column(fields, &features, options);
-    let label = match label {
+    let asked = options.label_column("a Parquet file")?;
+    let label = match label_column(fields, &features, asked) {
         Some(label) => label,
         None if labeled => {
-            let expected = options.label_columns.first().map_or("label", String::as_str);
+            let expected = asked.unwrap_or("label");
             return Err(wrong(&format!("a column `{expected}`"), format!("the columns {}", names())));
         }
         None => String::new(),
@@ -168,11 +168,11 @@ fn features(file: &ParquetFile) -> serde_json::Map<String, Value> {
 fn label_column(
     fields: &[TypePtr],
     features: &serde_json::Map<String, Value>,
-    options: &ScanOptions,
+    asked: Option<&str>,
 ) -> Option<String> {
     let present = |name: &str| fields.iter().any(|field| field.name() == name);
-    if let Some(asked) = options.label_columns.first() {
-        return present(asked).then(|| asked.clone());
+    if let Some(asked) = asked {
+        return present(asked).then(|| asked.to_owned());
     }
     if let Some(usual) = LABEL.iter().find(|name| present(name)) {
         return Some((*usual).to_owned());

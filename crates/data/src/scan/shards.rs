@@ -46,8 +46,9 @@ struct Group {
 
 /// Lists the images of archives, of which `root` is the folder.
 pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> Result<Listing> {
+    let column = options.label_column("tar archives")?;
     let classes = classes(root)?;
-    let read = |archive: &PathBuf| images(root, archive, &classes, options);
+    let read = |archive: &PathBuf| images(root, archive, &classes, column);
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
     for archives in archives.chunks(AT_A_TIME) {
         for read in archives.par_iter().map(read).collect::<Vec<Result<_>>>() {
@@ -57,7 +58,7 @@ pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> 
         }
     }
     skipped.sort();
-    let columns = vec![options.label_columns.first().map_or("label", String::as_str).to_owned()];
+    let columns = vec![column.unwrap_or("label").to_owned()];
     let (path, root) = match archives {
         [archive] => (archive.clone(), root.to_owned()),
         _ => (root.to_owned(), root.to_owned()),
@@ -70,7 +71,7 @@ fn images(
     root: &Path,
     archive: &Path,
     classes: &[String],
-    options: &ScanOptions,
+    column: Option<&str>,
 ) -> Result<(Vec<Entry>, Vec<Skipped>)> {
     let (groups, skipped) = members(archive)?;
     let split = split_of_path(root, archive);
@@ -79,7 +80,7 @@ fn images(
     let (mut known, mut columns) = (HashMap::new(), Arc::<[String]>::from([]));
     for (Group { image, texts }, line) in groups.into_iter().zip(1..) {
         let Some(Part { name: inside, offset, length }) = image else { continue };
-        let label = label(&texts, options).map(|text| named(classes, text));
+        let label = label(&texts, column).map(|text| named(classes, text));
         let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
         let label = label.or_else(folder).unwrap_or_default();
         let labels: &Arc<[String]> = known.entry(label).or_insert_with_key(|label| [label.clone()].into());
@@ -187,12 +188,12 @@ fn key_and_end(name: &Path) -> (String, String) {
 }
 
 /// The text of the label among the members of a key.
-fn label(texts: &BTreeMap<String, String>, options: &ScanOptions) -> Option<String> {
-    if let [column] = &*options.label_columns {
+fn label(texts: &BTreeMap<String, String>, column: Option<&str>) -> Option<String> {
+    if let Some(column) = column {
         if let Some(text) = texts.get(column) {
             return Some(text.clone());
         }
-        return texts.get("json").and_then(|text| in_json(text, &[column.as_str()]));
+        return texts.get("json").and_then(|text| in_json(text, &[column]));
     }
     let text = ["cls", "class", "label", "cls.txt"].iter().find_map(|end| texts.get(*end).cloned());
     let json = || texts.get("json").and_then(|text| in_json(text, &[&LABEL[..], &["cls"]].concat()));

@@ -92,11 +92,12 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     let mut said = Vec::with_capacity(rows.len());
     let mut undecided = 0;
     for (line, row) in rows {
-        let named = &row.cells[path_column];
+        let at = |column: usize| value(&row, &columns[column]);
+        let named = at(path_column);
         if named.is_empty() {
             return Err(wrong(path, line, &columns[path_column], "the path of an image", ""));
         }
-        let split = match split_column.map(|column| (column, row.cells[column].as_str())) {
+        let split = match split_column.map(|column| (column, at(column))) {
             None => None,
             Some((_, "")) => {
                 undecided += 1;
@@ -107,7 +108,7 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
                 Some(split.ok_or_else(|| wrong(path, line, &columns[column], "train, val or test", name))?)
             }
         };
-        let labels = label_columns.iter().map(|&column| row.cells[column].clone()).collect();
+        let labels = label_columns.iter().map(|&column| at(column).to_owned()).collect();
         samples.file(&resolved(&root, named));
         samples.row(row);
         said.push((labels, split, line));
@@ -134,6 +135,11 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     let columns = label_columns.into_iter().map(|column| columns[column].clone()).collect();
     let path = path.to_owned();
     Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes })
+}
+
+/// The cell of a column; empty where a JSON object lacks its name.
+fn value<'a>(row: &'a Row, column: &str) -> &'a str {
+    row.columns.iter().position(|name| name == column).map_or("", |at| &row.cells[at])
 }
 
 /// Leaves one of the rows that name an image with the same labels in the same split; the note that says so.
@@ -239,19 +245,25 @@ fn csv_rows(path: &Path, text: &str) -> Result<Rows> {
     Ok(Rows { columns: columns.to_vec(), rows })
 }
 
-/// One JSON object a line. The columns are the names in the first; a name that a later object lacks is an empty cell.
+/// One JSON object a line, whose names are its columns.
 fn json_rows(path: &Path, text: &str) -> Result<Rows> {
-    let mut columns: Option<Arc<[String]>> = None;
+    let (mut columns, mut known) = (Vec::new(), HashSet::new());
+    let mut of_row: Arc<[String]> = Arc::new([]);
     let mut rows = Vec::new();
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
             .map_err(|error| wrong(path, line, "", "a JSON object", &error.to_string()))?;
-        let columns = columns.get_or_insert_with(|| object.keys().cloned().collect()).clone();
-        let cells = columns.iter().map(|column| cell(object.get(column))).collect();
-        rows.push((line, Row { columns, cells }));
+        if !object.keys().eq(&*of_row) {
+            of_row = object.keys().cloned().collect();
+            columns.extend(of_row.iter().filter(|name| known.insert((*name).clone())).cloned());
+        }
+        let cells = object.values().map(|value| cell(Some(value))).collect();
+        rows.push((line, Row { columns: of_row.clone(), cells }));
     }
-    let columns = columns.ok_or_else(|| wrong(path, 1, "", "a JSON object a line", "an empty file"))?;
-    Ok(Rows { columns: columns.to_vec(), rows })
+    match rows.is_empty() {
+        true => Err(wrong(path, 1, "", "a JSON object a line", "an empty file")),
+        false => Ok(Rows { columns, rows }),
+    }
 }
 
 /// A JSON value as a table's cell.

@@ -51,8 +51,14 @@ pub fn stratified_split(
     let parts = Dealing { labels, groups, shares: &[1.0 - share, share], training_first: true, seed }.parts();
     let [train, val] = [0, 1].map(|part| indices(&parts, part));
     if train.is_empty() || val.is_empty() {
-        let expected = "two groups of images of one class, so that one can be set aside";
-        let found = format!("{} images in {} groups", labels.len(), groups.count());
+        let (n, n_groups) = (labels.len(), groups.count());
+        let (expected, found) = match n == n_groups {
+            true => ("a class of two images, so that one can be set aside", format!("{n} of different classes")),
+            false => (
+                "a class of two groups of images, so that one can be set aside",
+                format!("{n} images in {n_groups} groups"),
+            ),
+        };
         return Err(Error::invalid("validation images", expected, found));
     }
     Ok((train, val))

@@ -40,6 +40,20 @@ fn paths(decoded: &ImageDataset) -> Vec<PathBuf> {
     (0..decoded.len()).map(|i| decoded.path(i).unwrap()).collect()
 }
 
+/// A link to nothing has no time by which a cache could know that it leads somewhere now: it is another data set then.
+#[cfg(unix)]
+#[test]
+fn a_broken_link_among_the_images_leaves_the_cache_of_use() {
+    let root = images();
+    let (link, cache) = (root.path().join("a/9.png"), root.path().join(".cache"));
+    std::os::unix::fs::symlink("nowhere.png", &link).unwrap();
+    let skipping = DecodeSettings { on_error: OnError::Skip, ..small() };
+    assert_eq!(decode(root.path(), &skipping, Some(&cache)).len(), 5);
+    assert_eq!(files(&cache).len(), 1);
+    fs::copy(root.path().join("a/1.png"), root.path().join("a/nowhere.png")).unwrap();
+    assert_eq!(decode(root.path(), &skipping, Some(&cache)).len(), 7);
+}
+
 #[test]
 fn the_second_run_reads_the_cache_and_not_the_images() {
     let root = images();

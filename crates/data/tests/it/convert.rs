@@ -225,6 +225,9 @@ fn mnist_files_become_digits() {
     fs::write(source.join("train-images-idx3-ubyte"), [images(3), vec![0]].concat()).unwrap();
     let error = to(folder.path(), &source).unwrap_err().to_string();
     assert!(error.contains("expected 3 images, found more"), "{error}");
+    fs::remove_file(source.join("t10k-labels-idx1-ubyte")).unwrap();
+    let error = to(folder.path(), &source).unwrap_err().to_string();
+    assert!(error.contains("t10k-labels-idx1-ubyte"), "the one that is missing: {error}");
 }
 
 #[test]

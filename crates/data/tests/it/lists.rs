@@ -174,6 +174,51 @@ fn a_folders_metadata_is_such_a_table() {
     assert_eq!((grays(&train), train.labels()), (vec![2, 1], &[1, 0][..]));
 }
 
+/// Those that name no split are training images, whichever line names the first.
+#[test]
+fn objects_of_a_table_may_have_other_names() {
+    let root = folder(&[("1.png", 1), ("2.png", 2), ("3.png", 3)]);
+    let path = root.path().join("photos.jsonl");
+    let lines = [
+        r#"{"path": "1.png", "label": "x"}"#,
+        r#"{"label": "x", "path": "2.png", "split": "test"}"#,
+        r#"{"path": "3.png", "label": "x", "farm": 7}"#,
+    ];
+    write(&path, &lines.join("\n"));
+    let data = DatasetFolder::scan(&path).unwrap();
+    let (train, test) = (data.train.unwrap(), data.test.unwrap());
+    assert_eq!((train.len(), test.len()), (2, 1));
+    let farm =
+        |folder: &ImageFolder| folder.samples().iter().map(|s| s.cell("farm").map(str::to_owned)).collect();
+    let farms: Vec<Option<String>> = farm(&train);
+    assert_eq!(farms, [None, Some("7".to_owned())]);
+}
+
+#[test]
+fn options_that_the_data_have_no_use_for_are_refused() {
+    let classes = folder(&[("cat/1.png", 1), ("dog/2.png", 2)]);
+    let path = classes.path().with_extension("tar");
+    let mut archive = tar::Builder::new(fs::File::create(&path).unwrap());
+    archive.append_dir_all("", classes.path()).unwrap();
+    archive.finish().unwrap();
+    let several = ScanOptions { label_columns: vec!["a".into(), "b".into()], ..none() };
+    let one = ScanOptions { label_columns: vec!["a".into()], ..none() };
+    let images = ScanOptions { images: Some("elsewhere".into()), ..none() };
+    let task = |task| ScanOptions { task: Some(task), ..none() };
+    for (path, options, words) in [
+        (path.as_path(), &several, "label column: expected one for tar archives, found a,b"),
+        (&golden("lists/words.parquet"), &several, "expected one for a Parquet file, found a,b"),
+        (classes.path(), &one, "found a for the class folders of"),
+        (classes.path(), &images, "images: expected a table"),
+        (classes.path(), &task(Task::Regression), "task: expected a table"),
+        (classes.path(), &task(Task::MultiLabel), "for the class folders of"),
+    ] {
+        let error = DatasetFolder::scan_with(path, options).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    DatasetFolder::scan_with(classes.path(), &task(Task::SingleLabel)).unwrap();
+}
+
 #[test]
 fn labels_come_from_a_pattern_of_the_names() {
     let root = folder(&[("train/great_dane_1.png", 1), ("train/cat_2.png", 2), ("test/cat_3.png", 3)]);
@@ -181,6 +226,9 @@ fn labels_come_from_a_pattern_of_the_names() {
     let data = DatasetFolder::scan_with(root.path(), &options(r"^(.+)_\d+\.png$")).unwrap();
     assert_eq!(data.classes(), ["cat", "great_dane"]);
     assert_eq!((data.train.unwrap().counts(), data.test.unwrap().counts()), (vec![1, 1], vec![1, 0]));
+    // One without a folder is of the name alone.
+    let error = DatasetFolder::scan_with(root.path(), &options("^(train|test)")).unwrap_err().to_string();
+    assert!(error.contains("3 of 3 that it doesn't match"), "{error}");
     // A pattern with a folder is of the path, and a table may have it too.
     let data = DatasetFolder::scan_with(root.path(), &options("^(train|test)/")).unwrap_err();
     assert!(matches!(&data, Error::UnknownClasses { .. }), "{data}");

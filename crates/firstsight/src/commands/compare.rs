@@ -19,8 +19,7 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let inputs: Vec<PathBuf> = args.runs.iter().map(|run| run.join("report.html")).collect();
-    output::check_apart(&args.out, &inputs)?;
+    output::check_apart_from_runs(&args.out, args.runs.iter().map(PathBuf::as_path))?;
     files::check_writable(&args.out)?;
     let comparison = Comparison::open(&args.runs)?;
     comparison.report().write(&args.out)?;

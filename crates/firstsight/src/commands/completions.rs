@@ -21,9 +21,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     Ok(stdio::write(&script)?)
 }
 
-/// Prints the page in roff, for `man`.
-pub(crate) fn man(context: &Context) -> Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// Command whose page it is, such as `train` or `dataset stats` [default: the page of all]
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Prints a page in roff, for `man`.
+pub(crate) fn man(args: &ManArgs, context: &Context) -> Result<()> {
+    let mut command = context.command.clone();
+    // So that subcommands have their whole names and the flags of all commands.
+    command.build();
+    for name in &args.command {
+        let Some(found) = command.find_subcommand(name) else {
+            bail!("{} has no command {name}", command.get_name())
+        };
+        command = found.clone();
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(context.command.clone()).render(&mut page)?;
+    clap_mangen::Man::new(command).render(&mut page)?;
     Ok(stdio::write(&page)?)
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use firstsight_data::{DecodeSettings, ImageDataset, OnError, Task};
 use firstsight_models::ImageClassifier;
+use firstsight_report::number;
 use firstsight_transfer::{
     Evaluation, EvaluationFigures, FileNotes, LabelsEvaluation, Measured, RunConfig, RunFolder, Runtime,
     Selection, TaskEvaluation, ValueEvaluation, decode, files,
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::{
     context::Context,
     data::{self, LabelArgs},
+    output,
     process::return_freed_memory,
     reading::{ReadingArgs, SomeUnreadable},
     stdio::OutputError,
@@ -84,6 +86,8 @@ struct LeftOut<'a> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
     if let (Some(file), true) = (&args.predictions, context.runtime.is_root()) {
+        output::check_apart_from_runs(file, [run].into_iter())?;
+        output::check_apart(file, &[path.to_owned()])?;
         files::check_writable(file)?;
     }
     let run = RunFolder::open(run)?;
@@ -136,7 +140,7 @@ impl Measuring<'_> {
             E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
         }
         if !args.json {
-            out!("{}: {} images", selection.title, measured.images().len())?;
+            out!("{}: {}", selection.title, number::of(measured.images().len(), "image"))?;
             measured.print()?;
             return Ok(());
         }

@@ -29,29 +29,29 @@ pub struct Args {
     #[arg(long, requires = "hub")]
     public: bool,
     /// Write what the repository would get to a folder instead
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "hub")]
     dry_run: Option<PathBuf>,
     /// What the file takes
-    #[arg(long, value_enum, default_value_t = Input::Uint8Nhwc, value_name = "NAME")]
+    #[arg(long, value_enum, default_value_t = Input::Uint8Nhwc, value_name = "NAME", requires = "onnx")]
     input: Input,
     /// What the file gives
-    #[arg(long, value_enum, default_value_t = Output::Answers, value_name = "NAME")]
+    #[arg(long, value_enum, default_value_t = Output::Answers, value_name = "NAME", requires = "onnx")]
     output: Output,
     /// License of the weights, for the file's metadata [default: that of the weights that were fine-tuned, where it is known]
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
-    /// Photos that are written as inputs of the file to FILE.calibration.npy, for quantization: a folder, a table, Parquet files or tar
-    /// shards
+    /// Photos that are written as inputs of the file, for quantization, to mine.calibration.npy beside mine.onnx: a folder, a table,
+    /// Parquet files or tar shards
     #[arg(long, value_name = "DATA", requires = "onnx")]
     calibration: Option<PathBuf>,
     /// Most photos for calibration
     #[arg(long, default_value_t = 200, value_parser = values::positive, value_name = "N", requires = "calibration")]
     calibration_images: usize,
+    /// Run an ONNX file that was exported on the images that it holds, and say what it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "onnx", "hub", "dry_run", "input", "output", "license", "calibration"])]
+    check: Option<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
-    /// Run an ONNX file that was exported on the images that it holds, and say what it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "onnx", "hub", "input", "output", "license", "calibration"])]
-    check: Option<PathBuf>,
 }
 
 fn repository(text: &str) -> Result<String, String> {
@@ -106,13 +106,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let Some(run) = args.run.as_ref().filter(|_| args.onnx.is_some() || args.hub.is_some()) else {
         bail!("expected export RUN --onnx FILE, export RUN --hub OWNER/NAME or export --check FILE");
     };
-    if args.hub.is_none() && args.dry_run.is_some() {
-        bail!("--dry-run DIR is for --hub OWNER/NAME");
-    }
     let folder = RunFolder::open(run)?;
     if let Some(file) = &args.onnx {
-        output::check_apart(file, &[folder.config(), folder.weights(), folder.reject(), folder.metrics()])?;
-        files::check_writable(file)?;
+        let mut inputs = vec![folder.config(), folder.weights(), folder.reject(), folder.metrics()];
+        inputs.extend(args.calibration.clone());
+        let calibration = args.calibration.as_ref().map(|_| calibration_file(file));
+        for written in std::iter::once(file).chain(&calibration) {
+            output::check_apart(written, &inputs)?;
+            files::check_writable(written)?;
+        }
     }
     let photos = args.calibration.as_deref().map(|data| photos(data, context)).transpose()?;
     // Outputs for the check are computed where everybody has them.
@@ -121,7 +123,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(file) = &args.onnx {
         export(&network, &config, &settings, file)?;
         if let Some(photos) = photos {
-            calibrate(&photos, &file.with_extension("calibration.npy"), &config, &settings, args)?;
+            calibrate(&photos, &calibration_file(file), &config, &settings, args)?;
         }
     }
     match &args.hub {
@@ -197,6 +199,11 @@ fn resizing(config: &RunConfig) -> String {
             )
         }
     }
+}
+
+/// Where the photos for calibration of an ONNX file are written.
+fn calibration_file(onnx: &Path) -> PathBuf {
+    onnx.with_extension("calibration.npy")
 }
 
 /// Writes photos, evenly chosen, as inputs of the file.

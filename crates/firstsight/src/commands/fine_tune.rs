@@ -4,6 +4,7 @@ use anyhow::Result;
 use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, ResizeMode, Task};
 use firstsight_log::TrainingLog;
 use firstsight_models::SaveDtype;
+use firstsight_report::number;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
     Runtime, Splits, TaskEvaluation, ValueEvaluation,
@@ -156,9 +157,9 @@ fn fine_tune_all<E: TaskEvaluation>(
 ) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), pretrained.model.name, work)?;
     let targets = args.log.targets()?;
-    work.train(&out, (args.resume, ResumeFrom::Weights), runtime, |splits, run, resume| {
-        let log =
-            TrainingLog::new(&targets, (run, resume), args.logged(settings, pretrained, splits), runtime);
+    let logged = |splits: &Splits| args.logged(settings, pretrained, splits);
+    work.train(&out, (args.resume, ResumeFrom::Weights), logged, runtime, |splits, run, resume| {
+        let log = TrainingLog::new(&targets, (run, resume), logged(splits), runtime);
         logs::observed(log, |log| fine_tune::<E>(settings, pretrained, splits, (run, resume, log), runtime))
     })
 }
@@ -180,6 +181,7 @@ impl Args {
             setting("weights", &pretrained.origin),
             setting("preset", settings.preset.name()),
             setting("input", format!("{height}x{width}")),
+            setting("resize_modes", format!("{:?}", settings.resize_modes)),
             setting("class_balanced", settings.class_balanced),
             setting("update_statistics", settings.update_statistics),
             setting("refit", settings.refit),
@@ -188,7 +190,13 @@ impl Args {
             setting("split_seed", splits.config.seed),
         ];
         logged.extend(settings.unfreeze_from.iter().map(|block| setting("unfreeze_from", block)));
+        logged.extend(settings.blocks.map(|n| setting("blocks", n)));
+        logged.extend(settings.epochs.map(|n| setting("epochs", n)));
         logged.extend(settings.batch_size.map(|size| setting("batch_size", size)));
+        logged.extend(settings.lr.map(|lr| match lr {
+            LearningRate::Value(lr) => setting("learning_rate", lr),
+            LearningRate::Find => setting("learning_rate", "by a range test"),
+        }));
         logged
     }
 }
@@ -211,7 +219,7 @@ fn fine_tune<E: TaskEvaluation>(
         saved?;
     }
     for (name, evaluation) in result.evaluations() {
-        say!("{name:10} {}  ({} images)", evaluation.line(), evaluation.images().len());
+        say!("{name:10} {}  ({})", evaluation.line(), number::of(evaluation.images().len(), "image"));
     }
     say!("{}", run.report().display());
     if let Some(failure) = result.failure {

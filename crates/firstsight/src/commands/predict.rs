@@ -99,6 +99,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     classifier.temperature = args.answers.temperature.or(classifier.temperature);
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
+    if let Some(file) = args.file().filter(|file| file.is_file()) {
+        output_file::check_apart_from_images(file, &found.samples)?;
+    }
     if !args.like.is_empty() {
         return like::run(args, &classifier, found.samples, context);
     }

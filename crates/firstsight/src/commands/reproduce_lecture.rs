@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use firstsight_lecture::{MNIST_MIRROR, SectionName, Settings};
 use firstsight_transfer::Interrupted;
 
@@ -45,7 +45,27 @@ pub struct Args {
     resume: bool,
 }
 
+impl Args {
+    /// Refuses paths where nothing is, before the first section begins.
+    fn check(&self) -> Result<()> {
+        let named = [
+            ("--data", &self.data),
+            ("--housing", &self.housing),
+            ("--photo", &self.photo),
+            ("--mnist", &self.mnist),
+            ("--photos", &self.photos),
+        ];
+        for (flag, path) in named {
+            if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+                bail!("{flag} {}: no such file or folder", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    args.check()?;
     let settings = Settings {
         data: args.data.clone(),
         quick: args.quick,

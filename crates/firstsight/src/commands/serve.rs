@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use firstsight_data::Task;
 use firstsight_serve::{Limits, ServeConfig, Server, Session, Teaching};
 use firstsight_transfer::{Classifier, PredictOptions, RunFolder};
@@ -23,8 +23,6 @@ pub struct Args {
     /// Run whose network answers; or a folder of class folders to teach with [default: teach in --dir]
     #[arg(value_name = "RUN or FOLDER")]
     run: Option<PathBuf>,
-    #[command(flatten)]
-    teach: TeachArgs,
     /// Address to listen at. Beyond loopback a token is needed, and made if none is given
     #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]
     host: String,
@@ -36,6 +34,9 @@ pub struct Args {
     token: Option<String>,
     #[command(flatten)]
     answers: AnswerArgs,
+    // Groups with a heading come last: what follows one stands under its heading.
+    #[command(flatten)]
+    teach: TeachArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -68,7 +69,7 @@ struct LimitArgs {
     /// Most images of a request
     #[arg(long, default_value_t = 64, value_parser = values::positive, value_name = "N")]
     max_images: usize,
-    /// Most pixels of an image in its file [default: the run's, 250000000]
+    /// Most pixels of an image in its file, for a run that answers [default: the run's, 250000000]
     #[arg(long, value_parser = values::pixels, value_name = "N")]
     max_pixels: Option<u64>,
     /// Most memory for images while they are decoded, all together
@@ -172,6 +173,12 @@ fn network(run: &Path, args: &Args, context: &Context) -> Result<(Classifier, Pr
 impl Args {
     /// What the page teaches: with the photos of a folder, or of another one.
     fn teaching(&self, dir: &Path, photos: Option<&Path>, context: &Context) -> Result<Teaching> {
+        if self.limits.max_pixels.is_some() {
+            bail!("--max-pixels is for a run; a page that teaches takes photos as --max-decoding allows");
+        }
+        let seed = u32::try_from(context.seed).map_err(|_| {
+            anyhow!("the seed of a page that teaches is less than 2^32, found {}", context.seed)
+        })?;
         if let Some(flag) = self.answers.for_classes().next() {
             bail!(
                 "{flag} is for a run; what the page has taught answers 'none of these' and calibrated by itself"
@@ -194,7 +201,7 @@ impl Args {
             values::model_and_weights(backbone.as_ref(), weights.as_deref()).map_err(anyhow::Error::msg)?;
         let runtime = context.runtime.clone();
         let pretrained = hub::locate_any(model, weights, None, &runtime)?;
-        Ok(Teaching { session, pretrained, runtime, seed: context.seed, run: begin_with })
+        Ok(Teaching { session, pretrained, runtime, seed, run: begin_with })
     }
 }
 

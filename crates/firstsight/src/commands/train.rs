@@ -4,6 +4,7 @@ use anyhow::Result;
 use firstsight_data::{InputSpec, OnError, Task};
 use firstsight_log::TrainingLog;
 use firstsight_models::{ModelInfo, SaveDtype};
+use firstsight_report::number;
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
     TrainingRecord, ValueEvaluation, report_sections,
@@ -100,9 +101,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, context: &Context) -> Result<()> {
     let out = args.data.run_path(args.out.as_deref(), args.model.name, work)?;
     let targets = args.log.targets()?;
-    work.train(&out, (args.resume, ResumeFrom::Checkpoint), &context.runtime, |splits, run, resume| {
-        let settings = args.logged(plan, splits);
-        let log = TrainingLog::new(&targets, (run, resume), settings, &context.runtime);
+    let (resuming, runtime) = ((args.resume, ResumeFrom::Checkpoint), &context.runtime);
+    let settings = |splits: &Splits| args.logged(plan, splits);
+    work.train(&out, resuming, settings, runtime, |splits, run, resume| {
+        let log = TrainingLog::new(&targets, (run, resume), settings(splits), runtime);
         logs::observed(log, |log| train::<E>(args, plan, splits, (run, resume, log), context))
     })
 }
@@ -119,6 +121,7 @@ impl Args {
             setting("network", plan.model.name),
             setting("input", format!("{height}x{width}x{channels}")),
             setting("training_images", splits.train.len()),
+            setting("epochs", plan.epochs),
             setting("batch_size", batch_size),
             setting("shards", shards),
             setting("learning_rate", learning_rate),
@@ -159,7 +162,7 @@ fn train<E: TaskEvaluation>(
         written?;
     }
     let side = |name: &str, measured: &E| {
-        say!("{name:10} {}  ({} images)", measured.line(), measured.images().len());
+        say!("{name:10} {}  ({})", measured.line(), number::of(measured.images().len(), "image"));
     };
     side("train", &trained.train);
     side("validation", &trained.val);

@@ -48,7 +48,7 @@ pub struct Teaching {
     /// The device and the cache of features.
     pub runtime: Runtime,
     /// Seed of the training and of the validation images.
-    pub seed: u64,
+    pub seed: u32,
     /// The run that answers until the first training; the session's last one if there is none.
     pub run: Option<RunFolder>,
 }

@@ -90,7 +90,7 @@ impl Session {
                 }
                 if std::path::absolute(folder)?.starts_with(std::path::absolute(photos)?) {
                     return Err(Error::Setting {
-                        setting: "the folder of runs",
+                        setting: "the folder of runs (--dir)",
                         expected: "outside of the photos, where it would be a class".to_owned(),
                         found: folder.display().to_string(),
                     });
@@ -163,7 +163,7 @@ impl Session {
 
     pub(crate) fn add_class(&self, name: &str) -> Changed<String> {
         let _changing = self.changing();
-        let name = self.free_name(name)?;
+        let name = self.free_name(name, None)?;
         std::fs::create_dir(self.photos.join(&name))?;
         Ok(name)
     }
@@ -171,15 +171,23 @@ impl Session {
     pub(crate) fn rename_class(&self, class: &str, name: &str) -> Changed<String> {
         let _changing = self.changing();
         let folder = self.class(class)?;
-        let name = self.free_name(name)?;
-        std::fs::rename(folder, self.photos.join(&name))?;
+        let name = self.free_name(name, Some(class))?;
+        let target = self.photos.join(&name);
+        std::fs::rename(&folder, &target)?;
+        // Linux leaves the old name where the file system takes both for the same.
+        if class != name && listed(&self.photos, class).is_some() {
+            let between = free_path(&self.photos, &format!("{name}-renamed"));
+            std::fs::rename(folder, &between)?;
+            std::fs::rename(between, target)?;
+        }
         Ok(name)
     }
 
-    /// Names that differ in letter case alone are one on some systems.
-    fn free_name(&self, name: &str) -> Changed<String> {
+    /// A name that no class has but the one that gets it. Names that differ in letter case alone are one on some systems.
+    fn free_name(&self, name: &str, own: Option<&str>) -> Changed<String> {
         let name = safe_name(name).ok_or(Refused::Name)?;
-        let is_taken = self.classes().iter().any(|class| class.name.to_lowercase() == name.to_lowercase());
+        let mut others = self.classes().into_iter().filter(|class| own != Some(class.name.as_str()));
+        let is_taken = others.any(|class| class.name.to_lowercase() == name.to_lowercase());
         if is_taken { Err(Refused::Taken) } else { Ok(name) }
     }
 
@@ -303,6 +311,13 @@ mod tests {
         assert!(here.join("removed/ants/_1.png").exists());
         assert_eq!(session.rename_class("ants", "bees").unwrap(), "bees");
         assert_eq!(session.classes(), [Class { name: "bees".into(), photos: vec!["_1-2.png".into()] }]);
+        // Another spelling of its own name is no other class's.
+        assert_eq!(session.rename_class("bees", "Bees").unwrap(), "Bees");
+        assert_eq!(session.classes(), [Class { name: "Bees".into(), photos: vec!["_1-2.png".into()] }]);
+        session.add_class("wasps").unwrap();
+        assert!(matches!(session.rename_class("wasps", "BEES"), Err(Refused::Taken)));
+        session.remove_class("wasps").unwrap();
+        session.rename_class("Bees", "bees").unwrap();
         session.remove_class("bees").unwrap();
         assert!(session.classes().is_empty() && here.join("removed/bees/_1-2.png").exists());
     }

@@ -78,7 +78,7 @@ pub(crate) struct Trainer {
     pub(crate) session: Arc<Session>,
     pub(crate) pretrained: Pretrained,
     pub(crate) runtime: Runtime,
-    pub(crate) seed: u64,
+    pub(crate) seed: u32,
     pub(crate) current: Arc<Current>,
     state: Mutex<State>,
 }
@@ -97,7 +97,7 @@ impl Trainer {
         session: Arc<Session>,
         pretrained: Pretrained,
         runtime: Runtime,
-        seed: u64,
+        seed: u32,
         current: Arc<Current>,
     ) -> Arc<Self> {
         let state =
@@ -186,12 +186,12 @@ impl Trainer {
         let runtime = self.runtime.clone().interrupt(interrupt).progress(move |event| shown.show(event));
         let photos = self.session.photos();
         let dataset = DatasetFolder::scan(photos)?;
-        let splits = Splits::new(photos, dataset, SplitConfig::stratified(self.seed as u32), &runtime)?;
+        let splits = Splits::new(photos, dataset, SplitConfig::stratified(self.seed), &runtime)?;
         let run = RunFolder::create(&self.session.next_run(), false)?;
         let settings = FineTuning {
             on_error: OnError::Skip,
             out_of_fold: true,
-            ..FineTuning::preset(preset, self.seed)
+            ..FineTuning::preset(preset, self.seed.into())
         };
         let result = settings
             .fit_in(&run, false, &self.pretrained, &splits, &runtime)

@@ -11,7 +11,7 @@ use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
 use crate::config::batch_setting;
 use crate::going_on::{Beginning, GoingOn, class_names};
 use crate::splits::augmented;
-use crate::{BatchNormMode, BlockRates, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
+use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
@@ -137,10 +137,14 @@ impl FineTuning {
         let mut lr_curve = None;
         if self.lr == Some(LearningRate::Find) {
             let curve = unfrozen.lr_find(&loader, &config, RANGE_TEST_STEPS)?;
-            if let Some(lr) = curve.suggestion() {
-                runtime.message(&format!("learning rate: {lr:.2e}, by a range test"));
-                config.lr = lr;
-            }
+            let found = match curve.suggestion() {
+                Some(lr) => {
+                    config.lr = lr;
+                    "by a range test"
+                }
+                None => "since the loss fell at no rate of the range test",
+            };
+            runtime.message(&format!("learning rate: {:.2e}, {found}", config.lr));
             lr_curve = Some(curve);
         }
         // The last layer alone may have been better than the best epoch.
@@ -204,8 +208,7 @@ impl FineTuning {
             BatchNormMode::Eval => "of the pretraining",
             BatchNormMode::Train => "of the new images",
         };
-        let settings = self
-            .last_layer_settings(crop, work)
+        self.last_layer_settings(crop, work)
             .with("first block trained", &config.unfreeze_from)
             .with("epochs", config.epochs)
             .with("batch size", batch_setting(tuning.batch_size, config.shards))
@@ -218,19 +221,9 @@ impl FineTuning {
             )
             .with("batch norm's statistics", statistics)
             .with("classes shown alike", if self.class_balanced { "yes" } else { "no" })
-            .with("augmentation", self.augmentation);
-        // Runs from before these could be set lack them.
-        let settings = match &self.block_rates {
-            Some(BlockRates::Decay(decay)) => settings.with("learning rate from block to block", decay),
-            Some(BlockRates::Factors(factors)) => {
-                settings.with("learning rates of the blocks", format!("{factors:?}"))
-            }
-            None => settings,
-        };
-        match self.weight_decay {
-            Some(decay) => settings.with("weight decay", decay),
-            None => settings,
-        }
+            .with("augmentation", self.augmentation)
+            .with("learning rates of the blocks", &config.block_rates)
+            .with("weight decay", config.weight_decay)
     }
 
     /// [`FineTuning::settings`], and the images.

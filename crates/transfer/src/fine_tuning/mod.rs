@@ -343,6 +343,10 @@ impl FineTuning {
             (Preset::Quick, Some(1..), _) | (Preset::Quick, None, Some(_)) => Preset::Standard,
             (preset, ..) => preset,
         };
+        if self.batch_size == Some(0) {
+            let expected = "at least one image".to_owned();
+            return Err(Error::Setting { setting: "the batch size", expected, found: "0".to_owned() });
+        }
         let mut recipe = preset.recipe(blocks, self.seed);
         if self.blocks == Some(0) {
             recipe.tuning = None;
@@ -373,7 +377,7 @@ impl FineTuning {
             if let Some(batch_size) = self.batch_size {
                 tuning.batch_size = batch_size;
             }
-            let steps = n_train.div_ceil(tuning.batch_size.max(1)).max(1);
+            let steps = n_train.div_ceil(tuning.batch_size).max(1);
             let least = if n_train < STEPS_FROM { 0 } else { STEPS.div_ceil(steps) };
             config.epochs = self.epochs.unwrap_or(config.epochs.max(least));
             tuning.patience = config.epochs;

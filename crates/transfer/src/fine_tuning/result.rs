@@ -205,6 +205,9 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
         self.going_on = blocks.going_on;
         self.kept = blocks.kept;
         self.lr_curve = blocks.lr_curve;
+        if let (Some(tuning), Some(curve)) = (&mut self.recipe.tuning, &self.lr_curve) {
+            tuning.config.lr = curve.suggestion().unwrap_or(tuning.config.lr);
+        }
         self.trained_params = blocks.trained_params;
         self.frozen_params = blocks.frozen_params;
         self.trained_rows = blocks.trained_rows;

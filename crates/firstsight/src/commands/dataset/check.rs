@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use firstsight_data::Task;
 use firstsight_models::ModelInfo;
+use firstsight_report::number;
 use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
-use firstsight_transfer::{Pretrained, files, report_sections};
+use firstsight_transfer::{Pretrained, files};
 
 use crate::context::Context;
 use crate::data::{self, LabelArgs};
@@ -106,9 +107,10 @@ pub(super) fn verdict(result: &CheckResult) -> Result<()> {
 /// A summary: what was found, by kind, with all broken files and the first of the others.
 pub(super) fn print(result: &CheckResult) -> Result<()> {
     let images: Vec<String> = result.splits().iter().map(|(split, n)| format!("{n} {split}")).collect();
-    let labels = match report_sections::labels(result.task, &result.classes) {
-        (name, quantity) if result.task == Task::Regression => format!("{name}: {quantity}"),
-        (name, n) => format!("{n} {name}"),
+    let labels = match result.task {
+        Task::SingleLabel => number::of(result.classes.len(), "class"),
+        Task::MultiLabel => number::of(result.classes.len(), "label"),
+        Task::Regression => format!("numbers: {}", result.classes.join(", ")),
     };
     out!("{}: {} images, {labels}", result.data, images.join(", "))?;
     let counts = result.counts();
@@ -124,7 +126,7 @@ pub(super) fn print(result: &CheckResult) -> Result<()> {
             out!("  {}", line(finding))?;
         }
         if n > shown {
-            out!("  and {} more: --csv FILE lists all", n - shown)?;
+            out!("  and {} more: `dataset check --csv FILE` lists all", n - shown)?;
         }
     }
     Ok(out!("\n{}", result.labels.how)?)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firstsight_data::{DatasetFolder, Exif, ImageFolder, Labels, Reading, Task};
+use firstsight_report::number;
 use firstsight_transfer::check::{CheckDocument, CheckResult, DataCheck, HeaderCounts, Looker};
 use firstsight_transfer::{Duplicates, FileNote};
 use serde::Serialize;
@@ -153,16 +154,16 @@ impl Stats {
             Task::Regression => "number",
         };
         match self.task {
-            Task::SingleLabel => out!("{path}: {n} classes")?,
-            Task::MultiLabel => out!("{path}: {n} labels")?,
+            Task::SingleLabel => out!("{path}: {}", number::of(n, "class"))?,
+            Task::MultiLabel => out!("{path}: {}", number::of(n, "label"))?,
             Task::Regression => out!("{path}: numbers, {}", self.classes.join(", "))?,
         }
         for s in &self.splits {
             let Extent { min, median, max } = s.height;
             out!(
-                "{}: {} images, height {min} to {max} (median {median}), width {} to {} (median {})",
+                "{}: {}, height {min} to {max} (median {median}), width {} to {} (median {})",
                 s.split,
-                s.n,
+                number::of(s.n, "image"),
                 s.width.min,
                 s.width.max,
                 s.width.median

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use clap::ArgGroup;
 use candle_core::Var;
 use firstsight_data::InputSpec;
 use firstsight_hpo::{
@@ -52,12 +53,12 @@ const HOPELESS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = space::help())]
+#[command(group = ArgGroup::new("network").required(true).multiple(true).args(["model", "backbone", "weights"]))]
 pub struct Args {
     #[command(flatten)]
     data: DataArgs,
     /// Model to train from scratch; several make it part of the search
-    #[arg(long, required_unless_present_any = ["backbone", "weights"], conflicts_with_all = ["backbone", "weights"],
-        value_parser = values::model, value_name = "MODEL")]
+    #[arg(long, conflicts_with_all = ["backbone", "weights"], value_parser = values::model, value_name = "MODEL")]
     model: Vec<&'static ModelInfo>,
     /// Pretrained network to fine-tune, as `fine-tune --backbone` takes it; several make it part of the search
     #[arg(long, value_parser = values::backbone, value_name = "MODEL")]
@@ -68,7 +69,7 @@ pub struct Args {
     /// What fine-tunings do where the search says nothing else [default: standard]
     #[arg(long, conflicts_with = "model", value_name = "PRESET")]
     preset: Option<Preset>,
-    /// Input size [default: 80x60x1; of fine-tunings that of the weights]
+    /// Input size [default: that of `train` where all models have the same, or else 80x60x1; of fine-tunings that of the weights]
     #[arg(long, value_name = "HxWxC")]
     input: Option<InputSize>,
     /// TOML file that states what is searched [default: a learning rate from 1e-4 to 1e-2 and a batch size of 32 to 256; of
@@ -146,7 +147,9 @@ impl Args {
 
     /// The input of trainings.
     fn input(&self) -> InputSize {
-        self.input.unwrap_or(InputSize { height: 80, width: 60, channels: 1 })
+        let mut usual = self.model.iter().map(|model| InputSize::or_usual(None, model));
+        let shared = usual.next().filter(|first| usual.all(|size| size == *first));
+        self.input.or(shared).unwrap_or(InputSize { height: 80, width: 60, channels: 1 })
     }
 
     /// The number of epochs of trainings.
@@ -270,9 +273,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             });
-            let ended = study.optimize_total(args.workers, args.trials, objective);
-            over.store(true, Ordering::Relaxed);
-            (ended, pressed())
+            let _over = SetOnDrop(&over);
+            (study.optimize_total(args.workers, args.trials, objective), pressed())
         })
     });
     drop(progress);
@@ -388,6 +390,15 @@ fn open(address: &str) -> Result<Arc<dyn Storage>> {
         _ => address,
     };
     Ok(storage::open(address)?)
+}
+
+/// Sets a flag when it goes out of scope, also by a panic.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Refuses an input that no model takes, and says which models it is too small for: their trials fail.
