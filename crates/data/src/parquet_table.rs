@@ -245,7 +245,11 @@ impl Column {
 }
 
 fn unwritten(path: &Path, error: ParquetError) -> Error {
-    Error::io("write", path)(io::Error::other(error))
+    let error = match error {
+        ParquetError::External(error) => error.downcast().map_or_else(io::Error::other, |error| *error),
+        error => io::Error::other(error),
+    };
+    Error::io("write", path)(error)
 }
 
 #[cfg(test)]
@@ -254,6 +258,16 @@ mod tests {
     use parquet::record::Field;
 
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_missing_is_said_in_the_systems_words() {
+        let path = Path::new("nosuch/rows.parquet");
+        let error = ParquetTable::create(path, &[("a", ParquetColumn::Text)]).map(drop).unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound),
+            "{error}"
+        );
+    }
 
     #[test]
     fn rows_come_back_in_groups() {

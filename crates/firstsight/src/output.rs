@@ -17,7 +17,8 @@ pub(crate) fn check_apart_from_runs<'a>(path: &Path, runs: impl Iterator<Item = 
 
 /// Refuses to write to `path` where that is one of the images that the command reads.
 pub(crate) fn check_apart_from_images(path: &Path, images: &[Sample]) -> Result<()> {
-    let named_alike = images.iter().map(Sample::container).filter(|image| image.file_name() == path.file_name());
+    let named_alike =
+        images.iter().map(Sample::container).filter(|image| image.file_name() == path.file_name());
     check_apart(path, &named_alike.collect::<Vec<_>>())
 }
 

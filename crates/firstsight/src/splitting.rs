@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use firstsight_data::{ImageFolder, Sample, Task};
+use firstsight_train::Identity;
 use firstsight_transfer::{
     CrossValidated, Error, GroupBy, Pooled, RunFolder, Runtime, SplitConfig, Splits, Spread, TaskEvaluation,
     cross_validate,
 };
-use firstsight_train::Identity;
 
 use crate::{
     data::{self, DataArgs, ResumeFrom},
@@ -136,7 +136,8 @@ impl Work {
                 let first = folds.first().map(settings).unwrap_or_default();
                 // The images of each fold are compared by themselves.
                 let shared = first.iter().filter(|(name, _)| !["data", "training_images"].contains(&&**name));
-                let settings = shared.fold(Identity::new(), |settings, (name, value)| settings.with(name, value));
+                let settings =
+                    shared.fold(Identity::new(), |settings, (name, value)| settings.with(name, value));
                 let result = cross_validate(out, resume, settings, folds, runtime, train);
                 match result {
                     Ok(result) if runtime.is_root() => print(&result, out),

@@ -104,8 +104,8 @@ pub fn generate(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(parent).map_err(at(parent))?;
-    let draft = DraftFolder::create(out).map_err(at(parent))?;
+    fs::create_dir_all(parent).map_err(at(out))?;
+    let draft = DraftFolder::create(out).map_err(at(out))?;
     let manifest = write(draft.path(), settings, &jobs, progress)?;
     // What was there goes only now that the new folder is whole.
     draft.commit().map_err(at(out))?;

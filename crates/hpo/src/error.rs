@@ -134,6 +134,14 @@ pub enum Error {
         /// The trial's number.
         number: usize,
     },
+    /// A trial that a storage would not read again.
+    #[error("the trial cannot be stored: expected {expected}, found {found}")]
+    InvalidTrial {
+        /// The expected content.
+        expected: String,
+        /// The content found.
+        found: String,
+    },
     /// An unusable objective value or report.
     #[error("trial {number}: expected {rule}, found {found}")]
     InvalidValue {

@@ -65,11 +65,11 @@ pub fn param_importances(trials: &[Arc<FrozenTrial>], forest: ForestConfig) -> R
         let n = table.values.len() as i64;
         let rows: Vec<usize> = (0..n).map(|_| rng.interval(n as u64 - 1) as usize).collect();
         let leaves = Leaves::grow(&table, rows, forest.max_depth, &mut rng);
-        let total = leaves.variance();
+        let (mean, total) = leaves.moments(&table);
         if total > 0.0 {
             n_used += 1.0;
             for (share, param) in shares.iter_mut().zip(&table.params) {
-                *share += leaves.marginal_variance(&param.columns, &table) / total;
+                *share += leaves.marginal_variance(&param.columns, &table, mean) / total;
             }
         }
     }
@@ -150,10 +150,22 @@ impl Table {
             }
             table.params.push(Columns { name: param.name.to_string(), columns });
         }
+        // A user may have enqueued a value beyond its range.
+        for row in &table.rows {
+            for ((low, high), x) in table.bounds.iter_mut().zip(row) {
+                (*low, *high) = (low.min(*x), high.max(*x));
+            }
+        }
         if table.params.is_empty() {
             return Err(few("a parameter that all complete trials have", "none"));
         }
         Ok(table)
+    }
+
+    /// The share of a column's range that a side of a box has.
+    fn share(&self, column: usize, (low, high): (f64, f64)) -> f64 {
+        let (from, to) = self.bounds[column];
+        (high - low).max(0.0) / (to - from)
     }
 }
 
@@ -166,8 +178,9 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn volume(&self) -> f64 {
-        self.bounds.iter().map(|(low, high)| high - low).product()
+    /// The share of these columns' space that the box has.
+    fn volume<'c>(&self, columns: impl IntoIterator<Item = &'c usize>, table: &Table) -> f64 {
+        columns.into_iter().map(|&c| table.share(c, self.bounds[c])).product()
     }
 }
 
@@ -195,60 +208,47 @@ impl Leaves {
         Self(leaves)
     }
 
-    /// The variance of the tree's value over the space.
-    fn variance(&self) -> f64 {
-        variance(self.0.iter().map(|leaf| (leaf.value, leaf.volume())))
+    /// The mean and the variance of the tree's value over the space.
+    fn moments(&self, table: &Table) -> (f64, f64) {
+        let all = table.params.iter().flat_map(|param| &param.columns);
+        let values = self.0.iter().map(|leaf| (leaf.value, leaf.volume(all.clone(), table)));
+        let weight: f64 = values.clone().map(|(_, w)| w).sum();
+        let mean = values.clone().map(|(v, w)| v * w).sum::<f64>() / weight;
+        (mean, values.map(|(v, w)| (v - mean).powi(2) * w).sum::<f64>() / weight)
     }
 
-    /// The variance of the tree's value averaged over all columns but these.
-    fn marginal_variance(&self, columns: &[usize], table: &Table) -> f64 {
-        // The cells into which the tree's thresholds cut the columns' space.
-        let cuts: Vec<Vec<f64>> = columns
+    /// The variance of the tree's value, whose mean this is, averaged over all columns but these.
+    ///
+    /// Optuna sums over the cells into which the tree's thresholds cut the columns' space: of a parameter with a column for each of
+    /// k choices, up to 2^k. The same sum over pairs of leaves, each with the volume that both have, is no longer for many choices.
+    fn marginal_variance(&self, columns: &[usize], table: &Table, mean: f64) -> f64 {
+        let others = table.params.iter().flat_map(|param| &param.columns).filter(|c| !columns.contains(c));
+        let mut boxes: Vec<(Vec<(f64, f64)>, f64)> = self
+            .0
             .iter()
-            .map(|&c| {
-                let mut cuts: Vec<f64> = self.0.iter().map(|leaf| leaf.bounds[c].0).collect();
-                cuts.push(table.bounds[c].1);
-                cuts.sort_by(f64::total_cmp);
-                cuts.dedup();
-                cuts
+            .map(|leaf| {
+                let own = columns.iter().map(|&c| leaf.bounds[c]).collect();
+                (own, (leaf.value - mean) * leaf.volume(others.clone(), table))
             })
             .collect();
-        let n_cells: usize = cuts.iter().map(|c| c.len() - 1).product();
-        let cell = |index: usize| {
-            let mut rest = index;
-            cuts.iter().map(move |cuts| {
-                let i = rest % (cuts.len() - 1);
-                rest /= cuts.len() - 1;
-                (cuts[i], cuts[i + 1])
-            })
-        };
-        variance((0..n_cells).map(|index| {
-            let size: f64 = cell(index).map(|(low, high)| high - low).product();
-            let (mut sum, mut weight) = (0.0, 0.0);
-            for leaf in &self.0 {
-                let own = |&c: &usize| leaf.bounds[c];
-                let covers = columns
-                    .iter()
-                    .map(own)
-                    .zip(cell(index))
-                    .all(|(own, cell)| own.0 <= cell.0 && cell.1 <= own.1);
-                if covers {
-                    let rest = leaf.volume()
-                        / columns.iter().map(own).map(|(low, high)| high - low).product::<f64>();
-                    sum += leaf.value * rest;
-                    weight += rest;
-                }
+        // Many leaves may be one box in these columns.
+        boxes.sort_by_cached_key(|(own, _)| -> Vec<_> {
+            own.iter().map(|(low, high)| [low.to_bits(), high.to_bits()]).collect()
+        });
+        boxes.dedup_by(|next, first| {
+            let same = next.0 == first.0;
+            if same {
+                first.1 += next.1;
             }
-            (sum / weight, size)
-        }))
+            same
+        });
+        let term = |(a, x): &(Vec<(f64, f64)>, f64), (b, y): &(Vec<(f64, f64)>, f64)| {
+            let shared = a.iter().zip(b).map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)));
+            x * y * columns.iter().zip(shared).map(|(&c, side)| table.share(c, side)).product::<f64>()
+        };
+        let pairs = |(i, b)| term(b, b) + 2.0 * boxes[..i].iter().map(|a| term(a, b)).sum::<f64>();
+        boxes.iter().enumerate().map(pairs).sum::<f64>().max(0.0)
     }
-}
-
-/// The variance of weighted values.
-fn variance(values: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let weight: f64 = values.clone().map(|(_, w)| w).sum();
-    let mean = values.clone().map(|(v, w)| v * w).sum::<f64>() / weight;
-    values.map(|(v, w)| (v - mean).powi(2) * w).sum::<f64>() / weight
 }
 
 /// The column and threshold whose two sides have the least squared error; of equals, a random one. `None` if
@@ -275,9 +275,71 @@ fn best_split(table: &Table, rows: &[usize], rng: &mut RandomState) -> Option<(u
             // The error falls by as much as this grows.
             let gain = left * left / n_left + (total - left).powi(2) / (n - n_left);
             if best.is_none_or(|(most, ..)| gain > most) {
-                best = Some((gain, column, 0.5 * (pair[0].0 + pair[1].0)));
+                let middle = 0.5 * (pair[0].0 + pair[1].0);
+                // The middle of two floats without another between them may be the upper one, which would split nothing off.
+                let threshold = if (pair[0].0..pair[1].0).contains(&middle) { middle } else { pair[0].0 };
+                best = Some((gain, column, threshold));
             }
         }
     }
     best.map(|(_, column, threshold)| (column, threshold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variance over the cells, worked out as Optuna does it.
+    fn over_cells(leaves: &Leaves, columns: &[usize], table: &Table, mean: f64) -> f64 {
+        let mut cells: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
+        for &c in columns {
+            let mut cuts: Vec<f64> = leaves.0.iter().map(|leaf| leaf.bounds[c].0).collect();
+            cuts.push(table.bounds[c].1);
+            cuts.sort_by(f64::total_cmp);
+            cuts.dedup();
+            let longer = |cell: &Vec<_>| {
+                let sides = cuts.windows(2).map(|side| (side[0], side[1]));
+                sides.map(|side| [&cell[..], &[side]].concat()).collect::<Vec<_>>()
+            };
+            cells = cells.iter().flat_map(longer).collect();
+        }
+        let others: Vec<usize> = (0..table.bounds.len()).filter(|c| !columns.contains(c)).collect();
+        let of_cell = |cell: &Vec<(f64, f64)>| {
+            let covers = |leaf: &&Leaf| {
+                let own = columns.iter().map(|&c| leaf.bounds[c]);
+                own.zip(cell).all(|(own, cell)| own.0 <= cell.0 && cell.1 <= own.1)
+            };
+            let value: f64 =
+                leaves.0.iter().filter(covers).map(|leaf| leaf.value * leaf.volume(&others, table)).sum();
+            let size: f64 = columns.iter().zip(cell).map(|(&c, side)| table.share(c, *side)).product();
+            (value - mean).powi(2) * size
+        };
+        cells.iter().map(of_cell).sum()
+    }
+
+    #[test]
+    fn pairs_of_leaves_have_the_variance_of_the_cells() {
+        use crate::Suggest as _;
+        let study = crate::Study::builder("cells").sampler(crate::Random::new(5)).create().unwrap();
+        let choices = ["a", "b", "c", "d", "e", "f"];
+        study
+            .optimize(120, |trial| {
+                let (x, n) = (trial.float("x", -1.0..=3.0)?, trial.int("n", 1..=4)?);
+                let choice = trial.categorical("c", &choices)?;
+                let c = choices.iter().position(|other| *other == choice).unwrap_or(0);
+                Ok(x * x + n as f64 + x * (c * c) as f64)
+            })
+            .unwrap();
+        let table = Table::of(&study.trials().unwrap()).unwrap();
+        let mut rng = RandomState::new(1);
+        for _ in 0..5 {
+            let leaves = Leaves::grow(&table, (0..120).collect(), 64, &mut rng);
+            let (mean, total) = leaves.moments(&table);
+            for param in &table.params {
+                let pairs = leaves.marginal_variance(&param.columns, &table, mean);
+                let cells = over_cells(&leaves, &param.columns, &table, mean);
+                assert!(cells > 1e-6 * total && (pairs - cells).abs() < 1e-12 * total, "{pairs}, {cells}");
+            }
+        }
+    }
 }

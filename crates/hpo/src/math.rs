@@ -4,6 +4,8 @@ mod exp;
 mod fused;
 mod rounded;
 
+use std::cmp::Ordering;
+
 pub(crate) use self::exp::exp as np_exp;
 pub(crate) use self::rounded::{expm1 as np_expm1, log as np_log, log1p as np_log1p};
 
@@ -64,6 +66,11 @@ pub(crate) fn erf(x: f64) -> f64 {
 pub(crate) fn erfc(x: f64) -> f64 {
     // SAFETY: C's `erfc` takes and returns a double, and is defined for all of them.
     unsafe { libm::erfc(x) }
+}
+
+/// The order of floats, in which 0 and -0 are equal and NaN comes last.
+pub(crate) fn order(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// The most numbers that NumPy sorts in a network, which decides where equal ones end up.

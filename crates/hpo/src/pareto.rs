@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use crate::math::{argmax, argsort};
+use crate::math::{argmax, argsort, order};
 
 /// A row of losses.
 pub(crate) type Losses = Vec<f64>;
@@ -23,7 +23,7 @@ struct Unique {
 }
 
 fn lexical(a: &[f64], b: &[f64]) -> Ordering {
-    let differ = a.iter().zip(b).map(|(a, b)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    let differ = a.iter().zip(b).map(|(a, b)| order(*a, *b));
     differ.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
 

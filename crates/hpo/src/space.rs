@@ -319,10 +319,12 @@ impl Distribution {
         }
     }
 
-    /// The internal form of a value; `None` if the value is of another type or not among the choices.
+    /// The internal form of a value; `None` if the value is of another type, not among the choices, or has no logarithm where the
+    /// range is logarithmic. It may lie beyond the range.
     pub fn internal(&self, value: &Value) -> Option<f64> {
         match self {
-            Self::Float { .. } | Self::Int { .. } => number(value).filter(|v| !v.is_nan()),
+            Self::Float { log, .. } => number(value).filter(|x| x.is_finite() && !(*log && *x <= 0.0)),
+            Self::Int { log, .. } => number(value).filter(|x| x.fract() == 0.0 && !(*log && *x <= 0.0)),
             Self::Categorical { choices } => choices.iter().position(|c| same(c, value)).map(|i| i as f64),
         }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use chrono::{Local, NaiveDateTime, SubsecRound as _};
+use chrono::{Local, NaiveDateTime, SubsecRound as _, Utc};
 use serde_json::Value;
 
 pub use self::address::{open, shown};
@@ -145,7 +145,7 @@ fn values_fault(state: TrialState, values: &[f64], objectives: usize) -> Option<
 
 impl FrozenTrial {
     /// What is wrong with a trial of a study of so many objectives, as expected and found.
-    fn fault(&self, objectives: usize) -> Option<(String, String)> {
+    pub(crate) fn fault(&self, objectives: usize) -> Option<(String, String)> {
         let of_params = self.params.iter().find_map(|p| param_fault(&p.name, p.internal, &p.distribution));
         of_params.or_else(|| values_fault(self.state, &self.values, objectives))
     }
@@ -224,7 +224,7 @@ fn is_silent(trial: &FrozenTrial, silence: Duration) -> bool {
     let beat = trial.system_attrs.get(HEARTBEAT).and_then(Value::as_str);
     let last = beat.and_then(|b| NaiveDateTime::parse_from_str(b, ISO).ok());
     trial.state == TrialState::Running
-        && last.is_some_and(|last| (now() - last).to_std().is_ok_and(|age| age > silence))
+        && last.is_some_and(|last| (Utc::now().naive_utc() - last).to_std().is_ok_and(|age| age > silence))
 }
 
 /// The methods of [`Storage`], handed on to what a storage wraps.
@@ -294,7 +294,7 @@ pub(crate) fn now() -> NaiveDateTime {
     Local::now().naive_local().trunc_subsecs(6)
 }
 
-/// The present as a heartbeat.
+/// The present as a heartbeat, in UTC: workers may have different time zones, and a clock that is put back would make the living silent.
 pub(crate) fn heartbeat() -> Value {
-    Value::from(now().format(ISO).to_string())
+    Value::from(Utc::now().format(ISO).to_string())
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::math::order;
 use crate::pareto;
 use crate::pruner::{NeverPrune, Pruner};
 use crate::python;
@@ -418,11 +419,12 @@ impl Study {
         let mut look = std::mem::take(&mut best.open);
         look.extend(best.looked_at..trials.len());
         best.looked_at = trials.len();
-        let loss = |number: usize| trials[number].value().map(|v| self.direction().loss(v));
+        let loss = |number: usize| trials[number].value().map_or(f64::NAN, |v| self.direction().loss(v));
         for number in look {
             match trials[number].state {
                 TrialState::Complete => {
-                    let beaten = best.number.is_none_or(|b| (loss(number), number) < (loss(b), b));
+                    let beaten =
+                        best.number.is_none_or(|b| order(loss(number), loss(b)).then(number.cmp(&b)).is_lt());
                     if beaten {
                         best.number = Some(number);
                     }
@@ -473,8 +475,12 @@ impl Study {
     ///
     /// # Errors
     ///
-    /// Those of the storage.
+    /// [`Error::InvalidTrial`] if it is complete without a value for each objective, or a parameter's value is none of its kind; those
+    /// of the storage.
     pub fn add_trial(&self, trial: &FrozenTrial) -> Result<usize> {
+        if let Some((expected, found)) = trial.fault(self.directions().len()) {
+            return Err(Error::InvalidTrial { expected, found });
+        }
         Ok(self.storage.create_trial(self.record.id, trial, usize::MAX)?.number)
     }
 
@@ -536,7 +542,9 @@ impl Study {
 
     /// A trial whose worker fell silent, which is this worker's now, or `None`. Those that cannot be taken over are marked failed.
     fn adopt(&self, draws: Draws) -> Result<Option<Trial<'_>>> {
-        let Some(silence) = self.heartbeat.map(|interval| 2 * interval) else { return Ok(None) };
+        let Some(silence) = self.heartbeat.map(|interval| interval.saturating_mul(2)) else {
+            return Ok(None);
+        };
         for trial in self.storage.stale_trials(self.record.id, silence)? {
             if !(self.take_over && trial.system_attrs.contains_key(WORKER)) {
                 self.fail_silent(&trial, silence)?;
@@ -687,7 +695,7 @@ impl Study {
     /// Those of the storage.
     pub fn silent_trials(&self) -> Result<Vec<usize>> {
         let Some(interval) = self.heartbeat else { return Ok(Vec::new()) };
-        let silent = self.storage.stale_trials(self.record.id, 2 * interval)?;
+        let silent = self.storage.stale_trials(self.record.id, interval.saturating_mul(2))?;
         Ok(silent.iter().map(|trial| trial.number).collect())
     }
 
@@ -782,7 +790,7 @@ impl Study {
         };
         let said = AtomicBool::new(false);
         self.in_threads(n_workers.max(1), || {
-            let limit = total + self.synced()?.trials().iter().filter(not_there).count();
+            let limit = total.saturating_add(self.synced()?.trials().iter().filter(not_there).count());
             match self.run_one(Draws::Own, limit, &objective) {
                 Err(Error::Full { .. }) => {
                     let running = match self.heartbeat {

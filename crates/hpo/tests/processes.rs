@@ -62,13 +62,15 @@ fn worker() {
     }
 }
 
+fn command(address: &str, task: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "worker"]).envs([(ADDRESS, address), (TASK, task)]);
+    command.stdout(Stdio::null());
+    command
+}
+
 fn spawn(address: &str, task: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "worker"])
-        .envs([(ADDRESS, address), (TASK, task)])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+    command(address, task).spawn().unwrap()
 }
 
 fn processes(trials: &[Arc<FrozenTrial>]) -> Vec<u64> {
@@ -124,6 +126,31 @@ fn a_killed_workers_trial_fails_in_a_later_run() {
         let states: Vec<_> = watching.trials().unwrap().iter().map(|t| t.state).collect();
         assert_eq!(states, [TrialState::Failed, TrialState::Complete]);
     });
+}
+
+#[test]
+#[cfg(unix)]
+fn signs_of_life_are_read_in_every_time_zone() {
+    for zone in ["AAA5", "AAA-5"] {
+        let dir = tempfile::tempdir().unwrap();
+        let address = dir.path().join("study.log").to_str().unwrap().to_owned();
+        let watching = study(&address, 0);
+        let mut worker = command(&address, "hang").env("TZ", zone).spawn().unwrap();
+        let begun = Instant::now();
+        while watching.trials().unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the worker never began");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(command(&address, "finish").env("TZ", zone).status().unwrap().success());
+        let trials = watching.trials().unwrap();
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert_eq!(trials[0].state, TrialState::Running, "{zone}: a living worker's");
+        let beat = trials[0].system_attrs["firstsight:heartbeat"].as_str().unwrap();
+        let beat: chrono::NaiveDateTime = beat.parse().unwrap();
+        let age = (chrono::Utc::now().naive_utc() - beat).num_seconds();
+        assert!((0..30).contains(&age), "{zone}: {beat}, {age} s ago");
+    }
 }
 
 /// The files in the folder of a study.

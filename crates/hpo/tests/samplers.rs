@@ -1,8 +1,11 @@
 //! One suite that every sampler passes, and TPE's worth.
 
+use std::time::Duration;
+
 use firstsight_hpo::{
-    Direction, Distribution, Error, FloatRange, ForestConfig, Grid, IntRange, Multivariate, Nsga2,
-    Nsga2Config, Random, RandomState, Recast, Replay, Sampler, Stop, Study, Suggest, Tpe, TpeConfig, Trial,
+    Direction, Distribution, Error, FloatRange, ForestConfig, FrozenTrial, Grid, HalvingConfig, Hyperband,
+    HyperbandConfig, IntRange, MinResource, Multivariate, Nsga2, Nsga2Config, Param, Pruner, Random,
+    RandomState, Recast, Replay, Sampler, Stop, Study, SuccessiveHalving, Suggest, Tpe, TpeConfig, Trial,
     TrialState, grid_cost, param_importances,
 };
 use serde_json::{Map, Value, json};
@@ -402,6 +405,149 @@ fn steps_too_fine_for_decimals_are_counted_in_floats() {
     assert_eq!(high, -1e29);
 }
 
+/// A trial with a generation that no sampler of this study gave it.
+fn of_generation(generation: u64, state: TrialState, values: &[f64]) -> FrozenTrial {
+    let mut trial = FrozenTrial { values: values.to_vec(), ..FrozenTrial::new(0, 0, state) };
+    trial.system_attrs.insert("NSGAIISampler:generation".to_owned(), json!(generation));
+    trial
+}
+
+#[test]
+fn any_generation_may_be_stored() {
+    for (generation, next) in [(10_000_000, 10_000_001), (u64::MAX, u64::MAX)] {
+        let config = Nsga2Config { population_size: 2, ..Nsga2Config::optuna(1) };
+        let study = Study::builder("generations").sampler(Nsga2::new(config).unwrap()).create().unwrap();
+        for value in [1.0, 2.0] {
+            let mut trial = of_generation(generation, TrialState::Complete, &[value]);
+            let distribution = Distribution::float("x", (0.0..=1.0).into()).unwrap();
+            trial.params.push(Param { name: "x".into(), distribution, internal: value / 4.0 });
+            study.add_trial(&trial).unwrap();
+        }
+        study.add_trial(&of_generation(generation, TrialState::Waiting, &[])).unwrap();
+        study.optimize(3, |trial| Ok(trial.float("x", 0.0..=1.0)?)).unwrap();
+        let trials = study.trials().unwrap();
+        assert_eq!(trials[3].system_attrs["NSGAIISampler:generation"], next);
+        assert!(trials.iter().all(|trial| trial.state == TrialState::Complete));
+    }
+}
+
+#[test]
+fn complete_trials_with_values_that_are_no_numbers_stop_no_sampler() {
+    for directions in [&[Direction::Minimize][..], &[Direction::Maximize, Direction::Minimize]] {
+        for (name, sampler) in samplers() {
+            let study =
+                Study::builder("nan").sampler(sampler).directions(directions.to_vec()).create().unwrap();
+            let odd = [f64::NAN, 1e308, -1e308, f64::INFINITY, -f64::NAN, f64::NEG_INFINITY];
+            let mut rng = RandomState::new(3);
+            for i in 0..60 {
+                let mut value = || match rng.interval(9) as usize {
+                    i if i < odd.len() => odd[i],
+                    _ => rng.random_sample(),
+                };
+                let values: Vec<f64> = directions.iter().map(|_| value()).collect();
+                study.add_trial(&of_generation(i / 30, TrialState::Complete, &values)).unwrap();
+            }
+            // One of another number of objectives.
+            let (storage, odd) = (study.storage(), of_generation(0, TrialState::Complete, &[0.5; 3]));
+            storage.create_trial(storage.studies().unwrap()[0].id, &odd, usize::MAX).unwrap();
+            study
+                .optimize(20, |trial| {
+                    let merit = merit(&space(trial)?);
+                    Ok(vec![merit; directions.len()])
+                })
+                .unwrap();
+            assert!(!study.best_trials().unwrap().is_empty(), "{name}");
+            if directions.len() == 1 {
+                assert_eq!(study.best_trial().unwrap().value(), Some(f64::NEG_INFINITY), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sampler_meets_other_choices_and_numbers_without_a_logarithm() {
+    let categorical = Distribution::categorical("c", &["a", "b", "c", "d"]).unwrap();
+    let number = Distribution::float("rate", (-1.0..=1.0).into()).unwrap();
+    for (name, sampler) in samplers() {
+        let study = Study::builder("other").sampler(sampler).create().unwrap();
+        for i in 0..30 {
+            let running = if i % 10 == 9 { TrialState::Running } else { TrialState::Complete };
+            let mut trial = FrozenTrial { values: vec![f64::from(i)], ..FrozenTrial::new(0, 0, running) };
+            for (name, distribution, internal) in [("c", &categorical, i % 4), ("rate", &number, i % 3 - 1)] {
+                let (distribution, internal) = (distribution.clone(), f64::from(internal));
+                trial.params.push(Param { name: name.into(), distribution, internal });
+            }
+            study.add_trial(&trial).unwrap();
+        }
+        let mut trial = study.ask().unwrap();
+        assert!(matches!(trial.categorical("c", &["a", "b"]), Err(Error::Incompatible { .. })), "{name}");
+        let rate = trial.float("rate", FloatRange::new(0.1, 1.0).log());
+        assert!(matches!(rate, Err(Error::Incompatible { .. })), "{name}");
+        // The study goes on.
+        study.optimize(3, |trial| Ok(trial.float("rate", -1.0..=1.0)?)).unwrap();
+    }
+}
+
+#[test]
+fn fixed_values_that_a_distribution_cannot_hold_are_refused() {
+    let fix = |value: Value, ask: &dyn Fn(&mut Trial<'_>) -> Result<(), Error>| {
+        let study = Study::builder("fixed").sampler(Random::new(1)).create().unwrap();
+        study.enqueue(Map::from_iter([("x".to_owned(), value)])).unwrap();
+        ask(&mut study.ask().unwrap())
+    };
+    for value in [json!(2.5), json!("2")] {
+        let refused = fix(value, &|trial| trial.int("x", 1..=5).map(drop));
+        assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
+    }
+    for value in [0.0, -1.0] {
+        let refused = fix(json!(value), &|trial| trial.float("x", FloatRange::new(0.1, 1.0).log()).map(drop));
+        assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
+    }
+    // Beyond the range, as in Optuna.
+    fix(json!(9), &|trial| trial.int("x", 1..=5).map(|x| assert_eq!(x, 9))).unwrap();
+    fix(json!(9.5), &|trial| trial.float("x", 0.0..=1.0).map(|x| assert_eq!(x, 9.5))).unwrap();
+}
+
+#[test]
+fn numbers_at_their_end_overflow_nothing() {
+    let builder = || Study::builder("end").sampler(Random::new(1)).heartbeat(Duration::MAX);
+    let study = builder().create().unwrap();
+    study.optimize_total(1, 1, |_| Err::<f64, _>(Stop::failed("before"))).unwrap();
+    let stops = |trial: &mut Trial<'_>| {
+        if trial.number() == 3 {
+            study.stop();
+        }
+        Ok(0.0)
+    };
+    study.optimize_total(1, usize::MAX, stops).unwrap();
+    assert_eq!(study.trials().unwrap().len(), 4);
+    assert!(study.silent_trials().unwrap().is_empty());
+    let all = Distribution::int("n", IntRange::new(0, i64::MAX)).unwrap();
+    assert_eq!(grid_cost([&all], 5), 5.0);
+}
+
+#[test]
+fn the_last_step_of_all_is_judged_as_any_other() {
+    let halving = HalvingConfig { min_resource: MinResource::Steps(1), ..HalvingConfig::optuna4() };
+    let pruners: [Box<dyn Pruner>; 3] = [
+        Box::new(SuccessiveHalving::new(halving).unwrap()),
+        Box::new(Hyperband::new(HyperbandConfig::optuna4()).unwrap()),
+        Box::new(
+            Hyperband::new(HyperbandConfig { reduction_factor: 2, ..HyperbandConfig::optuna4() }).unwrap(),
+        ),
+    ];
+    for pruner in pruners {
+        let study = Study::builder("last").sampler(Random::new(1)).pruner(pruner).create().unwrap();
+        study
+            .optimize(5, |trial| {
+                trial.report(trial.number() as f64, u64::MAX)?;
+                trial.should_prune()?;
+                Ok(0.0)
+            })
+            .unwrap();
+    }
+}
+
 #[test]
 fn a_full_grid_takes_all_steps_up_to_its_points() {
     let float = |range| Distribution::float("x", range).unwrap();
@@ -568,6 +714,36 @@ fn importances_are_optunas_within_the_spread_of_its_seeds() {
     }
     assert_eq!(ours, param_importances(&trials, ForestConfig::optuna4(1)).unwrap());
     assert!(param_importances(&trials[..1], ForestConfig::optuna4(1)).is_err());
+}
+
+#[test]
+fn a_parameter_of_many_choices_has_an_importance_within_seconds() {
+    for n_choices in [30, 80] {
+        let study = Study::builder("choices").sampler(Random::new(4)).create().unwrap();
+        let choices: Vec<usize> = (0..n_choices).collect();
+        study
+            .optimize(200, |trial| {
+                let c = trial.categorical("c", &choices)?;
+                Ok((c * 7 % n_choices) as f64 + trial.float("x", 0.0..=5.0)? + trial.float("y", 0.0..=1.0)?)
+            })
+            .unwrap();
+        let begun = std::time::Instant::now();
+        let found = param_importances(&study.trials().unwrap(), ForestConfig::optuna4(1)).unwrap();
+        println!("{n_choices} choices: {found:?} in {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!(found[0].name, "c");
+    }
+}
+
+#[test]
+fn a_value_beyond_its_range_leaves_the_importances_their_sense() {
+    let study = Study::builder("beyond").sampler(Random::new(1)).create().unwrap();
+    study.enqueue(Map::from_iter([("x".to_owned(), json!(9.0))])).unwrap();
+    study
+        .optimize(40, |trial| Ok(trial.float("x", 0.0..=1.0)? + 0.01 * trial.float("y", 0.0..=1.0)?))
+        .unwrap();
+    let found = param_importances(&study.trials().unwrap(), ForestConfig::optuna4(1)).unwrap();
+    assert!(found[0].name == "x" && found[0].share > 0.95, "{found:?}");
 }
 
 /// The importances of `a` and `b` over trials of these parameters and values.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firstsight_hpo::{
-    Direction, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Random, Stop, Storage, Study,
-    StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
+    Direction, Distribution, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Param, Random, Stop,
+    Storage, Study, StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
 };
 #[cfg(feature = "sqlite")]
 use firstsight_hpo::{ForestConfig, param_importances};
@@ -224,6 +224,36 @@ fn the_values_of_several_objectives_are_kept() {
         assert_eq!(study_of_many(&storage).trials().unwrap()[7].values, [0.1, 0.2, 0.3], "{name}");
         let none = Study::builder("none").seed(1).storage(storage).directions([]).create();
         assert!(matches!(none, Err(Error::InvalidSetting { .. })), "{name}");
+    });
+}
+
+#[test]
+fn what_would_not_be_read_again_is_not_stored() {
+    every_storage(|name, storage| {
+        let s = study(&storage);
+        let param = |distribution: Distribution, internal: f64| {
+            let param = Param { name: "p".into(), distribution, internal };
+            FrozenTrial { params: vec![param], ..FrozenTrial::new(0, 0, TrialState::Failed) }
+        };
+        let complete = |values: &[f64]| FrozenTrial {
+            values: values.to_vec(),
+            ..FrozenTrial::new(0, 0, TrialState::Complete)
+        };
+        for trial in [
+            complete(&[]),
+            complete(&[1.0, 2.0]),
+            param(Distribution::int("p", (1..=5).into()).unwrap(), 2.5),
+            param(Distribution::categorical("p", &["a"]).unwrap(), 1.0),
+            param(Distribution::float("p", (0.0..=1.0).into()).unwrap(), f64::NAN),
+        ] {
+            assert!(matches!(s.add_trial(&trial), Err(Error::InvalidTrial { .. })), "{name}: {trial:?}");
+        }
+        // A journal and the memory keep any step.
+        let _ = s.ask().unwrap().report(1.0, u64::MAX);
+        s.enqueue(Map::from_iter([("n".to_owned(), json!(2.5))])).unwrap();
+        let refused = s.ask().unwrap().int("n", 1..=5);
+        assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{name}: {refused:?}");
+        assert_eq!(study(&storage).trials().unwrap().len(), 2, "{name}");
     });
 }
 
@@ -782,6 +812,35 @@ fn an_sqlite_database_may_hold_any_value_in_any_column() {
     assert!(refused > 100 && read > 100, "{refused} refused, {read} read");
 }
 
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_database_that_is_refused_once_is_refused_again_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("study.db");
+    let s = study(&storage::open(&format!("sqlite:///{}", path.display())).unwrap());
+    s.optimize(5, objective).unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    for (forge, mend) in [
+        ("UPDATE trials SET number = 7 WHERE number = 4", "UPDATE trials SET number = 4 WHERE number = 7"),
+        (
+            "INSERT INTO trials (number, study_id, state) VALUES (9, 1, 'RUNNING')",
+            "DELETE FROM trials WHERE number = 9",
+        ),
+    ] {
+        assert_eq!(db.execute(forge, []).unwrap(), 1);
+        // Each object knows what it has read.
+        let other = study(&storage::open(&format!("sqlite:///{}", path.display())).unwrap());
+        for _ in 0..3 {
+            assert!(matches!(other.trials(), Err(Error::Corrupt { .. })), "{forge}");
+            if forge.starts_with("INSERT") {
+                assert!(matches!(s.trials(), Err(Error::Corrupt { .. })), "{forge}");
+            }
+        }
+        assert_eq!(db.execute(mend, []).unwrap(), 1);
+        assert_eq!((s.trials().unwrap().len(), other.trials().unwrap().len()), (5, 5), "{mend}");
+    }
+}
+
 #[cfg(feature = "postgresql")]
 #[test]
 fn what_a_postgresql_database_holds_is_checked_where_it_is_read() {
@@ -789,7 +848,13 @@ fn what_a_postgresql_database_holds_is_checked_where_it_is_read() {
     // Its types are kept to, but anybody may add to them.
     let types = [("trialintermediatevaluetype", "MANY"), ("trialstate", "DONE"), ("studydirection", "UP")];
     let wider = types.map(|(name, value)| format!("ALTER TYPE {name} ADD VALUE '{value}'"));
-    for sql in FORGED {
+    // Times that SQLite keeps as text, which need not be one.
+    let times = [
+        "UPDATE trials SET datetime_start = 'infinity'",
+        "UPDATE trials SET datetime_complete = '-infinity' WHERE number = 0",
+        "UPDATE trials SET datetime_start = '294276-12-31 23:59:59'",
+    ];
+    for sql in FORGED.into_iter().chain(times) {
         let address = server.database();
         is_refused_once_forged(&address, sql, || {
             let database = address.rsplit_once('/').unwrap().1;

@@ -512,8 +512,9 @@ pub(crate) fn decode_silently(
         None => decode()?,
     };
     if images.is_decoded_on_use() {
-        runtime
-            .message(&format!("{task}: not kept, for want of room or since files can't be opened: each use decodes them"));
+        runtime.message(&format!(
+            "{task}: not kept, for want of room or since files can't be opened: each use decodes them"
+        ));
     }
     Ok(images)
 }

@@ -53,7 +53,9 @@ pub fn stratified_split(
     if train.is_empty() || val.is_empty() {
         let (n, n_groups) = (labels.len(), groups.count());
         let (expected, found) = match n == n_groups {
-            true => ("a class of two images, so that one can be set aside", format!("{n} of different classes")),
+            true => {
+                ("a class of two images, so that one can be set aside", format!("{n} of different classes"))
+            }
             false => (
                 "a class of two groups of images, so that one can be set aside",
                 format!("{n} images in {n_groups} groups"),

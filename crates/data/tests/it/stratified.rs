@@ -44,7 +44,7 @@ fn a_class_of_one_image_stays_in_training() {
     }
     let lonely = stratified_split(&[0, 1, 2], &Groups::single(3), 0.2, 1).unwrap_err();
     assert!(lonely.to_string().contains("validation images: expected a class of two images"), "{lonely}");
-    let groups = Groups::new(["x", "x", "y"].into_iter());
+    let groups = Groups::new(["x", "x", "y"]);
     let lonely = stratified_split(&[0, 0, 1], &groups, 0.2, 1).unwrap_err();
     assert!(lonely.to_string().contains("found 3 images in 2 groups"), "{lonely}");
 }

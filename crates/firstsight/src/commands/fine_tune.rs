@@ -5,6 +5,7 @@ use firstsight_data::{AugmentationConfig, AugmentationPreset, Crops, OnError, Re
 use firstsight_log::TrainingLog;
 use firstsight_models::SaveDtype;
 use firstsight_report::number;
+use firstsight_train::check_shards;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
     Runtime, Splits, TaskEvaluation, ValueEvaluation,
@@ -107,6 +108,7 @@ enum Crop {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
+    check_shards(args.shards, &*runtime.communicator)?;
     let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
     let channels = args.input.map(|input| input.channels);
     let (model, weights) = values::model_and_weights(args.backbone.as_ref(), args.weights.as_deref())

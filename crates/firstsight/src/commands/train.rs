@@ -5,6 +5,7 @@ use firstsight_data::{InputSpec, OnError, Task};
 use firstsight_log::TrainingLog;
 use firstsight_models::{ModelInfo, SaveDtype};
 use firstsight_report::number;
+use firstsight_train::check_shards;
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
     TrainingRecord, ValueEvaluation, report_sections,
@@ -90,6 +91,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             augmentation: (&args.augmentation).into(),
         },
     };
+    check_shards(args.shards, &*context.runtime.communicator)?;
     let work = Work::new(&args.data, &args.split, &args.folds, &context.runtime)?;
     match work.task() {
         Task::SingleLabel => train_all::<Evaluation>(args, &plan, &work, context),

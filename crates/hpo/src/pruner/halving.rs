@@ -101,12 +101,10 @@ impl SuccessiveHalving {
                 let Some(longest) = longest else { return (false, attrs) };
                 self.min_resource.store((longest / 100).max(1), Ordering::Relaxed);
             }
-            let exponent = self.config.min_early_stopping_rate + rung;
-            let rung_step = self
-                .min_resource
-                .load(Ordering::Relaxed)
-                .saturating_mul(self.config.reduction_factor.saturating_pow(exponent));
-            if step < rung_step {
+            let exponent = self.config.min_early_stopping_rate.saturating_add(rung);
+            let growth = self.config.reduction_factor.checked_pow(exponent);
+            let rung_step = growth.and_then(|g| g.checked_mul(self.min_resource.load(Ordering::Relaxed)));
+            if rung_step.is_none_or(|rung_step| step < rung_step) {
                 return (false, attrs);
             }
             if value.is_nan() {

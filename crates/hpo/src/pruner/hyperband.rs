@@ -70,7 +70,7 @@ impl Hyperband {
         }
         let longest = || {
             let complete = study.trials.iter().filter(|t| t.state == TrialState::Complete);
-            complete.filter_map(|t| t.last_report().map(|(step, _)| step + 1)).max()
+            complete.filter_map(|t| t.last_report().map(|(step, _)| step.saturating_add(1))).max()
         };
         let Some(max_resource) = self.config.max_resource.or_else(longest) else { return Ok(None) };
         let HyperbandConfig { min_resource, reduction_factor, bootstrap_count, .. } = self.config;
@@ -96,7 +96,7 @@ impl Hyperband {
 
 /// The bracket of a trial.
 fn bracket_of(study: &str, number: usize, brackets: &[Bracket]) -> usize {
-    let total: u64 = brackets.iter().map(|b| b.budget).sum();
+    let total = brackets.iter().fold(0_u64, |total, b| total.saturating_add(b.budget));
     let mut n = u64::from(crc32(format!("{study}_{number}").as_bytes())) % total.max(1);
     for (id, bracket) in brackets.iter().enumerate() {
         match n.checked_sub(bracket.budget) {

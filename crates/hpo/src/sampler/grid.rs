@@ -192,7 +192,7 @@ pub fn grid_cost<'a>(space: impl IntoIterator<Item = &'a Distribution>, points: 
         Distribution::Float { low, high, step: Some(step), .. } => {
             (((high - low) / step).round() + 1.0).min(points as f64)
         }
-        Distribution::Int { low, high, step, .. } => (((high - low) / step + 1) as f64).min(points as f64),
+        Distribution::Int { low, high, step, .. } => (((high - low) / step) as f64 + 1.0).min(points as f64),
         Distribution::Categorical { choices } => choices.len() as f64,
     };
     space.into_iter().map(values).product()

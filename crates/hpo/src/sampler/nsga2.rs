@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::random::{below, draw};
 use super::{Attrs, Sampler, StudyView, forked_seed};
 use crate::error::{Error, Result};
+use crate::math::order;
 use crate::pareto;
 use crate::random::RandomState;
 use crate::space::Distribution;
@@ -100,26 +101,32 @@ impl Nsga2 {
     fn generation(&self, study: &StudyView<'_>) -> u64 {
         let last = complete(study).filter_map(generation_of).max().unwrap_or(0);
         let count = complete(study).filter(|trial| generation_of(trial) == Some(last)).count();
-        if count < self.config.population_size { last } else { last + 1 }
+        if count < self.config.population_size { last } else { last.saturating_add(1) }
     }
 
     /// The numbers of the parents of a generation.
     fn parents(&mut self, study: &StudyView<'_>, generation: u64) -> Vec<usize> {
-        if generation == 0 {
-            return Vec::new();
+        let known = self.parents.range(..=generation).next_back();
+        let (first, mut parents) = known.map_or((0, Vec::new()), |(&first, known)| (first, known.clone()));
+        if first == generation {
+            return parents;
         }
-        if let Some(known) = self.parents.get(&generation) {
-            return known.clone();
+        let mut since: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for trial in complete(study) {
+            if let Some(before) = generation_of(trial).filter(|g| (first..generation).contains(g)) {
+                since.entry(before).or_default().push(trial.number);
+            }
         }
-        let before = complete(study).filter(|trial| generation_of(trial) == Some(generation - 1));
-        let mut population: Vec<usize> = before.map(|trial| trial.number).collect();
-        population.extend(self.parents(study, generation - 1));
-        let elite = self.elite(study, &population);
-        let mut sorted = elite.clone();
-        sorted.sort_unstable();
-        self.parents.insert(generation, sorted);
+        // A generation without trials passes its parents on.
+        for (before, mut population) in since {
+            population.append(&mut parents);
+            parents = self.elite(study, &population);
+            let mut sorted = parents.clone();
+            sorted.sort_unstable();
+            self.parents.insert(before + 1, sorted);
+        }
         // As in Optuna, the trial that selects them has them in the order of selection, and the later ones ascending.
-        elite
+        parents
     }
 
     /// The best of a population.
@@ -229,7 +236,6 @@ fn by_crowding(numbers: &mut [usize], study: &StudyView<'_>) {
     let mut distances: BTreeMap<usize, f64> = BTreeMap::new();
     for objective in 0..study.directions.len() {
         let value = |number: usize| study.trials[number].values[objective];
-        let order = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal);
         numbers.sort_by(|a, b| order(value(*a), value(*b)));
         let (Some(&low), Some(&high)) = (numbers.first(), numbers.last()) else { return };
         if value(low) == value(high) {
@@ -247,7 +253,7 @@ fn by_crowding(numbers: &mut [usize], study: &StudyView<'_>) {
         }
     }
     let distance = |number: &usize| distances.get(number).copied().unwrap_or(0.0);
-    numbers.sort_by(|a, b| distance(a).partial_cmp(&distance(b)).unwrap_or(std::cmp::Ordering::Equal));
+    numbers.sort_by(|a, b| order(distance(a), distance(b)));
     numbers.reverse();
 }
 

@@ -360,7 +360,10 @@ impl<'r> FromSql<'r> for Cell {
             Type::FLOAT8 => Self::Float(f64::from_sql(kind, raw)?),
             Type::TIMESTAMP => {
                 let micros = i64::from_be_bytes(raw.try_into()?);
-                Self::Time(EPOCH + TimeDelta::microseconds(micros))
+                // Infinity and years that the calendar lacks stay numbers, which no column of times may hold.
+                EPOCH
+                    .checked_add_signed(TimeDelta::microseconds(micros))
+                    .map_or(Self::Int(micros), Self::Time)
             }
             _ => Self::Text(std::str::from_utf8(raw)?.into()),
         })

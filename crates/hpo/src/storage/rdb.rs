@@ -228,12 +228,16 @@ impl<D: Database> Rdb<D> {
                 cells![trial, name, internal, distribution.to_json()],
             ),
             Change::Report { step, value } => {
+                let step = i64::try_from(step).map_err(|_| Error::InvalidTrial {
+                    expected: "steps below 2^63".into(),
+                    found: step.to_string(),
+                })?;
                 let (stored, kind) = stored(value);
                 run(
                     "INSERT INTO trial_intermediate_values \
                      (trial_id, step, intermediate_value, intermediate_value_type) VALUES ($1, $2, $3, $4) \
                      ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = $3, intermediate_value_type = $4",
-                    cells![trial, step as i64, stored, kind],
+                    cells![trial, step, stored, kind],
                 )
             }
             Change::UserAttr { key, value } => run(
@@ -275,9 +279,8 @@ impl<D: Database> Rdb<D> {
     fn read<'s>(&self, state: &'s mut State<D>, study: i64) -> Result<&'s mut Table> {
         let State { db, studies, versions } = state;
         let table = studies.entry(study).or_default();
-        if let Some(version) = db.version()?
-            && versions.insert(study, version) == Some(version)
-        {
+        let version = db.version()?;
+        if version.is_some() && versions.get(&study) == version.as_ref() {
             return Ok(table);
         }
         let last = table.iter().last().map_or(-1, |t| t.id);
@@ -295,6 +298,7 @@ impl<D: Database> Rdb<D> {
                 _ => table.put(trial),
             }
         }
+        versions.extend(version.map(|version| (study, version)));
         Ok(table)
     }
 

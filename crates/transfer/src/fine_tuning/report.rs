@@ -129,11 +129,11 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
     let Some(tuning) = &result.recipe.tuning else { return };
     let config = &tuning.config;
     section.text(&format!(
-        "Then the network from {} up was trained on for {} of at most {} epochs, which took {:.1} s: AdamW at a rate of \
+        "Then the network from {} up was trained on for {} of at most {}, which took {:.1} s: AdamW at a rate of \
          {:.1e} for the last layer and {}, batches of {}, images changed by `{}`. {}",
         escape_markup(&config.unfreeze_from),
         result.history.epochs.len(),
-        config.epochs,
+        number::of(config.epochs, "epoch"),
         seconds.tuning,
         config.lr,
         config.block_rates,

@@ -151,7 +151,7 @@ impl Part {
         }
     }
 
-    /// Checks length and hash, syncs, and gives the blob its name. A part with the wrong hash is deleted.
+    /// Checks the hash where it is known, syncs, and gives the blob its name. A part with the wrong hash is deleted.
     fn finish(self, url: &str, expected: &Expected, blob: &Path) -> Result<(), HubError> {
         let found = format!("{:x}", self.hasher.finalize());
         if let Some(expected) = &expected.sha256

@@ -24,10 +24,10 @@ pub fn mistakes(section: &mut Section, measured: &Evaluation, root: &Path, sourc
     let n_right = predictions.len() - wrong.len();
     let (low, high) = wilson_interval(n_right, predictions.len());
     section.text(&format!(
-        "{} of {} images are recognized, {} are not. As a sample of all such images, that means that between {} and {} are \
+        "Of {}, the network recognizes {}, and {} not. As a sample of all such images, that means that between {} and {} are \
          recognized (95 % confidence).",
+        number::of(predictions.len(), "image"),
         number::count(n_right as u64),
-        number::count(predictions.len() as u64),
         number::count(wrong.len() as u64),
         number::percent(low, 1),
         number::percent(high, 1)
@@ -102,9 +102,9 @@ fn pictures(
     };
     let tiles = wrong.iter().map(tile).collect::<Result<Vec<_>>>()?;
     let caption = format!(
-        "The {} mistakes that the network is surest of: true class → predicted class, and the probability that it gives to \
+        "{} that the network is surest of: true class → predicted class, and the probability that it gives to \
          its prediction",
-        tiles.len()
+        number::of(tiles.len(), "mistake")
     );
     section.figure(Figure::new(Sheet::new(tiles, 8), caption, source));
     Ok(())

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use clap::ArgGroup;
 use candle_core::Var;
+use clap::ArgGroup;
 use firstsight_data::InputSpec;
 use firstsight_hpo::{
     FrozenTrial, Nsga2, Nsga2Config, Percentile, PercentileConfig, Random, Stop, Storage, Study,

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::RELATIVE;
-use crate::math::np_log;
+use crate::math::{np_log, order};
 use crate::pareto;
 use crate::sampler::StudyView;
 use crate::space::Distribution;
-use crate::study::Direction;
 use crate::trial::{FrozenTrial, TrialState};
 
 /// A space with its parameters by name.
@@ -90,9 +89,10 @@ enum Rank {
 }
 
 impl Rank {
-    fn of(trial: &FrozenTrial, direction: Direction) -> Option<Self> {
-        let loss = |v: f64| if v.is_nan() { f64::INFINITY } else { direction.loss(v) };
+    fn of(trial: &FrozenTrial, study: &StudyView<'_>) -> Option<Self> {
+        let loss = |v: f64| if v.is_nan() { f64::INFINITY } else { study.direction().loss(v) };
         match trial.state {
+            TrialState::Complete if trial.values.len() != study.directions.len() => None,
             TrialState::Complete => trial.value().map(|v| Self::Complete(loss(v))),
             TrialState::Pruned => Some(Self::Pruned(trial.last_report().map(|(step, v)| (step, loss(v))))),
             _ => None,
@@ -101,18 +101,22 @@ impl Rank {
 
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Self::Complete(a), Self::Complete(b)) => float_order(*a, *b),
+            (Self::Complete(a), Self::Complete(b)) => order(*a, *b),
             (Self::Complete(_), Self::Pruned(_)) => Ordering::Less,
             (Self::Pruned(_), Self::Complete(_)) => Ordering::Greater,
-            (Self::Pruned(Some((a, x))), Self::Pruned(Some((b, y)))) => b.cmp(a).then(float_order(*x, *y)),
+            (Self::Pruned(Some((a, x))), Self::Pruned(Some((b, y)))) => b.cmp(a).then(order(*x, *y)),
             (Self::Pruned(a), Self::Pruned(b)) => b.is_some().cmp(&a.is_some()),
         }
     }
 }
 
-/// The order of floats without NaN, in which 0 and -0 are equal.
-fn float_order(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or(Ordering::Equal)
+/// Whether a kernel can be put on an observation, as it is scaled. A storage may hold other choices under the parameter's name, and
+/// numbers that have no logarithm.
+fn is_of_use(x: f64, distribution: &Distribution) -> bool {
+    match distribution {
+        Distribution::Categorical { .. } => distribution.contains(x),
+        _ => x.is_finite(),
+    }
 }
 
 /// The observations of each parameter of a space, in the order of the trials; logarithms where its range is
@@ -136,7 +140,7 @@ impl History {
             let trial = &study.trials[number];
             if !trial.state.is_finished() {
                 self.open.push(number);
-            } else if let Some(rank) = Rank::of(trial, study.direction()) {
+            } else if let Some(rank) = Rank::of(trial, study) {
                 self.take_in(trial, rank);
             }
         }
@@ -209,8 +213,9 @@ impl History {
             while let Some(trial) = running.next_if(|t| t.number < number) {
                 columns.push_running(trial, space);
             }
-            for (value, source) in row.iter_mut().zip(&sources) {
-                *value = source.get(number).copied().unwrap_or(f64::NAN);
+            for ((value, source), (_, distribution)) in row.iter_mut().zip(&sources).zip(space) {
+                *value =
+                    source.get(number).copied().filter(|x| is_of_use(*x, distribution)).unwrap_or(f64::NAN);
             }
             if !row.iter().any(|v| v.is_nan()) {
                 let side = if is_good[number] {
@@ -285,7 +290,8 @@ impl Columns {
                 Some(param) => Some(param.internal),
                 None => drawn.get(name).and_then(|value| distribution.internal(value)),
             };
-            value.map(|x| if distribution.is_log() { np_log(x) } else { x })
+            let scaled = value.map(|x| if distribution.is_log() { np_log(x) } else { x });
+            scaled.filter(|x| is_of_use(*x, distribution))
         };
         if let Some(row) = space.iter().map(value).collect::<Option<Vec<f64>>>() {
             self.bad.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
