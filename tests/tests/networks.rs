@@ -99,7 +99,9 @@ fn the_networks_are_tables_and_read_what_the_folder_holds() {
 fn files_that_are_not_mnists_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    refused(&section(here, &["--mnist", "none"]), &["none", "train-images-idx3-ubyte.gz", "neither"]);
+    refused(&section(here, &["--mnist", "none"]), &["--mnist none: no such file or folder"]);
+    std::fs::create_dir(here.join("empty")).unwrap();
+    refused(&section(here, &["--mnist", "empty"]), &["empty", "train-images-idx3-ubyte.gz", "neither"]);
     bars(&here.join("digits"), "train", 40);
     bars(&here.join("digits"), "t10k", 20);
     let labels = here.join("digits/t10k-labels-idx1-ubyte");

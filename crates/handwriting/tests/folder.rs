@@ -186,9 +186,10 @@ fn an_unwritable_place_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = make(&file.join("out"), &SMALL).unwrap_err();
-    assert!(matches!(&error, Error::Io { path, .. } if *path == file), "{error}");
-    assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
+    let out = file.join("out");
+    let error = make(&out, &SMALL).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if *path == out), "{error}");
+    assert!(error.to_string().contains(&*out.to_string_lossy()), "{error}");
 }
 
 #[test]
