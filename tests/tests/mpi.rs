@@ -114,7 +114,7 @@ fn what_the_processes_cannot_do_is_refused_before_there_is_a_run() {
     for (n, args, words) in [
         (2, ["train", "photos", "--model", "small-cnn"].as_slice(), "found 1 shards for 2 processes"),
         (2, &["summary", "small-cnn"], "this command runs in one"),
-        (2, &["train", "nowhere", "--model", "small-cnn"], "nowhere"),
+        (2, &["train", "nowhere", "--model", "small-cnn", "--shards", "2"], "nowhere"),
     ] {
         let output = mpirun(here, n, args).output().unwrap();
         let said = text(&output.stderr);

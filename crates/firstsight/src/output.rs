@@ -7,12 +7,10 @@ use firstsight_data::Sample;
 use firstsight_transfer::RunFolder;
 
 /// Refuses to write to `path` where that is a file of a run, which the command reads.
-pub(crate) fn check_apart_from_runs<'a>(path: &Path, runs: impl Iterator<Item = &'a Path>) -> Result<()> {
-    let files = |run: &Path| {
-        let run = RunFolder::at(run);
-        run.results().into_iter().chain([run.config(), run.weights()])
-    };
-    check_apart(path, &runs.flat_map(files).collect::<Vec<_>>())
+pub(crate) fn check_apart_from_runs<P: AsRef<Path>>(path: &Path, runs: &[P]) -> Result<()> {
+    let runs = runs.iter().map(|run| RunFolder::at(run.as_ref()));
+    let files = runs.flat_map(|run| run.results().into_iter().chain([run.config(), run.weights()]));
+    check_apart(path, &files.collect::<Vec<_>>())
 }
 
 /// Refuses to write to `path` where that is one of the images that the command reads.

@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    output::check_apart_from_runs(&args.out, args.runs.iter().map(PathBuf::as_path))?;
+    output::check_apart_from_runs(&args.out, &args.runs)?;
     files::check_writable(&args.out)?;
     let comparison = Comparison::open(&args.runs)?;
     comparison.report().write(&args.out)?;

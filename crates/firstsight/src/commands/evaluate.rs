@@ -86,7 +86,7 @@ struct LeftOut<'a> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (run, path) = args.paths()?;
     if let (Some(file), true) = (&args.predictions, context.runtime.is_root()) {
-        output::check_apart_from_runs(file, [run].into_iter())?;
+        output::check_apart_from_runs(file, &[run])?;
         output::check_apart(file, &[path.to_owned()])?;
         files::check_writable(file)?;
     }
