@@ -64,6 +64,7 @@ fn what_a_command_reads_it_does_not_write_over() {
         refuses(here, &["compare", "other", "run", "--out", file], &words);
     }
     refuses(here, &["predict", "--run", "run", "photos", "--csv=photos/red/0.png"], &words);
+    refuses(here, &["evaluate", "run", "photos", "--predictions", "photos/red/0.png"], &words);
     assert!(before == files.map(|file| std::fs::read(here.join(file)).unwrap()));
 }
 

@@ -451,7 +451,7 @@ fn folds_partition_the_images_and_no_run_has_seen_its_own() {
     refuses(
         here,
         &other,
-        &["run holds folds of other settings", "learning_rate: 0.001 there, 0.5 asked for"],
+        &["run holds folds of other settings", "learning_rate: 0.001 in run, 0.5 asked for"],
     );
     // Only what is missing is trained when it is resumed.
     std::fs::remove_dir_all(here.join("run/fold-3")).unwrap();

@@ -43,22 +43,34 @@ impl Mnist {
 
     /// Whether `folder` holds the four files.
     pub fn is_in(folder: &Path) -> bool {
-        ["train", "t10k"].iter().all(|part| files(folder, part).is_ok())
+        check_files(folder).is_ok()
     }
+}
+
+/// The parts in the names of files.
+const PARTS: [&str; 2] = ["train", "t10k"];
+
+/// The names of a part's image and label files.
+fn names(part: &str) -> [String; 2] {
+    ["images-idx3", "labels-idx1"].map(|kind| format!("{part}-{kind}-ubyte"))
 }
 
 /// Whether `folder` holds one of the four files.
 pub(crate) fn is_begun(folder: &Path) -> bool {
-    let of_part = |part| ["images-idx3", "labels-idx1"].map(|kind| format!("{part}-{kind}-ubyte"));
-    ["train", "t10k"].into_iter().flat_map(of_part).any(|name| find(folder, &name).is_ok())
+    PARTS.into_iter().flat_map(names).any(|name| find(folder, &name).is_ok())
+}
+
+/// # Errors
+///
+/// [`Error::Format`] names the first of the four files that `folder` lacks.
+pub(crate) fn check_files(folder: &Path) -> Result<()> {
+    PARTS.into_iter().try_for_each(|part| files(folder, part).map(drop))
 }
 
 /// The image and label files of a part.
 pub(crate) fn files(folder: &Path, part: &str) -> Result<(PathBuf, PathBuf)> {
-    Ok((
-        find(folder, &format!("{part}-images-idx3-ubyte"))?,
-        find(folder, &format!("{part}-labels-idx1-ubyte"))?,
-    ))
+    let [images, labels] = names(part);
+    Ok((find(folder, &images)?, find(folder, &labels)?))
 }
 
 /// The gzip file as distributed, or the unpacked one.

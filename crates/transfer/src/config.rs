@@ -231,7 +231,7 @@ impl StatedConfig {
 }
 
 /// Fields that timm takes from the outer object before the inner one, which has them as they were in pretraining.
-const OF_THE_NETWORK: [&str; 4] = ["architecture", "num_classes", "label_names", "tag"];
+const OF_THE_NETWORK: [&str; 3] = ["architecture", "num_classes", "label_names"];
 
 /// The fields of the inner object, else of the outer; [`OF_THE_NETWORK`] the other way round.
 struct Fields<'a> {
@@ -246,10 +246,10 @@ impl Fields<'_> {
         expected: &str,
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, String> {
-        let of = |map: &'_ Map<String, Value>| map.get(name).filter(|value| !value.is_null()).cloned();
-        let (top, inner) = (of(self.top), self.inner.and_then(of));
+        let top = self.top.get(name).filter(|value| !value.is_null());
+        let inner = self.inner.and_then(|inner| inner.get(name)).filter(|value| !value.is_null());
         let value = if OF_THE_NETWORK.contains(&name) { top.or(inner) } else { inner.or(top) };
-        match &value {
+        match value {
             None => Ok(None),
             Some(value) => {
                 let wrong = || format!("{name} should be {expected}, found {}", shortened(value));

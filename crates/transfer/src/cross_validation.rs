@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use firstsight_train::{Accuracy, Identity, LabelCounts, Metric, Metrics, wilson_interval};
 use serde::{Deserialize, Serialize};
 
+use crate::going_on::in_run;
 use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskEvaluation, files};
 
 /// The figures of a cross-validation, as `cross-validation.json` has them.
@@ -206,9 +207,9 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
     };
     let differences = finished.settings.map(|found| found.differences(&settings)).unwrap_or_default();
     if !differences.is_empty() {
-        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        let reason = format!("holds folds of other settings: {}", differences.join("; "));
-        return Err(Error::Run { path: folder.to_path_buf(), reason }.into());
+        let run = RunFolder::at(folder);
+        let differences = in_run(&differences, &run);
+        return Err(run.error(format!("holds folds of other settings: {differences}")).into());
     }
     // All have read what the first process replaces.
     runtime.communicator.barrier().map_err(Error::from)?;

@@ -198,7 +198,7 @@ pub(crate) fn class_names(classes: &[String]) -> String {
 }
 
 /// `batch size: 16 in photos-run, 32 asked for`.
-fn in_run<'a>(differences: impl IntoIterator<Item = &'a Difference>, run: &RunFolder) -> String {
+pub(crate) fn in_run<'a>(differences: impl IntoIterator<Item = &'a Difference>, run: &RunFolder) -> String {
     let words = |Difference { setting, found, asked }: &Difference| {
         format!("{setting}: {found} in {}, {asked} asked for", run.path().display())
     };

@@ -183,7 +183,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// A folder, whatever it holds or whether it is there.
+    /// The run folder at a path, without a look at it: it need not be there.
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_path_buf() }
     }

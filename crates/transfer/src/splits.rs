@@ -513,7 +513,7 @@ pub(crate) fn decode_silently(
     };
     if images.is_decoded_on_use() {
         runtime.message(&format!(
-            "{task}: not kept, for want of room or since files can't be opened: each use decodes them"
+            "{task}: decoded at each use, since the cache has no room or some files can't be opened now"
         ));
     }
     Ok(images)

@@ -84,8 +84,7 @@ impl Archive {
         let kind =
             if source.is_dir() && mnist::is_in(source) { Some(Kind::Mnist) } else { kind_of_files(source)? };
         if kind.is_none() && source.is_dir() && crate::mnist::is_begun(source) {
-            // The error names the first file that is missing.
-            ["train", "t10k"].into_iter().try_for_each(|part| crate::mnist::files(source, part).map(drop))?;
+            crate::mnist::check_files(source)?;
         }
         let kind = kind.ok_or_else(|| Error::Format {
             path: source.to_owned(),

@@ -110,10 +110,11 @@ impl DatasetFolder {
                 Some(listing) => listing.into_dataset(options),
                 None => Err(error),
             },
-            found => {
+            Ok(found) => {
                 options.check_class_folders(path)?;
-                found
+                Ok(found)
             }
+            error => error,
         }
     }
 

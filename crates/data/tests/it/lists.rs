@@ -217,6 +217,10 @@ fn options_that_the_data_have_no_use_for_are_refused() {
         assert!(error.contains(words), "{error}");
     }
     DatasetFolder::scan_with(classes.path(), &task(Task::SingleLabel)).unwrap();
+    // A folder that is missing is the first thing to say.
+    let error =
+        DatasetFolder::scan_with(&classes.path().join("nosuch"), &task(Task::Regression)).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ const CHECKED: u32 = 4;
 /// What stands in a file before its checksum, which are eight hexadecimal digits.
 const BEFORE_CHECKSUM: &[u8] = br#""firstsight":"{\"checksum\":\""#;
 const NO_CHECKSUM: &str = "00000000";
-/// The most steps that a training takes.
+/// The most steps that a checkpoint may state.
 const MOST_STEPS: u64 = 1 << 53;
 /// The longest header that is read: far more than a history takes.
 const LONGEST_HEADER: u64 = 1 << 26;
