@@ -156,6 +156,8 @@ fn a_network_and_paths_are_asked_for_before_anything_begins() {
         let args = ["reproduce-lecture", "--quick", flag, "nosuch", "--out", "report"];
         refuses(folder.path(), &args, &[&format!("{flag} nosuch: no such file or folder")]);
     }
+    let typo = ["reproduce-lecture", "--quick", "--weights", "./nosuch", "--out", "report"];
+    refuses(folder.path(), &typo, &["./nosuch"]);
     assert!(!folder.path().join("report").exists());
     refuses(folder.path(), &["train", "--seed", "-3"], &["'-3' is not a whole number from 0 to"]);
 }

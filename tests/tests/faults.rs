@@ -666,6 +666,8 @@ fn a_cache_that_cannot_be_used_costs_nothing_but_time() {
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{cache}, {args:?}: {said}");
             assert!(!said.contains("damaged"), "{cache}, {args:?}: {said}");
+            let warned = said.contains("cannot be written: ");
+            assert!(args[0] != "train" || warned == (cache != "good"), "{cache}, {args:?}: {said}");
         }
         assert!(results(&here.join(&trained)) == results(&here.join("trained-0")), "{cache}");
         assert!(results(&here.join(&tuned)) == results(&here.join("tuned-0")), "{cache}");

@@ -257,6 +257,9 @@ fn a_cache_that_fails_is_a_warning_and_a_full_one_drops_the_oldest() {
     let cleared = text(&run("small", &["cache", "clear"]).stdout);
     assert!(cleared.contains("small"), "{cleared}");
     assert!(text(&run("small", &["cache"]).stdout).contains("small: 0 files"), "it is empty");
+    let cleared: serde_json::Value =
+        serde_json::from_str(&text(&run("small", &["cache", "--json", "clear"]).stdout)).unwrap();
+    assert_eq!(cleared["removed"], 0);
 }
 
 #[test]

@@ -63,8 +63,31 @@ fn what_a_command_reads_it_does_not_write_over() {
         refuses(here, &["evaluate", "run", "photos", "--predictions", file], &words);
         refuses(here, &["compare", "other", "run", "--out", file], &words);
     }
-    refuses(here, &["predict", "--run", "run", "photos", "--csv=photos/red/0.png"], &words);
+    for file in &files {
+        refuses(here, &["predict", "--run", "run", "photos", &format!("--csv={file}")], &words);
+    }
+    refuses(here, &["dataset", "check", "photos", "--quick", "--csv", "photos/red/0.png"], &words);
+    refuses(here, &["embed", "--run", "run", "photos", "--out", "run/predictions.npy"], &words);
     refuses(here, &["evaluate", "run", "photos", "--predictions", "photos/red/0.png"], &words);
+    let table = "path,label\nphotos/red/0.png,red\nphotos/blue/0.png,blue\n";
+    std::fs::write(here.join("table.csv"), table).unwrap();
+    for flag in ["--csv", "--fix-list", "--report", "--probabilities"] {
+        refuses(here, &["dataset", "check", "table.csv", flag, "table.csv"], &words);
+    }
+    let twice = ["dataset", "check", "table.csv", "--quick", "--csv", "found", "--fix-list", "./found"];
+    refuses(here, &twice, &["named for two results"]);
+    let tune = ["tune", "photos", "--model", "small-cnn", "--trials", "1", "--space"];
+    refuses(here, &[&tune[..], &["table.csv", "--report", "table.csv"]].concat(), &words);
+    // The names of an .npy file's rows do not take the place of another table.
+    refuses(
+        here,
+        &["embed", "--run", "run", "photos", "--out", "table.npy"],
+        &["table.csv is no list of names"],
+    );
+    for _ in 0..2 {
+        succeeds(here, &["embed", "--run", "run", "photos", "--out", "features.npy"]);
+    }
+    assert_eq!(std::fs::read_to_string(here.join("table.csv")).unwrap(), table);
     assert!(before == files.map(|file| std::fs::read(here.join(file)).unwrap()));
 }
 

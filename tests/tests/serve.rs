@@ -206,6 +206,20 @@ fn pages_of_other_sites_and_strangers_get_nothing() {
         service.ask("GET", "/metrics", &[], b"").refused(401, &["none"]);
         assert_eq!(service.ask("GET", "/health", &[], b"").status, 200);
     }
+    let service = Service::start(here, &["run", "--allowed-host", "photos.example"]);
+    let proxied = ["Host: photos.example", "Origin: https://photos.example"];
+    assert_eq!(service.ask("POST", "/predict", &proxied, &photo).status, 200);
+    service.ask("POST", "/predict", &["Host: other.example"], &photo).refused(403, &["photos.example"]);
+    refuses(here, &["serve", "run", "--token", ""], &["--token"]);
+    refuses(here, &["serve", "run", "--allowed-host", "https://photos.example"], &["not the name of a host"]);
+    // Said before weights are looked for and a folder is made.
+    let port = service.port.to_string();
+    refuses(
+        here,
+        &["serve", "--dir", "teach", "--weights", "nosuch/weights", "--port", &port],
+        &["in use by another program"],
+    );
+    assert!(!here.join("teach").exists());
 }
 
 #[test]

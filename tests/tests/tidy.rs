@@ -142,6 +142,9 @@ fn every_version_is_stated_once() {
         if text.contains("\n[workspace]\n") {
             continue;
         }
+        for stated in ["version.workspace = true", "[lints]\nworkspace = true"] {
+            assert!(text.contains(stated), "{} has no {stated:?}", manifest.display());
+        }
         let mut in_dependencies = false;
         for line in text.lines() {
             if line.starts_with('[') {
@@ -245,6 +248,74 @@ fn libraries_read_no_environment_and_no_global_path() {
             "from_os_rng",
         ] {
             assert!(!line.contains(word), "{}:{number} has {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_written_by_one_crate() {
+    let allowed = [
+        "files/src",
+        // A draft of a folder, which takes its name when it is whole.
+        "handwriting/src/folder.rs",
+        // A lock, which has no content.
+        "transfer/src/hub/web.rs",
+        // `ops` has no crate of ours below it.
+        "ops/src/cuda/device/compile.rs",
+    ];
+    for (file, number, line) in library_lines() {
+        let is_allowed = allowed.iter().any(|place| file.starts_with(place));
+        for word in ["fs::write(", " File::create(", "fs::File::create("] {
+            assert!(is_allowed || !line.contains(word), "{}:{number} has {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn exit_codes_are_in_one_file() {
+    for file in files(&root().join("crates/firstsight/src"), ".rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = |line: &str| {
+            let after = ["process::exit(", "ExitCode::from("].iter().find_map(|call| line.split(call).nth(1));
+            after.is_some_and(|argument| argument.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let found = text.lines().find(|line| code(line));
+        assert!(file.ends_with("exit.rs") || found.is_none(), "{}: {found:?}", file.display());
+    }
+}
+
+/// The stems of words that British spelling writes otherwise.
+#[test]
+fn spelling_is_american() {
+    let stems = [
+        "neighbo",
+        "normali",
+        "synchroni",
+        "colo",
+        "behavio",
+        "initiali",
+        "optimi",
+        "recogni",
+        "favo",
+        "vectori",
+        "minimi",
+        "maximi",
+        "standardi",
+        "quanti",
+        "seriali",
+        "visuali",
+        "summari",
+        "randomi",
+        "generali",
+    ];
+    let british: Vec<String> =
+        stems.iter().flat_map(|stem| ["se", "sa", "si", "ur"].map(|end| format!("{stem}{end}"))).collect();
+    let endings = [".rs", ".md", ".py", ".js", ".css", ".html", ".toml"];
+    for file in endings.iter().flat_map(|ending| files(&root(), ending)) {
+        let text = std::fs::read_to_string(&file).unwrap().to_lowercase();
+        for word in text.split(|c: char| !c.is_alphabetic()) {
+            let is_british = british.iter().any(|british| word.starts_with(british.as_str()));
+            assert!(!is_british, "{}: {word}", file.display());
         }
     }
 }

@@ -488,6 +488,15 @@ epochs = 2
         &tune_photos("1", &["--space", "other.toml"]),
         &["`optimizer`: expected one of blocks, learning_rate"],
     );
+    std::fs::write(here.join("epochs.toml"), "learning_rate = { low = 1e-4, high = 1e-3 }\nepochs = 2").unwrap();
+    early(
+        &tune_photos("1", &["--space", "epochs.toml", "--epochs", "3"]),
+        &["epochs.toml has `epochs`, and --epochs"],
+    );
+    std::fs::write(here.join("results"), "").unwrap();
+    early(&tune_photos("1", &["--out", "results"]), &["results: expected a folder"]);
+    early(&tune_photos("1", &["--out", "photos"]), &["--out photos is a folder of the images"]);
+    early(&tune_photos("1", &["--seed", "4294967296"]), &["less than 2^32, found 4294967296"]);
     early(&tune_photos("1", &["--model", "logistic"]), &["--model", "--weights"]);
     early(&tune_photos("1", &["--patience", "3"]), &["--patience", "--weights"]);
     early(&tune_photos("1", &["--weights", "weights"]), &["named twice"]);

@@ -17,7 +17,7 @@ use firstsight::{Program, say};
 enum Command {
     #[command(flatten)]
     Product(firstsight::Command),
-    /// Time the training steps and forward passes of six networks, compared with PyTorch where a Python with torch is given
+    /// Time the training steps and forward passes of ten networks, compared with PyTorch where a Python with torch is given
     Bench(bench::Args),
     /// Kill trainings, searches and other commands at random moments, and compare what they leave with undisturbed calls
     Torture(TortureArgs),

@@ -145,18 +145,24 @@ impl DataArgs {
         self.labels.typed()
     }
 
-    /// The folder for a run: `named`, or the default one. Refuses the folder of the images and those of its classes.
+    /// The folder for a run: `named`, or the default one, apart from the images.
     pub(crate) fn run_path(&self, named: Option<&Path>, model: &str, work: &Work) -> Result<PathBuf> {
         let out = named.map_or_else(|| self.default_run(model), Path::to_owned);
-        let (run, data) = (real(&out), real(self.path()));
+        self.check_apart(&out, work.images())?;
+        Ok(out)
+    }
+
+    /// Refuses the folder of the images and those of its classes for runs.
+    pub(crate) fn check_apart<'a>(&self, out: &Path, images: impl Iterator<Item = &'a Sample>) -> Result<()> {
+        let (run, data) = (real(out), real(self.path()));
         let holds_run = |folder: &PathBuf| {
             run == *folder || (*folder != data && folder.starts_with(&data) && run.starts_with(folder))
         };
         let folder = |sample: &Sample| Some(sample.container().parent()?.to_owned());
-        let folders: BTreeSet<PathBuf> = work.images().filter_map(folder).collect();
+        let folders: BTreeSet<PathBuf> = images.filter_map(folder).collect();
         let folders = folders.iter().map(|folder| real(folder)).chain([data.clone()]);
         match folders.into_iter().find(holds_run) {
-            None => Ok(out),
+            None => Ok(()),
             Some(folder) => bail!(
                 "--out {} {} images: name another folder for the run",
                 out.display(),
@@ -180,7 +186,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The path without links, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = path.ancestors().find_map(|part| Some((part, std::fs::canonicalize(part).ok()?)));
     match there {

@@ -5,7 +5,7 @@
 //! | 0 | The work is done, also where nobody reads the output any more (`\| head`) |
 //! | 1 | The machine failed the work: a full disk, no permission, a read error, output that cannot be written, a network or a server that does not answer. Also: some of many files could not be read as images; `dataset check` found classes that no training takes |
 //! | 2 | An argument, a setting or data is wrong. A file that is named and does not exist is a wrong argument; a file that is no image is wrong data |
-//! | 130 | Ctrl-C |
+//! | 130 | Ctrl-C. A service ends with 0: that is how it is ended |
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -15,17 +15,24 @@ use firstsight_transfer::{HubError, Interrupted, WriteError};
 use crate::reading::{SomeUnreadable, UnfitClasses};
 use crate::stdio::OutputError;
 
+/// The machine failed the work.
+pub(crate) const FAILED: u8 = 1;
+/// An argument, a setting or data is wrong.
+pub(crate) const WRONG: u8 = 2;
+/// Ctrl-C, or another signal that asks for the end.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// The exit code of an error, and whether there is something to say.
 pub(crate) fn code(error: &anyhow::Error) -> (u8, bool) {
     let is = |test: fn(&(dyn Error + 'static)) -> bool| error.chain().any(test);
     if is(|cause| cause.is::<Interrupted>()) {
-        (130, true)
+        (INTERRUPTED, true)
     } else if is(|cause| cause.downcast_ref().is_some_and(OutputError::is_closed)) {
         (0, false)
     } else if error.is::<SomeUnreadable>() || error.is::<UnfitClasses>() || is(is_the_machines) {
-        (1, true)
+        (FAILED, true)
     } else {
-        (2, true)
+        (WRONG, true)
     }
 }
 

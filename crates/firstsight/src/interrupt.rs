@@ -4,6 +4,8 @@
 use anyhow::{Context as _, Result};
 use firstsight_transfer::InterruptFlag;
 
+use crate::exit;
+
 /// Installs the process's Ctrl-C handler, which raises the flag. Where no work heeds it, and for the second time, it ends
 /// the process, and says so if it `speaks`.
 pub(crate) fn install(speaks: bool) -> Result<InterruptFlag> {
@@ -15,7 +17,7 @@ pub(crate) fn install(speaks: bool) -> Result<InterruptFlag> {
             if speaks {
                 log!("interrupted; what was finished is kept");
             }
-            std::process::exit(130);
+            std::process::exit(exit::INTERRUPTED.into());
         }
     })
     .context("cannot install the Ctrl-C handler")?;

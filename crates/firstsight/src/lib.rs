@@ -53,8 +53,10 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     code_of::<Command>(&Program::INSTALLED, arguments, |command, context| command.run(context))
 }
 
-/// Runs a program whose commands are `C`, as [`main`] does with [`Command`].
+/// Runs a program whose commands are `C`, as [`main`] does with [`Command`]. To be called first in the program's own `main`: a
+/// variable of the environment is set, which no other thread may read at that time.
 pub fn main_with<C: Subcommand>(program: &Program, run: impl FnOnce(&C, &Context) -> Result<()>) -> ExitCode {
+    process::limit_candle_spin();
     ExitCode::from(code_of(program, std::env::args_os(), run))
 }
 
@@ -64,10 +66,9 @@ fn code_of<C: Subcommand>(
     run: impl FnOnce(&C, &Context) -> Result<()>,
 ) -> u8 {
     process::tune_glibc_malloc();
-    process::limit_candle_spin();
     if let Err(error) = firstsight_transfer::register_networks() {
         log!("error: {error}");
-        return 1;
+        return exit::FAILED;
     }
     let command = with_negative_numbers(cli::Args::<C>::command());
     let command = command.name(program.name).bin_name(program.name);
@@ -117,7 +118,7 @@ fn without_work(parsed: &clap::Error) -> u8 {
     let text = parsed.render();
     if parsed.use_stderr() {
         log!("{}", text.to_string().trim_end());
-        return 2;
+        return exit::WRONG;
     }
     let Err(error) = stdio::write(text.to_string().as_bytes()).map_err(anyhow::Error::from) else {
         return 0;

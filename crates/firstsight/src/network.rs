@@ -9,7 +9,7 @@ use firstsight_transfer::Classifier;
 
 use crate::{
     context::Context,
-    hub,
+    hub, output,
     reading::ReadingArgs,
     values::{self, Backbone},
 };
@@ -38,6 +38,14 @@ pub(crate) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// Refuses to write to `path` where that is a file of the network.
+    pub(crate) fn check_apart(&self, path: &Path) -> Result<()> {
+        let weights = self.weights.as_ref().map(PathBuf::from);
+        output::check_apart_from_runs(path, self.run.as_slice())?;
+        output::check_apart_from_runs(path, weights.as_slice())?;
+        output::check_apart(path, &weights.into_iter().chain(self.labels.clone()).collect::<Vec<_>>())
+    }
+
     /// The network. It reads files as flags say, or else as it was trained: a run without a word of that as by Pillow,
     /// published weights as viewers do.
     pub(crate) fn open(&self, context: &Context) -> Result<Classifier> {

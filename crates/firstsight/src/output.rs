@@ -4,7 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use firstsight_data::Sample;
-use firstsight_transfer::RunFolder;
+use firstsight_transfer::{RunFolder, files};
+
+use crate::data::real;
+
+/// Refuses to write to `outputs` where one is named twice, is one of `inputs` or cannot be written.
+pub(crate) fn check(outputs: &[&Path], inputs: &[PathBuf]) -> Result<()> {
+    for (i, output) in outputs.iter().enumerate() {
+        check_apart(output, inputs)?;
+        if outputs[..i].iter().any(|other| real(other) == real(output)) {
+            bail!("{} is named for two results: name two files", output.display());
+        }
+    }
+    Ok(outputs.iter().try_for_each(|output| files::check_writable(output))?)
+}
 
 /// Refuses to write to `path` where that is a file of a run, which the command reads.
 pub(crate) fn check_apart_from_runs<P: AsRef<Path>>(path: &Path, runs: &[P]) -> Result<()> {

@@ -102,12 +102,10 @@ impl Work {
 
     /// All images, those of folds more than once.
     pub(crate) fn images(&self) -> impl Iterator<Item = &Sample> {
-        let all = match self {
+        images(match self {
             Self::One(splits) => std::slice::from_ref(&**splits),
             Self::Folds(folds) => folds,
-        };
-        let folders = all.iter().flat_map(|s| [Some(&s.train), Some(&s.val), s.test.as_ref()]).flatten();
-        folders.flat_map(ImageFolder::samples)
+        })
     }
 
     /// Trains in `out`, anew or from what it holds; `train` is given the images, the run folder and whether to resume, and
@@ -151,6 +149,12 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// All images of splits.
+pub(crate) fn images(splits: &[Splits]) -> impl Iterator<Item = &Sample> {
+    let folders = splits.iter().flat_map(|s| [Some(&s.train), Some(&s.val), s.test.as_ref()]).flatten();
+    folders.flat_map(ImageFolder::samples)
 }
 
 fn print(result: &CrossValidated, out: &Path) {

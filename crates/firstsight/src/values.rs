@@ -98,6 +98,15 @@ pub fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The name of a host, without a scheme and a port.
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    {
+        true => Ok(text.to_owned()),
+        false => Err(format!("'{text}' is not the name of a host, such as photos.example")),
+    }
+}
+
 /// A number of bytes, typed as 20GB, 1.5TB, 500MB, 10KB or 1000.
 ///
 /// # Errors

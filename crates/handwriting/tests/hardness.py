@@ -36,14 +36,14 @@ def train(model, epochs, train, val, test):
         if hasattr(layer, "weight"):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-7)
     best = {"val": 0.0, "epoch": 0}
     for epoch in range(1, epochs + 1):
         model.train()
         for batch in torch.randperm(len(train[0])).split(128):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(model(train[0][batch] / 255), train[1][batch]).backward()
-            optimiser.step()
+            optimizer.step()
         val_accuracy = accuracy(model, *val)
         if val_accuracy > best["val"]:
             best = {"val": val_accuracy, "test": accuracy(model, *test), "epoch": epoch}

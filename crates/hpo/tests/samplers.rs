@@ -781,7 +781,7 @@ fn a_tree_counts_as_much_whatever_its_variance() {
 }
 
 #[test]
-fn maximising_is_minimising_upside_down() {
+fn maximizing_is_minimizing_upside_down() {
     let found = |direction, sign: f64| {
         let sampler = Tpe::new(TpeConfig::optuna4(2)).unwrap();
         let study = Study::builder("s").direction(direction).sampler(sampler).create().unwrap();

@@ -27,7 +27,7 @@ pub(super) const FILTERS: [NamedFilter; 8] = [
         weights: [1.0, 1.0, 1.0,  1.0, 1.0, 1.0,  1.0, 1.0, 1.0] },
     NamedFilter { name: "Gaussian blur", does: "averages, near pixels more", divisor: 16.0, signed: false,
         weights: [1.0, 2.0, 1.0,  2.0, 4.0, 2.0,  1.0, 2.0, 1.0] },
-    NamedFilter { name: "sharpen", does: "takes the neighbours off", divisor: 1.0, signed: false,
+    NamedFilter { name: "sharpen", does: "takes the neighbors off", divisor: 1.0, signed: false,
         weights: [0.0, -1.0, 0.0,  -1.0, 5.0, -1.0,  0.0, -1.0, 0.0] },
     NamedFilter { name: "Sobel, left to right", does: "finds vertical edges", divisor: 1.0, signed: true,
         weights: [-1.0, 0.0, 1.0,  -2.0, 0.0, 2.0,  -1.0, 0.0, 1.0] },

@@ -209,7 +209,7 @@ fn windows(section: &mut Section) -> Result<()> {
     let image = image.i((.., ..1, 2..8, 6..12))?.contiguous()?;
     let output = filter(&image, &across.kernel(), (3, 3), &Conv2dConfig::default())?;
     section.text(
-        "A larger filter weighs a pixel and its neighbours. The kernel is laid on the top left corner of the image, each of \
+        "A larger filter weighs a pixel and its neighbors. The kernel is laid on the top left corner of the image, each of \
          its weights is multiplied by the pixel beneath, and the nine products are added: that is the first number of the \
          output. Then it moves one column on, and at the end of a line one row down.",
     );

@@ -157,7 +157,7 @@ impl Case {
             if norm(golden) > 1e-9 * largest {
                 worst.see(&name, grad, golden);
             } else {
-                // A shift that the next normalisation takes away again has no effect.
+                // A shift that the next normalization takes away again has no effect.
                 worst.note(&name, norm_of(grad) / largest);
             }
         }

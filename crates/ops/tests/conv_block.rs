@@ -288,7 +288,7 @@ fn blocks_are_their_layers() -> Result<()> {
             },
         ),
         (
-            "pooled without normalisation, hanging over",
+            "pooled without normalization, hanging over",
             Case {
                 pool: Some(Pool2dConfig {
                     kernel: (2, 3),

@@ -12,8 +12,8 @@ const NAMED = 10;
 /** The longer side of camera frames that are sent, in pixels. */
 const FRAME = 640;
 /** Bars at most. */
-const HINT = $("hint").textContent;
 const BARS = 10;
+const HINT = $("hint").textContent;
 
 /** What the page shows: the service's state, its classes, and what is asked of the camera. */
 const page = {
@@ -387,6 +387,8 @@ function drawn(canvas, source, width, height) {
 
 const jpeg = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
 
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 // Training.
 
 async function train() {
@@ -399,10 +401,17 @@ async function train() {
 /** Asks for the state until no training runs. */
 async function followTraining() {
   for (;;) {
-    page.state = await askJson("GET", "/api/state");
+    try {
+      page.state = await askJson("GET", "/api/state");
+    } catch (error) {
+      // The training goes on without the page.
+      say(error.message, true);
+      await pause(2000);
+      continue;
+    }
     showTraining();
     if (page.state.training.state !== "running") break;
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await pause(300);
   }
   const { training } = page.state;
   if (training.state === "failed") say(`The training failed: ${training.reason}`, true);
@@ -489,27 +498,39 @@ async function download(path, name) {
 
 /** The photo that is shown, if it is one. */
 let shownPhoto = null;
+/** Photos and frames that were asked about. */
+let asked = 0;
+
+/** Counts a photo or frame. The answer tells whether it is still the last one: what is said of earlier ones is not shown. */
+function question() {
+  const own = ++asked;
+  return () => own === asked;
+}
 
 async function tryPhoto(file) {
   await stopLive();
+  const isLast = question();
   shownPhoto = file;
   showAnswer({});
   await tried(async () => {
     const bitmap = await createImageBitmap(file).catch(() => null);
+    if (!isLast()) return;
     $("picture").hidden = !bitmap;
     if (bitmap) drawn($("picture"), bitmap, bitmap.width, bitmap.height);
     $("stage").classList.toggle("empty", !bitmap);
-    await predict(file, $("picture"));
+    await predict(file, $("picture"), isLast);
   });
 }
 
 /** Shows what the network says of an image, and where on the canvas or video it looks. */
-async function predict(blob, shown) {
+async function predict(blob, shown, isLast) {
   const [row] = await askJson("POST", `/predict?top=${BARS}`, blob);
+  if (!isLast()) return;
   showAnswer(row);
   const best = row.predictions?.[0];
   if ($("evidence").checked && best) {
-    showHeat(await askJson("POST", `/api/evidence?class=${best.index}`, blob), shown);
+    const evidence = await askJson("POST", `/api/evidence?class=${best.index}`, blob);
+    if (isLast()) showHeat(evidence, shown);
   } else {
     $("heat").width = 0;
   }
@@ -598,18 +619,19 @@ async function live() {
     const video = $("video");
     const started = performance.now();
     try {
-      await predict(await jpeg(drawn(canvas, video, video.videoWidth, video.videoHeight)), video);
+      await predict(await jpeg(drawn(canvas, video, video.videoWidth, video.videoHeight)), video, question());
     } catch (error) {
       say(error.message, true);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await pause(1000);
     }
-    const rest = 100 - (performance.now() - started);
-    await new Promise((resolve) => setTimeout(resolve, Math.max(0, rest)));
+    await pause(Math.max(0, 100 - (performance.now() - started)));
   }
 }
 
 async function stopLive() {
   page.isLive = false;
+  // What is said of the last frame comes too late.
+  question();
   $("live").textContent = "Start the camera";
   $("video").hidden = true;
   $("heat").width = 0;

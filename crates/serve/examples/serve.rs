@@ -8,7 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let classifier = Classifier::open(run.as_ref(), &Device::Cpu)?;
 
     let limits = Limits { images: 8, ..Limits::usual() };
-    let config = ServeConfig { host: "127.0.0.1".to_owned(), port: 0, token: None, limits };
+    let config =
+        ServeConfig { host: "127.0.0.1".to_owned(), port: 0, allowed_hosts: vec![], token: None, limits };
     let server = Server::bind(config)?;
     println!("curl -T photo.jpg -X POST http://{}/predict", server.address());
 

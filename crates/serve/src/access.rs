@@ -101,7 +101,8 @@ mod tests {
     use super::*;
 
     fn access(is_loopback: bool) -> Access {
-        Access { names: vec!["localhost".to_owned()], is_loopback, token: Some("abc".to_owned()) }
+        let names = ["localhost", "photos.example"].map(str::to_owned).to_vec();
+        Access { names, is_loopback, token: Some("abc".to_owned()) }
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -113,7 +114,15 @@ mod tests {
         let asks = |access: &Access, host| {
             access.check_site(&Uri::from_static("/"), &headers(&[("host", host)])).is_ok()
         };
-        for host in ["localhost", "LocalHost:8000", "127.0.0.1:1", "127.0.0.9", "[::1]:8000", "[::1]"] {
+        for host in [
+            "photos.example",
+            "localhost",
+            "LocalHost:8000",
+            "127.0.0.1:1",
+            "127.0.0.9",
+            "[::1]:8000",
+            "[::1]",
+        ] {
             assert!(asks(&access(true), host), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example:8000", "192.168.0.1", "", ":8000", "localhost:x"]
@@ -126,13 +135,15 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_ask() {
-        let asks = |origin| {
-            let headers = headers(&[("host", "localhost:8000"), ("origin", origin)]);
+        let asks = |host, origin| {
+            let headers = headers(&[("host", host), ("origin", origin)]);
             access(true).check_site(&Uri::from_static("/"), &headers).is_ok()
         };
-        assert!(asks("http://localhost:8000"));
+        assert!(asks("localhost:8000", "http://localhost:8000"));
+        // A proxy with TLS that passes its own name on.
+        assert!(asks("photos.example", "https://photos.example"));
         for origin in ["http://localhost:8001", "http://127.0.0.1:8000", "null", "http://evil.example", ""] {
-            assert!(!asks(origin), "{origin}");
+            assert!(!asks("localhost:8000", origin), "{origin}");
         }
     }
 

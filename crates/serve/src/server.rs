@@ -34,6 +34,8 @@ pub struct ServeConfig {
     pub host: String,
     /// The port; 0 takes a free one.
     pub port: u16,
+    /// Further names by which browsers may call it, such as that of a proxy with TLS before it.
+    pub allowed_hosts: Vec<String>,
     /// What `Authorization: Bearer` must say. Needed where other machines can reach the host.
     pub token: Option<String>,
     /// What it takes at most.
@@ -134,7 +136,10 @@ impl Server {
         let limits = config.limits;
         let service = Service {
             access: Access {
-                names: vec!["localhost".to_owned(), config.host],
+                names: ["localhost".to_owned(), config.host]
+                    .into_iter()
+                    .chain(config.allowed_hosts)
+                    .collect(),
                 is_loopback: address.ip().is_loopback(),
                 token: config.token,
             },

@@ -72,7 +72,7 @@ impl Service {
         let (path, method) = (parts.uri.path(), &parts.method);
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         self.access.check_site(&parts.uri, &parts.headers)?;
-        // What says nothing of photos or runs: the page's own files, and whether there is a service.
+        // What says nothing of photos: the page's own files, and whether there is a service and what it knows.
         let open = if path == "/health" { Some(self.health()) } else { page::file(path) };
         if let Some(reply) = open {
             return if is_read { Ok(reply) } else { Err(Refusal::method("GET, HEAD", method)) };

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use firstsight_train::{AdamEpsilon, Optimizer, OptimizerConfig, ParamGroup};
 
-/// Minimises Σ a·w²/2 for three steps.
+/// Minimizes Σ a·w²/2 for three steps.
 fn three_steps(config: OptimizerConfig) -> Vec<f64> {
     let a = Tensor::new(&[1f64, 0.01, 30.0], &Device::Cpu).unwrap();
     let w = Var::new(&[1f64, -2.0, 0.5], &Device::Cpu).unwrap();

@@ -472,7 +472,8 @@ fn http(bytes: &[u8]) -> bool {
     static SERVICE: LazyLock<SocketAddr> = LazyLock::new(|| {
         let classifier = Classifier::open(&small_run("http"), &Device::Cpu).unwrap();
         let limits = Limits { body: 1 << 20, time: Duration::from_secs(1), ..Limits::usual() };
-        let config = ServeConfig { host: "127.0.0.1".to_owned(), port: 0, token: None, limits };
+        let config =
+            ServeConfig { host: "127.0.0.1".to_owned(), port: 0, allowed_hosts: vec![], token: None, limits };
         let server = Server::bind(config).unwrap();
         let address = server.address();
         std::thread::spawn(move || {

@@ -20,7 +20,7 @@ fn assert_close(found: &[f64], expected: &[f64]) {
 }
 
 #[test]
-fn standardising_is_scikit_learns() {
+fn standardizing_is_scikit_learns() {
     let table = Table::read_csv(&golden("table.csv")).unwrap();
     let expected: Scaler = serde_json::from_slice(&std::fs::read(golden("table.json")).unwrap()).unwrap();
     let scaler = table.standardizer();

@@ -22,7 +22,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let folder = cache.path().display();
     if let Some(Action::Clear) = args.action {
         let (files, bytes) = cache.clear().with_context(|| format!("cannot clear {folder}"))?;
-        out!("removed {files} files, {}, from {folder}", values::size(bytes))?;
+        let removed = serde_json::json!({"folder": cache.path(), "removed": files, "bytes": bytes});
+        match args.json {
+            true => out!("{}", serde_json::to_string_pretty(&removed)?)?,
+            false => out!("removed {files} files, {}, from {folder}", values::size(bytes))?,
+        }
         return Ok(());
     }
     let files = cache.files().with_context(|| format!("cannot list {folder}"))?;

@@ -1,6 +1,8 @@
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use firstsight_data::{NpyRows, OnError, ParquetCell, ParquetColumn, ParquetTable, Sample, scan_images_with};
 use firstsight_transfer::{Classifier, EmbeddingRow, Interrupted, MappedImages, csv_row, files};
 
@@ -57,17 +59,34 @@ impl Out {
     }
 }
 
+/// The columns of the names beside an .npy file.
+const NAMES: [&str; 2] = ["image", "note"];
+
+/// Refuses a file for the names that is another table, such as one of labels.
+fn check_names(path: &Path) -> Result<()> {
+    let mut start = String::new();
+    match fs::File::open(path) {
+        Ok(file) => BufReader::new(file).take(64).read_line(&mut start)?,
+        Err(_) => return Ok(()),
+    };
+    if start.is_empty() || start.trim_end() == NAMES.join(",") {
+        return Ok(());
+    }
+    bail!("{} is no list of names that `embed` has written: name another file with --out", path.display())
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let names = args.out.path().with_extension("csv");
-    for file in [args.out.path(), &names].into_iter().chain(args.map.as_deref()) {
-        output::check_apart(file, &args.images)?;
-    }
-    for file in [args.out.path()].into_iter().chain(args.map.as_deref()) {
-        files::check_writable(file)?;
-    }
+    let names = matches!(args.out, Out::Npy(_)).then_some(&*names);
+    let outputs: Vec<&Path> =
+        [Some(args.out.path()), names, args.map.as_deref()].into_iter().flatten().collect();
+    output::check(&outputs, &args.images)?;
+    outputs.iter().try_for_each(|file| args.network.check_apart(file))?;
+    names.map_or(Ok(()), check_names)?;
     let classifier = args.network.open(context)?;
     let found = scan_images_with(&args.images, &args.table.options())?;
     data::say(&found.remarks, &context.runtime);
+    outputs.iter().try_for_each(|file| output::check_apart_from_images(file, &found.samples))?;
     let mut file = File::create(&args.out, &classifier)?;
     let on_error = args.network.reading.on_error(OnError::Skip);
     let mut mapped = args.map.as_ref().map(|_| MappedImages::default());
@@ -136,7 +155,7 @@ impl File {
         Ok(match out {
             Out::Npy(path) => Self::Npy {
                 rows: Box::new(NpyRows::create(path, &[classifier.network.n_features()])?),
-                names: csv_row(["image", "note"].map(str::to_owned))?,
+                names: csv_row(NAMES.map(str::to_owned))?,
                 path: path.with_extension("csv"),
             },
             Out::Parquet(path) => {

@@ -94,6 +94,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     args.check()?;
     if let Some(file) = args.file().filter(|file| file.is_file()) {
         output_file::check_apart(file, &args.images)?;
+        args.network.check_apart(file)?;
     }
     let mut classifier = args.network.open(context)?;
     classifier.temperature = args.answers.temperature.or(classifier.temperature);

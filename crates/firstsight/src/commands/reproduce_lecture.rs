@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use firstsight_lecture::{MNIST_MIRROR, SectionName, Settings};
-use firstsight_transfer::Interrupted;
+use firstsight_transfer::{Interrupted, WeightsSource};
 
 use crate::{context::Context, hub, values};
 
@@ -46,7 +46,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Refuses paths where nothing is, before the first section begins.
+    /// Refuses paths where nothing is and names of weights that are none, before the first section begins.
     fn check(&self) -> Result<()> {
         let named = [
             ("--data", &self.data),
@@ -60,6 +60,7 @@ impl Args {
                 bail!("{flag} {}: no such file or folder", path.display());
             }
         }
+        self.weights.iter().try_for_each(|text| WeightsSource::parse(text).map(drop))?;
         Ok(())
     }
 }

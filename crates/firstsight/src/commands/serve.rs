@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::builder::NonEmptyStringValueParser;
 use firstsight_data::Task;
 use firstsight_serve::{Limits, ServeConfig, Server, Session, Teaching};
 use firstsight_transfer::{Classifier, PredictOptions, RunFolder};
@@ -29,8 +30,11 @@ pub struct Args {
     /// Port to listen at; 0 takes a free one, which is printed
     #[arg(long, default_value_t = 8000, value_name = "PORT")]
     port: u16,
+    /// Further name by which browsers may call the service, such as that of a proxy with TLS before it; may be repeated
+    #[arg(long, value_parser = values::host_name, value_name = "NAME")]
+    allowed_host: Vec<String>,
     /// Token that each request must have: Authorization: Bearer TOKEN
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "TOKEN")]
     token: Option<String>,
     #[command(flatten)]
     answers: AnswerArgs,
@@ -104,11 +108,16 @@ impl LimitArgs {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let token = args.token.clone().filter(|token| !token.is_empty());
-    let is_made = token.is_none() && !is_loopback(&args.host);
-    let token = if is_made { Some(new_token()?) } else { token };
-    let limits = args.limits.limits()?;
-    let config = ServeConfig { host: args.host.clone(), port: args.port, token: token.clone(), limits };
+    let is_made = args.token.is_none() && !is_loopback(&args.host);
+    let token = if is_made { Some(new_token()?) } else { args.token.clone() };
+    let config = ServeConfig {
+        host: args.host.clone(),
+        port: args.port,
+        allowed_hosts: args.allowed_host.clone(),
+        token: token.clone(),
+        limits: args.limits.limits()?,
+    };
+    let server = Server::bind(config)?;
     let announce = |server: &Server, what: String| {
         say!("http://{} {what}; Ctrl-C ends it", server.address());
         if let Some(token) = token.filter(|_| is_made) {
@@ -120,14 +129,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     match &args.run {
         Some(run) if !run.is_dir() || is_run(run) => {
             let (classifier, options) = network(run, args, context)?;
-            let server = Server::bind(config)?;
             announce(&server, format!("answers for {}", run.display()));
             interrupt.with_graceful_interrupt(|_| server.serve(classifier, &options, interrupt))?;
         }
         photos => {
             let dir = args.teach.dir.as_deref().unwrap_or(Path::new("firstsight-teach"));
             let teaching = args.teaching(dir, photos.as_deref(), context)?;
-            let server = Server::bind(config)?;
             announce(&server, format!("teaches in {}", dir.display()));
             // What trainings and exports have freed would stay with the process for good.
             std::thread::Builder::new().name("memory".to_owned()).spawn(|| {

@@ -89,7 +89,7 @@ impl Sqlite {
                 found: found.map_or("a database of something else".into(), |v| format!("schema {v}")),
             });
         }
-        db.execute_batch("PRAGMA synchronous = NORMAL").map_err(fail("setting the synchronisation"))?;
+        db.execute_batch("PRAGMA synchronous = NORMAL").map_err(fail("setting the synchronization"))?;
         Ok(Self(Rdb::new(path.display().to_string(), Connected { path, db })))
     }
 }

@@ -157,7 +157,7 @@ pub struct Xception {
     exit: [Separable; 2],
 }
 
-/// A depthwise 3×3 convolution and a 1×1 convolution with batch normalisation.
+/// A depthwise 3×3 convolution and a 1×1 convolution with batch normalization.
 #[derive(Debug, Clone)]
 struct Separable {
     depthwise: Conv,

@@ -12,7 +12,7 @@
 | `kernel` of Dense, (in, out), and `bias` | `weight`, (out, in), and `bias` |
 
 Networks with such weights need Keras's conventions (`Framework::Keras`): "same" padding with the odd pixel at the bottom
-and right, batch normalisation with an epsilon of 1e-3, a momentum of 0.999 (MobileNetV2) or 0.99 (Xception), and the
+and right, batch normalization with an epsilon of 1e-3, a momentum of 0.999 (MobileNetV2) or 0.99 (Xception), and the
 biased variance in the running one.
 
 Run as a script, it writes a model's weights as a file that our networks load:

@@ -63,7 +63,7 @@ def steps_of(model):
 
 
 def torch_case(model, batch, height, width, train):
-    """`train`: whether batch norm normalises by the batch while gradients are taken."""
+    """`train`: whether batch norm normalizes by the batch while gradients are taken."""
     model = model.double()
     names = fill(model.state_dict())
     run, x = steps_of(model), torch.from_numpy(images(batch, height, width))

@@ -135,11 +135,11 @@ adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-3}
 args = steps()
 record("adam", args, placement="keras", weight_decay=0.0, **adam)
 # Check the formulas against Keras itself.
-optimiser = keras.optimizers.Adam(adam["lr"], adam["beta1"], adam["beta2"], adam["epsilon"])
+optimizer = keras.optimizers.Adam(adam["lr"], adam["beta1"], adam["beta2"], adam["epsilon"])
 variable = keras.Variable(args["start"].double().numpy(), dtype="float64")
 with torch.no_grad():
     for grad in args["grads"]:
-        optimiser.apply([grad.double()], [variable])
+        optimizer.apply([grad.double()], [variable])
 end = torch.tensor(np.asarray(variable.value.detach()))
 torch.testing.assert_close(end, tensors[f"{cases[-1]['name']}.end"], rtol=1e-13, atol=0)
 tensors[f"{cases[-1]['name']}.end"] = end

@@ -227,7 +227,7 @@ def names(case):
     return arguments, statistics
 
 
-def optimise(case, start, grads):
+def optimize(case, start, grads):
     """The parameters and the optimizer's moments after one step per gradient of `grads`."""
     if case["op"] == "adam" and case["placement"] == "keras":
         lr, beta1, beta2, decay = (case[key] for key in ("lr", "beta1", "beta2", "weight_decay"))
@@ -240,23 +240,23 @@ def optimise(case, start, grads):
     param = torch.nn.Parameter(start.clone())
     if case["op"] == "adam":
         betas = (case["beta1"], case["beta2"])
-        optimiser = torch.optim.AdamW([param], case["lr"], betas, case["epsilon"], case["weight_decay"])
+        optimizer = torch.optim.AdamW([param], case["lr"], betas, case["epsilon"], case["weight_decay"])
         moments = {"m": "exp_avg", "v": "exp_avg_sq"}
     else:
         settings = {key: case[key] for key in ("lr", "momentum", "nesterov", "weight_decay")}
-        optimiser = torch.optim.SGD([param], **settings)
+        optimizer = torch.optim.SGD([param], **settings)
         moments = {"m": "momentum_buffer"} if case["momentum"] else {}
     for grad in grads:
         param.grad = grad.clone()
-        optimiser.step()
-    state = optimiser.state[param]
+        optimizer.step()
+    state = optimizer.state[param]
     return {"end": param.detach(), **{key: state[name] for key, name in moments.items()}}
 
 
 def results(case, get):
     """All results of the op of `case`; `get` returns an argument by name, a float32 tensor."""
     if case["op"] in ("adam", "sgd"):
-        return optimise(case, get("start").double(), get("grads").double())
+        return optimize(case, get("start").double(), get("grads").double())
     arguments, statistics = names(case)
     args = [get(name).double().requires_grad_() for name in arguments]
     running = [get(f"running_{name}").double() for name in statistics]

@@ -601,7 +601,7 @@ impl Op {
                 Self::Sgd { lr, momentum, nesterov, weight_decay } => {
                     sgd_step(&param, &grad, &m, &SgdStep { lr, momentum, nesterov, weight_decay })?;
                 }
-                _ => candle_core::bail!("no optimiser"),
+                _ => candle_core::bail!("no optimizer"),
             }
         }
         let mut results = Tensors::from([("end".to_owned(), param.as_detached_tensor())]);

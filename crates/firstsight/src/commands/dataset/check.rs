@@ -1,17 +1,18 @@
 //! `dataset check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firstsight_data::Task;
 use firstsight_models::ModelInfo;
 use firstsight_report::number;
+use firstsight_transfer::Pretrained;
 use firstsight_transfer::check::{CheckResult, DataCheck, Finding, FindingKind, Looker};
-use firstsight_transfer::{Pretrained, files};
 
 use crate::context::Context;
 use crate::data::{self, LabelArgs};
 use crate::hub;
+use crate::output;
 use crate::reading::{ReadingArgs, SomeUnreadable, UnfitClasses};
 use crate::values;
 
@@ -60,10 +61,13 @@ pub struct Args {
 
 pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
-    for path in [&args.csv, &args.fix_list, &args.probabilities, &args.report].into_iter().flatten() {
-        files::check_writable(path)?;
-    }
+    let outputs = [&args.csv, &args.fix_list, &args.probabilities, &args.report];
+    let outputs: Vec<&Path> = outputs.into_iter().filter_map(|path| path.as_deref()).collect();
+    output::check(&outputs, std::slice::from_ref(&args.data))?;
     let folder = data::scan(&args.data, &args.labels, runtime)?;
+    for (_, images) in folder.splits() {
+        outputs.iter().try_for_each(|file| output::check_apart_from_images(file, images.samples()))?;
+    }
     let looker = match (&args.weights, &args.run) {
         (Some(weights), _) => {
             Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), None, runtime)?))
@@ -90,7 +94,7 @@ pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
         out!("{}", serde_json::to_string_pretty(&result.document())?)?;
     } else {
         print(&result)?;
-        for path in [&args.csv, &args.fix_list, &args.probabilities, &args.report].into_iter().flatten() {
+        for path in outputs {
             out!("{}", path.display())?;
         }
     }

@@ -42,9 +42,10 @@ use crate::{
     context::Context,
     data::DataArgs,
     logs::LogArgs,
+    output,
     progress::{SearchProgress, TrialProgress},
     reading::ReadingArgs,
-    splitting::SplitArgs,
+    splitting::{SplitArgs, images},
     values::{self, Backbone, InputSize},
 };
 
@@ -199,8 +200,11 @@ struct TuneJson<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    if let Some(file) = &args.report {
-        files::check_writable(file)?;
+    let read =
+        [args.space.clone(), args.storage.as_ref().map(PathBuf::from), Some(args.data.path().to_owned())];
+    output::check(args.report.as_deref().as_slice(), &read.into_iter().flatten().collect::<Vec<_>>())?;
+    if let Some(out) = args.out.as_ref().filter(|out| out.exists() && !out.is_dir()) {
+        bail!("{}: expected a folder for the trials, found a file", out.display());
     }
     let targets = args.log.targets()?;
     if !targets.is_empty() && args.out.is_none() {
@@ -213,9 +217,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     }
     let (runtime, fine_tunes) = (&context.runtime, args.is_fine_tuning());
+    let builder = builder(args, context)?;
     let backbones = if fine_tunes { Some(Backbones::locate(args, runtime)?) } else { None };
     let space = Space::new(args, backbones.as_ref())?;
-    let builder = builder(args, context)?;
     let storage = args.storage.as_deref().map(open).transpose()?;
     if let Some(storage) = &storage {
         check(&**storage, args, &Settings::new(args, &space, context.seed, None))?;
@@ -224,6 +228,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         check_input(args, runtime)?;
     }
     let splits = args.data.splits(&args.split, runtime)?;
+    if let Some(out) = &args.out {
+        args.data.check_apart(out, images(std::slice::from_ref(&splits)))?;
+    }
     space.check_task(splits.target().task())?;
     let subject = Subject::new(splits, backbones, args, runtime)?;
     let goal = Objectives::new(&args.objective, &subject.target());

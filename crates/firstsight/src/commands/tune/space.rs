@@ -224,6 +224,9 @@ impl Space {
             Some(file) => SearchSpace::read(file, &known, &[given])?,
             None => SearchSpace::parse(&usual, "the usual space", &known, &[given])?,
         };
+        if let (Some(file), true, true) = (&args.space, args.epochs.is_some(), stated.has("epochs")) {
+            bail!("{} has `epochs`, and --epochs says them too: leave one out", file.display());
+        }
         if stated.has("block_rate") && stated.has("layer_decay") {
             bail!(
                 "the space has `block_rate` and `layer_decay`: expected one of the two ways to set the blocks' learning rates"

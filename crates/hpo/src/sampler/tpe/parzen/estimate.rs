@@ -152,7 +152,7 @@ fn mass(a: f64, b: f64) -> f64 {
 }
 
 /// Compiles a loop a second time, for processors with wider vectors and fused operations, and picks one.
-macro_rules! vectorised {
+macro_rules! vectorized {
     ($name:ident, $body:ident, ($($arg:ident: $ty:ty),*)) => {
         fn $name($($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
@@ -171,8 +171,8 @@ macro_rules! vectorised {
     };
 }
 
-vectorised!(add_squares, add_squares_body, (x: f64, mu: &[f64], inverse: &[f64], exponents: &mut [f64]));
-vectorised!(times_exp, times_exp_body, (terms: &mut [f64], exponents: &[f64]));
+vectorized!(add_squares, add_squares_body, (x: f64, mu: &[f64], inverse: &[f64], exponents: &mut [f64]));
+vectorized!(times_exp, times_exp_body, (terms: &mut [f64], exponents: &[f64]));
 
 /// a b + c, in one operation where the processor has it.
 #[inline(always)]
