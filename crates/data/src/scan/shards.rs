@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::listing::{Entry, Listing, split_of, split_of_path};
-use super::sniff::{START, judge, never_counts};
+use super::sniff::{START, judge, never_counts, unfinished};
 use super::table::{LABEL, cell};
 use super::{ScanOptions, SkipReason, Skipped};
 use crate::error::{Error, Result};
@@ -143,6 +143,7 @@ fn members(path: &Path) -> Result<Members> {
         let name: PathBuf = name.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let shown = path.join(&name);
         let reason = name.components().find_map(|part| never_counts(part.as_os_str()));
+        let reason = reason.or_else(|| unfinished(name.file_name()?));
         let reason = reason.or(is_link.then_some(SkipReason::ArchiveLink));
         if let Some(reason) = reason {
             skipped.push(Skipped { path: shown, reason });

@@ -12,7 +12,7 @@ use crate::image_name::is_image_name;
 pub(super) const START: u64 = 512;
 
 /// Names of files and folders that systems leave behind, in lower case.
-const JUNK: [&str; 25] = [
+const JUNK: [&str; 23] = [
     "__macosx",
     "@eadir",
     "#recycle",
@@ -23,8 +23,6 @@ const JUNK: [&str; 25] = [
     "@recycle",
     "@recently-snapshot",
     "$recycle.bin",
-    "recycled",
-    "recycler",
     "system volume information",
     "lost+found",
     "found.000",
@@ -71,10 +69,13 @@ pub(super) fn never_counts(name: &std::ffi::OsStr) -> Option<SkipReason> {
     if name.as_encoded_bytes().starts_with(b".") {
         return Some(SkipReason::Hidden);
     }
-    let name = name.to_string_lossy().to_lowercase();
-    let unfinished =
-        Path::new(&name).extension().is_some_and(|end| UNFINISHED.iter().any(|known| end == *known));
-    (unfinished || JUNK.contains(&name.as_str())).then_some(SkipReason::Junk)
+    JUNK.contains(&&*name.to_string_lossy().to_lowercase()).then_some(SkipReason::Junk)
+}
+
+/// Why a file of this name never counts, though a folder may: a download that is not finished.
+pub(super) fn unfinished(name: &std::ffi::OsStr) -> Option<SkipReason> {
+    let end = Path::new(name).extension()?.to_str()?.to_lowercase();
+    UNFINISHED.contains(&end.as_str()).then_some(SkipReason::Junk)
 }
 
 /// Whether a folder is a run, its checkpoint, or a report with pictures, as this project writes them.

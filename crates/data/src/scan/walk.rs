@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::sniff::{is_run, never_counts, not_an_image};
+use super::sniff::{is_run, never_counts, not_an_image, unfinished};
 use super::{SkipReason, Skipped};
 use crate::error::{Error, Result};
 use crate::image_name::is_image_name;
@@ -132,8 +132,12 @@ impl Kind {
             return Ok(Self::Skipped(reason));
         }
         let kind = fs::symlink_metadata(path).map_err(Error::io("read", path))?.file_type();
-        if path.is_dir() && is_run(path) {
-            return Ok(Self::Skipped(SkipReason::Run));
+        let reason = match path.is_dir() {
+            true => is_run(path).then_some(SkipReason::Run),
+            false => unfinished(name),
+        };
+        if let Some(reason) = reason {
+            return Ok(Self::Skipped(reason));
         }
         if kind.is_dir() {
             return Ok(Self::Folder);

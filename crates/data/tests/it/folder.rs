@@ -89,6 +89,21 @@ fn what_is_no_image_of_a_class_is_listed_with_its_reason() {
 }
 
 #[test]
+fn plain_words_are_classes_and_only_files_are_unfinished() {
+    let root = folder(&[
+        ("Organic/1.png", 0),
+        ("Recycled/1.png", 0),
+        ("recycler/1.png", 0),
+        ("spare.part/1.png", 0),
+    ]);
+    let unfinished = root.path().join("spare.part/2.PNG.part");
+    fs::write(&unfinished, "").unwrap();
+    let folder = ImageFolder::scan(root.path()).unwrap();
+    assert_eq!(folder.classes(), ["Organic", "Recycled", "recycler", "spare.part"]);
+    assert_eq!(folder.skipped(), [Skipped { path: unfinished, reason: Junk }]);
+}
+
+#[test]
 fn images_are_told_by_content_at_any_depth() {
     let names =
         ["a/1.jpg?width=640", "a/2.jpg.1", "a/m0007", "a/x/y/1.png", "a/x/notes.txt", "b/2.png/1.png"];
