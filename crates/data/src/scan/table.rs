@@ -148,11 +148,11 @@ fn value<'a>(row: &'a Row, column: &str) -> &'a str {
 ///
 /// [`Error::Csv`] for other labels, naming both lines.
 fn join_repeated(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<String>> {
-    let mut first: HashMap<(PathBuf, Option<&str>), &Entry> = HashMap::new();
+    let mut first: HashMap<(PathBuf, &str), &Entry> = HashMap::new();
     let mut repeated = Vec::new();
     for (i, entry) in entries.iter().enumerate() {
         let Entry { sample, labels, split, line } = entry;
-        let image = (sample.path(), *split);
+        let image = (sample.path(), split.unwrap_or("train"));
         let Some(known) = first.get(&image) else {
             first.insert(image, entry);
             continue;
@@ -160,10 +160,11 @@ fn join_repeated(path: &Path, entries: &mut Vec<Entry>) -> Result<Option<String>
         let earlier = known.line;
         if known.labels == *labels {
             repeated.push((i, *line, earlier));
-        } else if labels.iter().any(|label| !label.is_empty()) {
+        } else {
             let image = image.0.display();
-            let expected = format!("the labels of line {earlier} for {image}, {}", known.labels.join(", "));
-            return Err(wrong(path, *line, "", &expected, &labels.join(", ")));
+            let [known, found] = [&known.labels, labels].map(|labels| format!("{:?}", labels.join(", ")));
+            let expected = format!("the labels of line {earlier} for {image}, {known}");
+            return Err(wrong(path, *line, "", &expected, &found));
         }
     }
     let Some((_, line, earlier)) = repeated.first() else { return Ok(None) };

@@ -106,7 +106,7 @@ fn a_wrong_table_is_refused_with_its_line() {
         ("picture,label\n1.png,cat\n", 1, "a column called path"),
         ("path,kind\n1.png,cat\n", 1, "a column called label"),
         ("path,label\n1.png,cat\n1.png\n", 3, "2 fields"),
-        ("path,label\n1.png,cat\n1.png,\n", 3, "the name of a class"),
+        ("path,label\n1.png,cat\n2.png,\n", 3, "the name of a class"),
         ("path,label\n1.png,cat\n,cat\n", 3, "the path of an image"),
         ("path,label,split\n1.png,cat,train\n1.png,cat,all\n", 3, "train, val or test"),
     ] {
@@ -312,8 +312,22 @@ fn rows_that_name_an_image_again_count_once_or_contradict() {
 
     write(&path, "path,label\n1.png,cat\n2.png,dog\n1.png,dog\n");
     let error = DatasetFolder::scan(&path).unwrap_err().to_string();
-    let words = ["photos.csv line 4", "the labels of line 2", "1.png, cat, found dog"];
+    let words = ["photos.csv line 4", "the labels of line 2", "1.png, \"cat\", found \"dog\""];
     assert!(words.iter().all(|word| error.contains(word)), "{error}");
+
+    // Where a split is missing it is training; no label is another one than some.
+    for (rows, found) in [
+        ("1.png,cat,\n1.png,dog,train", "dog"),
+        ("1.png,cat|dog,\n1.png,,", ""),
+        ("1.png,,\n1.png,cat|dog,", "cat|dog"),
+    ] {
+        write(&path, &format!("path,label,split\n2.png,cat,train\n{rows}\n"));
+        let error = DatasetFolder::scan(&path).unwrap_err().to_string();
+        assert!(error.contains("line 4: ") && error.ends_with(&format!("found {found:?}")), "{error}");
+    }
+    write(&path, "path,label,split\n1.png,cat,\n1.png,cat,train\n1.png,cat,val\n2.png,dog,train\n");
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!((data.train.unwrap().len(), data.val.unwrap().len()), (2, 1));
 }
 
 #[cfg(unix)]
