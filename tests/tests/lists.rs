@@ -96,6 +96,17 @@ fn a_runs_columns_and_images_need_not_be_named_again() {
     let evaluate = ["evaluate", "run", "list.csv", "--split", "all"];
     let measured = succeeds(here, &evaluate);
     assert!(measured.contains("10 images") && measured.contains("night"), "{measured}");
+    // Shards have the column, but take no folder of images.
+    let mut shards = tar::Builder::new(std::fs::File::create(here.join("more.tar")).unwrap());
+    for (name, time) in [("dark_0", "night"), ("light_0", "day")] {
+        shards.append_path_with_name(here.join(format!("photos/{name}.png")), format!("{name}.png")).unwrap();
+        let json = format!("{{\"time\": \"{time}\"}}");
+        let mut header = tar::Header::new_gnu();
+        header.set_size(json.len() as u64);
+        shards.append_data(&mut header, format!("{name}.json"), json.as_bytes()).unwrap();
+    }
+    shards.finish().unwrap();
+    assert!(succeeds(here, &["evaluate", "run", "more.tar", "--split", "all"]).contains("2 images"));
     // Flags win, and a table beside its images needs no folder.
     std::fs::write(here.join("photos/own.csv"), rows(2).replace("time", "hour")).unwrap();
     let own = ["evaluate", "run", "photos/own.csv", "--split", "all", "--label-column", "hour"];

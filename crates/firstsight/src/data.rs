@@ -213,11 +213,15 @@ pub(crate) fn scan_as_recorded(
     recorded: &ScanOptions,
     runtime: &Runtime,
 ) -> Result<DatasetFolder> {
-    if let Some(labels) = labels.or_recorded(recorded)
-        && let Ok(dataset) = scan_to_measure(path, &labels, runtime)
-    {
-        runtime.message(&format!("as in the run's training:{}", labels.typed_places()));
-        return Ok(dataset);
+    // A Parquet file has the columns of a table, but takes no folder of its images.
+    let without_images = ScanOptions { images: None, ..recorded.clone() };
+    for recorded in [recorded, &without_images] {
+        if let Some(labels) = labels.or_recorded(recorded)
+            && let Ok(dataset) = scan_to_measure(path, &labels, runtime)
+        {
+            runtime.message(&format!("as in the run's training:{}", labels.typed_places()));
+            return Ok(dataset);
+        }
     }
     scan_to_measure(path, labels, runtime)
 }

@@ -61,15 +61,18 @@ pub fn scan_images(named: &[PathBuf]) -> Result<FoundImages> {
 ///
 /// # Errors
 ///
-/// Those of [`scan_images`].
+/// Those of [`scan_images`], and [`Error::Invalid`] for the folder of a table's paths where no table is named.
 pub fn scan_images_with(named: &[PathBuf], options: &ScanOptions) -> Result<FoundImages> {
     let options = ScanOptions { images: options.images.clone(), ..ScanOptions::default() };
     let mut found = FoundImages { samples: Vec::new(), skipped: Vec::new(), remarks: Vec::new() };
-    let mut walker = Walker::default();
+    let (mut walker, mut has_table) = (Walker::default(), false);
     for path in named {
         if !path.is_dir() {
             match Listing::of_file(path, &options, false)? {
-                Some(listing) => found.add(listing),
+                Some(listing) => {
+                    has_table |= listing.is_table;
+                    found.add(listing);
+                }
                 None => found.samples.push(Sample::file(path)),
             }
             continue;
@@ -82,6 +85,7 @@ pub fn scan_images_with(named: &[PathBuf], options: &ScanOptions) -> Result<Foun
         images.sort();
         if is_new && images.is_empty() {
             if let Some(listing) = Listing::of_folder(path, &options, false)? {
+                has_table |= listing.is_table;
                 found.add(listing);
                 continue;
             }
@@ -94,6 +98,9 @@ pub fn scan_images_with(named: &[PathBuf], options: &ScanOptions) -> Result<Foun
         images.iter().for_each(|path| samples.file(path));
         found.samples.extend(samples.finish());
         found.skipped.extend(skipped);
+    }
+    if !has_table && let Some(first) = named.first() {
+        options.check_images(first)?;
     }
     Ok(found)
 }

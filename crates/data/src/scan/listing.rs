@@ -35,6 +35,8 @@ pub(super) struct Listing {
     pub(super) path: PathBuf,
     /// The folder of the images.
     pub(super) root: PathBuf,
+    /// Whether it is a table, whose paths [`ScanOptions::images`] may hold.
+    pub(super) is_table: bool,
     /// The label columns.
     pub(super) columns: Vec<String>,
     pub(super) entries: Vec<Entry>,
@@ -116,6 +118,7 @@ impl Listing {
         Ok(Self {
             path: root.to_owned(),
             root: root.to_owned(),
+            is_table: false,
             columns: vec!["label".to_owned()],
             entries: entries.collect(),
             classes: vec![],
@@ -156,6 +159,10 @@ impl Listing {
     }
 
     pub(super) fn into_dataset(mut self, options: &ScanOptions) -> Result<DatasetFolder> {
+        options.check_label_from()?;
+        if !self.is_table {
+            options.check_images(&self.path)?;
+        }
         if let Some(pattern) = &options.label_from {
             self.label_from(pattern)?;
             self.columns = vec!["label".to_owned()];
@@ -209,6 +216,10 @@ impl Listing {
                 Labels::from_column(column, &cells, task)
             }
             columns => {
+                if let Some(task) = task.filter(|task| *task != Task::MultiLabel) {
+                    let expected = format!("{} for the columns {}", Task::MultiLabel, columns.join(", "));
+                    return Err(Error::invalid("task", expected, task));
+                }
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
                 let rows: Vec<Vec<&str>> =
                     self.entries.iter().map(|e| e.labels.iter().map(String::as_str).collect()).collect();

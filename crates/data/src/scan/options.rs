@@ -55,11 +55,29 @@ impl ScanOptions {
         }
     }
 
+    /// Refuses a folder of images for what holds no table.
+    pub(super) fn check_images(&self, path: &Path) -> Result<()> {
+        let Some(images) = &self.images else { return Ok(()) };
+        let found = format!("{} for {}", images.display(), path.display());
+        Err(Error::invalid("images", "a table to be read with it", found))
+    }
+
+    /// Refuses columns of labels that come from names.
+    pub(super) fn check_label_from(&self) -> Result<()> {
+        match &self.label_from {
+            Some(pattern) if !self.label_columns.is_empty() => {
+                let expected = format!("none beside labels from {pattern}");
+                Err(Error::invalid("label column", expected, self.label_columns.join(",")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what has no meaning for images whose folders are their classes.
     pub(super) fn check_class_folders(&self, path: &Path) -> Result<()> {
+        self.check_images(path)?;
         let task = self.task.filter(|task| *task != Task::SingleLabel);
         let said = [
-            ("images", self.images.as_ref().map(|folder| folder.display().to_string())),
             ("label column", self.label_columns.first().cloned()),
             ("task", task.map(|task| task.to_string())),
         ];

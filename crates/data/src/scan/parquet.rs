@@ -40,7 +40,8 @@ pub(super) fn read(root: &Path, files: &[PathBuf], options: &ScanOptions, labele
         columns = vec![column];
     }
     let path = if let [file] = files { file.clone() } else { root.to_owned() };
-    Ok(Listing { path, root: root.to_owned(), columns, entries, classes, skipped: vec![], notes: vec![] })
+    let root = root.to_owned();
+    Ok(Listing { path, root, is_table: false, columns, entries, classes, skipped: vec![], notes: vec![] })
 }
 
 /// The rows, the name of the label column, and the names of the classes.

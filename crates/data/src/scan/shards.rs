@@ -63,7 +63,7 @@ pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> 
         [archive] => (archive.clone(), root.to_owned()),
         _ => (root.to_owned(), root.to_owned()),
     };
-    Ok(Listing { path, root, columns, entries, classes, skipped, notes: vec![] })
+    Ok(Listing { path, root, is_table: false, columns, entries, classes, skipped, notes: vec![] })
 }
 
 /// The images of an archive, with the names of classes where they are given by number.

@@ -134,7 +134,7 @@ pub(super) fn read(path: &Path, options: &ScanOptions, labeled: bool) -> Result<
     }
     let columns = label_columns.into_iter().map(|column| columns[column].clone()).collect();
     let path = path.to_owned();
-    Ok(Listing { path, root, columns, entries, classes: vec![], skipped: vec![], notes })
+    Ok(Listing { path, root, is_table: true, columns, entries, classes: vec![], skipped: vec![], notes })
 }
 
 /// The cell of a column; empty where a JSON object lacks its name.

@@ -204,6 +204,9 @@ fn options_that_the_data_have_no_use_for_are_refused() {
     let several = ScanOptions { label_columns: vec!["a".into(), "b".into()], ..none() };
     let one = ScanOptions { label_columns: vec!["a".into()], ..none() };
     let images = ScanOptions { images: Some("elsewhere".into()), ..none() };
+    let pattern = ScanOptions { label_from: Some("([0-9])".to_owned()), ..none() };
+    let table = classes.path().join("flags.csv");
+    write(&table, "path,a,b\ncat/1.png,0,1\ndog/2.png,1,0\n");
     let task = |task| ScanOptions { task: Some(task), ..none() };
     for (path, options, words) in [
         (path.as_path(), &several, "label column: expected one for tar archives, found a,b"),
@@ -212,11 +215,36 @@ fn options_that_the_data_have_no_use_for_are_refused() {
         (classes.path(), &images, "images: expected a table"),
         (classes.path(), &task(Task::Regression), "task: expected a table"),
         (classes.path(), &task(Task::MultiLabel), "for the class folders of"),
+        (path.as_path(), &images, "images: expected a table to be read with it, found elsewhere for "),
+        (&golden("lists/words.parquet"), &images, "images: expected a table"),
+        (&golden("lists/animals"), &images, "images: expected a table"),
+        (
+            classes.path(),
+            &ScanOptions { images: images.images.clone(), ..pattern.clone() },
+            "images: expected",
+        ),
+        (
+            classes.path(),
+            &ScanOptions { label_columns: vec!["a".into()], ..pattern },
+            "none beside labels from",
+        ),
+        (
+            &table,
+            &ScanOptions { task: Some(Task::SingleLabel), ..several.clone() },
+            "task: expected multi-label for",
+        ),
+        (&table, &ScanOptions { task: Some(Task::Regression), ..several.clone() }, "found regression"),
     ] {
         let error = DatasetFolder::scan_with(path, options).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
     DatasetFolder::scan_with(classes.path(), &task(Task::SingleLabel)).unwrap();
+    DatasetFolder::scan_with(&table, &ScanOptions { task: Some(Task::MultiLabel), ..several.clone() })
+        .unwrap();
+    for named in [&path, classes.path(), &classes.path().join("cat/1.png"), &golden("lists/words.parquet")] {
+        let error = scan_images_with(&[named.to_owned()], &images).unwrap_err().to_string();
+        assert!(error.contains("images: expected a table"), "{error}");
+    }
     // A folder that is missing is the first thing to say.
     let error =
         DatasetFolder::scan_with(&classes.path().join("nosuch"), &task(Task::Regression)).unwrap_err();
