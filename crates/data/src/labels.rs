@@ -146,6 +146,7 @@ impl Labels {
                 let renumbered = |row: Vec<u32>| {
                     let mut row: Vec<u32> = row.into_iter().map(&number).collect();
                     row.sort_unstable();
+                    row.dedup();
                     row
                 };
                 Self::MultiLabel(rows.into_iter().map(renumbered).collect())

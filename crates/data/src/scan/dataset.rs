@@ -66,9 +66,9 @@ impl DatasetFolder {
     /// - a table, CSV or JSON lines, with a column `path`, `label` and, where wanted, `split` (train, val or test). Other
     ///   columns are kept: [`Sample::cell`](crate::Sample::cell). A folder's `metadata.csv` or `metadata.jsonl` is such a table.
     /// - a Parquet file of Hugging Face's with columns `image` and `label`, or a folder of such files with the split in
-    ///   their names. Classes have the names of the file's metadata.
+    ///   their names. Classes have the names of the files' metadata, the same in all of them.
     /// - a tar archive as WebDataset makes it (`key.jpg` with `key.cls`, `key.json` or `key.txt`), or a folder of such.
-    ///   A `classes.txt` beside it names the classes. An archive of class folders has their names.
+    ///   A `classes.txt` beside it names the classes 0, 1, …, one a line. An archive of class folders has their names.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ pub(super) struct Listing {
     /// The label columns.
     pub(super) columns: Vec<String>,
     pub(super) entries: Vec<Entry>,
-    /// Names of classes in their order, where that is given.
+    /// Names of the classes by the numbers that stand for them among the labels, where those are given.
     pub(super) classes: Vec<String>,
     pub(super) skipped: Vec<Skipped>,
     pub(super) notes: Vec<String>,
@@ -166,6 +166,7 @@ impl Listing {
         if let Some(pattern) = &options.label_from {
             self.label_from(pattern)?;
             self.columns = vec!["label".to_owned()];
+            self.classes.clear();
         }
         if self.entries.is_empty() {
             return Err(Error::NoImages { path: self.path, found: "none".to_owned() });
@@ -241,12 +242,36 @@ impl Listing {
             return Ok((names, labels));
         }
         let known: Vec<String> = self.classes.iter().map(|class| composed(class)).collect();
-        let found: BTreeSet<&String> = names.iter().collect();
+        let mut meant = Vec::with_capacity(names.len());
+        for (name, label) in names.iter().zip(0..) {
+            meant.push(match name.parse::<f64>().ok().filter(|number| number.is_finite()) {
+                None => name,
+                Some(number) => known
+                    .get(number as usize)
+                    .filter(|_| number >= 0.0 && number.fract() == 0.0)
+                    .ok_or_else(|| self.unnamed(&labels, label, name))?,
+            });
+        }
+        let found: BTreeSet<&String> = meant.iter().copied().collect();
         let mut order: Vec<String> = known.iter().filter(|class| found.contains(class)).cloned().collect();
-        order.extend(names.iter().filter(|name| !known.contains(name)).cloned());
+        order.extend(found.into_iter().filter(|name| !known.contains(name)).cloned());
         let to: BTreeMap<&String, u32> = order.iter().zip(0..).collect();
-        let labels = labels.renumbered(|label| to[&names[label as usize]]);
+        let labels = labels.renumbered(|label| to[meant[label as usize]]);
         Ok((order, labels))
+    }
+
+    /// The error of the first image whose label is a number that no name of a class has.
+    fn unnamed(&self, labels: &Labels, label: u32, name: &str) -> Error {
+        let row = match labels {
+            Labels::Class(labels) => labels.iter().position(|class| *class == label),
+            Labels::MultiLabel(rows) => rows.iter().position(|row| row.contains(&label)),
+            Labels::Value(_) => None,
+        };
+        Error::Archive {
+            path: row.map_or_else(|| self.path.clone(), |row| self.entries[row].sample.path()),
+            expected: format!("the name of a class or a number from 0 to {}", self.classes.len() - 1),
+            found: name.to_owned(),
+        }
     }
 }
 

@@ -26,22 +26,51 @@ pub(super) fn is_parquet(path: &Path) -> bool {
 
 /// Lists the rows of files, of which `root` is the folder.
 pub(super) fn read(root: &Path, files: &[PathBuf], options: &ScanOptions, labeled: bool) -> Result<Listing> {
+    let labeled = labeled && options.label_from.is_none();
     let rows = |file: &PathBuf| {
         let broken =
             |found| Error::Archive { path: file.clone(), expected: "a Parquet file".to_owned(), found };
         guarded(|| rows(root, file, options, labeled), broken)
     };
     let read: Vec<Result<_>> = files.par_iter().map(rows).collect();
-    let (mut entries, mut classes, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-    for read in read {
+    let (mut entries, mut first) = (Vec::new(), None);
+    for (read, file) in read.into_iter().zip(files) {
         let (found, column, names) = read?;
         entries.extend(found);
-        classes = names;
-        columns = vec![column];
+        let (first, first_column, first_names) = first.get_or_insert((file, column.clone(), names.clone()));
+        if labeled {
+            same(first, (first_column, first_names), file, (&column, &names))?;
+        }
     }
+    let (columns, classes) = first.map(|(_, column, names)| (vec![column], names)).unwrap_or_default();
     let path = if let [file] = files { file.clone() } else { root.to_owned() };
     let root = root.to_owned();
     Ok(Listing { path, root, is_table: false, columns, entries, classes, skipped: vec![], notes: vec![] })
+}
+
+/// Refuses a file whose labels are in another column or have other numbers than those of the first.
+fn same(
+    first: &Path,
+    (first_column, first_names): (&str, &[String]),
+    path: &Path,
+    (column, names): (&str, &[String]),
+) -> Result<()> {
+    let differs = |expected: String, found: String| {
+        let expected = format!("{expected}, as in {}", first.display());
+        Err(Error::Archive { path: path.to_owned(), expected, found })
+    };
+    if column != first_column {
+        return differs(format!("labels in the column `{first_column}`"), format!("`{column}`"));
+    }
+    let name = |name: Option<&String>| name.map_or("no name", String::as_str).to_owned();
+    let n = names.len().max(first_names.len());
+    match (0..n).find(|&class| names.get(class) != first_names.get(class)) {
+        None => Ok(()),
+        Some(class) => differs(
+            format!("{} for class {class} of the column `{column}`", name(first_names.get(class))),
+            name(names.get(class)),
+        ),
+    }
 }
 
 /// The rows, the name of the label column, and the names of the classes.
@@ -120,7 +149,7 @@ fn rows(
                     }
                 } else {
                     titles.push(title);
-                    cells.push(if *title == label { class(field, &classes) } else { text(field) });
+                    cells.push(text(field));
                 }
             }
             let columns =
@@ -197,23 +226,11 @@ fn class_names(feature: Option<&Value>) -> Vec<String> {
     found.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
 }
 
-/// A label in words: the class of a number, or of each number of a list.
-fn class(field: &Field, classes: &[String]) -> String {
-    match field {
-        Field::ListInternal(list) => {
-            let names: Vec<String> = list.elements().iter().map(|field| class(field, classes)).collect();
-            Value::from(names).to_string()
-        }
-        field => {
-            let text = text(field);
-            let number: Option<usize> = text.parse().ok();
-            number.and_then(|number| classes.get(number).cloned()).unwrap_or(text)
-        }
-    }
-}
-
 fn text(field: &Field) -> String {
     match field {
+        Field::ListInternal(list) => {
+            Value::from(list.elements().iter().map(text).collect::<Vec<_>>()).to_string()
+        }
         Field::Null => String::new(),
         Field::Str(text) => text.clone(),
         Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::listing::{Entry, Listing, split_of, split_of_path};
 use super::sniff::{START, judge, never_counts, unfinished};
-use super::table::{LABEL, cell};
+use super::table::{LABEL, cell, wrong};
 use super::{ScanOptions, SkipReason, Skipped};
 use crate::error::{Error, Result};
 use crate::sample::{Row, Samples};
@@ -48,7 +48,7 @@ struct Group {
 pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> Result<Listing> {
     let column = options.label_column("tar archives")?;
     let classes = classes(root)?;
-    let read = |archive: &PathBuf| images(root, archive, &classes, column);
+    let read = |archive: &PathBuf| images(root, archive, column);
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
     for archives in archives.chunks(AT_A_TIME) {
         for read in archives.par_iter().map(read).collect::<Vec<Result<_>>>() {
@@ -66,13 +66,8 @@ pub(super) fn read(root: &Path, archives: &[PathBuf], options: &ScanOptions) -> 
     Ok(Listing { path, root, is_table: false, columns, entries, classes, skipped, notes: vec![] })
 }
 
-/// The images of an archive, with the names of classes where they are given by number.
-fn images(
-    root: &Path,
-    archive: &Path,
-    classes: &[String],
-    column: Option<&str>,
-) -> Result<(Vec<Entry>, Vec<Skipped>)> {
+/// The images of an archive.
+fn images(root: &Path, archive: &Path, column: Option<&str>) -> Result<(Vec<Entry>, Vec<Skipped>)> {
     let (groups, skipped) = members(archive)?;
     let split = split_of_path(root, archive);
     let file: Arc<Path> = archive.into();
@@ -80,7 +75,7 @@ fn images(
     let (mut known, mut columns) = (HashMap::new(), Arc::<[String]>::from([]));
     for (Group { image, texts }, line) in groups.into_iter().zip(1..) {
         let Some(Part { name: inside, offset, length }) = image else { continue };
-        let label = label(&texts, column).map(|text| named(classes, text));
+        let label = label(&texts, column);
         let folder = || Some(inside.parent()?.file_name()?.to_string_lossy().into_owned());
         let label = label.or_else(folder).unwrap_or_default();
         let labels: &Arc<[String]> = known.entry(label).or_insert_with_key(|label| [label.clone()].into());
@@ -217,17 +212,13 @@ fn classes(root: &Path) -> Result<Vec<String>> {
         let path = root.join(name);
         if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            return Ok(text
-                .lines()
-                .map(|line| line.trim().to_owned())
-                .filter(|line| !line.is_empty())
-                .collect());
+            let names = text.trim_start_matches('\u{feff}').trim_end().lines();
+            let names: Vec<String> = names.map(|line| line.trim().to_owned()).collect();
+            return match (1..).zip(&names).find(|(_, name)| name.is_empty()) {
+                None => Ok(names),
+                Some((line, _)) => Err(wrong(&path, line, "", "the name of a class", "an empty line")),
+            };
         }
     }
     Ok(Vec::new())
-}
-
-/// The name of a class that is given by its number.
-fn named(classes: &[String], label: String) -> String {
-    label.parse::<usize>().ok().and_then(|number| classes.get(number).cloned()).unwrap_or(label)
 }

@@ -33,6 +33,32 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+/// An archive of the members in their order. A number is an image of that gray.
+fn shard(path: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, content) in members {
+        let mut image = std::io::Cursor::new(Vec::new());
+        let content = match content {
+            [gray] if name.ends_with("png") => {
+                let pixels = image::GrayImage::from_pixel(5, 4, image::Luma([*gray]));
+                pixels.write_to(&mut image, image::ImageFormat::Png).unwrap();
+                image.get_ref()
+            }
+            text => *text,
+        };
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// The message that a folder or file is refused with.
+fn refusal(path: &Path, options: &ScanOptions) -> String {
+    DatasetFolder::scan_with(path, options).unwrap_err().to_string()
+}
+
 #[test]
 fn a_table_names_images_labels_and_splits() {
     let root = folder(&[("in/1.png", 1), ("in/2.png", 2), ("3.png", 3), ("in/4.png", 4)]);
@@ -389,6 +415,79 @@ fn shards_are_read_without_unpacking() {
     assert!(name.ends_with("animals-train-000000.tar/a/0000.png"), "{}", name.display());
     assert!(train.samples()[0].cell("json").unwrap().contains("nest"));
     assert!(data.remarks().is_empty(), "{:?}", data.remarks());
+}
+
+#[test]
+fn numbers_of_classes_stand_for_the_names_beside_shards() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("photos.tar");
+    let classes = |text: &str| write(&root.path().join("classes.txt"), text);
+    shard(&path, &[("1.png", &[1]), ("1.cls", b"2"), ("2.png", &[2]), ("2.cls", b"0")]);
+    classes("\u{feff}wasp\r\nant\r\nbee\r\n\n");
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!(
+        (data.classes(), data.train.as_ref().unwrap().labels()),
+        (&["wasp", "bee"].map(str::to_owned)[..], &[1, 0][..])
+    );
+    classes("wasp\n\nant\nbee\n");
+    let error = refusal(&path, &none());
+    assert!(
+        error.ends_with("classes.txt line 2: expected the name of a class, found an empty line"),
+        "{error}"
+    );
+    classes("wasp\nant\n");
+    let error = refusal(&path, &none());
+    assert!(
+        error.ends_with("photos.tar/1.png: expected the name of a class or a number from 0 to 1, found 2"),
+        "{error}"
+    );
+    // Numbers that are values, labels from names, and images without labels have no use for the names.
+    let cost =
+        DatasetFolder::scan_with(&path, &ScanOptions { task: Some(Task::Regression), ..none() }).unwrap();
+    assert_eq!(cost.train.unwrap().targets(), &Labels::Value(vec![2.0, 0.0]));
+    let pattern = ScanOptions { label_from: Some("^([0-9])".to_owned()), ..none() };
+    assert_eq!(DatasetFolder::scan_with(&path, &pattern).unwrap().classes(), ["1", "2"]);
+    assert_eq!(scan_images(std::slice::from_ref(&path)).unwrap().samples.len(), 2);
+
+    shard(
+        &path,
+        &[
+            ("1.png", &[1]),
+            ("1.json", br#"{"label": [0, 2, "wasp"]}"#),
+            ("2.png", &[2]),
+            ("2.json", br#"{"label": []}"#),
+            ("3.png", &[3]),
+            ("3.cls", b"1|2"),
+        ],
+    );
+    classes("wasp\nant\nbee\n");
+    let train = DatasetFolder::scan(&path).unwrap().train.unwrap();
+    assert_eq!(train.classes(), ["wasp", "ant", "bee"]);
+    assert_eq!(train.targets(), &Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1, 2]]));
+    classes("wasp\nant\n");
+    let error = refusal(&path, &none());
+    assert!(error.contains("photos.tar/1.png: ") && error.ends_with("found 2"), "{error}");
+}
+
+#[test]
+fn parquet_files_of_one_data_set_have_the_same_labels() {
+    let root = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| fs::copy(golden("lists").join(from), root.path().join(to)).unwrap();
+    copy("animals/data/train-00000-of-00001.parquet", "train-0.parquet");
+    copy("words.parquet", "train-1.parquet");
+    let error = refusal(root.path(), &none());
+    let words = [
+        "train-1.parquet: expected wasp for class 0 of the column `label`, as in ",
+        "train-0.parquet, found no name",
+    ];
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    copy("labels.parquet", "train-1.parquet");
+    let error = refusal(root.path(), &none());
+    assert!(
+        error.contains("expected labels in the column `label`") && error.ends_with("found `labels`"),
+        "{error}"
+    );
+    assert!(scan_images(&[root.path().to_owned()]).is_ok());
 }
 
 #[test]
