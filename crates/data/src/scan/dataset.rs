@@ -68,7 +68,8 @@ impl DatasetFolder {
     /// - a Parquet file of Hugging Face's with columns `image` and `label`, or a folder of such files with the split in
     ///   their names. Classes have the names of the files' metadata, the same in all of them.
     /// - a tar archive as WebDataset makes it (`key.jpg` with `key.cls`, `key.json` or `key.txt`), or a folder of such.
-    ///   A `classes.txt` beside it names the classes 0, 1, …, one a line. An archive of class folders has their names.
+    ///   A `classes.txt` beside it names the classes 0, 1, …, one a line. Where no image has such a label, the folders in
+    ///   the archive are the classes.
     ///
     /// # Errors
     ///

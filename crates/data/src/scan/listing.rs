@@ -66,7 +66,7 @@ impl Listing {
         } else if parquet::is_parquet(path) {
             parquet::read(root, &files, options, labeled).map(Some)
         } else if shards::is_archive(path) {
-            shards::read(root, &files, options).map(Some)
+            shards::read(root, &files, options, labeled).map(Some)
         } else {
             Ok(None)
         }
@@ -91,7 +91,7 @@ impl Listing {
         if !parquets.is_empty() {
             parquet::read(root, &parquets, options, labeled).map(Some)
         } else if !archives.is_empty() {
-            shards::read(root, &archives, options).map(Some)
+            shards::read(root, &archives, options, labeled).map(Some)
         } else {
             Ok(None)
         }

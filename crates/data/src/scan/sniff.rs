@@ -140,7 +140,9 @@ fn start(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Some formats begin with two letters, as a text may.
 fn could_be_text(start: &[u8]) -> bool {
-    !start.contains(&0) && std::str::from_utf8(&start[..start.len().min(32)]).is_ok()
+    let text = std::str::from_utf8(&start[..start.len().min(32)]);
+    // Without a length, the error is a character that is cut at the end.
+    !start.contains(&0) && text.err().is_none_or(|error| error.error_len().is_none())
 }
 
 /// The format of a picture that isn't read.

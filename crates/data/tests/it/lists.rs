@@ -39,7 +39,7 @@ fn shard(path: &Path, members: &[(&str, &[u8])]) {
     for (name, content) in members {
         let mut image = std::io::Cursor::new(Vec::new());
         let content = match content {
-            [gray] if name.ends_with("png") => {
+            [gray] if name.to_lowercase().ends_with("png") => {
                 let pixels = image::GrayImage::from_pixel(5, 4, image::Luma([*gray]));
                 pixels.write_to(&mut image, image::ImageFormat::Png).unwrap();
                 image.get_ref()
@@ -415,6 +415,99 @@ fn shards_are_read_without_unpacking() {
     assert!(name.ends_with("animals-train-000000.tar/a/0000.png"), "{}", name.display());
     assert!(train.samples()[0].cell("json").unwrap().contains("nest"));
     assert!(data.remarks().is_empty(), "{:?}", data.remarks());
+}
+
+#[test]
+fn text_beside_images_of_shards_is_utf_8() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("photos.tar");
+    // Characters over the ends of the first 32 and 512 bytes; text that begins as a bitmap does; a mark.
+    let json = |n: usize| format!("{{\"caption\":\"{}\",\"label\":\"日本\"}}", "x".repeat(n));
+    let over = (460..512).map(json).find(|json| !json.is_char_boundary(512)).unwrap();
+    let bmw = format!("BMW{} 系列", "-".repeat(27));
+    assert!(!bmw.is_char_boundary(32));
+    shard(
+        &path,
+        &[
+            ("1.json", over.as_bytes()),
+            ("1.png", &[1]),
+            ("2.cls", bmw.as_bytes()),
+            ("2.png", &[2]),
+            ("3.cls", b"\xef\xbb\xbfcat"),
+            ("3.png", &[3]),
+        ],
+    );
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!(data.classes(), [bmw.as_str(), "cat", "日本"]);
+    let train = data.train.unwrap();
+    assert_eq!((train.labels(), grays(&train)), (&[2, 0, 1][..], vec![1, 2, 3]));
+    assert_eq!(train.samples()[0].cell("json"), Some(over.as_str()));
+
+    let photos = folder(&[("a/1.png", 1)]);
+    write(&photos.path().join("a/notes.txt"), &bmw);
+    assert_eq!(DatasetFolder::scan(photos.path()).unwrap().train.unwrap().len(), 1);
+
+    let long = vec![b'x'; (1 << 20) + 1];
+    for (text, words) in [
+        (&b"caf\xe9"[..], "1.cls: expected UTF-8, found another encoding"),
+        (&long, "1.cls: expected at most 1048576 bytes"),
+    ] {
+        shard(&path, &[("1.cls", text), ("1.png", &[1])]);
+        let error = refusal(&path, &none());
+        assert!(error.contains("photos.tar/") && error.contains(words), "{error}");
+        // What no image has is no matter.
+        shard(&path, &[("notes.txt", text), ("a/1.png", &[1])]);
+        assert_eq!(DatasetFolder::scan(&path).unwrap().classes(), ["a"]);
+    }
+}
+
+#[test]
+fn a_missing_or_broken_label_of_shards_is_no_folders_name() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("photos.tar");
+    let label = br#"{"label": "cat"}"#;
+    let column = ScanOptions { label_columns: vec!["breeed".into()], ..none() };
+    for (json, options, words) in [
+        (&br#"{"label": "c"#[..], none(), "data/2.json: expected JSON, found EOF while parsing"),
+        (br#"{"caption": "a cat"}"#, none(), "data/2.png: expected a label, as "),
+        (label, column.clone(), "data/1: expected a label called breeed, found json, label"),
+        (br#""cat""#, column, "data/1: expected a label called breeed, found json"),
+    ] {
+        let members =
+            [("data/1.json", &label[..]), ("data/1.png", &[1]), ("data/2.json", json), ("data/2.png", &[2])];
+        shard(&path, &members);
+        let error = refusal(&path, &options);
+        assert!(error.contains("photos.tar/") && error.contains(words), "{error}");
+        // Nothing asks for the labels.
+        assert_eq!(scan_images(std::slice::from_ref(&path)).unwrap().samples.len(), 2);
+        let pattern = ScanOptions { label_from: Some("([0-9])".to_owned()), ..none() };
+        assert_eq!(DatasetFolder::scan_with(&path, &pattern).unwrap().classes(), ["1", "2"]);
+    }
+    // Class folders whose images have something else beside them; their names are no numbers of classes.
+    write(&root.path().join("classes.txt"), "ant\nbee\n");
+    shard(&path, &[("1/a.png", &[1]), ("1/a.json", b"{\"width\": 5}"), ("7/b.png", &[2])]);
+    assert_eq!(DatasetFolder::scan(&path).unwrap().classes(), ["1", "7"]);
+}
+
+#[test]
+fn a_mask_is_no_image_wherever_it_lies_in_a_shard() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("photos.tar");
+    shard(
+        &path,
+        &[
+            ("1.depth.png", &[9]),
+            ("1.png", &[1]),
+            ("1.cls", b"a"),
+            ("2.PNG", &[2]),
+            ("2.seg.png", &[9]),
+            ("2.cls", b"b"),
+        ],
+    );
+    let data = DatasetFolder::scan(&path).unwrap();
+    assert_eq!(grays(data.train.as_ref().unwrap()), [1, 2]);
+    let second: Vec<_> = data.skipped.iter().map(|skipped| (skipped.path.clone(), skipped.reason)).collect();
+    assert_eq!(second, ["1.depth.png", "2.seg.png"].map(|name| (path.join(name), SkipReason::Second)));
 }
 
 #[test]
