@@ -4,7 +4,7 @@
 
 mod address;
 mod journal;
-mod json;
+pub(crate) mod json;
 mod memory;
 #[cfg(feature = "postgresql")]
 mod postgres;

@@ -136,8 +136,11 @@ fn pruners_stop_where_optunas_do() {
             let reports = expected["reports"].as_array().unwrap();
             let mut last = 0.0;
             for (i, report) in reports.iter().enumerate() {
-                let value = report[1].as_f64().unwrap_or(f64::NAN);
-                if !value.is_nan() {
+                let value = match report[1].as_str() {
+                    Some(word) => word.parse().unwrap(),
+                    None => report[1].as_f64().unwrap(),
+                };
+                if value.is_finite() {
                     last = value;
                 }
                 trial.report(value, report[0].as_u64().unwrap()).unwrap();
@@ -158,4 +161,36 @@ fn pruners_stop_where_optunas_do() {
     }
     println!("trials stopped: {stops:?}");
     assert!(stops.len() == 10, "every pruner but one must stop some: {stops:?}");
+}
+
+#[test]
+fn tpe_proposes_what_optunas_does_where_hyperband_stops_trials() {
+    for case in golden("hyperband.json").as_array().unwrap() {
+        let mut config = TpeConfig::optuna4(8);
+        if case["multivariate"] == true {
+            config.multivariate = Multivariate::On;
+        }
+        let halves = HyperbandConfig { max_resource: Some(9), ..HyperbandConfig::optuna4() };
+        let study = Study::builder("brackets")
+            .sampler(Tpe::new(config).unwrap())
+            .pruner(Hyperband::new(halves).unwrap())
+            .create()
+            .unwrap();
+        for (number, expected) in case["trials"].as_array().unwrap().iter().enumerate() {
+            let mut trial = study.ask().unwrap();
+            let (x, n) = (trial.float("x", -5.0..=5.0).unwrap(), trial.int("n", 1..=8).unwrap());
+            assert!((x - expected[0].as_f64().unwrap()).abs() < 1e-9, "trial {number}: {x} for {expected}");
+            assert_eq!(json!(n), expected[1], "trial {number}");
+            let value = (x - 1.0).powi(2) + (n - 3).abs() as f64;
+            let stop = (0..10).find(|&step| {
+                trial.report(value + 9.0 / (step as i64 + n) as f64, step).unwrap();
+                trial.should_prune().unwrap()
+            });
+            assert_eq!(json!(stop.unwrap_or(9)), expected[2], "trial {number}");
+            match stop {
+                Some(step) if step < 9 => study.tell(&trial, Outcome::Pruned).unwrap(),
+                _ => study.tell(&trial, value).unwrap(),
+            };
+        }
+    }
 }

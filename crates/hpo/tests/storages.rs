@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firstsight_hpo::{
-    Direction, Distribution, Error, FloatRange, FrozenTrial, Journal, Memory, Outcome, Param, Random, Stop,
-    Storage, Study, StudyBuilder, Suggest, Tpe, TpeConfig, Trial, TrialState, storage,
+    Direction, Distribution, Error, FloatRange, FrozenTrial, HalvingConfig, Journal, Memory, MinResource,
+    Outcome, Param, Random, Stop, Storage, Study, StudyBuilder, SuccessiveHalving, Suggest, Tpe, TpeConfig,
+    Trial, TrialState, storage,
 };
 #[cfg(feature = "sqlite")]
 use firstsight_hpo::{ForestConfig, param_importances};
@@ -50,8 +51,12 @@ fn every_storage(test: impl Fn(&str, Arc<dyn Storage>)) {
     }
 }
 
+fn study_builder(storage: &Arc<dyn Storage>) -> StudyBuilder {
+    Study::builder("s").sampler(Random::new(1)).storage(storage.clone())
+}
+
 fn study(storage: &Arc<dyn Storage>) -> Study {
-    Study::builder("s").sampler(Random::new(1)).storage(storage.clone()).load_or_create().unwrap()
+    study_builder(storage).load_or_create().unwrap()
 }
 
 fn objective(trial: &mut Trial<'_>) -> Result<f64, Stop> {
@@ -104,6 +109,40 @@ fn what_is_told_is_kept() {
         assert!(began.and_utc().timestamp() > 1_700_000_000, "{name}: {began}");
         assert!(trials[6].started.is_some() && trials[6].completed.is_none(), "{name}");
     });
+}
+
+#[test]
+fn an_infinite_report_competes_with_those_of_later_trials() {
+    let config = HalvingConfig { min_resource: MinResource::Steps(1), ..HalvingConfig::optuna4() };
+    let halving = || SuccessiveHalving::new(config).unwrap();
+    every_storage(|name, storage| {
+        let open = || study_builder(&storage).pruner(halving()).load_or_create().unwrap();
+        let first = open();
+        for value in [f64::NEG_INFINITY, f64::INFINITY] {
+            let mut trial = first.ask().unwrap();
+            trial.report(value, 1).unwrap();
+            assert_eq!(trial.should_prune().unwrap(), value > 0.0, "{name}");
+            first.tell(&trial, Outcome::Pruned).unwrap();
+        }
+        let later = open();
+        let words: Vec<_> =
+            later.trials().unwrap().iter().map(|t| t.system_attrs["completed_rung_0"].clone()).collect();
+        assert_eq!(words, ["-Infinity", "Infinity"], "{name}");
+        let copy = FrozenTrial::clone(&later.trials().unwrap()[1]);
+        later.add_trial(&copy).unwrap();
+        let mut trial = later.ask().unwrap();
+        trial.report(-1e300, 1).unwrap();
+        assert!(trial.should_prune().unwrap(), "{name}: -inf is better");
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let storage = journal(dir.path());
+    let s = study_builder(&storage).pruner(halving()).create().unwrap();
+    let mut trial = s.ask().unwrap();
+    trial.report(f64::INFINITY, 1).unwrap();
+    trial.should_prune().unwrap();
+    s.add_trial(&FrozenTrial::clone(&s.trials().unwrap()[0])).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("journal.log")).unwrap();
+    assert_eq!(text.matches(r#"{"completed_rung_0":Infinity}"#).count(), 2, "{text}");
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::Value;
-
 use super::{Pruner, require};
 use crate::error::Result;
 use crate::sampler::{Attrs, StudyView};
+use crate::storage::json;
 use crate::study::Direction;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -114,11 +113,11 @@ impl SuccessiveHalving {
             let mut losses: Vec<f64> = trials
                 .clone()
                 .filter(|t| t.number != trial.number)
-                .filter_map(|t| t.system_attrs.get(&key).and_then(Value::as_f64))
+                .filter_map(|t| t.system_attrs.get(&key).and_then(json::as_float))
                 .chain([value])
                 .map(|v| direction.loss(v))
                 .collect();
-            attrs.push((key, Value::from(value)));
+            attrs.push((key, json::from_float(value)));
             if losses.len() <= self.config.bootstrap_count {
                 return (true, attrs);
             }

@@ -30,6 +30,9 @@ impl HyperbandConfig {
 
 /// Runs one [`SuccessiveHalving`] per bracket; a trial's bracket follows from the study's name and the trial's
 /// number: Optuna's `HyperbandPruner`. Reference: Li et al., Hyperband, JMLR 18, 2018.
+///
+/// Samplers see the trials of all brackets. So do Optuna's, although its documentation says otherwise: its view of a bracket
+/// leaves the trials that they ask for unfiltered.
 #[derive(Debug)]
 pub struct Hyperband {
     config: HyperbandConfig,

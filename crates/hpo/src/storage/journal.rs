@@ -540,6 +540,11 @@ fn time(value: Option<&Value>) -> Option<NaiveDateTime> {
     text.parse().ok().or_else(zoned)
 }
 
+/// A member of an object.
+fn system_attr(key: &str, value: &Value) -> String {
+    format!("{}:{}", json!(key), python_json::system_attr(value))
+}
+
 /// The fields of the operation that creates a trial with this content.
 fn creation(study: i64, trial: &FrozenTrial) -> String {
     let iso = |time: NaiveDateTime| time.format(ISO).to_string();
@@ -562,14 +567,19 @@ fn creation(study: i64, trial: &FrozenTrial) -> String {
     }
     fields
         + &format!(
-            r#","state":{},"value":{},"values":{},"distributions":{},"params":{},"user_attrs":{},"system_attrs":{},"intermediate_values":{{{}}}"#,
+            r#","state":{},"value":{},"values":{},"distributions":{},"params":{},"user_attrs":{},"system_attrs":{{{}}},"intermediate_values":{{{}}}"#,
             trial.state as i64,
             if let [value] = trial.values[..] { python_json::float(value) } else { "null".into() },
             if trial.values.len() > 1 { list(&trial.values) } else { "null".into() },
             by_name(&|p| Value::from(p.distribution.to_json())),
             by_name(&|p| Value::from(p.internal)),
             json!(trial.user_attrs),
-            json!(trial.system_attrs),
+            trial
+                .system_attrs
+                .iter()
+                .map(|(key, value)| system_attr(key, value))
+                .collect::<Vec<_>>()
+                .join(","),
             reports.join(","),
         )
 }
@@ -627,8 +637,6 @@ impl Storage for Journal {
     }
 
     fn update(&self, trial: i64, change: &Change<'_>) -> Result<()> {
-        let attr =
-            |key: &str, value: &Value| Value::Object(Map::from_iter([(key.to_owned(), value.clone())]));
         let (op, fields) = match *change {
             Change::Param { name, internal, distribution } => {
                 let (name, value, text) =
@@ -643,8 +651,10 @@ impl Storage for Journal {
             Change::Report { step, value } => {
                 (7, format!(r#""step":{step},"intermediate_value":{}"#, python_json::float(value)))
             }
-            Change::UserAttr { key, value } => (8, format!(r#""user_attr":{}"#, attr(key, value))),
-            Change::SystemAttr { key, value } => (9, format!(r#""system_attr":{}"#, attr(key, value))),
+            Change::UserAttr { key, value } => (8, format!(r#""user_attr":{{{}:{value}}}"#, json!(key))),
+            Change::SystemAttr { key, value } => {
+                (9, format!(r#""system_attr":{{{}}}"#, system_attr(key, value)))
+            }
         };
         let mut state = self.lock()?;
         // What can be refused with what is known already is not written.
@@ -669,11 +679,10 @@ impl Storage for Journal {
     }
 
     fn take_over(&self, trial: i64, silence: Duration, worker: &str) -> Result<bool> {
-        let attr = |key: &str, value: Value| {
-            let attr = Value::Object(Map::from_iter([(key.to_owned(), value)]));
-            (9, format!(r#""trial_id":{trial},"system_attr":{attr}"#))
+        let attr = |key, value: &Value| {
+            (9, format!(r#""trial_id":{trial},"system_attr":{{{}}}"#, system_attr(key, value)))
         };
-        let operations = [attr(WORKER, worker.into()), attr(HEARTBEAT, heartbeat())];
+        let operations = [attr(WORKER, &worker.into()), attr(HEARTBEAT, &heartbeat())];
         self.write_if(&mut *self.lock()?, &operations, |state| {
             let found = state.trial(trial).and_then(|(table, number)| table.get(number).cloned());
             Ok(found.is_some_and(|trial| is_silent(&trial, silence)))

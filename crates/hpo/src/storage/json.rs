@@ -15,6 +15,19 @@ pub(super) fn float(x: f64) -> String {
     }
 }
 
+/// A float as an attribute: one of the words of [`parse`] where JSON has none for it.
+pub(crate) fn from_float(x: f64) -> Value {
+    if x.is_finite() { Value::from(x) } else { Value::from(float(x)) }
+}
+
+/// The text of a system attribute. One that is as [`from_float`] makes it is a float again.
+pub(super) fn system_attr(value: &Value) -> String {
+    match as_float(value) {
+        Some(x) if !x.is_finite() => float(x),
+        _ => value.to_string(),
+    }
+}
+
 /// Reads text in which NaN, Infinity and -Infinity may stand for numbers; they become strings.
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text).or_else(|error| match quote_non_finite(text) {
@@ -24,7 +37,7 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
 }
 
 /// A float, or one of the strings that [`parse`] makes.
-pub(super) fn as_float(value: &Value) -> Option<f64> {
+pub(crate) fn as_float(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
         Some("Infinity") => Some(f64::INFINITY),

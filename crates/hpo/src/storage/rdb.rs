@@ -253,7 +253,7 @@ impl<D: Database> Rdb<D> {
             Change::SystemAttr { key, value } => run(
                 "INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES ($1, $2, $3) \
                  ON CONFLICT (trial_id, key) DO UPDATE SET value_json = $3",
-                cells![trial, key, value.to_string()],
+                cells![trial, key, json::system_attr(value)],
             ),
             Change::State { state, values, at } => {
                 for (objective, &value) in values.iter().enumerate() {

@@ -1,9 +1,10 @@
 """Numbers and files of NumPy and Optuna 4.8.0 for the tests beside this folder.
 
-python make_others.py writes random_state.json, grid.json, liar.json, pruners.json, journal.log, study.db,
+python make_others.py writes random_state.json, grid.json, liar.json, pruners.json, hyperband.json, journal.log, study.db,
 foreign.db and studies.json.
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -85,36 +86,63 @@ PRUNERS = {
 
 
 def pruners():
-    """Learning curves, each followed until the pruner stops it."""
+    """Learning curves, each followed until the pruner stops it. The later ones have infinite values too."""
     out = []
-    for name, make in PRUNERS.items():
-        for direction in ("minimize", "maximize"):
+    for infinite, names in ((0.0, PRUNERS), (0.1, [name for name in PRUNERS if name != "nop"])):
+        for name, direction in itertools.product(names, ("minimize", "maximize")):
+            make = PRUNERS[name]
             r = np.random.RandomState(len(name))
             study = optuna.create_study(direction=direction, pruner=make(), study_name=f"curves-{name}")
             trials = []
-            for number in range(40):
+            for number in range(16 if infinite else 40):
                 trial = study.ask()
                 level, speed = r.uniform(0, 2), r.uniform(0.05, 1)
                 reports, stopped = [], False
                 for step in range(20 + number % 9):
                     value = level + math.exp(-speed * step) + 0.1 * r.standard_normal()
-                    if r.uniform() < 0.02:
+                    u = r.uniform()
+                    if u < 0.02:
                         value = math.nan
+                    elif u < 0.02 + infinite:
+                        value = math.inf if number % 2 else -math.inf
                     if direction == "maximize":
                         value = -value
                     if step % 5 == 4 and number % 3 == 0:
                         continue  # some steps are never reported
                     trial.report(value, step)
                     stopped = bool(trial.should_prune())
-                    reports.append([step, None if math.isnan(value) else value])
+                    reports.append([step, value if math.isfinite(value) else str(value)])
                     if stopped:
                         break
                 trials.append({"reports": reports, "stopped": stopped})
-                last = next((v for _, v in reversed(reports) if v is not None), 0.0)
+                last = next((v for _, v in reversed(reports) if isinstance(v, float)), 0.0)
                 study.tell(trial, state=TrialState.PRUNED) if stopped else study.tell(trial, last)
             out.append({"pruner": name, "direction": direction, "trials": trials})
     text = "[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n"
     (HERE / "pruners.json").write_text(text)
+
+
+def hyperband():
+    """What TPE proposes where Hyperband stops trials, and the step at which it does."""
+    out = []
+    for args in ({}, {"multivariate": True}):
+        pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+        sampler = optuna.samplers.TPESampler(seed=8, **args)
+        study = optuna.create_study(sampler=sampler, pruner=pruner, study_name="brackets")
+        trials = []
+        for _ in range(50):
+            trial = study.ask()
+            x, n = trial.suggest_float("x", -5, 5), trial.suggest_int("n", 1, 8)
+            value = (x - 1) ** 2 + abs(n - 3)
+            for step in range(10):
+                trial.report(value + 9 / (step + n), step)
+                if trial.should_prune():
+                    break
+            pruned = step < 9
+            study.tell(trial, state=TrialState.PRUNED) if pruned else study.tell(trial, value)
+            trials.append([x, n, step])
+        out.append({**args, "trials": trials})
+    (HERE / "hyperband.json").write_text("[\n" + ",\n".join(json.dumps(o) for o in out) + "\n]\n")
 
 
 def objective(trial):
@@ -170,4 +198,5 @@ random_state()
 grid()
 liar()
 pruners()
+hyperband()
 storages()
