@@ -1,11 +1,11 @@
 //! A file that is written beside the one that it is to replace.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::steps::{Step, step};
-use crate::temporary::{free_path, sweep_once};
+use crate::temporary::{behind_links, free_path, sweep_once};
 
 /// A file that is written beside the one that it is to replace. Dropped before [`Draft::commit`], it leaves nothing.
 ///
@@ -20,7 +20,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins a file that is to be at `path`, with the permissions of the one that is there, else those of a new file.
+    /// Begins a file that is to be at `path`, with the permissions of the one that is there, else those of a new file. A symbolic link
+    /// stays, and the file that it names is replaced.
     ///
     /// # Errors
     ///
@@ -29,6 +30,7 @@ impl Draft {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
+        let path = &behind_links(path)?;
         sweep_once(path);
         let (file, temporary) = loop {
             let temporary = free_path(path)?;
@@ -38,10 +40,7 @@ impl Draft {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 file => {
                     let file = file?;
-                    // Where the file system knows no locks, nobody sweeps either.
-                    let _ = file.try_lock();
-                    // Someone may have swept it before it was locked.
-                    if temporary.exists() {
+                    if is_ours(&file, &temporary) {
                         break (file, temporary);
                     }
                 }
@@ -108,6 +107,12 @@ impl Seek for Draft {
     }
 }
 
+/// Whether a new file is this process's. A sweep may have locked it first, and removed it or be about to.
+fn is_ours(file: &File, path: &Path) -> bool {
+    // Where the file system knows no locks, nobody sweeps either.
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && path.exists()
+}
+
 /// Makes a rename last through a loss of power.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -128,4 +133,23 @@ fn is_failure(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     const EIO: i32 = 5;
     matches!(error.kind(), StorageFull | QuotaExceeded) || error.raw_os_error() == Some(EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_sweep_has_locked_first_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        let file = File::create(&path).unwrap();
+        let sweeping = File::options().append(true).open(&path).unwrap();
+        sweeping.try_lock().unwrap();
+        assert!(!is_ours(&file, &path), "it is about to be removed");
+        drop(sweeping);
+        assert!(is_ours(&file, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_ours(&file, &path));
+    }
 }

@@ -87,7 +87,9 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // First the name: who opens the file after it is unlocked would find it at no path, and try again.
-        let _ = fs::remove_file(&self.path);
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
         let _ = self.file.unlock();
     }
 }
@@ -103,5 +105,22 @@ fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(not(unix))]
     {
         held.created().ok() == there.created().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_removes_no_file_but_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let Locked::Here(first) = Lock::acquire(&path).unwrap() else { panic!("nobody has it") };
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        let Locked::Here(_second) = Lock::acquire(&path).unwrap() else { panic!("nobody has it") };
+        drop(first);
+        assert!(path.exists());
+        assert!(matches!(Lock::acquire(&path).unwrap(), Locked::Elsewhere(_)));
     }
 }

@@ -18,6 +18,8 @@ const DIGITS: usize = 16;
 const LONGEST: usize = 200;
 /// The lock of a folder.
 const LOCK: &str = ".lock";
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 /// Whether a name is one that this crate gives to files and folders that are not yet whole.
 pub fn is_temporary(name: &OsStr) -> bool {
@@ -41,6 +43,22 @@ pub(crate) fn free_path(path: &Path) -> io::Result<PathBuf> {
     hasher.write_u32(std::process::id());
     let random = hasher.finish();
     Ok(path.with_file_name(format!(".{}.{random:016x}{ENDING}", &name[..end])))
+}
+
+/// What is to be written for `path`: where symbolic links lead to, whether or not there is anything.
+pub(crate) fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    // A slash at the end would hide the link.
+    let mut path: PathBuf = path.components().collect();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(to) => path = path.with_file_name("").join(to),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other(format!(
+        "expected at most {MOST_LINKS} symbolic links, found more at {}",
+        path.display()
+    )))
 }
 
 /// Removes the temporary files and folders in `folder` that killed processes left. Those of living ones stay: they are locked.
@@ -100,12 +118,13 @@ pub struct DraftFolder {
 }
 
 impl DraftFolder {
-    /// Begins a folder that is to be at `path`.
+    /// Begins a folder that is to be at `path`. A symbolic link stays, and the folder that it names is replaced.
     ///
     /// # Errors
     ///
     /// The operating system's error.
     pub fn create(path: &Path) -> io::Result<Self> {
+        let path = &behind_links(path)?;
         sweep_once(path);
         loop {
             let temporary = free_path(path)?;

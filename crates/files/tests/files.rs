@@ -56,3 +56,36 @@ fn a_folder_that_is_replaced_is_there_at_every_moment() {
     assert_eq!(missing, 0);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn links_stay_and_what_they_name_is_replaced() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("elsewhere/digits/old")).unwrap();
+    std::fs::write(at("elsewhere/rows"), "old").unwrap();
+    symlink("elsewhere/digits", at("digits")).unwrap();
+    symlink(at("elsewhere/rows"), at("first")).unwrap();
+    symlink("first", at("second")).unwrap();
+    symlink("elsewhere/new", at("third")).unwrap();
+    symlink("endless", at("endless")).unwrap();
+
+    let draft = DraftFolder::create(&folder.path().join("digits/")).unwrap();
+    std::fs::create_dir(draft.path().join("new")).unwrap();
+    draft.commit().unwrap();
+    write_atomically(&at("second"), b"new").unwrap();
+    write_atomically(&at("third"), b"newer").unwrap();
+    write_atomically(&at("endless"), b"").unwrap_err();
+
+    for (name, to) in [("digits", at("elsewhere/digits")), ("second", at("elsewhere/rows"))] {
+        assert!(at(name).is_symlink());
+        assert_eq!(at(name).canonicalize().unwrap(), to.canonicalize().unwrap());
+    }
+    assert!(at("digits/new").exists() && !at("digits/old").exists());
+    assert_eq!(std::fs::read(at("elsewhere/rows")).unwrap(), b"new");
+    assert_eq!(std::fs::read(at("elsewhere/new")).unwrap(), b"newer");
+    let count = |name: &str| std::fs::read_dir(at(name)).unwrap().count();
+    assert_eq!((count("."), count("elsewhere")), (6, 3));
+}
