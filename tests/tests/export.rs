@@ -45,7 +45,7 @@ fn a_run_is_exported_and_checked() {
     for part in [
         "ants.onnx: mobilenetv2_100 of 3 outputs",
         "takes images (batch, 48, 40, 3) uint8, gives probabilities (batch, 3) float32",
-        "resized to just cover 55 x 46, bilinear, and cut to 48 x 40 in its center, RGB",
+        "resized to just cover 54 x 45, bilinear, and cut to 48 x 40 in its center, RGB",
         "ants.calibration.npy: 5 photos",
     ] {
         assert!(said.contains(part), "should say {part:?}: {said}");

@@ -24,7 +24,7 @@ use crate::reading::{Alpha, Damaged, Exif, Reading, SixteenBit};
 use crate::scan::ImageFolder;
 
 /// To be changed with the file's layout and with any change of the decoded pixels.
-const MAGIC: [u8; 16] = *b"firstsight img 4";
+const MAGIC: [u8; 16] = *b"firstsight img 5";
 
 const HEADER: usize = MAGIC.len() + 5 * 8;
 
@@ -67,7 +67,7 @@ pub(crate) fn key(folder: &ImageFolder, settings: &DecodeSettings) -> u64 {
         Interpolation::Lanczos => 3,
     });
     number(match settings.resize_mode {
-        ResizeMode::Squash => 0,
+        ResizeMode::Squash => !settings.crop_pct.to_bits(),
         ResizeMode::CenterCrop => settings.crop_pct.to_bits(),
     });
     number(match settings.on_error {

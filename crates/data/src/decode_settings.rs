@@ -44,7 +44,8 @@ pub enum Interpolation {
 /// Fitting of an image to a target size of another aspect ratio: timm's `crop_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ResizeMode {
-    /// Each axis is scaled to its target, as Keras's `load_img` does.
+    /// Each axis is scaled to `target / crop_pct`, rounded down, and the target is cut from the center, as timm's evaluation transform does.
+    /// With a share of 1 the whole image is kept, as by Keras's `load_img`.
     #[serde(rename = "squash")]
     Squash,
     /// The aspect ratio is kept: the image is scaled until it just covers `target / crop_pct`, rounded down, and the
@@ -114,7 +115,8 @@ pub struct DecodeSettings {
     pub interpolation: Interpolation,
     /// Fitting of an image of another aspect ratio to this size.
     pub resize_mode: ResizeMode,
-    /// Share of the shorter side that [`ResizeMode::CenterCrop`] keeps, in (0, 1]: 0.875 for most ImageNet weights.
+    /// Share that the crop keeps, in (0, 1]: of the shorter side with [`ResizeMode::CenterCrop`], of both with [`ResizeMode::Squash`]. It is 0.875
+    /// for most ImageNet weights.
     pub crop_pct: f64,
     /// How the pixels of a file are read, where programs differ.
     pub reading: Reading,
@@ -135,6 +137,13 @@ impl DecodeSettings {
             reading: Reading::pillow(),
             on_error: OnError::Fail,
         }
+    }
+
+    /// (height, width) / `crop_pct`, rounded down: timm's `scale_size`, to which an image is scaled, or which it is scaled to just cover, before it is
+    /// cropped.
+    pub fn scale_size(&self) -> (u64, u64) {
+        let scaled = |side: usize| (side as f64 / self.crop_pct).floor() as u64;
+        (scaled(self.height), scaled(self.width))
     }
 
     /// One gray channel, otherwise as [`rgb`](Self::rgb).

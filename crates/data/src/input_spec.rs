@@ -28,7 +28,7 @@ pub struct InputSpec {
     pub input_size: (usize, usize, usize),
     /// Resampling filter.
     pub interpolation: Interpolation,
-    /// Share of the resized image's shorter side that a center crop keeps, in (0, 1].
+    /// Share of the image that the crop keeps, in (0, 1]: [`DecodeSettings::crop_pct`].
     pub crop_pct: f64,
     /// Fitting of an image of another aspect ratio to the input size.
     pub crop_mode: ResizeMode,

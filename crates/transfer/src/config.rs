@@ -60,9 +60,7 @@ impl HubModelConfig {
                 .get("interpolation", "nearest, bilinear, bicubic or lanczos", interpolation)?
                 .unwrap_or(usual.interpolation),
             crop_pct: fields.get("crop_pct", "a number", Value::as_f64)?.unwrap_or(usual.crop_pct),
-            crop_mode: fields
-                .get("crop_mode", "center, squash or border", crop_mode)?
-                .unwrap_or(usual.crop_mode),
+            crop_mode: fields.get("crop_mode", "center or squash", crop_mode)?.unwrap_or(usual.crop_mode),
             mean: fields.get("mean", "a number a channel", channels)?.unwrap_or_else(|| usual.mean.clone()),
             std: fields.get("std", "a number a channel", channels)?.unwrap_or_else(|| usual.std.clone()),
             reading: reading.unwrap_or(Reading::pillow()),
@@ -295,7 +293,7 @@ fn interpolation(value: &Value) -> Option<Interpolation> {
 
 fn crop_mode(value: &Value) -> Option<ResizeMode> {
     match value.as_str()? {
-        "center" | "border" => Some(ResizeMode::CenterCrop),
+        "center" => Some(ResizeMode::CenterCrop),
         "squash" => Some(ResizeMode::Squash),
         _ => None,
     }
@@ -358,6 +356,7 @@ mod tests {
             (r#"{"pretrained_cfg": {"std": [0.0, 1.0, 1.0]}}"#, "std"),
             (r#"{"pretrained_cfg": {"mean": [0.5]}}"#, "mean"),
             (r#"{"pretrained_cfg": {"crop_pct": 1.5}}"#, "crop_pct"),
+            (r#"{"crop_mode": "border"}"#, "crop_mode should be center or squash, found \"border\""),
             (r#"{"reading": {"exif": "maybe"}}"#, "maybe"),
             (r#"{"reading": {"exif": "apply"}}"#, "sixteen_bit"),
         ] {

@@ -89,39 +89,48 @@ fn in_tiff(data: &[u8]) -> Option<Orientation> {
 
 /// An entry of the first directory of a TIFF structure.
 pub(crate) struct TiffEntry {
-    /// Index of its twelve bytes.
+    /// Index of its twelve bytes, of BigTIFF twenty.
     at: usize,
     is_big_endian: bool,
+    /// BigTIFF has counts and places of eight bytes instead of four.
+    is_big: bool,
 }
 
 impl TiffEntry {
     pub(crate) fn find(data: &[u8], tag: u16) -> Option<Self> {
-        let is_big_endian = match data.get(..4)? {
-            b"MM\0\x2a" => true,
-            b"II\x2a\0" => false,
+        let (is_big_endian, is_big) = match data.get(..4)? {
+            b"MM\0\x2a" => (true, false),
+            b"II\x2a\0" => (false, false),
+            b"MM\0\x2b" => (true, true),
+            b"II\x2b\0" => (false, true),
             _ => return None,
         };
-        let directory = u32_at(data, 4, is_big_endian)? as usize;
-        let entries = usize::from(u16_at(data, directory, is_big_endian)?);
-        let mut places = (0..entries).map(|i| directory + 2 + i * 12);
+        let (entries, first, bytes) = if is_big {
+            let directory = u64_at(data, 8, is_big_endian)?;
+            (u64_at(data, directory, is_big_endian)?, directory + 8, 20)
+        } else {
+            let directory = u32_at(data, 4, is_big_endian)? as usize;
+            (u16_at(data, directory, is_big_endian)?.into(), directory + 2, 12)
+        };
+        let mut places = (first..data.len()).step_by(bytes).take(entries);
         let at = places.find(|&at| u16_at(data, at, is_big_endian) == Some(tag))?;
-        Some(Self { at, is_big_endian })
+        Some(Self { at, is_big_endian, is_big })
     }
 
     /// The first value of an entry whose values are whole numbers of at most four bytes.
     pub(crate) fn value(&self, data: &[u8]) -> Option<u32> {
-        let (kind, count) =
-            (u16_at(data, self.at + 2, self.is_big_endian)?, u32_at(data, self.at + 4, self.is_big_endian)?);
+        let kind = u16_at(data, self.at + 2, self.is_big_endian)?;
+        let count = self.long(data, self.at + 4)?;
         let width = match kind {
             1 => 1,
             3 => 2,
             4 => 4,
             _ => return None,
         };
-        // Values of more than four bytes in all lie elsewhere.
-        let at = match count.checked_mul(width)? {
-            0..=4 => self.at + 8,
-            _ => u32_at(data, self.at + 8, self.is_big_endian)? as usize,
+        // Values that do not fit lie elsewhere.
+        let at = match count.checked_mul(width)? <= self.long_bytes() {
+            true => self.values(),
+            false => self.long(data, self.values())?,
         };
         match kind {
             1 => data.get(at).map(|&value| value.into()),
@@ -130,9 +139,27 @@ impl TiffEntry {
         }
     }
 
+    fn long_bytes(&self) -> usize {
+        if self.is_big { 8 } else { 4 }
+    }
+
+    /// Index of the values, or of their place.
+    fn values(&self) -> usize {
+        self.at + 4 + self.long_bytes()
+    }
+
+    /// A count or place.
+    fn long(&self, data: &[u8], at: usize) -> Option<usize> {
+        match self.is_big {
+            true => u64_at(data, at, self.is_big_endian),
+            false => u32_at(data, at, self.is_big_endian).map(|long| long as usize),
+        }
+    }
+
     /// Gives an entry of one 16-bit value another.
     pub(crate) fn set(&self, data: &mut [u8], value: u16) {
-        if let Some(place) = data.get_mut(self.at + 8..self.at + 10) {
+        let at = self.values();
+        if let Some(place) = data.get_mut(at..at + 2) {
             place.copy_from_slice(&if self.is_big_endian {
                 value.to_be_bytes()
             } else {
@@ -150,6 +177,13 @@ fn u16_at(data: &[u8], at: usize, is_big_endian: bool) -> Option<u16> {
 fn u32_at(data: &[u8], at: usize, is_big_endian: bool) -> Option<u32> {
     let bytes = *data.get(at..)?.first_chunk()?;
     Some(if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+}
+
+/// A count or place in `data`, so of its size at most.
+fn u64_at(data: &[u8], at: usize, is_big_endian: bool) -> Option<usize> {
+    let bytes = *data.get(at..)?.first_chunk()?;
+    let long = if is_big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) };
+    usize::try_from(long).ok().filter(|long| *long <= data.len())
 }
 
 /// The segments of a JPEG file before its first scan: marker and data.

@@ -22,25 +22,21 @@ impl Plan {
         target: (u32, u32),
     ) -> Result<Self, Error> {
         let pct = settings.crop_pct;
-        match settings.resize_mode {
-            ResizeMode::Squash => {
-                return Ok(Self { scaled: (target.0.into(), target.1.into()), corner: (0, 0) });
-            }
-            ResizeMode::CenterCrop if !(pct > 0.0 && pct <= 1.0) => {
-                return Err(Error::invalid("crop_pct", "a share in (0, 1]", pct));
-            }
-            ResizeMode::CenterCrop => {}
+        if !(pct > 0.0 && pct <= 1.0) {
+            return Err(Error::invalid("crop_pct", "a share in (0, 1]", pct));
         }
-        let cover = |side: u32| (f64::from(side) / pct).floor();
+        let (rows, columns) = settings.scale_size();
         let (width, height) = (f64::from(source.0), f64::from(source.1));
-        let scaled = if target.0 == target.1 {
+        let scaled = if settings.resize_mode == ResizeMode::Squash {
+            (columns, rows)
+        } else if target.0 == target.1 {
             // torchvision's `Resize(size)`: the longer side is truncated.
-            let short = cover(target.0);
+            let short = columns as f64;
             let long = (short * width.max(height) / width.min(height)) as u64;
             if width <= height { (short as u64, long) } else { (long, short as u64) }
         } else {
             // timm's `ResizeKeepRatio(size)`: both are rounded, ties to even as Python does.
-            let ratio = (width / cover(target.0)).min(height / cover(target.1));
+            let ratio = (width / columns as f64).min(height / rows as f64);
             ((width / ratio).round_ties_even() as u64, (height / ratio).round_ties_even() as u64)
         };
         let corner =

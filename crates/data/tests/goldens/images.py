@@ -7,7 +7,7 @@ images/*          the image files
 pillow.safetensors, for each file:
     <file>/L, <file>/RGB              Image.open(file).convert(mode), uint8 (H, W[, 3])
     resize/<mode>/<filter>/<W>x<H>/<file>   the same, resized to W x H
-    timm/<file>/<W>x<H>/<pct>         timm's transform for evaluation, bicubic
+    timm/<crop_mode>/<file>/<W>x<H>/<pct>   timm's transform for evaluation, bicubic
 """
 
 import struct
@@ -244,6 +244,11 @@ for name, body, top in [
 values = " ".join(map(str, noise(H, W, 3).ravel()))
 (IMAGES / "plain.ppm").write_text(f"P3\n# plain\n{W} {H}\n255\n{values}\n")
 
+# BigTIFF
+
+for name, options in [("turned", dict(tiffinfo={274: 6})), ("palette", {})]:
+    Image.open(IMAGES / f"{name}.tif").save(IMAGES / f"{name}-big.tif", big_tiff=True, **options)
+
 # What Pillow makes of them
 
 goldens = {}
@@ -268,14 +273,14 @@ for name in ["rgb8.png", "one-pixel-wide.png", "scene.png"]:
 for name in ["scene.png", "rgb8.png"]:
     image = Image.open(IMAGES / name).convert("RGB")
     for size in [(32, 32), (33, 33), (40, 24), (21, 37)]:
-        for pct in [0.875, 0.95, 0.8, 1.0]:
+        for mode, pct in [("center", 0.875), ("center", 0.95), ("center", 0.8), ("center", 1.0), ("squash", 0.875), ("squash", 0.95)]:
             transform = transforms_imagenet_eval(
                 img_size=(size[1], size[0]) if size[0] != size[1] else size[0],
-                crop_pct=pct, crop_mode="center", interpolation="bicubic", use_prefetcher=True)
+                crop_pct=pct, crop_mode=mode, interpolation="bicubic", use_prefetcher=True)
             result = np.asarray(transform(image))
             if result.shape[0] == 3:
                 result = result.transpose(1, 2, 0)
-            goldens[f"timm/{name}/{size[0]}x{size[1]}/{pct}"] = np.ascontiguousarray(result)
+            goldens[f"timm/{mode}/{name}/{size[0]}x{size[1]}/{pct}"] = np.ascontiguousarray(result)
 
 save_file({key: np.ascontiguousarray(value) for key, value in goldens.items()}, HERE / "pillow.safetensors")
 print(len(list(IMAGES.iterdir())), "images,", len(goldens), "goldens", file=sys.stderr)

@@ -184,7 +184,8 @@ fn settings_out_of_range_are_refused() {
         DecodeSettings { width: 0, ..good.clone() },
         DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 0.0, ..good.clone() },
         DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 1.5, ..good.clone() },
-        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: f64::NAN, ..good },
+        DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: f64::NAN, ..good.clone() },
+        DecodeSettings { crop_pct: 0.0, ..good },
     ] {
         let error = decode_image(&path, &bad).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");

@@ -87,6 +87,8 @@ fn every_setting_and_every_file_has_a_cache_of_its_own() {
         DecodeSettings { color: ColorMode::Gray, ..small() },
         DecodeSettings { interpolation: Interpolation::Nearest, ..small() },
         DecodeSettings { resize_mode: ResizeMode::CenterCrop, crop_pct: 0.875, ..small() },
+        DecodeSettings { crop_pct: 0.875, ..small() },
+        DecodeSettings { crop_pct: 0.5, ..small() },
         DecodeSettings { on_error: OnError::Skip, ..small() },
         reading(Reading { max_pixels: 1 << 20, ..Reading::pillow() }),
         reading(Reading { exif: Exif::Apply, ..Reading::pillow() }),

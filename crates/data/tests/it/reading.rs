@@ -106,6 +106,20 @@ fn photos_stand_upright_whatever_format_and_value() {
 }
 
 #[test]
+fn a_bigtiff_file_is_read_as_a_tiff_file() {
+    // Stored as 23 rows of 17 pixels.
+    assert_eq!(viewed(&bytes("turned-big.tif")).size, (23, 17));
+    assert_eq!(viewed(&bytes("palette-big.tif")).pixels, viewed(&bytes("palette.tif")).pixels);
+    // Places and counts beyond the file.
+    let file = bytes("turned-big.tif");
+    for at in 8..file.len().min(200) {
+        let mut broken = file.clone();
+        broken[at..at + 8].fill(0xff);
+        let _ = decode(&broken, Reading::viewer());
+    }
+}
+
+#[test]
 fn broken_exif_data_leaves_a_photo_as_it_is() {
     let stored = viewed(&bytes("rgb-q95.jpg"));
     let whole = exif(6, true);

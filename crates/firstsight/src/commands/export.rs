@@ -190,15 +190,13 @@ fn resizing(config: &RunConfig) -> String {
     let InputSpec { input_size: (channels, height, width), interpolation, crop_pct, crop_mode, .. } =
         &config.pretrained_cfg;
     let color = if *channels == 1 { "gray" } else { "RGB" };
-    match crop_mode {
-        ResizeMode::Squash => format!("an image is resized to {height} x {width}, {interpolation}, {color}"),
-        ResizeMode::CenterCrop => {
-            let (rows, columns) = (*height as f64 / crop_pct, *width as f64 / crop_pct);
-            format!(
-                "an image is resized to just cover {rows:.0} x {columns:.0}, {interpolation}, and cut to {height} x {width} in its center, {color}"
-            )
-        }
-    }
+    let (rows, columns) = config.pretrained_cfg.decode_settings().scale_size();
+    let (cover, cut) = match crop_mode {
+        ResizeMode::Squash if *crop_pct == 1.0 => ("", String::new()),
+        ResizeMode::Squash => ("", format!(", and cut to {height} x {width} in its center")),
+        ResizeMode::CenterCrop => ("just cover ", format!(", and cut to {height} x {width} in its center")),
+    };
+    format!("an image is resized to {cover}{rows} x {columns}, {interpolation}{cut}, {color}")
 }
 
 /// Where the photos for calibration of an ONNX file are written.
