@@ -169,6 +169,9 @@ fn gnt(bytes: &[u8]) -> bool {
 /// Records, and names of classes.
 fn cifar(bytes: &[u8]) -> bool {
     let path = written("cifar", "data_batch_1.bin", bytes);
+    for name in ["data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        written("cifar", &format!("{name}.bin"), &[]);
+    }
     written("cifar", "batches.meta.txt", &bytes[..bytes.len().min(100)]);
     let is_read = archive(path.parent().unwrap());
     std::fs::remove_file(path.with_file_name("batches.meta.txt")).unwrap();

@@ -1,6 +1,7 @@
 //! The files of a folder, a zip, a tar, or one file, each under its name.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
@@ -32,12 +33,17 @@ pub(super) fn each(source: &Path, visit: &mut VisitFile<'_>) -> Result<()> {
 fn each_of_folder(folder: &Path, visit: &mut VisitFile<'_>) -> Result<()> {
     let mut folders = vec![folder.to_owned()];
     let mut files: Vec<PathBuf> = Vec::new();
+    // Links are followed, and may lead back.
+    let mut visited = HashSet::new();
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
-            let entry = entry.map_err(Error::io("list", &folder))?;
-            match entry.file_type().map_err(Error::io("list", &folder))? {
-                kind if kind.is_dir() => folders.push(entry.path()),
-                kind if kind.is_file() => files.push(entry.path()),
+        if !visited.insert(fs::canonicalize(&folder).map_err(Error::io("list", &folder))?) {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let path = entry.map_err(Error::io("list", &folder))?.path();
+            match fs::metadata(&path).map_err(Error::io("read", &path))? {
+                kind if kind.is_dir() => folders.push(path),
+                kind if kind.is_file() => files.push(path),
                 _ => {}
             }
         }

@@ -4,6 +4,7 @@
 //! A record is the label (of CIFAR-100 two, the coarse one first), then the 1024 values of red, of green and of blue, rows first. The
 //! classes' names are in text files beside the records.
 
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -16,16 +17,26 @@ const PLANE: usize = SIDE * SIDE;
 /// Longest text file of names.
 const NAMES: u64 = 1 << 16;
 
+/// The files of records of CIFAR-10 and of CIFAR-100.
+const FILES: [&[&str]; 2] = [
+    &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+        "test_batch.bin",
+    ],
+    &["train.bin", "test.bin"],
+];
+
 /// The split of a file of records, the number of its labels and of classes.
 fn batch(name: &str) -> Option<(&'static str, usize, usize)> {
     match file_name(name) {
         "test_batch.bin" => Some(("test", 1, 10)),
         "train.bin" => Some(("train", 2, 100)),
         "test.bin" => Some(("test", 2, 100)),
-        name => {
-            let number = name.strip_prefix("data_batch_")?.strip_suffix(".bin")?;
-            number.parse::<u8>().is_ok().then_some(("train", 1, 10))
-        }
+        name => FILES[0].contains(&name).then_some(("train", 1, 10)),
     }
 }
 
@@ -61,10 +72,12 @@ fn names(source: &Path) -> Result<[Vec<String>; 2]> {
 
 pub(super) fn visit(source: &Path, visit: &mut Visit<'_>) -> Result<()> {
     let [ten, hundred] = names(source)?;
+    let mut seen = HashSet::new();
     each(source, &mut |path, name, reader| {
         let Some((split, n_labels, n_classes)) = batch(name) else { return Ok(true) };
         let classes = if n_classes == 10 { &ten } else { &hundred };
         let stem = file_name(name).trim_end_matches(".bin");
+        seen.insert(file_name(name).to_owned());
         let mut record = vec![0; n_labels + 3 * PLANE];
         for number in 1.. {
             if !fill(reader, &mut record, path, &format!("record {number}"))? {
@@ -90,5 +103,12 @@ pub(super) fn visit(source: &Path, visit: &mut Visit<'_>) -> Result<()> {
             })?;
         }
         Ok(true)
-    })
+    })?;
+    for files in FILES.iter().filter(|files| files.iter().any(|&name| seen.contains(name))) {
+        if let Some(missing) = files.iter().find(|&&name| !seen.contains(name)) {
+            let expected = format!("all of {}", files.join(", "));
+            return Err(Error::Format { path: source.to_owned(), expected, found: format!("no {missing}") });
+        }
+    }
+    Ok(())
 }

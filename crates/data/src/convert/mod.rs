@@ -75,7 +75,9 @@ impl Archive {
     ///
     /// - CASIA-HWDB's `.gnt` files: one, a folder of them at any depth, or a zip;
     /// - MNIST's four IDX files in a folder, plain or gzip;
-    /// - the binary version of CIFAR-10 or CIFAR-100: its folder, or the tar, plain or gzip.
+    /// - the binary version of CIFAR-10 or CIFAR-100, with all of its files: its folder, or the tar, plain or gzip.
+    ///
+    /// In folders, symbolic links are followed.
     ///
     /// # Errors
     ///

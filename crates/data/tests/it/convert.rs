@@ -170,6 +170,10 @@ fn cifar_has_its_names_and_colors() {
         ("data_batch_2.bin", [record(&[9], 1), record(&[0], 2)].concat()),
         ("test_batch.bin", record(&[3], 3)),
         ("batches.meta.txt", names.as_bytes().to_vec()),
+        ("data_batch_1.bin", Vec::new()),
+        ("data_batch_3.bin", Vec::new()),
+        ("data_batch_4.bin", Vec::new()),
+        ("data_batch_5.bin", Vec::new()),
     ];
     let mut tar = tar::Builder::new(GzEncoder::new(fs::File::create(&source).unwrap(), Compression::fast()));
     for (name, bytes) in &files {
@@ -191,6 +195,9 @@ fn cifar_has_its_names_and_colors() {
     let source = folder.path().join("cifar-100-binary");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("train.bin"), record(&[3, 99], 4)).unwrap();
+    let error = Archive::open(&source).unwrap().content().unwrap_err().to_string();
+    assert!(error.contains("all of train.bin, test.bin, found no test.bin"), "{error}");
+    fs::write(source.join("test.bin"), record(&[3, 0], 5)).unwrap();
     let out = folder.path().join("hundred");
     convert(&Archive::open(&source).unwrap(), &out, &mut |_, _| ()).unwrap();
     assert!(out.join("train/99/train-00001.png").exists(), "numbers where no file has the names");
@@ -201,6 +208,34 @@ fn cifar_has_its_names_and_colors() {
     fs::write(source.join("fine_label_names.txt"), "../out\n".repeat(100)).unwrap();
     let error = Archive::open(&source).unwrap().content().unwrap_err().to_string();
     assert!(error.contains("fine_label_names.txt") && error.contains("../out"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_files_and_folders_are_followed() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (source, elsewhere) = (folder.path().join("cifar"), folder.path().join("elsewhere"));
+    fs::create_dir(&source).unwrap();
+    fs::create_dir_all(elsewhere.join("more")).unwrap();
+    for (number, name) in ["1", "2", "3", "4", "5"].into_iter().zip(["", "", "", "more", "more"]) {
+        let place = if number == "1" { source.clone() } else { elsewhere.join(name) };
+        fs::write(place.join(format!("data_batch_{number}.bin")), record(&[1], 1)).unwrap();
+    }
+    symlink(elsewhere.join("data_batch_2.bin"), source.join("data_batch_2.bin")).unwrap();
+    symlink(elsewhere.join("data_batch_3.bin"), source.join("data_batch_3.bin")).unwrap();
+    symlink("../elsewhere/more", source.join("more")).unwrap();
+    symlink("../../cifar", elsewhere.join("more/back")).unwrap();
+    symlink("test.bin", elsewhere.join("more/test_batch.bin")).unwrap();
+    let content = || Archive::open(&source).and_then(|archive| archive.content());
+    let error = content().unwrap_err().to_string();
+    assert!(error.contains("more/test_batch.bin"), "a link to nothing is no reason to go on: {error}");
+    fs::remove_file(elsewhere.join("more/test_batch.bin")).unwrap();
+    let error = content().unwrap_err().to_string();
+    assert!(error.contains("found no test_batch.bin"), "{error}");
+    fs::write(elsewhere.join("more/test_batch.bin"), record(&[1], 1)).unwrap();
+    assert_eq!(content().unwrap().images(), 6);
 }
 
 #[test]
