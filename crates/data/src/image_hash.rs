@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::decode_settings::{DecodeSettings, Interpolation};
 use crate::error::{Error, Result};
 use crate::raster::luma;
+use crate::split::groups::Sets;
 
 /// Side of the picture that is hashed.
 const SIDE: usize = 64;
@@ -19,8 +20,10 @@ const LOW_DISTANCE: u32 = 11;
 /// Bits of a part of the index, which is searched by its parts.
 const PART_BITS: u32 = 16;
 const PARTS: u32 = u64::BITS / PART_BITS;
-/// Pairs that are kept of one picture with later ones. All copies of a picture stay connected through them.
+/// Pairs that are kept of one picture with later ones, the nearest. Of the others those are kept that alone connect two pictures.
 const PAIRS_OF_ONE: usize = 16;
+/// Pictures whose pairs are in memory at the same time.
+const BLOCK: usize = 64;
 
 /// A hash of what a picture shows, the same or nearly so after another compression, another size, a small change of
 /// brightness or a small crop.
@@ -120,7 +123,7 @@ pub struct NearPair {
 }
 
 /// The pairs of pictures that are at most [`ImageHash::NEAR`] apart, by index, without pictures of too little detail. Of a
-/// picture with many copies a few pairs are given that connect them all.
+/// picture with many copies the nearest few pairs are given, and others where these do not connect the two.
 ///
 /// The search is by multi-index hashing (Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", 2012):
 /// two hashes of 64 bits that differ in 11 at most differ in 2 at most in one of their four parts. Up to some hundred thousand
@@ -134,10 +137,11 @@ pub fn near_pairs_of<'a>(n: usize, hash: impl Fn(usize) -> Option<&'a ImageHash>
     let detailed = |picture| hash(picture).filter(|hash| hash.detail >= ImageHash::LEAST_DETAIL);
     let flips = flips(LOW_DISTANCE / PARTS);
     let mut all: Vec<NearPair> = Vec::new();
+    let mut connected = Sets::new(n);
     // One part of the index is in memory at a time.
     for part in 0..PARTS {
         let index = PartIndex::new(n, detailed, part);
-        let near = |&first: &u32| {
+        let near = |first: u32, connected: &Sets| {
             let mut pairs = Vec::new();
             let first = first as usize;
             let Some(of_first) = detailed(first) else { return pairs };
@@ -155,19 +159,40 @@ pub fn near_pairs_of<'a>(n: usize, hash: impl Fn(usize) -> Option<&'a ImageHash>
                     }
                 }
             }
-            pairs.sort_unstable();
-            pairs.truncate(PAIRS_OF_ONE);
+            pairs.sort_unstable_by_key(|pair| (pair.distance, pair.second));
+            let mut rank = 0..;
+            pairs.retain(|pair| {
+                rank.next() < Some(PAIRS_OF_ONE) || connected.root(pair.first) != connected.root(pair.second)
+            });
             pairs
         };
         // In the order of the index: pictures of one value are compared with the same others, which are then in the processor's cache.
-        all.par_extend(index.pictures.par_iter().flat_map_iter(near));
+        for block in index.pictures.chunks(BLOCK) {
+            let pairs = block.par_iter().flat_map_iter(|&first| near(first, &connected)).collect();
+            all.extend(thinned(pairs, &mut connected));
+        }
     }
-    all.par_sort_unstable();
-    all.dedup();
-    all.chunk_by(|a, b| a.first == b.first)
-        .flat_map(|of_one| of_one.iter().take(PAIRS_OF_ONE))
-        .copied()
-        .collect()
+    let mut pairs = thinned(all, &mut Sets::new(n));
+    pairs.par_sort_unstable();
+    pairs
+}
+
+/// The nearest pairs of each picture, and of the others, the nearest first, those of pictures that are not yet connected.
+fn thinned(mut pairs: Vec<NearPair>, connected: &mut Sets) -> Vec<NearPair> {
+    pairs.par_sort_unstable_by_key(|pair| (pair.first, pair.distance, pair.second));
+    pairs.dedup();
+    let (mut kept, mut others) = (Vec::new(), Vec::new());
+    for of_one in pairs.chunk_by(|a, b| a.first == b.first) {
+        let (nearest, rest) = of_one.split_at(of_one.len().min(PAIRS_OF_ONE));
+        kept.extend_from_slice(nearest);
+        others.extend_from_slice(rest);
+    }
+    for pair in &kept {
+        connected.join(pair.first, pair.second);
+    }
+    others.par_sort_unstable_by_key(|pair| (pair.distance, pair.first, pair.second));
+    kept.extend(others.into_iter().filter(|pair| connected.join(pair.first, pair.second)));
+    kept
 }
 
 /// The pictures of each value of one part of the index.
@@ -252,4 +277,53 @@ fn detail(gray: &[u8]) -> u8 {
         gray.chunks_exact(SIDE).flat_map(|row| row.windows(2).map(|pair| gradient(pair[0], pair[1])));
     let down = gray.iter().zip(&gray[SIDE..]).map(|(&above, &below)| gradient(above, below));
     (across.chain(down).sum::<u32>() / 90).min(100) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hash that differs from zeros in these bits.
+    fn with(bits: impl IntoIterator<Item = usize>) -> ImageHash {
+        let mut hash = ImageHash { low: [0; 8], bits: [[0; 8]; 4], detail: 100 };
+        bits.into_iter().for_each(|bit| hash.bits[bit / 64][bit / 8 % 8] ^= 1 << (bit % 8));
+        hash
+    }
+
+    #[test]
+    fn variants_that_are_near_one_picture_alone_stay_connected() {
+        let mut state = 1u64;
+        let mut bit = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as usize
+        };
+        let variants = (0..24).map(|_| {
+            let mut bits = std::collections::BTreeSet::new();
+            while bits.len() < 44 {
+                bits.insert(bit());
+            }
+            with(bits)
+        });
+        let hashes: Vec<ImageHash> = std::iter::once(with([])).chain(variants).collect();
+        for (i, a) in hashes.iter().enumerate().skip(1) {
+            assert_eq!(a.distance(&hashes[0]), 44);
+            assert!(hashes[1..i].iter().all(|b| a.distance(b) > ImageHash::NEAR), "{i}");
+        }
+        let pairs = near_pairs(&hashes);
+        assert_eq!(pairs.len(), 24);
+        assert!(pairs.iter().all(|pair| pair.first == 0 && pair.distance == 44));
+    }
+
+    #[test]
+    fn of_a_picture_with_many_copies_the_nearest_are_given() {
+        let hashes: Vec<ImageHash> = (0..40).rev().map(|n| with(0..n)).collect();
+        let pairs = near_pairs(&hashes);
+        let of_the_eleventh: Vec<usize> =
+            pairs.iter().filter(|pair| pair.first == 10).map(|pair| pair.second).collect();
+        assert_eq!(of_the_eleventh, (11..27).collect::<Vec<_>>());
+        let reversed: Vec<ImageHash> = std::iter::once(with([])).chain(hashes).collect();
+        let of_first: Vec<NearPair> =
+            near_pairs(&reversed).into_iter().filter(|pair| pair.first == 0).collect();
+        assert!(of_first.len() == 16 && of_first.iter().all(|pair| pair.distance < 16), "{of_first:?}");
+    }
 }

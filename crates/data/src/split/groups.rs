@@ -49,15 +49,12 @@ impl Groups {
     /// examples.
     #[must_use]
     pub fn joined(&self, other: &Self) -> Self {
-        // Each group of `self` points to one that it is joined with, or to itself.
-        let mut parent: Vec<usize> = (0..self.count).collect();
+        let mut sets = Sets::new(self.count);
         let mut first_of_other = vec![None; other.count];
         for (&group, &across) in self.numbers.iter().zip(&other.numbers) {
-            let here = root(&mut parent, group);
-            let there = root(&mut parent, *first_of_other[across].get_or_insert(here));
-            parent[here.max(there)] = here.min(there);
+            sets.join(group, *first_of_other[across].get_or_insert(group));
         }
-        Self::new(self.numbers.iter().map(|&group| root(&mut parent, group)))
+        Self::new(self.numbers.iter().map(|&group| sets.root(group)))
     }
 
     /// The group of each example, numbered from 0 in the order of their first examples.
@@ -81,11 +78,29 @@ impl Groups {
     }
 }
 
-/// The group at the end of a chain, which is shortened on the way.
-fn root(parent: &mut [usize], mut group: usize) -> usize {
-    while parent[group] != group {
-        parent[group] = parent[parent[group]];
-        group = parent[group];
+/// Which of `n` things were joined, directly or through others. Each points to an earlier one that it is joined with, or to itself.
+pub(crate) struct Sets(Vec<u32>);
+
+impl Sets {
+    pub(crate) fn new(n: usize) -> Self {
+        Self((0..n as u32).collect())
     }
-    group
+
+    /// The first of those that are joined with one.
+    pub(crate) fn root(&self, mut one: usize) -> usize {
+        while self.0[one] as usize != one {
+            one = self.0[one] as usize;
+        }
+        one
+    }
+
+    /// Joins two. False if they are joined already.
+    pub(crate) fn join(&mut self, one: usize, other: usize) -> bool {
+        let (here, there) = (self.root(one), self.root(other));
+        // The two themselves too, so that chains stay short.
+        for place in [here, there, one, other] {
+            self.0[place] = here.min(there) as u32;
+        }
+        here != there
+    }
 }

@@ -1,6 +1,6 @@
 //! Dividing examples into parts: training and validation, or folds.
 
-mod groups;
+pub(crate) mod groups;
 mod scikit_learn;
 mod stratified;
 
