@@ -60,6 +60,37 @@ fn runs_on_the_same_images_are_compared() {
 }
 
 #[test]
+fn files_of_the_same_names_may_hold_other_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let record = |name: &str, hash: &str, label: &str| {
+        let mut rows = "file,sha256,label,split\n".to_owned();
+        for i in 0..10 {
+            writeln!(rows, "val/{i}.jpg,{},{label},val", hash.repeat(64)).unwrap();
+        }
+        std::fs::write(here.join(name).join("split.csv"), rows).unwrap();
+    };
+    let are_same = || {
+        let said = succeeds(here, &["compare", "one", "two", "--json"]);
+        serde_json::from_str::<Value>(&said).unwrap()["same_images"] == true
+    };
+    run(&here.join("one"), &[true; 10], &[0.5]);
+    run(&here.join("two"), &[false; 10], &[0.5]);
+    record("one", "1", "ant");
+    assert!(are_same(), "one run alone has recorded them");
+    record("two", "1", "ant");
+    assert!(are_same());
+    for (hash, label) in [("2", "ant"), ("1", "bee")] {
+        record("two", hash, label);
+        assert!(!are_same(), "{hash} {label}");
+    }
+    std::fs::remove_file(here.join("one/split.csv")).unwrap();
+    let rows = std::fs::read_to_string(here.join("two/predictions.csv")).unwrap();
+    std::fs::write(here.join("two/predictions.csv"), rows.replace(",ant,", ",bee,")).unwrap();
+    assert!(!are_same(), "the true classes are others");
+}
+
+#[test]
 fn runs_on_other_images_are_said_to_be() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

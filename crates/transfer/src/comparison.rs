@@ -8,14 +8,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::figures::SHOWN;
-use crate::{Error, Result, RunFolder, files};
+use crate::{ContentHash, Error, Result, RunFolder, SplitRecord, files};
 
 /// Runs that are compared.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     /// The images that the figures are of: `test` where all runs have them, else `val`.
     pub split: &'static str,
-    /// Whether all runs were measured on the same images, which their predictions tell.
+    /// Whether all runs were measured on the same images, which their predictions and `split.csv` tell.
     pub same_images: bool,
     /// The runs, in the order in which they were named.
     pub runs: Vec<ComparedRun>,
@@ -41,8 +41,20 @@ pub struct ComparedRun {
     #[serde(skip)]
     history: History,
     #[serde(skip)]
-    answers: BTreeMap<String, bool>,
+    answers: BTreeMap<String, Answer>,
+    #[serde(skip)]
+    images: Option<Images>,
 }
+
+/// The true class of an image, and whether the run says the same.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    truth: String,
+    is_right: bool,
+}
+
+/// Hash and label of each image of a split, by its file.
+type Images = BTreeMap<String, (Option<ContentHash>, String)>;
 
 /// Two runs on the same images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -119,8 +131,8 @@ impl Comparison {
         if let Some(other) = tasks.iter().find(|task| **task != tasks[0]) {
             return Err(setting("runs of one task", format!("{} and {other}", tasks[0])));
         }
-        let first = &compared[0].answers;
-        let same_images = !first.is_empty() && compared.iter().all(|run| run.answers.keys().eq(first.keys()));
+        let (first, rest) = (&compared[0], &compared[1..]);
+        let same_images = !first.answers.is_empty() && rest.iter().all(|run| run.has_images_of(first));
         let mut comparison = Self { split, same_images, runs: compared };
         comparison.test();
         Ok(comparison)
@@ -132,7 +144,8 @@ impl Comparison {
         let best_answers = self.runs[best].answers.clone();
         for run in self.runs.iter_mut().enumerate().filter(|(i, _)| *i != best).map(|(_, run)| run) {
             let pairs = || best_answers.values().zip(run.answers.values());
-            let only = |other: bool| pairs().filter(|(a, b)| (**a, **b) == (other, !other)).count();
+            let only =
+                |other: bool| pairs().filter(|(a, b)| (a.is_right, b.is_right) == (other, !other)).count();
             run.against_best = Some(Difference::of(only(true), only(false)));
         }
     }
@@ -290,7 +303,17 @@ impl ComparedRun {
             against_best: None,
             history: history(&run.history())?,
             answers: answers(&run.predictions(), split)?,
+            images: images(&run.split(), split)?,
         })
+    }
+
+    /// Whether both were measured on the same images, as far as is known: the same files with the same labels and, where both have
+    /// recorded them, the same contents.
+    fn has_images_of(&self, other: &Self) -> bool {
+        let own = self.answers.iter().map(|(image, answer)| (image, &answer.truth));
+        let others = other.answers.iter().map(|(image, answer)| (image, &answer.truth));
+        let recorded = self.images.as_ref().zip(other.images.as_ref());
+        own.eq(others) && recorded.is_none_or(|(own, others)| own == others)
     }
 }
 
@@ -314,9 +337,18 @@ fn history(path: &Path) -> Result<History> {
     Ok(header.iter().enumerate().skip(1).map(column).collect())
 }
 
-/// Whether the answer for each image of the split is right, by the image's path, without those that could not be read. Empty where a
-/// run has several labels or numbers.
-fn answers(path: &Path, split: &str) -> Result<BTreeMap<String, bool>> {
+/// The images of the split by `split.csv`, if there is one.
+fn images(path: &Path, split: &str) -> Result<Option<Images>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let record = SplitRecord::read(path)?;
+    let of_split = record.rows().filter(|image| image.split.name() == split);
+    Ok(Some(of_split.map(|image| (image.file.to_owned(), (image.sha256, image.label.to_owned()))).collect()))
+}
+
+/// What is said of each image of the split, by the image's path, without those that could not be read.
+fn answers(path: &Path, split: &str) -> Result<BTreeMap<String, Answer>> {
     let Some((header, rows)) = table(path)? else { return Ok(BTreeMap::new()) };
     let place = |name: &str| header.iter().position(|column| column == name);
     let (Some(image), Some(part), Some(truth), Some(said)) =
@@ -326,7 +358,8 @@ fn answers(path: &Path, split: &str) -> Result<BTreeMap<String, bool>> {
     };
     let answer = |row: &csv::StringRecord| {
         let truth = row.get(truth).filter(|truth| !truth.is_empty())?;
-        Some((row.get(image)?.to_owned(), truth == row.get(said)?))
+        let is_right = truth == row.get(said)?;
+        Some((row.get(image)?.to_owned(), Answer { truth: truth.to_owned(), is_right }))
     };
     Ok(rows.iter().filter(|row| row.get(part) == Some(split)).filter_map(answer).collect())
 }
@@ -341,7 +374,8 @@ mod tests {
         let path = folder.path().join("predictions.csv");
         let rows = "path,split,truth,prediction\na,val,ant,ant\nb,val,ant,bee\nc,val,,\nd,train,ant,ant\n";
         std::fs::write(&path, rows).unwrap();
-        let expected = BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false)]);
+        let answer = |is_right| Answer { truth: "ant".to_owned(), is_right };
+        let expected = BTreeMap::from([("a".to_owned(), answer(true)), ("b".to_owned(), answer(false))]);
         assert_eq!(answers(&path, "val").unwrap(), expected);
     }
 }
