@@ -79,3 +79,45 @@ fn are_text_everywhere() {
     predict(&["--resume"]);
     assert_eq!(text(&std::fs::read(here.join("rows.csv")).unwrap()), text(&whole));
 }
+
+#[test]
+fn are_text_in_tables_of_several_labels_and_of_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let (mut labels, mut costs) = ("path,label\n".to_owned(), "path,cost\n".to_owned());
+    for i in 0..12u8 {
+        let name = format!("@{i}.png");
+        RgbImage::from_pixel(6, 6, Rgb([i * 20, 90, 10])).save(here.join(&name)).unwrap();
+        labels += &format!("{name},{}\n", ["=1+cmd|-x", "-x", "=1+cmd"][usize::from(i % 3)]);
+        costs += &format!("{name},-{i}.5\n");
+    }
+    std::fs::write(here.join("@broken.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+    std::fs::write(here.join("labels.csv"), labels + "@broken.png,-x\n").unwrap();
+    std::fs::write(here.join("costs.csv"), costs + "@broken.png,-1\n").unwrap();
+    for (table, task) in
+        [("labels.csv", &[][..]), ("costs.csv", &["--label-column", "cost", "--task", "regression"])]
+    {
+        let run = table.trim_end_matches(".csv");
+        let train = ["train", table, "--model", "logistic", "--input", "6x6x3", "--epochs", "1"];
+        let more = ["--skip-unreadable", "--out", run];
+        let trained = cli(here, &[&train[..], &more, task].concat());
+        assert!(trained.status.success(), "{}", text(&trained.stderr));
+        cli(here, &["evaluate", run, table, "--split", "all", "--predictions", "all.csv"]);
+        let read = |file: &str| -> Vec<csv::StringRecord> {
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(here.join(file)).unwrap();
+            reader.records().map(Result::unwrap).collect()
+        };
+        let (rows, of_run) = (read("all.csv"), read(&format!("{run}/predictions.csv")));
+        let is_formula = |cell: &&str| cell.starts_with(['=', '+', '-', '@']) && cell.parse::<f64>().is_err();
+        assert_eq!(rows.iter().chain(&of_run).flatten().find(is_formula), None, "{table}");
+        assert!(of_run[1..].iter().all(|row| row[0].starts_with("'@")), "{of_run:?}");
+        assert_eq!((rows.len(), rows[0].iter().next_back()), (14, Some("note")), "{rows:?}");
+        let broken = rows.iter().find(|row| &row[0] == "'@broken.png").unwrap();
+        assert!(broken[2].is_empty() && broken[3].is_empty(), "{broken:?}");
+        assert!(broken[broken.len() - 1].contains("unexpected end of file"), "{broken:?}");
+        match task.is_empty() {
+            true => assert!(rows[0].iter().any(|cell| cell == "'=1+cmd"), "{rows:?}"),
+            false => assert!(rows.iter().any(|row| &row[2] == "-11.5"), "numbers stay numbers: {rows:?}"),
+        }
+    }
+}

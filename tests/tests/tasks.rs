@@ -123,7 +123,7 @@ fn several_labels_are_trained_measured_and_predicted() {
     let said = format!("together (micro) is {}, the mean of the labels", f1("micro_f1"));
     assert!(page.contains(&said) && page.contains(&format!("(macro) {}", f1("macro_f1"))), "{said}");
     let rows = std::fs::read_to_string(here.join("run/predictions.csv")).unwrap();
-    assert!(rows.starts_with("path,split,truth,prediction,blue,green,red\n"), "{rows}");
+    assert!(rows.starts_with("path,split,truth,prediction,blue,green,red,note\n"), "{rows}");
 
     let evaluation = json(&succeeds(here, &["evaluate", "run", "squares.csv", "--split", "val", "--json"]));
     assert_eq!(evaluation["loss"], metrics["val"]["loss"]);
@@ -214,10 +214,10 @@ fn costs_are_trained_measured_and_predicted_in_their_units() {
     let predictions =
         json(&succeeds(here, &["predict", "--run", "run", "--json", "photos/0.png", "photos/1.png"]));
     let rows = std::fs::read_to_string(here.join("run/predictions.csv")).unwrap();
-    assert!(rows.starts_with("path,split,truth,prediction\n"), "{rows}");
+    assert!(rows.starts_with("path,split,truth,prediction,note\n"), "{rows}");
     // The first is a test image, and the run has kept what it says of it.
     let kept = rows.lines().find(|line| line.contains("photos/0.png")).unwrap();
-    let kept: f64 = kept.rsplit(',').next().unwrap().parse().unwrap();
+    let kept: f64 = kept.rsplit(',').nth(1).unwrap().parse().unwrap();
     let first = &predictions[0];
     assert_eq!(first["label"], "cost");
     assert!((first["value"].as_f64().unwrap() / kept - 1.0).abs() < 1e-4, "{first} against {kept}");
@@ -256,16 +256,11 @@ fn figures_of_several_labels_and_of_numbers_are_pooled_over_folds() {
     let labels = |cell: &String| cell.split('|').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let pairs: Vec<(Vec<String>, Vec<String>)> =
         rows.iter().map(|row| (labels(&row[3]), labels(&row[4]))).collect();
-    let exact = pairs.iter().filter(|(truth, said)| truth == said).count();
-    close(&pooled["exact_match"], exact as f64 / rows.len() as f64);
-    let counted = |name: Option<&str>| {
-        let of = |names: &Vec<String>| names.iter().filter(|n| name.is_none_or(|name| *n == name)).count();
-        let both = |(truth, said): &(Vec<String>, Vec<String>)| {
-            truth.iter().filter(|n| said.contains(n) && name.is_none_or(|name| *n == name)).count()
-        };
-        let sum: usize = pairs.iter().map(|(truth, said)| of(truth) + of(said)).sum();
-        2.0 * pairs.iter().map(both).sum::<usize>() as f64 / sum as f64
-    };
+    // The file is by each run's thresholds, which are the best ones for its own images.
+    let both = |(truth, said): &(Vec<String>, Vec<String>)| truth.iter().filter(|n| said.contains(n)).count();
+    let sum: usize = pairs.iter().map(|(truth, said)| truth.len() + said.len()).sum();
+    let of_file = 2.0 * pairs.iter().map(both).sum::<usize>() as f64 / sum as f64;
+    assert!(pooled["micro_f1"].as_f64().unwrap() < of_file, "{pooled}: {of_file}");
     // A fold's page names exactly the images whose labels are not all right.
     let page = std::fs::read_to_string(here.join("labels/fold-1/report.html")).unwrap().replace("<wbr/>", "");
     let of_fold: Vec<_> = rows.iter().filter(|row| row[0] == "fold-1").collect();
@@ -274,10 +269,8 @@ fn figures_of_several_labels_and_of_numbers_are_pooled_over_folds() {
     for row in of_fold {
         assert_eq!(page.contains(&format!(">{}<", row[1])), row[3] != row[4], "{row:?}");
     }
-    close(&pooled["micro_f1"], counted(None));
-    close(&pooled["macro_f1"], NAMES.iter().map(|name| counted(Some(name))).sum::<f64>() / 3.0);
     let f1 = format!("micro F1 {:.4}", pooled["micro_f1"].as_f64().unwrap());
-    assert!(said.contains(&f1) && said.contains("all labels right"), "{said}");
+    assert!(said.contains(&f1) && said.contains("thresholds that other images chose"), "{said}");
 
     let (said, result, rows) = train(&[&["costs.csv"], &REGRESSION[..]].concat(), "20", "costs");
     let pooled = &result["pooled"];

@@ -184,7 +184,11 @@ fn print(result: &CrossValidated, out: &Path) {
                 ),
             ),
         };
-        say!("all {n} images, each by the run that was not trained on it: {figures}");
+        let thresholds = match pooled {
+            Pooled::Labels { .. } => ", with thresholds that other images chose",
+            Pooled::Class { .. } | Pooled::Value { .. } => "",
+        };
+        say!("all {n} images, each by the run that was not trained on it{thresholds}: {figures}");
     }
     say!("{}", out.join("cross-validation.json").display());
 }

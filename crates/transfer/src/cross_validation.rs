@@ -45,7 +45,7 @@ pub enum Tally {
     Labels {
         /// Number of images of which every label is right.
         exact_matches: usize,
-        /// The counts of each label, by the fold's thresholds.
+        /// The counts of each label, each image's by thresholds that others of the fold chose.
         labels: Vec<LabelCounts>,
     },
     /// Of images with a number each.
@@ -84,7 +84,8 @@ pub enum Pooled {
         /// Number of images.
         n: usize,
     },
-    /// Of images with several labels, each fold's by its own thresholds.
+    /// Of images with several labels, which are decided by thresholds that other images of the fold chose: those of the fold's run are the
+    /// best for its own images. `predictions.csv` has the decisions by the run's.
     Labels {
         /// F1 of all decisions together; null where no label occurs or is predicted.
         micro_f1: Option<f64>,
@@ -130,7 +131,7 @@ impl Pooled {
 }
 
 impl Tally {
-    fn plus(&self, other: &Self) -> Self {
+    pub(crate) fn plus(&self, other: &Self) -> Self {
         match (self, other) {
             (
                 Self::Labels { exact_matches, labels },

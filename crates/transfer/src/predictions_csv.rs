@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::row_file::as_text;
-use crate::{Error, Evaluation, Result, files};
+use crate::{Error, Evaluation, Result, TaskEvaluation, files};
 
 /// Writes a row for each image of each split: its path relative to `root`, split, truth, prediction, the probability of the
 /// prediction and of the truth, and a note where the file was repaired or couldn't be read. Probabilities are calibrated where
@@ -14,37 +14,48 @@ use crate::{Error, Evaluation, Result, files};
 ///
 /// [`Error::Write`] for a file that cannot be written.
 pub fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Evaluation)]) -> Result<()> {
-    let columns = ["path", "split", "truth", "prediction", "probability", "truth_probability", "note"];
+    let row = |measured: &Evaluation, i: usize| {
+        let (classes, calibrated) = (measured.images.classes(), measured.calibrated());
+        let (class, probability) = calibrated.top(i);
+        vec![
+            classes[measured.predictions.labels[i] as usize].clone(),
+            classes[class as usize].clone(),
+            probability.to_string(),
+            calibrated.of_label(i).to_string(),
+        ]
+    };
+    write_answers(path, root, splits, &["probability", "truth_probability"], row)
+}
+
+/// Writes a row for each image of each split, between path and note the cells of `row`: truth, prediction, and `more`. Images that
+/// couldn't be read have none of these. Cells that spreadsheets would take for formulas become text.
+pub(crate) fn write_answers<E: TaskEvaluation>(
+    path: &Path,
+    root: &Path,
+    splits: &[(&str, &E)],
+    more: &[&str],
+    row: impl Fn(&E, usize) -> Vec<String>,
+) -> Result<()> {
     let write = |file: &mut dyn Write| -> io::Result<()> {
         let mut table = csv::Writer::from_writer(file);
-        table.write_record(columns)?;
+        let mut write = |path: &str, split: &str, cells: &[String], note: &str| {
+            let front = [path, split].into_iter();
+            let cells = front.chain(cells.iter().map(String::as_str)).chain([note]);
+            table.write_record(cells.map(|cell| as_text(cell.as_bytes())))
+        };
+        let more: Vec<String> =
+            ["truth", "prediction"].iter().chain(more).map(|&column| column.to_owned()).collect();
+        write("path", "split", &more, "note")?;
+        let relative = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
         for (split, measured) in splits {
-            let (classes, calibrated) = (measured.images.classes(), measured.calibrated());
-            for (i, &label) in measured.predictions.labels.iter().enumerate() {
-                let (class, probability) = calibrated.top(i);
-                let path = measured.path(i, root).unwrap_or_else(|| i.to_string());
-                let cells = [
-                    path.as_str(),
-                    split,
-                    &classes[label as usize],
-                    &classes[class as usize],
-                    &probability.to_string(),
-                    &calibrated.of_label(i).to_string(),
-                    measured.images.note(i).unwrap_or_default(),
-                ];
-                table.write_record(cells.map(|cell| as_text(cell.as_bytes()).into_owned()))?;
+            let images = measured.images();
+            for i in 0..images.len() {
+                let path = images.path(i).map_or_else(|| i.to_string(), |file| relative(&file));
+                write(&path, split, &row(measured, i), images.note(i).unwrap_or_default())?;
             }
-            for (file, reason) in measured.images.excluded() {
-                let file = file.strip_prefix(root).unwrap_or(file).display().to_string();
-                table.write_record([
-                    &*as_text(file.as_bytes()),
-                    split.as_bytes(),
-                    b"",
-                    b"",
-                    b"",
-                    b"",
-                    reason.as_bytes(),
-                ])?;
+            let none = vec![String::new(); more.len()];
+            for (file, reason) in images.excluded() {
+                write(&relative(file), split, &none, reason)?;
             }
         }
         table.flush()

@@ -2,7 +2,6 @@
 
 mod answer;
 mod labels_evaluation;
-mod predictions_csv;
 mod report;
 mod value_evaluation;
 

@@ -111,8 +111,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let denied = data::denied_folders(skipped());
     let complete = SomeUnreadable::check(images.excluded().len() + denied, selection.images.len() + denied);
     let files = FileNotes::of_skipped(skipped()).decoded(&images);
-    let measuring =
-        Measuring { args, run, path, network, config, selection, files, runtime: &context.runtime };
+    let measuring = Measuring {
+        args,
+        run,
+        root: &dataset.root,
+        network,
+        config,
+        selection,
+        files,
+        runtime: &context.runtime,
+    };
     match measuring.config.target.task() {
         Task::SingleLabel => measuring.show::<Evaluation>(images)?,
         Task::MultiLabel => measuring.show::<LabelsEvaluation>(images)?,
@@ -126,7 +134,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 struct Measuring<'a> {
     args: &'a Args,
     run: RunFolder,
-    path: &'a Path,
+    /// The data's folder.
+    root: &'a Path,
     network: ImageClassifier,
     config: RunConfig,
     selection: Selection,
@@ -136,13 +145,13 @@ struct Measuring<'a> {
 
 impl Measuring<'_> {
     fn show<E: Print>(&self, images: ImageDataset) -> Result<()> {
-        let Self { args, run, path, network, config, selection, files, runtime } = self;
+        let Self { args, run, root, network, config, selection, files, runtime } = self;
         let measured: E = run.measure((network, config), images, runtime)?;
         if !runtime.is_root() {
             return Ok(());
         }
         if let Some(file) = &args.predictions {
-            E::write_predictions(file, path, &[(selection.measured.name(), &measured)])?;
+            E::write_predictions(file, root, &[(selection.measured.name(), &measured)])?;
         }
         if !args.json {
             out!("{}: {}", selection.title, number::of(measured.images().len(), "image"))?;

@@ -49,7 +49,16 @@ fn report<E: TaskEvaluation>(result: &FineTuneResult<E>) -> Result<Report> {
     } else if result.test.is_none() && result.refit.is_some() {
         "before the last layer was trained on them too"
     } else if result.test.is_none() && result.recipe.tuning.is_some() {
-        "which chose the epoch and played no other part in training"
+        match E::TASK {
+            Task::MultiLabel => {
+                "which chose the epoch and the thresholds and played no other part in training"
+            }
+            Task::SingleLabel | Task::Regression => {
+                "which chose the epoch and played no other part in training"
+            }
+        }
+    } else if result.test.is_none() && E::TASK == Task::MultiLabel {
+        "which played no part in training but for the thresholds"
     } else {
         "which played no part in training"
     };

@@ -10,7 +10,8 @@ use firstsight_train::{
 };
 use serde::Serialize;
 
-use super::{Target, TaskEvaluation, predictions_csv};
+use super::{Target, TaskEvaluation};
+use crate::predictions_csv::write_answers;
 use crate::report_sections::picture;
 use crate::{Reject, Result, Tally};
 
@@ -186,7 +187,7 @@ impl TaskEvaluation for ValueEvaluation {
 
     fn write_predictions(path: &Path, root: &Path, splits: &[(&str, &Self)]) -> Result<()> {
         let row = |of: &Self, i: usize| vec![of.truths[i].to_string(), of.predictions[i].to_string()];
-        predictions_csv::write(path, root, splits, [], row)
+        write_answers(path, root, splits, &[], row)
     }
 }
 
