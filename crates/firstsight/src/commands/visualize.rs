@@ -3,12 +3,13 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use candle_core::ModuleT as _;
-use firstsight_data::decode_image;
+use firstsight_data::{DecodedImage, Sample, decode_bytes};
 use firstsight_insight::{FeatureVisConfig, Layer, layer_for_evidence};
 use firstsight_lecture::visualization::{self as show, Evidence, Subject};
 use firstsight_models::InputShape;
 use firstsight_report::{Figure, Report, Section, Sheet, Tile, number};
-use firstsight_transfer::{Classifier, Interrupted, files};
+use firstsight_transfer::task::TaskAnswer;
+use firstsight_transfer::{Classifier, Interrupted, PredictOptions, Target, files};
 use serde::Serialize;
 
 use crate::{context::Context, network::NetworkArgs, values};
@@ -23,7 +24,7 @@ pub struct Args {
     /// Index of a channel (may be repeated) [default: six of each layer]
     #[arg(long, value_name = "N")]
     channel: Vec<usize>,
-    /// Image to show layer by layer, with the evidence for its most probable classes
+    /// Image to show layer by layer, with the evidence for its most probable classes or labels, or for a high number
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Number of steps of gradient ascent
@@ -67,16 +68,18 @@ struct Drawn {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let Classifier { network, weights, origin, input, label_names, .. } = args.network.open(context)?;
+    let classifier = args.network.open(context)?;
+    let Classifier { network, weights, origin, input, label_names, .. } = &classifier;
     let kind = network.info();
     let source = format!("{kind}, {origin}");
-    let subject = Subject::load(kind, &weights, input, label_names, source, &context.runtime.device)?;
+    let (input, names) = (input.clone(), label_names.clone());
+    let subject = Subject::load(kind, weights, input, names, source, &context.runtime.device)?;
     let size = args.size(&subject)?;
     let layers = subject.layers(size)?;
     let chosen = args.chosen(&layers)?;
     let settings = subject.input.decode_settings();
     let photo = match args.image.as_deref() {
-        Some(path) => Some((path, decode_image(path, &settings)?)),
+        Some(path) => Some((path, decode_bytes(path, &Sample::file(path).read()?, &settings)?)),
         None => None,
     };
     files::create_dir(&args.out)?;
@@ -84,7 +87,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let mut report = Report::new("Firstsight: what a network sees");
     report.facts(&[
         ("network", kind.to_string()),
-        ("weights", origin),
+        ("weights", origin.clone()),
         ("steps", args.steps.to_string()),
         ("seed", context.seed.to_string()),
     ]);
@@ -95,8 +98,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     );
     show::show_filters(section, &subject)?;
     let (drawn, interrupted) = draw(args, context, &subject, &chosen, size, section)?;
-    if let Some((path, bytes)) = photo.filter(|_| !interrupted) {
-        image((path, &bytes), &subject, &chosen, report.section(None, "One image layer by layer"))?;
+    if let Some(photo) = photo.filter(|_| !interrupted) {
+        image(photo, &classifier, &subject, &chosen, report.section(None, "One image layer by layer"))?;
     }
     let page = args.out.join("report.html");
     report.write(&page)?;
@@ -161,14 +164,16 @@ fn draw(
     Ok((drawn, interrupted))
 }
 
-/// One image's maps, and where the evidence for its most probable classes is.
+/// One image's maps, and where the evidence for what is said of it is.
 fn image(
-    (path, bytes): (&Path, &[u8]),
+    (path, decoded): (&Path, DecodedImage),
+    classifier: &Classifier,
     subject: &Subject,
     chosen: &[(Layer, Vec<usize>)],
     section: &mut Section,
 ) -> Result<()> {
     let name = show::named(path);
+    let bytes = &decoded.pixels[..];
     let (channels, height, width) = subject.input.input_size;
     let whole = firstsight_report::Image::from_pixels(height, width, channels, bytes)?;
     let layers = subject.layers(subject.size())?;
@@ -180,25 +185,50 @@ fn image(
     if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
         bail!("the network says {value} of {name}: its weights or their normalization overflow");
     }
-    let most = logits.iter().fold(f32::NEG_INFINITY, |most, v| most.max(*v));
-    let sum: f32 = logits.iter().map(|v| (v - most).exp()).sum();
-    let mut best: Vec<usize> = (0..logits.len()).collect();
-    best.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-    best.truncate(3);
     let Some(layer) = layer_for_evidence(&subject.network, &layers) else { return Ok(()) };
-    let cases: Vec<Evidence<'_>> = best.iter().map(|&class| Evidence { image: bytes, class }).collect();
+    let said = said(path, decoded.clone(), classifier)?;
+    let cases: Vec<Evidence<'_>> = said.iter().map(|&(class, _)| Evidence { image: bytes, class }).collect();
     let mut tiles = vec![Tile::new(whole, "the image")];
-    for (picture, class) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(best) {
-        let probability = f64::from((logits[class] - most).exp() / sum);
-        let tile = Tile::new(picture, subject.label_names[class].clone());
-        tiles.push(tile.sublabel(number::percent(probability, 1)));
+    for (picture, (class, figure)) in show::evidence(subject, &cases, &layer.name)?.into_iter().zip(said) {
+        tiles.push(Tile::new(picture, subject.label_names[class].clone()).sublabel(figure));
     }
+    let what = match classifier.target {
+        Target::Class => "its most probable classes",
+        Target::Labels { .. } => "its most probable labels",
+        Target::Value { .. } => "a high number",
+    };
     let caption = format!(
-        "Where in {name} the evidence for its most probable classes is, by Grad-CAM at `{}`: the redder, the more",
+        "Where in {name} the evidence for {what} is, by Grad-CAM at `{}`: the redder, the more",
         layer.name
     );
     section.figure(Figure::new(Sheet::new(tiles, 4), caption, subject.source.clone()));
     Ok(())
+}
+
+/// The outputs that an image has evidence for, with what `predict` says of them: the most probable classes or labels, or the number.
+fn said(path: &Path, image: DecodedImage, classifier: &Classifier) -> Result<Vec<(usize, String)>> {
+    const SHOWN: usize = 3;
+    let percent = |probability: f32| number::percent(f64::from(probability), 1);
+    let images = vec![(path.to_path_buf(), Ok(image))];
+    let mut said = Vec::new();
+    if classifier.target == Target::Class {
+        for row in classifier.predict_decoded(images, &PredictOptions { top: SHOWN, reject: None })? {
+            said.extend(row.answer?.predictions.iter().map(|said| (said.index, percent(said.probability))));
+        }
+        return Ok(said);
+    }
+    for row in classifier.predict_decoded_task(images)? {
+        match row.answer? {
+            TaskAnswer::Value { value, .. } => said.push((0, value.to_string())),
+            TaskAnswer::Labels { labels } => {
+                let mut labels: Vec<_> = labels.into_iter().enumerate().collect();
+                labels.sort_by(|(_, a), (_, b)| b.probability.total_cmp(&a.probability));
+                labels.truncate(SHOWN);
+                said.extend(labels.into_iter().map(|(i, label)| (i, percent(label.probability))));
+            }
+        }
+    }
+    Ok(said)
 }
 
 impl Args {
