@@ -138,7 +138,7 @@ fn a_run_for_the_hub_is_written_to_a_folder() {
     });
     std::fs::write(here.join("run/config.json"), config.to_string()).unwrap();
     let metrics = serde_json::json!({
-        "preset": "quick", "weights": "timm/mobilenetv2_100.ra_in1k", "license": "Apache-2.0", "epochs": 0, "best_epoch": null,
+        "preset": "quick", "weights": "timm/mobilenetv2_100.ra_in1k on the hub", "license": "Apache-2.0", "epochs": 0, "best_epoch": null,
         "kept": "last layer",
         "val": {
             "accuracy": 0.9, "accuracy_interval": [0.8, 0.95], "n": 60, "macro_f1": 0.88,
@@ -181,10 +181,56 @@ fn a_run_for_the_hub_is_written_to_a_folder() {
     }
     let mut metrics = metrics;
     metrics["epochs"] = 6.into();
+    metrics["weights"] = "weights/mobilenetv2".into();
     std::fs::write(here.join("run/metrics.json"), metrics.to_string()).unwrap();
     succeeds(here, &["export", "run", "--hub", "me/ants", "--dry-run", "tuned"]);
     let card = std::fs::read_to_string(here.join("tuned/README.md")).unwrap();
     assert!(card.contains("validation images, which chose the epoch that is kept"), "{card}");
+    assert!(card.contains("fine-tuned from pretrained weights") && !card.contains("base_model"), "{card}");
+    assert!(!card.contains("weights/mobilenetv2"), "the name of a folder here: {card}");
+    for (fields, sentences) in [
+        (
+            serde_json::json!({"problem_type": "multi_label_classification", "thresholds": [0.25, 0.5, 0.75]}),
+            &[
+                "says which of 3 labels an image has",
+                "| label | validation images |",
+                "| ant | 20 | 0.875 | 1.000 |",
+                "They chose the labels' thresholds",
+                "outputs.sigmoid()",
+            ][..],
+        ),
+        (
+            serde_json::json!({
+                "problem_type": "regression", "num_classes": 1, "label_names": ["cost"], "target_mean": 2.5, "target_std": 0.125,
+            }),
+            &["estimates a number", "print(outputs.item() * 0.125 + 2.5)"],
+        ),
+    ] {
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        for (key, value) in fields.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let mut metrics = metrics.clone();
+        metrics["epochs"] = 0.into();
+        metrics["val"] = serde_json::json!({
+            "exact_match": 0.5, "n": 60, "per_label": [{"n": 20, "precision": 0.875, "recall": 1.0}],
+        });
+        config.as_object_mut().unwrap().remove("temperature");
+        if config["num_classes"] == 1 {
+            let params = Params::seeded(5, &Device::Cpu);
+            let input = InputShape::Map { channels: 3, height: 48, width: 40 };
+            ImageClassifier::new(&MOBILENET_V2, input, 1, MOBILENET_V2.init, &params).unwrap();
+            params.save(&here.join("run/model.safetensors")).unwrap();
+        }
+        std::fs::write(here.join("run/config.json"), config.to_string()).unwrap();
+        std::fs::write(here.join("run/metrics.json"), metrics.to_string()).unwrap();
+        succeeds(here, &["export", "run", "--hub", "me/ants", "--dry-run", "task"]);
+        let card = std::fs::read_to_string(here.join("task/README.md")).unwrap();
+        for part in sentences {
+            assert!(card.contains(part), "should say {part:?}: {card}");
+        }
+        assert!(!card.contains("softmax") && !card.contains("temperature"), "{card}");
+    }
     let output =
         command(here, &["export", "run", "--hub", "me/ants"]).env_remove("HF_TOKEN").output().unwrap();
     refused(&output, &["me/ants", "HF_TOKEN"]);

@@ -324,6 +324,26 @@ fn fine_tuning_knows_both_tasks() {
     assert!(metrics["val"]["mean_absolute_error"].is_number(), "{metrics}");
     let predicted = succeeds(here, &["predict", "--run", "more-costs", "photos/3.png"]);
     assert!(predicted.contains("cost"), "{predicted}");
+    // What others get answers as the run does.
+    for (run, caption) in [("labels", "its most probable labels"), ("costs", "a high number")] {
+        succeeds(here, &["export", run, "--hub", "me/x", "--dry-run", "published"]);
+        let predict = |network: [&str; 2]| {
+            json(&succeeds(here, &[&["predict"], &network[..], &["--json", "photos/3.png"]].concat()))
+        };
+        let expected = predict(["--run", run]);
+        assert_eq!(predict(["--weights", "published"]), expected);
+        let look = ["--layer", "bn1", "--channel", "0", "--steps", "1", "--image", "photos/3.png"];
+        succeeds(here, &[&["visualize", "--run", run], &look[..], &["--out", "seen"]].concat());
+        let page = std::fs::read_to_string(here.join("seen/report.html")).unwrap();
+        let most = |labels: &Vec<Value>| {
+            labels.iter().map(|label| label["probability"].as_f64().unwrap()).fold(0.0, f64::max)
+        };
+        let figure = match expected[0]["labels"].as_array() {
+            Some(labels) => format!("{:.1} %", 100.0 * most(labels)),
+            None => expected[0]["value"].to_string(),
+        };
+        assert!(page.contains(caption) && page.contains(&figure), "{figure} of {run}");
+    }
 }
 
 #[test]

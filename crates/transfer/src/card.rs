@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::figures::SHOWN;
 use crate::run_folder::is_refit;
-use crate::{HubContent, HubUpload, Result, RunConfig, RunFolder, Target, files};
+use crate::{HubContent, HubUpload, Pretrained, Result, RunConfig, RunFolder, Target, files};
 
 /// What a card says that a run does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,7 @@ impl Card<'_> {
 
     /// The repository of the weights that were fine-tuned, where they are one of the hub's.
     fn base_model(&self) -> Option<&str> {
-        let weights = self.metrics.get("weights")?.as_str()?;
-        let repository = weights.split([' ', '@']).next()?;
-        crate::hub::is_repository(repository).then_some(repository)
+        Pretrained::repository(self.metrics.get("weights")?.as_str()?)
     }
 
     /// The images that count for the result, with their figures: those of the test, or else the validation images.
@@ -195,13 +193,19 @@ impl Card<'_> {
             n => format!("\nAnd {n} more, in `config.json`.\n"),
         };
         let part = self.held_out().map_or("held-out", |(name, _)| name);
+        let (title, one) = match self.config.target {
+            Target::Labels { .. } => ("Labels", "label"),
+            Target::Class | Target::Value { .. } => ("Classes", "class"),
+        };
         format!(
-            "## Classes\n\n| class | {part} images | precision | recall |\n| --- | --- | --- | --- |\n{rows}{more}"
+            "## {title}\n\n| {one} | {part} images | precision | recall |\n| --- | --- | --- | --- |\n{rows}{more}"
         )
     }
 
     fn per_class(&self) -> &[Value] {
-        let rows = self.held_out().and_then(|(_, figures)| figures.get("per_class")?.as_array());
+        let rows = self
+            .held_out()
+            .and_then(|(_, figures)| figures.get("per_class").or(figures.get("per_label"))?.as_array());
         rows.map_or(&[], Vec::as_slice)
     }
 
@@ -226,10 +230,21 @@ impl Card<'_> {
             "test" => "which played no part in training",
             _ if is_refit(&self.metrics) => "before the last layer was trained on them too",
             _ if has_epochs => "which chose the epoch that is kept, so new photos can do a little worse",
-            _ => "which played no part in training but for the temperature",
+            _ => match self.config.target {
+                Target::Class => "which played no part in training but for the temperature",
+                Target::Labels { .. } => "which played no part in training but for the thresholds",
+                Target::Value { .. } => "which played no part in training",
+            },
+        };
+        let thresholds = match (&self.config.target, part) {
+            (Target::Labels { .. }, "validation") => {
+                " They chose the labels' thresholds for the highest F1, so F1 and the share of images with all labels right tend to be \
+                 higher here than on new photos. The mean average precision does not depend on thresholds."
+            }
+            _ => "",
         };
         format!(
-            "## Results\n\nMeasured on {n} {part} images, {seen}. Intervals are of 95 %, by Wilson's method.\n\n\
+            "## Results\n\nMeasured on {n} {part} images, {seen}.{thresholds} Intervals are of 95 %, by Wilson's method.\n\n\
              | figure | value | interval |\n| --- | --- | --- |\n{rows}"
         )
     }
@@ -251,18 +266,42 @@ impl Card<'_> {
 
     fn usage(&self) -> String {
         let repository = self.settings.repository;
+        let does = match self.config.target {
+            Target::Class => "crops as in training, calibrates and rejects",
+            Target::Labels { .. } => "crops as in training and knows the thresholds",
+            Target::Value { .. } => "crops as in training and gives numbers in their units",
+        };
         let mut ways = vec![format!(
-            "With [Firstsight](https://github.com/firstsight-rs/firstsight), which crops, calibrates and rejects as in training:\n\n\
+            "With [Firstsight](https://github.com/firstsight-rs/firstsight), which {does}:\n\n\
              ```sh\nfirstsight predict --pretrained {repository} photo.jpg\n```\n"
         )];
         if self.has_timm() {
+            let (json, download, answer) = match &self.config.target {
+                Target::Class => (
+                    "",
+                    "",
+                    "probabilities = outputs.softmax(0)\n\
+                     print(model.pretrained_cfg[\"label_names\"][probabilities.argmax()])"
+                        .to_owned(),
+                ),
+                Target::Labels { .. } => (
+                    "import json\n\n",
+                    "from huggingface_hub import hf_hub_download\n",
+                    format!(
+                        "with open(hf_hub_download(\"{repository}\", \"config.json\")) as file:\n    config = json.load(file)\n\
+                         labels = zip(config[\"label_names\"], outputs.sigmoid(), config[\"thresholds\"])\n\
+                         print([label for label, probability, threshold in labels if probability >= threshold])"
+                    ),
+                ),
+                Target::Value { mean, std } => ("", "", format!("print(outputs.item() * {std} + {mean})")),
+            };
             ways.push(format!(
-                "With timm:\n\n```python\nimport timm\nimport torch\nfrom PIL import Image\n\n\
+                "With timm:\n\n```python\n{json}import timm\nimport torch\n{download}from PIL import Image\n\n\
                  model = timm.create_model(\"hf-hub:{repository}\", pretrained=True).eval()\n\
                  transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)\n\
                  image = transform(Image.open(\"photo.jpg\").convert(\"RGB\"))\n\
-                 with torch.no_grad():\n    probabilities = model(image[None]).softmax(1)[0]\n\
-                 print(model.pretrained_cfg[\"label_names\"][probabilities.argmax()])\n```\n"
+                 with torch.no_grad():\n    outputs = model(image[None])[0]\n\
+                 {answer}\n```\n"
             ));
         }
         if self.settings.has_onnx {

@@ -31,7 +31,7 @@ pub struct Classifier {
     /// The meaning of its outputs.
     pub target: Target,
     /// The temperature that probabilities are calibrated with: a run's, from its validation images. 1 or `None` gives the
-    /// network's own.
+    /// network's own. The thresholds of [`reject`](Self::reject) are for probabilities of the run's.
     pub temperature: Option<f64>,
     /// What a run knows about images of none of its classes.
     pub reject: Option<Reject>,
@@ -115,16 +115,16 @@ impl Classifier {
         })
     }
 
-    /// A pretrained network with its own last layer. Classes without names are numbered.
+    /// A pretrained network with its own last layer. Classes without names are numbered. Weights of a run answer as the run does.
     ///
     /// # Errors
     ///
     /// [`Error::Models`] for weights that do not fit the network; [`Error::Setting`] for another number of names than
-    /// the network has outputs.
+    /// the network has outputs; those of [`Reject::read`].
     pub fn pretrained(pretrained: Pretrained, names: Option<Vec<String>>, device: &Device) -> Result<Self> {
         let network = pretrained.load(device)?;
         let n = network.n_classes();
-        let Pretrained { weights, input, origin, label_names, .. } = pretrained;
+        let Pretrained { weights, input, origin, label_names, target, temperature, reject, .. } = pretrained;
         let numbered = || (0..n).map(|class| format!("class {class}")).collect();
         let label_names = names.or(label_names).unwrap_or_else(numbered);
         if label_names.len() != n {
@@ -140,9 +140,9 @@ impl Classifier {
             origin,
             input,
             label_names,
-            target: Target::Class,
-            temperature: None,
-            reject: None,
+            target,
+            temperature,
+            reject: reject.map(|path| Reject::read(&path, device)).transpose()?,
             packed: PackedWeights::default(),
             device: device.clone(),
             runtime: None,

@@ -25,6 +25,12 @@ pub struct HubModelConfig {
     pub input: InputSpec,
     /// How the pixels of files were read in training, where the file says.
     pub reading: Option<Reading>,
+    /// The temperature of the probabilities of a run of ours.
+    pub temperature: Option<f64>,
+    /// Whether a run of ours has learned what images of none of its classes are.
+    pub rejects: bool,
+    /// The meaning of the outputs.
+    pub(crate) target: TargetFields,
 }
 
 impl HubModelConfig {
@@ -41,12 +47,12 @@ impl HubModelConfig {
 
     fn parse(text: &str, usual: &InputSpec) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        let Value::Object(top) = value else { return Err("expected an object".to_owned()) };
+        let Value::Object(top) = &value else { return Err("expected an object".to_owned()) };
         let inner = match top.get("pretrained_cfg") {
             Some(Value::Object(inner)) => Some(inner),
             _ => None,
         };
-        let fields = Fields { inner, top: &top };
+        let fields = Fields { inner, top };
         let reading: Option<Reading> = match top.get("reading") {
             Some(value) => Some(
                 Reading::deserialize(value)
@@ -66,6 +72,7 @@ impl HubModelConfig {
             reading: reading.unwrap_or(Reading::pillow()),
         };
         input.check().map_err(|e| e.to_string())?;
+        let target = TargetFields::deserialize(&value).map_err(|e| e.to_string())?;
         let count = |v: &Value| v.as_u64().map(|n| n as usize);
         let text = |v: &Value| v.as_str().map(str::to_owned);
         Ok(Self {
@@ -75,6 +82,11 @@ impl HubModelConfig {
             label_names: fields.get("label_names", "a list of names", names)?,
             input,
             reading,
+            temperature: fields
+                .get("temperature", "a number", Value::as_f64)?
+                .filter(|t| t.is_finite() && *t > 0.0),
+            rejects: top.get("reject").is_some_and(|reject| !reject.is_null()),
+            target,
         })
     }
 }
@@ -213,9 +225,6 @@ pub(crate) struct StatedConfig {
     pub(crate) training: Option<TrainingRecord>,
     #[serde(default, rename = "data")]
     pub(crate) options: ScanOptions,
-    #[serde(flatten)]
-    pub(crate) target: TargetFields,
-    pub(crate) temperature: Option<f64>,
     pub(crate) reject: Option<Thresholds>,
 }
 

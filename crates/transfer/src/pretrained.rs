@@ -6,14 +6,19 @@ use firstsight_models::{
     Block, ForeignFile, ImageClassifier, InputShape, ModelInfo, Params, Renaming, WeightsHeader, registry,
 };
 
-use crate::hub::is_repository;
+use crate::hub::{commit_of, is_repository};
 use crate::imagenet::imagenet_classes;
+use crate::task::Target;
 use crate::{Error, Hub, HubError, HubFile, HubModelConfig, HubProgress, Result};
 
 const WEIGHTS: &str = "model.safetensors";
 /// Weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
+/// What a run knows about images of none of its classes.
+const REJECT: &str = "reject.safetensors";
+/// Ends the name of a repository in [`Pretrained::origin`].
+const ON_THE_HUB: &str = " on the hub";
 
 /// Where pretrained weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +82,12 @@ pub struct Pretrained {
     pub n_classes: usize,
     /// The classes' names, where the weights' `config.json` has them or says that they are ImageNet-1k's.
     pub label_names: Option<Vec<String>>,
+    /// The meaning of the outputs: a run's, or else classes.
+    pub target: Target,
+    /// The temperature of a run's probabilities.
+    pub temperature: Option<f64>,
+    /// The file of what a run knows about images of none of its classes: see [`Reject::read`](crate::Reject::read).
+    pub reject: Option<PathBuf>,
     /// The source, in words.
     pub origin: String,
     /// The license, where it is known.
@@ -120,7 +131,10 @@ impl Pretrained {
                     reading: None,
                     n_classes: known.n_classes,
                     label_names: (known.n_classes == 1000).then(imagenet_names),
-                    origin: format!("{} on the hub", known.repository),
+                    target: Target::Class,
+                    temperature: None,
+                    reject: None,
+                    origin: format!("{}{ON_THE_HUB}", known.repository),
                     license: known.license,
                     renaming: Renaming::default(),
                     for_gray: false,
@@ -128,18 +142,24 @@ impl Pretrained {
                 })
             }
             WeightsSource::Repository { repository, revision } => {
-                let file = |file| HubFile { repository, revision, file, sha256: None };
-                let config = hub.fetch(&file(CONFIG), progress)?;
+                let config =
+                    hub.fetch(&HubFile { repository, revision, file: CONFIG, sha256: None }, progress)?;
                 // Weights of another network need not be fetched to find that out.
-                let usual = usual_input(model);
-                check_architecture(model, &HubModelConfig::read(&config, &usual)?, &config)?;
-                let weights = match hub.fetch(&file(WEIGHTS), progress) {
-                    Err(HubError::NotFound { what: "file", .. }) => {
-                        return Err(Error::NoSafetensors { repository: repository.clone() });
-                    }
-                    fetched => fetched?,
+                let stated = HubModelConfig::read(&config, &usual_input(model))?;
+                check_architecture(model, &stated, &config)?;
+                // The branch may have moved on since the configuration was fetched.
+                let commit = commit_of(&config, CONFIG).unwrap_or(revision);
+                let mut fetch = |file| match hub
+                    .fetch(&HubFile { repository, revision: commit, file, sha256: None }, progress)
+                {
+                    Err(HubError::NotFound { what: "file", .. }) => Ok(None),
+                    fetched => fetched.map(Some),
                 };
-                Self::read(model, weights, Some(config), format!("{repository} on the hub"), None)
+                let weights = fetch(WEIGHTS)?;
+                let weights =
+                    weights.ok_or_else(|| Error::NoSafetensors { repository: repository.clone() })?;
+                let reject = if stated.rejects { fetch(REJECT)? } else { None };
+                Self::read(model, weights, Some(config), reject, format!("{repository}{ON_THE_HUB}"))
             }
         }
     }
@@ -154,8 +174,10 @@ impl Pretrained {
             true => (in_folder(path)?, path.join(CONFIG)),
             false => (path.to_path_buf(), path.with_file_name(CONFIG)),
         };
-        let origin = path.display().to_string();
-        Self::read(model, weights, config.exists().then_some(config), origin, None)
+        let config = config.exists().then_some(config);
+        let reject = config.as_ref().map(|config| config.with_file_name(REJECT));
+        let reject = reject.filter(|path| path.is_file());
+        Self::read(model, weights, config, reject, path.display().to_string())
     }
 
     /// The weights in a folder whose `config.json` names the network, such as a run of ours or a clone of a hub
@@ -187,8 +209,8 @@ impl Pretrained {
         model: &'static ModelInfo,
         weights: PathBuf,
         config: Option<PathBuf>,
+        reject: Option<PathBuf>,
         origin: String,
-        license: Option<&'static str>,
     ) -> Result<Self> {
         let usual = usual_input(model);
         let stated = match &config {
@@ -207,7 +229,15 @@ impl Pretrained {
             let reason = format!("it states {stated} classes, and {} has {n_classes}", weights.display());
             return Err(Error::Config { path: path.clone(), reason });
         }
-        let reading = stated.as_ref().and_then(|stated| stated.reading);
+        let target = match (&stated, &config) {
+            (Some(stated), Some(path)) if n_classes > 0 => {
+                let unusable = |reason| Error::Config { path: path.clone(), reason };
+                stated.target.clone().target(n_classes).map_err(unusable)?
+            }
+            _ => Target::Class,
+        };
+        let (reading, temperature) =
+            stated.as_ref().map_or((None, None), |stated| (stated.reading, stated.temperature));
         let (input, label_names) = match stated {
             Some(stated) => {
                 let imagenet = stated.is_imagenet().then(imagenet_names);
@@ -225,8 +255,11 @@ impl Pretrained {
             reading,
             n_classes,
             label_names,
+            target,
+            temperature,
+            reject,
             origin,
-            license,
+            license: None,
             renaming,
             for_gray: false,
             has_config: config.is_some(),
@@ -254,6 +287,11 @@ impl Pretrained {
         (self.input.mean, self.input.std) = (average(&self.input.mean), average(&self.input.std));
         self.for_gray = true;
         Ok(self)
+    }
+
+    /// The repository of weights of this [`origin`](Self::origin), where they are one of the hub's.
+    pub(crate) fn repository(origin: &str) -> Option<&str> {
+        origin.strip_suffix(ON_THE_HUB).filter(|repository| is_repository(repository))
     }
 
     /// What a user should know of how the weights are read, if anything is out of the ordinary.

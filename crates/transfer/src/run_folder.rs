@@ -393,7 +393,6 @@ impl RunFolder {
         if let (Some(names), None) = (&stated.label_names, &found.label_names) {
             return Err(unusable(format!("it names {} classes, and the network has {n}", names.len())));
         }
-        let target = stated.target.target(n).map_err(unusable)?;
         let network = found.load(device)?;
         if let Some(remark) = found.remark() {
             tracing::warn!("{remark}");
@@ -406,11 +405,11 @@ impl RunFolder {
             num_features: network.n_features(),
             label_names: found.label_names.unwrap_or_else(numbered),
             named,
-            target,
+            target: found.target,
             pretrained_cfg: found.input,
             training: stated.training,
             options: stated.options,
-            temperature: stated.temperature.filter(|t| t.is_finite() && *t > 0.0),
+            temperature: found.temperature,
             reject: stated.reject,
         };
         Ok((network, config))

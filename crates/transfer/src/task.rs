@@ -128,7 +128,7 @@ impl Target {
 }
 
 /// The fields of `config.json` that state a [`Target`]. `problem_type` is Hugging Face's.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TargetFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     problem_type: Option<Task>,

@@ -11,7 +11,7 @@ mod http;
 mod push;
 mod web;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::{Repo, RepoType};
@@ -272,6 +272,11 @@ impl Found {
         let is_sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_sha256.then(|| self.etag.clone())
     }
+}
+
+/// The commit of a file's path in the cache, which [`Hub::fetch`] gave.
+pub(crate) fn commit_of<'a>(path: &'a Path, file: &str) -> Option<&'a str> {
+    path.ancestors().nth(file.split('/').count())?.file_name()?.to_str().filter(|name| is_commit(name))
 }
 
 fn hub_repo(file: &HubFile<'_>) -> Repo {

@@ -11,7 +11,8 @@ mod web;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use firstsight_transfer::{Hub, HubConfig, HubError, HubFile, HubProgress};
+use candle_core::{Device, Tensor};
+use firstsight_transfer::{Hub, HubConfig, HubError, HubFile, HubProgress, Pretrained};
 use server::{COMMIT, Fault, Server, git_hash, sha256};
 use tempfile::TempDir;
 
@@ -80,6 +81,45 @@ fn small_and_large_files_land_where_python_looks() {
     let mut blobs = [git_hash(&small), sha256(&large)];
     blobs.sort();
     assert_eq!(scene.blobs(), blobs);
+}
+
+/// The weights of a MobileNetV2, of which only the last layer's are there.
+fn last_layer(value: f32) -> Vec<u8> {
+    let weight = Tensor::full(value, (2, 1280), &Device::Cpu).unwrap();
+    safetensors::serialize([("classifier.weight", weight)], None).unwrap()
+}
+
+#[test]
+fn weights_are_of_the_commit_of_their_configuration() {
+    let scene = scene();
+    let config = |names: &str| {
+        format!(
+            r#"{{"architecture": "mobilenetv2_100", "label_names": {names}, "temperature": 2.0, "reject": {{}}}}"#
+        )
+    };
+    scene.server.add("config.json", config(r#"["ant", "bee"]"#).as_bytes(), false);
+    scene.server.add("model.safetensors", &last_layer(1.0), false);
+    scene.server.add("reject.safetensors", b"old", false);
+    // A first try ended before the weights were here.
+    scene.fetch(&file("config.json")).unwrap();
+    scene.server.move_on(&COMMIT.replace('0', "f"));
+    scene.server.add("config.json", config(r#"["bee", "ant"]"#).as_bytes(), false);
+    scene.server.add("model.safetensors", &last_layer(2.0), false);
+    scene.server.add("reject.safetensors", b"new", false);
+    let locate = || {
+        let hub = Hub::new(scene.config.clone()).unwrap();
+        Pretrained::hub("owner/name", &hub, &mut quiet).unwrap()
+    };
+    let names = |found: &Pretrained| found.label_names.as_ref().unwrap().join(" ");
+    let found = locate();
+    assert_eq!((names(&found), found.temperature), ("ant bee".to_owned(), Some(2.0)));
+    holds(&found.weights, &last_layer(1.0));
+    holds(found.reject.as_ref().unwrap(), b"old");
+    std::fs::remove_dir_all(&scene.config.cache).unwrap();
+    let found = locate();
+    assert_eq!(names(&found), "bee ant");
+    holds(&found.weights, &last_layer(2.0));
+    holds(found.reject.as_ref().unwrap(), b"new");
 }
 
 #[test]

@@ -36,10 +36,15 @@ pub(crate) struct Request {
     pub(crate) token: Option<String>,
 }
 
+/// By path in the repository: the bytes, and whether they lie in the storage.
+type Files = BTreeMap<String, (Vec<u8>, bool)>;
+
 #[derive(Default)]
 struct State {
-    /// By path in the repository: the bytes, and whether they lie in the storage.
-    files: BTreeMap<String, (Vec<u8>, bool)>,
+    commit: String,
+    files: Files,
+    /// The files of earlier commits.
+    earlier: BTreeMap<String, Files>,
     /// For the next requests of bytes.
     faults: VecDeque<Fault>,
     /// For the next requests of headers.
@@ -63,8 +68,9 @@ impl Server {
         let state = Arc::new(Mutex::new(State::default()));
         let address = listen(&state, false);
         let storage = listen(&state, true);
-        state.lock().unwrap().storage = storage;
-        Self { address, state }
+        let server = Self { address, state };
+        (server.state().storage, server.state().commit) = (storage, COMMIT.to_owned());
+        server
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,6 +85,14 @@ impl Server {
     /// A file of `owner/name`, in the repository itself or in the storage.
     pub(crate) fn add(&self, path: &str, bytes: &[u8], in_storage: bool) {
         self.state().files.insert(path.to_owned(), (bytes.to_vec(), in_storage));
+    }
+
+    /// Lets the branch move on to another commit, of the same files until others are added.
+    #[allow(dead_code, reason = "for the hub's own tests")]
+    pub(crate) fn move_on(&self, commit: &str) {
+        let mut state = self.state();
+        let (before, files) = (std::mem::replace(&mut state.commit, commit.to_owned()), state.files.clone());
+        state.earlier.insert(before, files);
     }
 
     pub(crate) fn fault(&self, fault: Fault) {
@@ -162,19 +176,23 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, storage: bool) -> std::io::R
     }
     // What relative redirects on the hub's own host lead to.
     let path = request.path.trim_start_matches("/moved").to_owned();
-    let file = path
-        .strip_prefix("/owner/name/resolve/main/")
-        .or(path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/")))
-        .or(path.strip_prefix("/storage/"))
-        .map(|file| file.split('?').next().unwrap().to_owned());
-    let Some((bytes, in_storage)) = file.as_ref().and_then(|file| state.files.get(file)).cloned() else {
+    let resolved = path.strip_prefix("/owner/name/resolve/").and_then(|rest| rest.split_once('/'));
+    let (revision, file) = match resolved {
+        Some((revision, file)) => (revision, Some(file)),
+        None => ("main", path.strip_prefix("/storage/")),
+    };
+    let file = file.map(|file| file.split('?').next().unwrap().to_owned());
+    let commit = if revision == "main" { state.commit.clone() } else { revision.to_owned() };
+    let files = if commit == state.commit { Some(&state.files) } else { state.earlier.get(&commit) };
+    let found = files.zip(file.as_ref()).and_then(|(files, file)| files.get(file));
+    let Some((bytes, in_storage)) = found.cloned() else {
         drop(state);
         let code = if path.starts_with("/owner/name/") { "EntryNotFound" } else { "RepoNotFound" };
         return status(stream, 404, &[("X-Error-Code", code.to_owned())], b"");
     };
     let mut headers = Vec::new();
     if !state.is_no_hub && !storage {
-        headers.push(("X-Repo-Commit", COMMIT.to_owned()));
+        headers.push(("X-Repo-Commit", commit));
     }
     if in_storage && !storage {
         headers.push(("X-Linked-Etag", format!("\"{}\"", sha256(&bytes))));
