@@ -353,6 +353,11 @@ fn an_image_of_no_class_is_none_of_these() {
     assert!(accepted as f64 >= 0.75 * known.len() as f64, "{accepted} of {}", known.len());
     assert!(known.iter().any(|row| row["set"].as_array().unwrap().len() == 1));
     assert!(predict(&["photos"])[0].get("rejected").is_none());
+    // The run's folder as weights is the same network.
+    let as_weights = succeeds(here, &["predict", "--weights", "run", "--json", "--reject=0.8", "photos"]);
+    assert_eq!(parse(&as_weights).as_array(), Some(&known));
+    let at_another = ["predict", "--run", "run", "--reject", "--temperature", "1", "photos"];
+    refuses(here, &at_another, &["--reject", "--temperature", "cannot be used with"]);
 
     let said = succeeds(here, &["predict", "--run", "run", "--reject", "others/green/000.png"]);
     assert!(said.contains("none of these: far from all classes") && !said.contains("blue"), "{said}");

@@ -39,7 +39,7 @@ fn answers_are_those_of_predict() {
     let contents = files.map(|file| read(here, file));
     let named = ["3.png", "bad.png", "C:\\\\photos\\\\7.png"];
     let body = form(&[0, 1, 2].map(|i| (named[i], &contents[i][..])));
-    for flags in [&[][..], &["--reject=0.8", "--temperature", "2"], &["--top", "1"]] {
+    for flags in [&[][..], &["--reject=0.8"], &["--temperature", "2"], &["--top", "1"]] {
         let service = Service::start(here, &[&["run"], flags].concat());
         let answer = service.predict(FORM, &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
