@@ -1,5 +1,8 @@
 //! Values of arguments, parsed from text once.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firstsight_data::{Alpha, AugmentationPreset, Crops, Damaged, Exif, OnError, Reading, SixteenBit, Task};
 use firstsight_lecture::SectionName;
@@ -24,7 +27,7 @@ impl InputSize {
     }
 }
 
-impl std::str::FromStr for InputSize {
+impl FromStr for InputSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -42,10 +45,19 @@ impl std::str::FromStr for InputSize {
     }
 }
 
-impl std::fmt::Display for InputSize {
+impl Display for InputSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}x{}", self.height, self.width, self.channels)
     }
+}
+
+/// A whole number within bounds, both included; most values have no upper one.
+fn whole<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: Option<T>) -> Result<T, String> {
+    let is_within = |n: &T| *n >= least && most.as_ref().is_none_or(|most| n <= most);
+    text.parse().ok().filter(is_within).ok_or_else(|| match &most {
+        Some(most) => format!("'{text}' is not a whole number from {least} to {most}"),
+        None => format!("'{text}' is not a whole number of at least {least}"),
+    })
 }
 
 /// A whole number of at least 1.
@@ -54,36 +66,27 @@ impl std::fmt::Display for InputSize {
 ///
 /// Any other text.
 pub fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n >= 1 => Ok(n),
-        _ => Err(format!("'{text}' is not a whole number of at least 1")),
-    }
+    whole(text, 1, None)
 }
 
 /// A number of threads. Processors have fewer than the most; a system ends a program that starts many more.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (1..=1024).contains(&n) => Ok(n),
-        _ => Err(format!("'{text}' is not a whole number from 1 to 1024")),
-    }
+    whole(text, 1, Some(1024))
 }
 
 /// A seed.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u64::MAX))
+    whole(text, 0, Some(u64::MAX))
 }
 
 /// A seed of NumPy's generator.
 pub(crate) fn seed32(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u32::MAX))
+    whole(text, 0, Some(u32::MAX))
 }
 
 /// A number of folds.
 pub(crate) fn folds(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n >= 2 => Ok(n),
-        _ => Err(format!("'{text}' is not a whole number of at least 2")),
-    }
+    whole(text, 2, None)
 }
 
 /// A finite number above 0.
@@ -154,10 +157,7 @@ pub(crate) fn inner_share(text: &str) -> Result<f64, String> {
 
 /// A number of pixels of at least 1.
 pub(crate) fn pixels(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(n) if n >= 1 => Ok(n),
-        _ => Err(format!("'{text}' is not a whole number of at least 1")),
-    }
+    whole(text, 1, None)
 }
 
 /// A learning rate, or the wish to have one found.
@@ -179,7 +179,7 @@ pub(crate) enum Backbone {
     Repository(String),
 }
 
-impl std::fmt::Display for Backbone {
+impl Display for Backbone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Model(model) => model.name,
@@ -350,7 +350,7 @@ pub(crate) fn augmentation_preset() -> impl TypedValueParser<Value = Augmentatio
 
 #[cfg(test)]
 mod tests {
-    use super::{Backbone, backbone, threads};
+    use super::{Backbone, backbone, folds, positive, seed32, threads};
 
     #[test]
     fn threads_are_few() {
@@ -358,6 +358,17 @@ mod tests {
         for text in ["0", "1025", "100000", "-1", "many"] {
             assert!(threads(text).unwrap_err().contains("1 to 1024"), "{text}");
         }
+    }
+
+    #[test]
+    fn whole_numbers_lie_within_their_bounds() {
+        assert_eq!((positive("1"), folds("2"), seed32("4294967295")), (Ok(1), Ok(2), Ok(u32::MAX)));
+        assert_eq!(positive("0").unwrap_err(), "'0' is not a whole number of at least 1");
+        assert_eq!(folds("1").unwrap_err(), "'1' is not a whole number of at least 2");
+        assert_eq!(
+            seed32("4294967296").unwrap_err(),
+            "'4294967296' is not a whole number from 0 to 4294967295"
+        );
     }
 
     #[test]
