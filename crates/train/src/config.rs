@@ -73,7 +73,7 @@ impl FitConfig {
         self
     }
 
-    /// Averages the gradients of `steps` batches for each optimizer step, weighted by their numbers of examples: the
+    /// Averages the gradients of `steps` batches for each optimizer step by what they [weigh](Loss::weight): the
     /// step that one batch of all these examples would give, up to rounding. The last step of an epoch may average
     /// fewer. Batch norm still sees each batch by itself.
     pub fn accumulation_steps(mut self, steps: usize) -> Self {

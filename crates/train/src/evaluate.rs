@@ -49,10 +49,10 @@ pub(crate) fn evaluate_any(
     meter.finish("evaluation")
 }
 
-/// The loss of a batch.
-fn mean(loss: &dyn Loss, outputs: &Tensor, labels: &Tensor) -> Result<f64> {
-    let loss = loss.compute(outputs, labels)?;
-    Ok(f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?))
+/// The loss of a batch and its weight.
+fn mean(loss: &dyn Loss, outputs: &Tensor, labels: &Tensor) -> Result<(f64, f64)> {
+    let mean = loss.compute(outputs, labels)?;
+    Ok((f64::from(mean.to_dtype(DType::F32)?.to_scalar::<f32>()?), loss.weight(labels)?))
 }
 
 /// The results of [`evaluate`] and [`predict`], from one pass over `batches`.

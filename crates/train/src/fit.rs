@@ -64,14 +64,15 @@ pub fn fit(
             };
             let Step { loss, outputs, labels, gradients } = sharding.step(shards, pass)?;
             let is_last = batch + 1 == train.n_batches();
-            let gradients = accumulation.add(gradients, outputs.dim(0)?, is_last)?;
+            let weight = config.loss.weight(&labels)?;
+            let gradients = accumulation.add(gradients, weight, is_last)?;
             if let Some(gradients) = &gradients {
                 let lr_scale = config.schedule.lr_scale(optimizer.steps(), length);
                 lr = config.optimizer.lr() * lr_scale;
                 optimizer.step_scaled(gradients, lr_scale, config.clip_norm)?;
             }
             let step = gradients.map(|_| optimizer.steps());
-            meter.add(loss, &outputs, &labels)?;
+            meter.add((loss, weight), &outputs, &labels)?;
             let end = BatchEnd { epoch, batch, n_batches: train.n_batches(), loss, step, vars: &vars };
             callbacks.notify(|callback| callback.on_batch_end(&end))?;
             if callbacks.stopped.is_some() {

@@ -34,11 +34,24 @@ pub trait Loss: Debug + Send + Sync {
     ///
     /// Shapes that do not fit the loss.
     fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor>;
+
+    /// What that mean divides by, and so what a batch counts beside others: its number of examples, unless they have weights.
+    ///
+    /// # Errors
+    ///
+    /// Labels that do not fit the loss.
+    fn weight(&self, labels: &Tensor) -> Result<f64> {
+        Ok(labels.dim(0)? as f64)
+    }
 }
 
 impl<L: Loss + ?Sized> Loss for Arc<L> {
     fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
         (**self).compute(outputs, labels)
+    }
+
+    fn weight(&self, labels: &Tensor) -> Result<f64> {
+        (**self).weight(labels)
     }
 }
 
@@ -92,7 +105,7 @@ impl Loss for Poisson {
 /// `cross_entropy(…, weight=weights)`.
 ///
 /// For classes y it is the weighted mean −Σ w_y·log softmax(z)_y / Σ w_y; for shares of classes −Σ w·y·log softmax(z),
-/// averaged over the examples.
+/// averaged over the examples. Unlike PyTorch's, it is 0 for a batch whose weights are all 0.
 ///
 /// ```
 /// use firstsight_train::WeightedCrossEntropy;
@@ -127,11 +140,17 @@ impl WeightedCrossEntropy {
 impl Loss for WeightedCrossEntropy {
     fn compute(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let weighted = class_shares(outputs, labels)?.broadcast_mul(&row(&self.weights, outputs)?)?;
-        let total = match labels.rank() {
-            1 => weighted.sum_all()?,
-            _ => Tensor::new(outputs.dim(0)? as f64, outputs.device())?.to_dtype(outputs.dtype())?,
-        };
-        (weighted * log_softmax(outputs)?)?.sum_all()?.neg()? / total
+        let sum = (weighted * log_softmax(outputs)?)?.sum_all()?.neg()?;
+        let total = self.weight(labels)?;
+        if total == 0.0 { Ok(sum) } else { sum / total }
+    }
+
+    fn weight(&self, labels: &Tensor) -> Result<f64> {
+        if labels.rank() == 2 {
+            return Ok(labels.dim(0)? as f64);
+        }
+        let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+        Ok(labels.iter().filter_map(|&label| self.weights.get(label as usize)).sum())
     }
 }
 

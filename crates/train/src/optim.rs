@@ -264,23 +264,23 @@ impl Optimizer {
 pub(crate) struct Accumulation {
     steps: usize,
     vars: Vec<Var>,
-    /// Sum over the batches so far, each weighted by its examples.
+    /// Sum over the batches so far, each times its weight.
     sum: Option<GradStore>,
     batches: usize,
-    examples: usize,
+    weight: f64,
 }
 
 impl Accumulation {
     pub(crate) fn new(steps: usize, vars: Vec<Var>) -> Self {
-        Self { steps, vars, sum: None, batches: 0, examples: 0 }
+        Self { steps, vars, sum: None, batches: 0, weight: 0.0 }
     }
 
-    /// Adds the gradients of a batch. Returns the mean over all examples when it is time for a step: after the
+    /// Adds the gradients of a batch of a [weight](crate::Loss::weight). Returns the mean when it is time for a step: after the
     /// configured number of batches, and after the last batch of an epoch.
     pub(crate) fn add(
         &mut self,
         mut gradients: GradStore,
-        examples: usize,
+        weight: f64,
         is_last: bool,
     ) -> Result<Option<GradStore>> {
         if self.steps <= 1 {
@@ -289,7 +289,7 @@ impl Accumulation {
         let sum = self.sum.take();
         for var in &self.vars {
             let before = sum.as_ref().and_then(|sum| sum.get(var));
-            let own = gradients.get(var).map(|own| own * examples as f64).transpose()?;
+            let own = gradients.get(var).map(|own| own * weight).transpose()?;
             let total = match (before, own) {
                 (Some(before), Some(own)) => (before + own)?,
                 (Some(one), None) => one.clone(),
@@ -299,18 +299,22 @@ impl Accumulation {
             gradients.insert(var, total.detach());
         }
         self.batches += 1;
-        self.examples += examples;
+        self.weight += weight;
         if self.batches < self.steps && !is_last {
             self.sum = Some(gradients);
             return Ok(None);
         }
+        let weight = std::mem::take(&mut self.weight);
+        self.batches = 0;
+        if weight == 0.0 {
+            return Ok(Some(gradients));
+        }
         for var in &self.vars {
             if let Some(sum) = gradients.get(var) {
-                let mean = (sum / self.examples as f64)?;
+                let mean = (sum / weight)?;
                 gradients.insert(var, mean);
             }
         }
-        (self.batches, self.examples) = (0, 0);
         Ok(Some(gradients))
     }
 }

@@ -15,7 +15,7 @@ use firstsight_train::callbacks::{
 use firstsight_train::{
     Accuracy, BatchEnd, Callback, CrossEntropy, Epoch, Error, FitConfig, History, Identity, Inference,
     LrCurve, Metric as _, Metrics, Monitor, OptimizerConfig, Predictions, Schedule, StopReason, TopK,
-    Trainable, evaluate, fit, lr_find, predict,
+    Trainable, WeightedCrossEntropy, evaluate, fit, lr_find, predict,
 };
 
 fn monitor() -> Monitor {
@@ -731,6 +731,38 @@ fn accumulated_batches_make_the_step_of_one_large_batch() {
             assert!((a - b).abs() < 2e-6, "{a} against {b}");
         }
     }
+}
+
+#[test]
+fn batches_count_by_the_weights_of_their_classes() {
+    let loss = || WeightedCrossEntropy::new(vec![1.0, 10.0, 0.0]);
+    let (inputs, labels) = spiral_tensors(60);
+    // By class, so that batches of 20 are unlike, and one weighs nothing.
+    let by_class: Vec<u32> = (0..3).flat_map(|class| (0..20).map(move |i| 3 * i + class)).collect();
+    let by_class = Tensor::new(by_class, &Device::Cpu).unwrap();
+    let [inputs, labels] = [inputs, labels].map(|t| t.index_select(&by_class, 0).unwrap());
+    let train = |batch_size: usize, accumulation_steps: usize| {
+        let (mlp, params) = mlp(1);
+        let batches =
+            TensorBatches::new(inputs.clone(), labels.clone(), batch_size, Sampling::Sequential).unwrap();
+        let config =
+            FitConfig::new(4, loss(), OptimizerConfig::sgd(0.1, 0.9)).accumulation_steps(accumulation_steps);
+        let model = Trainable::new(&mlp, params.named());
+        let history = fit(&model, &batches, Some(&batches), &config, &mut [&mut StopOnNan]).unwrap();
+        let losses =
+            history.epochs.iter().flat_map(|epoch| [epoch.train.loss, epoch.val.as_ref().unwrap().loss]);
+        let values = params
+            .vars(|_| true)
+            .into_iter()
+            .flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from));
+        losses.chain(values).collect::<Vec<f64>>()
+    };
+    let (whole, parts) = (train(60, 1), train(20, 3));
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 1e-5, "{a} against {b}");
+    }
+    // A step whose batches weigh nothing is one along gradients of 0.
+    assert!(train(20, 1).iter().chain(&train(10, 2)).all(|value| value.is_finite()));
 }
 
 #[derive(Default)]

@@ -283,6 +283,10 @@ impl<L: Loss> Loss for SumOfLosses<L> {
         let first = first.unwrap_or_else(|| Tensor::zeros((), outputs.dtype(), outputs.device()))?;
         parts.try_fold(first, |sum, part| sum + self.loss.compute(&part, labels)?)
     }
+
+    fn weight(&self, labels: &Tensor) -> candle_core::Result<f64> {
+        self.loss.weight(labels)
+    }
 }
 
 /// A layer trained on scaled features as one for features without scaling: W(x − m)/s + b = (W/s)x + (b − (W/s)m).

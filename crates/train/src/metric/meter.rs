@@ -9,19 +9,26 @@ use crate::{Error, Result};
 pub(crate) struct Meter {
     metrics: Vec<(String, Box<dyn Accumulator>)>,
     loss_sum: f64,
+    weight: f64,
     n: usize,
 }
 
 impl Meter {
     pub(crate) fn new(metrics: &[&dyn Metric]) -> Self {
         let metrics = metrics.iter().map(|metric| (metric.name(), metric.accumulator())).collect();
-        Self { metrics, loss_sum: 0.0, n: 0 }
+        Self { metrics, loss_sum: 0.0, weight: 0.0, n: 0 }
     }
 
-    /// Adds a batch of a mean loss.
-    pub(crate) fn add(&mut self, loss: f64, outputs: &Tensor, labels: &Tensor) -> Result<()> {
+    /// Adds a batch of a mean loss and its [weight](crate::Loss::weight).
+    pub(crate) fn add(
+        &mut self,
+        (loss, weight): (f64, f64),
+        outputs: &Tensor,
+        labels: &Tensor,
+    ) -> Result<()> {
         let (n, n_outputs) = outputs.dims2()?;
-        self.loss_sum += loss * n as f64;
+        self.loss_sum += loss * weight;
+        self.weight += weight;
         self.n += n;
         if !self.metrics.is_empty() {
             let outputs = outputs.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -47,6 +54,6 @@ impl Meter {
             return Err(Error::Empty(data));
         }
         let values = self.metrics.iter().map(|(name, state)| (name.clone(), state.value())).collect();
-        Ok(Metrics { loss: self.loss_sum / self.n as f64, values, n: self.n })
+        Ok(Metrics { loss: self.loss_sum / self.weight, values, n: self.n })
     }
 }
