@@ -222,6 +222,11 @@ fn groups_never_straddle() {
     noise(&here.join("given/val"), &[("ants", 2), ("bees", 2)], 1);
     let straddling = train("given", "other", &["--group-by", "m([0-9]+)"]);
     refuses(here, &straddling, &["2 that are in both", "0000"]);
+    std::fs::rename(here.join("given/val"), here.join("given/test")).unwrap();
+    for folds in [&[][..], &["--folds", "2"]] {
+        let words = ["groups that are in training or in test", "2 that are in both"];
+        refuses(here, &[straddling.clone(), folds.to_vec()].concat(), &words);
+    }
 }
 
 #[test]

@@ -127,6 +127,6 @@ pub use sampling::{Sampling, balanced};
 pub use scan::{
     DatasetFolder, FoundImages, ImageFolder, ScanOptions, SkipReason, Skipped, scan_images, scan_images_with,
 };
-pub use split::{Groups, stratified_folds, stratified_split, train_test_split};
+pub use split::{Groups, check_folds, stratified_folds, stratified_split, train_test_split};
 #[cfg(feature = "decode")]
 pub use table::{Standardizer, Table};

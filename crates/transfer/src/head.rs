@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Module as _, ModuleT, Tensor};
 use candle_nn::{Init, Linear};
-use firstsight_data::{Batches as _, Labels, Sampling, Task, balanced};
+use firstsight_data::{Batches as _, Labels, Sampling, Task, balanced, stratified_folds};
 use firstsight_models::Params;
 use firstsight_train::{
     Accuracy, FitConfig, Loss, Metric, Metrics, OptimizerConfig, ParamGroup, Predictions, Schedule,
@@ -22,7 +22,7 @@ pub struct HeadConfig {
     /// λ of the penalty λ/2 · ‖W‖² on the weights, for features of mean 0 and overall variance 1. Of several,
     /// cross-validation chooses the one with the lowest loss.
     pub penalties: Vec<f64>,
-    /// Number of folds of the cross-validation.
+    /// Number of folds of the cross-validation; fewer where there are fewer images or groups.
     pub folds: usize,
     /// Minimum number of steps; the last epoch is completed.
     pub steps: usize,
@@ -93,8 +93,8 @@ impl Head {
         Ok(Self { cross_validation, ..head })
     }
 
-    /// Measures each penalty on every image by a layer that was not trained on it. The folds consist of images: all views of
-    /// an image are in the same fold.
+    /// Measures each penalty on every image by a layer that was not trained on it, nor on others of its
+    /// [group](Features::groups). The folds consist of images: all views of an image are in the same fold.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Head {
     ) -> Result<Vec<CrossValidation>> {
         let is_class = features.labels.task() == Task::SingleLabel;
         let n = features.n_images() as f64;
-        let folds = folds(&features.labels, features.n_classes, config);
+        let folds = folds(features, config);
         let start = |&penalty| CrossValidation { penalty, loss: 0.0, accuracy: is_class.then_some(0.0) };
         let mut results: Vec<CrossValidation> = config.penalties.iter().map(start).collect();
         for (i, held_out) in folds.iter().enumerate() {
@@ -124,8 +124,8 @@ impl Head {
         Ok(results)
     }
 
-    /// The probabilities of each image's classes, in its first view, by a layer that was not trained on it, with the first penalty.
-    /// `None` for other tasks than one class per image.
+    /// The probabilities of each image's classes, in its first view, by a layer that was not trained on it or its group, with the
+    /// first penalty. `None` for other tasks than one class per image.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl Head {
         let (n, n_classes) = (features.n_images(), features.n_classes);
         let penalty = config.penalties.first().copied().ok_or_else(no_penalty)?;
         let mut probabilities = vec![0.0; n * n_classes];
-        for held_out in folds(&features.labels, n_classes, config) {
+        for held_out in folds(features, config) {
             let head = train_one(features, &others(&held_out, n), penalty, config)?;
             let batches = FeatureBatches::new(features, &held_out, 1, MEASURED, Sampling::Sequential)?;
             let predictions = predict(&head, &batches)?;
@@ -169,11 +169,19 @@ pub(crate) fn others(held_out: &[usize], n: usize) -> Vec<usize> {
     (0..n).filter(|&i| !is_held_out[i]).collect()
 }
 
-/// Folds of the images, at most one per image; stratified where each has one class.
-fn folds(labels: &Labels, n_classes: usize, config: &HeadConfig) -> Vec<Vec<usize>> {
+/// Folds of the images, at most one per image; stratified where each has one class. Groups stay whole, unless all are one.
+fn folds(features: &Features, config: &HeadConfig) -> Vec<Vec<usize>> {
+    let Features { labels, groups, n_classes, .. } = features;
+    if groups.count() < labels.len() {
+        let most = config.folds.max(2).min(groups.count());
+        let folds = |k| stratified_folds(labels, groups, k, config.seed as u32).ok();
+        if let Some(folds) = (2..=most).rev().find_map(folds) {
+            return folds;
+        }
+    }
     let n = config.folds.min(labels.len()).max(2);
     let mut folds = vec![Vec::new(); n];
-    for (place, i) in by_class(labels, n_classes, config.seed).into_iter().enumerate() {
+    for (place, i) in by_class(labels, *n_classes, config.seed).into_iter().enumerate() {
         folds[place % n].push(i);
     }
     folds.retain(|fold| !fold.is_empty());

@@ -7,14 +7,15 @@ mod known_hashes;
 mod recorded;
 mod selection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use firstsight_data::{
-    AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, ImageDataset, ImageFolder,
-    InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, ScanOptions, SkipReason, Skipped,
+    AugmentationConfig, Crops, DatasetFolder, DecodeOptions, DecodeSettings, Groups, ImageDataset,
+    ImageFolder, InputSpec, Labels, Loader, LoaderConfig, OnError, Sampling, ScanOptions, SkipReason,
+    Skipped, check_folds,
 };
 use fnv::FnvHasher;
 
@@ -85,22 +86,25 @@ impl Splits {
     /// # Errors
     ///
     /// [`Error::Data`] for a data set without training images, with one class or with an empty one, and for too few
-    /// images to set some aside; [`Error::Setting`] for groups that cannot be told, and for groups that are in training
-    /// and in the validation images that the folder has.
+    /// images to set some aside; [`Error::Setting`] for groups that cannot be told, and for groups that are in two of the
+    /// splits that the folder has.
     pub fn new(root: &Path, dataset: DatasetFolder, config: SplitConfig, runtime: &Runtime) -> Result<Self> {
         dataset.check_for_training()?;
-        let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
-        let contents = Contents::read(&folders, runtime);
         let skipped = dataset.left_out().cloned().collect();
         let DatasetFolder { path, train, val, test, options, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
+        let parts = parts_of(&train, val.as_ref(), test.as_ref());
+        // Before the files are read.
+        config.check_groups(root, &parts)?;
+        let groups = match val {
+            Some(_) => Groups::single(train.len()),
+            None => config.groups(root, &train)?,
+        };
+        let contents = Contents::read(&folders(&parts), runtime);
         let val_is_split_off = val.is_none();
         let (train, val) = match val {
-            Some(val) => {
-                config.check_groups(root, &train, &val)?;
-                (train, val)
-            }
-            None => config.split(root, &train, &contents)?,
+            Some(val) => (train, val),
+            None => config.split(&train, &groups.joined(&contents.groups(&train)))?,
         };
         Ok(Self {
             path,
@@ -123,8 +127,8 @@ impl Splits {
     ///
     /// # Errors
     ///
-    /// Those of [`Splits::new`], [`Error::Data`] for more folds than groups of images, and [`Error::Dataset`] for a class
-    /// whose images are all in one fold.
+    /// Those of [`Splits::new`], but for groups that are in training and in validation; [`Error::Data`] for more folds than
+    /// groups of images, and [`Error::Dataset`] for a class whose images are all in one fold.
     pub fn folds(
         root: &Path,
         dataset: DatasetFolder,
@@ -133,8 +137,6 @@ impl Splits {
         runtime: &Runtime,
     ) -> Result<Vec<Self>> {
         dataset.check_for_training()?;
-        let folders: Vec<&ImageFolder> = dataset.splits().map(|(_, folder)| folder).collect();
-        let contents = Contents::read(&folders, runtime);
         let skipped: Vec<Skipped> = dataset.left_out().cloned().collect();
         let DatasetFolder { path, train, val, test, options, .. } = dataset;
         let train = train.ok_or_else(|| no_training(root))?;
@@ -142,7 +144,13 @@ impl Splits {
             Some(val) => train.joined(&val)?,
             None => train,
         };
-        let folds = config.folds(root, &images, &contents, k)?;
+        let parts = parts_of(&images, None, test.as_ref());
+        // Before the files are read.
+        config.check_groups(root, &parts)?;
+        let groups = config.groups(root, &images)?;
+        check_folds(&groups, k)?;
+        let contents = Contents::read(&folders(&parts), runtime);
+        let folds = config.folds(&images, &groups.joined(&contents.groups(&images)), k)?;
         let of_fold = |(i, (train, val))| Self {
             path: path.clone(),
             root: root.to_path_buf(),
@@ -164,6 +172,22 @@ impl Splits {
     /// The target of a network that is trained on them.
     pub fn target(&self) -> Target {
         Target::of(self.train.targets(), self.train.classes().len())
+    }
+
+    /// The groups of training images: those that are one by name, and those of equal content.
+    pub(crate) fn groups_of(&self, images: &ImageDataset) -> Result<Groups> {
+        let equal = self.contents.groups(&self.train);
+        let groups = match &self.config.group_by {
+            Some(group_by) => Groups::new(group_by.names(&self.root, &self.train)?).joined(&equal),
+            None => equal,
+        };
+        if groups.count() == self.train.len() {
+            return Ok(Groups::single(images.len()));
+        }
+        let paths = self.train.samples().iter().map(|sample| sample.path());
+        let group_of: HashMap<PathBuf, usize> = paths.zip(groups.numbers().iter().copied()).collect();
+        let group = |i| images.path(i).and_then(|path| group_of.get(&path).copied()).ok_or(i);
+        Ok(Groups::new((0..images.len()).map(group)))
     }
 
     /// The images by split: training, validation, test.
@@ -235,6 +259,22 @@ impl Splits {
             (None, false) => "given by the folder".to_owned(),
         }
     }
+}
+
+/// The folders of a data set, each with what its images are called in words.
+type Parts<'a> = Vec<(&'static str, &'a ImageFolder)>;
+
+fn parts_of<'a>(
+    train: &'a ImageFolder,
+    val: Option<&'a ImageFolder>,
+    test: Option<&'a ImageFolder>,
+) -> Parts<'a> {
+    let all = [("training", Some(train)), ("validation", val), ("test", test)];
+    all.into_iter().filter_map(|(name, folder)| Some((name, folder?))).collect()
+}
+
+fn folders<'a>(parts: &Parts<'a>) -> Vec<&'a ImageFolder> {
+    parts.iter().map(|(_, folder)| *folder).collect()
 }
 
 fn no_training(root: &Path) -> Error {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::Device;
 use firstsight_data::{DatasetFolder, train_test_split};
@@ -173,7 +175,7 @@ fn folds_hold_each_image_once_and_leave_test_images_alone() {
     }
     for class in ["a", "b"] {
         write(root.path(), &format!("val/{class}/p9_0.png"), &format!("val {class}"));
-        write(root.path(), &format!("test/{class}/p0_0.png"), &format!("test {class}"));
+        write(root.path(), &format!("test/{class}/p8_0.png"), &format!("test {class}"));
     }
     let dataset = DatasetFolder::scan(root.path()).unwrap();
     let config = SplitConfig::stratified(3).grouped(GroupBy::new("^p([0-9]+)_"));
@@ -190,6 +192,66 @@ fn folds_hold_each_image_once_and_leave_test_images_alone() {
     }
     assert_eq!((seen.len(), seen.iter().collect::<BTreeSet<_>>().len()), (26, 26));
     assert_eq!(folds[1].describe(), "fold 2 of 3, seed 3");
+}
+
+#[test]
+fn groups_are_in_one_of_the_splits_that_are_given() {
+    let root = folder(&[]);
+    for (split, first) in [("train", 0), ("val", 8), ("test", 12)] {
+        for i in first..first + 4 {
+            write(root.path(), &format!("{split}/{}/p{i}.png", ["a", "b"][i % 2]), &format!("{i}"));
+        }
+    }
+    let config = SplitConfig::stratified(3).grouped(GroupBy::new("^p([0-9]+)"));
+    let new = || {
+        let dataset = DatasetFolder::scan(root.path()).unwrap();
+        Splits::new(root.path(), dataset, config.clone(), &runtime()).map_err(|error| error.to_string())
+    };
+    let folds = || {
+        let dataset = DatasetFolder::scan(root.path()).unwrap();
+        Splits::folds(root.path(), dataset, &config, 2, &runtime()).map_err(|error| error.to_string())
+    };
+    assert!(new().is_ok() && folds().is_ok());
+    let straddles = |file: &str, words: [&str; 2], is_fold: bool| {
+        write(root.path(), file, "another");
+        let error = if is_fold { folds().unwrap_err() } else { new().unwrap_err() };
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        std::fs::remove_file(root.path().join(file)).unwrap();
+    };
+    let first = "1 that are in both (first: 0)";
+    straddles("val/a/p0.png", ["in training or in validation", first], false);
+    straddles("test/a/p0.png", ["in training or in test", first], false);
+    straddles("test/a/p8.png", ["in validation or in test", "(first: 8)"], false);
+    straddles("test/a/p0.png", ["in training or in test", first], true);
+    straddles("test/a/p8.png", ["in training or in test", "(first: 8)"], true);
+}
+
+#[test]
+fn what_the_names_of_files_tell_is_refused_before_they_are_read() {
+    let folder = numbered(20);
+    let root = folder.path();
+    let is_quiet = |of: &dyn Fn(DatasetFolder, &Runtime) -> Result<(), firstsight_transfer::Error>| {
+        let reports = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&reports);
+        let runtime = runtime().progress(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let refused = of(DatasetFolder::scan(root).unwrap(), &runtime).is_err();
+        (refused, reports.load(Ordering::Relaxed) == 0)
+    };
+    let split = |pattern: &'static str| {
+        is_quiet(&move |dataset, runtime| {
+            let config = SplitConfig::stratified(1).grouped(GroupBy::new(pattern));
+            Splits::new(root, dataset, config, runtime).map(|_| ())
+        })
+    };
+    let folds = |k| {
+        is_quiet(&move |dataset, runtime| {
+            Splits::folds(root, dataset, &SplitConfig::stratified(1), k, runtime).map(|_| ())
+        })
+    };
+    assert_eq!((split("("), split("^q"), folds(21)), ((true, true), (true, true), (true, true)));
+    assert_eq!((split("^([0-9]+)"), folds(2)), ((false, false), (false, false)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, ModuleT as _, Tensor};
-use firstsight_data::{CacheFolder, ImageDataset, Labels, Normalize, Sampling, TensorBatches};
+use firstsight_data::{CacheFolder, Groups, ImageDataset, Labels, Normalize, Sampling, TensorBatches};
 use firstsight_models::networks::MOBILENET_V2;
 use firstsight_models::{ImageClassifier, InputShape, Params, registry};
 use firstsight_train::{Accuracy, Alone, CrossEntropy, Schedule};
@@ -92,6 +92,37 @@ fn a_wrong_label_is_found_by_a_layer_that_was_not_trained_on_it() {
     let differs: Vec<usize> = (0..n).filter(|&i| said.top(i).0 != labels[i]).collect();
     assert_eq!(differs, [wrong]);
     assert!(said.row(wrong).iter().sum::<f32>() > 0.999);
+}
+
+/// Features that tell patients apart and nothing of their classes.
+#[test]
+fn a_layer_is_measured_on_groups_that_it_was_not_trained_on() {
+    let (patients, photos) = (10, 6);
+    let (n, f) = (patients * photos, 64);
+    let label = |i: usize| (i / photos % 2) as u32;
+    let own: Vec<f32> = noise(patients * f, 5).collect();
+    let values: Vec<f32> =
+        noise(n * f, 9).enumerate().map(|(k, noise)| own[k / f / photos * f + k % f] + 0.1 * noise).collect();
+    let rows = Tensor::from_vec(values, (n, f), &Device::Cpu).unwrap();
+    let mut features = Features::new(&rows, Labels::Class((0..n).map(label).collect()), 2).unwrap();
+    let config = HeadConfig { penalties: vec![0.01], ..head_config() };
+    let accuracy = |features: &Features| {
+        let said = Head::out_of_fold(features, &config).unwrap().unwrap();
+        let right = (0..n).filter(|&i| said.top(i).0 == label(i)).count() as f64 / n as f64;
+        let found = Head::cross_validate(features, &config, &mut |_, _| ()).unwrap()[0].accuracy.unwrap();
+        assert!((found - right).abs() < 1e-9, "{found} and {right}");
+        right
+    };
+    assert_eq!(accuracy(&features), 1.0);
+    features.groups = Groups::new((0..n).map(|i| i / photos));
+    assert!(accuracy(&features) < 0.8, "{}", accuracy(&features));
+    // Two groups are two folds; one cannot be divided, and its images are.
+    features.groups = Groups::new((0..n).map(|i| i < n / 2));
+    let mut folds = Vec::new();
+    Head::cross_validate(&features, &config, &mut |_, of| folds.push(of)).unwrap();
+    assert_eq!(folds, [2, 2]);
+    features.groups = Groups::new(vec![0; n]);
+    assert_eq!(accuracy(&features), 1.0);
 }
 
 #[test]

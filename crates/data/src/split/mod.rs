@@ -6,4 +6,4 @@ mod stratified;
 
 pub use groups::Groups;
 pub use scikit_learn::train_test_split;
-pub use stratified::{stratified_folds, stratified_split};
+pub use stratified::{check_folds, stratified_folds, stratified_split};

@@ -85,10 +85,7 @@ pub fn stratified_split(
 /// # Ok::<(), firstsight_data::Error>(())
 /// ```
 pub fn stratified_folds(labels: &Labels, groups: &Groups, k: usize, seed: u32) -> Result<Vec<Vec<usize>>> {
-    if k < 2 || k > groups.count() {
-        let expected = format!("at least 2, and at most the {} groups of images", groups.count());
-        return Err(Error::invalid("folds", expected, k));
-    }
+    check_folds(groups, k)?;
     let shares = vec![1.0 / k as f64; k];
     let parts = Dealing { labels, groups, shares: &shares, training_first: false, seed }.parts();
     let folds: Vec<_> = (0..k).map(|fold| indices(&parts, fold)).collect();
@@ -97,6 +94,19 @@ pub fn stratified_folds(labels: &Labels, groups: &Groups, k: usize, seed: u32) -
         return Err(Error::invalid("folds", expected, format!("{} groups", groups.count())));
     }
     Ok(folds)
+}
+
+/// Checks that there are groups enough for `k` folds.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] for fewer than two folds, and for more folds than groups.
+pub fn check_folds(groups: &Groups, k: usize) -> Result<()> {
+    if k < 2 || k > groups.count() {
+        let expected = format!("at least 2, and at most the {} groups of images", groups.count());
+        return Err(Error::invalid("folds", expected, k));
+    }
+    Ok(())
 }
 
 fn indices(parts: &[usize], part: usize) -> Vec<usize> {

@@ -53,7 +53,7 @@ impl FeatureBatches {
     }
 
     fn batch(&self, examples: &[usize]) -> firstsight_data::Result<Batch> {
-        let Features { views, labels, n_classes, device } = &self.features;
+        let Features { views, labels, n_classes, groups: _, device } = &self.features;
         let place = |example: &usize| (example / self.images.len(), example % self.images.len());
         let image = |i: usize| self.images[i] as usize;
         let rows = examples.iter().map(place).map(|(view, i)| views[view].row(image(i)));

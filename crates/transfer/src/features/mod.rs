@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Module, ModuleT, Tensor};
 use firstsight_data::{
-    Batches as _, CacheFolder, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
+    Batches as _, CacheFolder, Groups, ImageDataset, Labels, Loader, LoaderConfig, Normalize, Sampling,
 };
 use firstsight_models::Params;
 use firstsight_train::{Communicator, Inference, PackedWeights, gather};
@@ -59,6 +59,8 @@ pub struct Features {
     pub labels: Labels,
     /// Number of classes; 1 for numbers.
     pub n_classes: usize,
+    /// Images that cross-validation keeps together; at first each is by itself.
+    pub groups: Groups,
     device: Device,
 }
 
@@ -89,7 +91,7 @@ impl Features {
             return Err(candle_core::Error::Msg(found).into());
         }
         let views = views_of(bytes_of(rows)?, all / n, n_features);
-        Ok(Self { views, labels, n_classes, device: rows.device().clone() })
+        Ok(Self { views, labels, n_classes, groups: Groups::single(n), device: rows.device().clone() })
     }
 
     /// The number N of images.
@@ -120,7 +122,7 @@ impl Features {
     }
 
     /// The features of images of which `self` has some and `rest` the others, in the same views: `order` gives the place of each in
-    /// `self` followed by `rest`.
+    /// `self` followed by `rest`. Each image is a group by itself.
     pub(crate) fn completed(self, rest: Option<Self>, order: &[u32], labels: Labels) -> Self {
         let rest = rest.map(|rest| rest.views).unwrap_or_default();
         let mut rest = rest.into_iter();
@@ -128,10 +130,11 @@ impl Features {
             let more = rest.next().unwrap_or_else(|| Rows::new(rows.n_features()));
             rows.then(more, order)
         };
-        Self { views: self.views.into_iter().map(view).collect(), labels, ..self }
+        let groups = Groups::single(labels.len());
+        Self { views: self.views.into_iter().map(view).collect(), labels, groups, ..self }
     }
 
-    /// These features and those of other images, in the same views.
+    /// These features and those of other images, in the same views. Each image is a group by itself.
     ///
     /// # Errors
     ///
@@ -214,7 +217,8 @@ pub fn features(
         }
     }
     let (labels, n_classes) = (images.targets().clone(), images.classes().len());
-    Ok(Features { views: collected.finish(), labels, n_classes, device: device.clone() })
+    let groups = Groups::single(images.len());
+    Ok(Features { views: collected.finish(), labels, n_classes, groups, device: device.clone() })
 }
 
 /// Computes the rows that are not yet collected. `progress` is called with the number of rows.

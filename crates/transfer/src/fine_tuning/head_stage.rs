@@ -83,9 +83,10 @@ impl FineTuning {
             model.input.clone_from(&photos.input);
             let train = target.prepare(&photos.train)?;
             let title = if photos.splits.is_some() { FEATURES } else { FEATURES_OF_SAMPLE };
-            let features = timed(&mut seconds.features, || {
+            let mut features = timed(&mut seconds.features, || {
                 model.features(title, &train, std::slice::from_ref(first_view))
             })?;
+            features.groups = work.splits.groups_of(&train)?;
             let mut cross_validation = Vec::new();
             if compares {
                 cross_validation = timed(&mut seconds.head, || cross_validate(&features, recipe, work))?;
@@ -123,6 +124,7 @@ impl FineTuning {
                     model.features(FEATURES, rest, std::slice::from_ref(first_view))
                 })
             })?;
+            features.groups = work.splits.groups_of(&train)?;
             cross_validation = timed(&mut seconds.head, || cross_validate(&features, recipe, work))?;
         }
         if !more_views.is_empty() {

@@ -7,7 +7,6 @@ use std::path::Path;
 use firstsight_data::{Groups, ImageFolder, Sample, Task, stratified_folds, stratified_split};
 use regex::Regex;
 
-use super::Contents;
 use crate::{Error, Result};
 
 /// How validation images are set aside where a data set has none.
@@ -73,30 +72,22 @@ impl SplitConfig {
     }
 
     /// Sets validation images aside.
-    pub(super) fn split(
-        &self,
-        root: &Path,
-        folder: &ImageFolder,
-        contents: &Contents,
-    ) -> Result<(ImageFolder, ImageFolder)> {
+    pub(super) fn split(&self, folder: &ImageFolder, groups: &Groups) -> Result<(ImageFolder, ImageFolder)> {
         if self.method == SplitMethod::ScikitLearn {
             return Ok(folder.split(self.share, self.seed)?);
         }
-        let groups = self.groups(root, folder, contents)?;
-        let (train, val) = stratified_split(folder.targets(), &groups, self.share, self.seed)?;
+        let (train, val) = stratified_split(folder.targets(), groups, self.share, self.seed)?;
         Ok((folder.subset(&train), folder.subset(&val)))
     }
 
     /// Divides images into folds; of each its training and validation images.
     pub(super) fn folds(
         &self,
-        root: &Path,
         folder: &ImageFolder,
-        contents: &Contents,
+        groups: &Groups,
         k: usize,
     ) -> Result<Vec<(ImageFolder, ImageFolder)>> {
-        let groups = self.groups(root, folder, contents)?;
-        let folds = stratified_folds(folder.targets(), &groups, k, self.seed)?;
+        let folds = stratified_folds(folder.targets(), groups, k, self.seed)?;
         let sides = |fold: &Vec<usize>| {
             let held_out: BTreeSet<usize> = fold.iter().copied().collect();
             let train: Vec<usize> = (0..folder.len()).filter(|i| !held_out.contains(i)).collect();
@@ -105,35 +96,33 @@ impl SplitConfig {
         Ok(folds.iter().map(sides).collect())
     }
 
-    /// Images of one group, and of equal content.
-    fn groups(&self, root: &Path, folder: &ImageFolder, contents: &Contents) -> Result<Groups> {
-        // Files that cannot be read are like no other.
-        let equal = Groups::new(
-            (0..)
-                .zip(folder.samples())
-                .map(|(i, sample)| contents.get(sample).map_or(i, |hash| hash.prefix())),
-        );
-        Ok(match &self.group_by {
-            Some(group_by) => group_by.groups(root, folder)?.joined(&equal),
-            None => equal,
-        })
+    /// The groups of images that are to be divided, each image by itself where none are asked for.
+    pub(super) fn groups(&self, root: &Path, folder: &ImageFolder) -> Result<Groups> {
+        match &self.group_by {
+            Some(group_by) => group_by.groups(root, folder),
+            None => Ok(Groups::single(folder.len())),
+        }
     }
 
-    /// Checks that no group is on both sides of a split that was given.
-    pub(super) fn check_groups(&self, root: &Path, train: &ImageFolder, val: &ImageFolder) -> Result<()> {
-        let Some(group_by) = &self.group_by else { return Ok(()) };
-        let names =
-            |folder| Ok::<BTreeSet<String>, Error>(group_by.names(root, folder)?.into_iter().collect());
-        let (train, val) = (names(train)?, names(val)?);
-        let mut both = train.intersection(&val);
-        match both.next() {
-            None => Ok(()),
-            Some(first) => Err(Error::Setting {
-                setting: "group by",
-                expected: "groups that are in training or in validation".to_owned(),
-                found: format!("{} that are in both (first: {first})", 1 + both.count()),
-            }),
+    /// Checks that no group is in two of the parts that were given, each with what it is called in words.
+    pub(super) fn check_groups(&self, root: &Path, parts: &[(&str, &ImageFolder)]) -> Result<()> {
+        let (Some(group_by), [_, _, ..]) = (&self.group_by, parts) else { return Ok(()) };
+        let mut known: Vec<(&str, BTreeSet<String>)> = Vec::with_capacity(parts.len());
+        for (part, folder) in parts {
+            let groups: BTreeSet<String> = group_by.names(root, folder)?.into_iter().collect();
+            for (other, of_other) in &known {
+                let mut both = groups.intersection(of_other);
+                if let Some(first) = both.next() {
+                    return Err(Error::Setting {
+                        setting: "group by",
+                        expected: format!("groups that are in {other} or in {part}"),
+                        found: format!("{} that are in both (first: {first})", 1 + both.count()),
+                    });
+                }
+            }
+            known.push((part, groups));
         }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firstsight_data::{DatasetFolder, ImageFolder, Sample};
+use firstsight_data::{DatasetFolder, Groups, ImageFolder, Sample};
 use fnv::FnvHasher;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -95,6 +95,12 @@ impl Contents {
     /// The hash of an image.
     pub fn get(&self, sample: &Sample) -> Option<ContentHash> {
         self.find(sample).map(|at| self.at(at))
+    }
+
+    /// Images of equal content are a group. Files that cannot be read are like no other.
+    pub(super) fn groups(&self, folder: &ImageFolder) -> Groups {
+        let key = |(i, sample)| self.get(sample).map_or(i, |hash| hash.prefix());
+        Groups::new((0..).zip(folder.samples()).map(key))
     }
 
     /// Where the hash of an image is.
