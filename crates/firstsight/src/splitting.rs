@@ -109,12 +109,12 @@ impl Work {
     }
 
     /// Trains in `out`, anew or from what it holds; `train` is given the images, the run folder and whether to resume, and
-    /// returns the validation images. `settings` are those that logs have.
+    /// returns the validation images. `settings` are those that all folds share, from the images of the first.
     pub(crate) fn train<E: TaskEvaluation>(
         &self,
         out: &Path,
         (resume, from): (bool, ResumeFrom),
-        settings: impl Fn(&Splits) -> Vec<(String, String)>,
+        settings: impl FnOnce(&Splits) -> Result<Identity>,
         runtime: &Runtime,
         mut train: impl FnMut(&Splits, &RunFolder, bool) -> Result<E>,
     ) -> Result<()> {
@@ -131,11 +131,7 @@ impl Work {
                 trained.inspect_err(|_| run.remove_if_empty())?;
             }
             Self::Folds(folds) => {
-                let first = folds.first().map(settings).unwrap_or_default();
-                // The images of each fold are compared by themselves.
-                let shared = first.iter().filter(|(name, _)| !["data", "training_images"].contains(&&**name));
-                let settings =
-                    shared.fold(Identity::new(), |settings, (name, value)| settings.with(name, value));
+                let settings = folds.first().map(settings).transpose()?.unwrap_or_default();
                 let result = cross_validate(out, resume, settings, folds, runtime, train);
                 match result {
                     Ok(result) if runtime.is_root() => print(&result, out),

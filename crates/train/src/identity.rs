@@ -75,6 +75,25 @@ impl Identity {
         };
         asked.0.iter().filter_map(differs).collect()
     }
+
+    /// [`differences`](Self::differences), and the settings that `asked` does not have.
+    ///
+    /// ```
+    /// use firstsight_train::Identity;
+    ///
+    /// let found = Identity::new().with("network", "mlp").with("epochs", 6);
+    /// let differences = found.all_differences(&Identity::new().with("network", "mlp"));
+    /// assert_eq!(differences[0].to_string(), "epochs: 6 there, none asked for");
+    /// ```
+    pub fn all_differences(&self, asked: &Self) -> Vec<Difference> {
+        let dropped = self.0.iter().filter(|(setting, _)| asked.get(setting).is_none());
+        let dropped = dropped.map(|(setting, found)| Difference {
+            setting: setting.clone(),
+            found: found.clone(),
+            asked: "none".to_owned(),
+        });
+        self.differences(asked).into_iter().chain(dropped).collect()
+    }
 }
 
 impl std::fmt::Display for Identity {

@@ -12,7 +12,7 @@ use crate::{Error, Result, RunFolder, Runtime, Split, SplitRecord, Splits, TaskE
 /// The figures of a cross-validation, as `cross-validation.json` has them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CrossValidated {
-    /// The settings of all folds; `None` in files of before they were kept.
+    /// The settings of all folds, as they are used; `None` in files of before they were kept.
     #[serde(default)]
     pub settings: Option<Identity>,
     /// The finished folds.
@@ -206,7 +206,7 @@ pub fn cross_validate<T: TaskEvaluation, E: From<Error>>(
         (true, true) => read(&path)?,
         (false, _) => CrossValidated::default(),
     };
-    let differences = finished.settings.map(|found| found.differences(&settings)).unwrap_or_default();
+    let differences = finished.settings.map(|found| found.all_differences(&settings)).unwrap_or_default();
     if !differences.is_empty() {
         let run = RunFolder::at(folder);
         let differences = in_run(&differences, &run);

@@ -160,7 +160,8 @@ fn fine_tune_all<E: TaskEvaluation>(
     let out = args.data.run_path(args.out.as_deref(), pretrained.model.name, work)?;
     let targets = args.log.targets()?;
     let logged = |splits: &Splits| args.logged(settings, pretrained, splits);
-    work.train(&out, (args.resume, ResumeFrom::Weights), logged, runtime, |splits, run, resume| {
+    let shared = |first: &Splits| Ok(settings.shared_settings(pretrained, first, runtime)?);
+    work.train(&out, (args.resume, ResumeFrom::Weights), shared, runtime, |splits, run, resume| {
         let log = TrainingLog::new(&targets, (run, resume), logged(splits), runtime);
         logs::observed(log, |log| fine_tune::<E>(settings, pretrained, splits, (run, resume, log), runtime))
     })

@@ -5,7 +5,7 @@ use firstsight_data::{InputSpec, OnError, Task};
 use firstsight_log::TrainingLog;
 use firstsight_models::{ModelInfo, SaveDtype};
 use firstsight_report::number;
-use firstsight_train::check_shards;
+use firstsight_train::{Identity, check_shards};
 use firstsight_transfer::{
     DecodedSplits, Evaluation, Interrupted, LabelsEvaluation, RunFolder, Splits, TaskEvaluation,
     TrainingRecord, ValueEvaluation, report_sections,
@@ -105,7 +105,8 @@ fn train_all<E: TaskEvaluation>(args: &Args, plan: &Training, work: &Work, conte
     let targets = args.log.targets()?;
     let (resuming, runtime) = ((args.resume, ResumeFrom::Checkpoint), &context.runtime);
     let settings = |splits: &Splits| args.logged(plan, splits);
-    work.train(&out, resuming, settings, runtime, |splits, run, resume| {
+    let shared = |splits: &Splits| Ok(args.shared(plan, splits));
+    work.train(&out, resuming, shared, runtime, |splits, run, resume| {
         let log = TrainingLog::new(&targets, (run, resume), settings(splits), runtime);
         logs::observed(log, |log| train::<E>(args, plan, splits, (run, resume, log), context))
     })
@@ -132,6 +133,16 @@ impl Args {
             setting("seed", seed),
             setting("split_seed", split_seed),
         ]
+    }
+
+    /// The settings that folds share; their images are compared by themselves.
+    fn shared(&self, plan: &Training, splits: &Splits) -> Identity {
+        let logged = self.logged(plan, splits).into_iter();
+        logged
+            .filter(|(name, _)| !["data", "training_images"].contains(&&**name))
+            .fold(Identity::new(), |settings, (name, value)| settings.with(&name, value))
+            .with("save_dtype", plan.save_dtype)
+            .with("reading", format!("{:?}", plan.input.reading))
     }
 }
 

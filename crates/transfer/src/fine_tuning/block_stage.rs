@@ -11,7 +11,13 @@ use super::{FineTuneResult, FineTuning, Kept, LearningRate, Work};
 use crate::config::batch_setting;
 use crate::going_on::{Beginning, GoingOn, class_names};
 use crate::splits::augmented;
-use crate::{BatchNormMode, DecodedSplits, Error, FineTuner, Result, TaskEvaluation, Tuning};
+use crate::{
+    BatchNormMode, DecodedSplits, Error, FineTuner, Pretrained, Result, Runtime, Splits, TaskEvaluation,
+    Tuning,
+};
+
+/// The setting of [`FineTuning::class_balanced`].
+const SHOWN_ALIKE: &str = "classes shown alike";
 
 /// Steps of the learning rate's range test.
 const RANGE_TEST_STEPS: usize = 60;
@@ -189,7 +195,7 @@ impl FineTuning {
     }
 
     /// The settings of the last layer, with photos that are fitted by `crop`.
-    pub(super) fn last_layer_settings(&self, crop: ResizeMode, work: &Work<'_>) -> Identity {
+    pub(super) fn last_layer_settings(&self, crop: impl ToString, work: &Work<'_>) -> Identity {
         let (_, height, width) = self.input(work.pretrained).input_size;
         Identity::new()
             .with("network", work.pretrained.model)
@@ -202,7 +208,7 @@ impl FineTuning {
     }
 
     /// The settings that a checkpoint must share to be resumed.
-    pub(super) fn settings(&self, tuning: &Tuning, crop: ResizeMode, work: &Work<'_>) -> Identity {
+    pub(super) fn settings(&self, tuning: &Tuning, crop: impl ToString, work: &Work<'_>) -> Identity {
         let config = &tuning.config;
         let statistics = match config.batch_norm {
             BatchNormMode::Eval => "of the pretraining",
@@ -220,10 +226,39 @@ impl FineTuning {
                 },
             )
             .with("batch norm's statistics", statistics)
-            .with("classes shown alike", if self.class_balanced { "yes" } else { "no" })
+            .with(SHOWN_ALIKE, self.shown_alike())
             .with("augmentation", self.augmentation)
             .with("learning rates of the blocks", &config.block_rates)
             .with("weight decay", config.weight_decay)
+    }
+
+    /// The settings that the folds of a cross-validation share, as `fit` uses them on the first of them, whether they are set or the
+    /// preset's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a setting that does not fit the network.
+    pub fn shared_settings(
+        &self,
+        pretrained: &Pretrained,
+        splits: &Splits,
+        runtime: &Runtime,
+    ) -> Result<Identity> {
+        let work = &Work { pretrained, splits, run: None, runtime };
+        let (target, n_classes) = (splits.target(), splits.train.classes().len());
+        let recipe = self.recipe(&pretrained.blocks()?, n_classes, splits.train.len(), &target)?;
+        let crops: Vec<String> = self.modes(work).iter().map(ToString::to_string).collect();
+        let settings = match &recipe.tuning {
+            Some(tuning) => self.settings(tuning, crops.join(" or "), work),
+            None => self.last_layer_settings(crops.join(" or "), work).with(SHOWN_ALIKE, self.shown_alike()),
+        };
+        Ok(settings
+            .with("type of the weights", self.save_dtype)
+            .with("reading of images", format!("{:?}", self.reading)))
+    }
+
+    fn shown_alike(&self) -> &'static str {
+        if self.class_balanced { "yes" } else { "no" }
     }
 
     /// [`FineTuning::settings`], and the images.
