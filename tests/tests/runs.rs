@@ -109,6 +109,85 @@ fn images_that_a_run_was_trained_on_are_said_to_be_no_measure_of_its_weights() {
     // What was set aside then is set aside now.
     let output = cli(here, &fine_tune("photos", "first", "third", &quick));
     assert!(!text(&output.stderr).contains("too good"), "{}", text(&output.stderr));
+    // A layer that was trained on them as well, in the end, is kept on their word alone.
+    succeeds(here, &fine_tune("photos", "weights", "refit", &[&quick[..], &["--refit"]].concat()));
+    let output = cli(here, &fine_tune("photos", "refit", "fourth", &quick));
+    let said = text(&output.stderr);
+    assert!(said.contains("4 of 4 validation images were trained on by refit"), "{said}");
+    let kept = "no better on the validation images, of which 4 were trained on by refit before";
+    assert!(said.contains(kept), "{said}");
+    let page = std::fs::read_to_string(here.join("fourth/report.html")).unwrap();
+    assert!(page.contains(kept) && !page.contains("played no part in training"));
+}
+
+/// The accuracy of the last layer's cross-validation with the penalty that was chosen.
+fn cross_validated(run: &Path) -> f64 {
+    let metrics: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(run.join("metrics.json")).unwrap()).unwrap();
+    let head = &metrics["head"];
+    let mut of_penalties = head["cross_validation"].as_array().unwrap().iter();
+    of_penalties.find(|of| of["penalty"] == head["penalty"]).unwrap()["accuracy"].as_f64().unwrap()
+}
+
+#[test]
+fn the_last_layer_is_cross_validated_on_patients_that_it_does_not_know() {
+    let folder = scene();
+    let here = folder.path();
+    // Each patient has a color, which says nothing of others.
+    let colors =
+        [[220, 40, 40], [40, 220, 40], [40, 40, 220], [40, 220, 220], [220, 40, 220], [220, 220, 40]];
+    let classes = ["a", "b", "b", "a", "a", "b"];
+    for (patient, (color, class)) in colors.into_iter().zip(classes).enumerate() {
+        for photo in 0..6u8 {
+            let place = if photo == 5 { "val" } else { "train" };
+            for (data, mark) in [("unlike", photo), ("equal", u8::from(photo == 5))] {
+                let to = here.join(data).join(place).join(class);
+                std::fs::create_dir_all(&to).unwrap();
+                // No patient is in both splits.
+                let id = if photo == 5 { patient + 6 } else { patient };
+                let mut picture = RgbImage::from_pixel(32, 32, Rgb(color));
+                picture.put_pixel(0, 0, Rgb([mark; 3]));
+                picture.save(to.join(format!("p{id}_{photo}.png"))).unwrap();
+            }
+        }
+    }
+    let quick = ["--preset", "quick", "--crop", "squash"];
+    let grouped = [&quick[..], &["--group-by", "^(p[0-9]+)_"]].concat();
+    succeeds(here, &fine_tune("unlike", "weights", "plain", &quick));
+    succeeds(here, &fine_tune("unlike", "weights", "grouped", &grouped));
+    succeeds(here, &fine_tune("equal", "weights", "copies", &quick));
+    let found = ["plain", "grouped", "copies"].map(|run| cross_validated(&here.join(run)));
+    let [plain, grouped, copies] = found;
+    assert!(plain > 0.5 && grouped < 0.3 && copies < 0.3, "{found:?}");
+}
+
+#[test]
+fn folds_of_a_fine_tuning_are_resumed_under_the_settings_that_they_were_trained_with() {
+    let folder = scene();
+    let here = folder.path();
+    let folds = |preset, more: &[&'static str]| {
+        let fixed = ["--preset", preset, "--crop", "squash", "--folds", "2"];
+        fine_tune("photos", "weights", "run", &[&fixed, more].concat())
+    };
+    let given = ["--unfreeze-from", "conv_head", "--epochs", "1", "--learning-rate", "0.001"];
+    succeeds(here, &folds("standard", &given));
+    // As it is where the second fold was interrupted.
+    let path = here.join("run/cross-validation.json");
+    let whole = std::fs::read(&path).unwrap();
+    let mut shorter: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    shorter["folds"].as_array_mut().unwrap().pop();
+    std::fs::write(&path, shorter.to_string()).unwrap();
+    std::fs::remove_dir_all(here.join("run/fold-2")).unwrap();
+    // A flag that is left out stands for the preset's setting.
+    let words =
+        ["run holds folds of other settings", "epochs: 1 in run, 6 asked for", "0.001 in run, 0.0002 asked"];
+    refuses(here, &folds("standard", &["--unfreeze-from", "conv_head", "--resume"]), &words);
+    refuses(here, &folds("quick", &["--resume"]), &["epochs: 1 in run, none asked for"]);
+    let more = |more: &[&'static str]| folds("standard", &[&given, more, &["--resume"]].concat());
+    refuses(here, &more(&["--save-dtype", "float16"]), &["float32 in run, float16 asked for"]);
+    refuses(here, &more(&["--shards", "2"]), &["batch size: 16 in run, 16 in 2 shards asked for"]);
+    succeeds(here, &more(&[]));
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
 }
 
 #[test]

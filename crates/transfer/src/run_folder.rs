@@ -9,8 +9,8 @@ use firstsight_models::{ImageClassifier, registry};
 
 use crate::config::StatedConfig;
 use crate::{
-    Error, Evaluation, Pretrained, Reject, Result, RunConfig, Runtime, SplitRecord, TaskEvaluation, files,
-    write_confusion, write_predictions,
+    Error, Evaluation, Pretrained, Reject, Result, RunConfig, Runtime, Split, SplitRecord, TaskEvaluation,
+    files, write_confusion, write_predictions,
 };
 
 const LAST: &str = "last.safetensors";
@@ -293,9 +293,12 @@ impl RunFolder {
         self.read_metrics().ok()?.get("license")?.as_str().map(str::to_owned)
     }
 
-    /// Whether the last layer was trained on the validation images too, by `metrics.json`.
-    pub fn is_refit(&self) -> bool {
-        self.read_metrics().is_ok_and(|metrics| is_refit(&metrics))
+    /// The splits whose images the run was trained on: those of validation too where its last layer was, by `metrics.json`.
+    pub fn trained_splits(&self) -> &'static [Split] {
+        match self.read_metrics().is_ok_and(|metrics| is_refit(&metrics)) {
+            true => &[Split::Train, Split::Val],
+            false => &[Split::Train],
+        }
     }
 
     /// The content of `metrics.json`.

@@ -164,11 +164,6 @@ impl FineTuning {
                 false => Ok((old, true)),
             }
         })?;
-        if kept_from_weights {
-            work.runtime.message(
-                "the weights' own last layer is kept: its classes are the same, and a new one is no better",
-            );
-        }
         work.runtime.message(&format!("last layer: {} {:.4}", monitor.name(), value(&val)));
         let target = val.decide(target.clone());
         let train = model.evaluate_head(&photos.splits.train, &features, &target)?;

@@ -24,8 +24,8 @@ use crate::going_on::{Beginning, check_last_layer, check_network};
 use crate::task::check_task;
 use crate::training::{check_batch, evaluation_batch};
 use crate::{
-    BatchNormMode, BlockRates, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, SplitRecord,
-    Splits, Target, TaskEvaluation, TransferModel, Tuning,
+    BatchNormMode, BlockRates, Error, Preset, Pretrained, Recipe, Result, RunFolder, Runtime, Split,
+    SplitRecord, Splits, Target, TaskEvaluation, TransferModel, Tuning,
 };
 
 /// Training images up to which the last layer learns from their mirror images, too. More have variety enough.
@@ -296,6 +296,12 @@ impl FineTuning {
         let photos = head.photos.splits.clone();
         let mut result = FineTuneResult::of_head(self, work, model, recipe.clone(), head, provenance);
         result.seen = seen;
+        if result.kept_from_weights {
+            runtime.message(&format!(
+                "the weights' own last layer is kept: its classes are the same, and a new one is no better on the validation images{}",
+                result.seen_of(Split::Val)
+            ));
+        }
         if let Some(tuning) = &recipe.tuning {
             if let Some((run, _)) = run {
                 result.save_before_blocks(run)?;

@@ -76,17 +76,18 @@ fn what_was_done<E: TaskEvaluation>(result: &FineTuneResult<E>, section: &mut Se
     let seconds = result.seconds;
     section.text(&format!(
         "The pretrained network ran once over the training images{}, which took {:.1} s, and a new last layer learned \
-         from what came out, which took {:.1} s. Five-fold cross-validation on the training images chose how much it is \
+         from what came out, which took {:.1} s. Cross-validation on the training images chose how much it is \
          regularized.",
         if result.recipe.views.len() > 1 { ", as they are and mirrored" } else { "" },
         seconds.features,
         seconds.head
     ));
     if result.kept_from_weights {
-        section.text(
+        section.text(&format!(
             "The weights have a last layer of the same classes. It was kept, as the new one was no better on the validation \
-             images.",
-        );
+             images{}.",
+            escape_markup(&result.seen_of(Split::Val))
+        ));
     }
     if !result.head.cross_validation.is_empty() {
         let with_accuracy = E::TASK == Task::SingleLabel;

@@ -12,7 +12,7 @@ use super::seen::Seen;
 use super::{FineTuning, Work, timed};
 use crate::{
     ClassMeans, Error, Evaluation, GoingOn, Head, Pretrained, Provenance, Recipe, Reject, Result, RunFolder,
-    Target, TaskEvaluation, TransferModel,
+    Split, Target, TaskEvaluation, TransferModel,
 };
 
 /// The weights that a result keeps.
@@ -259,6 +259,12 @@ impl<E: TaskEvaluation> FineTuneResult<E> {
 }
 
 impl<E> FineTuneResult<E> {
+    /// `, of which 3 were trained on by first before`; nothing where the weights have seen no image of the split.
+    pub(super) fn seen_of(&self, split: Split) -> String {
+        let seen = self.seen.iter().find(|seen| seen.split == split);
+        seen.map(|seen| format!(", {}", seen.part())).unwrap_or_default()
+    }
+
     /// Whether a request to stop cut the training of the blocks short.
     pub fn interrupted(&self) -> bool {
         self.history.interrupted()

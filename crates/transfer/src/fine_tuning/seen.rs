@@ -23,8 +23,12 @@ impl Seen {
             return Ok(Vec::new());
         }
         let record = SplitRecord::read(&run.split())?;
-        let trained: HashSet<ContentHash> =
-            record.rows().filter(|row| row.split == Split::Train).filter_map(|row| row.sha256).collect();
+        let splits_trained = run.trained_splits();
+        let trained: HashSet<ContentHash> = record
+            .rows()
+            .filter(|row| splits_trained.contains(&row.split))
+            .filter_map(|row| row.sha256)
+            .collect();
         let seen = |(split, images): (Split, &firstsight_data::ImageFolder)| {
             let known = |sample| splits.contents.get(sample).is_some_and(|hash| trained.contains(&hash));
             let n = images.samples().iter().filter(|sample| known(sample)).count();

@@ -84,9 +84,7 @@ impl Selection {
         let chosen = match path.exists() {
             true => {
                 let contents = Contents::read(&[&candidates.images], runtime);
-                let trained: &[Split] =
-                    if run.is_refit() { &[Split::Train, Split::Val] } else { &[Split::Train] };
-                candidates.recorded(&SplitRecord::read(&path)?, &contents, trained, wanted)?
+                candidates.recorded(&SplitRecord::read(&path)?, &contents, run.trained_splits(), wanted)?
             }
             false => candidates.unrecorded(config, wanted)?,
         };
