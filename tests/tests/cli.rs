@@ -159,6 +159,17 @@ fn a_network_and_paths_are_asked_for_before_anything_begins() {
     let typo = ["reproduce-lecture", "--quick", "--weights", "./nosuch", "--out", "report"];
     refuses(folder.path(), &typo, &["./nosuch"]);
     assert!(!folder.path().join("report").exists());
+    // Weights before the images, which take longer.
+    refuses(folder.path(), &["fine-tune", "nosuch", "--weights", "./typo"], &["./typo"]);
+    for args in
+        [&["dataset", "check", "photos"][..], &["visualize", "--pretrained", "lenet5", "--out", "seen"]]
+    {
+        refuses(folder.path(), &[args, &["--on-error", "fail"]].concat(), &["--on-error", "unexpected"]);
+    }
+    for args in [&["export", "run", "--onnx", "run.onnx"][..], &["export", "--check", "run.onnx"]] {
+        let said = ["--reading pillow is for the photos of --calibration"];
+        refuses(folder.path(), &[args, &["--reading", "pillow"]].concat(), &said);
+    }
     refuses(folder.path(), &["train", "--seed", "-3"], &["'-3' is not a whole number from 0 to"]);
 }
 

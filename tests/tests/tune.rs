@@ -488,7 +488,8 @@ epochs = 2
         &tune_photos("1", &["--space", "other.toml"]),
         &["`optimizer`: expected one of blocks, learning_rate"],
     );
-    std::fs::write(here.join("epochs.toml"), "learning_rate = { low = 1e-4, high = 1e-3 }\nepochs = 2").unwrap();
+    std::fs::write(here.join("epochs.toml"), "learning_rate = { low = 1e-4, high = 1e-3 }\nepochs = 2")
+        .unwrap();
     early(
         &tune_photos("1", &["--space", "epochs.toml", "--epochs", "3"]),
         &["epochs.toml has `epochs`, and --epochs"],

@@ -34,7 +34,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) reading: ReadingArgs,
+    reading: ReadingArgs,
 }
 
 impl NetworkArgs {

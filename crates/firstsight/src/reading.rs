@@ -7,15 +7,36 @@ use crate::values;
 const READING: &str = "Reading images";
 
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct ReadingArgs {
+pub(crate) struct OnErrorArgs {
     /// Files that cannot be read as images: leave each out with its reason, or stop before the first step and name them all
-    /// (predict stops at the first)
-    /// [default: skip for predict and evaluate, fail for training]
+    /// (predict and embed stop at the first)
+    /// [default: fail for training, skip elsewhere]
     #[arg(long, help_heading = READING, value_parser = values::on_error(), value_name = "POLICY")]
     on_error: Option<OnError>,
     /// `--on-error skip` under its old name
     #[arg(long, hide = true, conflicts_with = "on_error")]
     skip_unreadable: bool,
+}
+
+impl OnErrorArgs {
+    /// The policy for files that cannot be read.
+    pub(crate) fn policy(&self, usual: OnError) -> OnError {
+        self.given().unwrap_or(usual)
+    }
+
+    fn given(&self) -> Option<OnError> {
+        self.skip_unreadable.then_some(OnError::Skip).or(self.on_error)
+    }
+
+    /// The flag as it was typed, after a space, for a command that is to do the same.
+    pub(crate) fn typed(&self) -> String {
+        let given = self.given().map(|policy| values::name(policy, &values::ON_ERROR));
+        given.map_or(String::new(), |policy| format!(" --on-error {policy}"))
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReadingArgs {
     /// Read files as viewers show them, or as Pillow's `convert` and timm do [default: viewer; a run's own]
     #[arg(long, help_heading = READING, value_parser = values::reading(), value_name = "WAY")]
     reading: Option<Reading>,
@@ -54,19 +75,12 @@ impl ReadingArgs {
         }
     }
 
-    /// The policy for files that cannot be read.
-    pub(crate) fn on_error(&self, usual: OnError) -> OnError {
-        if self.skip_unreadable { OnError::Skip } else { self.on_error.unwrap_or(usual) }
-    }
-
     /// The flags as they were typed, each after a space, for a command that is to read the same.
     pub(crate) fn typed(&self) -> String {
         let mut text = String::new();
         let mut flag = |name: &str, value: Option<String>| {
             text.extend(value.map(|value| format!(" --{name} {value}")));
         };
-        let on_error = self.skip_unreadable.then_some(OnError::Skip).or(self.on_error);
-        flag("on-error", on_error.map(|v| values::name(v, &values::ON_ERROR)));
         flag("reading", self.reading.map(|v| values::name(v, &values::READING)));
         flag("exif", self.exif.map(|v| values::name(v, &values::EXIF)));
         flag("sixteen-bit", self.sixteen_bit.map(|v| values::name(v, &values::SIXTEEN_BIT)));

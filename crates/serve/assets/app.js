@@ -580,9 +580,11 @@ function showHeat(evidence, shown) {
   heat.width = width;
   heat.height = height;
   if (!evidence) return;
-  const { map, size: [inputHeight, inputWidth], crop } = evidence;
-  const scale = crop === null ? null : Math.max(inputWidth / crop / width, inputHeight / crop / height);
-  const [partWidth, partHeight] = scale === null ? [width, height] : [inputWidth / scale, inputHeight / scale];
+  const { map, size: [inputHeight, inputWidth], crop_mode: mode, crop_pct: share } = evidence;
+  // Squash scales each side by itself; a crop, both alike until they cover the input.
+  const scales = [inputWidth / share / width, inputHeight / share / height];
+  const [scaleX, scaleY] = mode === "squash" ? scales : scales.map(() => Math.max(...scales));
+  const [partWidth, partHeight] = [inputWidth / scaleX, inputHeight / scaleY];
   const small = document.createElement("canvas");
   small.width = map[0].length;
   small.height = map.length;

@@ -1,7 +1,7 @@
 //! `POST /predict`.
 
 use bytes::Bytes;
-use firstsight_data::{DecodeSettings, Error, ResizeMode};
+use firstsight_data::{DecodeSettings, Error};
 use firstsight_transfer::DecodedFile;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
@@ -78,10 +78,13 @@ impl Predictor {
             }
         };
         let map = timeout_at(deadline, map).await.map_err(|_| late(limits))??;
-        // The part of the image that the network saw: all of it, or this share of its center.
+        // What the part of the image that the network saw follows from.
         let DecodeSettings { height, width, resize_mode, crop_pct, .. } = self.decoding.settings();
-        let crop = (*resize_mode == ResizeMode::CenterCrop).then_some(crop_pct);
-        let found = map.map(|map| serde_json::json!({"map": map, "size": [height, width], "crop": crop}));
+        let found = map.map(|map| {
+            serde_json::json!({
+                "map": map, "size": [height, width], "crop_mode": resize_mode, "crop_pct": crop_pct,
+            })
+        });
         Ok(json(StatusCode::OK, &found))
     }
 

@@ -241,7 +241,7 @@ impl Listing {
         if self.classes.is_empty() || labels.task() == Task::Regression {
             return Ok((names, labels));
         }
-        let known: Vec<String> = self.classes.iter().map(|class| composed(class)).collect();
+        let known = told_apart(self.classes.iter().map(|class| composed(class)).collect());
         let mut meant = Vec::with_capacity(names.len());
         for (name, label) in names.iter().zip(0..) {
             meant.push(match name.parse::<f64>().ok().filter(|number| number.is_finite()) {
@@ -273,6 +273,17 @@ impl Listing {
             found: name.to_owned(),
         }
     }
+}
+
+/// The names of classes, those that several have with their numbers: of ImageNet's, crane (134) is a bird and crane (517) a machine.
+fn told_apart(names: Vec<String>) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+    let told = |(number, name): (usize, &String)| match counts[name.as_str()] {
+        1 => name.clone(),
+        _ => format!("{name} ({number})"),
+    };
+    names.iter().enumerate().map(told).collect()
 }
 
 /// Refuses what is no file, and what a download has left in the place of one.

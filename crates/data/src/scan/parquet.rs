@@ -223,7 +223,8 @@ fn class_names(feature: Option<&Value>) -> Vec<String> {
             .or_else(|| names(feature.get("feature")?))
             .or_else(|| names(feature.as_array()?.first()?))
     });
-    found.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    let names = found.into_iter().flatten();
+    names.map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned)).collect()
 }
 
 fn text(field: &Field) -> String {

@@ -522,6 +522,9 @@ fn numbers_of_classes_stand_for_the_names_beside_shards() {
         (data.classes(), data.train.as_ref().unwrap().labels()),
         (&["wasp", "bee"].map(str::to_owned)[..], &[1, 0][..])
     );
+    // Two classes of one name stay two.
+    classes("crane\nant\ncrane\n");
+    assert_eq!(DatasetFolder::scan(&path).unwrap().classes(), ["crane (0)", "crane (2)"]);
     classes("wasp\n\nant\nbee\n");
     let error = refusal(&path, &none());
     assert!(

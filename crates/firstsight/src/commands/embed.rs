@@ -12,13 +12,15 @@ use crate::{
     exit,
     network::NetworkArgs,
     output,
-    reading::SomeUnreadable,
+    reading::{OnErrorArgs, SomeUnreadable},
 };
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     /// File for the features, FILE.npy or FILE.parquet. An .npy file has the rows of the images that could be read, and beside it
     /// FILE.csv their names; a Parquet file has every image, its features as a list
     #[arg(long, value_parser = format, value_name = "FILE")]
@@ -88,7 +90,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     data::say(&found.remarks, &context.runtime);
     outputs.iter().try_for_each(|file| output::check_apart_from_images(file, &found.samples))?;
     let mut file = File::create(&args.out, &classifier)?;
-    let on_error = args.network.reading.on_error(OnError::Skip);
+    let on_error = args.on_error.policy(OnError::Skip);
     let mut mapped = args.map.as_ref().map(|_| MappedImages::default());
     let unreadable = embed(&classifier, found.samples, on_error, context, |row| {
         mapped.iter_mut().for_each(|mapped| mapped.push(row));

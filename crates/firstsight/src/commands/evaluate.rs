@@ -15,7 +15,7 @@ use crate::{
     data::{self, LabelArgs},
     output,
     process::return_freed_memory,
-    reading::{ReadingArgs, SomeUnreadable},
+    reading::{OnErrorArgs, ReadingArgs, SomeUnreadable},
     stdio::OutputError,
     values,
 };
@@ -37,6 +37,8 @@ pub struct Args {
     split: Option<Measured>,
     #[command(flatten)]
     labels: LabelArgs,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Write what the run says of each image to a CSV file
@@ -104,7 +106,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     data::say(&selection.notes, &context.runtime);
     let task = format!("{} images", selection.measured.name());
     let reading = args.reading.over(config.pretrained_cfg.reading);
-    let on_error = args.reading.on_error(OnError::Skip);
+    let on_error = args.on_error.policy(OnError::Skip);
     let settings = DecodeSettings { reading, on_error, ..config.pretrained_cfg.decode_settings() };
     let images = decode(&selection.images, &task, &settings, &context.runtime)?;
     let skipped = || selection.images.skipped().iter().chain(&dataset.skipped);

@@ -11,7 +11,12 @@ use firstsight_transfer::{
     published_files,
 };
 
-use crate::{context::Context, hub, output, reading::ReadingArgs, values};
+use crate::{
+    context::Context,
+    hub, output,
+    reading::{OnErrorArgs, ReadingArgs},
+    values,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,6 +55,8 @@ pub struct Args {
     /// Run an ONNX file that was exported on the images that it holds, and say what it is
     #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "onnx", "hub", "dry_run", "input", "output", "license", "calibration"])]
     check: Option<PathBuf>,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     #[command(flatten)]
     reading: ReadingArgs,
 }
@@ -100,6 +107,10 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let reading = args.on_error.typed() + &args.reading.typed();
+    if args.calibration.is_none() && !reading.is_empty() {
+        bail!("{} is for the photos of --calibration", reading.trim());
+    }
     if let Some(file) = &args.check {
         return check(file);
     }
@@ -216,7 +227,7 @@ fn calibrate(
     let input = InputSpec { reading, ..config.pretrained_cfg.clone() };
     let n = photos.len().min(args.calibration_images);
     let chosen = (0..n).map(|i| &photos[i * photos.len() / n]);
-    let skipped = settings.input.save_photos(chosen, &input, args.reading.on_error(OnError::Skip), file)?;
+    let skipped = settings.input.save_photos(chosen, &input, args.on_error.policy(OnError::Skip), file)?;
     for error in &skipped {
         tracing::warn!("left out: {error}");
     }

@@ -8,7 +8,7 @@ use firstsight_report::number;
 use firstsight_train::check_shards;
 use firstsight_transfer::{
     Evaluation, FineTuning, Interrupted, Kept, LabelsEvaluation, LearningRate, Preset, Pretrained, RunFolder,
-    Runtime, Splits, TaskEvaluation, ValueEvaluation,
+    Runtime, Splits, TaskEvaluation, ValueEvaluation, WeightsSource,
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     data::{DataArgs, ResumeFrom, keeps},
     hub,
     logs::{self, LogArgs, setting},
-    reading::ReadingArgs,
+    reading::{OnErrorArgs, ReadingArgs},
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, Backbone, InputSize},
 };
@@ -82,6 +82,8 @@ pub struct Args {
     #[command(flatten)]
     folds: FoldArgs,
     #[command(flatten)]
+    on_error: OnErrorArgs,
+    #[command(flatten)]
     reading: ReadingArgs,
     /// Folder for weights, configuration, history, figures and report [default: DATA-MODEL]
     #[arg(long, value_name = "RUN")]
@@ -109,10 +111,12 @@ enum Crop {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let runtime = &context.runtime;
     check_shards(args.shards, &*runtime.communicator)?;
-    let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
-    let channels = args.input.map(|input| input.channels);
     let (model, weights) = values::model_and_weights(args.backbone.as_ref(), args.weights.as_deref())
         .map_err(anyhow::Error::msg)?;
+    // What is no name of weights is said before the images are read.
+    weights.map(WeightsSource::parse).transpose()?;
+    let work = Work::new(&args.data, &args.split, &args.folds, runtime)?;
+    let channels = args.input.map(|input| input.channels);
     let pretrained = hub::locate_any(model, weights, channels, runtime)?;
     let preset = FineTuning::preset(args.preset, context.seed);
     let task = work.task();
@@ -140,7 +144,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         },
         save_dtype: args.save_dtype,
         reading: args.reading.reading(),
-        on_error: args.reading.on_error(OnError::Fail),
+        on_error: args.on_error.policy(OnError::Fail),
         ..preset
     };
     match task {

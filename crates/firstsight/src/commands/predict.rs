@@ -20,7 +20,7 @@ use crate::{
     exit,
     network::NetworkArgs,
     output as output_file,
-    reading::SomeUnreadable,
+    reading::{OnErrorArgs, SomeUnreadable},
     stdio::OutputError,
 };
 
@@ -28,6 +28,8 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     #[command(flatten)]
     answers: AnswerArgs,
     /// Print one JSON document
@@ -152,7 +154,7 @@ impl Tally {
         let mut first = (n as u64).to_le_bytes().to_vec();
         context.runtime.communicator.broadcast(&mut first)?;
         let n = first.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte));
-        let on_error = args.network.reading.on_error(OnError::Skip);
+        let on_error = args.on_error.policy(OnError::Skip);
         Ok(Self {
             on_error,
             n,

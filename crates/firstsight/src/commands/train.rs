@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     data::{DataArgs, ResumeFrom, keeps},
     logs::{self, LogArgs, setting},
-    reading::ReadingArgs,
+    reading::{OnErrorArgs, ReadingArgs},
     splitting::{FoldArgs, SplitArgs, Work},
     values::{self, InputSize},
 };
@@ -55,6 +55,8 @@ pub struct Args {
     folds: FoldArgs,
     #[command(flatten)]
     augmentation: augmentation::Args,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Folder for weights, configuration, history, figures, report and checkpoint [default: DATA-MODEL]
@@ -155,7 +157,7 @@ fn train<E: TaskEvaluation>(
     context: &Context,
 ) -> Result<E> {
     plan.check(splits, run, resume, &context.runtime)?;
-    let on_error = args.reading.on_error(OnError::Fail);
+    let on_error = args.on_error.policy(OnError::Fail);
     let decoded = DecodedSplits::decode(splits, &plan.input, on_error, &context.runtime)?;
     let splits = decoded.with_crop_source(
         splits,

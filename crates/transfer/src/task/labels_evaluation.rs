@@ -258,7 +258,7 @@ impl TaskEvaluation for LabelsEvaluation {
         let section = report.section(None, "Label by label");
         section.text(&format!(
             "Of the {} images, {:.1} % have every label right. The F1 of all labels together (micro) is {:.3}, the mean of the \
-             labels' F1 (macro) {:.3}. On the validation images, which chose the thresholds, these are higher than on new ones. The mean \
+             labels' F1 (macro) {:.3}. On the validation images, which chose the thresholds, these tend to be higher than on new ones. The mean \
              average precision does not depend on thresholds.",
             figures.n,
             100.0 * figures.exact_match,

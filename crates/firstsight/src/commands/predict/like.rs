@@ -35,7 +35,7 @@ pub(super) fn run(
     let likeness = Likeness::new(queries);
 
     let mut best: Vec<Similar> = Vec::new();
-    let on_error = args.network.reading.on_error(OnError::Skip);
+    let on_error = args.on_error.policy(OnError::Skip);
     let complete = embed(classifier, images, on_error, context, |row| {
         let Ok(features) = &row.features else { return Ok(()) };
         let similarity = likeness.of(features);

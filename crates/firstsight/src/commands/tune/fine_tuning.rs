@@ -126,7 +126,7 @@ impl FineTunings {
                 crops: if text("crops_from")? == "full" { Crops::Full } else { Crops::Reduced },
             },
             reading: args.reading.reading(),
-            on_error: args.reading.on_error(OnError::Fail),
+            on_error: args.on_error.policy(OnError::Fail),
             ..preset
         };
         Ok(Plan { settings, pretrained })

@@ -44,7 +44,7 @@ use crate::{
     logs::LogArgs,
     output,
     progress::{SearchProgress, TrialProgress},
-    reading::ReadingArgs,
+    reading::{OnErrorArgs, ReadingArgs},
     splitting::{SplitArgs, images},
     values::{self, Backbone, InputSize},
 };
@@ -127,6 +127,8 @@ pub struct Args {
     log: LogArgs,
     #[command(flatten)]
     split: SplitArgs,
+    #[command(flatten)]
+    on_error: OnErrorArgs,
     #[command(flatten)]
     reading: ReadingArgs,
     /// HTML file for the search: every trial, history, slices, parallel coordinates, importances
@@ -701,7 +703,7 @@ fn train_command(args: &Args, Training { model, record, .. }: &Training, context
         args.epochs(),
         args.patience(),
         args.data.typed(),
-        args.reading.typed()
+        args.on_error.typed() + &args.reading.typed()
     )
 }
 

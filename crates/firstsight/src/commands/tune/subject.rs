@@ -25,7 +25,7 @@ impl Subject {
         runtime: &Runtime,
     ) -> Result<Self> {
         let Some(backbones) = backbones else {
-            let on_error = args.reading.on_error(OnError::Fail);
+            let on_error = args.on_error.policy(OnError::Fail);
             let decoded = DecodedSplits::decode(&splits, &args.decoded(), on_error, runtime)?;
             return Ok(Self::Trainings(Box::new(decoded)));
         };
