@@ -53,6 +53,8 @@ pub fn feed_forward(
     activation.check(OP)?;
     let hidden = shape.n_out;
     let n_out = LinearShape::of(shape.batch, hidden, second.0, second.1)?.n_out;
+    // Of the weights themselves: copies of others would be new ones in each pass.
+    let packed = [packed_weights::linear(first.0)?, packed_weights::linear(second.0)?];
     let tensors = [
         first.0.contiguous()?,
         cpu::bias(first.1, hidden)?,
@@ -62,8 +64,8 @@ pub fn feed_forward(
     let tracked = is_tracked(x) || tensors.iter().any(is_tracked);
     let (slots, handles) = autograd::handles(&tensors.each_ref())?;
     let output = LinearShape::output(x, n_out);
-    let op =
-        FeedForward { shape, output, n_out, activation, tensors, slots, tracked, saved: Mutex::new(None) };
+    let saved = Mutex::new(None);
+    let op = FeedForward { shape, output, n_out, activation, tensors, packed, slots, tracked, saved };
     apply2([&x.contiguous()?, &handles], op)
 }
 
@@ -75,6 +77,8 @@ struct FeedForward {
     activation: Activation,
     /// Weights and bias of the first and the second layer.
     tensors: [Tensor; 4],
+    /// Both weights, if packed ones are kept.
+    packed: [Option<Arc<PackedRhs>>; 2],
     slots: Vec<Slot>,
     tracked: bool,
     /// The values before the activation; `None` before the forward and after the last backward pass.
@@ -139,9 +143,9 @@ impl CustomOp2 for FeedForward {
         let LinearShape { batch, n_in, n_out: hidden } = self.shape;
         let locked = self.tensors.each_ref().map(cpu::data);
         let x = PackedLhs::from_rows(cpu::slice(x, layout)?, (batch, n_in), None);
-        let pack = |i: usize, size| match packed_weights::linear(&self.tensors[i])? {
-            Some(weight) => Ok::<_, candle_core::Error>(weight),
-            None => Ok(Arc::new(PackedRhs::from_columns(locked[i].slice()?, size))),
+        let pack = |i: usize, size| match &self.packed[i] {
+            Some(weight) => Ok::<_, candle_core::Error>(weight.clone()),
+            None => Ok(Arc::new(PackedRhs::from_columns(locked[2 * i].slice()?, size))),
         };
         let weights = pack(0, (n_in, hidden))?;
         let mut activated = Buffer::dirty(batch * hidden);
@@ -155,7 +159,7 @@ impl CustomOp2 for FeedForward {
             multiply_packed_into(&x, &weights, bias, self.activation, &mut activated);
         }
         let activated = PackedLhs::from_rows(&activated, (batch, hidden), None);
-        let weights = pack(2, (hidden, self.n_out))?;
+        let weights = pack(1, (hidden, self.n_out))?;
         let y = multiply_packed(&activated, &weights, Some(locked[3].slice()?), Activation::Identity);
         Ok((CpuStorage::F32(y), self.output.clone()))
     }

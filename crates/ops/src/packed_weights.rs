@@ -12,6 +12,7 @@ use crate::autograd::no_grad;
 use crate::cpu;
 use crate::cpu::gemm::PackedRhs;
 use crate::cpu::memory::threads::with_threads_awake;
+use crate::cpu::simd::lanes;
 
 thread_local! {
     /// The weights of the innermost [`PackedWeights::infer`] in this thread.
@@ -44,8 +45,11 @@ thread_local! {
 #[derive(Clone, Default)]
 pub struct PackedWeights(Arc<Mutex<HashMap<Key, Entry>>>);
 
-/// What is made of the weights, and where they lie: address and offset of each tensor.
-type Key = (Packing, Vec<(usize, usize)>);
+/// What is made of the weights, for vectors of what length, and the weights.
+type Key = (Packing, usize, Vec<Place>);
+
+/// Where a tensor lies: address, offset and dimensions.
+type Place = (usize, usize, Vec<usize>);
 
 struct Entry {
     packed: Arc<dyn Any + Send + Sync>,
@@ -57,7 +61,12 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Packing {
     /// Those of a convolution, with its normalization.
-    Conv { algorithm: cpu::plan::Forward, groups: usize },
+    Conv {
+        algorithm: cpu::plan::Forward,
+        groups: usize,
+        /// The bits of the normalization's epsilon.
+        epsilon: Option<u64>,
+    },
     /// Those of a linear layer.
     Linear,
 }
@@ -105,8 +114,11 @@ pub(crate) fn reuse<T: Send + Sync + 'static>(
     let Some(current) = current.filter(|_| weights.iter().all(|weight| weight.is_contiguous())) else {
         return Ok(None);
     };
-    let place = |weight: &&Tensor| Ok((cpu::storage_start(weight)? as usize, weight.layout().start_offset()));
-    let key = (packing, weights.iter().map(place).collect::<Result<Vec<_>>>()?);
+    let place = |weight: &&Tensor| {
+        let start = cpu::storage_start(weight)? as usize;
+        Ok((start, weight.layout().start_offset(), weight.dims().to_vec()))
+    };
+    let key = (packing, lanes(), weights.iter().map(place).collect::<Result<Vec<_>>>()?);
     let lock = || current.0.lock().unwrap_or_else(PoisonError::into_inner);
     let known = lock().get(&key).map(|entry| entry.packed.clone());
     if let Some(packed) = known.and_then(|packed| packed.downcast().ok()) {

@@ -36,20 +36,16 @@ impl ConvShape {
         let op = "conv2d";
         let [batch, c_in, h, w] = four_dims(op, "x", "(B, C, H, W)", x)?;
         let [c_out, _, kh, kw] = four_dims(op, "weight", "(O, C / groups, kh, kw)", weight.dims())?;
-        let groups = config.groups;
-        if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
-            return Err(Error::Setting {
-                op,
-                rule: "groups must divide the channels in and out",
-                found: format!("{groups} groups, {c_in} channels in, {c_out} out"),
-            });
-        }
-        expect_shape(op, "weight", weight, &[c_out, c_in / groups, kh, kw])?;
+        check_groups(config.groups, c_in, c_out)?;
+        expect_shape(op, "weight", weight, &[c_out, c_in / config.groups, kh, kw])?;
         if let Some(bias) = bias {
             expect_shape(op, "bias", bias, &[c_out])?;
         }
         let (oh, ow) = config.output_size((h, w), (kh, kw))?;
-        let shape = Self { batch, c_in, h, w, c_out, kh, kw, oh, ow, config: *config };
+        let mut shape = Self { batch, c_in, h, w, c_out, kh, kw, oh, ow, config: *config };
+        // A window that moves past the input is as well just behind it, and kernels have buffers of a stride's length.
+        let (sh, sw) = config.stride;
+        shape.config.stride = (sh.min(shape.padded_h()), sw.min(shape.padded_w()));
         checked_count(op, "the output", &[batch, c_out, oh, ow])?;
         checked_count(op, "the padded input", &[batch, c_in, shape.padded_h(), shape.padded_w()])?;
         checked_count(op, "the unfolded input", &[c_in, kh, kw, oh, ow])?;
@@ -128,6 +124,20 @@ impl ConvShape {
     }
 }
 
+/// Validates a convolution's groups.
+///
+/// # Errors
+///
+/// Groups that do not divide the channels in and out.
+pub(crate) fn check_groups(groups: usize, c_in: usize, c_out: usize) -> Result<()> {
+    if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
+        let rule = "groups must divide the channels in and out";
+        let found = format!("{groups} groups, {c_in} channels in, {c_out} out");
+        return Err(Error::Setting { op: "conv2d", rule, found });
+    }
+    Ok(())
+}
+
 /// The shape of a pooling: x (`batch`, `channels`, `h`, `w`) to (`batch`, `channels`, `oh`, `ow`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PoolShape {
@@ -149,11 +159,15 @@ impl PoolShape {
     pub(crate) fn new(x: &[usize], config: &Pool2dConfig) -> Result<Self> {
         let [batch, channels, h, w] = four_dims("pool2d", "x", "(B, C, H, W)", x)?;
         let (oh, ow) = config.output_size((h, w))?;
+        let mut config = *config;
+        let (sh, sw) = config.stride;
+        // As for a convolution.
+        config.stride = (sh.min(h + 2 * config.padding.0), sw.min(w + 2 * config.padding.1));
         checked_count("pool2d", "the output", &[batch, channels, oh, ow])?;
         if h.checked_mul(w).is_none_or(|pixels| u32::try_from(pixels).is_err()) {
             return Err(Error::Overflow { op: "pool2d", what: "a map" });
         }
-        Ok(Self { batch, channels, h, w, oh, ow, config: *config })
+        Ok(Self { batch, channels, h, w, oh, ow, config })
     }
 
     /// Whether the only window is the whole map.

@@ -117,6 +117,9 @@ pub(crate) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync +
 /// way, as in PyTorch without `retain_graph`. Another pass through the block needs another forward pass. `loss.backward()`
 /// frees nothing.
 ///
+/// Of one graph, whichever of the two walks it, one thread at a time may do so: gradients on their way lie in the graph, where another
+/// thread's would take their place. Threads with graphs of their own, such as those of parts of a batch, may share variables.
+///
 /// # Errors
 ///
 /// Those of [`Tensor::backward`]; a block that an earlier call has passed through.

@@ -51,6 +51,7 @@ pub use self::norm::{LayerNorm, LayerNorm2d, LayerNormConfig, layer_norm, layer_
 pub use crate::batch_norm::{BatchNorm, RunningVariance};
 pub use crate::config::Activation;
 use crate::conv_block::ConvLayer;
+use crate::shape::check_groups;
 
 /// A convolution with an optional bias.
 #[derive(Debug, Clone)]
@@ -169,7 +170,7 @@ impl ModuleT for ConvBnAct {
 ///
 /// # Errors
 ///
-/// Those of the [`VarBuilder`].
+/// Those of the [`VarBuilder`]; groups that do not divide the channels.
 pub fn conv2d(
     in_channels: usize,
     out_channels: usize,
@@ -187,7 +188,7 @@ pub fn conv2d(
 ///
 /// # Errors
 ///
-/// Those of the [`VarBuilder`].
+/// Those of the [`VarBuilder`]; groups that do not divide the channels.
 pub fn conv2d_no_bias(
     in_channels: usize,
     out_channels: usize,
@@ -195,6 +196,7 @@ pub fn conv2d_no_bias(
     cfg: Conv2dConfig,
     vb: VarBuilder<'_>,
 ) -> Result<Conv2d> {
+    check_groups(cfg.groups, in_channels, out_channels)?;
     let shape = (out_channels, in_channels / cfg.groups, kernel_size, kernel_size);
     let weight = vb.get_with_hints(shape, "weight", init::DEFAULT_KAIMING_NORMAL)?;
     Ok(Conv2d::new(weight, None, cfg))

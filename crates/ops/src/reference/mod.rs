@@ -33,7 +33,7 @@ pub fn conv2d(
     activation: Activation,
 ) -> Result<Tensor> {
     let shape = ConvShape::new(x.dims(), weight, bias, config)?;
-    let ConvShape { batch, c_in, c_out, kh, kw, oh, ow, .. } = shape;
+    let ConvShape { batch, c_in, c_out, kh, kw, oh, ow, config, .. } = shape;
     let columns = windows(x, (kh, kw), config.stride, config.dilation, &config.padding, (oh, ow), 0.0)?;
     let groups = config.groups;
     let unfolded =

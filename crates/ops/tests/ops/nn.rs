@@ -122,3 +122,78 @@ fn packed_weights_give_the_same_results_at_every_pass() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn packed_weights_are_those_of_their_shape_and_settings() -> Result<()> {
+    use firstsight_ops::nn::BatchNorm;
+    use firstsight_ops::{
+        Activation, Conv2dConfig, ConvBlock, ConvLayer, PackedWeights, RunningVariance, conv2d, no_grad,
+    };
+
+    let xs = Tensor::randn(0f32, 1., (2, 32, 9, 9), &Device::Cpu)?;
+    let weight = Tensor::randn(0f32, 1., (64, 32, 3, 3), &Device::Cpu)?;
+    let config = Conv2dConfig::default();
+    let ones = |n| Tensor::ones(n, DType::F32, &Device::Cpu);
+    let (gamma, zeros) = (ones(64)?, Tensor::zeros(64, DType::F32, &Device::Cpu)?);
+    // They share all of their tensors.
+    let norm = |epsilon| BatchNorm {
+        weight: gamma.clone(),
+        bias: zeros.clone(),
+        running_mean: zeros.clone(),
+        running_var: gamma.clone(),
+        epsilon,
+        momentum: 0.1,
+        running_variance: RunningVariance::Unbiased,
+    };
+    let all = || -> Result<Vec<Tensor>> {
+        let mut ys = Vec::new();
+        for n_out in [64, 32, 48] {
+            ys.push(conv2d(&xs, &weight.narrow(0, 0, n_out)?, None, &config, Activation::Relu)?);
+        }
+        for epsilon in [1e-5, 1.0, 3.0] {
+            let layer = ConvLayer::new(&weight, config);
+            ys.push(ConvBlock::new(layer.batch_norm(&norm(epsilon))).forward(&xs)?);
+        }
+        Ok(ys)
+    };
+    let (expected, packed) = (no_grad(all)?, PackedWeights::default());
+    for _ in 0..2 {
+        for (found, expected) in packed.infer(all)?.iter().zip(&expected) {
+            assert_eq!(found.flatten_all()?.to_vec1::<f32>()?, expected.flatten_all()?.to_vec1::<f32>()?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn packed_weights_do_not_grow_with_every_pass() -> Result<()> {
+    use firstsight_ops::{Activation, PackedWeights, feed_forward, linear};
+
+    let xs = Tensor::randn(0f32, 1., (40, 20), &Device::Cpu)?;
+    let (up, down) =
+        (Tensor::randn(0f32, 1., (20, 30), &Device::Cpu)?, Tensor::randn(0f32, 1., (30, 8), &Device::Cpu)?);
+    let packed = PackedWeights::default();
+    let views = (up.t()?, down.t()?);
+    for _ in 0..3 {
+        packed.infer(|| feed_forward(&xs, (&views.0, None), (&views.1, None), Activation::Gelu))?;
+        packed.infer(|| linear(&xs, &views.0, None, Activation::Gelu))?;
+    }
+    assert!(format!("{packed:?}").contains("layers: 0"), "{packed:?}");
+    Ok(())
+}
+
+#[test]
+fn groups_that_do_not_divide_the_channels_are_refused() {
+    use firstsight_ops::nn::{Conv2dConfig, conv2d, conv2d_no_bias};
+
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    for groups in [0, 3] {
+        let config = Conv2dConfig { groups, ..Default::default() };
+        for conv in [conv2d, conv2d_no_bias] {
+            let said = conv(8, 12, 3, config, vb.clone()).unwrap_err().to_string();
+            assert!(said.contains(&format!("{groups} groups, 8 channels in, 12 out")), "{said}");
+        }
+    }
+    assert!(vars.all_vars().is_empty());
+}

@@ -61,7 +61,8 @@ impl ConvBnActSpec {
 
     /// What its kernels make of its weights in inference.
     pub(crate) fn packing(&self) -> Packing {
-        Packing::Conv { algorithm: self.algorithm, groups: self.shape.config.groups }
+        let epsilon = self.norm.map(|norm| norm.epsilon.to_bits());
+        Packing::Conv { algorithm: self.algorithm, groups: self.shape.config.groups, epsilon }
     }
 
     /// Number of outputs per channel.
