@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use common::{command, photos, text, timeless, timeless_files, weights};
 
 /// Every command that computes something, in an order in which each finds what it needs.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "dataset make --scale 0.001 --out made",
     "dataset stats photos --json",
     "dataset check photos --json",
     "train photos --model small-cnn --input 16x16x3 --batch-size 8 --epochs 2 --augment photos --out cnn",
-    "train photos --model mobilenet-v2 --input 32x32x3 --batch-size 8 --epochs 1 --out net",
+    "train photos --model mobilenetv3_small_050 --input 32x32x3 --batch-size 8 --epochs 1 --out net",
     "fine-tune photos --weights weights --preset standard --unfreeze-from conv_head --epochs 2 --out tuned",
     "evaluate tuned photos --split all --json --predictions predictions.csv",
     "predict --run tuned photos --csv=rows.csv --reject",
+    "evaluate net photos --split all --json",
     "predict --run net photos --json",
     "embed --run tuned photos --out features.npy",
     "visualize --run cnn --image photos/red/0.png --out pictures",

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::autograd::{self, Slot, apply1, apply2, route_values};
-use crate::cpu::attention::{Arguments, Attention, BiasShape, GradBuffers, Layout as HeadsLayout};
+use crate::cpu::attention::{
+    Arguments, Attention, BiasShape, GradBuffers, Layout as HeadsLayout, Normalizer,
+};
 use crate::cpu::memory::buffer::zeros;
 use crate::cpu::memory::planes::Shared;
 use crate::cpu::{self, softmax as rows};
@@ -73,7 +75,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&T
         keys_and_values: Some((k.contiguous()?, v.contiguous()?)),
         bias: bias.map(Tensor::contiguous).transpose()?,
         slots: Vec::new(),
-        log_sums: OnceLock::new(),
+        normalizers: OnceLock::new(),
     };
     op.apply(q)
 }
@@ -122,7 +124,7 @@ pub fn self_attention(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> Resu
         keys_and_values: None,
         bias: bias.map(Tensor::contiguous).transpose()?,
         slots: Vec::new(),
-        log_sums: OnceLock::new(),
+        normalizers: OnceLock::new(),
     };
     op.apply(qkv)
 }
@@ -164,8 +166,7 @@ struct AttentionOp {
     bias: Option<Tensor>,
     /// Of keys, values and bias, as many as there are.
     slots: Vec<Slot>,
-    /// The logarithms of the softmax's sums.
-    log_sums: OnceLock<Vec<f32>>,
+    normalizers: OnceLock<Vec<Normalizer>>,
 }
 
 impl AttentionOp {
@@ -211,8 +212,9 @@ impl CustomOp2 for AttentionOp {
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let first = cpu::slice(first, layout)?;
-        let (y, log_sums) = self.with_arguments(first, |arguments| Ok(self.attention.forward(arguments)))?;
-        let _ = self.log_sums.set(log_sums);
+        let (y, normalizers) =
+            self.with_arguments(first, |arguments| Ok(self.attention.forward(arguments)))?;
+        let _ = self.normalizers.set(normalizers);
         Ok((CpuStorage::F32(y), self.output.clone()))
     }
 
@@ -223,7 +225,7 @@ impl CustomOp2 for AttentionOp {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let Some(log_sums) = self.log_sums.get() else {
+        let Some(normalizers) = self.normalizers.get() else {
             return Err(Error::NotTracked { op: "attention" }.into());
         };
         let grad = grad.contiguous()?;
@@ -241,7 +243,7 @@ impl CustomOp2 for AttentionOp {
                 None => GradBuffers { q: &of_first, k: &of_first, v: &of_first },
             };
             self.with_arguments(values, |arguments| {
-                Ok(self.attention.backward(arguments, log_sums, grad, into, wants_bias))
+                Ok(self.attention.backward(arguments, normalizers, grad, into, wants_bias))
             })?
         };
         let mut grads = match others {

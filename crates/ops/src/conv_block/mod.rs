@@ -185,7 +185,8 @@ pub struct ConvBlock<'a> {
 
 /// The scales of channels in squeeze-and-excitation (Hu et al. 2018), computed from the channels' means.
 pub trait ChannelScales: std::fmt::Debug + Sync {
-    /// The scales (B, C) for `means` (B, C).
+    /// The scales (B, C) for `means` (B, C), each sample's from its own means alone. A block may ask for those of some samples at a
+    /// time, at most 32 within [`crate::no_grad`].
     ///
     /// # Errors
     ///

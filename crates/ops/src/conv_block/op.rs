@@ -14,6 +14,7 @@ use crate::cpu::conv::block::{
     LayerParams, NormParams, NormSpec, OutputGrad, PropagatedGrad, SavedActivations,
 };
 use crate::cpu::conv::epilogue::{Epilogue, LazyMap};
+use crate::cpu::gemm;
 use crate::cpu::memory::buffer::{self, Buffer};
 use crate::cpu::scale::par_scale;
 use crate::cpu::{self, elementwise, pool};
@@ -265,7 +266,10 @@ impl Block {
             .collect::<Result<_>>()?;
         let smallest = self.specs.iter().map(|spec| spec.shape.oh * spec.shape.ow).min().unwrap_or(1);
         let batch = self.specs[0].shape.batch;
-        let together = PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).max(1);
+        // Products of more rows are summed in another order.
+        let most = if block.excitation.is_some() { gemm::MAX_ROWS } else { batch };
+        let together =
+            PIXELS.div_ceil(smallest).min(batch.div_ceil(rayon::current_num_threads())).clamp(1, most);
         let output_len = self.output_shape().elem_count() / batch;
         let sample_len = x.len() / batch;
         let group = |group: usize, y: &mut [f32]| -> Result<()> {

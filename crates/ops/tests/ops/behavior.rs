@@ -6,8 +6,8 @@ use firstsight_ops as ops;
 use firstsight_ops::optim::{AdamStep, EpsilonPlacement, adam_step};
 use firstsight_ops::reference;
 use firstsight_ops::{
-    Activation, BatchNorm, Conv2dConfig, ConvBlock, ConvLayer, Error, Padding2d, Pool2dConfig, Rounding,
-    RunningVariance,
+    Activation, BatchNorm, ChannelScales, Conv2dConfig, ConvBlock, ConvLayer, Error, PadCounting, Padding2d,
+    Pool2dConfig, Rounding, RunningVariance,
 };
 
 const OVERLAPPING: Pool2dConfig =
@@ -270,6 +270,102 @@ fn the_number_of_threads_does_not_change_a_bit() {
     for threads in [2, 3, 4] {
         assert!(with(threads) == one, "{threads} threads give other bits");
     }
+}
+
+/// Squeeze-and-excitation's two layers.
+#[derive(Debug)]
+struct Squeeze {
+    reduce: Tensor,
+    expand: Tensor,
+}
+
+impl ChannelScales for Squeeze {
+    fn scales(&self, means: &Tensor) -> Result<Tensor> {
+        let reduced = ops::linear(means, &self.reduce, None, Activation::Relu)?;
+        ops::linear(&reduced, &self.expand, None, Activation::Sigmoid)
+    }
+}
+
+/// Small maps, so that as many samples go through the layers together as the threads leave.
+#[test]
+fn the_number_of_threads_does_not_change_a_bit_of_excited_channels() {
+    let squeeze = Squeeze { reduce: noise(1, &[20, 144]), expand: noise(2, &[144, 20]) };
+    let weights = [noise(3, &[144, 24, 1, 1]), noise(4, &[144, 1, 3, 3]), noise(5, &[24, 144, 1, 1])];
+    let pointwise = |weight| ConvLayer::new(weight, Conv2dConfig::default());
+    let depthwise = ConvLayer::new(&weights[1], Conv2dConfig { groups: 144, ..SAME });
+    let block = ConvBlock::new(pointwise(&weights[0]).activation(Activation::Silu))
+        .then(depthwise.activation(Activation::Silu))
+        .excite(&squeeze)
+        .then(pointwise(&weights[2]));
+    let x = noise(6, &[40, 24, 4, 4]);
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| bits(&ops::no_grad(|| block.forward(&x)).unwrap()))
+    };
+    let one = with(1);
+    for threads in [2, 3, 40] {
+        assert!(with(threads) == one, "{threads} threads give other bits");
+    }
+}
+
+/// A query whose keys are all masked attends to all of them alike.
+#[test]
+fn the_gradients_of_masked_queries_are_those_of_the_reference() {
+    for mask in [-1e6f32, -1e9] {
+        let of = |seed, dims: &[usize]| Var::from_tensor(&(noise(seed, dims) * 0.05).unwrap()).unwrap();
+        let (q, k, v) = (of(1, &[1, 2, 11, 5]), of(2, &[1, 2, 37, 5]), of(3, &[1, 2, 37, 6]));
+        // The first three queries; of the next three every second key.
+        let masked = |i: usize| i / 37 < 3 || (i / 37 < 6 && i % 2 == 0);
+        let values = (0..11 * 37).map(|i| if masked(i) { mask } else { 0.0 });
+        let bias = Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((1, 1, 11, 37)).unwrap();
+        let bias = Var::from_tensor(&bias).unwrap();
+        let factors = noise(4, &[1, 2, 11, 6]);
+        type Run = fn(&Tensor, &Tensor, &Tensor, f64, Option<&Tensor>) -> Result<Tensor>;
+        let grads = |run: Run| {
+            let y = run(&q, &k, &v, 1.0, Some(&bias)).unwrap();
+            let grads = (y * &factors).unwrap().sum_all().unwrap().backward().unwrap();
+            [&q, &k, &v, &bias].map(|var| flat(grads.get(var).unwrap()))
+        };
+        for (found, expected) in grads(ops::attention).iter().zip(&grads(reference::attention)) {
+            let size = expected.iter().fold(0f32, |size, value| size.max(value.abs()));
+            let off = found.iter().zip(expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
+            assert!(off <= 1e-4 * size, "{mask}: {off} off of {size}");
+        }
+    }
+}
+
+/// Whatever it is, the result is that of any stride with one output.
+#[test]
+fn a_stride_beyond_the_input_takes_no_memory() {
+    let x = Var::from_tensor(&noise(1, &[2, 4, 6, 5])).unwrap();
+    let far = (usize::MAX, 1 << 40);
+    let run = |stride| {
+        let (dense, depthwise) = (noise(2, &[6, 4, 3, 3]), noise(3, &[4, 1, 3, 3]));
+        let config = Conv2dConfig { stride, ..SAME };
+        let by_channel = Conv2dConfig { groups: 4, ..config };
+        let dilated = Conv2dConfig { dilation: (2, 1), ..by_channel };
+        let pool = Pool2dConfig { stride, ..OVERLAPPING };
+        let layer = ConvLayer::new(&dense, SAME);
+        let outputs = [
+            ops::conv2d(&x, &dense, None, &config, Activation::Relu),
+            ops::conv2d(&x, &depthwise, None, &by_channel, Activation::Relu),
+            ops::conv2d(&x, &depthwise, None, &dilated, Activation::Relu),
+            reference::conv2d(&x, &dense, None, &config, Activation::Relu),
+            ops::max_pool2d(&x, &pool),
+            ops::avg_pool2d(&x, &pool, PadCounting::Include),
+            reference::max_pool2d(&x, &pool),
+            layer.max_pool(pool).forward(&x),
+            layer.avg_pool(pool, PadCounting::Exclude).forward(&x),
+        ];
+        outputs.map(|y| {
+            let y = y.unwrap();
+            let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            (y.dims().to_vec(), bits(&y), bits(grads.get(&x).unwrap()))
+        })
+    };
+    // The padded input has 8 rows and 7 columns.
+    assert_eq!(run(far), run((8, 7)));
+    assert!(run(far).iter().all(|(dims, ..)| dims[2..] == [1, 1]));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! scale·dSᵀ·q of k with dS = P∘(g·vᵀ − the sum of P∘(g·vᵀ) over keys), which is the gradient of the bias.
 
 use super::{
-    Arguments, Attention, BiasShape, Layout, RowPanels, Rows, TransposedPanels, pack_rows, transpose_tiles,
+    Arguments, Attention, BiasShape, Layout, Normalizer, RowPanels, Rows, TransposedPanels, pack_rows,
+    transpose_tiles,
 };
 use crate::cpu::elementwise::{add, exp_of_negative};
 use crate::cpu::gemm::{TILE_ROWS, panel_width};
@@ -29,7 +30,7 @@ impl Attention {
     pub(crate) fn backward(
         &self,
         arguments: Arguments<'_>,
-        log_sums: &[f32],
+        normalizers: &[Normalizer],
         grad: &[f32],
         into: GradBuffers<'_>,
         wants_bias: bool,
@@ -45,9 +46,9 @@ impl Attention {
             let (group, head) = (task / heads, task % heads);
             let mut bias_grad = wants_bias.then(|| vec![0.0; queries * keys]);
             for sample in (group..batch).step_by(groups) {
-                let log_sums = &log_sums[(sample * heads + head) * queries..][..queries];
+                let normalizers = &normalizers[(sample * heads + head) * queries..][..queries];
                 let (at, bias_grad) = ((sample, head), bias_grad.as_deref_mut());
-                dispatch(BackwardHead { attention: self, arguments, at, log_sums, grad, into, bias_grad });
+                dispatch(BackwardHead { attention: self, arguments, at, normalizers, grad, into, bias_grad });
             }
             bias_grad
         });
@@ -73,7 +74,7 @@ struct BackwardHead<'a> {
     arguments: Arguments<'a>,
     at: (usize, usize),
     /// One per query of the head.
-    log_sums: &'a [f32],
+    normalizers: &'a [Normalizer],
     grad: &'a [f32],
     into: GradBuffers<'a>,
     /// The sum of the gradients of the bias so far, (N, M).
@@ -85,7 +86,7 @@ impl Kernel for BackwardHead<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { attention, arguments, at, log_sums, grad, into, mut bias_grad } = self;
+        let Self { attention, arguments, at, normalizers, grad, into, mut bias_grad } = self;
         let AttentionShape { queries, keys, dim, out_dim, .. } = attention.shape;
         let (width, scale) = (panel_width::<S>(), attention.scale);
         let bias = attention.bias_of(arguments.bias, at.0, at.1);
@@ -127,6 +128,7 @@ impl Kernel for BackwardHead<'_> {
                     let at = |panel, count| {
                         (panel * TILE_ROWS + r) * width..(panel * TILE_ROWS + r) * width + count
                     };
+                    let Normalizer { largest, inverse_sum } = normalizers[query];
                     let mut mean = 0.0;
                     for (panel, (column, count)) in parts() {
                         let p = &mut probabilities[at(panel, count)];
@@ -134,7 +136,7 @@ impl Kernel for BackwardHead<'_> {
                             add(p, &bias[query * keys + column..][..count]);
                         }
                         for p in p.iter_mut() {
-                            *p = exp_of_negative::<S>(*p - log_sums[query], 0.0);
+                            *p = exp_of_negative::<S>(*p - largest, 0.0) * inverse_sum;
                         }
                         mean += dot(p, &score_grads[at(panel, count)]);
                     }

@@ -1,6 +1,8 @@
 //! The forward pass.
 
-use super::{Arguments, Attention, RowPanels, Rows, TransposedPanels, pack_rows, padded, transpose_tiles};
+use super::{
+    Arguments, Attention, Normalizer, RowPanels, Rows, TransposedPanels, pack_rows, padded, transpose_tiles,
+};
 use crate::cpu::elementwise::add;
 use crate::cpu::gemm::{TILE_ROWS, panel_width};
 use crate::cpu::memory::buffer;
@@ -12,17 +14,17 @@ use crate::cpu::softmax::PaddedRow;
 use crate::shape::AttentionShape;
 
 impl Attention {
-    /// The output, and the logarithm of each softmax's sum, (B, heads, N).
-    pub(crate) fn forward(&self, arguments: Arguments<'_>) -> (Vec<f32>, Vec<f32>) {
+    /// The output, and the normalizer of each softmax, (B, heads, N).
+    pub(crate) fn forward(&self, arguments: Arguments<'_>) -> (Vec<f32>, Vec<Normalizer>) {
         let AttentionShape { batch, heads, queries, keys, dim, out_dim } = self.shape;
         let mut y = buffer::zeros(batch * heads * queries * out_dim);
         let out = Shared::new(&mut y);
         let work = batch * heads * queries * keys * (dim + out_dim);
-        let log_sums = map_tasks(batch * heads, work, |task| {
+        let normalizers = map_tasks(batch * heads, work, |task| {
             let at = (task / heads, task % heads);
             dispatch(ForwardHead { attention: self, arguments, at, y: &out })
         });
-        (y, log_sums.concat())
+        (y, normalizers.concat())
     }
 }
 
@@ -35,10 +37,10 @@ struct ForwardHead<'a> {
 }
 
 impl Kernel for ForwardHead<'_> {
-    type Output = Vec<f32>;
+    type Output = Vec<Normalizer>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
+    fn run<S: Simd>(self, simd: S) -> Vec<Normalizer> {
         let Self { attention, arguments: Arguments { q, k, v, bias }, at, y } = self;
         let AttentionShape { queries, keys, dim, out_dim, .. } = attention.shape;
         let width = panel_width::<S>();
@@ -51,13 +53,12 @@ impl Kernel for ForwardHead<'_> {
         let mut tiles = Scratch::dirty(k.panels.count * TILE_ROWS * width);
         let mut probabilities = Scratch::dirty(keys * TILE_ROWS);
         let mut outputs = Scratch::dirty(v.tiles_len::<S>());
-        let mut log_sums = Vec::with_capacity(queries);
+        let mut normalizers = Vec::with_capacity(queries);
         for first in (0..queries).step_by(TILE_ROWS) {
             let rows = TILE_ROWS.min(queries - first);
             pack_rows(simd, q.part(first, rows), attention.scale, &mut packed_q);
             k.multiply(simd, &packed_q, &mut tiles);
-            let mut inverse_sums = [0.0; TILE_ROWS];
-            for (r, inverse_sum) in inverse_sums.iter_mut().enumerate().take(rows) {
+            for r in 0..rows {
                 let mut row = PaddedRow::new(simd, f32::NEG_INFINITY);
                 for panel in 0..k.panels.count {
                     let (column, count) = k.panels.of(panel);
@@ -75,21 +76,19 @@ impl Kernel for ForwardHead<'_> {
                     let scores = &mut tiles[(panel * TILE_ROWS + r) * width..][..padded::<S>(count)];
                     row.exponentials(simd, scores, largest);
                 }
-                let total = row.total(simd);
-                *inverse_sum = 1.0 / total;
-                log_sums.push(largest + total.ln());
+                normalizers.push(Normalizer { largest, inverse_sum: 1.0 / row.total(simd) });
             }
             transpose_tiles(simd, &tiles, k.panels, &mut probabilities);
             v.multiply(simd, &probabilities, &mut outputs, false);
-            for (r, &inverse_sum) in inverse_sums.iter().enumerate().take(rows) {
+            for (r, normalizer) in normalizers[first..].iter().enumerate() {
                 let start = out + (first + r) * attention.y.token;
                 v.each_part::<S>(&mut outputs, r, |column, values| {
-                    values.iter_mut().for_each(|value| *value *= inverse_sum);
+                    values.iter_mut().for_each(|value| *value *= normalizer.inverse_sum);
                     // SAFETY: this task alone writes the head's rows.
                     unsafe { y.write(start + column, values) };
                 });
             }
         }
-        log_sums
+        normalizers
     }
 }

@@ -1,8 +1,9 @@
 //! Attention by sample and head: y = softmax(scale·q·kᵀ + bias)·v.
 //!
 //! A task is one head of one sample. It packs the head's keys and values once, and goes through the queries eight at a time: their
-//! scores with all keys are one row of tiles in the cache, so that scores are never written to memory. The logarithm of each softmax's
-//! sum is kept, from which the backward pass computes the probabilities again, as in FlashAttention (Dao et al. 2022).
+//! scores with all keys are one row of tiles in the cache, so that scores are never written to memory. The largest score and
+//! the sum of each softmax are kept, from which the backward pass computes the probabilities again, as in FlashAttention (Dao et al.
+//! 2022). Added up as one logarithm, the sum would be lost beside a large score.
 
 mod backward;
 mod forward;
@@ -51,6 +52,13 @@ pub(crate) struct Attention {
     pub(crate) v: Layout,
     pub(crate) y: Layout,
     pub(crate) bias: Option<BiasShape>,
+}
+
+/// What a softmax divided by: a probability is e^(score − `largest`) · `inverse_sum`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Normalizer {
+    largest: f32,
+    inverse_sum: f32,
 }
 
 /// The values of the arguments, laid out as the attention says.

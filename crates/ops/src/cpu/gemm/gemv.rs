@@ -8,7 +8,7 @@ use crate::cpu::memory::scratch::Scratch;
 use crate::cpu::memory::threads::map_tasks;
 use crate::cpu::simd::{Kernel, Simd, dispatch, transpose};
 
-/// Maximum number of rows of the left side. With more, packing the right side pays off.
+/// Maximum number of rows of the left side. With more, packing the right side pays off. Up to it, no row's sums depend on the number.
 pub(crate) const MAX_ROWS: usize = 32;
 /// Rows of a tile, on both sides.
 const TILE: usize = 4;
