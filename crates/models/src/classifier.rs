@@ -8,7 +8,7 @@ use crate::blocks::blocks;
 use crate::layers::Sequential;
 use crate::networks::TableNetwork;
 use crate::summary::{Style, Trace};
-use crate::weights::{PositionGrid, Renaming, Rules, SaveDtype, WeightsHeader};
+use crate::weights::{Renaming, Resizing, Rules, SaveDtype, WeightsHeader};
 use crate::{
     Backbone, Block, BuildArgs, Error, Framework, Init, InputShape, LayerSpec, ModelInfo, NamedLayer,
     Network, Params, Result, Summary,
@@ -49,7 +49,17 @@ struct Head {
 }
 
 impl Head {
-    fn new(spec: LayerSpec, n_features: usize, init: Init, params: &Params) -> Result<Self> {
+    fn new(
+        model: &'static str,
+        spec: LayerSpec,
+        n_features: usize,
+        init: Init,
+        params: &Params,
+    ) -> Result<Self> {
+        if spec.units() == Some(0) {
+            let rule = "the last layer must have at least 1 class; without it, a network is its `backbone()`";
+            return Err(Error::Setting { model, rule, found: "0".to_owned() });
+        }
         let features = InputShape::Features(n_features);
         let layer = Sequential::new(std::slice::from_ref(&spec), features, init, &params.builder_for(init))?;
         Ok(Self { spec, layer })
@@ -172,8 +182,11 @@ impl ImageClassifier {
         init: Init,
         params: &Params,
     ) -> Result<Self> {
-        let head = Head::new(head, network.n_features(), init, params)?;
-        Ok(Self { info, input, backbone: Backbone::new(network), head, init, params: params.clone() })
+        let head = Head::new(info.name, head, network.n_features(), init, params)?;
+        let backbone = Backbone::new(network);
+        let classifier = Self { info, input, backbone, head, init, params: params.clone() };
+        classifier.describe(&mut Trace::new(input))?;
+        Ok(classifier)
     }
 
     /// The registry's entry of the network.
@@ -231,11 +244,19 @@ impl ImageClassifier {
     ///
     /// # Errors
     ///
-    /// More classes than fit in memory.
+    /// No classes, or more than fit in memory. The old layer then stays.
     pub fn reset_classifier(&mut self, n_classes: usize) -> Result<()> {
+        let old = self.head_vars();
         self.params.remove(|name| self.in_head(name));
         let spec = self.head.spec.with_units(n_classes);
-        self.head = Head::new(spec, self.n_features(), self.init, &self.params.drawn())?;
+        match Head::new(self.info.name, spec, self.n_features(), self.init, &self.params.drawn()) {
+            Ok(head) => self.head = head,
+            Err(error) => {
+                self.params.remove(|name| self.in_head(name));
+                self.params.put(old);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -276,14 +297,24 @@ impl ImageClassifier {
     }
 
     /// Sets every variable from a safetensors file, as [`Params::load`] does, also where the names are another library's
-    /// for the [same network](ModelInfo::other_names). The result tells how the names were read. Position embeddings for
-    /// another size of input are [resized](PositionGrid).
+    /// for the [same network](ModelInfo::other_names). The result tells how the names were read. Positions for another size of
+    /// input are [resized](Resizing): as many as the network's own are taken for its own, others for those of a square.
     ///
     /// # Errors
     ///
     /// Those of [`Params::load`].
     pub fn load(&self, path: &Path) -> Result<Renaming> {
-        self.params.load_by(path, &Rules { resizing: &self.resizing(), ..self.info.rules() })
+        self.load_for_size(path, None)
+    }
+
+    /// [`ImageClassifier::load`] from weights for inputs of this height and width, where they are known: of as many positions, these
+    /// tell the grid.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Params::load`].
+    pub fn load_for_size(&self, path: &Path, size: Option<(usize, usize)>) -> Result<Renaming> {
+        self.params.load_by(path, &Rules { resizing: &self.resizing(size), ..self.info.rules() })
     }
 
     /// How [`ImageClassifier::load`] reads the names of a file, and the file's name for each of the network's: several where
@@ -292,20 +323,20 @@ impl ImageClassifier {
         self.info.rules().renaming(header, &self.params.names())
     }
 
-    /// [`ImageClassifier::load`] for a network of one input channel from weights for several: the first convolution's
+    /// [`ImageClassifier::load_for_size`] for a network of one input channel from weights for several: the first convolution's
     /// weight is summed over its channels, as timm's `adapt_input_conv` does, so gray images count as they would in color.
     ///
     /// # Errors
     ///
     /// Those of [`Params::load`].
-    pub fn load_for_gray(&self, path: &Path) -> Result<Renaming> {
+    pub fn load_for_gray(&self, path: &Path, size: Option<(usize, usize)>) -> Result<Renaming> {
         let weight = self.info.first_conv.map(|layer| format!("{layer}.weight"));
-        let rules = Rules { summed: weight.as_deref(), resizing: &self.resizing(), ..self.info.rules() };
+        let rules = Rules { summed: weight.as_deref(), resizing: &self.resizing(size), ..self.info.rules() };
         self.params.load_by(path, &rules)
     }
 
-    fn resizing(&self) -> impl Fn(&str, &[usize]) -> Option<PositionGrid> {
-        |name, found| self.backbone.resizing(name, found)
+    fn resizing(&self, size: Option<(usize, usize)>) -> impl Fn(&str, &[usize]) -> Option<Resizing> {
+        move |name, found| self.backbone.resizing(name, found, size)
     }
 
     /// Layer table.
@@ -321,11 +352,14 @@ impl ImageClassifier {
     /// The layers with their output shapes and parameters.
     pub fn trace(&self) -> Trace {
         let mut trace = Trace::new(self.input);
-        // The network was built for these shapes, so no layer refuses its input.
-        let described =
-            self.backbone.describe(&mut trace).and_then(|()| self.head.layer.describe(&mut trace));
-        debug_assert!(described.is_ok(), "{described:?}");
+        // A network that cannot describe itself is not built.
+        let _ = self.describe(&mut trace);
         trace
+    }
+
+    fn describe(&self, trace: &mut Trace) -> CandleResult<()> {
+        self.backbone.describe(trace)?;
+        self.head.layer.describe(trace)
     }
 
     /// Blocks in the order from the input, the last layer last: the units of gradual unfreezing.

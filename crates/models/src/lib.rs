@@ -32,6 +32,6 @@ pub use network::{Backbone, NamedLayer, Network, TokenGrid};
 pub use params::{Params, is_buffer};
 pub use summary::Summary;
 pub use weights::{
-    ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, PositionGrid,
-    Renaming, SaveDtype, Stranger, TensorHeader, WayOut, WeightsHeader,
+    ForeignFile, Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor, OtherNames, Renaming, Resizing,
+    SaveDtype, Stranger, TensorHeader, WayOut, WeightsHeader,
 };

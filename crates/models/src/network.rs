@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{ModuleT, Result, Tensor};
 
 use crate::summary::Trace;
-use crate::weights::PositionGrid;
+use crate::weights::Resizing;
 
 /// Tokens that stand for patches of the image, after tokens that stand for the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,9 @@ pub trait Network: fmt::Debug + Send + Sync {
         None
     }
 
-    /// How a file's tensor for another size of input becomes the variable `name`, if it can. `found` is its shape there.
-    fn resizing(&self, _name: &str, _found: &[usize]) -> Option<PositionGrid> {
+    /// How a file's tensor for another size of input becomes the variable `name`, if it is one and can. `found` is its shape there,
+    /// `size` the height and width of the file's inputs where they are known.
+    fn resizing(&self, _name: &str, _found: &[usize], _size: Option<(usize, usize)>) -> Option<Resizing> {
         None
     }
 

@@ -159,6 +159,11 @@ impl Params {
         self.lock().retain(|name, _| !select(name));
     }
 
+    /// Adds variables that were [removed](Self::remove).
+    pub(crate) fn put(&self, vars: impl IntoIterator<Item = (String, Var)>) {
+        self.lock().extend(vars);
+    }
+
     /// The variable called `name`.
     pub fn get(&self, name: &str) -> Option<Var> {
         self.lock().get(name).cloned()

@@ -4,9 +4,9 @@ use candle_core::{DType, Device, ModuleT as _, Tensor};
 use firstsight_models::graph::Op;
 use firstsight_models::networks::{
     ALEXNET, AlexNetConfig, CONVNEXTS, ConvNeXt, ConvNeXtConfig, ConvNeXtSize, LENET5, LOGISTIC,
-    LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2Config, RESNET_SMALL, SMALL_CNN, SWINS,
-    SmallResNet, SmallResNetConfig, Swin, SwinConfig, SwinSize, VITS, Vit, VitConfig, VitSize, XCEPTION,
-    Xception, XceptionConfig,
+    LeNet5Config, LeNetOutput, LeNetPooling, MOBILENET_V2, MobileNetV2Config, RESNET_SMALL, ResNet,
+    ResNetConfig, SMALL_CNN, SWINS, SmallResNet, SmallResNetConfig, Swin, SwinConfig, SwinSize, VITS, Vit,
+    VitConfig, VitSize, XCEPTION, Xception, XceptionConfig,
 };
 use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
@@ -384,6 +384,48 @@ fn a_new_head_leaves_the_backbone() {
     assert_eq!(network.forward_t(&x, false).unwrap().dims(), [2, 2]);
     assert_eq!(params.get("classifier.weight").unwrap().dims(), [2, 1280]);
     assert_eq!(network.summary().rows.last().unwrap().params, 2562);
+}
+
+#[test]
+fn a_new_head_that_cannot_be_made_leaves_the_old_one() {
+    let (config, input) = each().swap_remove(4);
+    let (mut network, params) = build(&config, input, 5);
+    let (x, names) = (batch(input), params.names());
+    let logits = |network: &ImageClassifier| network.forward_t(&x, false).unwrap().to_vec2::<f32>().unwrap();
+    let before = logits(&network);
+    assert!(network.reset_classifier(300_000).unwrap_err().to_string().contains("more than"));
+    let said = network.reset_classifier(0).unwrap_err().to_string();
+    assert!(said.contains("at least 1 class") && said.contains("backbone()"), "{said}");
+    assert_eq!(params.names(), names);
+    assert_eq!(logits(&network), before);
+}
+
+#[test]
+fn settings_that_no_network_has_are_refused() {
+    let params = Params::seeded(1, &Device::Cpu);
+    let vb = params.builder();
+    let init = Init::Transformer;
+    let vit = |config| Vit::new(&config, (32, 32), init, &vb).map(drop);
+    let swin = |config| Swin::new(&config, (32, 32), init, &vb).map(drop);
+    let resnet = |config| ResNet::new(&config, Init::Kaiming, &vb).map(drop);
+    let (of_vit, of_swin) = (VitConfig::of(VitSize::Tiny), SwinConfig::of(SwinSize::Tiny));
+    let of_resnet = ResNetConfig::RESNET50;
+    let input = InputShape::Map { channels: 3, height: 32, width: 32 };
+    let refused = [
+        (vit(VitConfig { heads: 0, ..of_vit }), "0 heads, 192 features"),
+        (vit(VitConfig { heads: 5, ..of_vit }), "5 heads, 192 features"),
+        (vit(VitConfig { patch: 0, ..of_vit }), "at least 1 pixel"),
+        (swin(SwinConfig { window: 0, ..of_swin }), "at least 1 token"),
+        (swin(SwinConfig { heads: 0, ..of_swin }), "0 heads, 96 features"),
+        (swin(SwinConfig { heads: 5, ..of_swin }), "5 heads, 96 features"),
+        (resnet(ResNetConfig { groups: 0, ..of_resnet }), "0 groups of 64 channels"),
+        (resnet(ResNetConfig { group_width: 0, ..of_resnet }), "1 groups of 0 channels"),
+        (ImageClassifier::new(&RESNET_SMALL, input, 0, Init::Kaiming, &params).map(drop), "at least 1 class"),
+    ];
+    for (result, expected) in refused {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Setting { .. }) && error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]

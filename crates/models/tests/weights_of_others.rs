@@ -259,13 +259,22 @@ fn networks_of_torchvision_and_transformers_are_read_and_compute_the_same() {
     }
 }
 
-/// timm's resized position embeddings are in goldens/positions.json.
+/// timm's resized positions, in goldens/positions.json.
+fn resized(what: &str) -> Vec<Value> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/positions.json");
+    let goldens: Value = serde_json::from_str(&std::fs::read_to_string(goldens).unwrap()).unwrap();
+    goldens[what].as_array().unwrap().clone()
+}
+
+fn pair(value: &Value) -> (usize, usize) {
+    let number = |i: usize| value[i].as_u64().unwrap() as usize;
+    (number(0), number(1))
+}
+
 #[test]
 fn position_embeddings_for_another_size_are_resized() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/positions.json");
-    let goldens: Value = serde_json::from_str(&std::fs::read_to_string(goldens).unwrap()).unwrap();
     let build = |width, registers, size: (usize, usize)| {
         let params = Params::zeros(&Device::Cpu);
         let config = VitConfig { width, depth: 1, heads: 3, ..VitConfig::dino_v2(VitSize::Small, registers) };
@@ -274,18 +283,35 @@ fn position_embeddings_for_another_size_are_resized() {
         let (info, init) = (&DINOS_V2[0], Init::Transformer);
         ImageClassifier::from_network(info, network, (info.head)(3), input, init, &params).unwrap()
     };
-    for golden in goldens["cases"].as_array().unwrap() {
-        let [registers, from, height, width] =
-            ["registers", "from", "height", "width"].map(|key| golden[key].as_u64().unwrap() as usize);
-        let there = build(12, registers, (14 * from, 14 * from));
+    for golden in resized("cases") {
+        let (from, to) = (pair(&golden["from"]), pair(&golden["to"]));
+        let registers = golden["registers"].as_u64().unwrap() as usize;
+        let size = |grid: (usize, usize)| (14 * grid.0, 14 * grid.1);
+        let there = build(12, registers, size(from));
         let var = there.params().get("pos_embed").unwrap();
-        var.set(&value("pos_embed", var.dims(), number("pos_embed"), 3.0, DType::F32)).unwrap();
+        let own = value("pos_embed", var.dims(), number("pos_embed"), 3.0, DType::F32);
+        var.set(&own).unwrap();
         there.save(&path).unwrap();
-        let here = build(12, registers, (14 * height, 14 * width));
-        here.load(&path).unwrap();
-        let mut worst = Worst::default();
-        worst.see("pos_embed", here.params().get("pos_embed").unwrap().as_tensor(), &golden["pos_embed"]);
-        worst.check(&format!("{from}x{from} to {height}x{width}"), 1e-6);
+        let here = build(12, registers, size(to));
+        let positions = here.params().get("pos_embed").unwrap();
+        let check = |said: Option<(usize, usize)>| {
+            positions.set(&positions.zeros_like().unwrap()).unwrap();
+            here.load_for_size(&path, said).unwrap();
+            let mut worst = Worst::default();
+            worst.see("pos_embed", positions.as_tensor(), &golden["pos_embed"]);
+            worst.check(&format!("{from:?} to {to:?}"), 1e-6);
+        };
+        check(Some(size(from)));
+        let as_many = from.0 * from.1 == to.0 * to.1;
+        if from.0 == from.1 && !as_many {
+            // Without the size, and with one that cannot be true.
+            check(None);
+            check(Some(size((from.0 + 1, from.1))));
+        }
+        if as_many {
+            here.load(&path).unwrap();
+            assert_eq!(flat(positions.as_tensor()), flat(&own), "they are taken for its own");
+        }
     }
     // Embeddings of another width are no other size's, nor are other tokens.
     let refused = |network: &ImageClassifier| {
@@ -297,6 +323,50 @@ fn position_embeddings_for_another_size_are_resized() {
         build(12, registers, (28, 28)).save(&path).unwrap();
         refused(&build(12, 2, (28, 28)));
     }
+}
+
+/// Windows of fewer tokens, where the image has no more.
+#[test]
+fn relative_positions_for_other_windows_are_resized() {
+    const TABLE: &str = "layers.0.blocks.0.attn.relative_position_bias_table";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let build = |heads, tokens: (usize, usize)| {
+        let params = Params::zeros(&Device::Cpu);
+        let config = SwinConfig { width: 12, heads, depths: [1; 4], ..SwinConfig::of(SwinSize::Tiny) };
+        let size = (4 * tokens.0, 4 * tokens.1);
+        let network = Swin::new(&config, size, Init::Transformer, &params.builder()).unwrap();
+        let input = InputShape::Map { channels: 3, height: size.0, width: size.1 };
+        let (info, init) = (&SWINS[0], Init::Transformer);
+        ImageClassifier::from_network(info, network, (info.head)(3), input, init, &params).unwrap()
+    };
+    for golden in resized("tables") {
+        let (from, to) = (pair(&golden["from"]), pair(&golden["to"]));
+        let there = build(3, from);
+        let var = there.params().get(TABLE).unwrap();
+        var.set(&value(TABLE, var.dims(), number(TABLE), 3.0, DType::F32)).unwrap();
+        there.save(&path).unwrap();
+        let here = build(3, to);
+        for said in [Some((4 * from.0, 4 * from.1)), None] {
+            if said.is_none() && from.0 != from.1 {
+                continue;
+            }
+            here.load_for_size(&path, said).unwrap();
+            let mut worst = Worst::default();
+            worst.see(TABLE, here.params().get(TABLE).unwrap().as_tensor(), &golden["table"]);
+            worst.check(&format!("windows of {from:?} to {to:?}"), 1e-6);
+        }
+    }
+    let said = build(6, (7, 7)).load(&path).unwrap_err().to_string();
+    assert!(said.contains("of another shape"), "{said}");
+    // The last stages of a smaller image have smaller windows; the others have the same.
+    let info = &SWINS[0];
+    let of_side = |side| {
+        let input = InputShape::Map { channels: 3, height: side, width: side };
+        ImageClassifier::new(info, input, 2, info.init, &Params::zeros(&Device::Cpu)).unwrap()
+    };
+    of_side(224).save(&path).unwrap();
+    of_side(192).load(&path).unwrap();
 }
 
 #[test]
@@ -378,7 +448,7 @@ fn color_weights_take_gray_images_by_the_sum_of_their_channels() {
     let gray = network(&MOBILENET_V2, GRAY, 2);
     let said = gray.load(&path).unwrap_err().to_string();
     assert!(said.contains("conv_stem.weight, expected [32, 1, 3, 3], found [32, 3, 3, 3]"), "{said}");
-    gray.load_for_gray(&path).unwrap();
+    gray.load_for_gray(&path, None).unwrap();
     let image = Tensor::rand(-1f32, 1.0, (2, 1, 32, 32), &Device::Cpu).unwrap();
     let colored = image.repeat((1, 3, 1, 1)).unwrap();
     let (a, b) = (gray.forward_t(&image, false).unwrap(), color.forward_t(&colored, false).unwrap());
@@ -389,7 +459,7 @@ fn color_weights_take_gray_images_by_the_sum_of_their_channels() {
     let mut wrong = tensors(&color);
     wrong.insert("classifier.bias".to_owned(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap());
     write(&path, &wrong);
-    assert!(gray.load_for_gray(&path).unwrap_err().to_string().contains("classifier.bias"));
+    assert!(gray.load_for_gray(&path, None).unwrap_err().to_string().contains("classifier.bias"));
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub struct Pretrained {
     pub weights: PathBuf,
     /// Preprocessing of an image.
     pub input: InputSpec,
+    /// Height and width of the inputs that the file's positions are for, where they are known. `input` may be changed, these stay.
+    pub size: Option<(usize, usize)>,
     /// How the pixels of files were read in training, where the weights' `config.json` says.
     pub reading: Option<Reading>,
     /// Outputs of the last layer; 0 for weights without one.
@@ -124,10 +126,12 @@ impl Pretrained {
                     sha256: known.sha256,
                 };
                 let weights = hub.fetch(&file, progress)?;
+                let input = (known.input)();
                 Ok(Self {
                     model,
                     weights,
-                    input: (known.input)(),
+                    size: Some((input.input_size.1, input.input_size.2)),
+                    input,
                     reading: None,
                     n_classes: known.n_classes,
                     label_names: (known.n_classes == 1000).then(imagenet_names),
@@ -251,6 +255,7 @@ impl Pretrained {
         Ok(Self {
             model,
             weights,
+            size: config.is_some().then_some((input.input_size.1, input.input_size.2)),
             input,
             reading,
             n_classes,
@@ -376,8 +381,8 @@ impl Pretrained {
     /// [`firstsight_models::Error::Mismatch`] names the tensors that don't fit.
     pub fn load_into(&self, network: &ImageClassifier) -> Result<()> {
         match self.for_gray {
-            true => network.load_for_gray(&self.weights)?,
-            false => network.load(&self.weights)?,
+            true => network.load_for_gray(&self.weights, self.size)?,
+            false => network.load_for_size(&self.weights, self.size)?,
         };
         Ok(())
     }
@@ -487,5 +492,36 @@ mod tests {
         for text in ["nothing", "/no/such/file", "a/b/c", "timm/a@", ""] {
             assert!(matches!(WeightsSource::parse(text), Err(Error::NoSource(_))), "{text}");
         }
+    }
+
+    /// 4 × 4 patches are as many as 2 × 8.
+    #[test]
+    fn positions_are_for_the_inputs_that_the_configuration_states() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = registry::find("vit_tiny_patch16_224").unwrap();
+        let input = InputShape::Map { channels: 3, height: 64, width: 64 };
+        let params = Params::seeded(1, &Device::Cpu);
+        ImageClassifier::new(model, input, 2, model.init, &params)
+            .unwrap()
+            .save(&folder.path().join(WEIGHTS))
+            .unwrap();
+        let positions = |network: &ImageClassifier| {
+            let positions = network.params().get("pos_embed").unwrap();
+            positions.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let loaded = |stated: (usize, usize), input: (usize, usize)| {
+            let config = serde_json::json!({
+                "architecture": model.name,
+                "pretrained_cfg": { "input_size": [3, stated.0, stated.1] },
+            });
+            std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
+            let mut found = Pretrained::local(model, folder.path()).unwrap();
+            assert_eq!(found.input.input_size, (3, stated.0, stated.1));
+            found.input.input_size = (3, input.0, input.1);
+            positions(&found.load(&Device::Cpu).unwrap())
+        };
+        let of_file = loaded((64, 64), (64, 64));
+        assert_eq!(loaded((32, 128), (32, 128)), of_file);
+        assert_ne!(loaded((64, 64), (32, 128)), of_file);
     }
 }

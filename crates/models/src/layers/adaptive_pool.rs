@@ -24,7 +24,14 @@ pub(super) fn op((height, width): (usize, usize), size: usize, device: &Device) 
 }
 
 /// The (size, n) matrix that takes n values to their means over windows, in float64.
+///
+/// # Errors
+///
+/// No values, which have no mean.
 fn windows(n: usize, size: usize, device: &Device) -> Result<Tensor> {
+    if n == 0 {
+        candle_core::bail!("adaptive average pooling takes maps of at least 1 pixel, found a side of 0");
+    }
     let mut matrix = vec![0f64; size * n];
     for (i, row) in matrix.chunks_exact_mut(n).enumerate() {
         let (start, end) = (i * n / size, ((i + 1) * n).div_ceil(size));
@@ -47,5 +54,8 @@ mod tests {
         let xs = Tensor::arange(0f32, 2.0, &Device::Cpu).unwrap().reshape((1, 1, 1, 2)).unwrap();
         let ys = super::adaptive_avg_pool2d(&xs, 2).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(ys, [0.0, 1.0, 0.0, 1.0]);
+        let empty = Tensor::zeros((1, 3, 0, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let said = super::adaptive_avg_pool2d(&empty, 2).unwrap_err().to_string();
+        assert!(said.contains("found a side of 0"), "{said}");
     }
 }

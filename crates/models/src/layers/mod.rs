@@ -20,4 +20,5 @@ pub use sequential::{Layer, LayerSpec, Sequential};
 pub(crate) use subsampling::Subsampling;
 pub(crate) use transformer::{
     Attention, Dense, DropPath, FeedForward, GlobalResponseNorm, LayerNorm, LayerScale, PatchConv,
+    check_heads,
 };

@@ -25,6 +25,14 @@ impl LayerSpec {
         Self { name, layer: Layer::Dense { units, activation: Activation::Identity, bias: 0.0 } }
     }
 
+    /// The number of outputs that the layer states, if it is one of features.
+    pub(crate) fn units(&self) -> Option<usize> {
+        match self.layer {
+            Layer::Dense { units, .. } | Layer::Rbf { units } => Some(units),
+            _ => None,
+        }
+    }
+
     /// The same layer with another number of outputs, if it has one.
     pub(crate) fn with_units(&self, n: usize) -> Self {
         let mut spec = self.clone();

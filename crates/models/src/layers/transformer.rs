@@ -5,9 +5,9 @@ use candle_nn::{Init as Distribution, VarBuilder};
 use firstsight_ops::{self as ops, Activation, Conv2dConfig, ConvLayer};
 
 use super::dropout::mask_seed;
-use crate::Init;
 use crate::graph::Op;
 use crate::summary::{LayerKind, Trace};
+use crate::{Error, Init};
 
 /// Layer normalization: `weight` and `bias`, each (C,).
 #[derive(Debug, Clone)]
@@ -102,6 +102,19 @@ impl FeedForward {
         trace.activation(format!("{}.act", self.name), Activation::Gelu);
         self.second.describe(trace)
     }
+}
+
+/// Checks that so many heads divide the features of a token.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for those that don't, and for features or heads that are none.
+pub(crate) fn check_heads(model: &'static str, width: usize, heads: usize) -> crate::Result<()> {
+    if width == 0 || heads == 0 || !width.is_multiple_of(heads) {
+        let found = format!("{heads} heads, {width} features");
+        return Err(Error::Setting { model, rule: "heads must divide the features of a token", found });
+    }
+    Ok(())
 }
 
 /// Multi-head attention of tokens to each other: `qkv` and `proj`.

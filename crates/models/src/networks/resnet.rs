@@ -253,11 +253,20 @@ impl ResNet {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for a stage without blocks.
+    /// [`Error::Setting`] for a stage without blocks, and for groups without channels.
     pub fn new(config: &ResNetConfig, init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         if config.blocks.contains(&0) {
             let found = format!("{:?}", config.blocks);
             return Err(Error::Setting { model: "ResNet", rule: "each stage must have a block", found });
+        }
+        let (groups, width) = (config.groups, config.group_width);
+        if groups == 0 || width == 0 {
+            let found = format!("{groups} groups of {width} channels");
+            return Err(Error::Setting {
+                model: "ResNet",
+                rule: "a bottleneck must have a group and channels in it",
+                found,
+            });
         }
         let stem = stem(config, init, vb)?;
         let mut blocks = Vec::with_capacity(config.blocks.iter().sum());

@@ -11,11 +11,12 @@ use firstsight_ops::{self as ops, Activation};
 use super::photo::imagenet;
 use crate::graph::Op;
 use crate::info::{Build, check_size};
-use crate::layers::{Attention, Dense, DropPath, FeedForward, LayerNorm, PatchConv};
+use crate::layers::{Attention, Dense, DropPath, FeedForward, LayerNorm, PatchConv, check_heads};
 use crate::summary::{LayerKind, Trace};
 use crate::weights::behind;
 use crate::{
-    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Result, Weights,
+    BuildArgs, Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Resizing,
+    Result, Weights,
 };
 
 /// Swin by timm's names.
@@ -196,6 +197,8 @@ pub struct Swin {
     stages: Vec<Stage>,
     norm: LayerNorm,
     n_features: usize,
+    /// Side of a window in tokens, where there are so many.
+    window: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -265,8 +268,14 @@ impl Swin {
     ///
     /// # Errors
     ///
-    /// A size that is no multiple of a patch, and variables that exist with another shape.
+    /// [`Error::Setting`] for windows without tokens and for heads that do not divide the width; a size that is no multiple of a
+    /// patch, and variables that exist with another shape.
     pub fn new(config: &SwinConfig, size: (usize, usize), init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
+        if config.window == 0 {
+            let (rule, found) = ("a window must have at least 1 token", "0".to_owned());
+            return Err(Error::Setting { model: "swin", rule, found });
+        }
+        check_heads("swin", config.width, config.heads)?;
         let (patch_init, embed) =
             (if init == Init::Transformer { Init::PyTorch } else { init }, vb.pp("patch_embed"));
         let patches = PatchConv::new(config.channels, config.width, PATCH, patch_init, &embed.pp("proj"))?;
@@ -307,6 +316,7 @@ impl Swin {
             stages,
             norm: LayerNorm::new(n_features, EPSILON, &vb.pp("norm"))?,
             n_features,
+            window: config.window,
         })
     }
 
@@ -557,5 +567,20 @@ impl Network for Swin {
         }
         self.norm.describe(trace);
         trace.global_pool("head.global_pool")
+    }
+
+    fn resizing(&self, name: &str, found: &[usize], size: Option<(usize, usize)>) -> Option<Resizing> {
+        let block = name.strip_suffix(".attn.relative_position_bias_table")?;
+        let of_block = |(_, stage): &(usize, &Stage)| stage.blocks.iter().any(|other| other.name == block);
+        let (s, stage) = self.stages.iter().enumerate().find(of_block)?;
+        let heads = stage.blocks.first()?.position_biases.dim(D::Minus1).ok()?;
+        if found.last() != Some(&heads) {
+            return None;
+        }
+        // Each merge halves the tokens, rounded up.
+        let distances = |tokens: usize| (2 * tokens.min(self.window)).saturating_sub(1);
+        let of_size = |side: usize| distances((side / PATCH).div_ceil(1 << s));
+        let stated = size.map(|(height, width)| (of_size(height), of_size(width)));
+        Resizing::relative_positions(found, stated, (distances(stage.size.0), distances(stage.size.1)))
     }
 }

@@ -11,12 +11,12 @@ use firstsight_ops as ops;
 use super::photo::{half, imagenet};
 use crate::graph::Op;
 use crate::info::{Build, check_size};
-use crate::layers::{Attention, DropPath, FeedForward, LayerNorm, LayerScale, PatchConv};
+use crate::layers::{Attention, DropPath, FeedForward, LayerNorm, LayerScale, PatchConv, check_heads};
 use crate::summary::{LayerKind, Trace};
 use crate::weights::behind;
 use crate::{
-    BuildArgs, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, PositionGrid, Result,
-    TokenGrid, Weights,
+    BuildArgs, Error, Init, InputShape, LayerSpec, ModelInfo, NamedLayer, Network, OtherNames, Resizing,
+    Result, TokenGrid, Weights,
 };
 
 /// ViT of Dosovitskiy et al. by timm's names, with the weights of Steiner et al., How to train your ViT?, 2022: pretrained
@@ -425,6 +425,8 @@ pub struct Vit {
     input: InputShape,
     grid: TokenGrid,
     prefix_positions: bool,
+    /// Side of a patch in pixels.
+    patch: usize,
     patches: PatchConv,
     /// (1, 1 + R, F)
     prefix: Vec<(&'static str, Tensor)>,
@@ -462,9 +464,15 @@ impl Vit {
     ///
     /// # Errors
     ///
-    /// A size that is no multiple of a patch, and variables that exist with another shape.
+    /// [`Error::Setting`] for patches without pixels and for heads that do not divide the width; a size that
+    /// is no multiple of a patch, and variables that exist with another shape.
     pub fn new(config: &VitConfig, size: (usize, usize), init: Init, vb: &VarBuilder<'_>) -> Result<Self> {
         let &VitConfig { channels, patch, width, depth, registers, prefix_positions, .. } = config;
+        check_heads("vit", width, config.heads)?;
+        if patch == 0 {
+            let (rule, found) = ("a patch must have at least 1 pixel", "0".to_owned());
+            return Err(Error::Setting { model: "vit", rule, found });
+        }
         let input = InputShape::Map { channels, height: size.0, width: size.1 };
         check_size("vit", input, patch, patch)?;
         let patch_init = if init == Init::Transformer { Init::PyTorch } else { init };
@@ -486,6 +494,7 @@ impl Vit {
             input,
             grid,
             prefix_positions,
+            patch,
             patches,
             prefix,
             positions,
@@ -647,9 +656,11 @@ impl Network for Vit {
         Some(self.grid)
     }
 
-    fn resizing(&self, name: &str, found: &[usize]) -> Option<PositionGrid> {
-        let to = (self.grid.height, self.grid.width);
-        let ours = name == "pos_embed" && found.last() == Some(&self.width);
-        ours.then(|| PositionGrid::of(found, self.n_positions_before(), to)).flatten()
+    fn resizing(&self, name: &str, found: &[usize], size: Option<(usize, usize)>) -> Option<Resizing> {
+        if name != "pos_embed" || found.last() != Some(&self.width) {
+            return None;
+        }
+        let stated = size.map(|(height, width)| (height / self.patch, width / self.patch));
+        Resizing::positions(found, self.n_positions_before(), stated, (self.grid.height, self.grid.width))
     }
 }

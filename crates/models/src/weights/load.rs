@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 
 use super::mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
 use super::names::{self, OtherNames, Renaming, Stranger};
-use super::resize::PositionGrid;
+use super::resize::Resizing;
 use super::shards;
 use super::{TensorHeader, WeightsHeader};
 use crate::{Error, Result};
@@ -26,8 +26,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) strangers: &'static [Stranger],
     /// A convolution's weight that may be for more channels than its variable, which has one.
     pub(crate) summed: Option<&'a str>,
-    /// How a variable is made of a tensor of another shape, if it can.
-    pub(crate) resizing: &'a dyn Fn(&str, &[usize]) -> Option<PositionGrid>,
+    /// How a variable is made of a tensor for another size of input, if this is one.
+    pub(crate) resizing: &'a dyn Fn(&str, &[usize]) -> Option<Resizing>,
 }
 
 impl Rules<'_> {
@@ -68,12 +68,13 @@ impl Rules<'_> {
 
     /// The value of the variable.
     fn fit(&self, name: &str, expected: &[usize], value: Tensor) -> Result<Tensor> {
-        if same_but_for_ones(expected, value.dims()) {
-            return Ok(value.reshape(expected)?);
+        // Of the same shape, it may still be for another size.
+        if let Some(resizing) = (self.resizing)(name, value.dims()) {
+            return Ok(resizing.resize(&value)?);
         }
-        match (self.resizing)(name, value.dims()) {
-            Some(resizing) => Ok(resizing.resize(&value)?),
-            None => Ok(value.sum_keepdim(1)?),
+        match same_but_for_ones(expected, value.dims()) {
+            true => Ok(value.reshape(expected)?),
+            false => Ok(value.sum_keepdim(1)?),
         }
     }
 

@@ -15,6 +15,6 @@ pub(crate) use load::{Rules, load};
 pub use mismatch::{Mismatch, Misshapen, Mistyped, NotFinite, NotFiniteTensor};
 pub(crate) use names::behind;
 pub use names::{OtherNames, Renaming, Stranger};
-pub use resize::PositionGrid;
+pub use resize::Resizing;
 pub use save::SaveDtype;
 pub(crate) use save::{round, save};
