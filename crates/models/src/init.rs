@@ -20,9 +20,13 @@ pub enum Init {
     /// PyTorch's default for `nn.Linear` and `nn.Conv2d`, Kaiming uniform with a = √5: weights and biases from U(−a, a)
     /// with a = 1 / √fan_in.
     PyTorch,
-    /// Kaiming normal of timm and torchvision: N(0, 2 / fan_out) for convolutions (He et al. 2015, eq. 14, in the backward
-    /// form; fan_out is that of one group), N(0, 0.01²) for dense layers, zero biases.
+    /// Kaiming normal of torchvision: N(0, 2 / fan_out) for convolutions (He et al. 2015, eq. 14, in the backward form; fan_out is
+    /// PyTorch's, that of all groups), N(0, 0.01²) for dense layers as in its MobileNetV2, zero biases. timm's ResNets begin with
+    /// zeros as the factors of each block's last normalization besides (`zero_init_last`), and with PyTorch's dense layer.
     Kaiming,
+    /// Google's for MobileNetV3 and EfficientNet, as timm has it: N(0, 2 / fan_out) for convolutions, where fan_out is that of one
+    /// group; U(−a, a) with a = 1 / √fan_out for dense layers; zero biases.
+    Google,
     /// N(0, 0.09²) truncated at two standard deviations, zero biases: MobileNetV2 in its authors' code for TF-Slim.
     TruncatedNormal,
     /// N(0, 0.02²), zero biases: timm's for transformers and ConvNeXt.
@@ -47,7 +51,9 @@ impl Init {
         match self {
             Self::Keras => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Self::PyTorch => uniform(fan_in.sqrt().recip()),
-            Self::Kaiming if shape.len() > 2 => normal((2.0 * groups as f64 / fan_out).sqrt()),
+            Self::Kaiming if shape.len() > 2 => normal((2.0 / fan_out).sqrt()),
+            Self::Google if shape.len() > 2 => normal((2.0 * groups as f64 / fan_out).sqrt()),
+            Self::Google => uniform(fan_out.sqrt().recip()),
             Self::Kaiming | Self::Krizhevsky => normal(0.01),
             Self::TruncatedNormal => normal(0.09),
             Self::Transformer => normal(0.02),
@@ -58,7 +64,7 @@ impl Init {
     /// Distribution of the bias of a layer with a weight of shape `weight`. [`Init::Krizhevsky`] sets it to `constant`.
     pub fn bias(self, weight: &[usize], constant: f64) -> Distribution {
         match self {
-            Self::Keras | Self::Kaiming | Self::TruncatedNormal | Self::Transformer => {
+            Self::Keras | Self::Kaiming | Self::Google | Self::TruncatedNormal | Self::Transformer => {
                 Distribution::Const(0.0)
             }
             Self::Krizhevsky => Distribution::Const(constant),
@@ -205,13 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn kaiming_and_lecun_go_by_the_fans_of_a_layer() {
-        let deviation = |shape: &[usize], groups| match Init::Kaiming.grouped_weight(shape, groups) {
+    fn kaiming_google_and_lecun_go_by_the_fans_of_a_layer() {
+        let deviation = |init: Init, shape: &[usize], groups| match init.grouped_weight(shape, groups) {
             Distribution::Randn { mean: 0.0, stdev } => stdev,
             other => panic!("{other:?}"),
         };
-        assert_eq!(deviation(&[16, 4, 3, 3], 2), (4.0f64 / (16.0 * 9.0)).sqrt());
-        assert_eq!(deviation(&[16, 4], 1), 0.01);
+        // torch.nn.init.kaiming_normal_(…, mode="fan_out", nonlinearity="relu") of resnext50_32x4d's layer1.0.conv2.
+        assert_eq!(deviation(Init::Kaiming, &[128, 4, 3, 3], 32), (2.0f64 / (128.0 * 9.0)).sqrt());
+        assert_eq!(deviation(Init::Kaiming, &[16, 4], 1), 0.01);
+        // timm's _init_weight_goog.
+        assert_eq!(deviation(Init::Google, &[16, 1, 3, 3], 16), (2.0f64 / 9.0).sqrt());
+        let Distribution::Uniform { lo, up } = Init::Google.weight(&[16, 4]) else { panic!("uniform") };
+        assert_eq!((lo, up), (-0.25, 0.25));
         let Distribution::Uniform { lo, up } = Init::LeCun.weight(&[16, 3, 5, 5]) else { panic!("uniform") };
         assert_eq!((lo, up), (-2.4 / 75.0, 2.4 / 75.0));
     }

@@ -240,6 +240,7 @@ fn the_usual_weights_are_timms() {
         assert_eq!(stated["interpolation"], interpolation, "{name}");
         assert_eq!(stated["num_classes"], ours.n_classes, "{name}");
         assert!(close(input.crop_pct, &stated["crop_pct"]), "{name}: {stated}");
+        assert_eq!(stated["crop_mode"], serde_json::to_value(input.crop_mode).unwrap(), "{name}");
         assert!(
             all_close(&input.mean, &stated["mean"]) && all_close(&input.std, &stated["std"]),
             "{name}: {stated}"

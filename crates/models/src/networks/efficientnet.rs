@@ -8,7 +8,7 @@ use firstsight_data::{InputSpec, Interpolation};
 use firstsight_ops::Activation;
 
 use super::mobile::{BLOCKS, Head, MobileConfig, MobileNetwork, Row, Squeeze, Width};
-use super::photo::{half, imagenet};
+use super::photo::{half, imagenet, squash};
 use crate::info::{Build, BuildArgs, Weights};
 use crate::layers::NormConfig;
 use crate::{Init, LayerSpec, ModelInfo, Network, OtherNames, Result, Stranger};
@@ -29,7 +29,7 @@ pub static EFFICIENTNETS: [ModelInfo; 34] = [
     b_of_torchvision("efficientnet_b4", 320, |args| of(B, 1.4, 1.8).build(args),
         &[Weights::timm("timm/efficientnet_b4.ra2_in1k", APACHE, 82.658, || imagenet(320, 0.875))]),
     b("efficientnet_b5", 448, |args| of(B, 1.6, 2.2).build(args),
-        &[Weights::timm("timm/efficientnet_b5.sw_in12k_ft_in1k", APACHE, 85.894, || imagenet(448, 1.0))]),
+        &[Weights::timm("timm/efficientnet_b5.sw_in12k_ft_in1k", APACHE, 85.894, || squash(imagenet(448, 1.0)))]),
     b("efficientnet_b6", 528, |args| of(B, 1.8, 2.6).build(args),
         &[]),
     b("efficientnet_b7", 600, |args| of(B, 2.0, 3.1).build(args),
@@ -81,11 +81,11 @@ pub static EFFICIENTNETS: [ModelInfo; 34] = [
     v2("tf_efficientnetv2_b2", 208, |args| of(V2Base, 1.1, 1.2).tensorflow().build(args),
         &[Weights::timm("timm/tf_efficientnetv2_b2.in1k", APACHE, 79.208, || imagenet(208, 0.89))]),
     v2("tf_efficientnetv2_b3", 240, |args| of(V2Base, 1.2, 1.4).tensorflow().build(args),
-        &[Weights::timm("timm/tf_efficientnetv2_b3.in21k_ft_in1k", APACHE, 81.078, || half(240, 0.9))]),
+        &[Weights::timm("timm/tf_efficientnetv2_b3.in21k_ft_in1k", APACHE, 81.078, || squash(half(240, 0.9)))]),
     v2("tf_efficientnetv2_s", 300, |args| of(V2Small, 1.0, 1.0).tensorflow().build(args),
         &[Weights::timm("timm/tf_efficientnetv2_s.in21k_ft_in1k", APACHE, 83.348, || half(300, 1.0))]),
     v2("tf_efficientnetv2_m", 384, |args| of(V2Medium, 1.0, 1.0).tensorflow().build(args),
-        &[Weights::timm("timm/tf_efficientnetv2_m.in21k_ft_in1k", APACHE, 84.768, || half(384, 1.0))]),
+        &[Weights::timm("timm/tf_efficientnetv2_m.in21k_ft_in1k", APACHE, 84.768, || squash(half(384, 1.0)))]),
 ];
 
 const APACHE: &str = "Apache-2.0";
@@ -104,7 +104,7 @@ const fn b(name: &'static str, side: usize, build: Build, weights: &'static [Wei
         blocks: BLOCKS,
         usual_input: (3, side, side),
         input_spec: InputSpec::imagenet,
-        init: Init::Kaiming,
+        init: Init::Google,
         weights,
         strangers: &[
             Stranger {

@@ -51,7 +51,7 @@ const fn variant(name: &'static str, build: Build, weights: &'static [Weights]) 
         first_conv: Some("conv_stem"),
         blocks: BLOCKS,
         input_spec: InputSpec::imagenet,
-        init: Init::Kaiming,
+        init: Init::Google,
         weights,
         strangers: &[Stranger {
             tensor: "features.1.block.0.0.weight",

@@ -49,9 +49,9 @@ pub static RESNET_SMALL: ModelInfo = ModelInfo {
     }],
 };
 
-/// Channels of the paper's three stages. The first works at full size, each other at half the size of the one before.
 /// Scale and offset that take bytes to −1 to 1.
 const RESCALING: (f64, f64) = (1.0 / 127.5, -1.0);
+/// Channels of the paper's three stages. The first works at full size, each other at half the size of the one before.
 const STAGES: [usize; 3] = [16, 32, 64];
 
 /// Settings of a small residual or plain network.

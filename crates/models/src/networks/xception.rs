@@ -105,7 +105,7 @@ const EXIT: [usize; 2] = [1536, 2048];
 pub struct XceptionConfig {
     /// Channels of the input.
     pub channels: usize,
-    /// PadCounting of every layer's channels: 1, or 2, 4 or 8 for a narrow network of the same structure.
+    /// Divisor of every layer's channels: 1, or 2, 4 or 8 for a narrow network of the same structure.
     pub divisor: usize,
     /// Framework of padding and batch normalization.
     pub framework: Framework,

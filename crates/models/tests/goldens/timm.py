@@ -123,7 +123,7 @@ def published(name):
     stated = timm.get_pretrained_cfg(name)
     if not stated.hf_hub_id:
         return None
-    keys = ("hf_hub_id", "license", "input_size", "crop_pct", "interpolation", "mean", "std", "num_classes")
+    keys = ("hf_hub_id", "license", "input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "num_classes")
     return {key: getattr(stated, key) for key in keys}
 
 
