@@ -315,7 +315,7 @@ fn the_gradients_of_masked_queries_are_those_of_the_reference() {
         let of = |seed, dims: &[usize]| Var::from_tensor(&(noise(seed, dims) * 0.05).unwrap()).unwrap();
         let (q, k, v) = (of(1, &[1, 2, 11, 5]), of(2, &[1, 2, 37, 5]), of(3, &[1, 2, 37, 6]));
         // The first three queries; of the next three every second key.
-        let masked = |i: usize| i / 37 < 3 || (i / 37 < 6 && i % 2 == 0);
+        let masked = |i: usize| i / 37 < 3 || (i / 37 < 6 && i.is_multiple_of(2));
         let values = (0..11 * 37).map(|i| if masked(i) { mask } else { 0.0 });
         let bias = Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((1, 1, 11, 37)).unwrap();
         let bias = Var::from_tensor(&bias).unwrap();
