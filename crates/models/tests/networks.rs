@@ -10,8 +10,8 @@ use firstsight_models::networks::{
 };
 use firstsight_models::summary::{Style, Trace};
 use firstsight_models::{
-    Error, Framework, ImageClassifier, Init, InputShape, Linear, ModelInfo, Network as _, Params, Summary,
-    registry,
+    Error, Framework, ImageClassifier, Init, InputShape, LayerSpec, Linear, ModelInfo, Network, Params,
+    Summary, registry,
 };
 use firstsight_ops::Activation;
 
@@ -398,6 +398,37 @@ fn a_new_head_that_cannot_be_made_leaves_the_old_one() {
     assert!(said.contains("at least 1 class") && said.contains("backbone()"), "{said}");
     assert_eq!(params.names(), names);
     assert_eq!(logits(&network), before);
+}
+
+/// A network whose layers cannot be listed.
+#[derive(Debug)]
+struct Secretive;
+
+impl Network for Secretive {
+    fn n_features(&self) -> usize {
+        3
+    }
+
+    fn forward_features(&self, xs: &Tensor, _: bool) -> candle_core::Result<Tensor> {
+        Ok(xs.clone())
+    }
+
+    fn pre_logits(&self, features: &Tensor, _: bool) -> candle_core::Result<Tensor> {
+        firstsight_ops::global_avg_pool2d(features)
+    }
+
+    fn describe(&self, _: &mut Trace) -> candle_core::Result<()> {
+        candle_core::bail!("it does not say")
+    }
+}
+
+#[test]
+fn a_network_that_cannot_describe_itself_is_refused() {
+    let params = Params::seeded(1, &Device::Cpu);
+    let (input, head) = (InputShape::Map { channels: 3, height: 8, width: 8 }, LayerSpec::dense("fc", 2));
+    let classifier =
+        ImageClassifier::from_network(&RESNET_SMALL, Secretive, head, input, Init::Kaiming, &params);
+    assert!(classifier.unwrap_err().to_string().contains("it does not say"));
 }
 
 #[test]
