@@ -15,7 +15,7 @@ pub(crate) struct AnswerArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_name = "COVERAGE")]
     pub(crate) reject: Option<f64>,
     /// Temperature of the probabilities; 1 gives the network's own [default: the run's, from its validation images; 1 where
-    /// none helps]. Not with --reject, whose thresholds are for the run's
+    /// none helps]. Not with --reject, whose thresholds are for the run's temperature
     #[arg(long, conflicts_with = "reject", value_parser = values::rate, value_name = "T")]
     pub(crate) temperature: Option<f64>,
 }

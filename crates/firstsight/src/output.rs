@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use firstsight_data::Sample;
+use firstsight_data::{DatasetFolder, Sample};
 use firstsight_transfer::{RunFolder, files};
 
 use crate::data::real;
@@ -31,6 +31,11 @@ pub(crate) fn check_apart_from_images(path: &Path, images: &[Sample]) -> Result<
     let named_alike =
         images.iter().map(Sample::container).filter(|image| image.file_name() == path.file_name());
     check_apart(path, &named_alike.collect::<Vec<_>>())
+}
+
+/// [`check_apart_from_images`] of all splits.
+pub(crate) fn check_apart_from_dataset(path: &Path, dataset: &DatasetFolder) -> Result<()> {
+    dataset.splits().try_for_each(|(_, images)| check_apart_from_images(path, images.samples()))
 }
 
 /// Refuses to write to `path` where it is one of `inputs`, which the command reads, or neither a regular file nor free.

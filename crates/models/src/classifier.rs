@@ -57,7 +57,7 @@ impl Head {
         params: &Params,
     ) -> Result<Self> {
         if spec.units() == Some(0) {
-            let rule = "the last layer must have at least 1 class; without it, a network is its `backbone()`";
+            let rule = "the last layer must have at least 1 class; `backbone()` is the network without it";
             return Err(Error::Setting { model, rule, found: "0".to_owned() });
         }
         let features = InputShape::Features(n_features);

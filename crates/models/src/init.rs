@@ -21,8 +21,8 @@ pub enum Init {
     /// with a = 1 / √fan_in.
     PyTorch,
     /// Kaiming normal of torchvision: N(0, 2 / fan_out) for convolutions (He et al. 2015, eq. 14, in the backward form; fan_out is
-    /// PyTorch's, that of all groups), N(0, 0.01²) for dense layers as in its MobileNetV2, zero biases. timm's ResNets begin with
-    /// zeros as the factors of each block's last normalization besides (`zero_init_last`), and with PyTorch's dense layer.
+    /// PyTorch's, that of all groups), N(0, 0.01²) for dense layers as in its MobileNetV2, zero biases. timm's ResNets
+    /// differ: the last normalization of each block begins with γ = 0 (`zero_init_last`), and the dense layer is PyTorch's.
     Kaiming,
     /// Google's for MobileNetV3 and EfficientNet, as timm has it: N(0, 2 / fan_out) for convolutions, where fan_out is that of one
     /// group; U(−a, a) with a = 1 / √fan_out for dense layers; zero biases.

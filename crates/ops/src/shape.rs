@@ -43,7 +43,7 @@ impl ConvShape {
         }
         let (oh, ow) = config.output_size((h, w), (kh, kw))?;
         let mut shape = Self { batch, c_in, h, w, c_out, kh, kw, oh, ow, config: *config };
-        // A window that moves past the input is as well just behind it, and kernels have buffers of a stride's length.
+        // A stride beyond the padded input gives one output, as one of its length does. Kernels allocate by the stride.
         let (sh, sw) = config.stride;
         shape.config.stride = (sh.min(shape.padded_h()), sw.min(shape.padded_w()));
         checked_count(op, "the output", &[batch, c_out, oh, ow])?;

@@ -97,9 +97,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let labels = args.labels.of_task(config.target.task());
     let dataset = data::scan_as_recorded(path, &labels, &config.options, &context.runtime)?;
     if let Some(file) = args.predictions.as_ref().filter(|file| file.is_file()) {
-        for (_, images) in dataset.splits() {
-            output::check_apart_from_images(file, images.samples())?;
-        }
+        output::check_apart_from_dataset(file, &dataset)?;
     }
     let selection = Selection::new(&run, &config, &dataset, args.split, &context.runtime)?;
     return_freed_memory();

@@ -65,9 +65,7 @@ pub(super) fn check(args: &Args, context: &Context) -> Result<()> {
     let outputs: Vec<&Path> = outputs.into_iter().filter_map(|path| path.as_deref()).collect();
     output::check(&outputs, std::slice::from_ref(&args.data))?;
     let folder = data::scan(&args.data, &args.labels, runtime)?;
-    for (_, images) in folder.splits() {
-        outputs.iter().try_for_each(|file| output::check_apart_from_images(file, images.samples()))?;
-    }
+    outputs.iter().try_for_each(|file| output::check_apart_from_dataset(file, &folder))?;
     let looker = match (&args.weights, &args.run) {
         (Some(weights), _) => {
             Looker::Features(Box::new(hub::locate_any(args.backbone, Some(weights), None, runtime)?))
